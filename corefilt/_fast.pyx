@@ -1,0 +1,576 @@
+# cython: language_level=3, auto_pickle=False, boundscheck=False, wraparound=False, cdivision=True
+"""The compiled core: whole program header tables, notes, and payload bytes on their way.
+
+It knows offsets, lengths and file descriptors; it knows no filter bits and no paths. Inner functions run
+without the GIL and return a count or -errno; the ``def`` functions around them check every buffer's size,
+look for signals and raise.
+"""
+
+import os
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EINTR, ENXIO, errno
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t c_read "read"(int fd, void *buf, size_t count)
+    ssize_t c_write "write"(int fd, const void *buf, size_t count)
+    ssize_t c_pread "pread"(int fd, void *buf, size_t count, int64_t offset)
+    ssize_t c_pwrite "pwrite"(int fd, const void *buf, size_t count, int64_t offset)
+    int64_t c_lseek "lseek"(int fd, int64_t offset, int whence)
+    long c_syscall "syscall"(long number, ...)
+    const int SEEK_DATA
+    const int SEEK_HOLE
+
+cdef extern from "<fcntl.h>" nogil:
+    ssize_t c_splice "splice"(int fd_in, int64_t *off_in, int fd_out, int64_t *off_out, size_t n, unsigned int flags)
+    int c_fallocate "fallocate"(int fd, int mode, int64_t offset, int64_t n)
+    const unsigned int SPLICE_F_MOVE
+    const int FALLOC_FL_KEEP_SIZE
+    const int FALLOC_FL_PUNCH_HOLE
+
+cdef extern from "<sys/syscall.h>" nogil:
+    const long SYS_copy_file_range
+
+cdef extern from *:
+    """
+    #define swap16(x) __builtin_bswap16(x)
+    #define swap32(x) __builtin_bswap32(x)
+    #define swap64(x) __builtin_bswap64(x)
+    #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    #define HOST_IS_BIG 1
+    #else
+    #define HOST_IS_BIG 0
+    #endif
+    """
+    uint16_t swap16(uint16_t x) nogil
+    uint32_t swap32(uint32_t x) nogil
+    uint64_t swap64(uint64_t x) nogil
+    const bint HOST_IS_BIG
+
+# One system call moves no more than this, so that a signal is seen within some milliseconds even where the
+# kernel would carry on for gigabytes; larger pieces were not faster (bench/filter.py).
+cdef enum:
+    PIECE = 16 << 20
+
+READWRITE = 0
+COPY_FILE_RANGE = 1
+SPLICE = 2
+
+
+cdef int fail(ssize_t rc) except -1:
+    raise OSError(<int>-rc, os.strerror(<int>-rc))
+
+
+# --- program headers ------------------------------------------------------------------------------------
+
+cdef struct Columns:
+    uint32_t *p_type
+    uint32_t *p_flags
+    uint64_t *p_offset
+    uint64_t *p_vaddr
+    uint64_t *p_paddr
+    uint64_t *p_filesz
+    uint64_t *p_memsz
+    uint64_t *p_align
+
+
+cdef inline uint32_t get32(const uint8_t *p, bint swap) noexcept nogil:
+    cdef uint32_t value
+    memcpy(&value, p, 4)
+    return swap32(value) if swap else value
+
+
+cdef inline uint64_t get64(const uint8_t *p, bint swap) noexcept nogil:
+    cdef uint64_t value
+    memcpy(&value, p, 8)
+    return swap64(value) if swap else value
+
+
+cdef inline void put32(uint8_t *p, uint32_t value, bint swap) noexcept nogil:
+    if swap:
+        value = swap32(value)
+    memcpy(p, &value, 4)
+
+
+cdef inline void put64(uint8_t *p, uint64_t value, bint swap) noexcept nogil:
+    if swap:
+        value = swap64(value)
+    memcpy(p, &value, 8)
+
+
+cdef void decode(const uint8_t *entry, size_t count, bint wide, bint swap, Columns to) noexcept nogil:
+    cdef size_t i
+    for i in range(count):
+        to.p_type[i] = get32(entry, swap)
+        if wide:
+            to.p_flags[i] = get32(entry + 4, swap)
+            to.p_offset[i] = get64(entry + 8, swap)
+            to.p_vaddr[i] = get64(entry + 16, swap)
+            to.p_paddr[i] = get64(entry + 24, swap)
+            to.p_filesz[i] = get64(entry + 32, swap)
+            to.p_memsz[i] = get64(entry + 40, swap)
+            to.p_align[i] = get64(entry + 48, swap)
+            entry += 56
+        else:
+            to.p_offset[i] = get32(entry + 4, swap)
+            to.p_vaddr[i] = get32(entry + 8, swap)
+            to.p_paddr[i] = get32(entry + 12, swap)
+            to.p_filesz[i] = get32(entry + 16, swap)
+            to.p_memsz[i] = get32(entry + 20, swap)
+            to.p_flags[i] = get32(entry + 24, swap)
+            to.p_align[i] = get32(entry + 28, swap)
+            entry += 32
+
+
+cdef void encode(uint8_t *entry, size_t count, bint wide, bint swap, Columns f) noexcept nogil:
+    cdef size_t i
+    for i in range(count):
+        put32(entry, f.p_type[i], swap)
+        if wide:
+            put32(entry + 4, f.p_flags[i], swap)
+            put64(entry + 8, f.p_offset[i], swap)
+            put64(entry + 16, f.p_vaddr[i], swap)
+            put64(entry + 24, f.p_paddr[i], swap)
+            put64(entry + 32, f.p_filesz[i], swap)
+            put64(entry + 40, f.p_memsz[i], swap)
+            put64(entry + 48, f.p_align[i], swap)
+            entry += 56
+        else:
+            put32(entry + 4, <uint32_t>f.p_offset[i], swap)
+            put32(entry + 8, <uint32_t>f.p_vaddr[i], swap)
+            put32(entry + 12, <uint32_t>f.p_paddr[i], swap)
+            put32(entry + 16, <uint32_t>f.p_filesz[i], swap)
+            put32(entry + 20, <uint32_t>f.p_memsz[i], swap)
+            put32(entry + 24, f.p_flags[i], swap)
+            put32(entry + 28, <uint32_t>f.p_align[i], swap)
+            entry += 32
+
+
+cdef int with_columns(data, columns, bint wide, bint big, bint decoding) except -1:
+    """Run decode or encode over ``data`` and the eight columns, all of one length."""
+    cdef Py_buffer raw
+    cdef Py_buffer view[8]
+    cdef Columns c
+    cdef int held = 0
+    cdef size_t count, entry = 56 if wide else 32
+    if len(columns) != 8:
+        raise ValueError("a program header has eight fields")
+    PyObject_GetBuffer(data, &raw, PyBUF_SIMPLE if decoding else PyBUF_WRITABLE)
+    try:
+        count = <size_t>raw.len / entry
+        if <size_t>raw.len % entry:
+            raise ValueError("the table's length is no multiple of its entry's")
+        for i in range(8):
+            PyObject_GetBuffer(columns[i], &view[i], PyBUF_WRITABLE)
+            held += 1
+            if <size_t>view[i].len / (4 if i < 2 else 8) != count or <size_t>view[i].len % (4 if i < 2 else 8):
+                raise ValueError("a column's length differs from the table's")
+        c.p_type = <uint32_t *>view[0].buf
+        c.p_flags = <uint32_t *>view[1].buf
+        c.p_offset = <uint64_t *>view[2].buf
+        c.p_vaddr = <uint64_t *>view[3].buf
+        c.p_paddr = <uint64_t *>view[4].buf
+        c.p_filesz = <uint64_t *>view[5].buf
+        c.p_memsz = <uint64_t *>view[6].buf
+        c.p_align = <uint64_t *>view[7].buf
+        with nogil:
+            if decoding:
+                decode(<const uint8_t *>raw.buf, count, wide, big != HOST_IS_BIG, c)
+            else:
+                encode(<uint8_t *>raw.buf, count, wide, big != HOST_IS_BIG, c)
+    finally:
+        for i in range(held):
+            PyBuffer_Release(&view[i])
+        PyBuffer_Release(&raw)
+    return 0
+
+
+def decode_phdrs(data, columns, *, bint wide, bint big):
+    """Fill the eight columns (two of 32-bit, six of 64-bit items) from a table of program headers."""
+    with_columns(data, columns, wide, big, True)
+
+
+def encode_phdrs(out, columns, *, bint wide, bint big):
+    """Write the eight columns into ``out`` as a table of program headers; ELF32 keeps the low 32 bits."""
+    with_columns(out, columns, wide, big, False)
+
+
+# --- notes ----------------------------------------------------------------------------------------------
+
+def walk_notes(data, *, bint big):
+    """Split a run of notes.
+
+    Returns ``(notes, done)``: a list of ``(n_type, name_offset, n_namesz, desc_offset, n_descsz)`` for every
+    note that lies wholly in ``data`` and the count of bytes that they fill. What is left over is a note that
+    needs more bytes than there are.
+    """
+    cdef Py_buffer view
+    cdef uint64_t at = 0, name, desc, end, size
+    cdef uint32_t n_namesz, n_descsz, n_type
+    cdef const uint8_t *p
+    cdef bint swap = big != HOST_IS_BIG
+    notes = []
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        p = <const uint8_t *>view.buf
+        size = <uint64_t>view.len
+        while size - at >= 12:
+            n_namesz = get32(p + at, swap)
+            n_descsz = get32(p + at + 4, swap)
+            n_type = get32(p + at + 8, swap)
+            name = at + 12
+            desc = name + ((<uint64_t>n_namesz + 3) & ~<uint64_t>3)
+            end = desc + n_descsz
+            if end > size:
+                break
+            notes.append((n_type, name, n_namesz, desc, n_descsz))
+            at = min(size, desc + ((<uint64_t>n_descsz + 3) & ~<uint64_t>3))
+        return notes, at
+    finally:
+        PyBuffer_Release(&view)
+
+
+def decode_nt_file(desc, ranges, names, *, bint wide, bint big):
+    """Split the descriptor of NT_FILE.
+
+    ``ranges`` holds 3 x count 64-bit items and receives start, end and file offset (in pages) of each entry;
+    ``names`` holds count + 1 64-bit items and receives where each name starts in ``desc``, and where the last
+    one ends. Returns the count of entries whose name is whole.
+    """
+    cdef Py_buffer view, out, at
+    cdef const uint8_t *p
+    cdef uint64_t *r
+    cdef uint64_t *n
+    cdef uint64_t size, word = 8 if wide else 4, count, i, pos, field
+    cdef bint swap = big != HOST_IS_BIG
+    PyObject_GetBuffer(desc, &view, PyBUF_SIMPLE)
+    try:
+        PyObject_GetBuffer(ranges, &out, PyBUF_WRITABLE)
+        try:
+            PyObject_GetBuffer(names, &at, PyBUF_WRITABLE)
+            try:
+                p = <const uint8_t *>view.buf
+                r = <uint64_t *>out.buf
+                n = <uint64_t *>at.buf
+                size = <uint64_t>view.len
+                count = <uint64_t>out.len / 24
+                if <uint64_t>at.len / 8 < count + 1 or size < 2 * word or (size - 2 * word) / (3 * word) < count:
+                    raise ValueError("NT_FILE does not hold that many entries")
+                for i in range(3 * count):
+                    field = 2 * word + i * word
+                    r[i] = get64(p + field, swap) if wide else get32(p + field, swap)
+                pos = (2 + 3 * count) * word
+                n[0] = pos
+                for i in range(count):
+                    while pos < size and p[pos]:
+                        pos += 1
+                    if pos == size:
+                        return i
+                    pos += 1
+                    n[i + 1] = pos
+                return count
+            finally:
+                PyBuffer_Release(&at)
+        finally:
+            PyBuffer_Release(&out)
+    finally:
+        PyBuffer_Release(&view)
+
+
+# --- zeros ----------------------------------------------------------------------------------------------
+
+cdef inline bint all_zero(const uint8_t *p, size_t n) noexcept nogil:
+    return n == 0 or (p[0] == 0 and memcmp(p, p + 1, n - 1) == 0)
+
+
+def is_zero(data):
+    """Whether ``data`` holds nothing but zero bytes."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        return bool(all_zero(<const uint8_t *>view.buf, <size_t>view.len))
+    finally:
+        PyBuffer_Release(&view)
+
+
+# --- bytes on their way ---------------------------------------------------------------------------------
+#
+# An offset of -1 stands for the descriptor's own position. Each inner function returns 0 when it has done
+# what was asked, 1 at the end of the input, or -errno; a short count returns -EINTR, because the signal that
+# cut it short would otherwise stay unseen while the next call blocks.
+
+cdef ssize_t put(int fd, const uint8_t *p, size_t n, int64_t offset, size_t *done) noexcept nogil:
+    cdef ssize_t r
+    while done[0] < n:
+        if offset < 0:
+            r = c_write(fd, p + done[0], min(n - done[0], <size_t>PIECE))
+        else:
+            r = c_pwrite(fd, p + done[0], min(n - done[0], <size_t>PIECE), offset + <int64_t>done[0])
+        if r < 0:
+            return -errno
+        done[0] += <size_t>r
+        if done[0] < n:
+            return -EINTR
+    return 0
+
+
+cdef size_t piece_of(const uint8_t *p, size_t n, int64_t offset, size_t granule, bint *zero) noexcept nogil:
+    """The length of the run of granules (aligned in the output) at p that are all zero, or all not."""
+    cdef size_t at = 0, step
+    cdef bint here
+    zero[0] = False
+    while at < n:
+        step = min(n - at, granule - <size_t>((offset + <int64_t>at) % <int64_t>granule))
+        here = step == granule and all_zero(p + at, step)
+        if at == 0:
+            zero[0] = here
+        elif here != zero[0]:
+            break
+        at += step
+    return at
+
+
+cdef ssize_t put_sparse(int fd, const uint8_t *p, size_t n, int64_t offset, size_t granule,
+                        size_t *done, uint64_t *zeros) noexcept nogil:
+    """As put, but leave out granules of zeros; they are counted in ``zeros``."""
+    cdef size_t piece, written
+    cdef bint zero
+    cdef ssize_t rc
+    while done[0] < n:
+        piece = piece_of(p + done[0], n - done[0], offset + <int64_t>done[0], granule, &zero)
+        if zero:
+            zeros[0] += piece
+            done[0] += piece
+            continue
+        written = 0
+        rc = put(fd, p + done[0], piece, offset + <int64_t>done[0], &written)
+        done[0] += written
+        if rc:
+            return rc
+    return 0
+
+
+def write_at(int fd, int64_t offset, data, *, size_t granule=0):
+    """Write all of ``data``; returns how many bytes were left out as zeros.
+
+    With ``granule`` (a power of two, bytes) aligned pieces of zeros are not written. Raises OSError.
+    """
+    cdef Py_buffer view
+    cdef size_t done = 0
+    cdef uint64_t zeros = 0
+    cdef ssize_t rc
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        while True:
+            with nogil:
+                if granule and offset >= 0:
+                    rc = put_sparse(fd, <const uint8_t *>view.buf, <size_t>view.len, offset, granule, &done, &zeros)
+                else:
+                    rc = put(fd, <const uint8_t *>view.buf, <size_t>view.len, offset, &done)
+            if rc == 0:
+                return zeros
+            if rc != -EINTR:
+                fail(rc)
+            PyErr_CheckSignals()
+    finally:
+        PyBuffer_Release(&view)
+
+
+def read_into(int fd, int64_t offset, buffer):
+    """Fill ``buffer`` as far as the input goes; returns the count of bytes. Raises OSError."""
+    cdef Py_buffer view
+    cdef size_t done = 0, want
+    cdef ssize_t r
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    try:
+        want = <size_t>view.len
+        while done < want:
+            with nogil:
+                if offset < 0:
+                    r = c_read(fd, <uint8_t *>view.buf + done, min(want - done, <size_t>PIECE))
+                else:
+                    r = c_pread(fd, <uint8_t *>view.buf + done, min(want - done, <size_t>PIECE),
+                                offset + <int64_t>done)
+                if r < 0:
+                    r = -errno
+            if r < 0 and r != -EINTR:
+                fail(r)
+            if r == 0:
+                break
+            if r > 0:
+                done += <size_t>r
+            if done < want:
+                PyErr_CheckSignals()
+        return done
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef struct Move:
+    int fd_in
+    int fd_out
+    int64_t offset_in
+    int64_t offset_out
+    uint64_t length
+    uint64_t moved
+    uint64_t zeros
+    uint8_t *buffer
+    size_t buffer_size
+    size_t granule
+    size_t held      # bytes in the buffer that are read and not yet written ...
+    size_t written   # ... and how many of these are
+
+
+cdef ssize_t by_readwrite(Move *m) noexcept nogil:
+    cdef ssize_t r
+    while True:
+        if m.held:
+            if m.granule and m.offset_out >= 0:
+                r = put_sparse(m.fd_out, m.buffer, m.held, m.offset_out + <int64_t>m.moved, m.granule,
+                               &m.written, &m.zeros)
+            else:
+                r = put(m.fd_out, m.buffer, m.held, m.offset_out + <int64_t>m.moved if m.offset_out >= 0 else -1,
+                        &m.written)
+            if r:
+                return r
+            m.moved += m.held
+            m.held = 0
+        if m.moved == m.length:
+            return 0
+        m.written = 0
+        if m.offset_in < 0:
+            r = c_read(m.fd_in, m.buffer, <size_t>min(<uint64_t>m.buffer_size, m.length - m.moved))
+        else:
+            r = c_pread(m.fd_in, m.buffer, <size_t>min(<uint64_t>m.buffer_size, m.length - m.moved),
+                        m.offset_in + <int64_t>m.moved)
+        if r < 0:
+            return -errno
+        if r == 0:
+            return 1
+        m.held = <size_t>r
+
+
+cdef ssize_t in_kernel(Move *m, int mover) noexcept nogil:
+    cdef int64_t at_in, at_out
+    cdef int64_t *off_in
+    cdef int64_t *off_out
+    cdef size_t piece
+    cdef ssize_t r
+    while m.moved < m.length:
+        at_in = m.offset_in + <int64_t>m.moved
+        at_out = m.offset_out + <int64_t>m.moved
+        off_in = &at_in if m.offset_in >= 0 else NULL
+        off_out = &at_out if m.offset_out >= 0 else NULL
+        piece = <size_t>min(m.length - m.moved, <uint64_t>PIECE)
+        if mover == 1:
+            r = c_syscall(SYS_copy_file_range, m.fd_in, off_in, m.fd_out, off_out, piece, 0)
+        else:
+            r = c_splice(m.fd_in, off_in, m.fd_out, off_out, piece, SPLICE_F_MOVE)
+        if r < 0:
+            return -errno
+        if r == 0:
+            return 1
+        m.moved += <uint64_t>r
+        if <size_t>r < piece:
+            return -EINTR
+    return 0
+
+
+def move(int mover, int fd_in, int64_t offset_in, int fd_out, int64_t offset_out, uint64_t length, buffer,
+         *, size_t granule=0):
+    """Move up to ``length`` bytes from one descriptor to another.
+
+    ``buffer`` is scratch space for READWRITE. Returns ``(moved, zeros)``: bytes moved, and how many of them
+    were left out as aligned zeros of ``granule`` bytes. Nothing moved is the end of the input; fewer than
+    ``length`` is the end, or an error that the next call raises. Raises OSError; COPY_FILE_RANGE and SPLICE
+    raise only while nothing was moved, so that a caller can go on with another mover where the descriptors
+    cannot do it (EINVAL, EXDEV, ENOSYS, EOPNOTSUPP, EBADF).
+    """
+    cdef Py_buffer view
+    cdef Move m
+    cdef ssize_t rc
+    if offset_in < -1 or offset_out < -1:
+        raise ValueError("an offset below -1")
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    try:
+        if mover == 0 and view.len == 0:
+            raise ValueError("no room in the buffer")
+        m.fd_in, m.fd_out = fd_in, fd_out
+        m.offset_in, m.offset_out = offset_in, offset_out
+        m.length, m.moved, m.zeros = length, 0, 0
+        m.buffer, m.buffer_size, m.granule = <uint8_t *>view.buf, <size_t>view.len, granule
+        m.held, m.written = 0, 0
+        while True:
+            with nogil:
+                rc = by_readwrite(&m) if mover == 0 else in_kernel(&m, mover)
+            if rc == 0 or rc == 1 or (rc != -EINTR and mover != 0 and m.moved):
+                return m.moved, m.zeros
+            if rc != -EINTR:
+                fail(rc)
+            PyErr_CheckSignals()
+    finally:
+        PyBuffer_Release(&view)
+
+
+def discard(int fd, uint64_t length, buffer):
+    """Read and forget up to ``length`` bytes; returns how many there were. Raises OSError."""
+    cdef Py_buffer view
+    cdef uint64_t done = 0
+    cdef ssize_t r = 0
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    try:
+        if view.len == 0:
+            raise ValueError("no room in the buffer")
+        while done < length:
+            with nogil:
+                r = c_read(fd, view.buf, <size_t>min(<uint64_t>view.len, length - done))
+                if r < 0:
+                    r = -errno
+            if r == 0:
+                break
+            if r < 0 and r != -EINTR:
+                fail(r)
+            if r > 0:
+                done += <uint64_t>r
+            PyErr_CheckSignals()
+        return done
+    finally:
+        PyBuffer_Release(&view)
+
+
+def data_extent(int fd, int64_t start, int64_t end):
+    """The first piece of data (no hole) in ``[start, end)`` as ``(start, end)``; both are ``end`` if there is none.
+
+    Raises OSError (EINVAL where the file system keeps no map of holes).
+    """
+    cdef int64_t data, hole
+    with nogil:
+        data = c_lseek(fd, start, SEEK_DATA)
+        if data < 0:
+            data = -errno
+        elif data < end:
+            hole = c_lseek(fd, data, SEEK_HOLE)
+            if hole < 0:
+                data = -errno
+    if data == -ENXIO or data >= end:
+        return end, end
+    if data < 0:
+        fail(<ssize_t>data)
+    return data, min(hole, end)
+
+
+def punch(int fd, int64_t offset, int64_t length):
+    """Make a hole of ``[offset, offset + length)``; the bytes read as zeros. Raises OSError."""
+    cdef int rc
+    while True:
+        with nogil:
+            rc = c_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length)
+            rc = -errno if rc < 0 else 0
+        if rc == 0:
+            return
+        if rc != -EINTR:
+            fail(rc)
+        PyErr_CheckSignals()

@@ -1,0 +1,94 @@
+"""The command line: finds the command, and turns whatever happens into words and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from ..errors import CorefiltError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+COMMANDS = ("filter", "inspect", "demo")
+
+
+class Terminated(BaseException):
+    """A signal that asks to end; raised so that everything is cleaned up on the way out."""
+
+    def __init__(self, number: int) -> None:
+        """Remember which."""
+        super().__init__(number)
+        self.number = number
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated(number)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code. Dies by the signal that it was sent, after cleaning up."""
+    argv = sys.argv[1:] if argv is None else argv
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _terminate)
+    try:
+        code = _dispatch(argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except CorefiltError as error:
+        return _fail(error, argv)
+    except BrokenPipeError:
+        return _die_by(signal.SIGPIPE)
+    except KeyboardInterrupt:
+        return _die_by(signal.SIGINT)
+    except Terminated as terminated:
+        return _die_by(terminated.number)
+    except MemoryError:
+        return _fail(CorefiltError("out of memory"), argv)
+    except OSError as error:
+        return _fail(CorefiltError(f"{error.filename or 'system'}: {error.strerror or error}"), argv)
+
+
+def _dispatch(argv: list[str]) -> int:
+    name, rest = (argv[0], argv[1:]) if argv and argv[0] in COMMANDS else ("filter", argv)
+    if name == "inspect":
+        from . import inspect as command
+    elif name == "demo":
+        from . import demo as command  # type: ignore[no-redef]
+    else:
+        from . import filter as command  # type: ignore[no-redef]
+    return command.run(rest)
+
+
+def _fail(error: CorefiltError, argv: list[str]) -> int:
+    from .words import json_target, say, write_json
+
+    hint = error.hint
+    say(f"corefilt: {one_line(str(error))}" + (f"\n  try: {one_line(hint)}" if hint else ""))
+    target = json_target(argv)
+    if target is not None and not isinstance(error, UsageError):
+        from ..report import error_as_dict
+
+        try:
+            write_json(error_as_dict(type(error).__name__, str(error), hint, error.exit_code), target)
+        except CorefiltError as second:
+            say(f"corefilt: {one_line(str(second))}")
+    return error.exit_code
+
+
+def one_line(text: str) -> str:
+    """A message with whatever a hostile name brought into it made visible."""
+    from ..report import printable
+
+    return printable(text)
+
+
+def _die_by(number: int) -> int:
+    """End as the signal would have ended a program that does not know it."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    return 128 + number

@@ -1,0 +1,224 @@
+"""``corefilt FILTER [CORE] [-o OUT]``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .. import __version__
+from ..core import MAX_HEADERS, UNKNOWN, open_core
+from ..engine import MOVERS
+from ..errors import FilterError, UsageError
+from ..filterbits import ALIASES, NAMES, parse_filter
+from ..sizes import parse_size
+from ..writer import Options, write_filtered
+from .words import STDOUT, Parser, say, with_json_target, write_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+ENGINES = ("auto", *MOVERS)
+SPARSE = ("auto", "always", "never")
+
+DESCRIPTION = (
+    """\
+Takes mappings out of a finished core dump, as /proc/PID/coredump_filter does before the crash.
+
+FILTER is a number like 0x33, or names joined by commas, read from left to right:
+  """
+    + "\n  ".join([", ".join(list(NAMES)[:3]), ", ".join(list(NAMES)[3:6]), ", ".join(list(NAMES)[6:])])
+    + """
+  default (0x33), all (0x1ff), none; for example: default,-shared-anonymous"""
+)
+
+EPILOG = """\
+other commands:
+  corefilt inspect CORE    the mappings, their kinds and evidence, what every bit keeps
+  corefilt demo            crashes a small process here and filters its core
+
+exit codes: 0 done; 1 failed, OUT not created or changed; 2 usage; 3 written, but the input was damaged or
+truncated; 4 --strict left bytes undecided"""
+
+
+def parser() -> Parser:
+    """The options of ``corefilt filter``."""
+    p = Parser("corefilt", DESCRIPTION, EPILOG)
+    p.add_argument("filter", metavar="FILTER", help="which mappings to keep")
+    p.add_argument(
+        "core", metavar="CORE", nargs="?", default="-", help="a core, or - for standard input (default)"
+    )
+    p.add_argument(
+        "-o", "--output", metavar="OUT", default="-", help="a file, or - for standard output (default)"
+    )
+    p.add_argument("-f", "--force", action="store_true", help="replace OUT if it exists")
+    p.add_argument(
+        "--unknown",
+        choices=UNKNOWN,
+        default="keep",
+        help="what to do with a mapping that could be of several kinds: keep what any of them would keep "
+        "(default), guess the likeliest, or drop all but what each of them would keep",
+    )
+    p.add_argument(
+        "--assume",
+        metavar="SELECTOR=KIND",
+        action="append",
+        default=[],
+        help="say what a mapping is; SELECTOR is an address, a path glob, or like 'size>64G'",
+    )
+    p.add_argument(
+        "--strict", action="store_true", help="write nothing while anything hangs on an assumption"
+    )
+    p.add_argument(
+        "--sparse",
+        choices=SPARSE,
+        default="auto",
+        help="auto: keep the holes of a file, make holes of zeros from a pipe; always: look for zeros; never: no holes",
+    )
+    p.add_argument(
+        "--engine", choices=ENGINES, default=None, help="demand one way to move bytes (or COREFILT_ENGINE)"
+    )
+    p.add_argument("--no-sync", action="store_true", help="do not wait for the disk before OUT gets its name")
+    p.add_argument(
+        "--spool", action="store_true", help="copy a pipe to a temporary file first, for cores made by gdb"
+    )
+    p.add_argument(
+        "--max-headers",
+        metavar="SIZE",
+        default=None,
+        help="how much a pipe may bring before the end of NT_FILE (default 64M)",
+    )
+    p.add_argument("-n", "--dry-run", action="store_true", help="plan and report only")
+    p.add_json()
+    p.add_argument(
+        "--progress", choices=("auto", "always", "never"), default="auto", help="a bar, after one second"
+    )
+    p.add_argument("-q", "--quiet", action="store_true", help="say nothing but warnings and errors")
+    p.add_argument("-v", "--verbose", action="store_true", help="say more")
+    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
+    return p
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments; raises UsageError, with the spelling to use for a filter that looks like an option."""
+    try:
+        arguments = parser().parse_args(with_json_target(argv))
+    except UsageError:
+        for word in argv:
+            if word[:1] == "-" and (word[1:].split(",")[0] in {**NAMES, **ALIASES} or word[1:2].isdigit()):
+                raise FilterError(f"filter {word!r} starts with '-'", f"write default,{word}") from None
+        raise
+    if arguments.engine is None:
+        arguments.engine = os.environ.get("COREFILT_ENGINE") or "auto"
+        if arguments.engine not in ENGINES:
+            raise UsageError(f"COREFILT_ENGINE is {arguments.engine!r}", f"it can be {', '.join(ENGINES)}")
+    if arguments.sparse == "always" and arguments.engine not in ("auto", "readwrite"):
+        raise UsageError(
+            f"--sparse always looks for zeros, which --engine {arguments.engine} does not see",
+            "use --engine readwrite",
+        )
+    if arguments.json == STDOUT and arguments.output == "-" and not arguments.dry_run:
+        raise UsageError("--json and the core both want standard output", "--json=FILE or -o OUT parts them")
+    return arguments
+
+
+def run(argv: list[str]) -> int:
+    """Filter one core; returns the exit code."""
+    arguments = parse(argv)
+    wanted, warnings = parse_filter(arguments.filter)
+    max_headers = parse_size(arguments.max_headers) if arguments.max_headers else MAX_HEADERS
+    with (
+        open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core,
+        _bar(arguments, core.end) as on_progress,
+    ):
+        options = Options(
+            unknown=arguments.unknown,
+            assume=arguments.assume,
+            strict=arguments.strict,
+            sparse=arguments.sparse,
+            engine=arguments.engine,
+            sync=not arguments.no_sync,
+            force=arguments.force,
+            dry_run=arguments.dry_run,
+            on_progress=on_progress,
+        )
+        report = write_filtered(core, wanted, arguments.output, options)
+    report.notices += warnings
+    if not arguments.quiet:
+        say(report.summary(verbose=arguments.verbose))
+    else:
+        for warning in [*report.warnings, *warnings]:
+            say(f"corefilt: {report.input}: {warning}")
+    if arguments.json is not None:
+        write_json(report.as_dict(), arguments.json)
+    return 3 if report.damaged else 0
+
+
+class _NoBar:
+    """Stands in for a bar where none is wanted."""
+
+    def __enter__(self) -> None:
+        """Nothing is told of progress."""
+
+    def __exit__(self, *about: object) -> None:
+        """Nothing to take down."""
+
+
+def _bar(arguments: argparse.Namespace, total: int | None) -> _NoBar | Bar:
+    wanted = arguments.progress == "always" or (
+        arguments.progress == "auto"
+        and not arguments.quiet
+        and sys.stderr is not None
+        and sys.stderr.isatty()
+    )
+    return Bar(total) if wanted else _NoBar()
+
+
+class Bar:
+    """A progress bar on standard error that appears after one second; rich is loaded only then."""
+
+    def __init__(self, total: int | None) -> None:
+        """Begin to count; ``total`` in bytes where it is known."""
+        import time
+
+        self._clock = time.monotonic
+        self._total, self._done, self._began = total, 0, self._clock()
+        self._stop: Callable[[], None] | None = None
+        self._update: Callable[[int], None] | None = None
+
+    def __enter__(self) -> Callable[[int], None]:
+        """Give what the engine calls with the bytes that went by."""
+        return self.add
+
+    def add(self, count: int) -> None:
+        """Count bytes that went by."""
+        self._done += count
+        if self._update is None and self._clock() - self._began >= 1:
+            self._show()
+        if self._update is not None:
+            self._update(self._done)
+
+    def _show(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        progress = Progress(
+            BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn(),
+            console=Console(stderr=True), transient=True,
+        )  # fmt: skip
+        task = progress.add_task("", total=self._total)
+        progress.start()
+        self._stop = progress.stop
+        self._update = lambda done: progress.update(task, completed=done)
+
+    def __exit__(self, *about: object) -> None:
+        """Take the bar down."""
+        if self._stop is not None:
+            self._stop()

@@ -1,0 +1,134 @@
+"""``corefilt inspect CORE``: the mappings, their kinds and evidence, and what every bit would keep."""
+
+from __future__ import annotations
+
+import sys
+
+from .. import __version__
+from ..core import MAX_HEADERS, Core, Plan, open_core
+from ..filterbits import NAMES, CoredumpFilter, describe, parse_filter
+from ..kinds import NOTHING, ONE_PAGE
+from ..report import evidence_texts, mapping_as_dict, printable
+from ..sizes import parse_size, show_size
+from .words import STDOUT, Parser, say, with_json_target, write_json
+
+DESCRIPTION = """\
+Shows the mappings of a core: address, size, flags, kind, how certain that is, why, and what each of the nine
+bits of a filter would keep of it.
+
+bits: W whole, h one page, - nothing; ? it depends on an assumption (what the default, --unknown keep, keeps
+stands before the question mark)"""
+
+
+def parser() -> Parser:
+    """The options of ``corefilt inspect``."""
+    p = Parser("corefilt inspect", DESCRIPTION)
+    p.add_argument(
+        "core", metavar="CORE", nargs="?", default="-", help="a core, or - for standard input (default)"
+    )
+    p.add_argument(
+        "--filter", metavar="FILTER", default="all", help="show what this filter keeps (default all)"
+    )
+    p.add_argument(
+        "--assume", metavar="SELECTOR=KIND", action="append", default=[], help="as for corefilt filter"
+    )
+    p.add_argument("--spool", action="store_true", help="copy a pipe to a temporary file first")
+    p.add_argument("--max-headers", metavar="SIZE", default=None, help="as for corefilt filter")
+    p.add_json()
+    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
+    return p
+
+
+def run(argv: list[str]) -> int:
+    """Show one core; returns the exit code."""
+    arguments = parser().parse_args(with_json_target(argv))
+    wanted, warnings = parse_filter(arguments.filter)
+    max_headers = parse_size(arguments.max_headers) if arguments.max_headers else MAX_HEADERS
+    with open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core:
+        plan = core.plan(int(wanted), assume=arguments.assume)
+        if arguments.json is not None:
+            write_json(as_dict(core, plan), arguments.json)
+        if arguments.json != STDOUT:
+            show(core, plan, named=arguments.filter != "all")
+        for warning in [*core.warnings, *warnings]:
+            say(f"corefilt: {core.source.name}: {warning}")
+        return 3 if core.damaged else 0
+
+
+def as_dict(core: Core, plan: Plan) -> dict[str, object]:
+    """The mappings as JSON: schema 1, per mapping the keys of the filter report and what each bit keeps."""
+    mappings = []
+    for m, mapping in enumerate(plan.mappings):
+        entry = mapping_as_dict(mapping, plan.kept(m))
+        entry["bits"] = {name: shown(plan, m, bit) for name, bit in NAMES.items()}
+        mappings.append(entry)
+    return {
+        "schema": 1,
+        "version": __version__,
+        "input": core.source.name,
+        "filter": f"{int(plan.filter):#x}",
+        "class": "ELF64" if core.ehdr.wide else "ELF32",
+        "machine": core.machine,
+        "page_size": core.maps.page_size,
+        "segments": len(core.table),
+        "input_bytes": core.end,
+        "warnings": core.warnings,
+        "mappings": mappings,
+    }
+
+
+def shown(plan: Plan, m: int, bit: CoredumpFilter) -> str:
+    """What one bit alone keeps of a mapping, as a letter."""
+    least, _, most = plan.findings[m].levels(bit)
+    letter = "-" if most == NOTHING else "h" if most == ONE_PAGE else "W"
+    return letter + ("?" if least != most else "")
+
+
+def show(core: Core, plan: Plan, *, named: bool) -> None:
+    """Draw the table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    if not sys.stdout.isatty():
+        console.width = 240
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("address", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("there", justify="right", no_wrap=True)
+    if named:
+        table.add_column("kept", justify="right", no_wrap=True)
+    table.add_column("flags", no_wrap=True)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("certainty", no_wrap=True)
+    table.add_column("bits 0-8", no_wrap=True)
+    table.add_column("file and evidence", overflow="fold")
+    styles = {"exact": "green", "inferred": "", "stated": "cyan", "assumed": "yellow"}
+    for m, mapping in enumerate(plan.mappings):
+        bits = "".join(shown(plan, m, bit).ljust(2) for bit in NAMES.values())
+        why = "; ".join(evidence_texts(mapping))
+        where = f"{printable(mapping.path)}: " if mapping.path is not None else ""
+        kept = [show_size(plan.kept(m))] if named else []
+        style = styles[mapping.certainty]
+        table.add_row(
+            f"{mapping.start:x}-{mapping.end:x}", show_size(mapping.end - mapping.start), show_size(mapping.present),
+            *kept, mapping.flags, mapping.kind, Text(mapping.certainty, style=style), bits, Text(where + why),
+        )  # fmt: skip
+    console.print(
+        Text(
+            f"{printable(core.source.name)}: {'ELF64' if core.ehdr.wide else 'ELF32'} {core.machine}, "
+            f"{len(core.table)} segments, pages of {core.maps.page_size} bytes, filter {describe(plan.filter)}"
+        )
+    )
+    console.print(table)
+    console.print(totals(plan))
+
+
+def totals(plan: Plan) -> str:
+    """One line a kind: bytes kept and dropped, and what is undecided."""
+    lines = [""]
+    for name, kept, dropped, assumed in plan.by_kind():
+        open_question = f", {show_size(assumed)} undecided" if assumed else ""
+        lines.append(f"{name}: {show_size(kept)} kept, {show_size(dropped)} dropped{open_question}")
+    return "\n".join(lines)

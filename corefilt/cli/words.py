@@ -1,0 +1,82 @@
+"""What all commands share: saying things, JSON, and the parser's manners."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ..errors import OutputError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+STDOUT = "-"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that raises, and never abbreviates."""
+
+    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
+        """Set the manners."""
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the whole usage."""
+        raise UsageError(message, f"{self.prog} --help")
+
+    def add_json(self) -> None:
+        """Add ``--json[=FILE]``."""
+        self.add_argument(
+            "--json",
+            metavar="[=FILE]",
+            default=None,
+            help="the report as one JSON object, on standard output or in FILE",
+        )
+
+
+def with_json_target(argv: list[str]) -> list[str]:
+    """The arguments with a bare ``--json`` spelled out; its FILE comes with ``=`` or not at all."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    return [f"--json={STDOUT}" if word == "--json" and i < end else word for i, word in enumerate(argv)]
+
+
+def json_target(argv: list[str]) -> str | None:
+    """Where the report should go, from the bare arguments: for a run that failed before they were parsed."""
+    words = [word for word in with_json_target(argv) if word.startswith("--json=")]
+    return words[-1].partition("=")[2] if words else None
+
+
+def say(text: str) -> None:
+    """Write a line to standard error, if there is one."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return
+
+
+def write_json(report: dict[str, object], target: str) -> None:
+    """Write one JSON object, to standard output or a file. Raises OutputError."""
+    import json
+
+    text = json.dumps(report) + "\n"
+    if target == STDOUT:
+        if sys.stdout is not None:
+            sys.stdout.write(text)
+        return
+    try:
+        with open(target, "w", encoding="utf-8") as file:
+            file.write(text)
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"{target}: cannot be written: {getattr(error, 'strerror', None) or error}"
+        ) from None

@@ -1,0 +1,266 @@
+"""A core that is open: its tables, its mappings, and the plan for a filter."""
+
+from __future__ import annotations
+
+import os
+from array import array
+
+from . import elf
+from .elf import MACHINES, PT_LOAD, PT_NOTE, Ehdr, Phdrs, Shdr
+from .errors import DamagedCoreError, SelectorError, UnstreamableError
+from .filterbits import CoredumpFilter, parse_filter
+from .kinds import Finding, level, single
+from .mappings import Mappings, flags_text
+from .notes import Notes, read_notes
+from .payload import Payload
+from .plan import Layout, kept_bytes, lay_out, with_tags
+from .rules import Rules
+from .selectors import Assumption
+from .sources import FileSource, Source, open_source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+# Headers and notes that a pipe may bring before NT_FILE ends; NT_FILE itself is 4 MiB at most by default
+# (core_file_note_size_limit), and a million program headers are 56 MiB.
+MAX_HEADERS = 64 << 20
+UNKNOWN = ("keep", "guess", "drop")
+
+
+class Mapping:
+    """One mapping as a person looks at it: addresses, ``flags`` (rwx), file, ``present`` bytes, and its kind."""
+
+    __slots__ = ("end", "file_offset", "finding", "flags", "path", "present", "start")
+
+    def __init__(self, mappings: Mappings, m: int, finding: Finding) -> None:
+        """Copy what the tables say of mapping ``m``."""
+        self.start, self.end = mappings.start(m), mappings.end(m)
+        self.flags, self.present = flags_text(mappings.flags(m)), mappings.present(m)
+        self.path, self.file_offset = mappings.path(m), mappings.file_offset(m)
+        self.finding = finding
+
+    @property
+    def kind(self) -> str:
+        """The (likeliest) kind's name."""
+        return self.finding.kind
+
+    @property
+    def certainty(self) -> str:
+        """exact, inferred, assumed or stated."""
+        return self.finding.certainty
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """The reasons, in words."""
+        return self.finding.evidence
+
+
+class Core:
+    """A core dump that is open for reading; a context manager."""
+
+    def __init__(self, source: Source) -> None:
+        """Read headers and notes. Raises InputError and its kin."""
+        self.source = source
+        self.warnings: list[str] = []
+        self.ehdr = elf.read_ehdr(source)
+        counted = elf.count_phdrs(source, self.ehdr)
+        self.table = elf.read_phdrs(source, self.ehdr, counted.count)
+        self.warnings += counted.warnings
+        self.sections: list[Shdr] = elf.read_sections(source, self.ehdr)
+        check_layout(source, self.ehdr, self.table)
+        self.notes: Notes = read_notes(source, self.ehdr, self.table)
+        self.warnings += self.notes.warnings
+        self.maps = Mappings(self.ehdr, self.table, self.notes)
+        self.end = source.size
+        self.present = array("Q")
+        self.truncated = False
+        self.ends_at(source.size)
+
+    def ends_at(self, end: int | None) -> None:
+        """Take note of where the input ends: what lies behind it is not there, whatever the headers say."""
+        self.end = end
+        table = self.table
+        self.present = array("Q", table.p_filesz)
+        if end is None:
+            return
+        missing = 0
+        for i, (offset, size) in enumerate(zip(table.p_offset, table.p_filesz, strict=True)):
+            if size and offset + size > end:
+                self.present[i] = max(0, end - offset)
+                missing += size - self.present[i]
+        self.truncated = missing > 0
+        if missing:
+            self.warnings.append(f"the core is truncated: {missing} bytes of its segments are missing")
+
+    def __enter__(self) -> Core:
+        """Give the core itself."""
+        return self
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the input."""
+        self.source.close()
+
+    @property
+    def damaged(self) -> bool:
+        """Whether anything in it contradicts itself or is missing."""
+        return bool(self.warnings)
+
+    @property
+    def machine(self) -> str:
+        """The machine's name, or its EM_ number."""
+        return MACHINES.get(self.ehdr.e_machine, f"EM {self.ehdr.e_machine}")
+
+    @property
+    def mappings(self) -> Sequence[Mapping]:
+        """All mappings with what is known of their kinds."""
+        return self.plan(CoredumpFilter.ALL).mappings
+
+    def rules(self, assume: Sequence[str] = (), *, with_payload: bool | None = None) -> Rules:
+        """The rules over this core; the payload is looked at beforehand where the input can be sought."""
+        assumptions = [Assumption(text) for text in assume]
+        seekable = isinstance(self.source, FileSource)
+        rules = Rules(self.ehdr, self.maps, None, assumptions)
+        if seekable if with_payload is None else with_payload:
+            rules.payload = Payload(self.maps, rules.vvar)
+            if seekable:
+                rules.payload.read_from(self.source)
+        return rules
+
+    def plan(self, filter: int | str, *, unknown: str = "keep", assume: Sequence[str] = ()) -> Plan:
+        """What the filter leaves of this core, by what can be known before it is written.
+
+        Raises FilterError, UsageError, or SelectorError for an assumption that fits nothing.
+        """
+        return Plan(self, as_filter(filter)[0], self.rules(assume), unknown)
+
+
+def as_filter(value: int | str) -> tuple[CoredumpFilter, list[str]]:
+    """A filter from Python: an int is its bits, a text is read as on the command line; with its warnings."""
+    if isinstance(value, str):
+        return parse_filter(value)
+    return parse_filter(f"{int(value):#x}") if int(value) >= 0 else parse_filter(str(value))
+
+
+class Plan:
+    """What a filter keeps of every mapping: ``findings``, and ``sizes`` in bytes for every program header."""
+
+    def __init__(self, core: Core, wanted: CoredumpFilter, rules: Rules, unknown: str) -> None:
+        """Decide every mapping by the rules; ``unknown`` says what becomes of what stays open."""
+        self.core, self.filter, self.rules, self.unknown = core, wanted, rules, unknown
+        self._levels: dict[Finding, tuple[int, int, int]] = {}
+        self.findings = [rules.decide(m) for m in range(len(core.maps))]
+        unused = [a.text for a in rules.assumptions if not a.used]
+        if unused:
+            raise SelectorError(f"--assume {unused[0]!r} fits no mapping of this core")
+        self.sizes = array("Q", core.present)
+        self.assumed = array("Q", bytes(8 * len(self.findings)))
+        for m, finding in enumerate(self.findings):
+            self._size(m, finding)
+        with_tags(core.table, self.sizes)
+
+    def _size(self, m: int, finding: Finding) -> None:
+        if finding not in self._levels:
+            self._levels[finding] = finding.levels(self.filter)
+        least, likely, most = self._levels[finding]
+        i, page = self.core.maps.phdr[m], self.core.maps.page_size
+        there = self.core.present[i]
+        self.sizes[i] = kept_bytes({"keep": most, "guess": likely, "drop": least}[self.unknown], there, page)
+        if least != most:
+            self.assumed[m] = kept_bytes(most, there, page) - kept_bytes(least, there, page)
+
+    @property
+    def mappings(self) -> Sequence[Mapping]:
+        """The mappings, made when looked at."""
+        return [Mapping(self.core.maps, m, finding) for m, finding in enumerate(self.findings)]
+
+    @property
+    def layout(self) -> Layout:
+        """The output's layout."""
+        core = self.core
+        return lay_out(core.ehdr, core.table, core.sections, self.sizes, core.present, core.end)
+
+    def kept(self, m: int) -> int:
+        """Bytes of mapping ``m`` that stay."""
+        return self.sizes[self.core.maps.phdr[m]]
+
+    def by_kind(self) -> Iterator[tuple[str, int, int, int]]:
+        """For every kind that is there: its name, and bytes kept, dropped and decided by an assumption."""
+        sums: dict[str, list[int]] = {}
+        for m, finding in enumerate(self.findings):
+            entry = sums.setdefault(finding.kind, [0, 0, 0])
+            there, kept = self.core.present[self.core.maps.phdr[m]], self.kept(m)
+            entry[0] += kept
+            entry[1] += there - kept
+            entry[2] += self.assumed[m]
+        for name, (kept, dropped, assumed) in sorted(sums.items()):
+            yield name, kept, dropped, assumed
+
+
+def ceiling(rules: Rules, m: int, wanted: CoredumpFilter) -> int:
+    """The most that any finding which can still come may keep of mapping ``m`` (a level)."""
+    payload = rules.payload
+    kinds = rules.proven(m) if payload is None or payload.pending(m) else rules.decide(m).possible
+    return max(level(kind, wanted) for kind in single(kinds))
+
+
+def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:
+    """Refuse what cannot be filtered: payload over the headers; on a pipe, overlaps and what comes too late.
+
+    Raises DamagedCoreError or UnstreamableError.
+    """
+    head = max(ehdr.size, ehdr.e_phoff + len(table) * ehdr.phdr_size)
+    pieces = sorted(
+        (offset, offset + size, i)
+        for i, (p_type, offset, size) in enumerate(
+            zip(table.p_type, table.p_offset, table.p_filesz, strict=True)
+        )
+        if size and p_type != 0
+    )
+    for offset, _, i in pieces[:1]:
+        if offset < head:
+            raise DamagedCoreError(
+                f"{source.name}: program header {i}: p_offset is {offset:#x}, inside the headers, which end at {head:#x}"
+            )
+    if isinstance(source, FileSource):
+        return
+    payload = next((offset for offset, _, i in pieces if table.p_type[i] == PT_LOAD), None)
+    late = next(
+        (
+            i
+            for offset, _, i in pieces
+            if table.p_type[i] == PT_NOTE and payload is not None and offset > payload
+        ),
+        None,
+    )
+    if late is not None:
+        raise UnstreamableError(
+            f"{source.name}: the notes (program header {late}) come after the payload, as gdb's gcore writes them, "
+            "and a pipe cannot be read twice"
+        )
+    if ehdr.e_shoff and ehdr.e_phnum != elf.PN_XNUM:
+        raise UnstreamableError(
+            f"{source.name}: has section headers (e_shoff {ehdr.e_shoff:#x}), as gdb's gcore writes them, "
+            "and they can be adjusted only in a file"
+        )
+    for (_, end, before), (offset, _, i) in zip(pieces, pieces[1:], strict=False):
+        if offset < end:
+            raise DamagedCoreError(
+                f"{source.name}: program header {i}: p_offset is {offset:#x}, inside program header {before}'s bytes",
+                "overlapping segments can be filtered from a file",
+            )
+
+
+def open_core(
+    path: str | bytes | os.PathLike[str] | int, *, max_headers: int = MAX_HEADERS, spool: bool = False
+) -> Core:
+    """Open a core: a path, ``-`` for standard input, or a descriptor. Raises InputError and its kin."""
+    source = open_source(path, max_headers=max_headers, spool=spool)
+    try:
+        return Core(source)
+    except BaseException:
+        source.close()
+        raise

@@ -1,0 +1,69 @@
+"""One tree of exceptions; each class carries its exit code and a sentence that says what to try."""
+
+from __future__ import annotations
+
+
+class CorefiltError(Exception):
+    """What ends a run with a message: ``str()`` is one line, ``exit_code`` the program's answer."""
+
+    exit_code = 1
+    hint = ""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        """Take the one-line message, and a hint where the class's own does not fit."""
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+
+class UsageError(CorefiltError):
+    """The command line asks for something that cannot be meant."""
+
+    exit_code = 2
+
+
+class FilterError(UsageError):
+    """A filter that cannot be read."""
+
+    hint = "write it like 0x33, or with names like default,-shared-anonymous"
+
+
+class InputError(CorefiltError):
+    """The input cannot be read."""
+
+
+class NotACoreError(InputError):
+    """The input is no core dump of a Linux process."""
+
+
+class DamagedCoreError(InputError):
+    """A header of the core contradicts itself or the file that it stands in."""
+
+
+class UnstreamableError(InputError):
+    """The core can be filtered from a file, but not in one pass."""
+
+    hint = "name the core as a file, or add --spool to keep a temporary copy"
+
+
+class OutputError(CorefiltError):
+    """The output cannot be written."""
+
+
+class EngineError(CorefiltError):
+    """The mover that was demanded cannot serve this input and output."""
+
+    hint = "leave --engine and COREFILT_ENGINE out to have one chosen"
+
+
+class SelectorError(CorefiltError):
+    """An assumption that fits no mapping of this core."""
+
+    hint = "corefilt inspect CORE lists the mappings and what else they could be"
+
+
+class UndecidedError(CorefiltError):
+    """With --strict: what the filter does to some mapping is not certain."""
+
+    exit_code = 4
+    hint = "corefilt inspect CORE shows which mappings; settle them with --assume SELECTOR=KIND"

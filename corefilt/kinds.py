@@ -1,0 +1,124 @@
+"""The kinds of mapping that the kernel tells apart, and what a filter keeps of each.
+
+A mapping starts with every kind; evidence takes away those that it disproves (rules.py). The classes are those
+of ``vma_dump_size`` in fs/coredump.c by the rules of Linux 5.19 and later (the same in 6.19). Held against dumps
+by Linux 6.18 in tests/kernel.
+"""
+
+from __future__ import annotations
+
+from .filterbits import CoredumpFilter as Bit
+
+
+class Kind:
+    """One bit a kind, so that what is still possible is an int.
+
+    A private file mapping is *written* once one of its pages was copied (the kernel's anon_vma); *headed* is
+    one whose first page bit 4 keeps: it starts at offset 0, is readable, and its file is executable or ELF.
+    """
+
+    SPECIAL = 1 << 0
+    EXCLUDED = 1 << 1
+    PRIVATE_ANON = 1 << 2
+    SHARED_ANON = 1 << 3
+    SHARED_FILE = 1 << 4
+    PRIVATE_FILE = 1 << 5
+    PRIVATE_FILE_HEADED = 1 << 6
+    WRITTEN_FILE = 1 << 7
+    WRITTEN_FILE_HEADED = 1 << 8
+    PRIVATE_HUGE = 1 << 9
+    SHARED_HUGE = 1 << 10
+    PRIVATE_DAX = 1 << 11
+    SHARED_DAX = 1 << 12
+
+    ALL = (1 << 13) - 1
+    CLEAN = PRIVATE_FILE | PRIVATE_FILE_HEADED
+    WRITTEN = WRITTEN_FILE | WRITTEN_FILE_HEADED
+    HEADED = PRIVATE_FILE_HEADED | WRITTEN_FILE_HEADED
+    UNHEADED = PRIVATE_FILE | WRITTEN_FILE
+    PRIVATE_MAPPED = CLEAN | WRITTEN
+    SHARED = SHARED_ANON | SHARED_FILE
+    HUGE = PRIVATE_HUGE | SHARED_HUGE
+    DAX = PRIVATE_DAX | SHARED_DAX
+
+
+# The names that people see, and --assume takes.
+NAMES = {
+    "special": Kind.SPECIAL,
+    "not-dumped": Kind.EXCLUDED,
+    "private-anonymous": Kind.PRIVATE_ANON,
+    "shared-anonymous": Kind.SHARED_ANON,
+    "shared-file-backed": Kind.SHARED_FILE,
+    "private-file-backed": Kind.CLEAN,
+    "private-file-written": Kind.WRITTEN,
+    "private-huge": Kind.PRIVATE_HUGE,
+    "shared-huge": Kind.SHARED_HUGE,
+    "private-dax": Kind.PRIVATE_DAX,
+    "shared-dax": Kind.SHARED_DAX,
+}
+
+# How much of a mapping stays.
+NOTHING, ONE_PAGE, WHOLE = 0, 1, 2
+
+_BITS = {
+    Kind.PRIVATE_ANON: Bit.PRIVATE_ANONYMOUS,
+    Kind.SHARED_ANON: Bit.SHARED_ANONYMOUS,
+    Kind.SHARED_FILE: Bit.SHARED_FILE_BACKED,
+    Kind.PRIVATE_FILE: Bit.PRIVATE_FILE_BACKED,
+    Kind.PRIVATE_FILE_HEADED: Bit.PRIVATE_FILE_BACKED,
+    Kind.WRITTEN_FILE: Bit.PRIVATE_FILE_BACKED | Bit.PRIVATE_ANONYMOUS,
+    Kind.WRITTEN_FILE_HEADED: Bit.PRIVATE_FILE_BACKED | Bit.PRIVATE_ANONYMOUS,
+    Kind.PRIVATE_HUGE: Bit.PRIVATE_HUGE,
+    Kind.SHARED_HUGE: Bit.SHARED_HUGE,
+    Kind.PRIVATE_DAX: Bit.PRIVATE_DAX,
+    Kind.SHARED_DAX: Bit.SHARED_DAX,
+}
+
+
+def level(kind: int, wanted: Bit) -> int:
+    """How much of a mapping of one kind the filter keeps: NOTHING, ONE_PAGE or WHOLE."""
+    if kind == Kind.SPECIAL:
+        return WHOLE
+    if kind == Kind.EXCLUDED:
+        return NOTHING
+    if _BITS[kind] & wanted:
+        return WHOLE
+    return ONE_PAGE if kind & Kind.HEADED and wanted & Bit.ELF_HEADERS else NOTHING
+
+
+def single(kinds: int) -> list[int]:
+    """The kinds of a set, one by one."""
+    return [1 << i for i in range(kinds.bit_length()) if kinds >> i & 1]
+
+
+def name_of(kind: int) -> str:
+    """What people call this kind."""
+    return next(name for name, kinds in NAMES.items() if kind & kinds)
+
+
+class Finding:
+    """What is known of a mapping, shared by all mappings of which the same is known.
+
+    ``possible`` are the kinds that are left, ``likely`` the one of them to guess, ``certainty`` one of exact,
+    inferred, assumed, stated, ``evidence`` the reasons in words.
+    """
+
+    __slots__ = ("certainty", "evidence", "likely", "possible")
+
+    def __init__(self, possible: int, likely: int, certainty: str, evidence: tuple[str, ...]) -> None:
+        """Hold the four."""
+        self.possible, self.likely, self.certainty, self.evidence = possible, likely, certainty, evidence
+
+    @property
+    def kind(self) -> str:
+        """The likeliest kind's name."""
+        return name_of(self.likely)
+
+    def others(self) -> list[str]:
+        """The names of the kinds that it could be instead."""
+        return sorted({name_of(kind) for kind in single(self.possible)} - {self.kind})
+
+    def levels(self, wanted: Bit) -> tuple[int, int, int]:
+        """The least, the likeliest and the most that the filter may keep of it."""
+        levels = [level(kind, wanted) for kind in single(self.possible)]
+        return min(levels), level(self.likely, wanted), max(levels)

@@ -1,0 +1,164 @@
+"""The notes of a core, as far as a filter needs them: who wrote it, NT_AUXV and NT_FILE."""
+
+from __future__ import annotations
+
+from array import array
+
+from . import _fast
+from .elf import PT_NOTE, Ehdr, Phdrs
+from .errors import NotACoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .sources import Source
+
+NT_PRSTATUS, NT_PRPSINFO, NT_AUXV, NT_FILE = 1, 3, 6, 0x46494C45
+AT_NULL, AT_PAGESZ, AT_PLATFORM, AT_RANDOM, AT_EXECFN, AT_SYSINFO_EHDR = 0, 6, 15, 25, 31, 33
+
+# Notes are read in windows of this size; the notes of one thread take 3 to 6 KiB on x86-64.
+WINDOW = 1 << 16
+
+_FOREIGN = {
+    b"NetBSD-CORE": "NetBSD",
+    b"FreeBSD": "FreeBSD",
+    b"OpenBSD": "OpenBSD",
+    b"DragonFly": "DragonFly BSD",
+    b"QNX": "QNX",
+    b"GNU/Solaris": "Solaris",
+}
+
+
+class FileNote:
+    """NT_FILE: which file was mapped where."""
+
+    __slots__ = ("_desc", "_names", "_ranges", "count", "unit")
+
+    def __init__(self, desc: bytes, ehdr: Ehdr) -> None:
+        """Decode the descriptor; raises ValueError with what is wrong."""
+        word = 8 if ehdr.wide else 4
+        order = "big" if ehdr.big else "little"
+        if len(desc) < 2 * word:
+            raise ValueError(f"its {len(desc)} bytes do not even hold a count")
+        count = int.from_bytes(desc[:word], order)
+        room = (len(desc) - 2 * word) // (3 * word + 1)
+        if count > room:
+            raise ValueError(f"count is {count}, but its {len(desc)} bytes have room for {room}")
+        self._desc = desc
+        self.unit = int.from_bytes(desc[word : 2 * word], order)
+        self._ranges = array("Q", bytes(24 * count))
+        self._names = array("Q", bytes(8 * (count + 1)))
+        self.count = _fast.decode_nt_file(desc, self._ranges, self._names, wide=ehdr.wide, big=ehdr.big)
+        if self.count < count:
+            raise ValueError(f"count is {count}, but only {self.count} names follow")
+
+    def start(self, i: int) -> int:
+        """First address of entry ``i``."""
+        return self._ranges[3 * i]
+
+    def end(self, i: int) -> int:
+        """First address behind entry ``i``."""
+        return self._ranges[3 * i + 1]
+
+    def offset(self, i: int) -> int:
+        """Where entry ``i`` begins in its file, in bytes."""
+        return self._ranges[3 * i + 2] * self.unit
+
+    def path(self, i: int) -> bytes:
+        """The file's name as the kernel wrote it."""
+        return self._desc[self._names[i] : self._names[i + 1] - 1]
+
+
+class Notes:
+    """What the notes say. ``files`` is None where there is no NT_FILE that can be read."""
+
+    __slots__ = ("auxv", "cut_at", "files", "warnings")
+
+    def __init__(self) -> None:
+        """Begin with nothing known."""
+        self.auxv: dict[int, int] = {}
+        self.files: FileNote | None = None
+        self.warnings: list[str] = []
+        self.cut_at: int | None = None
+
+
+def read_notes(source: Source, ehdr: Ehdr, table: Phdrs) -> Notes:
+    """Read the notes up to NT_FILE.
+
+    The kernel writes AUXV and FILE among the notes of the first thread, so nothing behind a second PRSTATUS
+    can be one of them; gdb writes PRPSINFO first and the two at the end (linux_make_corefile_notes), so there
+    the walk goes on. Raises NotACoreError for a core of another system. What is damaged becomes a warning.
+    """
+    notes = Notes()
+    for i, p_type in enumerate(table.p_type):
+        if p_type == PT_NOTE and table.p_filesz[i]:
+            _walk(source, ehdr, table.p_offset[i], table.p_filesz[i], notes)
+    return notes
+
+
+def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes) -> None:
+    end = at + length
+    first_type: int | None = None
+    window = WINDOW
+    while end - at >= 12:
+        chunk = source.peek(at, min(window, end - at))
+        found, done = _fast.walk_notes(chunk, big=ehdr.big)
+        for n_type, name_at, n_namesz, desc_at, n_descsz in found:
+            name = chunk[name_at : name_at + n_namesz].rstrip(b"\0")
+            _refuse_foreign(source.name, name)
+            if first_type is None:
+                first_type = n_type
+            elif n_type == NT_PRSTATUS and first_type == NT_PRSTATUS:
+                return
+            if name == b"CORE":
+                _take(n_type, chunk[desc_at : desc_at + n_descsz], ehdr, notes)
+        at += done
+        window = WINDOW
+        if not done:
+            window = _length_of_next(chunk, ehdr)
+            if window > end - at:
+                notes.warnings.append(
+                    f"note at {at:#x}: n_namesz or n_descsz reaches {at + window - end} bytes past its segment"
+                )
+                return
+            if len(chunk) < min(WINDOW, end - at) or (source.size is not None and at + window > source.size):
+                notes.cut_at = at
+                return
+        if notes.files is not None and notes.auxv and first_type == NT_PRSTATUS:
+            return
+
+
+def _length_of_next(chunk: bytes, ehdr: Ehdr) -> int:
+    order = "big" if ehdr.big else "little"
+    if len(chunk) < 12:
+        return 12
+    n_namesz, n_descsz = (int.from_bytes(chunk[i : i + 4], order) for i in (0, 4))
+    return 12 + (n_namesz + 3 & ~3) + n_descsz
+
+
+def _refuse_foreign(core: str, name: bytes) -> None:
+    if name == b"VMCOREINFO":
+        raise NotACoreError(
+            f"{core}: is a dump of a kernel, not of a process (it has a VMCOREINFO note)",
+            "makedumpfile filters those",
+        )
+    system = next((system for mark, system in _FOREIGN.items() if name.startswith(mark)), None)
+    if system:
+        raise NotACoreError(
+            f"{core}: is no Linux core but one of {system} (note name {name.decode('latin-1')!r})"
+        )
+
+
+def _take(n_type: int, desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
+    if n_type == NT_AUXV and not notes.auxv:
+        word = 8 if ehdr.wide else 4
+        order = "big" if ehdr.big else "little"
+        words = [int.from_bytes(desc[i : i + word], order) for i in range(0, len(desc) - word + 1, word)]
+        for key, value in zip(words[::2], words[1::2], strict=False):
+            if key == AT_NULL:
+                break
+            notes.auxv.setdefault(key, value)
+    elif n_type == NT_FILE and notes.files is None:
+        try:
+            notes.files = FileNote(desc, ehdr)
+        except ValueError as error:
+            notes.warnings.append(f"NT_FILE cannot be used: {error}")

@@ -1,0 +1,233 @@
+"""From sizes to a layout: which bytes of the input make the output, and the new headers. Pure arithmetic.
+
+One rule makes every layout: the output is the input with the dropped ranges cut out, and every offset in a
+header moves up by what was cut before it. For the kernel's layout that is what the kernel itself would have
+written; gdb's cores, odd gaps and unaligned offsets need nothing else.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from itertools import accumulate
+
+from .elf import PN_XNUM, PT_AARCH64_MEMTAG_MTE, PT_LOAD, SHT_NOBITS, Ehdr, Phdrs, Shdr, xnum_shdr
+from .kinds import NOTHING, ONE_PAGE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# To the end of the input, however far that is.
+TO_THE_END = 1 << 63
+
+
+def kept_bytes(level: int, present: int, page_size: int) -> int:
+    """How many bytes of a mapping stay, of those that are present."""
+    if level == NOTHING:
+        return 0
+    return min(page_size, present) if level == ONE_PAGE else present
+
+
+class Cuts:
+    """Disjoint ranges of the input that are left out, ascending."""
+
+    __slots__ = ("_before", "ends", "starts")
+
+    def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Take ``(start, end)`` pairs in order; neighbours are joined."""
+        self.starts, self.ends = array("Q"), array("Q")
+        for start, end in ranges:
+            if self.ends and self.ends[-1] == start:
+                self.ends[-1] = end
+            elif end > start:
+                self.starts.append(start)
+                self.ends.append(end)
+        lengths = (end - start for start, end in zip(self.starts, self.ends, strict=True))
+        self._before = array("Q", accumulate(lengths, initial=0))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """The ranges."""
+        return zip(self.starts, self.ends, strict=True)
+
+    def shift(self, offset: int) -> int:
+        """Where a byte of the input at ``offset`` stands in the output; one that is cut, where it would."""
+        at = bisect_right(self.starts, offset) - 1
+        if at < 0:
+            return offset
+        return offset - self._before[at] - min(offset, self.ends[at]) + self.starts[at]
+
+    @property
+    def total(self) -> int:
+        """How many bytes are left out."""
+        return self._before[-1]
+
+
+def cut_out(drops: list[tuple[int, int]], keeps: list[tuple[int, int]]) -> Cuts:
+    """The dropped ranges minus every kept one. Both may overlap among themselves and need no order."""
+    cuts: list[tuple[int, int]] = []
+    kept = _joined(keeps)
+    at = 0
+    for start, end in _joined(drops):
+        while at < len(kept) and kept[at][1] <= start:
+            at += 1
+        i = at
+        while start < end:
+            if i == len(kept) or kept[i][0] >= end:
+                cuts.append((start, end))
+                break
+            if kept[i][0] > start:
+                cuts.append((start, kept[i][0]))
+            start = max(start, kept[i][1])
+            i += 1
+    return Cuts(cuts)
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if start == end:
+            continue
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], end)
+        else:
+            joined.append((start, end))
+    return joined
+
+
+class Step:
+    """Something to be done in the order of the output: ``length`` bytes at ``source`` come to stand at ``target``.
+
+    With ``put`` those bytes are written instead of what the input has there. A length of TO_THE_END is what is
+    left of the input.
+    """
+
+    __slots__ = ("length", "put", "source", "target")
+
+    def __init__(self, source: int, length: int, target: int, put: bytes | None = None) -> None:
+        """Hold the four."""
+        self.source, self.length, self.target, self.put = source, length, target, put
+
+
+class Layout:
+    """The output: its program headers, which ranges of the input it leaves out, and what replaces what."""
+
+    __slots__ = ("cuts", "puts", "size", "table")
+
+    def __init__(self, cuts: Cuts, table: Phdrs, puts: list[tuple[int, int, bytes]], size: int) -> None:
+        """Hold the parts; ``puts`` are (offset, length) in the input and the bytes to write there; ``size`` in bytes."""
+        self.cuts, self.table, self.puts, self.size = cuts, table, puts, size
+
+    def steps(self, end: int) -> Iterator[Step]:
+        """What to do to make the output, in its order; ``end`` is the input's, or TO_THE_END."""
+        at = 0
+        puts = iter(sorted(self.puts))
+        put = next(puts, None)
+        for start, stop in [*self.cuts, (end, end)]:
+            while put is not None and put[0] < start:
+                if put[0] > at:
+                    yield Step(at, put[0] - at, self.cuts.shift(at))
+                yield Step(put[0], put[1], self.cuts.shift(put[0]), put[2])
+                at = put[0] + put[1]
+                put = next(puts, None)
+            if start > at:
+                yield Step(at, TO_THE_END if start == TO_THE_END else start - at, self.cuts.shift(at))
+            at = stop
+        if put is not None:
+            yield Step(put[0], put[1], self.cuts.shift(put[0]), put[2])
+
+
+def lay_out(
+    ehdr: Ehdr,
+    table: Phdrs,
+    sections: list[Shdr],
+    sizes: array[int],
+    present: array[int],
+    end: int | None,
+) -> Layout:
+    """Lay out a core of which ``sizes`` bytes of each segment stay, of the ``present`` ones that are there.
+
+    ``end`` is the input's length in bytes, or None for a pipe, which ends behind its last segment.
+    """
+    cuts = _cuts(ehdr, table, sections, sizes, present)
+    last = _end_of_segments(table, present) if end is None else end
+    new_table = table.replaced(_shifted(cuts, table.p_offset, last), sizes)
+    puts = [(ehdr.e_phoff, len(table) * ehdr.phdr_size, bytes(new_table.encode(ehdr)))]
+    tail = _section_headers(ehdr, table, sections, sizes, cuts)
+    e_shoff = 0
+    if tail:
+        # Where the input was cut short, its section headers come to stand at the end that is left.
+        at = ehdr.e_shoff if end is None else min(ehdr.e_shoff, end)
+        replaced = len(tail) if end is None else min(len(tail), end - at)
+        puts.append((at, replaced, tail))
+        e_shoff = cuts.shift(at)
+        last = max(last, at + replaced) + len(tail) - replaced
+    puts.append((0, ehdr.size, ehdr.pack(e_shoff=e_shoff, sections=bool(tail))))
+    return Layout(cuts, new_table, puts, last - cuts.total)
+
+
+def _end_of_segments(table: Phdrs, present: array[int]) -> int:
+    return max(offset + size for offset, size in zip(table.p_offset, present, strict=True))
+
+
+def _shifted(cuts: Cuts, offsets: array[int], last: int) -> array[int]:
+    """All offsets moved; one pass where they ascend, as they do in the kernel's layout."""
+    if not len(cuts.starts):
+        return array("Q", (min(offset, last) for offset in offsets))
+    return array("Q", (cuts.shift(min(offset, last)) for offset in offsets))
+
+
+def _cuts(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: array[int], present: array[int]) -> Cuts:
+    drops: list[tuple[int, int]] = []
+    reached, ordered = ehdr.size, True
+    for offset, size, there in zip(table.p_offset, sizes, present, strict=True):
+        if there:
+            ordered = ordered and offset >= reached
+            reached = offset + there
+            if size < there:
+                drops.append((offset + size, offset + there))
+    table_end = ehdr.e_phoff + len(table) * ehdr.phdr_size
+    first = min((start for start, _ in drops), default=table_end)
+    shdrs = (ehdr.e_shoff, ehdr.e_shoff + ehdr.e_shnum * ehdr.e_shentsize)
+    if ordered and table_end <= first and not (sections and shdrs[0] < reached):
+        return Cuts(drops)
+    keeps = [(0, ehdr.size), (ehdr.e_phoff, table_end), shdrs]
+    keeps += [(offset, offset + size) for offset, size in zip(table.p_offset, sizes, strict=True)]
+    return cut_out(drops, keeps)
+
+
+def _section_headers(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: array[int], cuts: Cuts) -> bytes:
+    """The section header table of the output: PN_XNUM's one entry, or gdb's, whose sections follow their segments."""
+    if ehdr.e_phnum == PN_XNUM and ehdr.e_shnum <= 1:
+        return xnum_shdr(ehdr, len(table))
+    segments = sorted(
+        (offset, old, new)
+        for p_type, offset, old, new in zip(table.p_type, table.p_offset, table.p_filesz, sizes, strict=True)
+        if p_type == PT_LOAD and old
+    )
+    starts = [segment[0] for segment in segments]
+    out = b""
+    for section in sections:
+        at = bisect_right(starts, section.sh_offset) - 1
+        size, sh_type = section.sh_size, section.sh_type
+        if at >= 0 and section.sh_addr and section.sh_offset < segments[at][0] + segments[at][1]:
+            kept = max(0, segments[at][0] + segments[at][2] - section.sh_offset)
+            if kept == 0:
+                sh_type = SHT_NOBITS
+            else:
+                size = min(size, kept)
+        out += section.moved(ehdr, sh_type=sh_type, sh_offset=cuts.shift(section.sh_offset), sh_size=size)
+    return out
+
+
+def with_tags(table: Phdrs, sizes: array[int]) -> None:
+    """Shrink the memory tag segments of ARM's MTE as the kernel does: in proportion to their PT_LOAD.
+
+    ``elf_core_extra_phdrs`` in arch/arm64/kernel/elfcore.c (Linux 5.18 and later): the tags of a mapping take
+    a fixed share of what is dumped of it.
+    """
+    loads = {table.p_vaddr[i]: i for i, p_type in enumerate(table.p_type) if p_type == PT_LOAD}
+    for i, p_type in enumerate(table.p_type):
+        load = loads.get(table.p_vaddr[i])
+        if p_type == PT_AARCH64_MEMTAG_MTE and load is not None and table.p_filesz[load]:
+            sizes[i] = min(sizes[i], table.p_filesz[i] * sizes[load] // table.p_filesz[load])

@@ -1,0 +1,206 @@
+"""What a run did, for a person on standard error and for a program as JSON."""
+
+from __future__ import annotations
+
+import os
+
+from . import __version__
+from .filterbits import CoredumpFilter, describe
+from .kinds import ONE_PAGE, Kind
+from .plan import kept_bytes
+from .sizes import show_size
+from .sources import FileSource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .core import Mapping, Plan
+    from .engine import Engine
+    from .plan import Layout
+    from .sinks import Sink
+
+
+class Report:
+    """The outcome of one filtering; the attributes are the keys of the JSON report, sizes in bytes."""
+
+    def __init__(
+        self, plan: Plan, layout: Layout, engine: Engine | None, sink: Sink | None, seconds: float
+    ) -> None:
+        """Gather what plan, engine and sink know."""
+        core = plan.core
+        self.plan = plan
+        self.version = __version__
+        self.input = core.source.name
+        self.output = sink.name if sink is not None else None
+        self.filter = plan.filter
+        self.elf_class = "ELF64" if core.ehdr.wide else "ELF32"
+        self.machine = core.machine
+        self.page_size = core.maps.page_size
+        self.segments = len(core.table)
+        self.input_bytes = core.end
+        self.output_bytes = layout.size
+        self.allocated_bytes = _allocated(sink)
+        self.kinds = list(plan.by_kind())
+        self.kept_bytes = sum(kept for _, kept, _, _ in self.kinds)
+        self.dropped_bytes = sum(dropped for _, _, dropped, _ in self.kinds)
+        self.assumed_bytes = sum(assumed for *_, assumed in self.kinds)
+        self.holes = engine.holes if engine is not None else "none"
+        self.engine = engine.name if engine is not None else None
+        self.seconds = seconds
+        self.damaged = core.damaged
+        self.warnings = list(core.warnings)
+        self.notices = _notices(plan)
+        self.changes = _changes(plan)
+
+    def as_dict(self) -> dict[str, object]:
+        """The report with the stable keys of schema 1."""
+        return {
+            "schema": 1,
+            "version": self.version,
+            "input": self.input,
+            "output": self.output,
+            "filter": f"{int(self.filter):#x}",
+            "class": self.elf_class,
+            "machine": self.machine,
+            "page_size": self.page_size,
+            "segments": self.segments,
+            "input_bytes": self.input_bytes,
+            "output_bytes": self.output_bytes,
+            "allocated_bytes": self.allocated_bytes,
+            "kept_bytes": self.kept_bytes,
+            "dropped_bytes": self.dropped_bytes,
+            "assumed_bytes": self.assumed_bytes,
+            "holes": self.holes,
+            "engine": self.engine,
+            "seconds": round(self.seconds, 6),
+            "warnings": self.warnings + self.notices,
+            "changes": self.changes,
+            "mappings": [
+                mapping_as_dict(mapping, self.plan.kept(m)) for m, mapping in enumerate(self.plan.mappings)
+            ],
+        }
+
+    def summary(self, *, verbose: bool = False) -> str:
+        """What a person wants to know, in a few lines."""
+        arrow = (
+            f" -> {show_size(self.output_bytes)}"
+            if self.output is not None
+            else f", would become {show_size(self.output_bytes)}"
+        )
+        size = show_size(self.input_bytes) if self.input_bytes is not None else "pipe"
+        on_disk = f" ({show_size(self.allocated_bytes)} on disk)" if self.allocated_bytes is not None else ""
+        lines = [
+            f"corefilt: {self.input}: {size}{arrow}{on_disk}, {self.segments} segments, "
+            f"filter {describe(self.filter)}, {self.seconds:.2f} s"
+        ]
+        width = max([len(name) for name, *_ in self.kinds] + [4])
+        if self.kinds:
+            lines.append(f"  {'kind':{width}}  {'kept':>10}  {'dropped':>10}  {'undecided':>10}")
+        for name, kept, dropped, assumed in self.kinds:
+            if kept or dropped or verbose:
+                undecided = show_size(assumed) if assumed else "-"
+                lines.append(
+                    f"  {name:{width}}  {show_size(kept):>10}  {show_size(dropped):>10}  {undecided:>10}"
+                )
+        if self.assumed_bytes:
+            verb = {"keep": "kept", "guess": "guessed", "drop": "dropped"}[self.plan.unknown]
+            lines.append(
+                f"  undecided: {show_size(self.assumed_bytes)} could be of several kinds and were {verb}; "
+                "corefilt inspect shows which, --assume SELECTOR=KIND settles them"
+            )
+        if verbose:
+            lines.append(
+                f"  engine: {self.engine or 'none'}; holes: {self.holes}; page size: {self.page_size}; "
+                f"{self.elf_class} {self.machine}"
+            )
+        elif self.holes == "guessed":
+            lines.append(
+                "  holes: guessed (pages of zeros became holes; a pipe does not tell which ones were)"
+            )
+        lines += [f"  note: {notice}" for notice in self.notices]
+        lines += [f"  warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+
+def _allocated(sink: Sink | None) -> int | None:
+    if sink is None or not sink.seekable:
+        return None
+    return sink.allocated
+
+
+def _notices(plan: Plan) -> list[str]:
+    notices = []
+    rules = plan.rules
+    if rules.payload is None and plan.filter & CoredumpFilter.ELF_HEADERS and plan.unknown == "keep":
+        page, core = plan.core.maps.page_size, plan.core
+        hedged = [
+            m
+            for m, finding in enumerate(plan.findings)
+            if finding.possible & Kind.HEADED
+            and finding.possible & Kind.UNHEADED
+            and 0 < plan.kept(m) == kept_bytes(ONE_PAGE, core.present[core.maps.phdr[m]], page)
+        ]
+        if hedged:
+            notices.append(
+                f"from a pipe into a pipe the payload cannot be looked at first: {len(hedged)} mappings keep a page "
+                "that may be no header page"
+            )
+    if rules.contradictions:
+        notices.append(f"{len(set(rules.contradictions))} mappings contradict their evidence and were kept")
+    return notices
+
+
+def _changes(plan: Plan) -> list[str]:
+    """Every change to headers beyond offsets and sizes of what the filter dropped."""
+    core = plan.core
+    changes = []
+    cut = sum(1 for there, claimed in zip(core.present, core.table.p_filesz, strict=True) if there < claimed)
+    if cut:
+        changes.append(f"p_filesz of {cut} program headers was set to what is there")
+    if core.ehdr.e_shoff and isinstance(core.source, FileSource) and not core.sections:
+        changes.append(
+            "the section headers, which are not there, are no longer announced, or were made anew (PN_XNUM)"
+        )
+    return changes
+
+
+def mapping_as_dict(mapping: Mapping, kept: int) -> dict[str, object]:
+    """One mapping with the stable keys; addresses are hex strings."""
+    entry: dict[str, object] = {
+        "start": f"{mapping.start:#x}",
+        "end": f"{mapping.end:#x}",
+        "flags": mapping.flags,
+        "path": None,
+        "file_offset": mapping.file_offset,
+        "kind": mapping.kind,
+        "certainty": mapping.certainty,
+        "evidence": evidence_texts(mapping),
+        "present": mapping.present,
+        "kept": kept,
+    }
+    if mapping.path is not None:
+        try:
+            entry["path"] = mapping.path.decode()
+        except UnicodeDecodeError:
+            entry["path"] = mapping.path.decode("utf-8", "backslashreplace")
+            entry["path_bytes"] = mapping.path.hex()
+    return entry
+
+
+def evidence_texts(mapping: Mapping) -> list[str]:
+    """The reasons for the kind, and what it could be instead."""
+    others = mapping.finding.others()
+    return [*mapping.evidence, *([f"could also be: {', '.join(others)}"] if others else [])]
+
+
+def printable(text: str | bytes) -> str:
+    """A name out of a core for a terminal: what could steer the terminal is escaped."""
+    if isinstance(text, bytes):
+        text = os.fsdecode(text)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
+
+
+def error_as_dict(kind: str, message: str, hint: str, exit_code: int) -> dict[str, object]:
+    """The report of a failure."""
+    return {"schema": 1, "error": {"type": kind, "message": message, "hint": hint, "exit_code": exit_code}}

@@ -1,0 +1,441 @@
+"""The rules by which evidence decides a mapping's kind.
+
+Every rule is one function with one reason. It either disproves kinds (``rule_out``, ``only``) or rules them
+out by a convention, which makes the finding *inferred* instead of *exact*; silence proves nothing. What could
+still be several kinds stays *assumed*, and --unknown says what then happens to it.
+"""
+
+from __future__ import annotations
+
+from . import elf
+from .elf import PF_R, PF_W, PF_X
+from .kinds import NAMES, Finding, Kind, single
+from .neighbours import Neighbours
+from .mappings import NO_FILE, Mappings
+from .notes import AT_EXECFN, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .elf import Ehdr
+    from .payload import Payload
+    from .selectors import Assumption
+
+DELETED = b" (deleted)"
+
+# Addresses of the gate mapping, which the kernel lists last: [vsyscall] on x86-64, [vectors] on ARM.
+GATES = {(elf.EM_X86_64, 0xFFFFFFFFFF600000), (elf.EM_ARM, 0xFFFF0000)}
+
+# The smallest huge page of a machine; what is not shaped by it cannot be hugetlbfs.
+SMALLEST_HUGE = {elf.EM_X86_64: 2 << 20, elf.EM_386: 2 << 20, elf.EM_S390: 1 << 20, elf.EM_PPC: 1 << 14}
+SMALLEST_HUGE_ELSEWHERE = 1 << 16
+
+# Folders whose files belong to the system: nobody maps those shared for writing.
+SYSTEM_FOLDERS = (
+    b"/usr/", b"/lib/", b"/lib32/", b"/lib64/", b"/libx32/", b"/bin/", b"/sbin/", b"/nix/store/", b"/gnu/store/",
+)  # fmt: skip
+NO_SYSTEM_FOLDERS = (b"/usr/local/",)
+
+
+class Case:
+    """One mapping under examination; the rules narrow ``proven`` and ``possible``."""
+
+    __slots__ = (
+        "end", "evidence", "file_offset", "first", "flags", "m", "page_size", "path", "possible",
+        "present", "proven", "start",
+    )  # fmt: skip
+
+    def __init__(self, mappings: Mappings, m: int, payload: Payload | None) -> None:
+        """Begin with every kind."""
+        self.m = m
+        self.start, self.end = mappings.start(m), mappings.end(m)
+        self.flags, self.present = mappings.flags(m), mappings.present(m)
+        self.path, self.file_offset = mappings.path(m), mappings.file_offset(m)
+        self.page_size = mappings.page_size
+        self.first = payload.first.get(m) if payload else None
+        self.proven = self.possible = Kind.ALL
+        self.evidence: list[str] = []
+
+    def rule_out(self, kinds: int, why: str, *, convention: bool = False) -> None:
+        """Take kinds away; ``why`` is noted if that changed anything. A convention never takes the last one."""
+        if convention and not self.possible & ~kinds:
+            return
+        before = self.possible, self.proven
+        self.possible &= ~kinds
+        if not convention:
+            self.proven &= ~kinds
+        if before != (self.possible, self.proven) and why:
+            self.evidence.append(why)
+
+    def only(self, kinds: int, why: str, *, convention: bool = False) -> None:
+        """Take all other kinds away."""
+        self.rule_out(Kind.ALL & ~kinds, why, convention=convention)
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return self.end - self.start
+
+    @property
+    def writable(self) -> bool:
+        """PF_W."""
+        return bool(self.flags & PF_W)
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the name says that its link is gone (or the name is just like that)."""
+        return self.path is not None and self.path.endswith(DELETED)
+
+
+class Rules:
+    """All rules over one core. ``payload`` is None where the payload cannot be looked at before it is gone."""
+
+    def __init__(
+        self,
+        ehdr: Ehdr,
+        mappings: Mappings,
+        payload: Payload | None,
+        assumptions: list[Assumption] | None = None,
+    ) -> None:
+        """Look over the mappings as a whole; findings are made one by one by ``decide``."""
+        self.ehdr, self.mappings, self.payload = ehdr, mappings, payload
+        self.assumptions = assumptions or []
+        self.named = mappings.notes.files is not None
+        self.neighbours = Neighbours(mappings)
+        self.vvar = vvar_candidates(mappings)
+        self.contradictions: list[int] = []
+        self._findings: dict[tuple[int, int, str, tuple[str, ...]], Finding] = {}
+        self._plain: dict[tuple[object, ...], Finding] = {}
+        self._stack = {mappings.notes.auxv.get(key, 0) for key in (AT_RANDOM, AT_EXECFN, AT_PLATFORM)}
+
+    def decide(self, m: int) -> Finding:
+        """The finding for mapping ``m`` by all that is known so far. The same evidence gives the same object."""
+        plain = self._plain_key(m)
+        if plain is not None and plain in self._plain:
+            return self._plain[plain]
+        case = Case(self.mappings, m, self.payload)
+        for rule in RULES:
+            rule(self, case)
+        finding = self._conclude(case)
+        if plain is not None:
+            self._plain[plain] = finding
+        return finding
+
+    def proven(self, m: int) -> int:
+        """The kinds that nothing but a convention rules out for mapping ``m``."""
+        case = Case(self.mappings, m, self.payload)
+        for rule in RULES:
+            rule(self, case)
+        return case.proven
+
+    def _plain_key(self, m: int) -> tuple[object, ...] | None:
+        """What the rules look at in a mapping without a name that is none of the special ones; a core can have a million."""
+        mappings = self.mappings
+        if mappings.file[m] != NO_FILE or self.assumptions or m in self.vvar:
+            return None
+        flags, start, end = mappings.flags(m), mappings.start(m), mappings.end(m)
+        if not flags & PF_W or any(start <= address < end for address in self._stack):
+            return None
+        huge = SMALLEST_HUGE.get(self.ehdr.e_machine, SMALLEST_HUGE_ELSEWHERE) - 1
+        return (
+            flags,
+            mappings.present(m) > 0,
+            mappings.present(m) == end - start,
+            end - start > mappings.page_size,
+            ((start | end) & huge) == 0,
+        )
+
+    def _conclude(self, case: Case) -> Finding:
+        possible = case.possible
+        stated = next((a for a in self.assumptions if a.fits(case.start, case.end, case.path)), None)
+        if stated is not None:
+            case.evidence.append(f"--assume says {stated.kind}")
+            possible = case.possible & NAMES[stated.kind] or case.proven & NAMES[stated.kind]
+        if not possible:
+            self.contradictions.append(case.m)
+            case.evidence.append("contradiction: nothing is left, so anything is possible")
+            possible, certainty = Kind.ALL, "assumed"
+        elif stated is not None:
+            certainty = "stated"
+        elif len(single(possible)) > 1:
+            certainty = "assumed"
+        else:
+            certainty = "exact" if possible == case.proven else "inferred"
+        likely = likeliest(self, case, possible)
+        key = possible, likely, certainty, tuple(case.evidence)
+        if key not in self._findings:
+            self._findings[key] = Finding(possible, likely, certainty, tuple(case.evidence))
+        return self._findings[key]
+
+
+def vvar_candidates(mappings: Mappings) -> set[int]:
+    """The nameless, unwritable mappings that touch [vdso] in one chain: [vvar] and its companions."""
+    vdso = mappings.notes.auxv.get(AT_SYSINFO_EHDR)
+    if not vdso:
+        return set()
+    nameless = {
+        mappings.start(m): m
+        for m in range(len(mappings))
+        if mappings.file[m] == NO_FILE and mappings.flags(m) == PF_R
+    }
+    by_end = {mappings.end(m): m for m in nameless.values()}
+    chain: set[int] = set()
+    at = vdso
+    while at in by_end and by_end[at] not in chain:
+        chain.add(by_end[at])
+        at = mappings.start(by_end[at])
+    at = next((mappings.end(m) for m in range(len(mappings)) if mappings.start(m) == vdso), 0)
+    while at in nameless and nameless[at] not in chain:
+        chain.add(nameless[at])
+        at = mappings.end(nameless[at])
+    return chain
+
+
+# --- what the table alone proves --------------------------------------------------------------------------
+
+
+def present_bytes(rules: Rules, case: Case) -> None:
+    """What has bytes in the core was not excluded (VM_IO, VM_DONTDUMP, never written)."""
+    if case.present:
+        case.rule_out(Kind.EXCLUDED, "")
+
+
+def gate(rules: Rules, case: Case) -> None:
+    """The gate mapping has a fixed address."""
+    if case.path is None and (rules.ehdr.e_machine, case.start) in GATES:
+        case.only(Kind.SPECIAL, "at the gate's address")
+
+
+def vdso(rules: Rules, case: Case) -> None:
+    """AT_SYSINFO_EHDR points at [vdso]."""
+    if case.path is None and case.start == rules.mappings.notes.auxv.get(AT_SYSINFO_EHDR):
+        case.only(Kind.SPECIAL, "AT_SYSINFO_EHDR points at it")
+
+
+def stack(rules: Rules, case: Case) -> None:
+    """AT_RANDOM, AT_EXECFN and AT_PLATFORM point into the main thread's stack, which has no file."""
+    if case.path is None and any(case.start <= address < case.end for address in rules._stack if address):
+        case.only(Kind.PRIVATE_ANON, "holds the main thread's arguments (AT_RANDOM)")
+
+
+def vvar(rules: Rules, case: Case) -> None:
+    """[vvar] touches [vdso], and its pages cannot be read, so that they are zero in every core."""
+    if case.m in rules.vvar and (rules.payload is None or rules.payload.zero.get(case.m, True)):
+        case.only(Kind.SPECIAL, "unwritable, nameless, next to [vdso]", convention=True)
+
+
+def no_file(rules: Rules, case: Case) -> None:
+    """NT_FILE lists every mapping of a file whose name could be written down."""
+    if case.path is None and rules.named:
+        case.only(
+            Kind.PRIVATE_ANON | Kind.SPECIAL | Kind.EXCLUDED,
+            "NT_FILE names no file for it",
+            convention=True,
+        )
+
+
+def other_special(rules: Rules, case: Case) -> None:
+    """[sigpage], [uprobes] and a [vdso] without AT_SYSINFO_EHDR: one nameless executable page, or an ELF image."""
+    if case.path is not None or case.possible == Kind.SPECIAL:
+        return
+    executable = case.flags & (PF_W | PF_X) == PF_X
+    if executable and rules.named and case.first == elf.ELFMAG:
+        case.only(Kind.SPECIAL, "nameless, executable, begins with the ELF magic", convention=True)
+    elif not (executable and case.size == case.page_size):
+        case.rule_out(Kind.SPECIAL, "", convention=True)
+
+
+def has_file(rules: Rules, case: Case) -> None:
+    """What NT_FILE names is neither anonymous nor special; what it does not name as deleted has a link."""
+    if case.path is None:
+        return
+    case.rule_out(Kind.PRIVATE_ANON | Kind.SPECIAL, "NT_FILE names a file")
+    if not case.deleted:
+        case.rule_out(Kind.SHARED_ANON, "", convention=True)
+
+
+def partly_there(rules: Rules, case: Case) -> None:
+    """One page of several is what bit 4 leaves of a private file mapping."""
+    if case.present != case.page_size or case.size <= case.present:
+        return
+    case.only(Kind.HEADED, "only its first page was dumped")
+    if rules.neighbours.private_anonymous_dumped:
+        case.rule_out(Kind.WRITTEN, "written memory was dumped, it was not", convention=True)
+
+
+def wholly_there(rules: Rules, case: Case) -> None:
+    """Where the dump's filter left private file mappings out, a whole one had been written to."""
+    if rules.neighbours.private_files_left_out and case.present == case.size > case.page_size:
+        case.rule_out(
+            Kind.CLEAN, "unwritten file mappings were left out of the dump, it was not", convention=True
+        )
+
+
+# --- what names prove -------------------------------------------------------------------------------------
+
+
+def names(rules: Rules, case: Case) -> None:
+    """Names that the kernel gives, and that speak for themselves (section by section of tests/kernel's zoo)."""
+    path = case.path
+    if path is None:
+        return
+    if path == b"/dev/zero":
+        case.only(Kind.UNHEADED | Kind.EXCLUDED, "/dev/zero without (deleted) is mapped privately")
+    elif path == b"/dev/zero" + DELETED:
+        case.only(Kind.SHARED_ANON | Kind.EXCLUDED, "named /dev/zero (deleted)", convention=True)
+    elif path == b"/anon_hugepage" + DELETED:
+        case.only(Kind.HUGE | Kind.EXCLUDED, "named /anon_hugepage (deleted)")
+    elif path.startswith((b"/SYSV", b"/memfd:")) and case.deleted:
+        case.rule_out(Kind.SHARED_FILE, "shared memory without a link")
+        if case.writable:
+            what = "System V shared memory" if path.startswith(b"/SYSV") else "a memfd"
+            case.only(
+                Kind.SHARED_ANON | Kind.SHARED_HUGE | Kind.EXCLUDED, f"writable {what}", convention=True
+            )
+    elif path == b"/[aio]" + DELETED or path.startswith((b"anon_inode:", b"socket:[")):
+        case.only(Kind.SHARED_FILE | Kind.EXCLUDED, "a ring shared with the kernel", convention=True)
+    elif path.startswith(b"/dev/dax"):
+        case.only(Kind.SHARED_DAX | Kind.EXCLUDED, "a DAX device", convention=True)
+
+
+def no_dax(rules: Rules, case: Case) -> None:
+    """A core cannot show a file system mounted with DAX, and hardly any is."""
+    if not (case.path or b"").startswith(b"/dev/dax"):
+        case.rule_out(Kind.DAX, "", convention=True)
+
+
+def no_huge(rules: Rules, case: Case) -> None:
+    """Huge pages have a shape, and one folder is of one file system."""
+    huge = SMALLEST_HUGE.get(rules.ehdr.e_machine, SMALLEST_HUGE_ELSEWHERE)
+    if (case.start | case.end | (case.file_offset or 0)) & huge - 1:
+        case.rule_out(Kind.HUGE, "")
+    elif case.path is not None and rules.neighbours.small_pages_beside(case.path, huge):
+        case.rule_out(Kind.HUGE, "", convention=True)
+
+
+def image_member(rules: Rules, case: Case) -> None:
+    """What lies in a loaded ELF image is private; what its program headers call writable was written to.
+
+    The loader writes to the data segment (relocations, the end of .bss), also where it later makes it
+    unwritable (PT_GNU_RELRO).
+    """
+    if rules.payload is None:
+        return
+    image = rules.neighbours.image_of(case.m, rules.payload)
+    if image is None:
+        return
+    if image.wrote(case.start, case.end):
+        case.only(Kind.WRITTEN | Kind.EXCLUDED, "writable segment of an ELF image", convention=True)
+    else:
+        case.only(Kind.CLEAN | Kind.EXCLUDED, "unwritable segment of an ELF image", convention=True)
+
+
+def layout_member(rules: Rules, case: Case) -> None:
+    """Where the image's own headers are not at hand, the order of its segments stands in for them."""
+    if case.path is None or (
+        rules.payload is not None and not rules.neighbours.headers_lost(case.m, rules.payload)
+    ):
+        return
+    written = rules.neighbours.written_by_order(case.m)
+    if written is None:
+        return
+    if written:
+        case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, "laid out like data of an ELF image", convention=True)
+        if case.possible & Kind.WRITTEN:
+            case.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=True)
+    else:
+        case.only(Kind.CLEAN | Kind.EXCLUDED, "laid out like text of an ELF image", convention=True)
+
+
+def system_file(rules: Rules, case: Case) -> None:
+    """A file of the system that is writable nowhere in the process is mapped privately and clean.
+
+    PE files are not: Wine maps their sections unwritable after relocating them.
+    """
+    if case.path is None or not is_system_file(case.path) or rules.neighbours.writable_somewhere(case.path):
+        return
+    if case.path.endswith((b".dll", b".exe", b".drv", b".sys")) or (
+        rules.payload and case.path in rules.payload.pe
+    ):
+        return
+    if case.possible & Kind.CLEAN:
+        case.only(Kind.CLEAN | Kind.EXCLUDED, "a system file that is writable nowhere", convention=True)
+
+
+def is_system_file(path: bytes) -> bool:
+    """Whether a file lies where packages put theirs."""
+    return path.startswith(SYSTEM_FOLDERS) and not path.startswith(NO_SYSTEM_FOLDERS)
+
+
+def header_page(rules: Rules, case: Case) -> None:
+    """Bit 4 keeps the first page of a readable mapping at offset 0 if the file is executable or is ELF."""
+    if case.path is None and rules.named:
+        return
+    if not case.flags & PF_R:
+        case.rule_out(Kind.HEADED, "")
+    elif case.file_offset:
+        case.rule_out(Kind.HEADED, "")
+    elif case.first == elf.ELFMAG:
+        case.rule_out(Kind.UNHEADED, "begins with the ELF magic" if case.possible & Kind.HEADED else "")
+    elif case.path is None or case.first is None:
+        return
+    elif case.first[:2] == b"#!":
+        case.rule_out(Kind.UNHEADED, "begins with #!", convention=True)
+    elif case.path.startswith((b"/memfd:", b"/SYSV")):
+        case.rule_out(Kind.UNHEADED, "shared memory has an executable mode", convention=True)
+    else:
+        case.rule_out(Kind.HEADED, "", convention=True)
+
+
+RULES: tuple[Callable[[Rules, Case], None], ...] = (
+    present_bytes,
+    gate,
+    vdso,
+    stack,
+    vvar,
+    no_file,
+    other_special,
+    has_file,
+    partly_there,
+    wholly_there,
+    names,
+    no_dax,
+    no_huge,
+    image_member,
+    layout_member,
+    system_file,
+    header_page,
+)
+
+
+def likeliest(rules: Rules, case: Case, possible: int) -> int:
+    """The kind to guess where several are left; orders by what programs do, measured in tests/kernel."""
+    for kinds in _preferences(rules, case):
+        left = single(possible & kinds)
+        if left:
+            return left[-1] if len(left) > 1 and rules.neighbours.starts_image(case.m) else left[0]
+    return single(possible)[0]
+
+
+def _preferences(rules: Rules, case: Case) -> tuple[int, ...]:
+    path = case.path
+    if path is None:
+        executable_page = case.flags & (PF_W | PF_X) == PF_X and rules.ehdr.e_machine == elf.EM_ARM
+        first = Kind.SPECIAL if executable_page else Kind.PRIVATE_ANON
+        if not rules.named and not case.writable:
+            first = Kind.CLEAN
+        return first, Kind.PRIVATE_ANON, Kind.CLEAN
+    if path == b"/anon_hugepage" + DELETED:
+        return (Kind.PRIVATE_HUGE,)
+    if path == b"/dev/zero":
+        return (Kind.WRITTEN if case.writable else Kind.CLEAN,)
+    if path.startswith(b"/memfd:"):
+        return (Kind.SHARED_ANON,)
+    if b"huge" in path and case.possible & Kind.HUGE:
+        return (Kind.SHARED_HUGE,)
+    if case.writable and is_system_file(path):
+        return Kind.WRITTEN, Kind.CLEAN
+    if case.writable:
+        return Kind.SHARED_ANON, Kind.SHARED_FILE
+    return Kind.CLEAN, Kind.WRITTEN

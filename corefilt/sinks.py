@@ -1,0 +1,270 @@
+"""Where the bytes go: a file, whose name appears when it is whole, or a stream, which cannot take back a byte."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import stat
+
+from .errors import OutputError, UsageError
+from .sources import Source, enlarge_pipe
+
+# What O_TMPFILE answers on file systems and kernels that do not know it.
+_NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
+
+
+class Sink:
+    """An output: ``seekable`` ones take bytes at any offset from ``base`` on and give them back by ``reader``."""
+
+    seekable = False
+    base = 0
+    reader = -1
+    allocated: int | None = None
+
+    def __init__(self, fd: int, name: str, *, owned: bool) -> None:
+        """Take a descriptor for writing; ``allocated`` becomes known on commit, in bytes, for a file."""
+        self.fd, self.name, self.owned = fd, name, owned
+
+    def commit(self, size: int, *, sync: bool) -> None:
+        """Make the output final at ``size`` bytes. Raises OutputError."""
+        self.close()
+
+    def abort(self) -> None:
+        """Leave nothing behind, as far as that is possible."""
+        self.close()
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self.owned:
+            self.owned = False
+            os.close(self.fd)
+
+
+class StreamSink(Sink):
+    """A pipe, a device, a socket, or standard output where it cannot be sought."""
+
+
+class StdoutSink(Sink):
+    """Standard output that is a regular file, from its end on."""
+
+    seekable = True
+
+    def __init__(self, fd: int, reader: int, base: int) -> None:
+        """Take the descriptor, another one that can read the same file, and where the core begins in it."""
+        super().__init__(fd, "standard output", owned=False)
+        self.reader, self.base = reader, base
+
+    def commit(self, size: int, *, sync: bool) -> None:
+        """Cut to size, wait for the disk, and stand at the end for whoever writes next."""
+        with reported(self.name):
+            os.ftruncate(self.fd, self.base + size)
+            if sync:
+                os.fsync(self.fd)
+            self.allocated = os.fstat(self.fd).st_blocks * 512
+            os.lseek(self.fd, self.base + size, os.SEEK_SET)
+        self.close()
+
+    def abort(self) -> None:
+        """Cut off what was written."""
+        try:
+            os.ftruncate(self.fd, self.base)
+        except OSError:
+            pass
+        self.close()
+
+    def close(self) -> None:
+        """Close the reading descriptor."""
+        if self.reader >= 0:
+            os.close(self.reader)
+            self.reader = -1
+
+
+class NewFileSink(Sink):
+    """A file without a name, or a hidden temporary one, until it is whole."""
+
+    seekable = True
+
+    def __init__(self, path: str, *, replace: bool) -> None:
+        """Open a temporary file in the folder of ``path``, mode 0600. Raises OutputError."""
+        folder, self._leaf = os.path.split(path)
+        self._replace = replace
+        self._temporary: str | None = None
+        with reported(path):
+            self._folder = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fd = self._open_nameless()
+            except BaseException:
+                os.close(self._folder)
+                raise
+        super().__init__(fd, path, owned=True)
+        self.reader = fd
+        with reported(path):
+            os.fchmod(fd, 0o600)
+
+    def _open_nameless(self) -> int:
+        try:
+            fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._folder)
+        except OSError as error:
+            if error.errno not in _NO_TMPFILE:
+                raise
+        else:
+            if os.path.exists(f"/proc/self/fd/{fd}"):
+                return fd
+            os.close(fd)
+        self._temporary = f".corefilt-{secrets.token_hex(8)}"
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(self._temporary, flags, 0o600, dir_fd=self._folder)
+
+    def commit(self, size: int, *, sync: bool) -> None:
+        """Cut to size, wait for the disk, and give the file its name."""
+        try:
+            with reported(self.name):
+                os.ftruncate(self.fd, size)
+                if sync:
+                    os.fsync(self.fd)
+                self.allocated = os.fstat(self.fd).st_blocks * 512
+                self._give_name()
+                if sync:
+                    os.fsync(self._folder)
+        except BaseException:
+            self.abort()
+            raise
+        self.close()
+
+    def _give_name(self) -> None:
+        if self._temporary is None:
+            name = f".corefilt-{secrets.token_hex(8)}" if self._replace else self._leaf
+            # With a dir_fd, Python calls linkat and follows the link in /proc to the nameless file.
+            os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=self._folder, follow_symlinks=True)
+            if self._replace:
+                self._temporary = name
+        elif not self._replace:
+            os.link(self._temporary, self._leaf, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            os.unlink(self._temporary, dir_fd=self._folder)
+            self._temporary = None
+        if self._temporary is not None:
+            os.rename(self._temporary, self._leaf, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            self._temporary = None
+
+    def abort(self) -> None:
+        """Remove the temporary name, if there is one."""
+        if self._temporary is not None:
+            try:
+                os.unlink(self._temporary, dir_fd=self._folder)
+            except OSError:
+                pass
+            self._temporary = None
+        self.close()
+
+    def close(self) -> None:
+        """Give both descriptors back."""
+        if self.owned:
+            os.close(self._folder)
+        super().close()
+
+
+class reported:  # noqa: N801 - a context manager, used like a function
+    """Turns an OSError inside into an OutputError that names the output; a closed pipe stays what it is."""
+
+    def __init__(self, name: str) -> None:
+        """Name the output."""
+        self.name = name
+
+    def __enter__(self) -> None:
+        """Nothing to set up."""
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        """Translate."""
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            hint = (
+                "free some space, or choose another place"
+                if error.errno in (errno.ENOSPC, errno.EDQUOT)
+                else None
+            )
+            raise OutputError(f"{self.name}: cannot be written: {error.strerror}", hint) from None
+
+
+def open_sink(path: str | bytes | os.PathLike[str] | int, *, force: bool, source: Source) -> Sink:
+    """Open OUT: a path, ``-`` for standard output, or a descriptor that stays open.
+
+    Raises UsageError for a terminal, OutputError for the rest: a folder, a file that is there and no
+    ``force``, the input itself.
+    """
+    if path in ("-", b"-"):
+        path = 1
+    if isinstance(path, int):
+        return _descriptor_sink(path, source)
+    name = os.fsdecode(path)
+    with reported(name):
+        try:
+            status = os.stat(name)
+        except FileNotFoundError:
+            if not name or os.path.isdir(os.path.dirname(name) or ".") is False:
+                raise
+            status = None
+    if status is None:
+        if os.path.islink(name) and not force:
+            raise OutputError(f"{name}: is a symbolic link to nothing", "-f creates the file it points to")
+        return NewFileSink(os.path.realpath(name) if force else name, replace=force)
+    if stat.S_ISDIR(status.st_mode):
+        raise OutputError(f"{name}: is a directory")
+    _refuse_same(source, status, name)
+    if stat.S_ISREG(status.st_mode):
+        if not force:
+            raise OutputError(f"{name}: exists", "-f replaces it")
+        return NewFileSink(os.path.realpath(name), replace=True)
+    with reported(name):
+        fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
+    if os.isatty(fd):
+        os.close(fd)
+        raise UsageError(f"{name} is a terminal, and a core is no text", "-o FILE names a file")
+    if stat.S_ISFIFO(status.st_mode):
+        enlarge_pipe(fd)
+    return StreamSink(fd, name, owned=True)
+
+
+def _descriptor_sink(fd: int, source: Source) -> Sink:
+    name = "standard output" if fd == 1 else f"descriptor {fd}"
+    with reported(name):
+        status = os.fstat(fd)
+    if os.isatty(fd):
+        raise UsageError(f"{name} is a terminal, and a core is no text", "-o FILE names a file")
+    _refuse_same(source, status, name)
+    if stat.S_ISFIFO(status.st_mode):
+        enlarge_pipe(fd)
+    if stat.S_ISREG(status.st_mode) and not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND:
+        at = os.lseek(fd, 0, os.SEEK_CUR)
+        reader = _reader_of(fd)
+        if at == status.st_size and reader >= 0:
+            return StdoutSink(fd, reader, at)
+        if reader >= 0:
+            os.close(reader)
+    return StreamSink(fd, name, owned=False)
+
+
+def _reader_of(fd: int) -> int:
+    """A descriptor that reads the file behind one for writing, or -1."""
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def _refuse_same(source: Source, status: os.stat_result, name: str) -> None:
+    if not stat.S_ISCHR(status.st_mode) and source.identity == (status.st_dev, status.st_ino):
+        raise OutputError(f"{name}: is the input itself", "write to another file")
+
+
+def seekable_from(path: str | bytes | os.PathLike[str] | int) -> bool:
+    """Whether OUT would be written as a file; nothing is opened."""
+    try:
+        status = (
+            os.fstat(1 if path in ("-", b"-") else path)
+            if isinstance(path, int) or path in ("-", b"-")
+            else os.stat(path)
+        )
+    except OSError:
+        return True
+    return stat.S_ISREG(status.st_mode)

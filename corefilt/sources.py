@@ -1,0 +1,185 @@
+"""Where the bytes come from: a file, which can be asked for any of them, or a pipe, which passes once.
+
+Both answer ``peek(offset, length)``. A pipe answers it for what has not been consumed yet, by holding what it
+has read ahead; the engine takes that first.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+
+from . import _fast
+from .errors import DamagedCoreError, InputError, UsageError
+
+# A pipe of 1 MiB carries three times what one of 64 KiB does (bench/filter.py); it is also the most that an
+# ordinary user may ask for (fs.pipe-max-size).
+PIPE_SIZE = 1 << 20
+
+
+class Source:
+    """An input; ``size`` is its length in bytes, or None where it is not known beforehand."""
+
+    def __init__(
+        self, fd: int, name: str, *, base: int = 0, size: int | None = None, owned: bool = True
+    ) -> None:
+        """Take a descriptor; ``base`` is where the core begins in it, ``owned`` whether close() closes it."""
+        self.fd, self.name, self.base, self.size, self.owned = fd, name, base, size, owned
+
+    def peek(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes at ``offset`` of the core; fewer only where it ends."""
+        raise AssertionError("a source is a file or a pipe")
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode, the same for two names of one file."""
+        status = os.fstat(self.fd)
+        return status.st_dev, status.st_ino
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self.owned:
+            os.close(self.fd)
+            self.owned = False
+
+
+class FileSource(Source):
+    """An input that can be sought."""
+
+    size: int
+
+    def peek(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes at ``offset``; no more is allocated than the file holds. Raises InputError."""
+        room = bytearray(max(0, min(length, self.size - offset)))
+        try:
+            got = _fast.read_into(self.fd, self.base + offset, room) if room else 0
+        except OSError as error:
+            raise InputError(f"{self.name}: cannot be read at byte {offset}: {error.strerror}") from None
+        return bytes(room) if got == len(room) else bytes(room[:got])
+
+
+class PipeSource(Source):
+    """An input that passes once; ``ahead`` holds what was read from ``position`` on but not consumed."""
+
+    def __init__(self, fd: int, name: str, *, most_ahead: int, owned: bool = True) -> None:
+        """Take a descriptor that is read in order; more than ``most_ahead`` bytes are never held."""
+        super().__init__(fd, name, owned=owned)
+        self.most_ahead = most_ahead
+        self.position = 0
+        self.ahead = bytearray()
+
+    def peek(self, offset: int, length: int) -> bytes:
+        """As for a file, from the current position on. Raises DamagedCoreError past what may be held."""
+        start = offset - self.position
+        if start < 0:
+            raise AssertionError("a pipe cannot go back")
+        missing = start + length - len(self.ahead)
+        if missing > 0:
+            if start + length > self.most_ahead:
+                raise DamagedCoreError(
+                    f"{self.name}: headers and notes reach past {self.most_ahead} bytes, more than a pipe may bring",
+                    "raise --max-headers, or name the core as a file",
+                )
+            self._read_ahead(missing)
+        return bytes(self.ahead[start : start + length])
+
+    def _read_ahead(self, count: int) -> None:
+        # In pieces: the size was claimed by the input, so no more is allocated than has really arrived.
+        while count > 0:
+            room = bytearray(min(count, PIPE_SIZE))
+            try:
+                got = _fast.read_into(self.fd, -1, room)
+            except OSError as error:
+                raise InputError(f"{self.name}: cannot be read: {error.strerror}") from None
+            if not got:
+                return
+            self.ahead += room[:got]
+            count -= got
+
+    def take(self, length: int) -> bytes:
+        """Consume up to ``length`` of the bytes that are held already."""
+        taken = bytes(self.ahead[:length])
+        del self.ahead[:length]
+        self.position += len(taken)
+        return taken
+
+
+def enlarge_pipe(fd: int) -> None:
+    """Ask for a pipe of PIPE_SIZE; one that refuses works all the same."""
+    try:
+        if fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) < PIPE_SIZE:
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    except OSError:
+        return
+
+
+def open_source(
+    path: str | bytes | os.PathLike[str] | int, *, max_headers: int, spool: bool = False
+) -> Source:
+    """Open CORE: a path, ``-`` for standard input, or a descriptor that stays open.
+
+    Raises InputError, or UsageError for a terminal.
+    """
+    if isinstance(path, int):
+        fd, name, owned = path, f"descriptor {path}", False
+    elif path in ("-", b"-"):
+        fd, name, owned = 0, "standard input", False
+    else:
+        name, owned = os.fsdecode(path), True
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        return _source_of(fd, name, owned=owned, max_headers=max_headers, spool=spool)
+    except BaseException:
+        if owned:
+            os.close(fd)
+        raise
+
+
+def _source_of(fd: int, name: str, *, owned: bool, max_headers: int, spool: bool) -> Source:
+    try:
+        status = os.fstat(fd)
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{name}: is a directory")
+    if os.isatty(fd):
+        raise UsageError(
+            f"{name} is a terminal", "name a core: corefilt FILTER CORE, or corefilt FILTER < CORE"
+        )
+    if stat.S_ISREG(status.st_mode):
+        base = 0 if owned else os.lseek(fd, 0, os.SEEK_CUR)
+        return FileSource(fd, name, base=base, size=max(0, status.st_size - base), owned=owned)
+    if spool:
+        return _spooled(fd, name)
+    if stat.S_ISFIFO(status.st_mode):
+        enlarge_pipe(fd)
+    return PipeSource(fd, name, most_ahead=max_headers, owned=owned)
+
+
+def _spooled(fd: int, name: str) -> FileSource:
+    """A temporary copy of a pipe that vanishes with its descriptor."""
+    import tempfile
+
+    folder = tempfile.gettempdir()
+    try:
+        try:
+            copy = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
+                raise
+            copy, path = tempfile.mkstemp(prefix=".corefilt-", dir=folder)
+            os.unlink(path)
+        size, scratch = 0, bytearray(PIPE_SIZE)
+        while moved := _fast.move(_fast.READWRITE, fd, -1, copy, size, 1 << 26, scratch, granule=4096)[0]:
+            size += moved
+        os.ftruncate(copy, size)
+    except OSError as error:
+        raise InputError(
+            f"{name}: cannot be copied to {folder}: {error.strerror}", "set TMPDIR to a folder with room"
+        ) from None
+    return FileSource(copy, name, size=size)

@@ -1,0 +1,254 @@
+"""Writes a filtered core in one pass: planned beforehand, or settled at the end where a pipe runs into a file."""
+
+from __future__ import annotations
+
+import os
+import time
+from array import array
+
+from . import elf
+from .core import Core, Plan, as_filter, ceiling, open_core
+from .engine import Engine
+from .errors import UndecidedError
+from .filterbits import CoredumpFilter
+from .payload import Payload
+from .plan import TO_THE_END, Layout, Step, kept_bytes, lay_out, with_tags
+from .report import Report
+from .rules import Rules
+from .sinks import Sink, open_sink, seekable_from
+from .sources import PipeSource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+class Options:
+    """How to write: every field is an option of ``corefilt filter`` by the same name."""
+
+    __slots__ = ("assume", "dry_run", "engine", "force", "on_progress", "sparse", "strict", "sync", "unknown")
+
+    def __init__(
+        self,
+        *,
+        unknown: str = "keep",
+        assume: Sequence[str] = (),
+        strict: bool = False,
+        sparse: str = "auto",
+        engine: str = "auto",
+        sync: bool = True,
+        force: bool = False,
+        dry_run: bool = False,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Hold the options."""
+        self.unknown, self.assume, self.strict = unknown, assume, strict
+        self.sparse, self.engine, self.sync, self.force = sparse, engine, sync, force
+        self.dry_run, self.on_progress = dry_run, on_progress
+
+
+def write_filtered(
+    core: Core, wanted: CoredumpFilter, output: str | bytes | os.PathLike[str] | int, options: Options
+) -> Report:
+    """Filter an open core into ``output`` and tell what was done.
+
+    Raises InputError, OutputError, UndecidedError and their kin; whatever is raised, no output bears its name.
+    """
+    began = time.monotonic()
+    if isinstance(core.source, PipeSource) and seekable_from(output):
+        run: _Run = _SettledAtTheEnd(core, wanted, options)
+    else:
+        run = _PlannedBeforehand(core, wanted, options)
+    if options.dry_run:
+        run.dry(core)
+        return run.report(None, time.monotonic() - began)
+    sink = open_sink(output, force=options.force, source=core.source)
+    try:
+        run.write(sink)
+        sink.commit(run.layout.size, sync=options.sync)
+    except BaseException:
+        sink.abort()
+        raise
+    return run.report(sink, time.monotonic() - began)
+
+
+class _Run:
+    """What both ways share: the plan, the engine that carried it out, and the report."""
+
+    plan: Plan
+    layout: Layout
+
+    def __init__(self, core: Core, wanted: CoredumpFilter, options: Options) -> None:
+        self.core, self.wanted, self.options = core, wanted, options
+        self.engine: Engine | None = None
+
+    def write(self, sink: Sink) -> None:
+        raise AssertionError("a run is planned beforehand or settled at the end")
+
+    def dry(self, core: Core) -> None:
+        """Find out what would be written, without an output."""
+
+    def _engine(self, sink: Sink) -> Engine:
+        options = self.options
+        self.engine = Engine(
+            self.core.source,
+            sink,
+            demand=options.engine,
+            sparse=options.sparse,
+            on_progress=options.on_progress,
+        )
+        return self.engine
+
+    def _stop_if_undecided(self) -> None:
+        undecided = sum(self.plan.assumed)
+        if self.options.strict and undecided:
+            count = sum(1 for size in self.plan.assumed if size)
+            raise UndecidedError(
+                f"{self.core.source.name}: {undecided} bytes in {count} mappings hang on an assumption"
+            )
+
+    def report(self, sink: Sink | None, seconds: float) -> Report:
+        return Report(self.plan, self.layout, self.engine, sink, seconds)
+
+
+class _PlannedBeforehand(_Run):
+    """From a file to anywhere, and from a pipe to a stream: the headers are known before the first byte leaves."""
+
+    def __init__(self, core: Core, wanted: CoredumpFilter, options: Options) -> None:
+        super().__init__(core, wanted, options)
+        self.plan = Plan(core, wanted, core.rules(options.assume), options.unknown)
+        self._stop_if_undecided()
+        self.layout = self.plan.layout
+
+    def write(self, sink: Sink) -> None:
+        engine, core = self._engine(sink), self.core
+        engine.run(self.layout.steps(TO_THE_END if core.end is None else core.end))
+        if core.end is not None:
+            return
+        end = engine.at_end if engine.at_end is not None else 0
+        core.ends_at(end)
+        if core.ehdr.e_phnum == elf.PN_XNUM and core.ehdr.e_shoff:
+            check_tail(core, engine.replaced.get(core.ehdr.e_shoff, b""))
+
+
+class _SettledAtTheEnd(_Run):
+    """From a pipe to a file: what only the payload can tell is looked at as it passes, the headers come last.
+
+    Of every mapping as much is written as any finding that can still come may keep. When all is known, what
+    turned out to be too much is taken out again within the output, before it gets its name.
+    """
+
+    def __init__(self, core: Core, wanted: CoredumpFilter, options: Options) -> None:
+        super().__init__(core, wanted, options)
+        self.rules: Rules = core.rules(options.assume, with_payload=True)
+        self._written = array("Q", core.present)
+
+    def write(self, sink: Sink) -> None:
+        engine, core = self._engine(sink), self.core
+        engine.run(self._steps())
+        self._know_the_end(engine.at_end or 0)
+        written = array("Q", map(min, self._written, core.present))
+        self.plan.sizes = array("Q", map(min, self.plan.sizes, written))
+        first = lay_out(core.ehdr, core.table, core.sections, written, core.present, core.end)
+        self.layout = self.plan.layout
+        if core.ehdr.e_phnum == elf.PN_XNUM and core.ehdr.e_shoff:
+            at = sink.base + first.cuts.shift(core.ehdr.e_shoff)
+            check_tail(core, os.pread(sink.reader, core.ehdr.shdr_size, at))
+        engine.relocate(_moves(first, self.layout, self.core.end or 0))
+        for source, _, data in self.layout.puts:
+            engine.write(self.layout.cuts.shift(source), data)
+
+    def dry(self, core: Core) -> None:
+        if not isinstance(core.source, PipeSource):
+            raise AssertionError("only a pipe is settled at the end")
+        with open(os.devnull, "wb") as nowhere:
+            engine = Engine(core.source, Sink(nowhere.fileno(), os.devnull, owned=False))
+            engine.run(self._steps())
+        self._know_the_end(engine.at_end or 0)
+        self.layout = self.plan.layout
+
+    def _know_the_end(self, end: int) -> None:
+        self.core.ends_at(end)
+        self.plan = Plan(self.core, self.wanted, self.rules, self.options.unknown)
+        self._stop_if_undecided()
+
+    def _steps(self) -> Iterator[Step]:
+        """Decide each segment when the engine has come to it."""
+        core, payload = self.core, self.rules.payload
+        table, page = core.table, core.maps.page_size
+        mapping_of = {i: m for m, i in enumerate(core.maps.phdr)}
+        run = target = 0
+        for i in sorted((i for i, size in enumerate(table.p_filesz) if size), key=table.p_offset.__getitem__):
+            m = mapping_of.get(i)
+            if m is None:
+                continue
+            offset, present = table.p_offset[i], table.p_filesz[i]
+            if isinstance(payload, Payload) and m in payload.wants:
+                if offset > run:
+                    yield Step(run, offset - run, target)
+                    target, run = target + offset - run, offset
+                payload.look(m, core.source)
+            kept = kept_bytes(ceiling(self.rules, m, self.wanted), present, page)
+            self._written[i] = kept
+            if kept < present:
+                if offset + kept > run:
+                    yield Step(run, offset + kept - run, target)
+                    target += offset + kept - run
+                run = offset + present
+        with_tags(table, self._written)
+        for i in sorted(range(len(table)), key=table.p_offset.__getitem__):
+            if i not in mapping_of and self._written[i] < table.p_filesz[i]:
+                kept = table.p_offset[i] + self._written[i]
+                if kept > run:
+                    yield Step(run, kept - run, target)
+                    target += kept - run
+                run = table.p_offset[i] + table.p_filesz[i]
+        yield Step(run, TO_THE_END, target)
+
+
+def _moves(first: Layout, last: Layout, end: int) -> Iterator[tuple[int, int, int]]:
+    """What must move within the output from its first layout to its last, which keeps less."""
+    at = 0
+    for start, stop in [*last.cuts, (end, end)]:
+        if start > at and first.cuts.shift(at) != last.cuts.shift(at):
+            yield first.cuts.shift(at), last.cuts.shift(at), start - at
+        at = stop
+
+
+def check_tail(core: Core, raw: bytes) -> None:
+    """Hold PN_XNUM's section header 0, which a pipe brings last, against the count that was derived before."""
+    if len(raw) < core.ehdr.shdr_size:
+        core.warnings.append("section header 0, which repeats the count of segments, is missing")
+        return
+    sh_info = elf.Shdr(raw, core.ehdr).sh_info
+    if sh_info != len(core.table):
+        core.warnings.append(elf.mismatch(sh_info, len(core.table)))
+
+
+def filter_core(
+    source: str | bytes | os.PathLike[str] | int,
+    output: str | bytes | os.PathLike[str] | int,
+    *,
+    filter: int | str,
+    unknown: str = "keep",
+    assume: Sequence[str] = (),
+    strict: bool = False,
+    sparse: str = "auto",
+    engine: str = "auto",
+    sync: bool = True,
+    force: bool = False,
+    spool: bool = False,
+) -> Report:
+    """Filter a core into another: paths, ``-``, or descriptors, which stay open.
+
+    The options are those of ``corefilt filter``. Returns the report; ``report.damaged`` tells that the input
+    was. Raises CorefiltError's children.
+    """
+    wanted, warnings = as_filter(filter)
+    options = Options(
+        unknown=unknown, assume=assume, strict=strict, sparse=sparse, engine=engine, sync=sync, force=force
+    )
+    with open_core(source, spool=spool) as core:
+        report = write_filtered(core, wanted, output, options)
+        report.notices += warnings
+        return report
