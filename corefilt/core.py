@@ -98,9 +98,7 @@ class Core:
         """Give the core itself."""
         return self
 
-    def __exit__(
-        self, kind: type | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Close the input."""
         self.source.close()
 
@@ -215,9 +213,7 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:
     head = max(ehdr.size, ehdr.e_phoff + len(table) * ehdr.phdr_size)
     pieces = sorted(
         (offset, offset + size, i)
-        for i, (p_type, offset, size) in enumerate(
-            zip(table.p_type, table.p_offset, table.p_filesz, strict=True)
-        )
+        for i, (p_type, offset, size) in enumerate(zip(table.p_type, table.p_offset, table.p_filesz, strict=True))
         if size and p_type != 0
     )
     for offset, _, i in pieces[:1]:
@@ -229,11 +225,7 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:
         return
     payload = next((offset for offset, _, i in pieces if table.p_type[i] == PT_LOAD), None)
     late = next(
-        (
-            i
-            for offset, _, i in pieces
-            if table.p_type[i] == PT_NOTE and payload is not None and offset > payload
-        ),
+        (i for offset, _, i in pieces if table.p_type[i] == PT_NOTE and payload is not None and offset > payload),
         None,
     )
     if late is not None:

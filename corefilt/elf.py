@@ -96,6 +96,10 @@ class Ehdr:
         """The byte order as ``struct`` writes it."""
         return ">" if self.big else "<"
 
+    def number(self, raw: bytes) -> int:
+        """An unsigned number of any length in the file's byte order."""
+        return int.from_bytes(raw, "big" if self.big else "little")
+
     @property
     def _layout(self) -> str:
         return self.order + ("HHIQQQIHHHHHH" if self.wide else "HHIIIIIHHHHHH")
@@ -164,9 +168,7 @@ class Shdr:
         """Decode one entry of the section header table."""
         self.raw = bytes(raw)
         layout = ehdr.order + ("IIQQQQIIQQ" if ehdr.wide else "IIIIIIIIII")
-        _, self.sh_type, _, self.sh_addr, self.sh_offset, self.sh_size, _, self.sh_info, *_ = struct.unpack(
-            layout, raw
-        )
+        _, self.sh_type, _, self.sh_addr, self.sh_offset, self.sh_size, _, self.sh_info, *_ = struct.unpack(layout, raw)
 
     def moved(self, ehdr: Ehdr, *, sh_type: int, sh_offset: int, sh_size: int) -> bytes:
         """The entry as bytes, with another type, offset and size."""
@@ -205,19 +207,13 @@ def read_ehdr(source: Source) -> Ehdr:
     ehdr = Ehdr(raw)
     if ehdr.e_type != ET_CORE:
         kind = {1: "a relocatable file", 2: "a program", 3: "a shared object or program"}.get(ehdr.e_type)
-        raise NotACoreError(
-            f"{source.name}: is no core dump but {kind or 'an ELF file'} (e_type {ehdr.e_type})"
-        )
+        raise NotACoreError(f"{source.name}: is no core dump but {kind or 'an ELF file'} (e_type {ehdr.e_type})")
     if ehdr.e_phnum == 0:
         raise DamagedCoreError(f"{source.name}: ELF header: e_phnum is 0, there are no program headers")
     if ehdr.e_phentsize != ehdr.phdr_size:
-        raise DamagedCoreError(
-            f"{source.name}: ELF header: e_phentsize is {ehdr.e_phentsize}, not {ehdr.phdr_size}"
-        )
+        raise DamagedCoreError(f"{source.name}: ELF header: e_phentsize is {ehdr.e_phentsize}, not {ehdr.phdr_size}")
     if ehdr.e_phoff < ehdr.size or ehdr.e_phoff >= END_OF_OFFSETS:
-        raise DamagedCoreError(
-            f"{source.name}: ELF header: e_phoff is {ehdr.e_phoff:#x}, where no table can be"
-        )
+        raise DamagedCoreError(f"{source.name}: ELF header: e_phoff is {ehdr.e_phoff:#x}, where no table can be")
     return ehdr
 
 
@@ -336,14 +332,8 @@ def _check_ranges(table: Phdrs, name: str) -> None:
         zip(table.p_offset, table.p_filesz, table.p_vaddr, table.p_memsz, strict=True)
     ):
         if offset >= most:
-            raise DamagedCoreError(
-                f"{name}: program header {i}: p_offset is {offset:#x}, past what a file can hold"
-            )
+            raise DamagedCoreError(f"{name}: program header {i}: p_offset is {offset:#x}, past what a file can hold")
         if offset + size > most:
-            raise DamagedCoreError(
-                f"{name}: program header {i}: p_filesz is {size:#x}, past what a file can hold"
-            )
+            raise DamagedCoreError(f"{name}: program header {i}: p_filesz is {size:#x}, past what a file can hold")
         if vaddr + memsz > 1 << 64:
-            raise DamagedCoreError(
-                f"{name}: program header {i}: p_memsz is {memsz:#x}, past the end of memory"
-            )
+            raise DamagedCoreError(f"{name}: program header {i}: p_memsz is {memsz:#x}, past the end of memory")

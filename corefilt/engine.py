@@ -118,9 +118,7 @@ class Engine:
         if isinstance(self.source, PipeSource):
             if not self._skip_to(step.source):
                 return False
-            self.replaced[step.source] = (
-                self.source.peek(step.source, step.length) if step.length <= 64 else b""
-            )
+            self.replaced[step.source] = self.source.peek(step.source, step.length) if step.length <= 64 else b""
             if not self._skip_to(step.source + step.length):
                 self.write(step.target, step.put)
                 return False

@@ -48,9 +48,7 @@ class Neighbours:
             self._shapes[folder] = self._shapes.get(folder, 0) | shape
             if present == page < mappings.end(m) - mappings.start(m) and mappings.file_offset(m) == 0:
                 self.private_files_left_out = True
-        self._writable = {
-            path for path, group in self._by_path.items() if any(mappings.flags(m) & PF_W for m in group)
-        }
+        self._writable = {path for path, group in self._by_path.items() if any(mappings.flags(m) & PF_W for m in group)}
 
     def writable_somewhere(self, path: bytes) -> bool:
         """Whether any mapping of the file can be written to now."""
@@ -89,9 +87,7 @@ class Neighbours:
     def starts_image(self, m: int) -> bool:
         """Whether the mapping begins a group that is laid out like an ELF image."""
         path = self._mappings.path(m)
-        return (
-            path is not None and self._mappings.file_offset(m) == 0 and self.written_by_order(m) is not None
-        )
+        return path is not None and self._mappings.file_offset(m) == 0 and self.written_by_order(m) is not None
 
     def written_by_order(self, m: int) -> bool | None:
         """Whether the order of a file's segments says that this one was written to; None if it is no image's order.
@@ -140,10 +136,6 @@ def _written_in_order(run: list[int], flags: list[int]) -> dict[int, bool]:
         read_only = flags[at] == PF_R
         written[m] = bool(
             flags[at] & PF_W
-            or (
-                read_only
-                and at > 0
-                and (behind & PF_W or before == PF_R or any(f & PF_W for f in flags[:at]))
-            )
+            or (read_only and at > 0 and (behind & PF_W or before == PF_R or any(f & PF_W for f in flags[:at])))
         )
     return written

@@ -36,15 +36,14 @@ class FileNote:
     def __init__(self, desc: bytes, ehdr: Ehdr) -> None:
         """Decode the descriptor; raises ValueError with what is wrong."""
         word = 8 if ehdr.wide else 4
-        order = "big" if ehdr.big else "little"
         if len(desc) < 2 * word:
             raise ValueError(f"its {len(desc)} bytes do not even hold a count")
-        count = int.from_bytes(desc[:word], order)
+        count = ehdr.number(desc[:word])
         room = (len(desc) - 2 * word) // (3 * word + 1)
         if count > room:
             raise ValueError(f"count is {count}, but its {len(desc)} bytes have room for {room}")
         self._desc = desc
-        self.unit = int.from_bytes(desc[word : 2 * word], order)
+        self.unit = ehdr.number(desc[word : 2 * word])
         self._ranges = array("Q", bytes(24 * count))
         self._names = array("Q", bytes(8 * (count + 1)))
         self.count = _fast.decode_nt_file(desc, self._ranges, self._names, wide=ehdr.wide, big=ehdr.big)
@@ -128,10 +127,9 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes) -> Non
 
 
 def _length_of_next(chunk: bytes, ehdr: Ehdr) -> int:
-    order = "big" if ehdr.big else "little"
     if len(chunk) < 12:
         return 12
-    n_namesz, n_descsz = (int.from_bytes(chunk[i : i + 4], order) for i in (0, 4))
+    n_namesz, n_descsz = (ehdr.number(chunk[i : i + 4]) for i in (0, 4))
     return 12 + (n_namesz + 3 & ~3) + n_descsz
 
 
@@ -143,16 +141,13 @@ def _refuse_foreign(core: str, name: bytes) -> None:
         )
     system = next((system for mark, system in _FOREIGN.items() if name.startswith(mark)), None)
     if system:
-        raise NotACoreError(
-            f"{core}: is no Linux core but one of {system} (note name {name.decode('latin-1')!r})"
-        )
+        raise NotACoreError(f"{core}: is no Linux core but one of {system} (note name {name.decode('latin-1')!r})")
 
 
 def _take(n_type: int, desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
     if n_type == NT_AUXV and not notes.auxv:
         word = 8 if ehdr.wide else 4
-        order = "big" if ehdr.big else "little"
-        words = [int.from_bytes(desc[i : i + word], order) for i in range(0, len(desc) - word + 1, word)]
+        words = [ehdr.number(desc[i : i + word]) for i in range(0, len(desc) - word + 1, word)]
         for key, value in zip(words[::2], words[1::2], strict=False):
             if key == AT_NULL:
                 break

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FIRST_BYTES = 4096
 # [vvar] and its companions have up to 6 pages on Linux 6.18; what is larger is none of them.
 MOST_VVAR_PAGES = 16
+# How much of a mapping of /dev/zero is looked at for something else than zeros.
+MOST_OF_DEV_ZERO = 1 << 16
 # How far into a mapping a pipe is read ahead for a program header table that stands behind the first page.
 MOST_LOOK_AHEAD = 1 << 20
 
@@ -27,8 +29,8 @@ MOST_LOOK_AHEAD = 1 << 20
 class Payload:
     """Facts from the payload, by mapping index.
 
-    ``first`` holds the first four bytes of a mapping, ``zero`` whether all of it is zero, ``images`` the
-    images that start in it; ``pe`` the NT_FILE names of PE files.
+    ``first`` holds the first four bytes of a mapping, ``zero`` whether all that was looked at is zero (all of
+    it for a mapping that could be [vvar]), ``images`` the images that start in it; ``pe`` the NT_FILE names of PE files.
     """
 
     __slots__ = (
@@ -70,7 +72,10 @@ class Payload:
                 self.wants.setdefault(m, []).append((0, min(present, FIRST_BYTES)))
         for m in vvar:
             if mappings.present(m) <= MOST_VVAR_PAGES * mappings.page_size:
-                self.wants.setdefault(m, []).append((0, mappings.present(m)))
+                self.wants[m] = [(0, mappings.present(m))]
+        for m in self._peers.get(b"/dev/zero", ()):
+            if mappings.present(m):
+                self.wants[m] = [(0, min(mappings.present(m), MOST_OF_DEV_ZERO))]
 
     def peers(self, m: int) -> list[int]:
         """All mappings of the same file, in order; with no name, all that have none."""
@@ -93,7 +98,7 @@ class Payload:
     def take(self, m: int, offset: int, piece: bytes) -> None:
         """Look at a piece that was wanted; what it shows may be worth another."""
         mappings = self._mappings
-        if offset == 0 and len(piece) == mappings.present(m) and m not in self.zero:
+        if offset == 0 and m not in self.zero:
             self.zero[m] = _fast.is_zero(piece)
         if offset == 0 and m not in self.first:
             self.first[m] = piece[:4]

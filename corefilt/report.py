@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 class Report:
     """The outcome of one filtering; the attributes are the keys of the JSON report, sizes in bytes."""
 
-    def __init__(
-        self, plan: Plan, layout: Layout, engine: Engine | None, sink: Sink | None, seconds: float
-    ) -> None:
+    def __init__(self, plan: Plan, layout: Layout, engine: Engine | None, sink: Sink | None, seconds: float) -> None:
         """Gather what plan, engine and sink know."""
         core = plan.core
         self.plan = plan
@@ -74,9 +72,7 @@ class Report:
             "seconds": round(self.seconds, 6),
             "warnings": self.warnings + self.notices,
             "changes": self.changes,
-            "mappings": [
-                mapping_as_dict(mapping, self.plan.kept(m)) for m, mapping in enumerate(self.plan.mappings)
-            ],
+            "mappings": [mapping_as_dict(mapping, self.plan.kept(m)) for m, mapping in enumerate(self.plan.mappings)],
         }
 
     def summary(self, *, verbose: bool = False) -> str:
@@ -98,9 +94,7 @@ class Report:
         for name, kept, dropped, assumed in self.kinds:
             if kept or dropped or verbose:
                 undecided = show_size(assumed) if assumed else "-"
-                lines.append(
-                    f"  {name:{width}}  {show_size(kept):>10}  {show_size(dropped):>10}  {undecided:>10}"
-                )
+                lines.append(f"  {name:{width}}  {show_size(kept):>10}  {show_size(dropped):>10}  {undecided:>10}")
         if self.assumed_bytes:
             verb = {"keep": "kept", "guess": "guessed", "drop": "dropped"}[self.plan.unknown]
             lines.append(
@@ -113,9 +107,7 @@ class Report:
                 f"{self.elf_class} {self.machine}"
             )
         elif self.holes == "guessed":
-            lines.append(
-                "  holes: guessed (pages of zeros became holes; a pipe does not tell which ones were)"
-            )
+            lines.append("  holes: guessed (pages of zeros became holes; a pipe does not tell which ones were)")
         lines += [f"  note: {notice}" for notice in self.notices]
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
@@ -157,9 +149,7 @@ def _changes(plan: Plan) -> list[str]:
     if cut:
         changes.append(f"p_filesz of {cut} program headers was set to what is there")
     if core.ehdr.e_shoff and isinstance(core.source, FileSource) and not core.sections:
-        changes.append(
-            "the section headers, which are not there, are no longer announced, or were made anew (PN_XNUM)"
-        )
+        changes.append("the section headers, which are not there, are no longer announced, or were made anew (PN_XNUM)")
     return changes
 
 
@@ -196,9 +186,7 @@ def printable(text: str | bytes) -> str:
     """A name out of a core for a terminal: what could steer the terminal is escaped."""
     if isinstance(text, bytes):
         text = os.fsdecode(text)
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def error_as_dict(kind: str, message: str, hint: str, exit_code: int) -> dict[str, object]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from . import elf
 from .elf import PF_R, PF_W, PF_X
 from .kinds import NAMES, Finding, Kind, single
-from .neighbours import Neighbours
 from .mappings import NO_FILE, Mappings
+from .neighbours import Neighbours
 from .notes import AT_EXECFN, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
 
 TYPE_CHECKING = False
@@ -175,9 +175,7 @@ def vvar_candidates(mappings: Mappings) -> set[int]:
     if not vdso:
         return set()
     nameless = {
-        mappings.start(m): m
-        for m in range(len(mappings))
-        if mappings.file[m] == NO_FILE and mappings.flags(m) == PF_R
+        mappings.start(m): m for m in range(len(mappings)) if mappings.file[m] == NO_FILE and mappings.flags(m) == PF_R
     }
     by_end = {mappings.end(m): m for m in nameless.values()}
     chain: set[int] = set()
@@ -267,9 +265,7 @@ def partly_there(rules: Rules, case: Case) -> None:
 def wholly_there(rules: Rules, case: Case) -> None:
     """Where the dump's filter left private file mappings out, a whole one had been written to."""
     if rules.neighbours.private_files_left_out and case.present == case.size > case.page_size:
-        case.rule_out(
-            Kind.CLEAN, "unwritten file mappings were left out of the dump, it was not", convention=True
-        )
+        case.rule_out(Kind.CLEAN, "unwritten file mappings were left out of the dump, it was not", convention=True)
 
 
 # --- what names prove -------------------------------------------------------------------------------------
@@ -282,6 +278,8 @@ def names(rules: Rules, case: Case) -> None:
         return
     if path == b"/dev/zero":
         case.only(Kind.UNHEADED | Kind.EXCLUDED, "/dev/zero without (deleted) is mapped privately")
+        if rules.payload is not None and rules.payload.zero.get(case.m) is False:
+            case.rule_out(Kind.CLEAN, "not zero, so written")
     elif path == b"/dev/zero" + DELETED:
         case.only(Kind.SHARED_ANON | Kind.EXCLUDED, "named /dev/zero (deleted)", convention=True)
     elif path == b"/anon_hugepage" + DELETED:
@@ -290,9 +288,7 @@ def names(rules: Rules, case: Case) -> None:
         case.rule_out(Kind.SHARED_FILE, "shared memory without a link")
         if case.writable:
             what = "System V shared memory" if path.startswith(b"/SYSV") else "a memfd"
-            case.only(
-                Kind.SHARED_ANON | Kind.SHARED_HUGE | Kind.EXCLUDED, f"writable {what}", convention=True
-            )
+            case.only(Kind.SHARED_ANON | Kind.SHARED_HUGE | Kind.EXCLUDED, f"writable {what}", convention=True)
     elif path == b"/[aio]" + DELETED or path.startswith((b"anon_inode:", b"socket:[")):
         case.only(Kind.SHARED_FILE | Kind.EXCLUDED, "a ring shared with the kernel", convention=True)
     elif path.startswith(b"/dev/dax"):
@@ -333,9 +329,7 @@ def image_member(rules: Rules, case: Case) -> None:
 
 def layout_member(rules: Rules, case: Case) -> None:
     """Where the image's own headers are not at hand, the order of its segments stands in for them."""
-    if case.path is None or (
-        rules.payload is not None and not rules.neighbours.headers_lost(case.m, rules.payload)
-    ):
+    if case.path is None or (rules.payload is not None and not rules.neighbours.headers_lost(case.m, rules.payload)):
         return
     written = rules.neighbours.written_by_order(case.m)
     if written is None:
@@ -355,9 +349,7 @@ def system_file(rules: Rules, case: Case) -> None:
     """
     if case.path is None or not is_system_file(case.path) or rules.neighbours.writable_somewhere(case.path):
         return
-    if case.path.endswith((b".dll", b".exe", b".drv", b".sys")) or (
-        rules.payload and case.path in rules.payload.pe
-    ):
+    if case.path.endswith((b".dll", b".exe", b".drv", b".sys")) or (rules.payload and case.path in rules.payload.pe):
         return
     if case.possible & Kind.CLEAN:
         case.only(Kind.CLEAN | Kind.EXCLUDED, "a system file that is writable nowhere", convention=True)
@@ -372,9 +364,7 @@ def header_page(rules: Rules, case: Case) -> None:
     """Bit 4 keeps the first page of a readable mapping at offset 0 if the file is executable or is ELF."""
     if case.path is None and rules.named:
         return
-    if not case.flags & PF_R:
-        case.rule_out(Kind.HEADED, "")
-    elif case.file_offset:
+    if not case.flags & PF_R or case.file_offset:
         case.rule_out(Kind.HEADED, "")
     elif case.first == elf.ELFMAG:
         case.rule_out(Kind.UNHEADED, "begins with the ELF magic" if case.possible & Kind.HEADED else "")
@@ -399,11 +389,11 @@ RULES: tuple[Callable[[Rules, Case], None], ...] = (
     has_file,
     partly_there,
     wholly_there,
+    image_member,
+    layout_member,
     names,
     no_dax,
     no_huge,
-    image_member,
-    layout_member,
     system_file,
     header_page,
 )
@@ -429,12 +419,13 @@ def _preferences(rules: Rules, case: Case) -> tuple[int, ...]:
     if path == b"/anon_hugepage" + DELETED:
         return (Kind.PRIVATE_HUGE,)
     if path == b"/dev/zero":
-        return (Kind.WRITTEN if case.writable else Kind.CLEAN,)
+        return (Kind.CLEAN if rules.payload is not None else Kind.WRITTEN,)
     if path.startswith(b"/memfd:"):
-        return (Kind.SHARED_ANON,)
+        # Read-only next to a writable view is a JIT compiler's pair; alone it is what a peer handed over.
+        return Kind.SHARED_ANON if rules.neighbours.writable_somewhere(path) else Kind.CLEAN, Kind.SHARED_ANON
     if b"huge" in path and case.possible & Kind.HUGE:
         return (Kind.SHARED_HUGE,)
-    if case.writable and is_system_file(path):
+    if case.writable and (is_system_file(path) or case.first == elf.ELFMAG):
         return Kind.WRITTEN, Kind.CLEAN
     if case.writable:
         return Kind.SHARED_ANON, Kind.SHARED_FILE

@@ -14,9 +14,7 @@ class Assumption:
         """Read it. SELECTOR is an address, ``size>64G`` (also ``<``, ``>=``, ``<=``) or a path glob. Raises UsageError."""
         selector, equals, self.kind = text.rpartition("=")
         if not equals or not selector:
-            raise UsageError(
-                f"--assume {text!r} is no SELECTOR=KIND", "for example '/dev/shm/*=shared-file-backed'"
-            )
+            raise UsageError(f"--assume {text!r} is no SELECTOR=KIND", "for example '/dev/shm/*=shared-file-backed'")
         if self.kind not in NAMES:
             raise UsageError(f"--assume {text!r}: no kind {self.kind!r}", f"the kinds are {', '.join(NAMES)}")
         self.text, self.used = text, False

@@ -165,7 +165,7 @@ class NewFileSink(Sink):
         super().close()
 
 
-class reported:  # noqa: N801 - a context manager, used like a function
+class reported:
     """Turns an OSError inside into an OutputError that names the output; a closed pipe stays what it is."""
 
     def __init__(self, name: str) -> None:
@@ -178,11 +178,7 @@ class reported:  # noqa: N801 - a context manager, used like a function
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         """Translate."""
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            hint = (
-                "free some space, or choose another place"
-                if error.errno in (errno.ENOSPC, errno.EDQUOT)
-                else None
-            )
+            hint = "free some space, or choose another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
             raise OutputError(f"{self.name}: cannot be written: {error.strerror}", hint) from None
 
 
@@ -234,22 +230,11 @@ def _descriptor_sink(fd: int, source: Source) -> Sink:
     _refuse_same(source, status, name)
     if stat.S_ISFIFO(status.st_mode):
         enlarge_pipe(fd)
-    if stat.S_ISREG(status.st_mode) and not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND:
-        at = os.lseek(fd, 0, os.SEEK_CUR)
-        reader = _reader_of(fd)
-        if at == status.st_size and reader >= 0:
-            return StdoutSink(fd, reader, at)
-        if reader >= 0:
-            os.close(reader)
+    if stat.S_ISREG(status.st_mode) and _at_end(fd, status):
+        with reported(name):
+            reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        return StdoutSink(fd, reader, status.st_size)
     return StreamSink(fd, name, owned=False)
-
-
-def _reader_of(fd: int) -> int:
-    """A descriptor that reads the file behind one for writing, or -1."""
-    try:
-        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return -1
 
 
 def _refuse_same(source: Source, status: os.stat_result, name: str) -> None:
@@ -259,12 +244,18 @@ def _refuse_same(source: Source, status: os.stat_result, name: str) -> None:
 
 def seekable_from(path: str | bytes | os.PathLike[str] | int) -> bool:
     """Whether OUT would be written as a file; nothing is opened."""
+    if path in ("-", b"-"):
+        path = 1
     try:
-        status = (
-            os.fstat(1 if path in ("-", b"-") else path)
-            if isinstance(path, int) or path in ("-", b"-")
-            else os.stat(path)
-        )
+        status = os.fstat(path) if isinstance(path, int) else os.stat(path)
+        if isinstance(path, int) and stat.S_ISREG(status.st_mode):
+            return _at_end(path, status)
     except OSError:
         return True
     return stat.S_ISREG(status.st_mode)
+
+
+def _at_end(fd: int, status: os.stat_result) -> bool:
+    """Whether what is written to a regular file would be put at its end, and at no other place."""
+    appends = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND
+    return not appends and os.lseek(fd, 0, os.SEEK_CUR) == status.st_size

@@ -21,11 +21,7 @@ def show_size(count: int) -> str:
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if value < 1023.5 or unit == "PiB":
             figures = (
-                f"{value:.0f}"
-                if unit == "B" or value >= 100
-                else f"{value:.1f}"
-                if value >= 10
-                else f"{value:.2f}"
+                f"{value:.0f}" if unit == "B" or value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
             )
             return f"{figures} {unit}"
         value /= 1024

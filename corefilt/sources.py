@@ -22,9 +22,7 @@ PIPE_SIZE = 1 << 20
 class Source:
     """An input; ``size`` is its length in bytes, or None where it is not known beforehand."""
 
-    def __init__(
-        self, fd: int, name: str, *, base: int = 0, size: int | None = None, owned: bool = True
-    ) -> None:
+    def __init__(self, fd: int, name: str, *, base: int = 0, size: int | None = None, owned: bool = True) -> None:
         """Take a descriptor; ``base`` is where the core begins in it, ``owned`` whether close() closes it."""
         self.fd, self.name, self.base, self.size, self.owned = fd, name, base, size, owned
 
@@ -115,9 +113,7 @@ def enlarge_pipe(fd: int) -> None:
         return
 
 
-def open_source(
-    path: str | bytes | os.PathLike[str] | int, *, max_headers: int, spool: bool = False
-) -> Source:
+def open_source(path: str | bytes | os.PathLike[str] | int, *, max_headers: int, spool: bool = False) -> Source:
     """Open CORE: a path, ``-`` for standard input, or a descriptor that stays open.
 
     Raises InputError, or UsageError for a terminal.
@@ -148,9 +144,7 @@ def _source_of(fd: int, name: str, *, owned: bool, max_headers: int, spool: bool
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{name}: is a directory")
     if os.isatty(fd):
-        raise UsageError(
-            f"{name} is a terminal", "name a core: corefilt FILTER CORE, or corefilt FILTER < CORE"
-        )
+        raise UsageError(f"{name} is a terminal", "name a core: corefilt FILTER CORE, or corefilt FILTER < CORE")
     if stat.S_ISREG(status.st_mode):
         base = 0 if owned else os.lseek(fd, 0, os.SEEK_CUR)
         return FileSource(fd, name, base=base, size=max(0, status.st_size - base), owned=owned)

@@ -46,12 +46,8 @@ def parser() -> Parser:
     """The options of ``corefilt filter``."""
     p = Parser("corefilt", DESCRIPTION, EPILOG)
     p.add_argument("filter", metavar="FILTER", help="which mappings to keep")
-    p.add_argument(
-        "core", metavar="CORE", nargs="?", default="-", help="a core, or - for standard input (default)"
-    )
-    p.add_argument(
-        "-o", "--output", metavar="OUT", default="-", help="a file, or - for standard output (default)"
-    )
+    p.add_argument("core", metavar="CORE", nargs="?", default="-", help="a core, or - for standard input (default)")
+    p.add_argument("-o", "--output", metavar="OUT", default="-", help="a file, or - for standard output (default)")
     p.add_argument("-f", "--force", action="store_true", help="replace OUT if it exists")
     p.add_argument(
         "--unknown",
@@ -67,22 +63,16 @@ def parser() -> Parser:
         default=[],
         help="say what a mapping is; SELECTOR is an address, a path glob, or like 'size>64G'",
     )
-    p.add_argument(
-        "--strict", action="store_true", help="write nothing while anything hangs on an assumption"
-    )
+    p.add_argument("--strict", action="store_true", help="write nothing while anything hangs on an assumption")
     p.add_argument(
         "--sparse",
         choices=SPARSE,
         default="auto",
         help="auto: keep the holes of a file, make holes of zeros from a pipe; always: look for zeros; never: no holes",
     )
-    p.add_argument(
-        "--engine", choices=ENGINES, default=None, help="demand one way to move bytes (or COREFILT_ENGINE)"
-    )
+    p.add_argument("--engine", choices=ENGINES, default=None, help="demand one way to move bytes (or COREFILT_ENGINE)")
     p.add_argument("--no-sync", action="store_true", help="do not wait for the disk before OUT gets its name")
-    p.add_argument(
-        "--spool", action="store_true", help="copy a pipe to a temporary file first, for cores made by gdb"
-    )
+    p.add_argument("--spool", action="store_true", help="copy a pipe to a temporary file first, for cores made by gdb")
     p.add_argument(
         "--max-headers",
         metavar="SIZE",
@@ -91,9 +81,7 @@ def parser() -> Parser:
     )
     p.add_argument("-n", "--dry-run", action="store_true", help="plan and report only")
     p.add_json()
-    p.add_argument(
-        "--progress", choices=("auto", "always", "never"), default="auto", help="a bar, after one second"
-    )
+    p.add_argument("--progress", choices=("auto", "always", "never"), default="auto", help="a bar, after one second")
     p.add_argument("-q", "--quiet", action="store_true", help="say nothing but warnings and errors")
     p.add_argument("-v", "--verbose", action="store_true", help="say more")
     p.add_argument("--version", action="version", version=f"corefilt {__version__}")
@@ -167,10 +155,7 @@ class _NoBar:
 
 def _bar(arguments: argparse.Namespace, total: int | None) -> _NoBar | Bar:
     wanted = arguments.progress == "always" or (
-        arguments.progress == "auto"
-        and not arguments.quiet
-        and sys.stderr is not None
-        and sys.stderr.isatty()
+        arguments.progress == "auto" and not arguments.quiet and sys.stderr is not None and sys.stderr.isatty()
     )
     return Bar(total) if wanted else _NoBar()
 

@@ -23,15 +23,9 @@ stands before the question mark)"""
 def parser() -> Parser:
     """The options of ``corefilt inspect``."""
     p = Parser("corefilt inspect", DESCRIPTION)
-    p.add_argument(
-        "core", metavar="CORE", nargs="?", default="-", help="a core, or - for standard input (default)"
-    )
-    p.add_argument(
-        "--filter", metavar="FILTER", default="all", help="show what this filter keeps (default all)"
-    )
-    p.add_argument(
-        "--assume", metavar="SELECTOR=KIND", action="append", default=[], help="as for corefilt filter"
-    )
+    p.add_argument("core", metavar="CORE", nargs="?", default="-", help="a core, or - for standard input (default)")
+    p.add_argument("--filter", metavar="FILTER", default="all", help="show what this filter keeps (default all)")
+    p.add_argument("--assume", metavar="SELECTOR=KIND", action="append", default=[], help="as for corefilt filter")
     p.add_argument("--spool", action="store_true", help="copy a pipe to a temporary file first")
     p.add_argument("--max-headers", metavar="SIZE", default=None, help="as for corefilt filter")
     p.add_json()

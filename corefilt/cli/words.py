@@ -77,6 +77,4 @@ def write_json(report: dict[str, object], target: str) -> None:
         with open(target, "w", encoding="utf-8") as file:
             file.write(text)
     except (OSError, ValueError) as error:
-        raise OutputError(
-            f"{target}: cannot be written: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        raise OutputError(f"{target}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
