@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 
 
 def switched_on(name: str) -> bool:
+    """Whether the environment sets ``COREFILT_<name>`` to anything but nothing or 0."""
     return os.environ.get(f"COREFILT_{name}", "") not in ("", "0")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from array import array
+from itertools import pairwise
 
 from . import elf
 from .elf import MACHINES, PT_LOAD, PT_NOTE, Ehdr, Phdrs, Shdr
-from .errors import DamagedCoreError, SelectorError, UnstreamableError
+from .errors import DamagedCoreError, SelectorError, UnstreamableError, UsageError
 from .filterbits import CoredumpFilter, parse_filter
 from .kinds import Finding, level, single
 from .mappings import Mappings, flags_text
@@ -22,6 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
+
+    from .report import Report
+    from .sources import Place
 
 # Headers and notes that a pipe may bring before NT_FILE ends; NT_FILE itself is 4 MiB at most by default
 # (core_file_note_size_limit), and a million program headers are 56 MiB.
@@ -148,6 +151,8 @@ class Plan:
 
     def __init__(self, core: Core, wanted: CoredumpFilter, rules: Rules, unknown: str) -> None:
         """Decide every mapping by the rules; ``unknown`` says what becomes of what stays open."""
+        if unknown not in UNKNOWN:
+            raise UsageError(f"unknown is {unknown!r}", f"it can be {', '.join(UNKNOWN)}")
         self.core, self.filter, self.rules, self.unknown = core, wanted, rules, unknown
         self._levels: dict[Finding, tuple[int, int, int]] = {}
         self.findings = [rules.decide(m) for m in range(len(core.maps))]
@@ -169,6 +174,25 @@ class Plan:
         self.sizes[i] = kept_bytes({"keep": most, "guess": likely, "drop": least}[self.unknown], there, page)
         if least != most:
             self.assumed[m] = kept_bytes(most, there, page) - kept_bytes(least, there, page)
+
+    def write(
+        self,
+        output: Place,
+        *,
+        force: bool = False,
+        strict: bool = False,
+        sparse: str = "auto",
+        engine: str = "auto",
+        sync: bool = True,
+    ) -> Report:
+        """Write the filtered core; the options are those of ``corefilt filter``. Raises CorefiltError's children.
+
+        A pipe can be written once, and into a file what it keeps is settled only at its end.
+        """
+        from .writer import Options, write_plan
+
+        options = Options(unknown=self.unknown, force=force, strict=strict, sparse=sparse, engine=engine, sync=sync)
+        return write_plan(self, output, options)
 
     @property
     def mappings(self) -> Sequence[Mapping]:
@@ -219,7 +243,8 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:
     for offset, _, i in pieces[:1]:
         if offset < head:
             raise DamagedCoreError(
-                f"{source.name}: program header {i}: p_offset is {offset:#x}, inside the headers, which end at {head:#x}"
+                f"{source.name}: program header {i}: p_offset is {offset:#x}, inside the headers, "
+                f"which end at {head:#x}"
             )
     if isinstance(source, FileSource):
         return
@@ -238,7 +263,7 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:
             f"{source.name}: has section headers (e_shoff {ehdr.e_shoff:#x}), as gdb's gcore writes them, "
             "and they can be adjusted only in a file"
         )
-    for (_, end, before), (offset, _, i) in zip(pieces, pieces[1:], strict=False):
+    for (_, end, before), (offset, _, i) in pairwise(pieces):
         if offset < end:
             raise DamagedCoreError(
                 f"{source.name}: program header {i}: p_offset is {offset:#x}, inside program header {before}'s bytes",
@@ -246,10 +271,8 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:
             )
 
 
-def open_core(
-    path: str | bytes | os.PathLike[str] | int, *, max_headers: int = MAX_HEADERS, spool: bool = False
-) -> Core:
-    """Open a core: a path, ``-`` for standard input, or a descriptor. Raises InputError and its kin."""
+def open_core(path: Place, *, max_headers: int = MAX_HEADERS, spool: bool = False) -> Core:
+    """Open a core: a path, ``-`` for standard input, a descriptor or a binary file. Raises InputError and its kin."""
     source = open_source(path, max_headers=max_headers, spool=spool)
     try:
         return Core(source)

@@ -259,7 +259,7 @@ class Engine:
         return OutputError(f"{what}: {error.strerror}")
 
     def relocate(self, moves: Iterable[tuple[int, int, int]]) -> None:
-        """Move ``(from, to, length)`` ranges within the output to lower offsets, in ascending order. Raises OutputError."""
+        """Move ``(from, to, length)`` ranges of the output to lower offsets, in ascending order. Raises OutputError."""
         reader, base = self.sink.reader, self.sink.base
         try:
             for start, target, length in moves:

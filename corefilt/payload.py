@@ -30,7 +30,7 @@ class Payload:
     """Facts from the payload, by mapping index.
 
     ``first`` holds the first four bytes of a mapping, ``zero`` whether all that was looked at is zero (all of
-    it for a mapping that could be [vvar]), ``images`` the images that start in it; ``pe`` the NT_FILE names of PE files.
+    it for a mapping that could be [vvar]), ``images`` the images that start in it; ``pe`` the names of PE files.
     """
 
     __slots__ = (

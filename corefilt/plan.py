@@ -115,7 +115,7 @@ class Layout:
     __slots__ = ("cuts", "puts", "size", "table")
 
     def __init__(self, cuts: Cuts, table: Phdrs, puts: list[tuple[int, int, bytes]], size: int) -> None:
-        """Hold the parts; ``puts`` are (offset, length) in the input and the bytes to write there; ``size`` in bytes."""
+        """Hold the parts; ``puts`` are (offset, length) in the input and the bytes to write; ``size`` in bytes."""
         self.cuts, self.table, self.puts, self.size = cuts, table, puts, size
 
     def steps(self, end: int) -> Iterator[Step]:

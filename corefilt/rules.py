@@ -130,7 +130,7 @@ class Rules:
         return case.proven
 
     def _plain_key(self, m: int) -> tuple[object, ...] | None:
-        """What the rules look at in a mapping without a name that is none of the special ones; a core can have a million."""
+        """What the rules look at in a writable mapping without a name; a core can have a million of them."""
         mappings = self.mappings
         if mappings.file[m] != NO_FILE or self.assumptions or m in self.vvar:
             return None

@@ -9,7 +9,11 @@ import secrets
 import stat
 
 from .errors import OutputError, UsageError
-from .sources import Source, enlarge_pipe
+from .sources import Source, descriptor_of, enlarge_pipe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .sources import Place
 
 # What O_TMPFILE answers on file systems and kernels that do not know it.
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
@@ -182,12 +186,13 @@ class reported:
             raise OutputError(f"{self.name}: cannot be written: {error.strerror}", hint) from None
 
 
-def open_sink(path: str | bytes | os.PathLike[str] | int, *, force: bool, source: Source) -> Sink:
-    """Open OUT: a path, ``-`` for standard output, or a descriptor that stays open.
+def open_sink(path: Place, *, force: bool, source: Source) -> Sink:
+    """Open OUT: a path, ``-`` for standard output, or a descriptor or binary file that stays open.
 
     Raises UsageError for a terminal, OutputError for the rest: a folder, a file that is there and no
     ``force``, the input itself.
     """
+    path = descriptor_of(path)
     if path in ("-", b"-"):
         path = 1
     if isinstance(path, int):
@@ -242,8 +247,9 @@ def _refuse_same(source: Source, status: os.stat_result, name: str) -> None:
         raise OutputError(f"{name}: is the input itself", "write to another file")
 
 
-def seekable_from(path: str | bytes | os.PathLike[str] | int) -> bool:
+def seekable_from(path: Place) -> bool:
     """Whether OUT would be written as a file; nothing is opened."""
+    path = descriptor_of(path)
     if path in ("-", b"-"):
         path = 1
     try:

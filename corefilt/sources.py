@@ -14,6 +14,12 @@ import stat
 from . import _fast
 from .errors import DamagedCoreError, InputError, UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO, TypeAlias
+
+    Place: TypeAlias = str | bytes | os.PathLike[str] | int | BinaryIO
+
 # A pipe of 1 MiB carries three times what one of 64 KiB does (bench/filter.py); it is also the most that an
 # ordinary user may ask for (fs.pipe-max-size).
 PIPE_SIZE = 1 << 20
@@ -113,11 +119,24 @@ def enlarge_pipe(fd: int) -> None:
         return
 
 
-def open_source(path: str | bytes | os.PathLike[str] | int, *, max_headers: int, spool: bool = False) -> Source:
-    """Open CORE: a path, ``-`` for standard input, or a descriptor that stays open.
+def descriptor_of(place: Place) -> str | bytes | os.PathLike[str] | int:
+    """A binary file's descriptor, positioned and flushed as the file is; anything else as it came."""
+    if isinstance(place, str | bytes | int | os.PathLike):
+        return place
+    fd = place.fileno()
+    if place.writable():
+        place.flush()
+    if place.seekable():
+        os.lseek(fd, place.tell(), os.SEEK_SET)
+    return fd
+
+
+def open_source(path: Place, *, max_headers: int, spool: bool = False) -> Source:
+    """Open CORE: a path, ``-`` for standard input, or a descriptor or binary file that stays open.
 
     Raises InputError, or UsageError for a terminal.
     """
+    path = descriptor_of(path)
     if isinstance(path, int):
         fd, name, owned = path, f"descriptor {path}", False
     elif path in ("-", b"-"):
@@ -160,6 +179,7 @@ def _spooled(fd: int, name: str) -> FileSource:
     import tempfile
 
     folder = tempfile.gettempdir()
+    copy = -1
     try:
         try:
             copy = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)

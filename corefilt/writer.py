@@ -22,6 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from .sources import Place
+
 
 class Options:
     """How to write: every field is an option of ``corefilt filter`` by the same name."""
@@ -47,18 +49,31 @@ class Options:
         self.dry_run, self.on_progress = dry_run, on_progress
 
 
-def write_filtered(
-    core: Core, wanted: CoredumpFilter, output: str | bytes | os.PathLike[str] | int, options: Options
-) -> Report:
+def write_filtered(core: Core, wanted: CoredumpFilter, output: Place, options: Options) -> Report:
     """Filter an open core into ``output`` and tell what was done.
 
     Raises InputError, OutputError, UndecidedError and their kin; whatever is raised, no output bears its name.
     """
     began = time.monotonic()
     if isinstance(core.source, PipeSource) and seekable_from(output):
-        run: _Run = _SettledAtTheEnd(core, wanted, options)
-    else:
-        run = _PlannedBeforehand(core, wanted, options)
+        rules = core.rules(options.assume, with_payload=True)
+        return _carry_out(_SettledAtTheEnd(core, wanted, rules, options), output, began)
+    plan = Plan(core, wanted, core.rules(options.assume), options.unknown)
+    return _carry_out(_PlannedBeforehand(plan, options), output, began)
+
+
+def write_plan(plan: Plan, output: Place, options: Options) -> Report:
+    """As write_filtered, with a plan that was made before."""
+    began = time.monotonic()
+    core = plan.core
+    if isinstance(core.source, PipeSource) and seekable_from(output):
+        rules = core.rules([a.text for a in plan.rules.assumptions], with_payload=True)
+        return _carry_out(_SettledAtTheEnd(core, plan.filter, rules, options), output, began)
+    return _carry_out(_PlannedBeforehand(plan, options), output, began)
+
+
+def _carry_out(run: _Run, output: Place, began: float) -> Report:
+    core, options = run.core, run.options
     if options.dry_run:
         run.dry(core)
         return run.report(None, time.monotonic() - began)
@@ -114,9 +129,9 @@ class _Run:
 class _PlannedBeforehand(_Run):
     """From a file to anywhere, and from a pipe to a stream: the headers are known before the first byte leaves."""
 
-    def __init__(self, core: Core, wanted: CoredumpFilter, options: Options) -> None:
-        super().__init__(core, wanted, options)
-        self.plan = Plan(core, wanted, core.rules(options.assume), options.unknown)
+    def __init__(self, plan: Plan, options: Options) -> None:
+        super().__init__(plan.core, plan.filter, options)
+        self.plan = plan
         self._stop_if_undecided()
         self.layout = self.plan.layout
 
@@ -138,9 +153,9 @@ class _SettledAtTheEnd(_Run):
     turned out to be too much is taken out again within the output, before it gets its name.
     """
 
-    def __init__(self, core: Core, wanted: CoredumpFilter, options: Options) -> None:
+    def __init__(self, core: Core, wanted: CoredumpFilter, rules: Rules, options: Options) -> None:
         super().__init__(core, wanted, options)
-        self.rules: Rules = core.rules(options.assume, with_payload=True)
+        self.rules = rules
         self._written = array("Q", core.present)
 
     def write(self, sink: Sink) -> None:
@@ -226,8 +241,8 @@ def check_tail(core: Core, raw: bytes) -> None:
 
 
 def filter_core(
-    source: str | bytes | os.PathLike[str] | int,
-    output: str | bytes | os.PathLike[str] | int,
+    source: Place,
+    output: Place,
     *,
     filter: int | str,
     unknown: str = "keep",
@@ -239,7 +254,7 @@ def filter_core(
     force: bool = False,
     spool: bool = False,
 ) -> Report:
-    """Filter a core into another: paths, ``-``, or descriptors, which stay open.
+    """Filter a core into another: paths, ``-``, or descriptors or binary files, which stay open.
 
     The options are those of ``corefilt filter``. Returns the report; ``report.damaged`` tells that the input
     was. Raises CorefiltError's children.

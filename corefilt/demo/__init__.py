@@ -39,7 +39,7 @@ def no_core_here() -> str | None:
     except OSError as error:
         return f"kernel.core_pattern cannot be read: {error.strerror}"
     if pattern.startswith("|"):
-        return f"kernel.core_pattern hands cores to a program ({pattern[1:].split()[0] if pattern[1:].split() else 'none'})"
+        return f"kernel.core_pattern hands cores to a program ({pattern[1:].strip()})"
     if pattern.startswith("@"):
         return "kernel.core_pattern hands cores to a socket"
     if not pattern:
@@ -63,7 +63,7 @@ def crash(folder: str) -> str | None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (hard, hard)),  # noqa: PLW1509 - one thread
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (hard, hard)),
     )
     status = victim.wait()
     new = sorted(set(os.listdir(folder)) - before - {"data"})
