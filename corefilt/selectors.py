@@ -11,7 +11,7 @@ class Assumption:
     """One ``SELECTOR=KIND``; ``used`` tells whether it fitted any mapping."""
 
     def __init__(self, text: str) -> None:
-        """Read it. SELECTOR is an address, ``size>64G`` (or ``<``, ``>=``, ``<=``) or a path glob. Raises UsageError."""
+        """Read it; SELECTOR is an address, ``size>64G`` (or ``<``, ``>=``, ``<=``) or a path glob."""
         selector, equals, self.kind = text.rpartition("=")
         if not equals or not selector:
             raise UsageError(f"--assume {text!r} is no SELECTOR=KIND", "for example '/dev/shm/*=shared-file-backed'")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import stat
 
 from .errors import OutputError, UsageError
@@ -117,7 +116,7 @@ class NewFileSink(Sink):
             if os.path.exists(f"/proc/self/fd/{fd}"):
                 return fd
             os.close(fd)
-        self._temporary = f".corefilt-{secrets.token_hex(8)}"
+        self._temporary = f".corefilt-{os.urandom(8).hex()}"
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(self._temporary, flags, 0o600, dir_fd=self._folder)
 
@@ -139,7 +138,7 @@ class NewFileSink(Sink):
 
     def _give_name(self) -> None:
         if self._temporary is None:
-            name = f".corefilt-{secrets.token_hex(8)}" if self._replace else self._leaf
+            name = f".corefilt-{os.urandom(8).hex()}" if self._replace else self._leaf
             # With a dir_fd, Python calls linkat and follows the link in /proc to the nameless file.
             os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=self._folder, follow_symlinks=True)
             if self._replace:
