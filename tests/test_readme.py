@@ -1,0 +1,41 @@
+"""The README's examples do what they say."""
+
+import gzip
+import os
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    packed = files("corefilt.demo").joinpath("small.core.gz").read_bytes()
+    (tmp_path / "core").write_bytes(gzip.decompress(packed))
+    return tmp_path
+
+
+def test_there_are_examples() -> None:
+    assert [language for language, _ in BLOCKS].count("sh") >= 4
+
+
+@pytest.mark.parametrize(("language", "text"), BLOCKS, ids=[f"{i}-{block[0]}" for i, block in enumerate(BLOCKS)])
+def test_example(language: str, text: str, folder: Path) -> None:
+    command = ["bash", "-euo", "pipefail", "-c", text] if language == "sh" else [sys.executable, "-c", text]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_the_two_commands_are_what_ci_runs() -> None:
+    commands = re.findall(r"^    (python3 -m venv .*)$", README.read_text(), flags=re.MULTILINE)
+    assert len(commands) == 2
+    script = (README.parent / ".ci" / "run").read_text()
+    assert commands[1].replace("pip install ", "pip install --quiet ") in script
