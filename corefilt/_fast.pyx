@@ -10,7 +10,7 @@ import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EINTR, ENXIO, errno
+from libc.errno cimport EAGAIN, EINTR, ENXIO, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
@@ -30,6 +30,14 @@ cdef extern from "<fcntl.h>" nogil:
     const unsigned int SPLICE_F_MOVE
     const int FALLOC_FL_KEEP_SIZE
     const int FALLOC_FL_PUNCH_HOLE
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+    int c_poll "poll"(pollfd *fds, unsigned long n, int timeout)
+    const short POLLIN
+    const short POLLOUT
 
 cdef extern from "<sys/syscall.h>" nogil:
     const long SYS_copy_file_range
@@ -62,6 +70,21 @@ SPLICE = 2
 
 cdef int fail(ssize_t rc) except -1:
     raise OSError(<int>-rc, os.strerror(<int>-rc))
+
+
+cdef int go_on(ssize_t rc, int fd_in, int fd_out) except -1:
+    """After an inner function was interrupted: wait where a descriptor does not block, look for signals, or raise."""
+    cdef pollfd waiting
+    if rc == -EAGAIN:
+        for fd, events in ((fd_in, POLLIN), (fd_out, POLLOUT)):
+            if fd >= 0:
+                waiting.fd, waiting.events = fd, events
+                with nogil:
+                    c_poll(&waiting, 1, -1)
+    elif rc != -EINTR:
+        fail(rc)
+    PyErr_CheckSignals()
+    return 0
 
 
 # --- program headers ------------------------------------------------------------------------------------
@@ -372,9 +395,7 @@ def write_at(int fd, int64_t offset, data, *, size_t granule=0):
                     rc = put(fd, <const uint8_t *>view.buf, <size_t>view.len, offset, &done)
             if rc == 0:
                 return zeros
-            if rc != -EINTR:
-                fail(rc)
-            PyErr_CheckSignals()
+            go_on(rc, -1, fd)
     finally:
         PyBuffer_Release(&view)
 
@@ -396,14 +417,12 @@ def read_into(int fd, int64_t offset, buffer):
                                 offset + <int64_t>done)
                 if r < 0:
                     r = -errno
-            if r < 0 and r != -EINTR:
-                fail(r)
             if r == 0:
                 break
             if r > 0:
                 done += <size_t>r
             if done < want:
-                PyErr_CheckSignals()
+                go_on(r if r < 0 else -EINTR, fd, -1)
         return done
     finally:
         PyBuffer_Release(&view)
@@ -506,11 +525,9 @@ def move(int mover, int fd_in, int64_t offset_in, int fd_out, int64_t offset_out
         while True:
             with nogil:
                 rc = by_readwrite(&m) if mover == 0 else in_kernel(&m, mover)
-            if rc == 0 or rc == 1 or (rc != -EINTR and mover != 0 and m.moved):
+            if rc == 0 or rc == 1 or (rc != -EINTR and rc != -EAGAIN and mover != 0 and m.moved):
                 return m.moved, m.zeros
-            if rc != -EINTR:
-                fail(rc)
-            PyErr_CheckSignals()
+            go_on(rc, fd_in if m.held == 0 else -1, fd_out if mover != 0 or m.held else -1)
     finally:
         PyBuffer_Release(&view)
 
@@ -531,11 +548,9 @@ def discard(int fd, uint64_t length, buffer):
                     r = -errno
             if r == 0:
                 break
-            if r < 0 and r != -EINTR:
-                fail(r)
             if r > 0:
                 done += <uint64_t>r
-            PyErr_CheckSignals()
+            go_on(r if r < 0 else -EINTR, fd, -1)
         return done
     finally:
         PyBuffer_Release(&view)

@@ -33,8 +33,8 @@ MACHINES = {
     258: "loongarch", 0x5441: "frv", 0x9026: "alpha",
 }  # fmt: skip
 
-# What a pipe may ask to be held in memory as its table: 2^24 mappings are 256 times vm.max_map_count's default.
-MOST_PHDRS_ON_A_PIPE = 1 << 24
+# What an input may ask to be held in memory as its table: 2^24 mappings are 256 times vm.max_map_count's default.
+MOST_PHDRS = 1 << 24
 # Offsets are signed in every system call.
 END_OF_OFFSETS = 1 << 63
 
@@ -308,14 +308,14 @@ def read_phdrs(source: Source, ehdr: Ehdr, count: int) -> Phdrs:
     Raises DamagedCoreError when the table or one of its fields cannot be; field and place are named.
     """
     length = count * ehdr.phdr_size
-    if source.size is None and count > MOST_PHDRS_ON_A_PIPE:
-        raise DamagedCoreError(f"{source.name}: {count} program headers are more than a pipe may bring")
     if source.size is not None and (ehdr.e_phoff > source.size or source.size - ehdr.e_phoff < length):
         room = max(0, source.size - ehdr.e_phoff)
         raise DamagedCoreError(
             f"{source.name}: ends in the program header table: {count} entries of {ehdr.phdr_size} bytes at "
             f"{ehdr.e_phoff:#x} (e_phoff), but there is room for {room // ehdr.phdr_size}"
         )
+    if count > MOST_PHDRS:
+        raise DamagedCoreError(f"{source.name}: {count} program headers are more than any process can have mappings")
     raw = source.peek(ehdr.e_phoff, length)
     if len(raw) < length:
         raise DamagedCoreError(

@@ -17,6 +17,8 @@ AT_NULL, AT_PAGESZ, AT_PLATFORM, AT_RANDOM, AT_EXECFN, AT_SYSINFO_EHDR = 0, 6, 1
 
 # Notes are read in windows of this size; the notes of one thread take 3 to 6 KiB on x86-64.
 WINDOW = 1 << 16
+# The largest note is NT_FILE, of at most 16 MiB (core_file_note_size_limit, Linux 6.18).
+MOST_OF_A_NOTE = 64 << 20
 
 _FOREIGN = {
     b"NetBSD-CORE": "NetBSD",
@@ -119,6 +121,10 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes) -> Non
                     f"note at {at:#x}: n_namesz or n_descsz reaches {at + window - end} bytes past its segment"
                 )
                 return
+            if window > MOST_OF_A_NOTE:
+                notes.warnings.append(f"note at {at:#x}: is passed over, it claims {window} bytes")
+                at, window = at + window, WINDOW
+                continue
             if len(chunk) < min(WINDOW, end - at) or (source.size is not None and at + window > source.size):
                 notes.cut_at = at
                 return
