@@ -39,6 +39,7 @@ class Payload:
         "_mappings",
         "_peers",
         "_starts",
+        "_waiting",
         "first",
         "images",
         "pe",
@@ -76,6 +77,9 @@ class Payload:
         for m in self._peers.get(b"/dev/zero", ()):
             if mappings.present(m):
                 self.wants[m] = [(0, min(mappings.present(m), MOST_OF_DEV_ZERO))]
+        self._waiting: dict[bytes | None, int] = {}
+        for m in self.wants:
+            self._waiting[mappings.path(m)] = self._waiting.get(mappings.path(m), 0) + 1
 
     def peers(self, m: int) -> list[int]:
         """All mappings of the same file, in order; with no name, all that have none."""
@@ -132,11 +136,13 @@ class Payload:
 
     def pending(self, m: int) -> bool:
         """Whether another mapping of the same file has yet to be looked at."""
-        return any(i in self.wants for i in self.peers(m))
+        return self._waiting.get(self._mappings.path(m), 0) > 0
 
     def look(self, m: int, source: Source) -> None:
         """Look at all that is wanted of one mapping."""
         offset = self._mappings.table.p_offset[self._mappings.phdr[m]]
+        if m in self.wants:
+            self._waiting[self._mappings.path(m)] -= 1
         while m in self.wants:
             for start, length in self.wants.pop(m):
                 piece = source.peek(offset + start, length)

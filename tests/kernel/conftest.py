@@ -1,0 +1,61 @@
+"""What the kernel dumps is made once a session; where it cannot be, every test here says why."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kernel.dumps import CannotCompileError, Zoo, compile_zoo, why_no_cores
+
+REPORTS = pytest.StashKey[dict[str, str]]()
+
+
+@pytest.fixture(scope="session")
+def cores() -> None:
+    """Skip where a crash leaves no core behind."""
+    reason = why_no_cores()
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def zoo_program(cores: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the zoo, and beside it the shared objects that it loads."""
+    try:
+        return compile_zoo(tmp_path_factory.mktemp("zoo-program"))
+    except CannotCompileError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def dumps_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give a folder for the cores, a gigabyte in the end, which stays only for a failure to be looked at."""
+    folder = tmp_path_factory.mktemp("dumps")
+    yield folder
+    if request.session.testsfailed == 0:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def wild(zoo_program: Path, dumps_folder: Path) -> Zoo:
+    """Dump every kind of mapping that this kernel lets us make."""
+    return Zoo(zoo_program, dumps_folder / "wild", "wild")
+
+
+@pytest.fixture(scope="session")
+def tame(zoo_program: Path, dumps_folder: Path) -> Zoo:
+    """Dump only mappings whose kind a core shows."""
+    return Zoo(zoo_program, dumps_folder / "tame", "tame")
+
+
+@pytest.fixture(scope="session")
+def reports(pytestconfig: pytest.Config) -> dict[str, str]:
+    """Collect texts by title, to be printed at the end of the session."""
+    return pytestconfig.stash.setdefault(REPORTS, {})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the agreement with the kernel even when every test passed."""
+    for title, text in terminalreporter.config.stash.get(REPORTS, {}).items():
+        terminalreporter.section(title)
+        terminalreporter.write_line(text)
