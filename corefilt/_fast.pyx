@@ -556,25 +556,25 @@ def discard(int fd, uint64_t length, buffer):
         PyBuffer_Release(&view)
 
 
-def data_extent(int fd, int64_t start, int64_t end):
-    """The first piece of data (no hole) in ``[start, end)`` as ``(start, end)``; both are ``end`` if there is none.
+def data_extent(int fd, int64_t start):
+    """The first piece of data (no hole) from ``start`` on, as ``(start, end)``; None where only a hole is left.
 
     Raises OSError (EINVAL where the file system keeps no map of holes).
     """
-    cdef int64_t data, hole
+    cdef int64_t data, hole = 0
     with nogil:
         data = c_lseek(fd, start, SEEK_DATA)
         if data < 0:
             data = -errno
-        elif data < end:
+        else:
             hole = c_lseek(fd, data, SEEK_HOLE)
             if hole < 0:
                 data = -errno
-    if data == -ENXIO or data >= end:
-        return end, end
+    if data == -ENXIO:
+        return None
     if data < 0:
         fail(<ssize_t>data)
-    return data, min(hole, end)
+    return data, hole
 
 
 def punch(int fd, int64_t offset, int64_t length):

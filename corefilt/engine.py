@@ -28,6 +28,29 @@ SCRATCH = 1 << 20
 TURN = 1 << 26
 # Zeros become holes in pieces of this many bytes, the block of nearly every file system.
 GRANULE = 4096
+# Behind every offset.
+NO_MORE = 1 << 63
+
+
+class Extents:
+    """Where a file has data, asked once for each piece of it.
+
+    The question where the next hole is can cost a walk to the end of the file (tmpfs walks page by page), so a
+    piece that was found is remembered until it has been passed.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Take a descriptor that can be sought."""
+        self._fd = fd
+        self._start = self._end = 0
+        self._asked = 0
+
+    def first(self, at: int, end: int) -> tuple[int, int]:
+        """The first data in ``[at, end)`` as (start, end); both are ``end`` if there is none. Raises OSError."""
+        if not self._asked <= at < self._end:
+            self._asked = at
+            self._start, self._end = _fast.data_extent(self._fd, at) or (NO_MORE, NO_MORE)
+        return min(max(at, self._start), end), min(self._end, end)
 
 
 class Engine:
@@ -51,6 +74,7 @@ class Engine:
         self._movers = self._choose(demand, sparse)
         self._scratch = bytearray(SCRATCH)
         self._devnull = -1
+        self._data: Extents | None = None
         self.moved = self.zeros = 0
         self.at_end: int | None = None
         self.replaced: dict[int, bytes] = {}
@@ -146,8 +170,10 @@ class Engine:
     def _data_extent(self, at: int, end: int) -> tuple[int, int]:
         if not self.keeps_holes:
             return at, end
+        if self._data is None:
+            self._data = Extents(self.source.fd)
         try:
-            return _fast.data_extent(self.source.fd, at, end)
+            return self._data.first(at, end)
         except OSError:
             # This file system keeps no map of holes: everything is data.
             self.keeps_holes = False
@@ -261,12 +287,13 @@ class Engine:
     def relocate(self, moves: Iterable[tuple[int, int, int]]) -> None:
         """Move ``(from, to, length)`` ranges of the output to lower offsets, in ascending order. Raises OutputError."""
         reader, base = self.sink.reader, self.sink.base
+        extents = Extents(reader)
         try:
             for start, target, length in moves:
                 at, end = base + start, base + start + length
                 shift = target - start
                 while at < end:
-                    data, stop = _fast.data_extent(reader, at, end)
+                    data, stop = extents.first(at, end)
                     if data > at:
                         self._empty(at + shift, data - at)
                     while data < stop:

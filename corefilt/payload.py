@@ -26,6 +26,10 @@ MOST_OF_DEV_ZERO = 1 << 16
 MOST_LOOK_AHEAD = 1 << 20
 
 
+# Names of memory: nothing is loaded from there, and bit 4 depends on nothing that its pages say.
+NO_IMAGES = (b"/dev/zero", b"/anon_hugepage", b"/[aio]", b"anon_inode:", b"socket:[")
+
+
 class Payload:
     """Facts from the payload, by mapping index.
 
@@ -61,10 +65,10 @@ class Payload:
         self._images_of: dict[bytes | None, list[int]] = {}
         named = mappings.notes.files is not None
         for m in range(len(mappings)):
-            present = mappings.present(m)
-            if mappings.file[m] != NO_FILE:
-                self._peers.setdefault(mappings.path(m), []).append(m)
-                worth_it = mappings.file_offset(m) == 0
+            present, path = mappings.present(m), mappings.path(m)
+            if path is not None:
+                self._peers.setdefault(path, []).append(m)
+                worth_it = mappings.file_offset(m) == 0 and not path.startswith(NO_IMAGES)
             else:
                 # Without NT_FILE any mapping may be an image's first, which no loader leaves writable; with
                 # it, only [vdso] is one.
