@@ -445,6 +445,7 @@ cdef struct Move:
 
 cdef ssize_t by_readwrite(Move *m) noexcept nogil:
     cdef ssize_t r
+    cdef size_t want
     while True:
         if m.held:
             if m.granule and m.offset_out >= 0:
@@ -460,16 +461,18 @@ cdef ssize_t by_readwrite(Move *m) noexcept nogil:
         if m.moved == m.length:
             return 0
         m.written = 0
+        want = <size_t>min(<uint64_t>m.buffer_size, m.length - m.moved)
         if m.offset_in < 0:
-            r = c_read(m.fd_in, m.buffer, <size_t>min(<uint64_t>m.buffer_size, m.length - m.moved))
+            r = c_read(m.fd_in, m.buffer, want)
         else:
-            r = c_pread(m.fd_in, m.buffer, <size_t>min(<uint64_t>m.buffer_size, m.length - m.moved),
-                        m.offset_in + <int64_t>m.moved)
+            r = c_pread(m.fd_in, m.buffer, want, m.offset_in + <int64_t>m.moved)
         if r < 0:
             return -errno
         if r == 0:
             return 1
         m.held = <size_t>r
+        if m.held < want:
+            return -EINTR
 
 
 cdef ssize_t in_kernel(Move *m, int mover) noexcept nogil:

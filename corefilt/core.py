@@ -72,6 +72,8 @@ class Core:
         self.table = elf.read_phdrs(source, self.ehdr, counted.count)
         self.warnings += counted.warnings
         self.sections: list[Shdr] = elf.read_sections(source, self.ehdr)
+        if self.ehdr.e_shoff and self.ehdr.e_phnum != elf.PN_XNUM and source.size is not None and not self.sections:
+            self.warnings.append(f"the section headers (e_shoff {self.ehdr.e_shoff:#x}) are not there")
         check_layout(source, self.ehdr, self.table)
         self.notes: Notes = read_notes(source, self.ehdr, self.table)
         self.warnings += self.notes.warnings

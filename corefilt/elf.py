@@ -6,7 +6,7 @@ import struct
 from array import array
 
 from . import _fast
-from .errors import DamagedCoreError, NotACoreError
+from .errors import DamagedCoreError, NotACoreError, UnstreamableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -259,6 +259,11 @@ def count_phdrs(source: Source, ehdr: Ehdr) -> TableAt:
         if len(raw) == ehdr.shdr_size and ehdr.e_shentsize == ehdr.shdr_size:
             shdr0 = Shdr(raw, ehdr)
     if shdr0 is None:
+        if derived is None and source.size is None:
+            raise UnstreamableError(
+                f"{source.name}: ELF header: e_phnum is PN_XNUM, and only section header 0 has the real count, "
+                "because the notes do not follow the table as the kernel writes them"
+            )
         if derived is None:
             raise DamagedCoreError(
                 f"{source.name}: ELF header: e_phnum is PN_XNUM and section header 0, which has the real count, "

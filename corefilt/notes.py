@@ -17,6 +17,8 @@ AT_NULL, AT_PAGESZ, AT_PLATFORM, AT_RANDOM, AT_EXECFN, AT_SYSINFO_EHDR = 0, 6, 1
 
 # Notes are read in windows of this size; the notes of one thread take 3 to 6 KiB on x86-64.
 WINDOW = 1 << 16
+# Behind NT_FILE the notes are only checked, and no more than this much of them: a pipe must hold what is looked at.
+MOST_BEHIND = 1 << 20
 # The largest note is NT_FILE, of at most 16 MiB (core_file_note_size_limit, Linux 6.18).
 MOST_OF_A_NOTE = 64 << 20
 
@@ -72,14 +74,13 @@ class FileNote:
 class Notes:
     """What the notes say. ``files`` is None where there is no NT_FILE that can be read."""
 
-    __slots__ = ("auxv", "cut_at", "files", "warnings")
+    __slots__ = ("auxv", "files", "warnings")
 
     def __init__(self) -> None:
         """Begin with nothing known."""
         self.auxv: dict[int, int] = {}
         self.files: FileNote | None = None
         self.warnings: list[str] = []
-        self.cut_at: int | None = None
 
 
 def read_notes(source: Source, ehdr: Ehdr, table: Phdrs) -> Notes:
@@ -99,8 +100,9 @@ def read_notes(source: Source, ehdr: Ehdr, table: Phdrs) -> Notes:
 def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes) -> None:
     end = at + length
     first_type: int | None = None
+    complete = False
     window = WINDOW
-    while end - at >= 12:
+    while end - at >= 12 and not (complete and end - at > MOST_BEHIND):
         chunk = source.peek(at, min(window, end - at))
         found, done = _fast.walk_notes(chunk, big=ehdr.big)
         for n_type, name_at, n_namesz, desc_at, n_descsz in found:
@@ -109,9 +111,10 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes) -> Non
             if first_type is None:
                 first_type = n_type
             elif n_type == NT_PRSTATUS and first_type == NT_PRSTATUS:
-                return
-            if name == b"CORE":
+                complete = True
+            if name == b"CORE" and not complete:
                 _take(n_type, chunk[desc_at : desc_at + n_descsz], ehdr, notes)
+        complete = complete or (notes.files is not None and bool(notes.auxv) and first_type == NT_PRSTATUS)
         at += done
         window = WINDOW
         if not done:
@@ -124,12 +127,8 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes) -> Non
             if window > MOST_OF_A_NOTE:
                 notes.warnings.append(f"note at {at:#x}: is passed over, it claims {window} bytes")
                 at, window = at + window, WINDOW
-                continue
-            if len(chunk) < min(WINDOW, end - at) or (source.size is not None and at + window > source.size):
-                notes.cut_at = at
+            elif len(chunk) < min(WINDOW, end - at) or (source.size is not None and at + window > source.size):
                 return
-        if notes.files is not None and notes.auxv and first_type == NT_PRSTATUS:
-            return
 
 
 def _length_of_next(chunk: bytes, ehdr: Ehdr) -> int:

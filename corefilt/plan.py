@@ -198,7 +198,7 @@ def _cuts(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: array[int], pre
 
 def _section_headers(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: array[int], cuts: Cuts) -> bytes:
     """The section header table of the output: PN_XNUM's one entry, or gdb's, whose sections follow their segments."""
-    if ehdr.e_phnum == PN_XNUM and ehdr.e_shnum <= 1:
+    if ehdr.e_phnum == PN_XNUM and not (sections and sections[0].sh_info == len(table)):
         return xnum_shdr(ehdr, len(table))
     segments = sorted(
         (offset, old, new)

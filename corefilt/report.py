@@ -35,7 +35,7 @@ class Report:
         self.page_size = core.maps.page_size
         self.segments = len(core.table)
         self.input_bytes = core.end
-        self.output_bytes = layout.size
+        self.output_bytes = layout.size if sink is None or sink.seekable or engine is None else engine.moved
         self.allocated_bytes = _allocated(sink)
         self.kinds = list(plan.by_kind())
         self.kept_bytes = sum(kept for _, kept, _, _ in self.kinds)

@@ -142,6 +142,7 @@ class _PlannedBeforehand(_Run):
             return
         end = engine.at_end if engine.at_end is not None else 0
         core.ends_at(end)
+        self.plan.sizes = array("Q", map(min, self.plan.sizes, core.present))
         if core.ehdr.e_phnum == elf.PN_XNUM and core.ehdr.e_shoff:
             check_tail(core, engine.replaced.get(core.ehdr.e_shoff, b""))
 

@@ -91,7 +91,7 @@ def parser() -> Parser:
 def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments; raises UsageError, with the spelling to use for a filter that looks like an option."""
     try:
-        arguments = parser().parse_args(with_json_target(argv))
+        arguments = parser().parse_intermixed_args(with_json_target(argv))
     except UsageError:
         for word in argv:
             if word[:1] == "-" and (word[1:].split(",")[0] in {**NAMES, **ALIASES} or word[1:2].isdigit()):

@@ -35,7 +35,7 @@ def parser() -> Parser:
 
 def run(argv: list[str]) -> int:
     """Show one core; returns the exit code."""
-    arguments = parser().parse_args(with_json_target(argv))
+    arguments = parser().parse_intermixed_args(with_json_target(argv))
     wanted, warnings = parse_filter(arguments.filter)
     max_headers = parse_size(arguments.max_headers) if arguments.max_headers else MAX_HEADERS
     with open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core:

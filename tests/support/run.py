@@ -1,0 +1,203 @@
+"""Runs the command line, and holds what it did against what it promises."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from support.builder import PN_XNUM, PT_LOAD, PT_NOTE, Ehdr, Phdr, parse_core
+
+COREFILT = (sys.executable, "-m", "corefilt")
+MIB = 1 << 20
+HOSTILE_MEMORY = 600 * MIB
+"""The address space of a run on a hostile core: what a header claims must not be allocated."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run left: `code` is negative for a signal, `err` the lines of standard error."""
+
+    code: int
+    out: bytes
+    err: tuple[str, ...]
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Make the environment of a run: the caller's, without what would change the answers."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COREFILT_")}
+    return {**kept, "LC_ALL": "C.UTF-8", "NO_COLOR": "1", "COLUMNS": "110", **(extra or {})}
+
+
+def child_setup(memory: int | None = None, file_size: int | None = None) -> Callable[[], None]:
+    """Make the function for `preexec_fn`: limits, and a SIGINT that works although tests may ignore it."""
+
+    def setup() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if memory is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        if file_size is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+
+    return setup
+
+
+def start(
+    *args: str | Path, memory: int | None = None, file_size: int | None = None, **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start corefilt with pipes or what `options` say, for tests that talk to it while it runs."""
+    options.setdefault("stdin", subprocess.DEVNULL)
+    options.setdefault("stdout", subprocess.PIPE)
+    options.setdefault("stderr", subprocess.PIPE)
+    options["env"] = environment(options.get("env"))
+    options.setdefault("preexec_fn", child_setup(memory, file_size))
+    return subprocess.Popen([*COREFILT, *(os.fspath(arg) for arg in args)], **options)
+
+
+def finish(process: subprocess.Popen[bytes], data: bytes | None = None, timeout: float = 120) -> Done:
+    """Feed `data` and wait for the end; a run that does not end is killed and fails the test."""
+    try:
+        out, err = process.communicate(data, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    lines = (err or b"").decode(errors="backslashreplace").splitlines()
+    done = Done(process.returncode, out or b"", tuple(lines))
+    assert not any("Traceback" in line for line in lines), "\n".join(lines)
+    return done
+
+
+def corefilt(*args: str | Path, pipe: bytes | None = None, source: Path | None = None, **options: Any) -> Done:
+    """Run corefilt to its end.
+
+    `pipe` sends bytes through a pipe to its standard input, `source` a file, by way of cat. The output of a
+    run that names no other goes through a pipe, too.
+    """
+    timeout = options.pop("timeout", 120)
+    if source is None:
+        if pipe is not None:
+            options["stdin"] = subprocess.PIPE
+        return finish(start(*args, **options), pipe, timeout)
+    with subprocess.Popen(["cat", source], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as cat:
+        assert cat.stdout is not None
+        process = start(*args, stdin=cat.stdout, **options)
+        cat.stdout.close()
+        return finish(process, None, timeout)
+
+
+def assert_error(done: Done, *words: str, code: int | Sequence[int] = 1, out: bytes = b"") -> None:
+    """Hold an error against the form that all errors have: one line, at most one more that helps."""
+    said = "\n".join(done.err)
+    codes = [code] if isinstance(code, int) else code
+    assert done.code in codes, f"exit {done.code}, not {code}: {said}"
+    assert done.out == out
+    errors = [line for line in done.err if line.startswith("corefilt: ") and "warning" not in line]
+    assert len(errors) == 1, said
+    for line in done.err[done.err.index(errors[0]) + 1 :]:
+        assert line.startswith(("  try: ", "  hint: ")), said
+    assert len(done.err) <= 2 + sum("warning" in line for line in done.err), said
+    missing = [word for word in words if word.lower() not in said.lower()]
+    assert not missing, f"{missing} not in: {said}"
+
+
+def assert_usage(done: Done, *words: str) -> None:
+    """Hold a usage error against exit 2; the option parser may print its usage before the line."""
+    said = "\n".join(done.err)
+    assert done.code == 2, f"exit {done.code}: {said}"
+    assert done.out == b""
+    assert any(line.startswith("corefilt") for line in done.err), said
+    missing = [word for word in words if word.lower() not in said.lower()]
+    assert not missing, f"{missing} not in: {said}"
+
+
+def content(path: Path) -> bytes | str:
+    """Read a file, unless it is one of those that are large for the sake of being large."""
+    size = path.stat().st_size
+    return path.read_bytes() if size <= 256 * MIB else f"{size} bytes"
+
+
+def listing(folder: Path) -> dict[str, bytes | str]:
+    """Record every name under a folder with its content, or what stands there instead of content."""
+    return {
+        str(path.relative_to(folder)): content(path)
+        if path.is_file() and not path.is_symlink()
+        else f"-> {os.readlink(path)}"
+        if path.is_symlink()
+        else "special"
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def present(core: bytes | memoryview, phdr: Phdr) -> int:
+    """Count the bytes of a segment that the file really has."""
+    return max(0, min(phdr.p_filesz, len(core) - phdr.p_offset))
+
+
+def described_end(ehdr: Ehdr, phdrs: Sequence[Phdr]) -> int:
+    """Return where the last thing ends that the headers speak of."""
+    ends = [ehdr.e_phoff + ehdr.phnum * ehdr.e_phentsize, ehdr.e_shoff + ehdr.e_shnum * ehdr.e_shentsize]
+    return max([*ends, *(phdr.p_offset + phdr.p_filesz for phdr in phdrs)])
+
+
+def without_sections(ehdr: Ehdr) -> Ehdr:
+    """Take out what an ELF header says of sections; e_shentsize may stay, as it speaks of none."""
+    return ehdr._replace(e_shoff=0, e_shentsize=0, e_shnum=0, e_shstrndx=0)
+
+
+def assert_promises(before: bytes, after: bytes, *, header_final: bool = True, overlapping: bool = False) -> None:
+    """Hold a filtered core against its input by an independent reader.
+
+    Same tables but for sizes and places, same notes, every byte that is there equal to the input's at the
+    same address, nothing larger than before. Where the section headers of the input are cut off, they may be
+    taken out of the ELF header, or, when they are the one of PN_XNUM, be made again. `header_final` False is
+    for a damaged core written down a pipe: there the header was sent before the damage was seen, and only what
+    is there can be compared. `overlapping` is for an input whose segments share bytes already.
+    """
+    old, old_phdrs = parse_core(before)
+    new, new_phdrs = parse_core(after)
+    sections_lost = old.e_shoff + old.e_shnum * old.e_shentsize > len(before)
+    made_again = old.e_shentsize if sections_lost and old.e_phnum == PN_XNUM else 0
+    assert len(after) <= len(before) + made_again
+    if sections_lost and not new.e_shoff:
+        assert new._replace(e_shentsize=0) == without_sections(old)
+    else:
+        assert new._replace(e_shoff=0) == old._replace(e_shoff=0)
+    assert len(new_phdrs) == len(old_phdrs)
+    view_before, view_after = memoryview(before), memoryview(after)
+    ranges = []
+    for index, (was, now) in enumerate(zip(old_phdrs, new_phdrs, strict=True)):
+        where = f"program header {index}"
+        assert now._replace(p_offset=0, p_filesz=0) == was._replace(p_offset=0, p_filesz=0), where
+        assert now.p_filesz <= was.p_filesz, where
+        there = present(view_after, now)
+        if header_final:
+            assert there == now.p_filesz, f"{where} claims {now.p_filesz} bytes, {there} are there"
+        if was.p_type == PT_NOTE:
+            assert there == present(view_before, was), where
+        if not there:
+            continue
+        assert there <= present(view_before, was), where
+        kept = view_after[now.p_offset : now.p_offset + there]
+        assert kept == view_before[was.p_offset : was.p_offset + there], f"{where}: other bytes"
+        ranges.append((now.p_offset, now.p_offset + there, where))
+    ranges.append((0, new.e_ehsize, "the ELF header"))
+    ranges.append((new.e_phoff, new.e_phoff + new.phnum * new.e_phentsize, "the program headers"))
+    if new.e_shoff and header_final:
+        ranges.append((new.e_shoff, new.e_shoff + new.e_shnum * new.e_shentsize, "the section headers"))
+        assert ranges[-1][1] <= len(after)
+    ranges.sort()
+    for (_, end, first), (begin, _, second) in pairwise(() if overlapping else ranges):
+        assert end <= begin, f"{first} overlaps {second}"
+
+
+def kept_sizes(core: bytes) -> list[int]:
+    """List p_filesz of every PT_LOAD."""
+    return [phdr.p_filesz for phdr in parse_core(core)[1] if phdr.p_type == PT_LOAD]
