@@ -100,19 +100,15 @@ class Finding:
     """What is known of a mapping, shared by all mappings of which the same is known.
 
     ``possible`` are the kinds that are left, ``likely`` the one of them to guess, ``certainty`` one of exact,
-    inferred, assumed, stated, ``evidence`` the reasons in words.
+    inferred, assumed, stated, ``evidence`` the reasons in words, ``kind`` the likely one's name.
     """
 
-    __slots__ = ("certainty", "evidence", "likely", "possible")
+    __slots__ = ("certainty", "evidence", "kind", "likely", "possible")
 
     def __init__(self, possible: int, likely: int, certainty: str, evidence: tuple[str, ...]) -> None:
         """Hold the four."""
         self.possible, self.likely, self.certainty, self.evidence = possible, likely, certainty, evidence
-
-    @property
-    def kind(self) -> str:
-        """The likeliest kind's name."""
-        return name_of(self.likely)
+        self.kind = name_of(likely)
 
     def others(self) -> list[str]:
         """The names of the kinds that it could be instead."""

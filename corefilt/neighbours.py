@@ -76,6 +76,10 @@ class Neighbours:
                 return image
         return None
 
+    def nameless_images(self, payload: Payload | None) -> bool:
+        """Whether images were found that NT_FILE does not name; any mapping may then belong to one of them."""
+        return payload is not None and self._mappings.notes.files is None and bool(payload.images)
+
     def headers_lost(self, m: int, payload: Payload) -> bool:
         """Whether no image was found for the mapping's file although it could be one: its first page is not there."""
         path = self._mappings.path(m)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 # An ELF header and its program headers nearly always stand in the first page.
 FIRST_BYTES = 4096
-# [vvar] and its companions have up to 6 pages on Linux 6.18; what is larger is none of them.
-MOST_VVAR_PAGES = 16
 # How much of a mapping of /dev/zero is looked at for something else than zeros.
 MOST_OF_DEV_ZERO = 1 << 16
 # How far into a mapping a pipe is read ahead for a program header table that stands behind the first page.
@@ -76,7 +74,7 @@ class Payload:
             if present and worth_it and mappings.flags(m) & PF_R:
                 self.wants.setdefault(m, []).append((0, min(present, FIRST_BYTES)))
         for m in vvar:
-            if mappings.present(m) <= MOST_VVAR_PAGES * mappings.page_size:
+            if mappings.present(m):
                 self.wants[m] = [(0, mappings.present(m))]
         for m in self._peers.get(b"/dev/zero", ()):
             if mappings.present(m):

@@ -226,6 +226,8 @@ def with_tags(table: Phdrs, sizes: array[int]) -> None:
     ``elf_core_extra_phdrs`` in arch/arm64/kernel/elfcore.c (Linux 5.18 and later): the tags of a mapping take
     a fixed share of what is dumped of it.
     """
+    if PT_AARCH64_MEMTAG_MTE not in table.p_type:
+        return
     loads = {table.p_vaddr[i]: i for i, p_type in enumerate(table.p_type) if p_type == PT_LOAD}
     for i, p_type in enumerate(table.p_type):
         load = loads.get(table.p_vaddr[i])

@@ -31,6 +31,9 @@ GATES = {(elf.EM_X86_64, 0xFFFFFFFFFF600000), (elf.EM_ARM, 0xFFFF0000)}
 SMALLEST_HUGE = {elf.EM_X86_64: 2 << 20, elf.EM_386: 2 << 20, elf.EM_S390: 1 << 20, elf.EM_PPC: 1 << 14}
 SMALLEST_HUGE_ELSEWHERE = 1 << 16
 
+# [vvar] and its companions have up to 6 pages on Linux 6.18; what is larger is none of them.
+MOST_VVAR_PAGES = 16
+
 # Folders whose files belong to the system: nobody maps those shared for writing.
 SYSTEM_FOLDERS = (
     b"/usr/", b"/lib/", b"/lib32/", b"/lib64/", b"/libx32/", b"/bin/", b"/sbin/", b"/nix/store/", b"/gnu/store/",
@@ -107,7 +110,11 @@ class Rules:
         self.contradictions: list[int] = []
         self._findings: dict[tuple[int, int, str, tuple[str, ...]], Finding] = {}
         self._plain: dict[tuple[object, ...], Finding] = {}
-        self._stack = {mappings.notes.auxv.get(key, 0) for key in (AT_RANDOM, AT_EXECFN, AT_PLATFORM)}
+        auxv = mappings.notes.auxv
+        self._stack = {auxv[key] for key in (AT_RANDOM, AT_EXECFN, AT_PLATFORM) if auxv.get(key)}
+        self._lowest_stack = min(self._stack, default=1 << 64)
+        self._vdso = auxv.get(AT_SYSINFO_EHDR, -1)
+        self._huge = SMALLEST_HUGE.get(ehdr.e_machine, SMALLEST_HUGE_ELSEWHERE) - 1
 
     def decide(self, m: int) -> Finding:
         """The finding for mapping ``m`` by all that is known so far. The same evidence gives the same object."""
@@ -130,25 +137,21 @@ class Rules:
         return case.proven
 
     def _plain_key(self, m: int) -> tuple[object, ...] | None:
-        """What the rules look at in a writable mapping without a name; a core can have a million of them."""
-        mappings = self.mappings
-        if mappings.file[m] != NO_FILE or self.assumptions or m in self.vvar:
+        """All that the rules look at in a mapping without a name that nothing points at; a core can have a million."""
+        mappings, payload = self.mappings, self.payload
+        if mappings.file[m] != NO_FILE or m in self.vvar or self.assumptions:
             return None
-        flags, start, end = mappings.flags(m), mappings.start(m), mappings.end(m)
-        if not flags & PF_W or any(start <= address < end for address in self._stack):
+        start, end = mappings.start(m), mappings.end(m)
+        if end > self._lowest_stack and any(start <= address < end for address in self._stack):
             return None
-        huge = SMALLEST_HUGE.get(self.ehdr.e_machine, SMALLEST_HUGE_ELSEWHERE) - 1
-        return (
-            flags,
-            mappings.present(m) > 0,
-            mappings.present(m) == end - start,
-            end - start > mappings.page_size,
-            ((start | end) & huge) == 0,
-        )
+        if (self.ehdr.e_machine, start) in GATES or start == self._vdso or self.neighbours.nameless_images(payload):
+            return None
+        first = payload.first.get(m) if payload else None
+        return mappings.flags(m), first, mappings.present(m), end - start, (start | end) & self._huge == 0
 
     def _conclude(self, case: Case) -> Finding:
         possible = case.possible
-        stated = next((a for a in self.assumptions if a.fits(case.start, case.end, case.path)), None)
+        stated = next(iter([a for a in self.assumptions if a.fits(case.start, case.end, case.path)]), None)
         if stated is not None:
             case.evidence.append(f"--assume says {stated.kind}")
             possible = case.possible & NAMES[stated.kind] or case.proven & NAMES[stated.kind]
@@ -170,12 +173,15 @@ class Rules:
 
 
 def vvar_candidates(mappings: Mappings) -> set[int]:
-    """The nameless, unwritable mappings that touch [vdso] in one chain: [vvar] and its companions."""
+    """The nameless, unwritable, small mappings that touch [vdso] in one chain: [vvar] and its companions."""
+    most = MOST_VVAR_PAGES * mappings.page_size
     vdso = mappings.notes.auxv.get(AT_SYSINFO_EHDR)
     if not vdso:
         return set()
     nameless = {
-        mappings.start(m): m for m in range(len(mappings)) if mappings.file[m] == NO_FILE and mappings.flags(m) == PF_R
+        mappings.start(m): m
+        for m in range(len(mappings))
+        if mappings.file[m] == NO_FILE and mappings.flags(m) == PF_R and mappings.end(m) - mappings.start(m) <= most
     }
     by_end = {mappings.end(m): m for m in nameless.values()}
     chain: set[int] = set()
@@ -207,13 +213,13 @@ def gate(rules: Rules, case: Case) -> None:
 
 def vdso(rules: Rules, case: Case) -> None:
     """AT_SYSINFO_EHDR points at [vdso]."""
-    if case.path is None and case.start == rules.mappings.notes.auxv.get(AT_SYSINFO_EHDR):
+    if case.path is None and case.start == rules._vdso:
         case.only(Kind.SPECIAL, "AT_SYSINFO_EHDR points at it")
 
 
 def stack(rules: Rules, case: Case) -> None:
     """AT_RANDOM, AT_EXECFN and AT_PLATFORM point into the main thread's stack, which has no file."""
-    if case.path is None and any(case.start <= address < case.end for address in rules._stack if address):
+    if case.path is None and any(case.start <= address < case.end for address in rules._stack):
         case.only(Kind.PRIVATE_ANON, "holds the main thread's arguments (AT_RANDOM)")
 
 
@@ -303,10 +309,9 @@ def no_dax(rules: Rules, case: Case) -> None:
 
 def no_huge(rules: Rules, case: Case) -> None:
     """Huge pages have a shape, and one folder is of one file system."""
-    huge = SMALLEST_HUGE.get(rules.ehdr.e_machine, SMALLEST_HUGE_ELSEWHERE)
-    if (case.start | case.end | (case.file_offset or 0)) & huge - 1:
+    if (case.start | case.end | (case.file_offset or 0)) & rules._huge:
         case.rule_out(Kind.HUGE, "")
-    elif case.path is not None and rules.neighbours.small_pages_beside(case.path, huge):
+    elif case.path is not None and rules.neighbours.small_pages_beside(case.path, rules._huge + 1):
         case.rule_out(Kind.HUGE, "", convention=True)
 
 

