@@ -9,11 +9,11 @@ from . import elf
 from .elf import MACHINES, PT_LOAD, PT_NOTE, Ehdr, Phdrs, Shdr
 from .errors import DamagedCoreError, SelectorError, UnstreamableError, UsageError
 from .filterbits import CoredumpFilter, parse_filter
-from .kinds import Finding, level, single
+from .kinds import Finding, Kind, level, single
 from .mappings import Mappings, flags_text
 from .notes import Notes, read_notes
 from .payload import Payload
-from .plan import Layout, kept_bytes, lay_out, with_tags
+from .plan import Layout, kept_bytes, lay_out, tag_bytes, tagged_loads
 from .rules import Rules
 from .selectors import Assumption
 from .sources import FileSource, Source, open_source
@@ -165,7 +165,8 @@ class Plan:
         self.assumed = array("Q", bytes(8 * len(self.findings)))
         for m, finding in enumerate(self.findings):
             self._size(m, finding)
-        with_tags(core.table, self.sizes)
+        for tag, load in tagged_loads(core.table).items():
+            self.sizes[tag] = min(self.sizes[tag], tag_bytes(core.table, self.sizes, tag, load))
 
     def _size(self, m: int, finding: Finding) -> None:
         if finding not in self._levels:
@@ -227,7 +228,7 @@ class Plan:
 def ceiling(rules: Rules, m: int, wanted: CoredumpFilter) -> int:
     """The most that any finding which can still come may keep of mapping ``m`` (a level)."""
     payload = rules.payload
-    kinds = rules.proven(m) if payload is None or payload.pending(m) else rules.decide(m).possible
+    kinds = (rules.proven(m) or Kind.ALL) if payload is None or payload.pending(m) else rules.decide(m).possible
     return max(level(kind, wanted) for kind in single(kinds))
 
 

@@ -7,7 +7,7 @@ import os
 import stat
 
 from . import _fast
-from .errors import EngineError, InputError, OutputError
+from .errors import EngineError, InputError, OutputError, UsageError
 from .plan import TO_THE_END, Step
 from .sinks import Sink
 from .sources import FileSource, PipeSource, Source
@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+ENGINES = ("auto", "copy_file_range", "splice", "readwrite")
+SPARSE = ("auto", "always", "never")
 MOVERS = {"copy_file_range": _fast.COPY_FILE_RANGE, "splice": _fast.SPLICE, "readwrite": _fast.READWRITE}
 
 # What a mover answers when these two descriptors are not for it.
@@ -66,6 +68,9 @@ class Engine:
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
         """Choose the movers to try. Raises EngineError when the one demanded cannot be had."""
+        for name, value, known in (("engine", demand, ENGINES), ("sparse", sparse, SPARSE)):
+            if value not in known:
+                raise UsageError(f"{name} is {value!r}", f"it can be {', '.join(known)}")
         self.source, self.sink, self.on_progress = source, sink, on_progress
         self.seeks = isinstance(source, FileSource)
         self.scans = sink.seekable and (sparse == "always" or (sparse == "auto" and not self.seeks))

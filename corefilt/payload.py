@@ -140,6 +140,10 @@ class Payload:
         """Whether another mapping of the same file has yet to be looked at."""
         return self._waiting.get(self._mappings.path(m), 0) > 0
 
+    def wants_of(self, m: int) -> bool:
+        """Whether any piece of the mapping is worth a look."""
+        return m in self.wants
+
     def look(self, m: int, source: Source) -> None:
         """Look at all that is wanted of one mapping."""
         offset = self._mappings.table.p_offset[self._mappings.phdr[m]]

@@ -153,17 +153,31 @@ def lay_out(
     last = _end_of_segments(table, present) if end is None else end
     new_table = table.replaced(_shifted(cuts, table.p_offset, last), sizes)
     puts = [(ehdr.e_phoff, len(table) * ehdr.phdr_size, bytes(new_table.encode(ehdr)))]
-    tail = _section_headers(ehdr, table, sections, sizes, cuts)
+    tail = _section_headers(ehdr, table, sections, sizes, cuts) if ehdr.e_shoff else b""
     e_shoff = 0
     if tail:
-        # Where the input was cut short, its section headers come to stand at the end that is left.
-        at = ehdr.e_shoff if end is None else min(ehdr.e_shoff, end)
+        at = ehdr.e_shoff
+        if (end is not None and at > end) or _taken(ehdr, table, present, at, at + len(tail)):
+            # They are lost, or are said to stand where other things do: they come to stand at the end.
+            at = last
         replaced = len(tail) if end is None else min(len(tail), end - at)
         puts.append((at, replaced, tail))
         e_shoff = cuts.shift(at)
         last = max(last, at + replaced) + len(tail) - replaced
-    puts.append((0, ehdr.size, ehdr.pack(e_shoff=e_shoff, sections=bool(tail))))
+    puts.append((0, ehdr.size, ehdr.pack(e_shoff=e_shoff, sections=bool(tail) or not ehdr.e_shoff)))
     return Layout(cuts, new_table, puts, last - cuts.total)
+
+
+def _taken(ehdr: Ehdr, table: Phdrs, present: array[int], start: int, end: int) -> bool:
+    """Whether header, table or any segment has bytes in a range of the input."""
+    if start >= max(_end_of_segments(table, present), ehdr.e_phoff + len(table) * ehdr.phdr_size):
+        return False
+    ranges = zip(table.p_offset, present, strict=True)
+    return (
+        start < ehdr.size
+        or (start < ehdr.e_phoff + len(table) * ehdr.phdr_size and ehdr.e_phoff < end)
+        or any(offset < end and start < offset + size for offset, size in ranges if size)
+    )
 
 
 def _end_of_segments(table: Phdrs, present: array[int]) -> int:
@@ -220,16 +234,22 @@ def _section_headers(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: arra
     return out
 
 
-def with_tags(table: Phdrs, sizes: array[int]) -> None:
-    """Shrink the memory tag segments of ARM's MTE as the kernel does: in proportion to their PT_LOAD.
+def tagged_loads(table: Phdrs) -> dict[int, int]:
+    """For every memory tag segment of ARM's MTE the PT_LOAD whose tags it holds (indices of program headers)."""
+    if PT_AARCH64_MEMTAG_MTE not in table.p_type:
+        return {}
+    loads = {table.p_vaddr[i]: i for i, p_type in enumerate(table.p_type) if p_type == PT_LOAD and table.p_filesz[i]}
+    return {
+        i: loads[table.p_vaddr[i]]
+        for i, p_type in enumerate(table.p_type)
+        if p_type == PT_AARCH64_MEMTAG_MTE and table.p_vaddr[i] in loads
+    }
+
+
+def tag_bytes(table: Phdrs, sizes: array[int], tag: int, load: int) -> int:
+    """What stays of a memory tag segment, in bytes, when ``sizes`` says what stays of its PT_LOAD.
 
     ``elf_core_extra_phdrs`` in arch/arm64/kernel/elfcore.c (Linux 5.18 and later): the tags of a mapping take
     a fixed share of what is dumped of it.
     """
-    if PT_AARCH64_MEMTAG_MTE not in table.p_type:
-        return
-    loads = {table.p_vaddr[i]: i for i, p_type in enumerate(table.p_type) if p_type == PT_LOAD}
-    for i, p_type in enumerate(table.p_type):
-        load = loads.get(table.p_vaddr[i])
-        if p_type == PT_AARCH64_MEMTAG_MTE and load is not None and table.p_filesz[load]:
-            sizes[i] = min(sizes[i], table.p_filesz[i] * sizes[load] // table.p_filesz[load])
+    return table.p_filesz[tag] * sizes[load] // table.p_filesz[load]

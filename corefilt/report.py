@@ -85,7 +85,7 @@ class Report:
         size = show_size(self.input_bytes) if self.input_bytes is not None else "pipe"
         on_disk = f" ({show_size(self.allocated_bytes)} on disk)" if self.allocated_bytes is not None else ""
         lines = [
-            f"corefilt: {self.input}: {size}{arrow}{on_disk}, {self.segments} segments, "
+            f"corefilt: {printable(self.input)}: {size}{arrow}{on_disk}, {self.segments} segments, "
             f"filter {describe(self.filter)}, {self.seconds:.2f} s"
         ]
         width = max([len(name) for name, *_ in self.kinds] + [4])

@@ -150,11 +150,12 @@ class Rules:
         return mappings.flags(m), first, mappings.present(m), end - start, (start | end) & self._huge == 0
 
     def _conclude(self, case: Case) -> Finding:
-        possible = case.possible
+        # What was proven beats what a convention ruled out before.
+        possible = case.possible or case.proven
         stated = next(iter([a for a in self.assumptions if a.fits(case.start, case.end, case.path)]), None)
         if stated is not None:
             case.evidence.append(f"--assume says {stated.kind}")
-            possible = case.possible & NAMES[stated.kind] or case.proven & NAMES[stated.kind]
+            possible = possible & NAMES[stated.kind] or case.proven & NAMES[stated.kind]
         if not possible:
             self.contradictions.append(case.m)
             case.evidence.append("contradiction: nothing is left, so anything is possible")

@@ -11,8 +11,7 @@ from .core import Core, Plan, as_filter, ceiling, open_core
 from .engine import Engine
 from .errors import UndecidedError
 from .filterbits import CoredumpFilter
-from .payload import Payload
-from .plan import TO_THE_END, Layout, Step, kept_bytes, lay_out, with_tags
+from .plan import TO_THE_END, Layout, Step, kept_bytes, lay_out, tag_bytes, tagged_loads
 from .report import Report
 from .rules import Rules
 from .sinks import Sink, open_sink, seekable_from
@@ -157,6 +156,9 @@ class _SettledAtTheEnd(_Run):
     def __init__(self, core: Core, wanted: CoredumpFilter, rules: Rules, options: Options) -> None:
         super().__init__(core, wanted, options)
         self.rules = rules
+        if rules.payload is None:
+            raise AssertionError("the payload is looked at as it passes")
+        self._payload = rules.payload
         self._written = array("Q", core.present)
 
     def write(self, sink: Sink) -> None:
@@ -190,35 +192,29 @@ class _SettledAtTheEnd(_Run):
 
     def _steps(self) -> Iterator[Step]:
         """Decide each segment when the engine has come to it."""
-        core, payload = self.core, self.rules.payload
-        table, page = core.table, core.maps.page_size
+        core = self.core
+        table = core.table
         mapping_of = {i: m for m, i in enumerate(core.maps.phdr)}
+        load_of = tagged_loads(table)
         run = target = 0
         for i in sorted((i for i, size in enumerate(table.p_filesz) if size), key=table.p_offset.__getitem__):
-            m = mapping_of.get(i)
-            if m is None:
-                continue
             offset, present = table.p_offset[i], table.p_filesz[i]
-            if isinstance(payload, Payload) and m in payload.wants:
-                if offset > run:
-                    yield Step(run, offset - run, target)
-                    target, run = target + offset - run, offset
-                payload.look(m, core.source)
-            kept = kept_bytes(ceiling(self.rules, m, self.wanted), present, page)
+            m = mapping_of.get(i)
+            if m is not None and self._payload.wants_of(m):
+                # Also an empty step has the engine pass over what was dropped before, so that it is not held.
+                yield Step(run, offset - run, target)
+                target, run = target + offset - run, offset
+                self._payload.look(m, core.source)
+            if m is not None:
+                kept = kept_bytes(ceiling(self.rules, m, self.wanted), present, core.maps.page_size)
+            else:
+                kept = tag_bytes(table, self._written, i, load_of[i]) if i in load_of else present
             self._written[i] = kept
             if kept < present:
                 if offset + kept > run:
                     yield Step(run, offset + kept - run, target)
                     target += offset + kept - run
                 run = offset + present
-        with_tags(table, self._written)
-        for i in sorted(range(len(table)), key=table.p_offset.__getitem__):
-            if i not in mapping_of and self._written[i] < table.p_filesz[i]:
-                kept = table.p_offset[i] + self._written[i]
-                if kept > run:
-                    yield Step(run, kept - run, target)
-                    target += kept - run
-                run = table.p_offset[i] + table.p_filesz[i]
         yield Step(run, TO_THE_END, target)
 
 

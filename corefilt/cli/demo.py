@@ -13,7 +13,7 @@ from ..filterbits import describe, parse_filter
 from ..report import Report
 from ..sizes import show_size
 from ..writer import filter_core
-from .words import Parser
+from .words import Parser, draw, tell
 
 FILTER = "omit-anonymous-shared"
 DESCRIPTION = """\
@@ -35,24 +35,22 @@ def run(argv: list[str]) -> int:
         core = demo.crash(folder) if why_not is None else None
         if core is None:
             why_not = why_not or "the kernel wrote none (a container may forbid it)"
-            print(f"No core file can be had here: {why_not}. So this shows a small core that ships with corefilt.")
+            tell(f"No core file can be had here: {why_not}. So this shows a small core that ships with corefilt.\n")
             core, program = demo.small_core(folder), None
         else:
-            print("Crashed a small process; the kernel wrote its core with everything in it.")
+            tell("Crashed a small process; the kernel wrote its core with everything in it.\n")
             program = sys.executable
         small = os.path.join(folder, "small.core")
         report = filter_core(core, small, filter=arguments.filter)
         show(report, os.path.getsize(core), os.path.getsize(small))
-        print(gdb_says(small, program))
+        tell(gdb_says(small, program) + "\n")
     return 0
 
 
 def show(report: Report, before: int, after: int) -> None:
     """Draw the table of kinds on standard output."""
-    from rich.console import Console
     from rich.table import Table
 
-    print(f"corefilt {describe(report.filter)}, {report.segments} segments, {report.seconds:.3f} s\n")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("kind")
     for name in ("mappings", "before", "after"):
@@ -63,8 +61,7 @@ def show(report: Report, before: int, after: int) -> None:
     for name, kept, dropped, _ in report.kinds:
         table.add_row(name, str(counts[name]), show_size(kept + dropped), show_size(kept))
     table.add_row("whole file", str(sum(counts.values())), show_size(before), show_size(after), style="bold")
-    Console(highlight=False).print(table)
-    print()
+    draw(f"corefilt {describe(report.filter)}, {report.segments} segments, {report.seconds:.3f} s\n", table, "")
 
 
 def gdb_says(core: str, program: str | None) -> str:

@@ -7,20 +7,18 @@ import sys
 
 from .. import __version__
 from ..core import MAX_HEADERS, UNKNOWN, open_core
-from ..engine import MOVERS
+from ..engine import ENGINES, SPARSE
 from ..errors import FilterError, UsageError
 from ..filterbits import ALIASES, NAMES, parse_filter
+from ..report import printable
 from ..sizes import parse_size
 from ..writer import Options, write_filtered
-from .words import STDOUT, Parser, say, with_json_target, write_json
+from .words import STDOUT, Parser, refuse_overwriting, say, with_json_target, write_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
-
-ENGINES = ("auto", *MOVERS)
-SPARSE = ("auto", "always", "never")
 
 DESCRIPTION = (
     """\
@@ -90,13 +88,12 @@ def parser() -> Parser:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments; raises UsageError, with the spelling to use for a filter that looks like an option."""
-    try:
-        arguments = parser().parse_intermixed_args(with_json_target(argv))
-    except UsageError:
-        for word in argv:
-            if word[:1] == "-" and (word[1:].split(",")[0] in {**NAMES, **ALIASES} or word[1:2].isdigit()):
-                raise FilterError(f"filter {word!r} starts with '-'", f"write default,{word}") from None
-        raise
+    names = {**NAMES, **ALIASES}
+    for word in argv:
+        # argparse would take -none for -n -o ne.
+        if word[:1] == "-" and (word[1:].split(",")[0] in names or word[1:2].isdigit()):
+            raise FilterError(f"filter {word!r} starts with '-'", f"write default,{word}")
+    arguments = parser().parse_intermixed_args(with_json_target(argv))
     if arguments.engine is None:
         arguments.engine = os.environ.get("COREFILT_ENGINE") or "auto"
         if arguments.engine not in ENGINES:
@@ -120,6 +117,7 @@ def run(argv: list[str]) -> int:
         open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core,
         _bar(arguments, core.end) as on_progress,
     ):
+        refuse_overwriting(arguments.json, core.source, arguments.output)
         options = Options(
             unknown=arguments.unknown,
             assume=arguments.assume,
@@ -137,7 +135,7 @@ def run(argv: list[str]) -> int:
         say(report.summary(verbose=arguments.verbose))
     else:
         for warning in [*report.warnings, *warnings]:
-            say(f"corefilt: {report.input}: {warning}")
+            say(f"corefilt: {printable(report.input)}: {warning}")
     if arguments.json is not None:
         write_json(report.as_dict(), arguments.json)
     return 3 if report.damaged else 0

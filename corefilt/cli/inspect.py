@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 from .. import __version__
 from ..core import MAX_HEADERS, Core, Plan, open_core
 from ..filterbits import NAMES, CoredumpFilter, describe, parse_filter
 from ..kinds import NOTHING, ONE_PAGE
 from ..report import evidence_texts, mapping_as_dict, printable
 from ..sizes import parse_size, show_size
-from .words import STDOUT, Parser, say, with_json_target, write_json
+from .words import STDOUT, Parser, draw, refuse_overwriting, say, with_json_target, write_json
 
 DESCRIPTION = """\
 Shows the mappings of a core: address, size, flags, kind, how certain that is, why, and what each of the nine
@@ -40,12 +38,13 @@ def run(argv: list[str]) -> int:
     max_headers = parse_size(arguments.max_headers) if arguments.max_headers else MAX_HEADERS
     with open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core:
         plan = core.plan(int(wanted), assume=arguments.assume)
+        refuse_overwriting(arguments.json, core.source, None)
         if arguments.json is not None:
             write_json(as_dict(core, plan), arguments.json)
         if arguments.json != STDOUT:
             show(core, plan, named=arguments.filter != "all")
         for warning in [*core.warnings, *warnings]:
-            say(f"corefilt: {core.source.name}: {warning}")
+            say(f"corefilt: {printable(core.source.name)}: {warning}")
         return 3 if core.damaged else 0
 
 
@@ -80,13 +79,9 @@ def shown(plan: Plan, m: int, bit: CoredumpFilter) -> str:
 
 def show(core: Core, plan: Plan, *, named: bool) -> None:
     """Draw the table on standard output."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    if not sys.stdout.isatty():
-        console.width = 240
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("address", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
@@ -109,14 +104,11 @@ def show(core: Core, plan: Plan, *, named: bool) -> None:
             f"{mapping.start:x}-{mapping.end:x}", show_size(mapping.end - mapping.start), show_size(mapping.present),
             *kept, mapping.flags, mapping.kind, Text(mapping.certainty, style=style), bits, Text(where + why),
         )  # fmt: skip
-    console.print(
-        Text(
-            f"{printable(core.source.name)}: {'ELF64' if core.ehdr.wide else 'ELF32'} {core.machine}, "
-            f"{len(core.table)} segments, pages of {core.maps.page_size} bytes, filter {describe(plan.filter)}"
-        )
+    head = Text(
+        f"{printable(core.source.name)}: {'ELF64' if core.ehdr.wide else 'ELF32'} {core.machine}, "
+        f"{len(core.table)} segments, pages of {core.maps.page_size} bytes, filter {describe(plan.filter)}"
     )
-    console.print(table)
-    console.print(totals(plan))
+    draw(head, table, totals(plan))
 
 
 def totals(plan: Plan) -> str:

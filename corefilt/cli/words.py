@@ -12,7 +12,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from rich.console import RenderableType
+
+    from ..sources import Source
+
 STDOUT = "-"
+# Wide enough for any path that people have.
+WIDE = 1000
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -77,14 +83,54 @@ def say(text: str) -> None:
         return
 
 
+def tell(text: str) -> None:
+    """Write text to standard output, if there is one. Raises OutputError, or BrokenPipeError where nobody reads."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is left in the buffer would fail once more when the interpreter ends.
+        sys.stdout = None
+        raise OutputError(f"standard output: cannot be written: {error.strerror}") from None
+
+
+def draw(*things: RenderableType) -> None:
+    """Have rich draw things, and tell them; on anything but a terminal plain, and as wide as they are."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    console = Console(file=StringIO(), force_terminal=terminal, highlight=False, width=None if terminal else WIDE)
+    for thing in things:
+        console.print(thing)
+    tell("\n".join(line.rstrip() for line in console.file.getvalue().split("\n")))  # type: ignore[attr-defined]
+
+
+def refuse_overwriting(target: str | None, source: Source, output: str | None) -> None:
+    """Raise UsageError when the report would be written over the core that is read or made."""
+    if target is None or target == STDOUT:
+        return
+    try:
+        status = os.stat(target)
+        same = (status.st_dev, status.st_ino) == source.identity
+    except OSError:
+        same = False
+    if same or (output not in (None, STDOUT) and os.path.realpath(target) == os.path.realpath(str(output))):
+        raise UsageError(f"--json={target} is a core of this run", "name another file for the report")
+
+
 def write_json(report: dict[str, object], target: str) -> None:
     """Write one JSON object, to standard output or a file. Raises OutputError."""
     import json
 
     text = json.dumps(report) + "\n"
     if target == STDOUT:
-        if sys.stdout is not None:
-            sys.stdout.write(text)
+        tell(text)
         return
     try:
         with open(target, "w", encoding="utf-8") as file:

@@ -1,0 +1,500 @@
+"""Every mover gives the same bytes, holes come about as asked, and a pipe into a file equals a file into a file."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.builder import AT_SYSINFO_EHDR, PT_LOAD, Load, kernel_notes, library, make_core, page, parse_core
+from support.run import assert_promises
+from support.samples import noise, sample_core
+from test_plan import tagged
+from test_rules import FILTERS, LIBRARY, PAGE, cores, in_memory, in_pipe, vvar_core
+
+import corefilt
+from corefilt import _fast
+from corefilt.cli import main
+from corefilt.errors import EngineError, UsageError
+from corefilt.report import Report
+
+CORE = sample_core()
+A, B, C = 0x10000000, 0x20000000, 0x30000000
+WAYS = [f"{source}-{sink}" for source, sink in product(("file", "pipe"), repeat=2)]
+MOVERS = ["readwrite", "copy_file_range", "splice"]
+CAN = {("file-file", "copy_file_range"), *product(WAYS, ["readwrite", "auto"])}
+CAN |= {(way, "splice") for way in WAYS if "pipe" in way}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left: the core, its report, and the ranges of the file that are no holes."""
+
+    core: bytes
+    report: Report
+    data: list[tuple[int, int]]
+
+
+def data_ranges(fd: int) -> list[tuple[int, int]]:
+    """List what is no hole, as the file system tells it."""
+    ranges: list[tuple[int, int]] = []
+    at = 0
+    while True:
+        try:
+            at = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            assert error.errno == errno.ENXIO
+            return ranges
+        end = os.lseek(fd, at, os.SEEK_HOLE)
+        ranges.append((at, end))
+        at = end
+
+
+def run(core: bytes | Path, way: str = "file-file", wanted: int | str = 0x33, **options: object) -> Outcome:
+    """Filter a core, which is bytes or the path of a file, in this process."""
+    source, _, sink = way.partition("-")
+    if isinstance(core, Path):
+        out = core.with_name("out")
+        if sink == "file":
+            report = corefilt.filter(core, out, filter=wanted, force=True, **options)  # type: ignore[arg-type]
+            with open(out, "rb") as file:
+                return Outcome(file.read(), report, data_ranges(file.fileno()))
+        with open(core, "rb") as file:
+            return _run(file.fileno(), sink, wanted, options)
+    with (in_pipe if source == "pipe" else in_memory)(core) as fd:
+        return _run(fd, sink, wanted, options)
+
+
+def _run(source: int, sink: str, wanted: int | str, options: dict[str, object]) -> Outcome:
+    if sink == "file":
+        with in_memory() as out:
+            report = corefilt.filter(source, out, filter=wanted, sync=False, **options)  # type: ignore[arg-type]
+            return Outcome(os.pread(out, os.fstat(out).st_size, 0), report, data_ranges(out))
+    reader, writer = os.pipe()
+    with open(reader, "rb") as pipe:
+        try:
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+            report = corefilt.filter(source, writer, filter=wanted, **options)  # type: ignore[arg-type]
+        finally:
+            os.close(writer)
+        return Outcome(pipe.read(), report, [])
+
+
+# --- every mover, every way --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wanted", [0x0, 0x31, 0x33, 0x1FF])
+@pytest.mark.parametrize(("way", "engine"), sorted(CAN))
+def test_every_engine_gives_the_same(way: str, engine: str, wanted: int) -> None:
+    outcome = run(CORE, way, wanted, engine=engine)
+    assert_promises(CORE, outcome.core)
+    assert outcome.core == run(CORE, "file-file", wanted, engine="readwrite").core
+    if engine != "auto":
+        assert outcome.report.engine == engine
+
+
+@pytest.mark.parametrize(("way", "engine"), sorted({*product(WAYS, MOVERS)} - CAN))
+def test_what_is_demanded_and_cannot_be_is_an_error(way: str, engine: str) -> None:
+    with pytest.raises(EngineError, match=f"--engine {engine} needs"):
+        run(CORE, way, engine=engine)
+
+
+@pytest.mark.parametrize("engine", MOVERS)
+def test_a_demand_never_falls_back(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mover that turns out to be impossible while it works is an error, and no other is tried."""
+    tried: list[int] = []
+    real = _fast.move
+
+    def refuse(mover: int, *args: object, **options: object) -> tuple[int, int]:
+        if args[2] == null:
+            return real(mover, *args, **options)  # type: ignore[arg-type]
+        tried.append(mover)
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    null = -1
+    monkeypatch.setattr(_fast, "move", refuse)
+    way = "file-pipe" if engine == "splice" else "file-file"
+    with pytest.raises(EngineError, match=f"--engine {engine} cannot move"):
+        run(CORE, way, engine=engine)
+    assert tried == [getattr(_fast, engine.upper())]
+
+
+@pytest.mark.parametrize(("way", "first"), [("file-file", "COPY_FILE_RANGE"), ("pipe-pipe", "SPLICE")])
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF])
+def test_what_is_chosen_falls_back(way: str, first: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = _fast.move
+
+    def refuse(mover: int, *args: object, **options: object) -> tuple[int, int]:
+        if mover == getattr(_fast, first):
+            raise OSError(code, os.strerror(code))
+        return real(mover, *args, **options)  # type: ignore[arg-type]
+
+    expected = run(CORE, way).core
+    monkeypatch.setattr(_fast, "move", refuse)
+    outcome = run(CORE, way)
+    assert (outcome.core, outcome.report.engine) == (expected, "readwrite")
+
+
+def test_a_file_that_cannot_be_copied_by_the_kernel_is_read() -> None:
+    """Files of /proc and the like answer copy_file_range with nothing at all."""
+    outcome = run(CORE)
+    real = _fast.move
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            _fast,
+            "move",
+            lambda mover, *args, **options: (0, 0) if mover == _fast.COPY_FILE_RANGE else real(mover, *args, **options),
+        )
+        assert run(CORE).core == outcome.core
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Give back the signal handlers that the command line sets."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("engine", ["readwrite", "copy_file_range"])
+@pytest.mark.usefixtures("signals")
+def test_the_environment_demands_an_engine(
+    engine: str, core: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COREFILT_ENGINE", engine)
+    assert main(["0x33", str(core), "-o", str(core.with_name("out")), "-v"]) == 0
+    assert f"engine: {engine};" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("signals")
+def test_an_option_outweighs_the_environment(
+    core: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COREFILT_ENGINE", "splice")
+    assert main(["0x33", str(core), "-o", str(core.with_name("out")), "-v", "--engine", "readwrite"]) == 0
+    assert "engine: readwrite;" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "words"),
+    [("teleport", 2, "COREFILT_ENGINE is 'teleport'"), ("splice", 1, "--engine splice needs a pipe")],
+)
+@pytest.mark.usefixtures("signals")
+def test_a_bad_environment_is_no_silent_choice(
+    value: str, code: int, words: str, core: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COREFILT_ENGINE", value)
+    assert main(["0x33", str(core), "-o", str(core.with_name("out"))]) == code
+    assert words in capsys.readouterr().err
+    assert os.listdir(core.parent) == [core.name]
+
+
+@pytest.mark.usefixtures("signals")
+def test_an_impossible_demand_writes_nothing(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["0x33", str(core), "-o", str(core.with_name("out")), "--engine", "splice"]) == 1
+    assert "--engine splice needs a pipe on one side" in capsys.readouterr().err
+    assert os.listdir(core.parent) == [core.name]
+
+
+@pytest.mark.parametrize("engine", ["copy_file_range", "splice"])
+@pytest.mark.usefixtures("signals")
+def test_looking_for_zeros_needs_an_engine_that_sees_them(
+    engine: str, core: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["0x33", str(core), "-o", str(core.with_name("out")), "--sparse", "always", "--engine", engine]
+    assert main(arguments) == 2
+    assert "--sparse always looks for zeros" in capsys.readouterr().err
+    assert os.listdir(core.parent) == [core.name]
+
+
+@pytest.mark.parametrize("option", [{"engine": "teleport"}, {"sparse": "sometimes"}, {"unknown": "toss"}])
+def test_an_option_that_does_not_exist_is_a_usage_error(option: dict[str, str]) -> None:
+    with pytest.raises(UsageError):
+        run(CORE, **option)  # type: ignore[arg-type]
+
+
+# --- holes -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sparse(tmp_path: Path) -> Path:
+    """Write a core of two mappings with holes, and with zeros that are none."""
+    pieces = [noise(2, 1), bytes(4 * PAGE), noise(1, 2), bytes(PAGE), bytes(4 * PAGE), noise(1, 3), bytes(3 * PAGE)]
+    holes = [False, True, False, False, True, False, True]
+    data = b"".join(pieces)
+    notes = kernel_notes([(A, A + 3 * PAGE, 0, "/dev/zero (deleted)")])
+    core = make_core([Load(A, noise(3, 4)), Load(B, data), Load(C, noise(1, 5))], notes)
+    path = tmp_path / "sparse"
+    path.write_bytes(core)
+    at = parse_core(core)[1][2].p_offset
+    with open(path, "r+b") as file:
+        for piece, hole in zip(pieces, holes, strict=True):
+            if hole:
+                _fast.punch(file.fileno(), at, len(piece))
+            at += len(piece)
+        if data_ranges(file.fileno()) == [(0, len(core))]:
+            pytest.skip("this file system keeps no map of holes")
+    return path
+
+
+def pages_with_data(core: bytes, ranges: list[tuple[int, int]]) -> dict[int, set[int]]:
+    """List for every PT_LOAD which of its pages are no holes."""
+    return {
+        phdr.p_vaddr: {
+            number
+            for number in range(phdr.p_filesz // PAGE)
+            if any(
+                start < phdr.p_offset + (number + 1) * PAGE and phdr.p_offset + number * PAGE < end
+                for start, end in ranges
+            )
+        }
+        for phdr in parse_core(core)[1]
+        if phdr.p_type == PT_LOAD
+    }
+
+
+@pytest.mark.parametrize("engine", ["auto", "readwrite", "copy_file_range"])
+@pytest.mark.parametrize(("wanted", "dropped"), [("all", None), (0x31, A)])
+def test_holes_of_a_file_are_kept_exactly(sparse: Path, wanted: int | str, dropped: int | None, engine: str) -> None:
+    core = sparse.read_bytes()
+    outcome = run(sparse, "file-file", wanted, engine=engine)
+    with open(sparse, "rb") as file:
+        before = pages_with_data(core, data_ranges(file.fileno()))
+    assert before[B] == {0, 1, 6, 7, 12}
+    assert_promises(core, outcome.core)
+    expected = {address: set() if address == dropped else pages for address, pages in before.items()}
+    assert pages_with_data(outcome.core, outcome.data) == expected
+    assert outcome.report.holes == "kept"
+
+
+def test_a_hole_down_a_pipe_is_zeros(sparse: Path) -> None:
+    outcome = run(sparse, "file-pipe", "all")
+    assert (outcome.core, outcome.report.holes) == (sparse.read_bytes(), "none")
+
+
+def test_looking_for_zeros_makes_more_holes(sparse: Path) -> None:
+    core = sparse.read_bytes()
+    outcome = run(sparse, "file-file", "all", sparse="always")
+    assert outcome.core == core
+    assert pages_with_data(core, outcome.data)[B] == {0, 1, 6, 12}
+    assert outcome.report.holes == "guessed"
+
+
+@pytest.mark.parametrize("engine", ["auto", "readwrite"])
+@pytest.mark.parametrize("way", ["file-file", "pipe-file"])
+def test_no_holes_are_made_where_none_are_wanted(sparse: Path, way: str, engine: str) -> None:
+    core = sparse.read_bytes()
+    outcome = run(core if way == "pipe-file" else sparse, way, "all", sparse="never", engine=engine)
+    assert outcome.core == core
+    assert outcome.data == [(0, len(core))]
+    assert outcome.report.holes == "none"
+
+
+@pytest.mark.parametrize("option", ["auto", "always"])
+def test_zeros_from_a_pipe_become_holes(sparse: Path, option: str) -> None:
+    core = sparse.read_bytes()
+    outcome = run(core, "pipe-file", "all", sparse=option)
+    assert outcome.core == core
+    assert pages_with_data(core, outcome.data)[B] == {0, 1, 6, 12}
+    assert outcome.report.holes == "guessed"
+    assert outcome.report.as_dict()["holes"] == "guessed"
+    assert "holes: guessed" in outcome.report.summary()
+
+
+def test_a_pipe_moved_by_splice_gets_no_holes(sparse: Path) -> None:
+    """Nobody has seen the bytes."""
+    core = sparse.read_bytes()
+    outcome = run(core, "pipe-file", "all", engine="splice")
+    assert (outcome.core, outcome.report.holes) == (core, "none")
+    assert pages_with_data(core, outcome.data)[B] == set(range(16))
+
+
+@pytest.mark.parametrize("option", ["auto", "always", "never"])
+@pytest.mark.parametrize("way", WAYS)
+def test_holes_change_no_byte(sparse: Path, way: str, option: str) -> None:
+    core = sparse.read_bytes()
+    for wanted in (0x31, 0x2):
+        assert run(core, way, wanted, sparse=option).core == run(core, "file-file", wanted, engine="readwrite").core
+
+
+# --- a pipe into a file: the end decides -------------------------------------------------------------------
+
+
+def late_header() -> bytes:
+    """Make a core in which only the payload tells that a file has no header page, with data and holes behind."""
+    files = [(A, A + 3 * PAGE, 0, "/data/run"), (B, B + 4 * PAGE, 0, "/data/other")]
+    return make_core(
+        [
+            Load(A, noise(3, 1), flags="r--"),
+            Load(B, page(b"\x7fELF", 4), flags="r--"),
+            Load(C, noise(2, 2) + bytes(5 * PAGE) + noise(2, 3)),
+        ],
+        kernel_notes(files, {AT_SYSINFO_EHDR: 1}),
+    )
+
+
+@pytest.mark.parametrize("option", ["auto", "never"])
+@pytest.mark.parametrize(
+    "core",
+    [
+        pytest.param(late_header(), id="header page"),
+        pytest.param(vvar_core(noise(1)), id="vvar is not zero"),
+        pytest.param(vvar_core(b""), id="vvar"),
+        pytest.param(sample_core(), id="sample"),
+        pytest.param(sample_core(xnum=True), id="xnum"),
+    ],
+)
+@pytest.mark.parametrize("wanted", [0x0, 0x10, 0x11, 0x14, 0x33])
+@pytest.mark.parametrize("unknown", ["keep", "guess", "drop"])
+def test_what_was_written_too_much_is_taken_out_again(core: bytes, wanted: int, unknown: str, option: str) -> None:
+    expected = run(core, "file-file", wanted, unknown=unknown)
+    outcome = run(core, "pipe-file", wanted, unknown=unknown, sparse=option)
+    assert outcome.core == expected.core
+    assert_promises(core, outcome.core)
+    same = ("kept_bytes", "dropped_bytes", "assumed_bytes", "output_bytes", "input_bytes", "kinds")
+    assert {name: getattr(outcome.report, name) for name in same} == {
+        name: getattr(expected.report, name) for name in same
+    }
+
+
+def test_pages_that_moved_keep_their_holes() -> None:
+    core = late_header()
+    outcome = run(core, "pipe-file", 0x11, unknown="guess")
+    first = parse_core(outcome.core)[1][3]
+    assert first.p_offset < parse_core(core)[1][3].p_offset
+    assert pages_with_data(outcome.core, outcome.data)[C] == {0, 1, 7, 8}
+
+
+def test_a_file_system_that_cannot_punch_gets_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = run(late_header(), "file-file", 0x11, unknown="guess").core
+
+    def refuse(*args: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(_fast, "punch", refuse)
+    assert run(late_header(), "pipe-file", 0x11, unknown="guess").core == expected
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("path", "offset"),
+    [
+        pytest.param("/dev/zero", 0, id="a private mapping of no file"),
+        pytest.param("/anon_hugepage (deleted)", 0, id="half a huge page"),
+        pytest.param("/data/lib", PAGE, id="a header page of the middle"),
+    ],
+)
+def test_a_contradiction_that_comes_early_is_kept_in_every_way(path: str, offset: int, way: str) -> None:
+    """One page of two says header page, the name says otherwise; another mapping of the file has yet to come."""
+    core = make_core(
+        [Load(A, noise(1, 1), memsz=2 * PAGE), Load(B, noise(1, 2), flags="r--")],
+        kernel_notes([(A, A + 2 * PAGE, offset, path), (B, B + PAGE, 0, path)]),
+    )
+    outcome = run(core, way, "none")
+    assert_promises(core, outcome.core)
+    assert parse_core(outcome.core)[1][1].p_filesz == PAGE
+
+
+@pytest.mark.parametrize("way", ["pipe-file", "pipe-pipe"])
+def test_what_is_dropped_before_a_look_is_not_held(way: str) -> None:
+    """A shared mapping that the filter drops, larger than what a pipe may have read ahead; an ELF file follows."""
+    loads, files = library(LIBRARY, "/opt/lib.so")
+    core = make_core([Load(A, noise(16)), *loads], kernel_notes([(A, A + 16 * PAGE, 0, "/dev/zero (deleted)"), *files]))
+    with in_pipe(core) as fd, in_memory() as out, corefilt.open(fd, max_headers=8 * PAGE) as it:
+        if way == "pipe-pipe":
+            os.lseek(out, 1, os.SEEK_SET)
+        report = it.plan(0x31).write(out)
+        assert report.dropped_bytes >= 16 * PAGE
+        assert_promises(core, os.pread(out, len(core), way == "pipe-pipe"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("wanted", [0x0, 0x1, 0x3])
+def test_memory_tags_between_the_segments(wanted: int, way: str) -> None:
+    """The kernel writes them behind all memory; another program may not."""
+    core = tagged(interleaved=True)
+    outcome = run(core, way, wanted)
+    assert_promises(core, outcome.core)
+    assert outcome.core == run(core, "file-file", wanted).core
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_pn_xnum_without_a_section_header(way: str) -> None:
+    """The count follows from the kernel's layout; no section header stands over the ELF header."""
+    core = make_core([Load(A, noise(2)), Load(B, noise(1, 1))], kernel_notes(), xnum=True, patch={"e_shoff": 0})
+    outcome = run(core, way, "all")
+    assert outcome.core[:16] == core[:16]
+    assert outcome.core[64 : 4 * PAGE] == core[64 : 4 * PAGE]
+    assert len(parse_core(outcome.core)[1]) == 3
+
+
+UNKNOWN = st.sampled_from(["keep", "guess", "drop"])
+SPARSE = st.sampled_from(["auto", "never", "always"])
+
+
+@settings(deadline=None, max_examples=100)
+@given(core=cores(), wanted=FILTERS, unknown=UNKNOWN, sparse=SPARSE)
+def test_a_pipe_into_a_file_is_a_file_into_a_file(core: bytes, wanted: int, unknown: str, sparse: str) -> None:
+    outcome = run(core, "pipe-file", wanted, unknown=unknown, sparse=sparse)
+    assert outcome.core == run(core, "file-file", wanted, unknown=unknown).core
+
+
+@settings(deadline=None, max_examples=60)
+@given(core=cores(), wanted=FILTERS, unknown=UNKNOWN)
+def test_a_file_into_a_pipe_is_a_file_into_a_file(core: bytes, wanted: int, unknown: str) -> None:
+    outcome = run(core, "file-pipe", wanted, unknown=unknown)
+    assert outcome.core == run(core, "file-file", wanted, unknown=unknown).core
+
+
+@settings(deadline=None, max_examples=100)
+@given(core=cores(), wanted=FILTERS, unknown=UNKNOWN, way=st.sampled_from(WAYS))
+def test_any_output_is_a_part_of_its_input(core: bytes, wanted: int, unknown: str, way: str) -> None:
+    outcome = run(core, way, wanted, unknown=unknown)
+    assert_promises(core, outcome.core)
+    assert outcome.report.output_bytes == len(outcome.core)
+
+
+@settings(deadline=None, max_examples=60)
+@given(core=cores(), wanted=FILTERS, data=st.data())
+def test_a_core_cut_short_is_the_same_in_every_way_into_a_file(core: bytes, wanted: int, data: st.DataObject) -> None:
+    start = next(phdr.p_offset for phdr in parse_core(core)[1] if phdr.p_type == PT_LOAD)
+    cut = core[: data.draw(st.integers(min(start, len(core)), len(core)))]
+    outcome = run(cut, "pipe-file", wanted)
+    expected = run(cut, "file-file", wanted)
+    assert_promises(cut, outcome.core)
+    assert outcome.core == expected.core
+    assert (outcome.report.damaged, outcome.report.warnings) == (expected.report.damaged, expected.report.warnings)
+
+
+# --- the engine by itself ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_progress_adds_up(way: str) -> None:
+    from corefilt.core import open_core
+    from corefilt.filterbits import CoredumpFilter
+    from corefilt.writer import Options, write_filtered
+
+    seen: list[int] = []
+    options = Options(on_progress=seen.append, sync=False)
+    reader, writer = os.pipe()
+    with (in_pipe if way.startswith("pipe") else in_memory)(CORE) as fd, in_memory() as out, open(reader, "rb"):
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+        try:
+            with open_core(fd) as it:
+                write_filtered(it, CoredumpFilter.NONE, out if way.endswith("file") else writer, options)
+        finally:
+            os.close(writer)
+    assert all(count > 0 for count in seen)
+    assert sum(seen) <= len(CORE)
+    if way.startswith("pipe"):
+        assert sum(seen) >= len(CORE) - 2 * (1 << 16) - 3 * PAGE

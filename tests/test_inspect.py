@@ -1,0 +1,214 @@
+"""``corefilt inspect``: the table and the JSON, what every bit would keep, and what a filter keeps."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.builder import VSYSCALL, Load, kernel_notes, make_core, page
+from support.run import assert_error, corefilt
+from support.samples import noise, sample_core
+
+import corefilt as api
+from corefilt.cli import main
+from corefilt.filterbits import NAMES
+
+PAGE = 4096
+A, B = 0x10000, 0x20000
+TOP = {
+    "schema", "version", "input", "filter", "class", "machine", "page_size", "segments", "input_bytes", "warnings",
+    "mappings",
+}  # fmt: skip
+PER_MAPPING = {
+    "start", "end", "flags", "path", "file_offset", "kind", "certainty", "evidence", "present", "kept", "bits",
+}  # fmt: skip
+LETTERS = re.compile(r"(?<= )(?:[Wh-][? ]){9}")
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Give back the signal handlers that the command line sets."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def open_core(tmp_path: Path) -> Path:
+    """Write a core with a mapping of every certainty."""
+    path = tmp_path / "open-core"
+    loads = [Load(A, noise(2)), Load(B, page(b"\x7fELF", 3), flags="r--"), Load(VSYSCALL, page(b"v"), flags="--x")]
+    files = [(A, A + 2 * PAGE, 0, "/dev/zero (deleted)"), (B, B + 3 * PAGE, 0, "/data/lib")]
+    path.write_bytes(make_core(loads, kernel_notes(files)))
+    return path
+
+
+def table(capsys: pytest.CaptureFixture[str], *args: str | Path, code: int = 0) -> list[str]:
+    """Return the lines of the table."""
+    assert main(["inspect", *map(str, args)]) == code
+    return capsys.readouterr().out.splitlines()
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *args: str | Path, code: int = 0) -> dict[str, Any]:
+    assert main(["inspect", *map(str, args), "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+# --- the table --------------------------------------------------------------------------------------------
+
+
+def row(lines: list[str], address: int) -> str:
+    (found,) = (line for line in lines if line.startswith(f"{address:x}-"))
+    return found
+
+
+def test_the_first_line_names_the_core(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = table(capsys, open_core)[0]
+    assert first.startswith(f"{open_core}: ELF64 x86-64, 4 segments, pages of 4096 bytes, filter 0x1ff (")
+
+
+def test_a_row_tells_all_of_a_mapping(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = table(capsys, open_core)
+    assert " ".join(lines[1].split()) == "address size there flags kind certainty bits 0-8 file and evidence"
+    shared = row(lines, A)
+    assert shared.startswith("10000-12000")
+    assert shared.count("8.00 KiB") == 2
+    assert re.search(r"rw- +shared-anonymous +inferred", shared)
+    assert shared.rstrip().endswith("/dev/zero (deleted): NT_FILE names a file; named /dev/zero (deleted)")
+    assert "exact" in row(lines, VSYSCALL)
+    assert "could also be: private-file-written, shared-file-backed" in row(lines, B)
+
+
+@pytest.mark.parametrize(
+    ("address", "bits"),
+    [(A, "- W - - - - - - - "), (B, "W?- W?W?h?- - - - "), (VSYSCALL, "W W W W W W W W W ")],
+)
+def test_the_bits_are_letters(address: int, bits: str, open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = LETTERS.search(row(table(capsys, open_core), address))
+    assert found
+    assert found[0] == bits
+
+
+def test_a_filter_adds_what_it_keeps(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = table(capsys, open_core, "--filter", "elf-headers")
+    assert "filter 0x10 (elf-headers)" in lines[0]
+    assert lines[1].split()[:4] == ["address", "size", "there", "kept"]
+    assert re.search(r"8.00 KiB +8.00 KiB +0 B +rw-", row(lines, A))
+    assert re.search(r"12.0 KiB +12.0 KiB +4.00 KiB +r--", row(lines, B))
+
+
+def test_totals_stand_at_the_end(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = table(capsys, open_core, "--filter", "elf-headers")
+    assert lines[-3:] == [
+        "private-file-backed: 4.00 KiB kept, 8.00 KiB dropped, 4.00 KiB undecided",
+        "shared-anonymous: 0 B kept, 8.00 KiB dropped",
+        "special: 4.00 KiB kept, 0 B dropped",
+    ]
+
+
+def test_an_assumption_is_shown_as_stated(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = table(capsys, open_core, "--assume", "/data/*=shared-file-backed")
+    assert re.search(r"shared-file-backed +stated", row(lines, B))
+    assert "--assume says shared-file-backed" in row(lines, B)
+
+
+def test_the_table_is_never_cut_where_no_terminal_is(tmp_path: Path) -> None:
+    path = "/very/long" * 60
+    (tmp_path / "core").write_bytes(make_core([Load(A, noise(1))], kernel_notes([(A, A + PAGE, 0, path)])))
+    done = corefilt("inspect", tmp_path / "core")
+    assert done.code == 0
+    assert path in re.sub(r"\s+", "", done.out.decode())
+
+
+def test_markup_in_names_is_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "/tmp/[bold]x[/bold] [link=file:///]y[/link]"
+    (tmp_path / "core").write_bytes(make_core([Load(A, noise(1))], kernel_notes([(A, A + PAGE, 0, name)])))
+    assert name in row(table(capsys, tmp_path / "core"), A)
+
+
+# --- JSON -------------------------------------------------------------------------------------------------
+
+
+def test_the_keys_of_the_json(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = as_json(capsys, open_core)
+    assert set(report) == TOP
+    assert all(set(mapping) == PER_MAPPING for mapping in report["mappings"])
+    assert (report["schema"], report["version"], report["filter"]) == (1, api.__version__, "0x1ff")
+    assert report["input_bytes"] == open_core.stat().st_size
+    assert [mapping["start"] for mapping in report["mappings"]] == [f"{at:#x}" for at in (A, B, VSYSCALL)]
+
+
+def test_the_bits_in_json(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bits = {mapping["start"]: mapping["bits"] for mapping in as_json(capsys, open_core)["mappings"]}
+    assert all(list(each) == list(NAMES) for each in bits.values())
+    assert bits[f"{B:#x}"] == {
+        "private-anonymous": "W?", "shared-anonymous": "-", "private-file-backed": "W?", "shared-file-backed": "W?",
+        "elf-headers": "h?", "private-huge": "-", "shared-huge": "-", "private-dax": "-", "shared-dax": "-",
+    }  # fmt: skip
+    assert set(bits[f"{VSYSCALL:#x}"].values()) == {"W"}
+
+
+def test_a_filter_in_json(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = as_json(capsys, open_core, "--filter", "0x10")
+    assert report["filter"] == "0x10"
+    assert [mapping["kept"] for mapping in report["mappings"]] == [0, PAGE, PAGE]
+
+
+def test_json_into_a_file_leaves_the_table(open_core: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = table(capsys, open_core, f"--json={tmp_path / 'report'}")
+    assert row(lines, A)
+    assert set(json.loads((tmp_path / "report").read_text())) == TOP
+
+
+def test_names_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "core").write_bytes(make_core([Load(A, noise(1))], kernel_notes([(A, A + PAGE, 0, b"/tmp/\xff")])))
+    (mapping,) = as_json(capsys, tmp_path / "core")["mappings"]
+    assert (mapping["path"], mapping["path_bytes"]) == ("/tmp/\\xff", b"/tmp/\xff".hex())
+
+
+# --- inputs -----------------------------------------------------------------------------------------------
+
+
+def test_a_pipe_shows_what_the_tables_tell(open_core: Path) -> None:
+    """Nothing has been seen of the payload, and nothing is said of it."""
+    done = corefilt("inspect", pipe=open_core.read_bytes())
+    assert (done.code, done.err) == (0, ())
+    assert "standard input: ELF64" in done.out.decode()
+    assert "begins with" not in done.out.decode()
+    assert "begins with the ELF magic" in corefilt("inspect", open_core).out.decode()
+
+
+def test_a_spooled_pipe_is_a_file(open_core: Path, tmp_path: Path) -> None:
+    data = sample_core(layout="gcore")
+    assert_error(corefilt("inspect", pipe=data), "gcore")
+    done = corefilt("inspect", "--spool", pipe=data)
+    assert done.code == 0
+    assert "RELRO" not in done.out.decode()
+    assert "writable segment of an ELF image" in done.out.decode()
+
+
+def test_a_damaged_core_is_shown_and_said_to_be(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    open_core.write_bytes(open_core.read_bytes()[:-1])
+    assert main(["inspect", str(open_core)]) == 3
+    said = capsys.readouterr()
+    assert row(said.out.splitlines(), A)
+    assert said.err == f"corefilt: {open_core}: the core is truncated: 1 bytes of its segments are missing\n"
+
+
+def test_what_is_no_core_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text").write_text("nothing of the kind")
+    assert main(["inspect", str(tmp_path / "text")]) == 1
+    said = capsys.readouterr()
+    assert (said.out, "is not an ELF file" in said.err) == ("", True)
+
+
+def test_a_core_without_mappings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "core").write_bytes(make_core([], kernel_notes([])))
+    assert as_json(capsys, tmp_path / "core")["mappings"] == []
+    assert "1 segments" in table(capsys, tmp_path / "core")[0]

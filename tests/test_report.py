@@ -1,0 +1,428 @@
+"""What is said of a run: the keys of the JSON, the summary, and nothing that could steer a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.builder import FileEntry, Load, kernel_notes, make_core, page
+from support.run import corefilt, listing
+from support.samples import noise, sample_core
+from test_rules import in_memory, in_pipe
+
+import corefilt as api
+from corefilt.cli import main
+
+PAGE = 4096
+A, B, C = 0x10000, 0x20000, 0x7F0000000000
+TOP = {
+    "schema", "version", "input", "output", "filter", "class", "machine", "page_size", "segments", "input_bytes",
+    "output_bytes", "allocated_bytes", "kept_bytes", "dropped_bytes", "assumed_bytes", "holes", "engine", "seconds",
+    "warnings", "changes", "mappings",
+}  # fmt: skip
+PER_MAPPING = {
+    "start", "end", "flags", "path", "file_offset", "kind", "certainty", "evidence", "present", "kept",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Give back the signal handlers that the command line sets."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def report_of(core: bytes | Path, *args: str | Path, tmp_path: Path, code: int = 0) -> dict[str, Any]:
+    """Filter a core into a file and return the JSON report."""
+    if isinstance(core, bytes):
+        (tmp_path / "core").write_bytes(core)
+        core = tmp_path / "core"
+    report = tmp_path / "report"
+    assert main([*map(str, args), str(core), "-o", str(tmp_path / "out"), f"--json={report}", "-f"]) == code
+    return json.loads(report.read_text())
+
+
+def hostile(path: bytes, data: bytes = b"x") -> bytes:
+    return make_core([Load(A, page(data, 2))], kernel_notes([FileEntry(A, A + 2 * PAGE, 0, path)]))
+
+
+# --- JSON -------------------------------------------------------------------------------------------------
+
+
+def test_the_keys_are_those_of_schema_1(core: Path, tmp_path: Path) -> None:
+    report = report_of(core, "0x33", tmp_path=tmp_path)
+    assert set(report) == TOP
+    assert report["mappings"]
+    assert all(set(mapping) == PER_MAPPING for mapping in report["mappings"])
+    assert report["schema"] == 1
+
+
+def test_what_the_keys_hold(core: Path, tmp_path: Path) -> None:
+    report = report_of(core, "default,-shared-anonymous", tmp_path=tmp_path)
+    out = tmp_path / "out"
+    expected = {
+        "version": api.__version__,
+        "input": str(core),
+        "output": str(out),
+        "filter": "0x31",
+        "class": "ELF64",
+        "machine": "x86-64",
+        "page_size": PAGE,
+        "segments": 14,
+        "input_bytes": core.stat().st_size,
+        "output_bytes": out.stat().st_size,
+        "allocated_bytes": out.stat().st_blocks * 512,
+        "holes": "kept",
+        "warnings": [],
+        "changes": [],
+    }
+    assert {key: report[key] for key in expected} == expected
+    mappings = report["mappings"]
+    assert report["kept_bytes"] == sum(mapping["kept"] for mapping in mappings)
+    assert report["kept_bytes"] + report["dropped_bytes"] == sum(mapping["present"] for mapping in mappings)
+    assert report["input_bytes"] - report["output_bytes"] == report["dropped_bytes"]
+    assert 0 <= report["seconds"] < 60
+    assert report["engine"] in ("copy_file_range", "readwrite")
+
+
+def test_one_mapping(tmp_path: Path) -> None:
+    report = report_of(sample_core(), "0x31", tmp_path=tmp_path)
+    shared = next(mapping for mapping in report["mappings"] if mapping["path"] == "/dev/zero (deleted)")
+    assert shared == {
+        "start": "0x2000000",
+        "end": "0x2004000",
+        "flags": "rw-",
+        "path": "/dev/zero (deleted)",
+        "file_offset": 0,
+        "kind": "shared-anonymous",
+        "certainty": "inferred",
+        "evidence": ["NT_FILE names a file", "named /dev/zero (deleted)"],
+        "present": 4 * PAGE,
+        "kept": 0,
+    }
+    stack = next(mapping for mapping in report["mappings"] if mapping["start"] == "0x7ffd00000000")
+    assert (stack["path"], stack["file_offset"]) == (None, None)
+
+
+def test_the_last_page_of_the_address_space_ends_behind_it(tmp_path: Path) -> None:
+    core = make_core([Load((1 << 64) - PAGE, page(b"x"))], kernel_notes([]))
+    mapping = report_of(core, "all", tmp_path=tmp_path)["mappings"][0]
+    assert (mapping["start"], mapping["end"]) == ("0xfffffffffffff000", "0x10000000000000000")
+
+
+@pytest.mark.parametrize("path", [b"/tmp/\xff\xfe", b"/tmp/\xc3(", b"\xed\xa0\x80/surrogate"])
+def test_names_that_are_not_utf8_come_in_hex(path: bytes, tmp_path: Path) -> None:
+    mapping = report_of(hostile(path), "all", tmp_path=tmp_path)["mappings"][0]
+    assert set(mapping) == PER_MAPPING | {"path_bytes"}
+    assert bytes.fromhex(mapping["path_bytes"]) == path
+    assert mapping["path"].encode() == path.decode("utf-8", "backslashreplace").encode()
+
+
+@pytest.mark.parametrize("path", ["/tmp/\u00fc\u4e2d\U0001f41b", "/tmp/ \t", ""])
+def test_names_that_are_utf8_come_as_they_are(path: str, tmp_path: Path) -> None:
+    mapping = report_of(hostile(path.encode()), "all", tmp_path=tmp_path)["mappings"][0]
+    assert (mapping["path"], "path_bytes" in mapping) == (path, False)
+
+
+def test_a_contradiction_and_undecided_bytes_are_reported(tmp_path: Path) -> None:
+    report = report_of(hostile(b"/data/table"), "shared-file-backed", tmp_path=tmp_path)
+    assert report["assumed_bytes"] == 2 * PAGE
+    assert report["mappings"][0]["evidence"][-1] == "could also be: private-file-backed, private-file-written"
+    report = report_of(hostile(b"/anon_hugepage (deleted)"), "none", tmp_path=tmp_path)
+    assert report["warnings"] == ["1 mappings contradict their evidence and were kept"]
+    assert report["kept_bytes"] == 2 * PAGE
+
+
+def test_bits_that_mean_nothing_are_a_warning_and_no_damage(core: Path, tmp_path: Path) -> None:
+    report = report_of(core, "0000ffff", tmp_path=tmp_path)
+    assert (report["filter"], len(report["warnings"])) == ("0x1ff", 1)
+
+
+def test_damage_is_a_warning_a_change_and_exit_3(core: Path, tmp_path: Path) -> None:
+    cut = core.read_bytes()[:-PAGE]
+    report = report_of(cut, "all", tmp_path=tmp_path, code=3)
+    assert report["warnings"] == [f"the core is truncated: {PAGE} bytes of its segments are missing"]
+    assert report["changes"] == ["p_filesz of 1 program headers was set to what is there"]
+    assert report["output_bytes"] == len(cut)
+
+
+@pytest.mark.parametrize("wanted", ["all", "0x1"])
+def test_a_damaged_core_down_a_pipe_is_reported_as_it_left(wanted: str) -> None:
+    """The headers had gone before the end was seen; the counts had not."""
+    core = make_core(
+        [Load(A, noise(2)), Load(B, noise(4, 1))], kernel_notes([(A, A + 2 * PAGE, 0, "/dev/zero (deleted)")])
+    )
+    reader, writer = os.pipe()
+    with open(reader, "rb") as pipe:
+        try:
+            with in_pipe(core[: -3 * PAGE]) as fd:
+                report = api.filter(fd, writer, filter=wanted)
+        finally:
+            os.close(writer)
+        out = pipe.read()
+    assert report.damaged
+    assert report.output_bytes == len(out)
+    assert report.input_bytes == len(core) - 3 * PAGE
+    assert report.kept_bytes == (3 if wanted == "all" else 1) * PAGE
+
+
+def test_json_on_standard_output(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["0x33", str(core), "-o", str(core.with_name("out")), "--json"]) == 0
+    said = capsys.readouterr()
+    assert set(json.loads(said.out)) == TOP
+    assert said.out.count("\n") == 1
+
+
+def test_json_and_the_core_do_not_share_standard_output(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["0x33", str(core), "--json"]) == 2
+    said = capsys.readouterr()
+    assert "both want standard output" in said.err
+    assert said.out == ""
+
+
+def test_json_beside_a_core_on_standard_output(core: Path, tmp_path: Path) -> None:
+    done = corefilt("0x33", core, f"--json={tmp_path / 'report'}")
+    report = json.loads((tmp_path / "report").read_text())
+    assert (report["output"], report["output_bytes"], report["holes"]) == ("standard output", len(done.out), "none")
+    assert report["allocated_bytes"] is None
+
+
+@pytest.mark.parametrize("name", ["core", "out", "link"])
+def test_the_report_overwrites_neither_core(name: str, core: Path) -> None:
+    """Promise 4: the input is safe, and the output is whole."""
+    before = core.read_bytes()
+    os.link(core, core.with_name("link"))
+    out = core.with_name("out")
+    code = main(["0x33", str(core), "-o", str(out), f"--json={core.with_name(name)}"])
+    assert core.read_bytes() == before
+    assert code != 0 or out.read_bytes().startswith(b"\x7fELF")
+
+
+def test_a_report_that_cannot_be_written_is_an_error(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["0x33", str(core), "-o", str(core.with_name("out")), f"--json={core.parent}/no/report"]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+# --- failures ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "args", "code", "kind", "message"),
+    [
+        pytest.param(b"", [], 1, "NotACoreError", "is empty", id="empty"),
+        pytest.param(b"\x7fELF\x02\x01", [], 1, "DamagedCoreError", "ends in the ELF header", id="cut"),
+        pytest.param(hostile(b"/d"), ["--engine", "splice"], 1, "EngineError", "needs a pipe", id="engine"),
+        pytest.param(hostile(b"/d"), ["--assume", "/e=special"], 1, "SelectorError", "fits no mapping", id="selector"),
+        pytest.param(hostile(b"/d"), ["--strict"], 4, "UndecidedError", "hang on an assumption", id="strict"),
+    ],
+)
+@pytest.mark.parametrize("target", ["-", "file"])
+def test_a_failure_is_an_object_too(
+    content: bytes,
+    args: list[str],
+    code: int,
+    kind: str,
+    message: str,
+    target: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, file = tmp_path / "core", tmp_path / "report"
+    path.write_bytes(content)
+    option = "--json" if target == "-" else f"--json={file}"
+    assert main(["0x8", str(path), "-o", str(tmp_path / "out"), option, *args]) == code
+    said = capsys.readouterr()
+    answer = json.loads(said.out if target == "-" else file.read_text())
+    assert set(answer) == {"schema", "error"}
+    assert set(answer["error"]) == {"type", "message", "hint", "exit_code"}
+    assert (answer["schema"], answer["error"]["type"], answer["error"]["exit_code"]) == (1, kind, code)
+    assert message in answer["error"]["message"]
+    assert message in said.err
+    assert not (tmp_path / "out").exists()
+
+
+# --- dry run ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize("wanted", [0x0, 0x10, 0x31, 0x1FF])
+def test_a_dry_run_writes_nothing_and_tells_what_would_be(wanted: int, piped: bool, core: Path, tmp_path: Path) -> None:
+    args = [f"{wanted:#x}", "-" if piped else str(core), "-o", str(tmp_path / "out")]
+    report = tmp_path / "report"
+
+    def run(*more: str) -> dict[str, Any]:
+        done = corefilt(*args, f"--json={report}", *more, pipe=core.read_bytes() if piped else None)
+        assert (done.code, done.out) == (0, b"")
+        return json.loads(report.read_text())
+
+    dry = run("--dry-run")
+    assert not (tmp_path / "out").exists()
+    wet = run()
+    differ = {"output", "allocated_bytes", "seconds", "holes", "engine"}
+    assert {key: dry[key] for key in TOP - differ} == {key: wet[key] for key in TOP - differ}
+    assert (dry["output"], dry["allocated_bytes"]) == (None, None)
+
+
+def test_a_dry_run_needs_no_force_and_no_output(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = listing(core.parent)
+    assert main(["0x33", str(core), "-n"]) == 0
+    assert main(["0x33", str(core), "-n", "--json"]) == 0
+    said = capsys.readouterr()
+    assert "would become" in said.err
+    assert json.loads(said.out)["output"] is None
+    assert listing(core.parent) == before
+
+
+def test_a_dry_run_of_a_truncated_pipe_says_so(core: Path) -> None:
+    done = corefilt("all", "-", "-n", "-o", core.with_name("out"), pipe=core.read_bytes()[:-1])
+    assert done.code == 3
+    assert any("truncated" in line for line in done.err)
+
+
+# --- words ------------------------------------------------------------------------------------------------
+
+
+def said_of(core: Path, *args: str, capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
+    wanted, *options = args
+    assert main([wanted, str(core), "-o", str(core.with_name("out")), "-f", "--sparse", "never", *options]) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    return said.err
+
+
+def test_the_summary_tells_what_happened(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said_of(core, "0x31", capsys=capsys).splitlines()
+    assert lines[0].startswith(f"corefilt: {core}: ")
+    assert "14 segments, filter 0x31 (private-anonymous, elf-headers, private-huge)" in lines[0]
+    assert lines[1].split() == ["kind", "kept", "dropped", "undecided"]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[2:] if not line.startswith("  undecided:")}
+    assert rows["shared-anonymous"] == ["0", "B", "16.0", "KiB", "-"]
+    assert "not-dumped" not in rows
+    assert "--assume SELECTOR=KIND settles them" in lines[-1]
+
+
+@pytest.mark.parametrize(("unknown", "verb"), [("keep", "kept"), ("guess", "guessed"), ("drop", "dropped")])
+def test_undecided_bytes_are_counted_with_what_became_of_them(
+    unknown: str, verb: str, core: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = said_of(core, "0x33", "--unknown", unknown, capsys=capsys)
+    assert f"undecided: 8.00 KiB could be of several kinds and were {verb};" in said
+
+
+def test_verbose_tells_more(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = said_of(core, "0x31", "-v", "--engine", "readwrite", capsys=capsys)
+    assert "engine: readwrite; holes: none; page size: 4096; ELF64 x86-64" in said
+
+
+def test_verbose_names_kinds_that_have_no_bytes(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    core.write_bytes(make_core([Load(A, memsz=PAGE), Load(C, page(b"x"))], kernel_notes([(C, C + PAGE, 0, "/data/x")])))
+    row = "private-anonymous          0 B         0 B           -"
+    assert row not in said_of(core, "all", capsys=capsys)
+    assert row in said_of(core, "all", "-v", capsys=capsys)
+
+
+def test_quiet_says_nothing_unless_something_is_wrong(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said_of(core, "0x31", "-q", capsys=capsys) == ""
+    assert said_of(core, "0000ffff", "-q", capsys=capsys).count("\n") == 1
+    core.write_bytes(core.read_bytes()[:-1])
+    said = said_of(core, "0x31", "-q", capsys=capsys, code=3)
+    assert said == f"corefilt: {core}: the core is truncated: 1 bytes of its segments are missing\n"
+
+
+def test_a_pipe_into_a_pipe_says_what_it_could_not_know(core: Path) -> None:
+    loads = [Load(A, page(b"text", 2), flags="r--")]
+    core.write_bytes(make_core(loads, kernel_notes([(A, A + 2 * PAGE, 0, "/data/text")])))
+    note = "from a pipe into a pipe the payload cannot be looked at first: 1 mappings keep a page"
+    assert any(note in line for line in corefilt("0x10", pipe=core.read_bytes()).err)
+    assert not any(note in line for line in corefilt("0x10", core).err)
+
+
+def test_strict_writes_nothing_while_bytes_are_undecided(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = core.with_name("out")
+    assert main(["0x33", str(core), "-o", str(out), "--strict"]) == 4
+    assert "8192 bytes in 1 mappings hang on an assumption" in capsys.readouterr().err
+    assert not out.exists()
+    settled = ["--assume", "/var/lib/victim/*=shared-file-backed"]
+    assert main(["0x33", str(core), "-o", str(out), "--strict", *settled]) == 0
+    assert out.exists()
+
+
+def test_strict_minds_only_what_the_filter_asks(core: Path) -> None:
+    assert main(["all", str(core), "-o", str(core.with_name("out")), "--strict"]) == 0
+
+
+def test_strict_from_a_pipe_leaves_no_file(core: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    done = corefilt("0x33", "-", "-o", folder / "out", "--strict", pipe=core.read_bytes())
+    assert (done.code, list(folder.iterdir())) == (4, [])
+
+
+# --- what could steer a terminal ---------------------------------------------------------------------------
+
+STEERING = [
+    pytest.param(b"\x1b]0;owned\x07\x1b[2J", id="escape sequences"),
+    pytest.param(b"a\ncorefilt: all is well", id="a line of its own"),
+    pytest.param(b"a\rb", id="carriage return"),
+    pytest.param("\u202efdp.eroc \x9b31m".encode(), id="direction and C1"),
+    pytest.param(b"\xff\x1b\xfe", id="no UTF-8"),
+]
+
+
+def assert_harmless(said: str | bytes, lines: int | None = None) -> None:
+    text = said.decode("utf-8", "surrogateescape") if isinstance(said, bytes) else said
+    assert not [c for c in text if not c.isprintable() and c != "\n" and not "\udc80" <= c <= "\udcff"]
+    assert "\ncorefilt: all is well" not in text
+
+
+@pytest.mark.parametrize("name", STEERING)
+def test_names_in_a_core_reach_no_terminal_raw(name: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "core"
+    path.write_bytes(hostile(b"/tmp/" + name))
+    for done in (
+        corefilt("0x8", path, "-o", tmp_path / "out", "-v", "--json"),
+        corefilt("inspect", path),
+        corefilt("inspect", path, "--json"),
+        corefilt("0x8", path, "--strict"),
+    ):
+        assert_harmless(done.out)
+        assert_harmless("\n".join(done.err))
+    assert corefilt("inspect", path).out.count(b"8.00 KiB") == 3
+
+
+@pytest.mark.parametrize("name", STEERING)
+@pytest.mark.parametrize("content", [hostile(b"/d"), hostile(b"/d")[:-1], b""], ids=["whole", "cut", "empty"])
+def test_names_of_files_reach_no_terminal_raw(name: bytes, content: bytes, tmp_path: Path) -> None:
+    path = os.path.join(os.fsencode(tmp_path), name)
+    with open(path, "wb") as file:
+        file.write(content)
+    text = os.fsdecode(path)
+    for args in (["0x8", text, "-n"], ["0x8", text, "-n", "-q"], ["inspect", text], ["0x8", text, "-o", text]):
+        done = corefilt(*args)
+        assert_harmless(done.out)
+        assert_harmless("\n".join(done.err))
+
+
+def test_a_hostile_note_name_is_shown_escaped(tmp_path: Path) -> None:
+    from support.builder import Note
+
+    (tmp_path / "core").write_bytes(make_core([Load(A, page(b"x"))], [Note(b"FreeBSD\x1b[2J\0", 1, b"")]))
+    done = corefilt("0x33", tmp_path / "core")
+    assert done.code == 1
+    assert_harmless("\n".join(done.err))
+
+
+def test_the_report_is_an_object_of_python(core: Path) -> None:
+    with in_memory() as out:
+        report = api.filter(core, out, filter=0x31)
+    assert isinstance(report, api.Report)
+    assert set(report.as_dict()) == TOP
+    assert report.filter is api.CoredumpFilter(0x31)
+    assert not report.damaged
