@@ -22,6 +22,10 @@ class UsageError(CorefiltError):
     exit_code = 2
 
 
+class ReportPlaceError(UsageError):
+    """The report has no place of its own: it would go where a core is or goes."""
+
+
 class FilterError(UsageError):
     """A filter that cannot be read."""
 

@@ -74,7 +74,7 @@ def write_plan(plan: Plan, output: Place, options: Options) -> Report:
 def _carry_out(run: _Run, output: Place, began: float) -> Report:
     core, options = run.core, run.options
     if options.dry_run:
-        run.dry(core)
+        run.dry()
         return run.report(None, time.monotonic() - began)
     sink = open_sink(output, force=options.force, source=core.source)
     try:
@@ -99,7 +99,7 @@ class _Run:
     def write(self, sink: Sink) -> None:
         raise AssertionError("a run is planned beforehand or settled at the end")
 
-    def dry(self, core: Core) -> None:
+    def dry(self) -> None:
         """Find out what would be written, without an output."""
 
     def _engine(self, sink: Sink) -> Engine:
@@ -133,6 +133,11 @@ class _PlannedBeforehand(_Run):
         self.plan = plan
         self._stop_if_undecided()
         self.layout = self.plan.layout
+
+    def dry(self) -> None:
+        if isinstance(self.core.source, PipeSource):
+            with open(os.devnull, "wb") as nowhere:
+                self.write(Sink(nowhere.fileno(), os.devnull, owned=False))
 
     def write(self, sink: Sink) -> None:
         engine, core = self._engine(sink), self.core
@@ -176,11 +181,9 @@ class _SettledAtTheEnd(_Run):
         for source, _, data in self.layout.puts:
             engine.write(self.layout.cuts.shift(source), data)
 
-    def dry(self, core: Core) -> None:
-        if not isinstance(core.source, PipeSource):
-            raise AssertionError("only a pipe is settled at the end")
+    def dry(self) -> None:
         with open(os.devnull, "wb") as nowhere:
-            engine = Engine(core.source, Sink(nowhere.fileno(), os.devnull, owned=False))
+            engine = Engine(self.core.source, Sink(nowhere.fileno(), os.devnull, owned=False))
             engine.run(self._steps())
         self._know_the_end(engine.at_end or 0)
         self.layout = self.plan.layout

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from support.samples import sample_core
+
+# `python -m corefilt` in a child would find the sources of this checkout, which hold no compiled module, before
+# the installed package.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 
 @pytest.fixture

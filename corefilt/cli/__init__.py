@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from ..errors import CorefiltError, UsageError
+from ..errors import CorefiltError, ReportPlaceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,18 +86,19 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _fail(error: CorefiltError, argv: list[str]) -> int:
-    from .words import json_target, say, write_json
+    from .words import is_named_twice, json_target, say, write_json
 
     hint = error.hint
     say(f"corefilt: {one_line(str(error))}" + (f"\n  try: {one_line(hint)}" if hint else ""))
     target = json_target(argv)
-    if target is not None and not isinstance(error, UsageError):
+    if target and not isinstance(error, ReportPlaceError) and not is_named_twice(target, argv):
         from ..report import error_as_dict
 
         try:
             write_json(error_as_dict(type(error).__name__, str(error), hint, error.exit_code), target)
-        except CorefiltError as second:
-            say(f"corefilt: {one_line(str(second))}")
+        except (CorefiltError, BrokenPipeError):
+            # The first error has been told; that it cannot be told twice adds nothing.
+            return error.exit_code
     return error.exit_code
 
 

@@ -8,12 +8,12 @@ import sys
 from .. import __version__
 from ..core import MAX_HEADERS, UNKNOWN, open_core
 from ..engine import ENGINES, SPARSE
-from ..errors import FilterError, UsageError
+from ..errors import FilterError, ReportPlaceError, UsageError
 from ..filterbits import ALIASES, NAMES, parse_filter
 from ..report import printable
 from ..sizes import parse_size
 from ..writer import Options, write_filtered
-from .words import STDOUT, Parser, refuse_overwriting, say, with_json_target, write_json
+from .words import STDOUT, Parser, check_report_place, say, with_json_target, write_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
             "use --engine readwrite",
         )
     if arguments.json == STDOUT and arguments.output == "-" and not arguments.dry_run:
-        raise UsageError("--json and the core both want standard output", "--json=FILE or -o OUT parts them")
+        raise ReportPlaceError("--json and the core both want standard output", "--json=FILE or -o OUT parts them")
     return arguments
 
 
@@ -117,7 +117,7 @@ def run(argv: list[str]) -> int:
         open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core,
         _bar(arguments, core.end) as on_progress,
     ):
-        refuse_overwriting(arguments.json, core.source, arguments.output)
+        check_report_place(arguments.json, core.source, arguments.output)
         options = Options(
             unknown=arguments.unknown,
             assume=arguments.assume,
@@ -155,17 +155,18 @@ def _bar(arguments: argparse.Namespace, total: int | None) -> _NoBar | Bar:
     wanted = arguments.progress == "always" or (
         arguments.progress == "auto" and not arguments.quiet and sys.stderr is not None and sys.stderr.isatty()
     )
-    return Bar(total) if wanted else _NoBar()
+    return Bar(total, at_once=arguments.progress == "always") if wanted else _NoBar()
 
 
 class Bar:
-    """A progress bar on standard error that appears after one second; rich is loaded only then."""
+    """A progress bar on standard error that appears after one second, or at once; rich is loaded only then."""
 
-    def __init__(self, total: int | None) -> None:
-        """Begin to count; ``total`` in bytes where it is known."""
+    def __init__(self, total: int | None, *, at_once: bool = False) -> None:
+        """Begin to count; ``total`` in bytes where it is known. What was asked for stays to be read at the end."""
         import time
 
         self._clock = time.monotonic
+        self._at_once = at_once
         self._total, self._done, self._began = total, 0, self._clock()
         self._stop: Callable[[], None] | None = None
         self._update: Callable[[int], None] | None = None
@@ -177,7 +178,7 @@ class Bar:
     def add(self, count: int) -> None:
         """Count bytes that went by."""
         self._done += count
-        if self._update is None and self._clock() - self._began >= 1:
+        if self._update is None and (self._at_once or self._clock() - self._began >= 1):
             self._show()
         if self._update is not None:
             self._update(self._done)
@@ -194,7 +195,7 @@ class Bar:
 
         progress = Progress(
             BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn(),
-            console=Console(stderr=True), transient=True,
+            console=Console(stderr=True), transient=not self._at_once,
         )  # fmt: skip
         task = progress.add_task("", total=self._total)
         progress.start()

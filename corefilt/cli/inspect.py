@@ -8,7 +8,7 @@ from ..filterbits import NAMES, CoredumpFilter, describe, parse_filter
 from ..kinds import NOTHING, ONE_PAGE
 from ..report import evidence_texts, mapping_as_dict, printable
 from ..sizes import parse_size, show_size
-from .words import STDOUT, Parser, draw, refuse_overwriting, say, with_json_target, write_json
+from .words import STDOUT, Parser, check_report_place, draw, say, with_json_target, write_json
 
 DESCRIPTION = """\
 Shows the mappings of a core: address, size, flags, kind, how certain that is, why, and what each of the nine
@@ -38,7 +38,7 @@ def run(argv: list[str]) -> int:
     max_headers = parse_size(arguments.max_headers) if arguments.max_headers else MAX_HEADERS
     with open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core:
         plan = core.plan(int(wanted), assume=arguments.assume)
-        refuse_overwriting(arguments.json, core.source, None)
+        check_report_place(arguments.json, core.source, None)
         if arguments.json is not None:
             write_json(as_dict(core, plan), arguments.json)
         if arguments.json != STDOUT:

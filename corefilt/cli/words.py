@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from ..errors import OutputError, UsageError
+from ..errors import OutputError, ReportPlaceError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,19 +111,6 @@ def draw(*things: RenderableType) -> None:
     tell("\n".join(line.rstrip() for line in console.file.getvalue().split("\n")))  # type: ignore[attr-defined]
 
 
-def refuse_overwriting(target: str | None, source: Source, output: str | None) -> None:
-    """Raise UsageError when the report would be written over the core that is read or made."""
-    if target is None or target == STDOUT:
-        return
-    try:
-        status = os.stat(target)
-        same = (status.st_dev, status.st_ino) == source.identity
-    except OSError:
-        same = False
-    if same or (output not in (None, STDOUT) and os.path.realpath(target) == os.path.realpath(str(output))):
-        raise UsageError(f"--json={target} is a core of this run", "name another file for the report")
-
-
 def write_json(report: dict[str, object], target: str) -> None:
     """Write one JSON object, to standard output or a file. Raises OutputError."""
     import json
@@ -136,4 +123,37 @@ def write_json(report: dict[str, object], target: str) -> None:
         with open(target, "w", encoding="utf-8") as file:
             file.write(text)
     except (OSError, ValueError) as error:
-        raise OutputError(f"{target}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+        raise OutputError(f"{target}: the report cannot be written: {reason(error)}") from None
+
+
+def check_report_place(target: str | None, source: Source, output: str | None) -> None:
+    """Find out before anything is written whether the report can be. Raises ReportPlaceError or OutputError."""
+    if target is None or target == STDOUT:
+        return
+    try:
+        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, 0o666)
+        with open(fd, "wb") as file:
+            status = os.fstat(file.fileno())
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{target}: the report cannot be written: {reason(error)}") from None
+    same = (status.st_dev, status.st_ino) == source.identity
+    if same or (output not in (None, STDOUT) and os.path.realpath(target) == os.path.realpath(str(output))):
+        raise ReportPlaceError(f"--json={target} is a core of this run", "name another file for the report")
+
+
+def is_named_twice(target: str, argv: list[str]) -> bool:
+    """Whether a report's file is standard input, or stands among the arguments once more: it may be a core."""
+    names = {part for word in argv for part in (word, word.partition("=")[2])} - {target, ""}
+    return _is_file(target, 0) or any(_is_file(target, name) for name in names)
+
+
+def _is_file(target: str, name: str | int) -> bool:
+    try:
+        return os.path.samestat(os.stat(target), os.stat(name))
+    except (OSError, ValueError):
+        return False
+
+
+def reason(error: Exception) -> str:
+    """What the system said."""
+    return getattr(error, "strerror", None) or str(error)
