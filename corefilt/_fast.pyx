@@ -27,6 +27,8 @@ cdef extern from "<unistd.h>" nogil:
 cdef extern from "<fcntl.h>" nogil:
     ssize_t c_splice "splice"(int fd_in, int64_t *off_in, int fd_out, int64_t *off_out, size_t n, unsigned int flags)
     int c_fallocate "fallocate"(int fd, int mode, int64_t offset, int64_t n)
+    int c_sync_file_range "sync_file_range"(int fd, int64_t offset, int64_t n, unsigned int flags)
+    const unsigned int SYNC_FILE_RANGE_WRITE
     const unsigned int SPLICE_F_MOVE
     const int FALLOC_FL_KEEP_SIZE
     const int FALLOC_FL_PUNCH_HOLE
@@ -592,3 +594,9 @@ def punch(int fd, int64_t offset, int64_t length):
         if rc != -EINTR:
             fail(rc)
         PyErr_CheckSignals()
+
+
+def start_writeback(int fd, int64_t offset, int64_t length):
+    """Have the disk begin to write ``[offset, offset + length)``; a hint, so nothing is raised where it fails."""
+    with nogil:
+        c_sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE)

@@ -65,6 +65,7 @@ class Engine:
         *,
         demand: str = "auto",
         sparse: str = "auto",
+        writeback: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
         """Choose the movers to try. Raises EngineError when the one demanded cannot be had."""
@@ -76,6 +77,7 @@ class Engine:
         self.scans = sink.seekable and (sparse == "always" or (sparse == "auto" and not self.seeks))
         self.keeps_holes = self.seeks and sparse == "auto"
         self.demanded = demand != "auto"
+        self.writeback = writeback and sink.seekable
         self._movers = self._choose(demand, sparse)
         self._scratch = bytearray(SCRATCH)
         self._devnull = -1
@@ -107,7 +109,8 @@ class Engine:
         elif pipes:
             able.insert(0, "splice")
         if demand == "auto":
-            return ["readwrite"] if self.scans else able
+            # Where extents are shared, copy_file_range would share holes too.
+            return ["readwrite"] if self.scans or (sparse == "never" and self.sink.seekable) else able
         if demand not in able:
             need = "two files" if demand == "copy_file_range" else "a pipe on one side"
             raise EngineError(f"--engine {demand} needs {need}: {self.source.name} to {self.sink.name}")
@@ -132,11 +135,12 @@ class Engine:
                 os.close(self._devnull)
                 self._devnull = -1
 
-    def write(self, target: int, data: bytes) -> None:
-        """Write bytes at an offset of the output (in order, if it cannot be sought)."""
+    def write(self, target: int, data: bytes, *, over: bool = False) -> None:
+        """Write bytes at an offset of the output (in order, if it cannot be sought); ``over`` what is there already."""
         offset = self.sink.base + target if self.sink.seekable else -1
+        granule = GRANULE if self.scans and not over else 0
         try:
-            self.zeros += _fast.write_at(self.sink.fd, offset, data, granule=GRANULE if self.scans else 0)
+            self.zeros += _fast.write_at(self.sink.fd, offset, data, granule=granule)
         except OSError as error:
             raise self._explained(error) from None
         self.moved += len(data)
@@ -266,6 +270,8 @@ class Engine:
                     continue
                 break
             self.used = name
+            if self.writeback:
+                _fast.start_writeback(self.sink.fd, at_out, moved)
             self.zeros += zeros
             self.moved += moved
             done += self._told(moved)

@@ -109,6 +109,7 @@ class _Run:
             sink,
             demand=options.engine,
             sparse=options.sparse,
+            writeback=options.sync,
             on_progress=options.on_progress,
         )
         return self.engine
@@ -179,7 +180,7 @@ class _SettledAtTheEnd(_Run):
             check_tail(core, os.pread(sink.reader, core.ehdr.shdr_size, at))
         engine.relocate(_moves(first, self.layout, self.core.end or 0))
         for source, _, data in self.layout.puts:
-            engine.write(self.layout.cuts.shift(source), data)
+            engine.write(self.layout.cuts.shift(source), data, over=True)
 
     def dry(self) -> None:
         with open(os.devnull, "wb") as nowhere:

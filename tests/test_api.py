@@ -9,9 +9,9 @@ import typing
 from pathlib import Path
 
 import pytest
+from support.opening import in_memory, in_pipe
 from support.run import assert_promises, kept_sizes
 from support.samples import ANON, SHARED, sample_core
-from test_rules import in_memory, in_pipe
 
 import corefilt
 from corefilt.errors import (

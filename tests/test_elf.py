@@ -18,8 +18,8 @@ from support.builder import (
     parse_core,
     parse_sections,
 )
+from support.opening import in_memory, in_pipe, opened
 from support.samples import noise
-from test_rules import in_memory, in_pipe, opened
 
 import corefilt
 from corefilt import elf

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.builder import AT_SYSINFO_EHDR, PT_LOAD, Load, kernel_notes, library, make_core, page, parse_core
+from support.opening import in_memory, in_pipe
 from support.run import assert_promises
-from support.samples import noise, sample_core
-from test_plan import tagged
-from test_rules import FILTERS, LIBRARY, PAGE, cores, in_memory, in_pipe, vvar_core
+from support.samples import LIBRARY, PAGE, noise, sample_core, tagged, vvar_core
+from support.strategies import FILTERS, cores
 
 import corefilt
 from corefilt import _fast

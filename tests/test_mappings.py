@@ -26,7 +26,7 @@ from support.builder import (
     nt_prstatus,
     page,
 )
-from test_rules import kept, look, opened
+from support.opening import kept, look, opened
 
 from corefilt.mappings import flags_text
 

@@ -26,7 +26,7 @@ from support.builder import (
     nt_siginfo,
     page,
 )
-from test_rules import opened
+from support.opening import opened
 
 from corefilt.elf import Ehdr
 from corefilt.errors import NotACoreError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -25,9 +24,10 @@ from support.builder import (
     parse_core,
     parse_sections,
 )
+from support.opening import opened
 from support.run import assert_promises, kept_sizes
-from support.samples import noise, sample_core
-from test_rules import cores, opened
+from support.samples import noise, sample_core, tagged
+from support.strategies import cores
 
 from corefilt.core import Plan
 from corefilt.filterbits import CoredumpFilter
@@ -218,19 +218,6 @@ def test_an_unaligned_core_stays_unaligned() -> None:
 
 
 # --- what follows the segments ------------------------------------------------------------------------------
-
-
-def tagged(*, interleaved: bool = False) -> bytes:
-    """Make a core of ARM's with memory tags for three mappings."""
-    loads = [Load(A, page(b"a", 4)), Load(B, noise(2, 1)), Load(C, b"", memsz=PAGE)]
-    tags = [mte_tags(load) for load in loads]
-    if interleaved:
-        tags[0] = replace(tags[0], offset=0x2000)
-        loads[0] = replace(loads[0], offset=0x2200)
-        loads[1] = replace(loads[1], offset=0x7000)
-        tags[1] = replace(tags[1], offset=0x9000)
-    notes = kernel_notes([(A, A + 4 * PAGE, 0, SHARED)], machine=EM_AARCH64)
-    return make_core(loads, notes, machine=EM_AARCH64, extra_phdrs=tags)
 
 
 @pytest.mark.parametrize("interleaved", [False, True])

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from support.builder import FileEntry, Load, kernel_notes, make_core, page
+from support.opening import in_memory, in_pipe
 from support.run import corefilt, listing
 from support.samples import noise, sample_core
-from test_rules import in_memory, in_pipe
 
 import corefilt as api
 from corefilt.cli import main

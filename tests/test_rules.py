@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import pytest
@@ -19,9 +14,7 @@ from support.builder import (
     EM_ARM,
     EM_PPC,
     EM_X86_64,
-    NT_FILE,
     VSYSCALL,
-    FileEntry,
     Image,
     Load,
     elf_image,
@@ -29,75 +22,22 @@ from support.builder import (
     library,
     make_core,
     page,
-    parse_core,
-    parse_notes,
 )
+from support.opening import kept, look, opened
+from support.samples import HEAP, HUGE, LIBRARY, PAGE, VDSO, VDSO_AUXV, VDSO_LOAD, nameless, vvar_core
+from support.strategies import FILTERS, cores
 
-import corefilt
 from corefilt import rules
-from corefilt.core import Core, Mapping
+from corefilt.core import Mapping
 from corefilt.errors import SelectorError
 from corefilt.filterbits import CoredumpFilter as Bit
 
-PAGE = 4096
-HUGE = 2 << 20
 AT_PLATFORM, AT_RANDOM, AT_EXECFN = 15, 25, 31
-A, B, C, LIBRARY, VDSO = 0x10001000, 0x20001000, 0x30001000, 0x7F0000001000, 0x7FFD10000000
+A, B, C = 0x10001000, 0x20001000, 0x30001000
 SHEBANG, TEXT = page(b"#!/bin/sh\n", 2), page(b"text", 2)
 # As a file that is read looks: its segments do not begin where mappings do.
 ELF = elf_image([Image(0, 0x0F00, "r-x"), Image(0x1000, 0x1000, "rw-")], size=2 * PAGE)
-VDSO_LOAD = Load(VDSO, elf_image([Image(0, 0x0F00, "r-x")]), flags="r-x")
-VDSO_AUXV = {AT_SYSINFO_EHDR: VDSO}
-HEAP = Load(0x8000000, page(b"heap", 2))
 ANY_FILE = "private-file-backed private-file-written shared-file-backed"
-
-
-@contextmanager
-def in_memory(content: bytes = b"") -> Iterator[int]:
-    """Make a file without a name that holds the content, to be read from its start."""
-    fd = os.memfd_create("core")
-    try:
-        with open(fd, "wb", closefd=False) as file:
-            file.write(content)
-        os.lseek(fd, 0, os.SEEK_SET)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def in_pipe(content: bytes) -> Iterator[int]:
-    """Make the reading end of a pipe that holds the content and ends behind it."""
-    reader, writer = os.pipe()
-    try:
-        assert fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20) >= len(content)
-        with open(writer, "wb") as file:
-            file.write(content)
-        yield reader
-    finally:
-        os.close(reader)
-
-
-@contextmanager
-def opened(core: bytes, *, piped: bool = False) -> Iterator[Core]:
-    """Open a core from memory, or from a pipe, where the payload cannot be looked at beforehand."""
-    with (in_pipe if piped else in_memory)(core) as fd, corefilt.open(fd) as it:
-        yield it
-
-
-def look(core: bytes, *, assume: tuple[str, ...] = (), piped: bool = False) -> dict[int, Mapping]:
-    """Return every mapping by its address."""
-    with opened(core, piped=piped) as it:
-        return {mapping.start: mapping for mapping in it.plan("all", assume=assume).mappings}
-
-
-def kept(
-    core: bytes, wanted: int | str, unknown: str = "keep", assume: tuple[str, ...] = (), piped: bool = False
-) -> dict[int, int]:
-    """Return the bytes that a filter keeps of every mapping, by its address."""
-    with opened(core, piped=piped) as it:
-        plan = it.plan(wanted, unknown=unknown, assume=assume)
-        return {mapping.start: plan.kept(m) for m, mapping in enumerate(plan.mappings)}
 
 
 def could_be(mapping: Mapping) -> str:
@@ -116,11 +56,6 @@ def mapped(address: int, path: str | bytes, data: bytes = TEXT, offset: int = 0,
     load = Load(address, data, **options)  # type: ignore[arg-type]
     end = address + (len(data) if load.memsz is None else load.memsz)
     return make_core([HEAP, load], kernel_notes([(address, end, offset, path)]))
-
-
-def nameless(*loads: Load, named: bool = True, **auxv: dict[int, int]) -> bytes:
-    """Make a core of mappings that NT_FILE does not list, or without NT_FILE."""
-    return make_core(loads, kernel_notes([] if named else None, auxv.get("auxv")))
 
 
 def library_core(path: str = "/opt/app/lib.so", dropped: tuple[int, ...] = (), **options: object) -> bytes:
@@ -160,18 +95,6 @@ def far_core(phoff: int, path: str = "/opt/bolted.so") -> bytes:
     return make_core(
         [HEAP, Load(LIBRARY, head[: 6 * PAGE], flags="r-x"), Load(data, page(b"data", 2))],
         kernel_notes([(LIBRARY, data, 0, path), (data, data + 2 * PAGE, 6 * PAGE, path)]),
-    )
-
-
-def vvar_core(content: bytes, pages: int = 4, flags: str = "r--", gap: int = 0) -> bytes:
-    """Make a core with a mapping before and one behind [vdso]."""
-    before = VDSO - gap - pages * PAGE
-    return nameless(
-        HEAP,
-        Load(before, page(content, pages), flags=flags),
-        VDSO_LOAD,
-        Load(VDSO + PAGE + gap, page(content, 2), flags=flags),
-        auxv=VDSO_AUXV,
     )
 
 
@@ -771,79 +694,6 @@ def test_what_is_guessed() -> None:
 
 
 # --- any core ---------------------------------------------------------------------------------------------
-
-PATHS = [
-    "/dev/zero", "/dev/zero (deleted)", "/anon_hugepage (deleted)", "/SYSV00000000 (deleted)", "/memfd:x (deleted)",
-    "/data/a", "/data/a (deleted)", "/usr/lib/liba.so", "/usr/lib/wine/a.dll", "/[aio] (deleted)", "/dev/dax0.0",
-    "anon_inode:[io_uring]", "/huge/a",
-]  # fmt: skip
-CONTENTS = st.sampled_from([b"\x7fELF", b"#!", b"MZ", b"text", b"\0"])
-FLAGS = st.sampled_from(["rw-", "r--", "r-x", "rwx", "--x", "---"])
-
-
-@st.composite
-def payloads(draw: st.DrawFn, pages: int) -> bytes:
-    """Draw pages, of which some are zero, that begin with something telling."""
-    whole = bytearray()
-    for _ in range(pages):
-        whole += bytes(PAGE) if draw(st.booleans()) else random.Random(draw(st.integers(0, 99))).randbytes(PAGE)
-    begin = draw(CONTENTS)
-    whole[: len(begin)] = begin[: len(whole)]
-    return bytes(whole)
-
-
-class Drawn(bytes):
-    """A core that a failing test shows in few words."""
-
-    def __repr__(self) -> str:
-        rows = [
-            f"{phdr.p_vaddr:#x} {phdr.p_flags} {phdr.p_filesz:#x} of {phdr.p_memsz:#x} at {phdr.p_offset:#x}"
-            for phdr in parse_core(self)[1]
-        ]
-        return f"<core: {'; '.join(rows)}; {[note.desc for note in parse_notes(self) if note.type == NT_FILE]}>"
-
-
-@st.composite
-def cores(draw: st.DrawFn) -> bytes:
-    """Draw a core as the kernel lays it out: mappings of every name, present in whole, in part or not at all."""
-    bits, little_endian, machine = draw(st.sampled_from([(64, True, EM_X86_64)] * 3 + [(32, False, EM_PPC)]))
-    shape = {"bits": bits, "little_endian": little_endian, "machine": machine}
-    loads: list[Load] = []
-    files: list[FileEntry] = []
-    address = 0x10000000
-    for _ in range(draw(st.integers(1, 8))):
-        address += draw(st.sampled_from([0, PAGE, 1 << 20]))
-        what = draw(st.sampled_from(["nameless", "file", "file", "library", "vdso", "huge"]))
-        if what == "library":
-            some, names = library(address, draw(st.sampled_from(["/opt/lib.so", "/usr/lib/lib.so"])), **shape)
-            for i in draw(st.sets(st.integers(0, 5), max_size=2)):
-                some[i] = replace(some[i], data=b"", memsz=len(some[i].data))
-            loads += some
-            files += names
-            address += 7 * PAGE
-            continue
-        if what == "huge":
-            address = -(-address // HUGE) * HUGE
-        pages = draw(st.integers(1, 3))
-        there = draw(st.sampled_from([pages, pages, 1, 0]))
-        memsz = HUGE if what == "huge" else pages * PAGE
-        loads.append(Load(address, draw(payloads(there)), memsz=memsz, flags=draw(FLAGS)))
-        if what == "vdso":
-            loads[-1] = replace(VDSO_LOAD, vaddr=address, memsz=PAGE)
-            memsz = PAGE
-        elif what != "nameless":
-            offset = draw(st.sampled_from([0, 0, PAGE, HUGE]))
-            files.append(FileEntry(address, address + memsz, offset, draw(st.sampled_from(PATHS))))
-        address += memsz
-    auxv = {}
-    vdso = [load.vaddr for load in loads if load.flags == "r-x" and load.memsz == PAGE]
-    if vdso:
-        auxv[AT_SYSINFO_EHDR] = vdso[0]
-    named = draw(st.sampled_from([True, True, True, False]))
-    return Drawn(make_core(loads, kernel_notes(files if named else None, auxv, **shape), **shape))
-
-
-FILTERS = st.integers(0, 0x1FF)
 
 
 @settings(deadline=None, max_examples=100)
