@@ -65,9 +65,14 @@ cdef extern from *:
 cdef enum:
     PIECE = 16 << 20
 
-READWRITE = 0
-COPY_FILE_RANGE = 1
-SPLICE = 2
+cdef enum Mover:
+    BY_READWRITE = 0
+    BY_COPY_FILE_RANGE = 1
+    BY_SPLICE = 2
+
+READWRITE = BY_READWRITE
+COPY_FILE_RANGE = BY_COPY_FILE_RANGE
+SPLICE = BY_SPLICE
 
 
 cdef int fail(ssize_t rc) except -1:
@@ -489,7 +494,7 @@ cdef ssize_t in_kernel(Move *m, int mover) noexcept nogil:
         off_in = &at_in if m.offset_in >= 0 else NULL
         off_out = &at_out if m.offset_out >= 0 else NULL
         piece = <size_t>min(m.length - m.moved, <uint64_t>PIECE)
-        if mover == 1:
+        if mover == BY_COPY_FILE_RANGE:
             r = c_syscall(SYS_copy_file_range, m.fd_in, off_in, m.fd_out, off_out, piece, 0)
         else:
             r = c_splice(m.fd_in, off_in, m.fd_out, off_out, piece, SPLICE_F_MOVE)
@@ -520,7 +525,7 @@ def move(int mover, int fd_in, int64_t offset_in, int fd_out, int64_t offset_out
         raise ValueError("an offset below -1")
     PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
     try:
-        if mover == 0 and view.len == 0:
+        if mover == BY_READWRITE and view.len == 0:
             raise ValueError("no room in the buffer")
         m.fd_in, m.fd_out = fd_in, fd_out
         m.offset_in, m.offset_out = offset_in, offset_out
@@ -529,10 +534,10 @@ def move(int mover, int fd_in, int64_t offset_in, int fd_out, int64_t offset_out
         m.held, m.written = 0, 0
         while True:
             with nogil:
-                rc = by_readwrite(&m) if mover == 0 else in_kernel(&m, mover)
-            if rc == 0 or rc == 1 or (rc != -EINTR and rc != -EAGAIN and mover != 0 and m.moved):
+                rc = by_readwrite(&m) if mover == BY_READWRITE else in_kernel(&m, mover)
+            if rc == 0 or rc == 1 or (rc != -EINTR and rc != -EAGAIN and mover != BY_READWRITE and m.moved):
                 return m.moved, m.zeros
-            go_on(rc, fd_in if m.held == 0 else -1, fd_out if mover != 0 or m.held else -1)
+            go_on(rc, fd_in if m.held == 0 else -1, fd_out if mover != BY_READWRITE or m.held else -1)
     finally:
         PyBuffer_Release(&view)
 

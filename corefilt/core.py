@@ -68,9 +68,9 @@ class Core:
         self.source = source
         self.warnings: list[str] = []
         self.ehdr = elf.read_ehdr(source)
-        counted = elf.count_phdrs(source, self.ehdr)
-        self.table = elf.read_phdrs(source, self.ehdr, counted.count)
-        self.warnings += counted.warnings
+        count, warnings = elf.count_phdrs(source, self.ehdr)
+        self.table = elf.read_phdrs(source, self.ehdr, count)
+        self.warnings += warnings
         self.sections: list[Shdr] = elf.read_sections(source, self.ehdr)
         if self.ehdr.e_shoff and self.ehdr.e_phnum != elf.PN_XNUM and source.size is not None and not self.sections:
             self.warnings.append(f"the section headers (e_shoff {self.ehdr.e_shoff:#x}) are not there")
@@ -228,7 +228,11 @@ class Plan:
 def ceiling(rules: Rules, m: int, wanted: CoredumpFilter) -> int:
     """The most that any finding which can still come may keep of mapping ``m`` (a level)."""
     payload = rules.payload
-    kinds = (rules.proven(m) or Kind.ALL) if payload is None or payload.pending(m) else rules.decide(m).possible
+    if payload is None or payload.pending(m):
+        # A statement can contradict what is proven, and then anything is possible.
+        kinds = Kind.ALL if rules.stated(m) else rules.proven(m) or Kind.ALL
+    else:
+        kinds = rules.decide(m).possible
     return max(level(kind, wanted) for kind in single(kinds))
 
 
@@ -240,8 +244,8 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:
     head = max(ehdr.size, ehdr.e_phoff + len(table) * ehdr.phdr_size)
     pieces = sorted(
         (offset, offset + size, i)
-        for i, (p_type, offset, size) in enumerate(zip(table.p_type, table.p_offset, table.p_filesz, strict=True))
-        if size and p_type != 0
+        for i, (offset, size) in enumerate(zip(table.p_offset, table.p_filesz, strict=True))
+        if size
     )
     for offset, _, i in pieces[:1]:
         if offset < head:

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 ELFMAG = b"\x7fELF"
 ET_EXEC, ET_DYN, ET_CORE = 2, 3, 4
-PT_LOAD, PT_DYNAMIC, PT_NOTE = 1, 2, 4
+PT_LOAD, PT_NOTE = 1, 4
 PT_GNU_RELRO = 0x6474E552
 PT_AARCH64_MEMTAG_MTE = 0x70000002
 PF_X, PF_W, PF_R = 1, 2, 4
 PN_XNUM = 0xFFFF
 SHT_NOBITS = 8
 
-EM_386, EM_68K, EM_PPC, EM_PPC64, EM_S390, EM_ARM, EM_X86_64 = 3, 4, 20, 21, 22, 40, 62
-EM_AARCH64 = 183
+EM_SPARC, EM_386, EM_68K, EM_PPC, EM_PPC64, EM_S390, EM_ARM, EM_SPARCV9 = 2, 3, 4, 20, 21, 22, 40, 43
+EM_X86_64, EM_AARCH64 = 62, 183
 
 # e_machine as a person says it; the machines that Linux dumps core on.
 MACHINES = {
@@ -64,7 +64,7 @@ class Ehdr:
 
     def __init__(self, raw: bytes) -> None:
         """Decode the first bytes of an ELF file; raises ValueError when they are not, or too few."""
-        if raw[:4] != b"\x7fELF" or len(raw) < 16 or raw[4] not in (1, 2) or raw[5] not in (1, 2):
+        if raw[:4] != ELFMAG or len(raw) < 16 or raw[4] not in (1, 2) or raw[5] not in (1, 2):
             raise ValueError("no ELF header")
         self.e_ident = bytes(raw[:16])
         self.wide = raw[4] == 2
@@ -196,7 +196,7 @@ def read_ehdr(source: Source) -> Ehdr:
     raw = source.peek(0, 64)
     if not raw:
         raise NotACoreError(f"{source.name}: is empty")
-    if raw[:4] != b"\x7fELF"[: len(raw)]:
+    if raw[:4] != ELFMAG[: len(raw)]:
         raise NotACoreError(f"{source.name}: is not an ELF file", _packed_hint(raw))
     if len(raw) < 16 or (raw[4] in (1, 2) and len(raw) < (64 if raw[4] == 2 else 52)):
         raise DamagedCoreError(f"{source.name}: ends in the ELF header, after {len(raw)} bytes")
@@ -232,18 +232,8 @@ def _packed_hint(raw: bytes) -> str | None:
     return f"it is compressed: {tool} FILE | corefilt FILTER" if tool else None
 
 
-class TableAt:
-    """Where a program header table stands: its count, and how sure that is."""
-
-    __slots__ = ("count", "shdr0", "warnings")
-
-    def __init__(self, count: int, shdr0: Shdr | None, warnings: list[str]) -> None:
-        """Hold the count of program headers, section header 0 if it was read, and what was wrong with it."""
-        self.count, self.shdr0, self.warnings = count, shdr0, warnings
-
-
-def count_phdrs(source: Source, ehdr: Ehdr) -> TableAt:
-    """How many program headers there are, PN_XNUM included.
+def count_phdrs(source: Source, ehdr: Ehdr) -> tuple[int, list[str]]:
+    """How many program headers there are, PN_XNUM included, and what is wrong with the count.
 
     With PN_XNUM the count stands in ``sh_info`` of section header 0, which the kernel writes at the very end
     of the file. On a pipe, or where the end is missing, it follows from the kernel's layout: the notes begin
@@ -251,7 +241,7 @@ def count_phdrs(source: Source, ehdr: Ehdr) -> TableAt:
     (``elf_core_dump`` in fs/binfmt_elf.c; held against cores of 66,000 segments from Linux 6.12 and 6.18).
     """
     if ehdr.e_phnum != PN_XNUM:
-        return TableAt(ehdr.e_phnum, None, [])
+        return ehdr.e_phnum, []
     derived = _count_from_layout(source, ehdr)
     shdr0: Shdr | None = None
     if source.size is not None and ehdr.e_shoff:
@@ -270,14 +260,10 @@ def count_phdrs(source: Source, ehdr: Ehdr) -> TableAt:
                 "cannot be read; nor is this the kernel's layout, from which it would follow"
             )
         lost = source.size is not None
-        return TableAt(
-            derived,
-            None,
-            ["section header 0, which repeats the count of segments, is missing"] if lost else [],
-        )
+        return derived, ["section header 0, which repeats the count of segments, is missing"] if lost else []
     if derived is None or derived == shdr0.sh_info:
-        return TableAt(shdr0.sh_info, shdr0, [])
-    return TableAt(derived, shdr0, [mismatch(shdr0.sh_info, derived)])
+        return shdr0.sh_info, []
+    return derived, [mismatch(shdr0.sh_info, derived)]
 
 
 def mismatch(sh_info: int, derived: int) -> str:

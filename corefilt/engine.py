@@ -48,10 +48,14 @@ class Extents:
         self._asked = 0
 
     def first(self, at: int, end: int) -> tuple[int, int]:
-        """The first data in ``[at, end)`` as (start, end); both are ``end`` if there is none. Raises OSError."""
+        """The first data in ``[at, end)`` as (start, end); both are ``end`` if there is none."""
         if not self._asked <= at < self._end:
             self._asked = at
-            self._start, self._end = _fast.data_extent(self._fd, at) or (NO_MORE, NO_MORE)
+            try:
+                self._start, self._end = _fast.data_extent(self._fd, at) or (NO_MORE, NO_MORE)
+            except OSError:
+                # This file system keeps no map of holes: everything is data.
+                self._start, self._end = at, NO_MORE
         return min(max(at, self._start), end), min(self._end, end)
 
 
@@ -84,6 +88,7 @@ class Engine:
         self._data: Extents | None = None
         self.moved = self.zeros = 0
         self.at_end: int | None = None
+        self._reached = 0
         self.replaced: dict[int, bytes] = {}
         self.used: str | None = None
 
@@ -128,6 +133,11 @@ class Engine:
         """
         try:
             for step in steps:
+                if self.seeks:
+                    # What is left out has been dealt with too.
+                    if step.source > self._reached:
+                        self._told(step.source - self._reached)
+                    self._reached = step.source + step.length
                 if not (self._put(step) if step.put is not None else self._copy(step)):
                     break
         finally:
@@ -167,6 +177,7 @@ class Engine:
             data, stop = self._data_extent(at, end)
             if data > at:
                 self._hole(data - at)
+                self._told(data - at)
                 target += data - at
             if stop > data:
                 moved = self._move(data, target, stop - data)
@@ -181,12 +192,7 @@ class Engine:
             return at, end
         if self._data is None:
             self._data = Extents(self.source.fd)
-        try:
-            return self._data.first(at, end)
-        except OSError:
-            # This file system keeps no map of holes: everything is data.
-            self.keeps_holes = False
-            return at, end
+        return self._data.first(at, end)
 
     def _hole(self, length: int) -> None:
         if self.sink.seekable:

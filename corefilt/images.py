@@ -6,20 +6,21 @@ import struct
 
 from .elf import ET_DYN, ET_EXEC, PF_W, PT_GNU_RELRO, PT_LOAD, Ehdr, Phdrs
 
-# More program headers than this has no loadable object; the dynamic linker of glibc reads up to 64 KiB of them.
-MOST_PHDRS = 1024
+# Linkers write some 15 program headers; what has more than this is no loadable object.
+MOST_PHDRS = 256
 
 
 class ImageHeaders:
     """The program headers of an ELF program or shared object, before it is known where it was loaded."""
 
-    __slots__ = ("segments", "writable")
+    __slots__ = ("drifts", "high", "low", "segments", "writable")
 
     def __init__(self, table: Phdrs, page_size: int) -> None:
         """Take PT_LOADs with bytes in the file, and what is written to: writable ones and PT_GNU_RELRO.
 
         ``segments`` holds (first page's address, address behind the last page, first page's file offset),
-        ``writable`` (first page's address, address behind), all before relocation.
+        ``writable`` (first page's address, address behind), all before relocation; ``low`` and ``high`` bound
+        them, ``drifts`` are their differences of address and file offset.
         """
         self.segments: list[tuple[int, int, int]] = []
         self.writable: list[tuple[int, int]] = []
@@ -33,16 +34,20 @@ class ImageHeaders:
                     self.writable.append((start & mask, end))
             elif p_type == PT_GNU_RELRO and table.p_memsz[i]:
                 self.writable.append((start & mask, (start + table.p_memsz[i] + page_size - 1) & mask))
+        self.low = min((start for start, _, _ in self.segments), default=0)
+        self.high = max((end for _, end, _ in self.segments), default=0)
+        self.drifts = {start - offset for start, _, offset in self.segments}
 
 
 class Image:
     """An image where it was loaded: what belongs to it, and what of it was written to."""
 
-    __slots__ = ("bias", "headers")
+    __slots__ = ("bias", "headers", "low")
 
     def __init__(self, headers: ImageHeaders, bias: int) -> None:
         """Place the headers at ``bias``, the difference of address and p_vaddr."""
         self.headers, self.bias = headers, bias
+        self.low = headers.low + bias
 
     def holds(self, start: int, end: int, file_offset: int | None) -> bool:
         """Whether a mapping lies in one of the image's segments, or in the gap that its loader left behind one.
@@ -50,15 +55,11 @@ class Image:
         The loader maps every segment so that address less file offset is fixed; a gap (PROT_NONE) keeps the
         difference of the segment before it.
         """
-        if not self.headers.segments:
-            return False
-        low = min(segment[0] for segment in self.headers.segments) + self.bias
-        high = max(segment[1] for segment in self.headers.segments) + self.bias
-        if start < low or end > high:
+        if start < self.low or end > self.headers.high + self.bias:
             return False
         if file_offset is None:
             return any(s + self.bias <= start and end <= e + self.bias for s, e, _ in self.headers.segments)
-        return any(start - file_offset == s + self.bias - offset for s, _, offset in self.headers.segments)
+        return start - file_offset - self.bias in self.headers.drifts
 
     def wrote(self, start: int, end: int) -> bool:
         """Whether the mapping overlaps what the loader or the program writes to."""

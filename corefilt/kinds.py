@@ -37,7 +37,6 @@ class Kind:
     HEADED = PRIVATE_FILE_HEADED | WRITTEN_FILE_HEADED
     UNHEADED = PRIVATE_FILE | WRITTEN_FILE
     PRIVATE_MAPPED = CLEAN | WRITTEN
-    SHARED = SHARED_ANON | SHARED_FILE
     HUGE = PRIVATE_HUGE | SHARED_HUGE
     DAX = PRIVATE_DAX | SHARED_DAX
 
@@ -103,10 +102,13 @@ class Finding:
     inferred, assumed, stated, ``evidence`` the reasons in words, ``kind`` the likely one's name.
     """
 
-    __slots__ = ("certainty", "evidence", "kind", "likely", "possible")
+    __slots__ = ("certainty", "contradiction", "evidence", "kind", "likely", "possible")
 
-    def __init__(self, possible: int, likely: int, certainty: str, evidence: tuple[str, ...]) -> None:
-        """Hold the four."""
+    def __init__(
+        self, possible: int, likely: int, certainty: str, evidence: tuple[str, ...], *, contradiction: bool = False
+    ) -> None:
+        """Hold them; ``contradiction`` is set where the evidence left nothing, so that anything is possible."""
+        self.contradiction = contradiction
         self.possible, self.likely, self.certainty, self.evidence = possible, likely, certainty, evidence
         self.kind = name_of(likely)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 
-from .elf import EM_68K, EM_AARCH64, EM_PPC, EM_PPC64, PT_LOAD, Ehdr, Phdrs
+from .elf import EM_68K, EM_AARCH64, EM_PPC, EM_PPC64, EM_SPARC, EM_SPARCV9, PT_LOAD, Ehdr, Phdrs
 from .notes import AT_PAGESZ, Notes
 
 NO_FILE = -1
@@ -16,8 +16,8 @@ _OTHER_PAGE_SIZES = {
     EM_PPC64: 0x10000,
     EM_AARCH64: 0x10000,
     EM_68K: 0x2000,
-    2: 0x2000,
-    43: 0x2000,
+    EM_SPARC: 0x2000,
+    EM_SPARCV9: 0x2000,
 }
 
 

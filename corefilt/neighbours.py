@@ -7,7 +7,6 @@ from .mappings import NO_FILE, Mappings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .images import Image
     from .payload import Payload
 
 # Two segments of one image differ in address less file offset by their alignment; 2 MiB pages are the most
@@ -62,20 +61,6 @@ class Neighbours:
         folder = path.rpartition(b"/")[0]
         return bool(folder) and self._shapes.get(folder, 0) & huge - 1 != 0
 
-    def image_of(self, m: int, payload: Payload) -> Image | None:
-        """The loaded image that the mapping belongs to, among those found in the payload."""
-        if not payload.images:
-            return None
-        mappings = self._mappings
-        if mappings.file[m] == NO_FILE and mappings.notes.files is not None:
-            return None
-        start, end, offset = mappings.start(m), mappings.end(m), mappings.file_offset(m)
-        for first in payload.image_starts(m):
-            image = payload.images[first]
-            if image.holds(start, end, offset):
-                return image
-        return None
-
     def nameless_images(self, payload: Payload | None) -> bool:
         """Whether images were found that NT_FILE does not name; any mapping may then belong to one of them."""
         return payload is not None and self._mappings.notes.files is None and bool(payload.images)
@@ -83,10 +68,7 @@ class Neighbours:
     def headers_lost(self, m: int, payload: Payload) -> bool:
         """Whether no image was found for the mapping's file although it could be one: its first page is not there."""
         path = self._mappings.path(m)
-        if path is None or any(True for _ in payload.image_starts(m)):
-            return False
-        group = self._by_path[path]
-        return all(i not in payload.first for i in group)
+        return path is not None and path not in payload.seen
 
     def starts_image(self, m: int) -> bool:
         """Whether the mapping begins a group that is laid out like an ELF image."""
@@ -111,24 +93,30 @@ class Neighbours:
         mappings = self._mappings
         written: dict[int, bool] = {}
         ordered = sorted(group, key=mappings.start)
-        for at, m in enumerate(ordered):
-            if mappings.file_offset(m) == 0 and m not in written:
-                run = self._run_from(ordered[at:])
-                flags = [mappings.flags(i) for i in run]
-                if len(set(flags)) > 1 and any(f & PF_X for f in flags) and not flags[0] & PF_W:
-                    written.update(_written_in_order(run, flags))
+        at = 0
+        while at < len(ordered):
+            run = self._run_from(ordered, at)
+            flags = [mappings.flags(i) for i in run]
+            if len(set(flags)) > 1 and any(f & PF_X for f in flags) and not flags[0] & PF_W:
+                written.update(_written_in_order(run, flags))
+            at += max(len(run), 1)
         return written
 
-    def _run_from(self, ordered: list[int]) -> list[int]:
-        """The mappings from a first one on whose offsets rise with their addresses."""
+    def _run_from(self, ordered: list[int], at: int) -> list[int]:
+        """The mappings from one at file offset 0 on whose offsets rise with their addresses."""
         mappings = self._mappings
-        run = ordered[:1]
-        for m in ordered[1:]:
-            offset, before = mappings.file_offset(m) or 0, mappings.file_offset(run[-1]) or 0
+        if mappings.file_offset(ordered[at]) != 0:
+            return []
+        run = [ordered[at]]
+        before = 0
+        for i in range(at + 1, len(ordered)):
+            m = ordered[i]
+            offset = mappings.file_offset(m) or 0
             drift = (mappings.start(m) - offset) - (mappings.start(run[-1]) - before)
             if not offset or offset < before or not 0 <= drift <= MOST_DRIFT:
                 break
             run.append(m)
+            before = offset
         return run
 
 

@@ -6,20 +6,27 @@ from a file, where they are read beforehand, and from a pipe, where they are loo
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
+
 from . import _fast, images
-from .elf import PF_R, PF_W, PF_X
+from .elf import ELFMAG, PF_R, PF_W, PF_X
 from .mappings import NO_FILE, Mappings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .images import Image
     from .sources import Source
 
 # An ELF header and its program headers nearly always stand in the first page.
 FIRST_BYTES = 4096
 # How much of a mapping of /dev/zero is looked at for something else than zeros.
 MOST_OF_DEV_ZERO = 1 << 16
+# How many images can seem to lie in one another.
+MOST_NESTED = 4
+# Segments of images that are remembered in all; the most that a browser of 300 libraries has is some thousands.
+MOST_SEGMENTS = 1 << 18
 # How far into a mapping a pipe is read ahead for a program header table that stands behind the first page.
 MOST_LOOK_AHEAD = 1 << 20
 
@@ -37,14 +44,17 @@ class Payload:
 
     __slots__ = (
         "_first_bytes",
+        "_headers",
         "_images_of",
         "_mappings",
         "_peers",
+        "_segments",
         "_starts",
         "_waiting",
         "first",
         "images",
         "pe",
+        "seen",
         "wants",
         "zero",
     )
@@ -60,7 +70,9 @@ class Payload:
         self._first_bytes: dict[int, bytes] = {}
         self._peers: dict[bytes | None, list[int]] = {}
         self._starts: dict[bytes | None, set[int]] = {}
-        self._images_of: dict[bytes | None, list[int]] = {}
+        self._images_of: dict[bytes | None, list[Image]] = {}
+        self._headers: dict[tuple[bytes, bytes], images.ImageHeaders] = {}
+        self._segments = 0
         named = mappings.notes.files is not None
         for m in range(len(mappings)):
             present, path = mappings.present(m), mappings.path(m)
@@ -79,6 +91,7 @@ class Payload:
         for m in self._peers.get(b"/dev/zero", ()):
             if mappings.present(m):
                 self.wants[m] = [(0, min(mappings.present(m), MOST_OF_DEV_ZERO))]
+        self.seen: set[bytes | None] = set()
         self._waiting: dict[bytes | None, int] = {}
         for m in self.wants:
             self._waiting[mappings.path(m)] = self._waiting.get(mappings.path(m), 0) + 1
@@ -91,9 +104,18 @@ class Payload:
             self._peers[None] = [i for i in range(len(self._mappings)) if self._mappings.file[i] == NO_FILE]
         return self._peers[None]
 
-    def image_starts(self, m: int) -> list[int]:
-        """The mappings of the same file in which an image starts."""
-        return self._images_of.get(self._mappings.path(m), [])
+    def image_of(self, m: int) -> Image | None:
+        """The image that the mapping belongs to.
+
+        Where the linker did not separate code from data, the page that PT_GNU_RELRO protects begins with file
+        offset 0 once more, and looks like an image inside the image: so the lowest that holds it is taken.
+        """
+        mappings = self._mappings
+        placed = self._images_of.get(mappings.path(m), [])
+        start, end, offset = mappings.start(m), mappings.end(m), mappings.file_offset(m)
+        at = bisect_right(placed, start, key=lambda image: image.low)
+        holding = [image for image in placed[max(at - MOST_NESTED, 0) : at] if image.holds(start, end, offset)]
+        return holding[0] if holding else None
 
     def _starts_of(self, m: int) -> set[int]:
         path = self._mappings.path(m)
@@ -108,9 +130,10 @@ class Payload:
             self.zero[m] = _fast.is_zero(piece)
         if offset == 0 and m not in self.first:
             self.first[m] = piece[:4]
+            self.seen.add(mappings.path(m))
             if piece[:2] == b"MZ" and mappings.file[m] != NO_FILE:
                 self.pe.add(mappings.path(m))
-            where = images.needs(piece) if piece[:4] == b"\x7fELF" else None
+            where = images.needs(piece) if piece[:4] == ELFMAG else None
             if where is None:
                 return
             table_at, length = where
@@ -130,14 +153,24 @@ class Payload:
 
     def _place(self, m: int, raw_table: bytes) -> None:
         mappings = self._mappings
-        found = images.headers(self._first_bytes.pop(m), raw_table, mappings.page_size)
+        first = self._first_bytes.pop(m)
+        if (first, raw_table) not in self._headers:
+            if self._segments > MOST_SEGMENTS:
+                return
+            found = images.headers(first, raw_table, mappings.page_size)
+            self._headers[first, raw_table] = found
+            self._segments += len(found.segments)
+        found = self._headers[first, raw_table]
         image = images.place(found, mappings.start(m), mappings.end(m), self._starts_of(m))
         if image is not None:
             self.images[m] = image
-            self._images_of.setdefault(mappings.path(m), []).append(m)
+            insort(self._images_of.setdefault(mappings.path(m), []), image, key=lambda image: image.low)
 
     def pending(self, m: int) -> bool:
         """Whether another mapping of the same file has yet to be looked at."""
+        if self._mappings.file[m] == NO_FILE and self._mappings.notes.files is not None:
+            # With NT_FILE no image is nameless, so these do not speak for each other.
+            return m in self.wants
         return self._waiting.get(self._mappings.path(m), 0) > 0
 
     def wants_of(self, m: int) -> bool:

@@ -154,17 +154,18 @@ def lay_out(
     new_table = table.replaced(_shifted(cuts, table.p_offset, last), sizes)
     puts = [(ehdr.e_phoff, len(table) * ehdr.phdr_size, bytes(new_table.encode(ehdr)))]
     tail = _section_headers(ehdr, table, sections, sizes, cuts) if ehdr.e_shoff else b""
-    e_shoff = 0
+    e_shoff = at = replaced = 0
     if tail:
         at = ehdr.e_shoff
         if (end is not None and at > end) or _taken(ehdr, table, present, at, at + len(tail)):
             # They are lost, or are said to stand where other things do: they come to stand at the end.
             at = last
         replaced = len(tail) if end is None else min(len(tail), end - at)
+    if tail and (ehdr.wide or cuts.shift(at) < 1 << 32):
         puts.append((at, replaced, tail))
         e_shoff = cuts.shift(at)
         last = max(last, at + replaced) + len(tail) - replaced
-    puts.append((0, ehdr.size, ehdr.pack(e_shoff=e_shoff, sections=bool(tail) or not ehdr.e_shoff)))
+    puts.append((0, ehdr.size, ehdr.pack(e_shoff=e_shoff, sections=bool(e_shoff) or not ehdr.e_shoff)))
     return Layout(cuts, new_table, puts, last - cuts.total)
 
 
@@ -185,7 +186,7 @@ def _end_of_segments(table: Phdrs, present: array[int]) -> int:
 
 
 def _shifted(cuts: Cuts, offsets: array[int], last: int) -> array[int]:
-    """All offsets moved; one pass where they ascend, as they do in the kernel's layout."""
+    """All offsets moved; those behind the end of the input as far as the end."""
     if not len(cuts.starts):
         return array("Q", (min(offset, last) for offset in offsets))
     return array("Q", (cuts.shift(min(offset, last)) for offset in offsets))
@@ -220,7 +221,7 @@ def _section_headers(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: arra
         if p_type == PT_LOAD and old
     )
     starts = [segment[0] for segment in segments]
-    out = b""
+    out = bytearray()
     for section in sections:
         at = bisect_right(starts, section.sh_offset) - 1
         size, sh_type = section.sh_size, section.sh_type
@@ -231,7 +232,7 @@ def _section_headers(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: arra
             else:
                 size = min(size, kept)
         out += section.moved(ehdr, sh_type=sh_type, sh_offset=cuts.shift(section.sh_offset), sh_size=size)
-    return out
+    return bytes(out)
 
 
 def tagged_loads(table: Phdrs) -> dict[int, int]:

@@ -136,8 +136,13 @@ def _notices(plan: Plan) -> list[str]:
                 f"from a pipe into a pipe the payload cannot be looked at first: {len(hedged)} mappings keep a page "
                 "that may be no header page"
             )
-    if rules.contradictions:
-        notices.append(f"{len(set(rules.contradictions))} mappings contradict their evidence and were kept")
+    dax = CoredumpFilter.PRIVATE_DAX | CoredumpFilter.SHARED_DAX
+    files = CoredumpFilter.PRIVATE_FILE_BACKED | CoredumpFilter.SHARED_FILE_BACKED
+    if plan.filter & dax and plan.filter & files != files:
+        notices.append("a core does not show DAX: what is mapped from such a file system counts as file-backed")
+    contradicting = sum(finding.contradiction for finding in plan.findings)
+    if contradicting:
+        notices.append(f"{contradicting} mappings contradict their evidence and were kept")
     return notices
 
 

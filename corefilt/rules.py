@@ -107,14 +107,13 @@ class Rules:
         self.named = mappings.notes.files is not None
         self.neighbours = Neighbours(mappings)
         self.vvar = vvar_candidates(mappings)
-        self.contradictions: list[int] = []
         self._findings: dict[tuple[int, int, str, tuple[str, ...]], Finding] = {}
         self._plain: dict[tuple[object, ...], Finding] = {}
         auxv = mappings.notes.auxv
-        self._stack = {auxv[key] for key in (AT_RANDOM, AT_EXECFN, AT_PLATFORM) if auxv.get(key)}
-        self._lowest_stack = min(self._stack, default=1 << 64)
-        self._vdso = auxv.get(AT_SYSINFO_EHDR, -1)
-        self._huge = SMALLEST_HUGE.get(ehdr.e_machine, SMALLEST_HUGE_ELSEWHERE) - 1
+        self.arguments = {auxv[key] for key in (AT_RANDOM, AT_EXECFN, AT_PLATFORM) if auxv.get(key)}
+        self.lowest_argument = min(self.arguments, default=1 << 64)
+        self.vdso = auxv.get(AT_SYSINFO_EHDR, -1)
+        self.huge_mask = SMALLEST_HUGE.get(ehdr.e_machine, SMALLEST_HUGE_ELSEWHERE) - 1
 
     def decide(self, m: int) -> Finding:
         """The finding for mapping ``m`` by all that is known so far. The same evidence gives the same object."""
@@ -129,6 +128,12 @@ class Rules:
             self._plain[plain] = finding
         return finding
 
+    def stated(self, m: int) -> Assumption | None:
+        """The first assumption that fits mapping ``m``; all are asked, so that each knows whether it is of use."""
+        start, end, path = self.mappings.start(m), self.mappings.end(m), self.mappings.path(m)
+        fitting = [assumption for assumption in self.assumptions if assumption.fits(start, end, path)]
+        return fitting[0] if fitting else None
+
     def proven(self, m: int) -> int:
         """The kinds that nothing but a convention rules out for mapping ``m``."""
         case = Case(self.mappings, m, self.payload)
@@ -142,22 +147,23 @@ class Rules:
         if mappings.file[m] != NO_FILE or m in self.vvar or self.assumptions:
             return None
         start, end = mappings.start(m), mappings.end(m)
-        if end > self._lowest_stack and any(start <= address < end for address in self._stack):
+        if end > self.lowest_argument and any(start <= address < end for address in self.arguments):
             return None
-        if (self.ehdr.e_machine, start) in GATES or start == self._vdso or self.neighbours.nameless_images(payload):
+        if (self.ehdr.e_machine, start) in GATES or start == self.vdso or self.neighbours.nameless_images(payload):
             return None
         first = payload.first.get(m) if payload else None
-        return mappings.flags(m), first, mappings.present(m), end - start, (start | end) & self._huge == 0
+        return mappings.flags(m), first, mappings.present(m), end - start, (start | end) & self.huge_mask == 0
 
     def _conclude(self, case: Case) -> Finding:
         # What was proven beats what a convention ruled out before.
         possible = case.possible or case.proven
-        stated = next(iter([a for a in self.assumptions if a.fits(case.start, case.end, case.path)]), None)
+        stated = self.stated(case.m)
         if stated is not None:
             case.evidence.append(f"--assume says {stated.kind}")
             possible = possible & NAMES[stated.kind] or case.proven & NAMES[stated.kind]
+        contradiction = False
         if not possible:
-            self.contradictions.append(case.m)
+            contradiction = True
             case.evidence.append("contradiction: nothing is left, so anything is possible")
             possible, certainty = Kind.ALL, "assumed"
         elif stated is not None:
@@ -169,7 +175,7 @@ class Rules:
         likely = likeliest(self, case, possible)
         key = possible, likely, certainty, tuple(case.evidence)
         if key not in self._findings:
-            self._findings[key] = Finding(possible, likely, certainty, tuple(case.evidence))
+            self._findings[key] = Finding(*key, contradiction=contradiction)
         return self._findings[key]
 
 
@@ -214,13 +220,13 @@ def gate(rules: Rules, case: Case) -> None:
 
 def vdso(rules: Rules, case: Case) -> None:
     """AT_SYSINFO_EHDR points at [vdso]."""
-    if case.path is None and case.start == rules._vdso:
+    if case.path is None and case.start == rules.vdso:
         case.only(Kind.SPECIAL, "AT_SYSINFO_EHDR points at it")
 
 
 def stack(rules: Rules, case: Case) -> None:
     """AT_RANDOM, AT_EXECFN and AT_PLATFORM point into the main thread's stack, which has no file."""
-    if case.path is None and any(case.start <= address < case.end for address in rules._stack):
+    if case.path is None and any(case.start <= address < case.end for address in rules.arguments):
         case.only(Kind.PRIVATE_ANON, "holds the main thread's arguments (AT_RANDOM)")
 
 
@@ -310,9 +316,9 @@ def no_dax(rules: Rules, case: Case) -> None:
 
 def no_huge(rules: Rules, case: Case) -> None:
     """Huge pages have a shape, and one folder is of one file system."""
-    if (case.start | case.end | (case.file_offset or 0)) & rules._huge:
+    if (case.start | case.end | (case.file_offset or 0)) & rules.huge_mask:
         case.rule_out(Kind.HUGE, "")
-    elif case.path is not None and rules.neighbours.small_pages_beside(case.path, rules._huge + 1):
+    elif case.path is not None and rules.neighbours.small_pages_beside(case.path, rules.huge_mask + 1):
         case.rule_out(Kind.HUGE, "", convention=True)
 
 
@@ -324,7 +330,9 @@ def image_member(rules: Rules, case: Case) -> None:
     """
     if rules.payload is None:
         return
-    image = rules.neighbours.image_of(case.m, rules.payload)
+    if case.path is None and rules.named:
+        return
+    image = rules.payload.image_of(case.m)
     if image is None:
         return
     if image.wrote(case.start, case.end):

@@ -8,7 +8,7 @@ from .sizes import parse_size
 
 
 class Assumption:
-    """One ``SELECTOR=KIND``; ``used`` tells whether it fitted any mapping."""
+    """One ``SELECTOR=KIND``; ``used`` tells whether it fitted any mapping that it was asked about."""
 
     def __init__(self, text: str) -> None:
         """Read it; SELECTOR is an address, ``size>64G`` (or ``<``, ``>=``, ``<=``) or a path glob."""

@@ -103,8 +103,12 @@ class NewFileSink(Sink):
                 raise
         super().__init__(fd, path, owned=True)
         self.reader = fd
-        with reported(path):
-            os.fchmod(fd, 0o600)
+        try:
+            with reported(path):
+                os.fchmod(fd, 0o600)
+        except BaseException:
+            self.abort()
+            raise
 
     def _open_nameless(self) -> int:
         try:
@@ -129,20 +133,24 @@ class NewFileSink(Sink):
                     os.fsync(self.fd)
                 self.allocated = os.fstat(self.fd).st_blocks * 512
                 self._give_name()
-                if sync:
-                    os.fsync(self._folder)
         except BaseException:
             self.abort()
             raise
+        if sync:
+            try:
+                os.fsync(self._folder)
+            except OSError:
+                # The bytes are on the disk and the name is there; some file systems do not sync folders.
+                pass
         self.close()
 
     def _give_name(self) -> None:
         if self._temporary is None:
             name = f".corefilt-{os.urandom(8).hex()}" if self._replace else self._leaf
-            # With a dir_fd, Python calls linkat and follows the link in /proc to the nameless file.
-            os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=self._folder, follow_symlinks=True)
             if self._replace:
                 self._temporary = name
+            # With a dir_fd, Python calls linkat and follows the link in /proc to the nameless file.
+            os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=self._folder, follow_symlinks=True)
         elif not self._replace:
             os.link(self._temporary, self._leaf, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             os.unlink(self._temporary, dir_fd=self._folder)

@@ -175,10 +175,13 @@ class _SettledAtTheEnd(_Run):
         self.plan.sizes = array("Q", map(min, self.plan.sizes, written))
         first = lay_out(core.ehdr, core.table, core.sections, written, core.present, core.end)
         self.layout = self.plan.layout
+        end = core.end or 0
+        if engine.moved != end - first.cuts.total:
+            raise AssertionError("what was written is not what the layout says")
         if core.ehdr.e_phnum == elf.PN_XNUM and core.ehdr.e_shoff:
             at = sink.base + first.cuts.shift(core.ehdr.e_shoff)
-            check_tail(core, os.pread(sink.reader, core.ehdr.shdr_size, at))
-        engine.relocate(_moves(first, self.layout, self.core.end or 0))
+            check_tail(core, os.pread(sink.reader, core.ehdr.shdr_size, at) if core.ehdr.e_shoff < end else b"")
+        engine.relocate(_moves(first, self.layout, end))
         for source, _, data in self.layout.puts:
             engine.write(self.layout.cuts.shift(source), data, over=True)
 

@@ -470,9 +470,21 @@ def test_max_headers() -> None:
 
 def test_notes_that_never_end() -> None:
     """A pipe that promises a note of 4 GB before NT_FILE is refused when the limit is reached."""
-    head = make_core([], [], patch={"phdr[0].p_filesz": 1 << 40})
+    core = make_core([], [], patch={"phdr[0].p_filesz": 1 << 40})
+    head = core[: parse_core(core)[1][0].p_offset]
     note = struct.pack("<III", 5, 0xFFFFFFF0, NT_FILE) + b"CORE\0\0\0\0"
     assert_error(hostile("0x33", pipe=head + note + bytes(100 << 20)), "--max-headers")
+
+
+def test_notes_that_say_nothing(tmp_path: Path) -> None:
+    """A hole where the notes should be is not walked to its end, note by empty note."""
+    source, out = tmp_path / "core", tmp_path / "out"
+    source.write_bytes(make_core([], [], patch={"phdr[0].p_filesz": 1 << 40}))
+    os.truncate(source, 1 << 40)
+    done = hostile("0x33", source, "-n")
+    assert done.code == 3
+    assert any("empty" in line for line in done.err)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("kind", ["directory", "missing", "socket", "name too long", "folder is a file"])

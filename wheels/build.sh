@@ -13,6 +13,10 @@ python3 -m venv "$tools"
 # Two builds of one commit give the same wheel, bit for bit.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
+if [ -e "$out" ] && find "$out" -mindepth 1 ! -name '*.whl' ! -name '*.tar.gz' | grep -q .; then
+  echo "$out holds more than wheels and sdists: choose another folder" >&2
+  exit 1
+fi
 rm -rf build "$out"
 # -shared alone: some builds of Python would write their own library folder into the module as RUNPATH.
 COREFILT_ABI3=1 LDSHARED="gcc -shared" CFLAGS=-g0 LDFLAGS=-Wl,-s "$tools/bin/python" -m build --outdir "$out" .

@@ -31,17 +31,22 @@ def run(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     parse_filter(arguments.filter)
     with tempfile.TemporaryDirectory(prefix="corefilt-demo-") as folder:
+        small = os.path.join(folder, "small.core")
+        core: str | None = None
+        program: str | None = sys.executable
         why_not = demo.no_core_here()
-        core = demo.crash(folder) if why_not is None else None
-        if core is None:
-            why_not = why_not or "the kernel wrote none (a container may forbid it)"
+        if why_not is None:
+            core = demo.crash(folder)
+            why_not = "the kernel wrote none (a container may forbid it)"
+        report = filter_core(core, small, filter=arguments.filter) if core is not None else None
+        if report is not None and report.damaged:
+            why_not, report = "the kernel cut it short (ulimit -c, or a full disk)", None
+        if core is None or report is None:
             tell(f"No core file can be had here: {why_not}. So this shows a small core that ships with corefilt.\n")
             core, program = demo.small_core(folder), None
+            report = filter_core(core, small, filter=arguments.filter, force=True)
         else:
             tell("Crashed a small process; the kernel wrote its core with everything in it.\n")
-            program = sys.executable
-        small = os.path.join(folder, "small.core")
-        report = filter_core(core, small, filter=arguments.filter)
         show(report, os.path.getsize(core), os.path.getsize(small))
         tell(gdb_says(small, program) + "\n")
     return 0

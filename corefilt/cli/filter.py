@@ -117,7 +117,7 @@ def run(argv: list[str]) -> int:
         open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core,
         _bar(arguments, core.end) as on_progress,
     ):
-        check_report_place(arguments.json, core.source, arguments.output)
+        check_report_place(arguments.json, core.source, None if arguments.dry_run else arguments.output)
         options = Options(
             unknown=arguments.unknown,
             assume=arguments.assume,

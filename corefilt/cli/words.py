@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 
 from ..errors import OutputError, ReportPlaceError, UsageError
@@ -137,7 +138,9 @@ def check_report_place(target: str | None, source: Source, output: str | None) -
     except (OSError, ValueError) as error:
         raise OutputError(f"{target}: the report cannot be written: {reason(error)}") from None
     same = (status.st_dev, status.st_ino) == source.identity
-    if same or (output not in (None, STDOUT) and os.path.realpath(target) == os.path.realpath(str(output))):
+    if output is not None and not stat.S_ISCHR(status.st_mode):
+        same = same or _is_file(target, 1 if output == STDOUT else output)
+    if same or (output is not None and os.path.realpath(target) == os.path.realpath(output)):
         raise ReportPlaceError(f"--json={target} is a core of this run", "name another file for the report")
 
 

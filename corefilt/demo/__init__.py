@@ -74,7 +74,7 @@ def crash(folder: str) -> str | None:
 
 def small_core(folder: str) -> str:
     """Unpack the core that ships with corefilt into ``folder``; its path. tests/demo has the program that left it."""
-    path = os.path.join(folder, "core")
+    path = os.path.join(folder, "shipped.core")
     packed = files(__name__).joinpath("small.core.gz").read_bytes()
     with open(path, "wb") as file:
         file.write(gzip.decompress(packed))
