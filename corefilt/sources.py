@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     Place: TypeAlias = str | bytes | os.PathLike[str] | int | BinaryIO
 
-# A pipe of 1 MiB carries three times what one of 64 KiB does (bench/filter.py); it is also the most that an
-# ordinary user may ask for (fs.pipe-max-size).
+# A pipe of 1 MiB carries three times what one of 64 KiB does (measured on Linux 6.18, two cores); it is also the
+# most that an ordinary user may ask for (fs.pipe-max-size).
 PIPE_SIZE = 1 << 20
 
 
