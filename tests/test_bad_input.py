@@ -10,10 +10,7 @@ import re
 import socket
 import stat
 import struct
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +45,7 @@ from support.run import (
     corefilt,
     listing,
     present,
+    without_privileges,
 )
 from support.samples import ANON, PAGE, noise, sample_core
 
@@ -511,25 +509,9 @@ def test_unusable_inputs(kind: str, tmp_path: Path) -> None:
     assert listing(tmp_path) == before
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """Give a folder that another user can enter, unlike pytest's own."""
-    with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)
-        yield Path(name)
-
-
-def test_unreadable_input(open_folder: Path) -> None:
-    source = open_folder / "core"
-    source.write_bytes(sample_core())
-    options: dict[str, object] = {"cwd": "/"}
-    if os.geteuid() == 0:
-        options |= {"user": 65534, "group": 65534, "extra_groups": []}
-        probe = subprocess.run([sys.executable, "-c", "import corefilt"], capture_output=True, **options)  # type: ignore[call-overload]
-        if probe.returncode:
-            pytest.skip("another user cannot import corefilt from where it is installed")
-    source.chmod(0)
-    assert_error(hostile("0x33", source, **options), "Permission denied", str(source))
+def test_unreadable_input(core: Path) -> None:
+    core.chmod(0)
+    assert_error(hostile("0x33", core, prefix=without_privileges()), "Permission denied", str(core))
 
 
 @pytest.mark.parametrize("flt", [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from support.builder import PN_XNUM, PT_LOAD, PT_NOTE, Ehdr, Phdr, parse_core
 
@@ -58,7 +61,17 @@ def start(
     options.setdefault("stderr", subprocess.PIPE)
     options["env"] = environment(options.get("env"))
     options.setdefault("preexec_fn", child_setup(memory, file_size))
-    return subprocess.Popen([*COREFILT, *(os.fspath(arg) for arg in args)], **options)
+    prefix = options.pop("prefix", ())
+    return subprocess.Popen([*prefix, *COREFILT, *(os.fspath(arg) for arg in args)], **options)
+
+
+def without_privileges() -> tuple[str, ...]:
+    """Make the words before a command that take root's way around permissions from it; nothing for others."""
+    if os.geteuid() != 0:
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may do everything, and setpriv (util-linux) is not installed to change that")
+    return ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 
 
 def finish(process: subprocess.Popen[bytes], data: bytes | None = None, timeout: float = 120) -> Done:
