@@ -60,6 +60,12 @@ class EngineError(CorefiltError):
     hint = "leave --engine and COREFILT_ENGINE out to have one chosen"
 
 
+class EvidenceError(CorefiltError):
+    """Evidence that an option names cannot be used."""
+
+    hint = "leave the option out to go by the core alone"
+
+
 class SelectorError(CorefiltError):
     """An assumption that fits no mapping of this core."""
 
