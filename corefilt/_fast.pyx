@@ -44,6 +44,51 @@ cdef extern from "<poll.h>" nogil:
 cdef extern from "<sys/syscall.h>" nogil:
     const long SYS_copy_file_range
 
+cdef extern from "<sys/vfs.h>" nogil:
+    struct c_statfs "statfs":
+        long f_type
+    int c_fstatfs "fstatfs"(int fd, c_statfs *status)
+
+cdef extern from *:
+    """
+    /* By number and by hand: the C library that the wheels are built for is older than statx. */
+    #ifdef SYS_statx
+    #define STATX SYS_statx
+    #elif defined(__x86_64__)
+    #define STATX 332
+    #elif defined(__i386__)
+    #define STATX 383
+    #elif defined(__arm__)
+    #define STATX 397
+    #elif defined(__s390x__)
+    #define STATX 379
+    #elif defined(__powerpc__)
+    #define STATX 383
+    #else
+    #define STATX 291
+    #endif
+    struct statx_answer {
+        unsigned int mask, blksize;
+        unsigned long long attributes;
+        unsigned int nlink, uid, gid;
+        unsigned short mode, spare;
+        unsigned long long ino, size, blocks, attributes_mask;
+        char times[64];
+        unsigned int rdev[2], dev_major, dev_minor;
+        char rest[112];
+    };
+    """
+    const long STATX
+    struct statx_answer:
+        uint32_t mask
+        uint64_t attributes
+        uint32_t nlink
+        uint16_t mode
+        uint64_t ino
+        uint64_t attributes_mask
+        uint32_t dev_major
+        uint32_t dev_minor
+
 cdef extern from *:
     """
     #define swap16(x) __builtin_bswap16(x)
@@ -606,3 +651,45 @@ def start_writeback(int fd, int64_t offset, int64_t length):
     """Have the disk begin to write ``[offset, offset + length)``; a hint, so nothing is raised where it fails."""
     with nogil:
         c_sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE)
+
+
+cdef enum:
+    EMPTY_PATH = 0x1000
+    NO_AUTOMOUNT = 0x800
+    DONT_SYNC = 0x4000
+    BASIC_STATS = 0x7ff
+
+
+def file_status(int fd):
+    """What the kernel knows of a file without asking its file system's server.
+
+    Returns ``(mode, nlink, (major, minor), inode, attributes, attributes_mask)`` as statx does; ``fd`` may have been
+    opened with O_PATH. Raises OSError.
+    """
+    cdef statx_answer answer
+    cdef long rc
+    with nogil:
+        rc = c_syscall(STATX, fd, <char *>b"", EMPTY_PATH | NO_AUTOMOUNT | DONT_SYNC, BASIC_STATS, &answer)
+        if rc < 0:
+            rc = -errno
+    if rc < 0:
+        fail(rc)
+    return (
+        answer.mode, answer.nlink, (answer.dev_major, answer.dev_minor), answer.ino,
+        answer.attributes, answer.attributes_mask,
+    )
+
+
+def file_system(int fd):
+    """The magic number of the file system that a descriptor's file lies on (statfs). Raises OSError."""
+    cdef c_statfs status
+    cdef int rc
+    while True:
+        with nogil:
+            rc = c_fstatfs(fd, &status)
+            rc = -errno if rc < 0 else 0
+        if rc == 0:
+            return status.f_type
+        if rc != -EINTR:
+            fail(rc)
+        PyErr_CheckSignals()
