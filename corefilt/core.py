@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from array import array
 from itertools import pairwise
 
-from . import elf
+from . import annotation, elf
 from .elf import MACHINES, PT_LOAD, PT_NOTE, Ehdr, Phdrs, Shdr
-from .errors import DamagedCoreError, SelectorError, UnstreamableError, UsageError
+from .errors import AnnotationError, DamagedCoreError, SelectorError, UnstreamableError, UsageError
 from .filterbits import CoredumpFilter, parse_filter
 from .kinds import Finding, Kind, level, single
 from .mappings import Mappings, flags_text
-from .notes import Notes, read_notes
+from .notes import FileNote, Notes, read_notes
 from .payload import Payload
-from .plan import Layout, kept_bytes, lay_out, tag_bytes, tagged_loads
+from .plan import Layout, Note, kept_bytes, lay_out, tag_bytes, tagged_loads
 from .rules import Rules
 from .selectors import Assumption
 from .sources import FileSource, Source, open_source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
+    from .evidence import Evidence
     from .report import Report
     from .sources import Place
 
@@ -78,6 +81,7 @@ class Core:
         self.notes: Notes = read_notes(source, self.ehdr, self.table)
         self.warnings += self.notes.warnings
         self.maps = Mappings(self.ehdr, self.table, self.notes)
+        self._opened: list[Evidence] = []
         self.end = source.size
         self.present = array("Q")
         self.truncated = False
@@ -104,8 +108,11 @@ class Core:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Close the input."""
+        """Close the input, and what was opened beside it."""
         self.source.close()
+        for evidence in self._opened:
+            evidence.close()
+        self._opened.clear()
 
     @property
     def damaged(self) -> bool:
@@ -122,23 +129,76 @@ class Core:
         """All mappings with what is known of their kinds."""
         return self.plan(CoredumpFilter.ALL).mappings
 
-    def rules(self, assume: Sequence[str] = (), *, with_payload: bool | None = None) -> Rules:
+    def evidence(
+        self, *, maps: str | None = None, pid: int | None = None, sysroot: str | None = None
+    ) -> Evidence | None:
+        """What lies beside the core, and the note in it: the options are those of ``corefilt filter``.
+
+        Raises EvidenceError for what cannot be used.
+        """
+        if maps is None and pid is None and sysroot is None and not self.notes.records:
+            return None
+        from .evidence import gather
+
+        evidence = gather(self.source, self.maps, maps=maps, pid=pid, sysroot=sysroot)
+        self._opened.append(evidence)
+        if self.notes.records:
+            evidence.records = annotation.records_by_mapping(self.notes.records, self.maps)
+            strangers = len(self.notes.records) - len(evidence.records)
+            if strangers:
+                evidence.notices.append(f"{strangers} records of the COREFILT note fit no mapping")
+        names = evidence.file_names() if self.notes.files is None else None
+        if names is not None:
+            self.notes.files = FileNote.of(names, self.ehdr)
+            self.maps = Mappings(self.ehdr, self.table, self.notes)
+        return evidence
+
+    def rules(
+        self,
+        assume: Sequence[str] = (),
+        *,
+        evidence: Evidence | None = None,
+        with_payload: bool | None = None,
+    ) -> Rules:
         """The rules over this core; the payload is looked at beforehand where the input can be sought."""
         assumptions = [Assumption(text) for text in assume]
         seekable = isinstance(self.source, FileSource)
-        rules = Rules(self.ehdr, self.maps, None, assumptions)
+        rules = Rules(self.ehdr, self.maps, None, assumptions, evidence)
         if seekable if with_payload is None else with_payload:
             rules.payload = Payload(self.maps, rules.vvar)
             if seekable:
                 rules.payload.read_from(self.source)
+        if evidence is not None and evidence.sysroot is not None and (seekable or rules.payload is None):
+            self.compare(rules, peek=self.source.peek if seekable else None)
         return rules
 
-    def plan(self, filter: int | str, *, unknown: str = "keep", assume: Sequence[str] = ()) -> Plan:
+    def compare(self, rules: Rules, *, peek: Callable[[int, int], bytes] | None) -> None:
+        """Hold the mapped files below --sysroot against the payload, which ``peek`` reads by its offset in the core."""
+        from .copies import compare
+
+        status = os.fstat(self.source.fd)
+        dumped_ns = status.st_mtime_ns if stat.S_ISREG(status.st_mode) else None
+        if rules.evidence is not None:
+            compare(rules.evidence, rules, peek=peek, dumped_ns=dumped_ns)
+
+    def plan(
+        self,
+        filter: int | str,
+        *,
+        unknown: str = "keep",
+        assume: Sequence[str] = (),
+        maps: str | None = None,
+        pid: int | None = None,
+        sysroot: str | None = None,
+    ) -> Plan:
         """What the filter leaves of this core, by what can be known before it is written.
 
-        Raises FilterError, UsageError, or SelectorError for an assumption that fits nothing.
+        The options are those of ``corefilt filter``. Raises FilterError, UsageError, EvidenceError, or SelectorError
+        for an assumption that fits nothing.
         """
-        return Plan(self, as_filter(filter)[0], self.rules(assume), unknown)
+        wanted = as_filter(filter)[0]
+        evidence = self.evidence(maps=maps, pid=pid, sysroot=sysroot)
+        return Plan(self, wanted, self.rules(assume, evidence=evidence), unknown)
 
 
 def as_filter(value: int | str) -> tuple[CoredumpFilter, list[str]]:
@@ -187,6 +247,7 @@ class Plan:
         sparse: str = "auto",
         engine: str = "auto",
         sync: bool = True,
+        annotate: bool = False,
     ) -> Report:
         """Write the filtered core; the options are those of ``corefilt filter``. Raises CorefiltError's children.
 
@@ -194,7 +255,15 @@ class Plan:
         """
         from .writer import Options, write_plan
 
-        options = Options(unknown=self.unknown, force=force, strict=strict, sparse=sparse, engine=engine, sync=sync)
+        options = Options(
+            unknown=self.unknown,
+            force=force,
+            strict=strict,
+            sparse=sparse,
+            engine=engine,
+            sync=sync,
+            annotate=annotate,
+        )
         return write_plan(self, output, options)
 
     @property
@@ -205,8 +274,18 @@ class Plan:
     @property
     def layout(self) -> Layout:
         """The output's layout."""
+        return self.laid_out()
+
+    def laid_out(self, note: Note | None = None) -> Layout:
+        """The output's layout with a note put in."""
         core = self.core
-        return lay_out(core.ehdr, core.table, core.sections, self.sizes, core.present, core.end)
+        return lay_out(core.ehdr, core.table, core.sections, self.sizes, core.present, core.end, note)
+
+    def annotation(self) -> Note:
+        """The COREFILT note that records the findings, in its place. Raises AnnotationError."""
+        note = place_for_note(self.core)
+        note.data = annotation.encode(self.core.ehdr, self.core.maps, self.findings)
+        return note
 
     def kept(self, m: int) -> int:
         """Bytes of mapping ``m`` that stay."""
@@ -228,12 +307,34 @@ class Plan:
 def ceiling(rules: Rules, m: int, wanted: CoredumpFilter) -> int:
     """The most that any finding which can still come may keep of mapping ``m`` (a level)."""
     payload = rules.payload
-    if payload is None or payload.pending(m):
+    compared = rules.evidence is not None and rules.evidence.sysroot is not None
+    if payload is None or payload.pending(m) or compared:
         # A statement can contradict what is proven, and then anything is possible.
         kinds = Kind.ALL if rules.stated(m) else rules.proven(m) or Kind.ALL
     else:
         kinds = rules.decide(m).possible
     return max(level(kind, wanted) for kind in single(kinds))
+
+
+def place_for_note(core: Core) -> Note:
+    """Where the COREFILT note goes, filled with zeros: over one of the same length, or before all other notes.
+
+    Raises AnnotationError where there is no such place.
+    """
+    size = annotation.note_size(len(core.maps), core.maps.page_size)
+    table, there = core.table, core.present
+    first = next((i for i, p_type in enumerate(table.p_type) if p_type == PT_NOTE and there[i]), None)
+    if first is None:
+        raise AnnotationError(f"{core.source.name}: has no notes that another one could be put before")
+    old = core.notes.record_at
+    if old is not None and old[1] == size and old[0] + size <= table.p_offset[first] + there[first]:
+        return Note(first, old[0], size, bytes(size))
+    at = table.p_offset[first]
+    others = ((i, start) for i, start in enumerate(table.p_offset) if i != first and there[i])
+    over = next((i for i, start in others if start <= at < start + there[i]), None)
+    if over is not None:
+        raise AnnotationError(f"{core.source.name}: program header {over} lies over the notes (program header {first})")
+    return Note(first, at, 0, bytes(size))
 
 
 def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:

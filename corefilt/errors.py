@@ -66,6 +66,12 @@ class EvidenceError(CorefiltError):
     hint = "leave the option out to go by the core alone"
 
 
+class AnnotationError(CorefiltError):
+    """The core has no place for a COREFILT note."""
+
+    hint = "leave out --annotate"
+
+
 class SelectorError(CorefiltError):
     """An assumption that fits no mapping of this core."""
 

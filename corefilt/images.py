@@ -38,6 +38,15 @@ class ImageHeaders:
         self.high = max((end for _, end, _ in self.segments), default=0)
         self.drifts = {start - offset for start, _, offset in self.segments}
 
+    def unwritten(self, start: int, end: int) -> bool:
+        """Whether file offsets ``[start, end)`` lie in one segment, and in no part of it that is written to."""
+        return any(
+            offset <= start
+            and end <= offset + high - low
+            and not any(s < low + end - offset and low + start - offset < e for s, e in self.writable)
+            for low, high, offset in self.segments
+        )
+
 
 class Image:
     """An image where it was loaded: what belongs to it, and what of it was written to."""

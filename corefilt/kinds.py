@@ -95,21 +95,50 @@ def name_of(kind: int) -> str:
     return next(name for name, kinds in NAMES.items() if kind & kinds)
 
 
+class Source:
+    """Where reasons come from, one bit each; they stand so in a COREFILT note."""
+
+    CORE = 1 << 0
+    MAPS = 1 << 1
+    SMAPS = 1 << 2
+    FILES = 1 << 3
+    SYSROOT = 1 << 4
+    USER = 1 << 5
+
+
+SOURCE_NAMES = {
+    Source.CORE: "the core",
+    Source.MAPS: "maps",
+    Source.SMAPS: "smaps",
+    Source.FILES: "the mapped files of the process",
+    Source.SYSROOT: "the files below --sysroot",
+    Source.USER: "--assume",
+}
+
+
 class Finding:
     """What is known of a mapping, shared by all mappings of which the same is known.
 
-    ``possible`` are the kinds that are left, ``likely`` the one of them to guess, ``certainty`` one of exact,
-    inferred, assumed, stated, ``evidence`` the reasons in words, ``kind`` the likely one's name.
+    ``possible`` are the kinds that are left, ``proven`` those and what only conventions ruled out, ``likely`` the
+    possible one to guess, ``certainty`` one of exact, inferred, assumed, stated, ``evidence`` the reasons in words,
+    ``sources`` where they came from, ``kind`` the likely one's name.
     """
 
-    __slots__ = ("certainty", "contradiction", "evidence", "kind", "likely", "possible")
+    __slots__ = (
+        "certainty", "contradiction", "disbelieved", "evidence", "kind", "likely", "possible", "proven", "sources",
+    )  # fmt: skip
 
     def __init__(
-        self, possible: int, likely: int, certainty: str, evidence: tuple[str, ...], *, contradiction: bool = False
+        self, possible: int, proven: int, likely: int, certainty: str, evidence: tuple[str, ...], sources: int
     ) -> None:
-        """Hold them; ``contradiction`` is set where the evidence left nothing, so that anything is possible."""
-        self.contradiction = contradiction
-        self.possible, self.likely, self.certainty, self.evidence = possible, likely, certainty, evidence
+        """Hold them.
+
+        ``contradiction`` is set where the evidence left nothing, so that anything is possible, and ``disbelieved``
+        where the record of a COREFILT note was set aside for that.
+        """
+        self.contradiction = self.disbelieved = False
+        self.possible, self.proven, self.likely, self.certainty = possible, proven, likely, certainty
+        self.evidence, self.sources = evidence, sources
         self.kind = name_of(likely)
 
     def others(self) -> list[str]:

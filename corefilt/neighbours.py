@@ -18,7 +18,8 @@ class Neighbours:
     """Facts over all mappings of a core, from the table and NT_FILE only.
 
     ``private_files_left_out``: the filter in force at the dump had no bit 2 (a header page stands alone
-    somewhere); ``private_anonymous_dumped``: it had bit 0 (a nameless writable mapping is there).
+    somewhere); ``private_anonymous_dumped``: it had bit 0 (a nameless writable mapping is there);
+    ``shared_anonymous_dumped``: it had bit 1.
     """
 
     def __init__(self, mappings: Mappings) -> None:
@@ -30,6 +31,7 @@ class Neighbours:
         self._shapes: dict[bytes, int] = {}
         self.private_files_left_out = False
         self.private_anonymous_dumped = False
+        self.shared_anonymous_dumped = False
         named = mappings.notes.files is not None
         page = mappings.page_size
         for m in range(len(mappings)):
@@ -42,6 +44,8 @@ class Neighbours:
             if path is None:
                 continue
             self._by_path.setdefault(path, []).append(m)
+            if present and path == b"/dev/zero (deleted)":
+                self.shared_anonymous_dumped = True
             folder = path.rpartition(b"/")[0]
             shape = mappings.start(m) | mappings.end(m) | (mappings.file_offset(m) or 0)
             self._shapes[folder] = self._shapes.get(folder, 0) | shape

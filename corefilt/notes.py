@@ -5,14 +5,38 @@ from __future__ import annotations
 from array import array
 
 from . import _fast
-from .elf import PT_NOTE, Ehdr, Phdrs
+from .annotation import NAME as COREFILT
+from .annotation import NT_COREFILT_KINDS, Record, decode
+from .elf import (
+    EM_386,
+    EM_AARCH64,
+    EM_ARM,
+    EM_PPC,
+    EM_PPC64,
+    EM_RISCV,
+    EM_S390,
+    EM_X86_64,
+    PT_NOTE,
+    Ehdr,
+    Phdrs,
+)
 from .errors import NotACoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .sources import Source
 
 NT_PRSTATUS, NT_AUXV, NT_FILE = 1, 6, 0x46494C45
+
+# Where a stack pointer stands in NT_PRSTATUS, in bytes, by machine and class: pr_reg begins at 112 (ELFCLASS64) or 72,
+# then come the registers as struct elf_gregset has them. Held against gdb's on x86-64 and i386, for the others taken
+# from arch/*/include/uapi/asm/ptrace.h of Linux 6.18.
+STACK_POINTERS = {
+    (EM_X86_64, True): 264, (EM_386, False): 132, (EM_AARCH64, True): 360, (EM_ARM, False): 124,
+    (EM_RISCV, True): 128, (EM_RISCV, False): 80, (EM_PPC64, True): 120, (EM_PPC, False): 76, (EM_S390, True): 248,
+}  # fmt: skip
 AT_NULL, AT_PAGESZ, AT_PLATFORM, AT_RANDOM, AT_EXECFN, AT_SYSINFO_EHDR = 0, 6, 15, 25, 31, 33
 
 # Notes are read in windows of this size; the notes of one thread take 3 to 6 KiB on x86-64.
@@ -60,6 +84,15 @@ class FileNote:
         if self.count < count:
             raise ValueError(f"count is {count}, but only {self.count} names follow")
 
+    @classmethod
+    def of(cls, entries: Sequence[tuple[int, int, int, bytes]], ehdr: Ehdr) -> FileNote:
+        """The note that would hold these: (start, end, offset in bytes, path)."""
+        word = 8 if ehdr.wide else 4
+        numbers = [len(entries), 1, *(value for entry in entries for value in entry[:3])]
+        mask = (1 << 8 * word) - 1
+        table = b"".join((value & mask).to_bytes(word, "big" if ehdr.big else "little") for value in numbers)
+        return cls(table + b"".join(entry[3].replace(b"\0", b"?") + b"\0" for entry in entries), ehdr)
+
     def start(self, i: int) -> int:
         """First address of entry ``i``."""
         return self._ranges[3 * i]
@@ -82,14 +115,22 @@ class FileNote:
 
 
 class Notes:
-    """What the notes say. ``files`` is None where there is no NT_FILE that can be read."""
+    """What the notes say. ``files`` is None where there is no NT_FILE that can be read.
 
-    __slots__ = ("auxv", "files", "warnings")
+    ``stack_pointers`` are those of the threads, as far as the notes were looked at; ``records`` are those of a
+    COREFILT note by address range, ``record_at`` where that note stands: its offset in the core and its length in
+    bytes, or None.
+    """
+
+    __slots__ = ("auxv", "files", "record_at", "records", "stack_pointers", "warnings")
 
     def __init__(self) -> None:
         """Begin with nothing known."""
         self.auxv: dict[int, int] = {}
         self.files: FileNote | None = None
+        self.records: dict[tuple[int, int], Record] = {}
+        self.record_at: tuple[int, int] | None = None
+        self.stack_pointers: list[int] = []
         self.warnings: list[str] = []
 
 
@@ -122,11 +163,15 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget
         for n_type, name_at, n_namesz, desc_at, n_descsz in found:
             name = chunk[name_at : name_at + n_namesz].rstrip(b"\0")
             _refuse_foreign(source.name, name)
+            if name + b"\0" == COREFILT and n_type == NT_COREFILT_KINDS:
+                length = desc_at + (n_descsz + 3 & ~3) - name_at + 12
+                _take_records(chunk[desc_at : desc_at + n_descsz], ehdr, notes, (at + name_at - 12, length))
+                continue
             if first_type is None:
                 first_type = n_type
             elif n_type == NT_PRSTATUS and first_type == NT_PRSTATUS:
                 complete = True
-            if name == b"CORE" and not complete:
+            if name == b"CORE" and (not complete or n_type == NT_PRSTATUS):
                 _take(n_type, chunk[desc_at : desc_at + n_descsz], ehdr, notes)
         complete = complete or (notes.files is not None and bool(notes.auxv) and first_type == NT_PRSTATUS)
         at, budget = at + done, budget - done
@@ -168,7 +213,11 @@ def _refuse_foreign(core: str, name: bytes) -> None:
 
 
 def _take(n_type: int, desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
-    if n_type == NT_AUXV and not notes.auxv:
+    if n_type == NT_PRSTATUS:
+        word, at = 8 if ehdr.wide else 4, STACK_POINTERS.get((ehdr.e_machine, ehdr.wide), len(desc))
+        if at + word <= len(desc):
+            notes.stack_pointers.append(ehdr.number(desc[at : at + word]))
+    elif n_type == NT_AUXV and not notes.auxv:
         word = 8 if ehdr.wide else 4
         words = [ehdr.number(desc[i : i + word]) for i in range(0, len(desc) - word + 1, word)]
         for key, value in zip(words[::2], words[1::2], strict=False):
@@ -180,3 +229,14 @@ def _take(n_type: int, desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
             notes.files = FileNote(desc, ehdr)
         except ValueError as error:
             notes.warnings.append(f"NT_FILE cannot be used: {error}")
+
+
+def _take_records(desc: bytes, ehdr: Ehdr, notes: Notes, place: tuple[int, int]) -> None:
+    if notes.record_at is not None:
+        notes.warnings.append(f"note at {place[0]:#x}: there is a COREFILT note already, this one is not read")
+        return
+    notes.record_at = place
+    try:
+        notes.records = decode(desc, ehdr)
+    except ValueError as error:
+        notes.warnings.append(f"the COREFILT note cannot be used: {error}")

@@ -117,6 +117,15 @@ class Payload:
         holding = [image for image in placed[max(at - MOST_NESTED, 0) : at] if image.holds(start, end, offset)]
         return holding[0] if holding else None
 
+    def holds_unwritten(self, m: int) -> bool:
+        """Whether the mapping's part of the file lies in a segment of one of its images that nobody writes to."""
+        mappings = self._mappings
+        offset = mappings.file_offset(m)
+        if offset is None:
+            return False
+        end = offset + mappings.end(m) - mappings.start(m)
+        return any(image.headers.unwritten(offset, end) for image in self._images_of.get(mappings.path(m), ()))
+
     def _starts_of(self, m: int) -> set[int]:
         path = self._mappings.path(m)
         if path not in self._starts:

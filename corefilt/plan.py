@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_right
 from itertools import accumulate
 
-from .elf import PN_XNUM, PT_AARCH64_MEMTAG_MTE, PT_LOAD, SHT_NOBITS, Ehdr, Phdrs, Shdr, xnum_shdr
+from .elf import PN_XNUM, PT_AARCH64_MEMTAG_MTE, PT_LOAD, SHT_NOBITS, SHT_NOTE, Ehdr, Phdrs, Shdr, xnum_shdr
 from .kinds import NOTHING, ONE_PAGE
 
 TYPE_CHECKING = False
@@ -30,12 +30,13 @@ def kept_bytes(level: int, present: int, page_size: int) -> int:
 
 
 class Cuts:
-    """Disjoint ranges of the input that are left out, ascending."""
+    """Disjoint ranges of the input that are left out, ascending; ``inserted`` bytes come in at offset ``at``."""
 
-    __slots__ = ("_before", "ends", "starts")
+    __slots__ = ("_before", "at", "ends", "inserted", "starts")
 
-    def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, ranges: Sequence[tuple[int, int]], *, at: int = 0, inserted: int = 0) -> None:
         """Take ``(start, end)`` pairs in order; neighbours are joined."""
+        self.at, self.inserted = at, inserted
         self.starts, self.ends = array("Q"), array("Q")
         for start, end in ranges:
             if self.ends and self.ends[-1] == start:
@@ -52,6 +53,11 @@ class Cuts:
 
     def shift(self, offset: int) -> int:
         """Where a byte of the input at ``offset`` stands in the output; one that is cut, where it would."""
+        if self.inserted and offset >= self.at:
+            return self._shift(offset) + self.inserted
+        return self._shift(offset)
+
+    def _shift(self, offset: int) -> int:
         at = bisect_right(self.starts, offset) - 1
         if at < 0:
             return offset
@@ -109,32 +115,46 @@ class Step:
         self.source, self.length, self.target, self.put = source, length, target, put
 
 
+class Note:
+    """A note that is put in front of the others.
+
+    ``data`` comes in at ``offset`` of the input, where program header ``phdr`` begins, or takes the place of
+    ``replaced`` bytes among its notes.
+    """
+
+    __slots__ = ("data", "offset", "phdr", "replaced")
+
+    def __init__(self, phdr: int, offset: int, replaced: int, data: bytes) -> None:
+        """Hold the four."""
+        self.phdr, self.offset, self.replaced, self.data = phdr, offset, replaced, data
+
+
 class Layout:
     """The output: its program headers, which ranges of the input it leaves out, and what replaces what."""
 
     __slots__ = ("cuts", "puts", "size", "table")
 
-    def __init__(self, cuts: Cuts, table: Phdrs, puts: list[tuple[int, int, bytes]], size: int) -> None:
-        """Hold the parts; ``puts`` are (offset, length) in the input and the bytes to write; ``size`` in bytes."""
+    def __init__(self, cuts: Cuts, table: Phdrs, puts: list[Step], size: int) -> None:
+        """Hold the parts; ``puts`` say what is written instead of what the input has, ``size`` is in bytes."""
         self.cuts, self.table, self.puts, self.size = cuts, table, puts, size
 
     def steps(self, end: int) -> Iterator[Step]:
         """What to do to make the output, in its order; ``end`` is the input's, or TO_THE_END."""
         at = 0
-        puts = iter(sorted(self.puts))
+        puts = iter(sorted(self.puts, key=lambda put: put.source))
         put = next(puts, None)
         for start, stop in [*self.cuts, (end, end)]:
-            while put is not None and put[0] < start:
-                if put[0] > at:
-                    yield Step(at, put[0] - at, self.cuts.shift(at))
-                yield Step(put[0], put[1], self.cuts.shift(put[0]), put[2])
-                at = put[0] + put[1]
+            while put is not None and put.source < start:
+                if put.source > at:
+                    yield Step(at, put.source - at, self.cuts.shift(at))
+                yield put
+                at = put.source + put.length
                 put = next(puts, None)
             if start > at:
                 yield Step(at, TO_THE_END if start == TO_THE_END else start - at, self.cuts.shift(at))
             at = stop
         if put is not None:
-            yield Step(put[0], put[1], self.cuts.shift(put[0]), put[2])
+            yield put
 
 
 def lay_out(
@@ -144,15 +164,26 @@ def lay_out(
     sizes: array[int],
     present: array[int],
     end: int | None,
+    note: Note | None = None,
 ) -> Layout:
     """Lay out a core of which ``sizes`` bytes of each segment stay, of the ``present`` ones that are there.
 
-    ``end`` is the input's length in bytes, or None for a pipe, which ends behind its last segment.
+    ``end`` is the input's length in bytes, or None for a pipe, which ends behind its last segment. ``note`` comes
+    first among the notes, or takes the place of one like it.
     """
     cuts = _cuts(ehdr, table, sections, sizes, present)
     last = _end_of_segments(table, present) if end is None else end
-    new_table = table.replaced(_shifted(cuts, table.p_offset, last), sizes)
-    puts = [(ehdr.e_phoff, len(table) * ehdr.phdr_size, bytes(new_table.encode(ehdr)))]
+    puts: list[Step] = []
+    if note is not None:
+        puts.append(Step(note.offset, note.replaced, note.offset, note.data))
+        cuts.at, cuts.inserted = note.offset, len(note.data) - note.replaced
+    offsets = _shifted(cuts, table.p_offset, last)
+    if note is not None:
+        sizes = array("Q", sizes)
+        sizes[note.phdr] += cuts.inserted
+        offsets[note.phdr] = table.p_offset[note.phdr]
+    new_table = table.replaced(offsets, sizes)
+    puts.append(Step(ehdr.e_phoff, len(table) * ehdr.phdr_size, ehdr.e_phoff, bytes(new_table.encode(ehdr))))
     tail = _section_headers(ehdr, table, sections, sizes, cuts) if ehdr.e_shoff else b""
     e_shoff = at = replaced = 0
     if tail:
@@ -162,11 +193,11 @@ def lay_out(
             at = last
         replaced = len(tail) if end is None else min(len(tail), end - at)
     if tail and (ehdr.wide or cuts.shift(at) < 1 << 32):
-        puts.append((at, replaced, tail))
+        puts.append(Step(at, replaced, cuts.shift(at), tail))
         e_shoff = cuts.shift(at)
         last = max(last, at + replaced) + len(tail) - replaced
-    puts.append((0, ehdr.size, ehdr.pack(e_shoff=e_shoff, sections=bool(e_shoff) or not ehdr.e_shoff)))
-    return Layout(cuts, new_table, puts, last - cuts.total)
+    puts.append(Step(0, ehdr.size, 0, ehdr.pack(e_shoff=e_shoff, sections=bool(e_shoff) or not ehdr.e_shoff)))
+    return Layout(cuts, new_table, puts, last - cuts.total + cuts.inserted)
 
 
 def _taken(ehdr: Ehdr, table: Phdrs, present: array[int], start: int, end: int) -> bool:
@@ -187,7 +218,7 @@ def _end_of_segments(table: Phdrs, present: array[int]) -> int:
 
 def _shifted(cuts: Cuts, offsets: array[int], last: int) -> array[int]:
     """All offsets moved; those behind the end of the input as far as the end."""
-    if not len(cuts.starts):
+    if not len(cuts.starts) and not cuts.inserted:
         return array("Q", (min(offset, last) for offset in offsets))
     return array("Q", (cuts.shift(min(offset, last)) for offset in offsets))
 
@@ -231,7 +262,10 @@ def _section_headers(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: arra
                 sh_type = SHT_NOBITS
             else:
                 size = min(size, kept)
-        out += section.moved(ehdr, sh_type=sh_type, sh_offset=cuts.shift(section.sh_offset), sh_size=size)
+        sh_offset = cuts.shift(section.sh_offset)
+        if cuts.inserted and section.sh_offset == cuts.at and sh_type == SHT_NOTE:
+            sh_offset, size = sh_offset - cuts.inserted, size + cuts.inserted
+        out += section.moved(ehdr, sh_type=sh_type, sh_offset=sh_offset, sh_size=size)
     return bytes(out)
 
 

@@ -46,8 +46,8 @@ class Report:
         self.seconds = seconds
         self.damaged = core.damaged
         self.warnings = list(core.warnings)
-        self.notices = _notices(plan)
-        self.changes = _changes(plan)
+        self.notices = notices(plan)
+        self.changes = _changes(plan, layout)
 
     def as_dict(self) -> dict[str, object]:
         """The report with the stable keys of schema 1."""
@@ -99,7 +99,7 @@ class Report:
             verb = {"keep": "kept", "guess": "guessed", "drop": "dropped"}[self.plan.unknown]
             lines.append(
                 f"  undecided: {show_size(self.assumed_bytes)} could be of several kinds and were {verb}; "
-                "corefilt inspect shows which, --assume SELECTOR=KIND settles them"
+                "corefilt inspect shows which, --maps, --pid, --sysroot or --assume settle them"
             )
         if verbose:
             lines.append(
@@ -108,6 +108,7 @@ class Report:
             )
         elif self.holes == "guessed":
             lines.append("  holes: guessed (pages of zeros became holes; a pipe does not tell which ones were)")
+        lines += [f"  changed: {change}" for change in self.changes]
         lines += [f"  note: {notice}" for notice in self.notices]
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
@@ -119,9 +120,10 @@ def _allocated(sink: Sink | None) -> int | None:
     return sink.allocated
 
 
-def _notices(plan: Plan) -> list[str]:
-    notices = []
+def notices(plan: Plan) -> list[str]:
+    """What a person should know beside the numbers."""
     rules = plan.rules
+    told = rules.evidence.notices + rules.evidence.told_of_copies if rules.evidence is not None else []
     if rules.payload is None and plan.filter & CoredumpFilter.ELF_HEADERS and plan.unknown == "keep":
         page, core = plan.core.maps.page_size, plan.core
         hedged = [
@@ -132,22 +134,25 @@ def _notices(plan: Plan) -> list[str]:
             and 0 < plan.kept(m) == kept_bytes(ONE_PAGE, core.present[core.maps.phdr[m]], page)
         ]
         if hedged:
-            notices.append(
+            told.append(
                 f"from a pipe into a pipe the payload cannot be looked at first: {len(hedged)} mappings keep a page "
                 "that may be no header page"
             )
     dax = CoredumpFilter.PRIVATE_DAX | CoredumpFilter.SHARED_DAX
     files = CoredumpFilter.PRIVATE_FILE_BACKED | CoredumpFilter.SHARED_FILE_BACKED
     if plan.filter & dax and plan.filter & files != files:
-        notices.append("a core does not show DAX: what is mapped from such a file system counts as file-backed")
+        told.append("a core does not show DAX: what is mapped from such a file system counts as file-backed")
     contradicting = sum(finding.contradiction for finding in plan.findings)
     if contradicting:
-        notices.append(f"{contradicting} mappings contradict their evidence and were kept")
-    return notices
+        told.append(f"{contradicting} mappings contradict their evidence and were kept")
+    disbelieved = sum(finding.disbelieved for finding in plan.findings)
+    if disbelieved:
+        told.append(f"{disbelieved} mappings contradict the COREFILT note, which was not believed there")
+    return told
 
 
-def _changes(plan: Plan) -> list[str]:
-    """Every change to headers beyond offsets and sizes of what the filter dropped."""
+def _changes(plan: Plan, layout: Layout) -> list[str]:
+    """Every change to headers and notes beyond offsets and sizes of what the filter dropped."""
     core = plan.core
     changes = []
     cut = sum(1 for there, claimed in zip(core.present, core.table.p_filesz, strict=True) if there < claimed)
@@ -155,6 +160,10 @@ def _changes(plan: Plan) -> list[str]:
         changes.append(f"p_filesz of {cut} program headers was set to what is there")
     if core.ehdr.e_shoff and isinstance(core.source, FileSource) and not core.sections:
         changes.append("the section headers, which are not there, are no longer announced, or were made anew (PN_XNUM)")
+    note = next((put for put in layout.puts if put.put is not None and put.put[12:20] == b"COREFILT"), None)
+    if note is not None:
+        how = "replaced" if note.length else "added"
+        changes.append(f"a COREFILT note of {len(note.put or b'')} bytes was {how}")
     return changes
 
 

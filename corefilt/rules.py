@@ -7,9 +7,11 @@ still be several kinds stays *assumed*, and --unknown says what then happens to 
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from . import elf
 from .elf import PF_R, PF_W, PF_X
-from .kinds import NAMES, Finding, Kind, single
+from .kinds import NAMES, Finding, Kind, Source, single
 from .mappings import NO_FILE, Mappings
 from .neighbours import Neighbours
 from .notes import AT_EXECFN, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
@@ -18,11 +20,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .annotation import Record
     from .elf import Ehdr
+    from .evidence import Area, Evidence
     from .payload import Payload
     from .selectors import Assumption
 
 DELETED = b" (deleted)"
+DISBELIEVED = "the COREFILT note contradicts the core and is not believed"
 
 # Addresses of the gate mapping, which the kernel lists last: [vsyscall] on x86-64, [vectors] on ARM.
 GATES = {(elf.EM_X86_64, 0xFFFFFFFFFF600000), (elf.EM_ARM, 0xFFFF0000)}
@@ -40,16 +45,23 @@ SYSTEM_FOLDERS = (
 )  # fmt: skip
 NO_SYSTEM_FOLDERS = (b"/usr/local/",)
 
+# What is no program, where a pipe does not show it beforehand: locales, tables of iconv, Java's classes.
+DATA_FOLDERS = (b"/usr/share/", b"/usr/lib/locale/")
+DATA_FILES = (b"/gconv-modules.cache", b"/lib/modules")
+
+# What a JVM (CDS), Emacs, SBCL and Android's runtime keep prepared memory in.
+ARCHIVES = (b".jsa", b".pdmp", b"/sbcl.core", b".art", b".oat")
+
 
 class Case:
     """One mapping under examination; the rules narrow ``proven`` and ``possible``."""
 
     __slots__ = (
-        "end", "evidence", "file_offset", "first", "flags", "m", "page_size", "path", "possible",
-        "present", "proven", "start",
+        "area", "end", "evidence", "file_offset", "first", "flags", "m", "page_size", "path", "possible",
+        "present", "proven", "record", "sources", "start",
     )  # fmt: skip
 
-    def __init__(self, mappings: Mappings, m: int, payload: Payload | None) -> None:
+    def __init__(self, mappings: Mappings, m: int, payload: Payload | None, evidence: Evidence | None = None) -> None:
         """Begin with every kind."""
         self.m = m
         self.start, self.end = mappings.start(m), mappings.end(m)
@@ -58,9 +70,12 @@ class Case:
         self.page_size = mappings.page_size
         self.first = payload.first.get(m) if payload else None
         self.proven = self.possible = Kind.ALL
+        self.area: Area | None = evidence.area(m) if evidence is not None else None
+        self.record: Record | None = evidence.records.get(m) if evidence is not None else None
         self.evidence: list[str] = []
+        self.sources = 0
 
-    def rule_out(self, kinds: int, why: str, *, convention: bool = False) -> None:
+    def rule_out(self, kinds: int, why: str, *, convention: bool = False, source: int = Source.CORE) -> None:
         """Take kinds away; ``why`` is noted if that changed anything. A convention never takes the last one."""
         if convention and not self.possible & ~kinds:
             return
@@ -68,12 +83,21 @@ class Case:
         self.possible &= ~kinds
         if not convention:
             self.proven &= ~kinds
-        if before != (self.possible, self.proven) and why:
-            self.evidence.append(why)
+        if before != (self.possible, self.proven):
+            self.sources |= source
+            if why and why not in self.evidence:
+                self.evidence.append(why)
 
-    def only(self, kinds: int, why: str, *, convention: bool = False) -> None:
+    def only(self, kinds: int, why: str, *, convention: bool = False, source: int = Source.CORE) -> None:
         """Take all other kinds away."""
-        self.rule_out(Kind.ALL & ~kinds, why, convention=convention)
+        self.rule_out(Kind.ALL & ~kinds, why, convention=convention, source=source)
+
+    def header_page(self, kept: bool, why: str, *, convention: bool = False, source: int = Source.CORE) -> None:
+        """Say whether bit 4 keeps the first page, if that is still open."""
+        if not self.possible & Kind.HEADED or not self.possible & Kind.UNHEADED:
+            return
+        # Only private file mappings have one; what else the mapping may be, it stays.
+        self.rule_out(Kind.UNHEADED if kept else Kind.HEADED, why, convention=convention, source=source)
 
     @property
     def size(self) -> int:
@@ -100,18 +124,27 @@ class Rules:
         mappings: Mappings,
         payload: Payload | None,
         assumptions: list[Assumption] | None = None,
+        evidence: Evidence | None = None,
     ) -> None:
         """Look over the mappings as a whole; findings are made one by one by ``decide``."""
         self.ehdr, self.mappings, self.payload = ehdr, mappings, payload
+        self.evidence = evidence
+        self._rules = RULES
+        if evidence is not None:
+            from .witnesses import WITNESSES
+
+            # Behind what the table proves, and before every convention.
+            self._rules = (*RULES[:PROVING], *WITNESSES, *RULES[PROVING:])
         self.assumptions = assumptions or []
         self.named = mappings.notes.files is not None
         self.neighbours = Neighbours(mappings)
         self.vvar = vvar_candidates(mappings)
-        self._findings: dict[tuple[int, int, str, tuple[str, ...]], Finding] = {}
+        self._findings: dict[tuple[object, ...], Finding] = {}
         self._plain: dict[tuple[object, ...], Finding] = {}
         auxv = mappings.notes.auxv
-        self.arguments = {auxv[key] for key in (AT_RANDOM, AT_EXECFN, AT_PLATFORM) if auxv.get(key)}
-        self.lowest_argument = min(self.arguments, default=1 << 64)
+        self.arguments = sorted(auxv[key] for key in (AT_RANDOM, AT_EXECFN, AT_PLATFORM) if auxv.get(key))
+        # Where NT_FILE tells memory from files nothing is left for them to tell.
+        self.stack_pointers = [] if self.named else sorted(mappings.notes.stack_pointers)
         self.vdso = auxv.get(AT_SYSINFO_EHDR, -1)
         self.huge_mask = SMALLEST_HUGE.get(ehdr.e_machine, SMALLEST_HUGE_ELSEWHERE) - 1
 
@@ -120,13 +153,23 @@ class Rules:
         plain = self._plain_key(m)
         if plain is not None and plain in self._plain:
             return self._plain[plain]
-        case = Case(self.mappings, m, self.payload)
-        for rule in RULES:
-            rule(self, case)
+        case = self._examine(m)
         finding = self._conclude(case)
+        if finding.contradiction and case.record is not None:
+            finding = self._conclude(self._examine(m, believing=False))
         if plain is not None:
             self._plain[plain] = finding
         return finding
+
+    def _examine(self, m: int, *, believing: bool = True) -> Case:
+        """Ask every rule; without ``believing``, as if the COREFILT note said nothing of this mapping."""
+        case = Case(self.mappings, m, self.payload, self.evidence)
+        if not believing:
+            case.record = None
+            case.evidence.append(DISBELIEVED)
+        for rule in self._rules:
+            rule(self, case)
+        return case
 
     def stated(self, m: int) -> Assumption | None:
         """The first assumption that fits mapping ``m``; all are asked, so that each knows whether it is of use."""
@@ -136,10 +179,7 @@ class Rules:
 
     def proven(self, m: int) -> int:
         """The kinds that nothing but a convention rules out for mapping ``m``."""
-        case = Case(self.mappings, m, self.payload)
-        for rule in RULES:
-            rule(self, case)
-        return case.proven
+        return self.decide(m).proven
 
     def _plain_key(self, m: int) -> tuple[object, ...] | None:
         """All that the rules look at in a mapping without a name that nothing points at; a core can have a million."""
@@ -147,36 +187,44 @@ class Rules:
         if mappings.file[m] != NO_FILE or m in self.vvar or self.assumptions:
             return None
         start, end = mappings.start(m), mappings.end(m)
-        if end > self.lowest_argument and any(start <= address < end for address in self.arguments):
+        if _points_into(self.arguments, start, end) or _points_into(self.stack_pointers, start, end):
             return None
         if (self.ehdr.e_machine, start) in GATES or start == self.vdso or self.neighbours.nameless_images(payload):
             return None
         first = payload.first.get(m) if payload else None
-        return mappings.flags(m), first, mappings.present(m), end - start, (start | end) & self.huge_mask == 0
+        beside = self.evidence.alike(m) if self.evidence is not None else None
+        return mappings.flags(m), first, mappings.present(m), end - start, (start | end) & self.huge_mask == 0, beside
 
     def _conclude(self, case: Case) -> Finding:
         # What was proven beats what a convention ruled out before.
-        possible = case.possible or case.proven
+        possible, proven, record = case.possible or case.proven, case.proven, case.record
         stated = self.stated(case.m)
         if stated is not None:
             case.evidence.append(f"--assume says {stated.kind}")
+            case.sources |= Source.USER
             possible = possible & NAMES[stated.kind] or case.proven & NAMES[stated.kind]
-        contradiction = False
-        if not possible:
-            contradiction = True
+        contradiction = not possible
+        if contradiction:
             case.evidence.append("contradiction: nothing is left, so anything is possible")
-            possible, certainty = Kind.ALL, "assumed"
-        elif stated is not None:
+            possible, proven, certainty = Kind.ALL, Kind.ALL, "assumed"
+        elif stated is not None or (record is not None and record.certainty == "stated"):
             certainty = "stated"
         elif len(single(possible)) > 1:
             certainty = "assumed"
         else:
-            certainty = "exact" if possible == case.proven else "inferred"
-        likely = likeliest(self, case, possible)
-        key = possible, likely, certainty, tuple(case.evidence)
+            certainty = "exact" if possible == proven else "inferred"
+        likely = record.likely if record is not None and possible & record.likely else likeliest(self, case, possible)
+        key = possible, proven, likely, certainty, tuple(case.evidence), case.sources
         if key not in self._findings:
-            self._findings[key] = Finding(*key, contradiction=contradiction)
+            finding = self._findings[key] = Finding(*key)
+            finding.contradiction, finding.disbelieved = contradiction, DISBELIEVED in case.evidence
         return self._findings[key]
+
+
+def _points_into(addresses: list[int], start: int, end: int) -> bool:
+    """Whether any of some sorted addresses lies in ``[start, end)``."""
+    at = bisect_left(addresses, start)
+    return at < len(addresses) and addresses[at] < end
 
 
 def vvar_candidates(mappings: Mappings) -> set[int]:
@@ -212,6 +260,12 @@ def present_bytes(rules: Rules, case: Case) -> None:
         case.rule_out(Kind.EXCLUDED, "")
 
 
+def headless(rules: Rules, case: Case) -> None:
+    """Bit 4 keeps a page only of what can be read and begins with the file's first byte."""
+    if not case.flags & PF_R or case.file_offset:
+        case.rule_out(Kind.HEADED, "")
+
+
 def gate(rules: Rules, case: Case) -> None:
     """The gate mapping has a fixed address."""
     if case.path is None and (rules.ehdr.e_machine, case.start) in GATES:
@@ -226,7 +280,7 @@ def vdso(rules: Rules, case: Case) -> None:
 
 def stack(rules: Rules, case: Case) -> None:
     """AT_RANDOM, AT_EXECFN and AT_PLATFORM point into the main thread's stack, which has no file."""
-    if case.path is None and any(case.start <= address < case.end for address in rules.arguments):
+    if case.path is None and _points_into(rules.arguments, case.start, case.end):
         case.only(Kind.PRIVATE_ANON, "holds the main thread's arguments (AT_RANDOM)")
 
 
@@ -246,6 +300,12 @@ def no_file(rules: Rules, case: Case) -> None:
         )
 
 
+def thread_stack(rules: Rules, case: Case) -> None:
+    """Where NT_FILE is missing, a thread's stack pointer still tells a stack, which hardly anybody maps from a file."""
+    if case.path is None and case.writable and _points_into(rules.stack_pointers, case.start, case.end):
+        case.only(Kind.PRIVATE_ANON, "a thread's stack pointer points into it", convention=True)
+
+
 def other_special(rules: Rules, case: Case) -> None:
     """[sigpage], [uprobes] and a [vdso] without AT_SYSINFO_EHDR: one nameless executable page, or an ELF image."""
     if case.path is not None or case.possible == Kind.SPECIAL:
@@ -262,7 +322,7 @@ def has_file(rules: Rules, case: Case) -> None:
     if case.path is None:
         return
     case.rule_out(Kind.PRIVATE_ANON | Kind.SPECIAL, "NT_FILE names a file")
-    if not case.deleted:
+    if not case.deleted and case.possible & Kind.SHARED_FILE:
         case.rule_out(Kind.SHARED_ANON, "", convention=True)
 
 
@@ -279,6 +339,17 @@ def wholly_there(rules: Rules, case: Case) -> None:
     """Where the dump's filter left private file mappings out, a whole one had been written to."""
     if rules.neighbours.private_files_left_out and case.present == case.size > case.page_size:
         case.rule_out(Kind.CLEAN, "unwritten file mappings were left out of the dump, it was not", convention=True)
+
+
+def not_there(rules: Rules, case: Case) -> None:
+    """What was not dumped is none of the kinds that the dump's filter is known to have kept."""
+    if case.present:
+        return
+    if rules.neighbours.private_anonymous_dumped:
+        why = "written memory was dumped, this was not"
+        case.rule_out(Kind.PRIVATE_ANON | Kind.WRITTEN, why, convention=True)
+    if rules.neighbours.shared_anonymous_dumped:
+        case.rule_out(Kind.SHARED_ANON, "anonymous shared memory was dumped, this was not", convention=True)
 
 
 # --- what names prove -------------------------------------------------------------------------------------
@@ -299,6 +370,8 @@ def names(rules: Rules, case: Case) -> None:
         case.only(Kind.HUGE | Kind.EXCLUDED, "named /anon_hugepage (deleted)")
     elif path.startswith((b"/SYSV", b"/memfd:")) and case.deleted:
         case.rule_out(Kind.SHARED_FILE, "shared memory without a link")
+        if path.startswith(b"/SYSV"):
+            case.rule_out(Kind.WRITTEN, "System V shared memory is never private", convention=True)
         if case.writable:
             what = "System V shared memory" if path.startswith(b"/SYSV") else "a memfd"
             case.only(Kind.SHARED_ANON | Kind.SHARED_HUGE | Kind.EXCLUDED, f"writable {what}", convention=True)
@@ -306,6 +379,9 @@ def names(rules: Rules, case: Case) -> None:
         case.only(Kind.SHARED_FILE | Kind.EXCLUDED, "a ring shared with the kernel", convention=True)
     elif path.startswith(b"/dev/dax"):
         case.only(Kind.SHARED_DAX | Kind.EXCLUDED, "a DAX device", convention=True)
+    elif path.startswith(b"/dev/shm/") and case.deleted and not path.startswith(b"/dev/shm/sem."):
+        # A semaphore gets its name as a second link, and what was mapped is the first, which is gone.
+        case.rule_out(Kind.SHARED_FILE, "shared memory has no second link", convention=True)
 
 
 def no_dax(rules: Rules, case: Case) -> None:
@@ -341,6 +417,13 @@ def image_member(rules: Rules, case: Case) -> None:
         case.only(Kind.CLEAN | Kind.EXCLUDED, "unwritable segment of an ELF image", convention=True)
 
 
+def mapped_again(rules: Rules, case: Case) -> None:
+    """Text of a loaded image that is mapped once more elsewhere: V8 does so with its own, to have it near its code."""
+    if case.path is None or case.writable or rules.payload is None or not rules.payload.holds_unwritten(case.m):
+        return
+    case.only(Kind.CLEAN | Kind.EXCLUDED, "part of an unwritable segment of an image, once more", convention=True)
+
+
 def layout_member(rules: Rules, case: Case) -> None:
     """Where the image's own headers are not at hand, the order of its segments stands in for them."""
     if case.path is None or (rules.payload is not None and not rules.neighbours.headers_lost(case.m, rules.payload)):
@@ -354,6 +437,21 @@ def layout_member(rules: Rules, case: Case) -> None:
             case.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=True)
     else:
         case.only(Kind.CLEAN | Kind.EXCLUDED, "laid out like text of an ELF image", convention=True)
+
+
+def unwritable_image(rules: Rules, case: Case) -> None:
+    """Nobody maps programs and libraries for sharing with the right to write to them, and then without writing."""
+    if case.path is not None and not case.writable and case.first == elf.ELFMAG and not case.file_offset:
+        case.rule_out(Kind.SHARED_FILE | Kind.SHARED_ANON, "an ELF file that is not writable here", convention=True)
+
+
+def runtime_archive(rules: Rules, case: Case) -> None:
+    """Images of a language's heap are mapped privately, and what of them is writable gets its pointers relocated."""
+    if case.path is None or not case.path.endswith(ARCHIVES):
+        return
+    case.rule_out(Kind.SHARED_FILE, "the archive of a language's runtime", convention=True)
+    if case.writable and case.possible & Kind.WRITTEN:
+        case.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=True)
 
 
 def system_file(rules: Rules, case: Case) -> None:
@@ -378,22 +476,27 @@ def header_page(rules: Rules, case: Case) -> None:
     """Bit 4 keeps the first page of a readable mapping at offset 0 if the file is executable or is ELF."""
     if case.path is None and rules.named:
         return
-    if not case.flags & PF_R or case.file_offset:
-        case.rule_out(Kind.HEADED, "")
-    elif case.first == elf.ELFMAG:
-        case.rule_out(Kind.UNHEADED, "begins with the ELF magic" if case.possible & Kind.HEADED else "")
-    elif case.path is None or case.first is None:
+    if case.first == elf.ELFMAG:
+        case.header_page(True, "begins with the ELF magic")
+    elif case.path is None:
         return
+    elif case.first is None:
+        if case.path.startswith(DATA_FOLDERS) or case.path.endswith(DATA_FILES):
+            case.header_page(False, "data of the system", convention=True)
     elif case.first[:2] == b"#!":
-        case.rule_out(Kind.UNHEADED, "begins with #!", convention=True)
+        case.header_page(True, "begins with #!", convention=True)
     elif case.path.startswith((b"/memfd:", b"/SYSV")):
-        case.rule_out(Kind.UNHEADED, "shared memory has an executable mode", convention=True)
+        case.header_page(True, "shared memory has an executable mode", convention=True)
     else:
-        case.rule_out(Kind.HEADED, "", convention=True)
+        case.header_page(False, "", convention=True)
 
+
+# How many of the rules stand before the first convention.
+PROVING = 5
 
 RULES: tuple[Callable[[Rules, Case], None], ...] = (
     present_bytes,
+    headless,
     gate,
     vdso,
     stack,
@@ -401,11 +504,16 @@ RULES: tuple[Callable[[Rules, Case], None], ...] = (
     no_file,
     other_special,
     has_file,
+    thread_stack,
     partly_there,
     wholly_there,
+    not_there,
     image_member,
+    mapped_again,
     layout_member,
     names,
+    unwritable_image,
+    runtime_archive,
     no_dax,
     no_huge,
     system_file,
@@ -434,13 +542,20 @@ def _preferences(rules: Rules, case: Case) -> tuple[int, ...]:
         return (Kind.PRIVATE_HUGE,)
     if path == b"/dev/zero":
         return (Kind.CLEAN if rules.payload is not None else Kind.WRITTEN,)
-    if path.startswith(b"/memfd:"):
+    shared = case.area is not None and case.area.nature.shared
+    if case.area is not None and case.area.nature.copied is False and not shared:
+        return (Kind.CLEAN,)
+    if path.startswith(b"/memfd:") and not case.writable:
         # Read-only next to a writable view is a JIT compiler's pair; alone it is what a peer handed over.
-        return Kind.SHARED_ANON if rules.neighbours.writable_somewhere(path) else Kind.CLEAN, Kind.SHARED_ANON
+        both = shared or rules.neighbours.writable_somewhere(path)
+        return Kind.SHARED_ANON if both else Kind.CLEAN, Kind.SHARED_ANON
     if b"huge" in path and case.possible & Kind.HUGE:
-        return (Kind.SHARED_HUGE,)
+        return Kind.SHARED_HUGE, Kind.PRIVATE_HUGE
     if case.writable and (is_system_file(path) or case.first == elf.ELFMAG):
         return Kind.WRITTEN, Kind.CLEAN
     if case.writable:
+        return Kind.SHARED_ANON, Kind.SHARED_FILE, Kind.WRITTEN
+    if shared and not case.flags:
+        # What cannot be touched at all was touched once, or is about to be.
         return Kind.SHARED_ANON, Kind.SHARED_FILE
     return Kind.CLEAN, Kind.WRITTEN

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from array import array
+from bisect import bisect_right
 
 from . import elf
-from .core import Core, Plan, as_filter, ceiling, open_core
+from .core import Core, Plan, as_filter, ceiling, open_core, place_for_note
 from .engine import Engine
 from .errors import UndecidedError
 from .filterbits import CoredumpFilter
@@ -27,13 +28,20 @@ if TYPE_CHECKING:
 class Options:
     """How to write: every field is an option of ``corefilt filter`` by the same name."""
 
-    __slots__ = ("assume", "dry_run", "engine", "force", "on_progress", "sparse", "strict", "sync", "unknown")
+    __slots__ = (
+        "annotate", "assume", "dry_run", "engine", "force", "maps", "on_progress", "pid", "sparse", "strict", "sync",
+        "sysroot", "unknown",
+    )  # fmt: skip
 
     def __init__(
         self,
         *,
         unknown: str = "keep",
         assume: Sequence[str] = (),
+        maps: str | None = None,
+        pid: int | None = None,
+        sysroot: str | None = None,
+        annotate: bool = False,
         strict: bool = False,
         sparse: str = "auto",
         engine: str = "auto",
@@ -44,6 +52,7 @@ class Options:
     ) -> None:
         """Hold the options."""
         self.unknown, self.assume, self.strict = unknown, assume, strict
+        self.maps, self.pid, self.sysroot, self.annotate = maps, pid, sysroot, annotate
         self.sparse, self.engine, self.sync, self.force = sparse, engine, sync, force
         self.dry_run, self.on_progress = dry_run, on_progress
 
@@ -54,10 +63,11 @@ def write_filtered(core: Core, wanted: CoredumpFilter, output: Place, options: O
     Raises InputError, OutputError, UndecidedError and their kin; whatever is raised, no output bears its name.
     """
     began = time.monotonic()
+    evidence = core.evidence(maps=options.maps, pid=options.pid, sysroot=options.sysroot)
     if isinstance(core.source, PipeSource) and seekable_from(output):
-        rules = core.rules(options.assume, with_payload=True)
+        rules = core.rules(options.assume, evidence=evidence, with_payload=True)
         return _carry_out(_SettledAtTheEnd(core, wanted, rules, options), output, began)
-    plan = Plan(core, wanted, core.rules(options.assume), options.unknown)
+    plan = Plan(core, wanted, core.rules(options.assume, evidence=evidence), options.unknown)
     return _carry_out(_PlannedBeforehand(plan, options), output, began)
 
 
@@ -66,7 +76,8 @@ def write_plan(plan: Plan, output: Place, options: Options) -> Report:
     began = time.monotonic()
     core = plan.core
     if isinstance(core.source, PipeSource) and seekable_from(output):
-        rules = core.rules([a.text for a in plan.rules.assumptions], with_payload=True)
+        assume = [assumption.text for assumption in plan.rules.assumptions]
+        rules = core.rules(assume, evidence=plan.rules.evidence, with_payload=True)
         return _carry_out(_SettledAtTheEnd(core, plan.filter, rules, options), output, began)
     return _carry_out(_PlannedBeforehand(plan, options), output, began)
 
@@ -125,6 +136,9 @@ class _Run:
     def report(self, sink: Sink | None, seconds: float) -> Report:
         return Report(self.plan, self.layout, self.engine, sink, seconds)
 
+    def _lay_out(self) -> Layout:
+        return self.plan.laid_out(self.plan.annotation() if self.options.annotate else None)
+
 
 class _PlannedBeforehand(_Run):
     """From a file to anywhere, and from a pipe to a stream: the headers are known before the first byte leaves."""
@@ -133,7 +147,7 @@ class _PlannedBeforehand(_Run):
         super().__init__(plan.core, plan.filter, options)
         self.plan = plan
         self._stop_if_undecided()
-        self.layout = self.plan.layout
+        self.layout = self._lay_out()
 
     def dry(self) -> None:
         if isinstance(self.core.source, PipeSource):
@@ -166,34 +180,41 @@ class _SettledAtTheEnd(_Run):
             raise AssertionError("the payload is looked at as it passes")
         self._payload = rules.payload
         self._written = array("Q", core.present)
+        # Its length is known from the start, its content at the end.
+        self._note = place_for_note(core) if options.annotate else None
 
     def write(self, sink: Sink) -> None:
         engine, core = self._engine(sink), self.core
         engine.run(self._steps())
-        self._know_the_end(engine.at_end or 0)
+        core.ends_at(engine.at_end or 0)
         written = array("Q", map(min, self._written, core.present))
+        first = lay_out(core.ehdr, core.table, core.sections, written, core.present, core.end, self._note)
+        if self.rules.evidence is not None and self.rules.evidence.sysroot is not None:
+            core.compare(self.rules, peek=_reader(sink, first, written, core))
+        self._settle()
         self.plan.sizes = array("Q", map(min, self.plan.sizes, written))
-        first = lay_out(core.ehdr, core.table, core.sections, written, core.present, core.end)
-        self.layout = self.plan.layout
+        self.layout = self._lay_out()
         end = core.end or 0
-        if engine.moved != end - first.cuts.total:
+        if engine.moved != end - first.cuts.total + first.cuts.inserted:
             raise AssertionError("what was written is not what the layout says")
         if core.ehdr.e_phnum == elf.PN_XNUM and core.ehdr.e_shoff:
             at = sink.base + first.cuts.shift(core.ehdr.e_shoff)
             check_tail(core, os.pread(sink.reader, core.ehdr.shdr_size, at) if core.ehdr.e_shoff < end else b"")
         engine.relocate(_moves(first, self.layout, end))
-        for source, _, data in self.layout.puts:
-            engine.write(self.layout.cuts.shift(source), data, over=True)
+        for put in self.layout.puts:
+            engine.write(put.target, put.put or b"", over=True)
 
     def dry(self) -> None:
         with open(os.devnull, "wb") as nowhere:
             engine = Engine(self.core.source, Sink(nowhere.fileno(), os.devnull, owned=False))
             engine.run(self._steps())
-        self._know_the_end(engine.at_end or 0)
-        self.layout = self.plan.layout
+        self.core.ends_at(engine.at_end or 0)
+        if self.rules.evidence is not None and self.rules.evidence.sysroot is not None:
+            self.core.compare(self.rules, peek=None)
+        self._settle()
+        self.layout = self._lay_out()
 
-    def _know_the_end(self, end: int) -> None:
-        self.core.ends_at(end)
+    def _settle(self) -> None:
         self.plan = Plan(self.core, self.wanted, self.rules, self.options.unknown)
         self._stop_if_undecided()
 
@@ -207,6 +228,12 @@ class _SettledAtTheEnd(_Run):
         for i in sorted((i for i, size in enumerate(table.p_filesz) if size), key=table.p_offset.__getitem__):
             offset, present = table.p_offset[i], table.p_filesz[i]
             m = mapping_of.get(i)
+            note = self._note
+            if note is not None and i == note.phdr:
+                yield Step(run, note.offset - run, target)
+                target += note.offset - run
+                yield Step(note.offset, note.replaced, target, note.data)
+                target, run = target + len(note.data), note.offset + note.replaced
             if m is not None and self._payload.wants_of(m):
                 # Also an empty step has the engine pass over what was dropped before, so that it is not held.
                 yield Step(run, offset - run, target)
@@ -223,6 +250,25 @@ class _SettledAtTheEnd(_Run):
                     target += offset + kept - run
                 run = offset + present
         yield Step(run, TO_THE_END, target)
+
+
+def _reader(sink: Sink, first: Layout, written: array[int], core: Core) -> Callable[[int, int], bytes]:
+    """Reads the core's payload by its offset in the core, out of the output; what was not written reads as zeros."""
+    starts = sorted(
+        (offset, offset + size, offset + there)
+        for offset, size, there in zip(core.table.p_offset, written, core.present, strict=True)
+        if there
+    )
+
+    def peek(offset: int, length: int) -> bytes:
+        at = bisect_right(starts, (offset, 1 << 64, 0)) - 1
+        start, kept, end = starts[max(at, 0)]
+        length = max(0, min(length, end - offset)) if start <= offset else 0
+        there = max(0, min(length, kept - offset))
+        data = os.pread(sink.reader, there, sink.base + first.cuts.shift(offset)) if there else b""
+        return data + bytes(length - len(data))
+
+    return peek
 
 
 def _moves(first: Layout, last: Layout, end: int) -> Iterator[tuple[int, int, int]]:
@@ -251,6 +297,10 @@ def filter_core(
     filter: int | str,
     unknown: str = "keep",
     assume: Sequence[str] = (),
+    maps: str | None = None,
+    pid: int | None = None,
+    sysroot: str | None = None,
+    annotate: bool = False,
     strict: bool = False,
     sparse: str = "auto",
     engine: str = "auto",
@@ -265,7 +315,17 @@ def filter_core(
     """
     wanted, warnings = as_filter(filter)
     options = Options(
-        unknown=unknown, assume=assume, strict=strict, sparse=sparse, engine=engine, sync=sync, force=force
+        unknown=unknown,
+        assume=assume,
+        maps=maps,
+        pid=pid,
+        sysroot=sysroot,
+        annotate=annotate,
+        strict=strict,
+        sparse=sparse,
+        engine=engine,
+        sync=sync,
+        force=force,
     )
     with open_core(source, spool=spool) as core:
         report = write_filtered(core, wanted, output, options)

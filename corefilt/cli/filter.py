@@ -61,6 +61,12 @@ def parser() -> Parser:
         default=[],
         help="say what a mapping is; SELECTOR is an address, a path glob, or like 'size>64G'",
     )
+    p.add_evidence()
+    p.add_argument(
+        "--annotate",
+        action="store_true",
+        help="record kinds and evidence in a note, to be filtered by later",
+    )
     p.add_argument("--strict", action="store_true", help="write nothing while anything hangs on an assumption")
     p.add_argument(
         "--sparse",
@@ -121,6 +127,10 @@ def run(argv: list[str]) -> int:
         options = Options(
             unknown=arguments.unknown,
             assume=arguments.assume,
+            maps=arguments.maps,
+            pid=arguments.pid,
+            sysroot=arguments.sysroot,
+            annotate=arguments.annotate,
             strict=arguments.strict,
             sparse=arguments.sparse,
             engine=arguments.engine,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .. import __version__
-from ..core import MAX_HEADERS, Core, Plan, open_core
+from ..core import MAX_HEADERS, UNKNOWN, Core, Plan, open_core
 from ..filterbits import NAMES, CoredumpFilter, describe, parse_filter
 from ..kinds import NOTHING, ONE_PAGE
-from ..report import evidence_texts, mapping_as_dict, printable
+from ..report import evidence_texts, mapping_as_dict, notices, printable
 from ..sizes import parse_size, show_size
 from .words import STDOUT, Parser, check_report_place, draw, say, with_json_target, write_json
 
@@ -23,6 +23,8 @@ def parser() -> Parser:
     p = Parser("corefilt inspect", DESCRIPTION)
     p.add_argument("core", metavar="CORE", nargs="?", default="-", help="a core, or - for standard input (default)")
     p.add_argument("--filter", metavar="FILTER", default="all", help="show what this filter keeps (default all)")
+    p.add_evidence()
+    p.add_argument("--unknown", choices=UNKNOWN, default="keep", help="as for corefilt filter")
     p.add_argument("--assume", metavar="SELECTOR=KIND", action="append", default=[], help="as for corefilt filter")
     p.add_argument("--spool", action="store_true", help="copy a pipe to a temporary file first")
     p.add_argument("--max-headers", metavar="SIZE", default=None, help="as for corefilt filter")
@@ -37,13 +39,20 @@ def run(argv: list[str]) -> int:
     wanted, warnings = parse_filter(arguments.filter)
     max_headers = parse_size(arguments.max_headers) if arguments.max_headers else MAX_HEADERS
     with open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core:
-        plan = core.plan(int(wanted), assume=arguments.assume)
+        plan = core.plan(
+            int(wanted),
+            unknown=arguments.unknown,
+            assume=arguments.assume,
+            maps=arguments.maps,
+            pid=arguments.pid,
+            sysroot=arguments.sysroot,
+        )
         check_report_place(arguments.json, core.source, None)
         if arguments.json is not None:
             write_json(as_dict(core, plan), arguments.json)
         if arguments.json != STDOUT:
             show(core, plan, named=arguments.filter != "all")
-        for warning in [*core.warnings, *warnings]:
+        for warning in [*core.warnings, *notices(plan), *warnings]:
             say(f"corefilt: {printable(core.source.name)}: {warning}")
         return 3 if core.damaged else 0
 
@@ -65,7 +74,7 @@ def as_dict(core: Core, plan: Plan) -> dict[str, object]:
         "page_size": core.maps.page_size,
         "segments": len(core.table),
         "input_bytes": core.end,
-        "warnings": core.warnings,
+        "warnings": core.warnings + notices(plan),
         "mappings": mappings,
     }
 
@@ -117,4 +126,12 @@ def totals(plan: Plan) -> str:
     for name, kept, dropped, assumed in plan.by_kind():
         open_question = f", {show_size(assumed)} undecided" if assumed else ""
         lines.append(f"{name}: {show_size(kept)} kept, {show_size(dropped)} dropped{open_question}")
+    open_ones = [m for m, finding in enumerate(plan.findings) if finding.certainty == "assumed" and plan.kept(m)]
+    if open_ones:
+        there = show_size(sum(plan.core.present[plan.core.maps.phdr[m]] for m in open_ones))
+        hanging = show_size(sum(plan.assumed))
+        lines.append(
+            f"undecided: {len(open_ones)} mappings of {there} could be of several kinds, and {hanging} hang on that "
+            "under this filter; --maps, --pid, --sysroot or --assume settle it"
+        )
     return "\n".join(lines)

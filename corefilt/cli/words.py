@@ -51,6 +51,16 @@ class Parser(argparse.ArgumentParser):
         """Raise instead of printing the whole usage."""
         raise UsageError(message, f"{self.prog} --help")
 
+    def add_evidence(self) -> None:
+        """Add the options that say where evidence about the mappings can be found."""
+        self.add_argument(
+            "--maps",
+            metavar="FILE",
+            help="a saved /proc/PID/maps or smaps, alone or in a report or journal; auto: look beside CORE",
+        )
+        self.add_argument("--pid", metavar="PID", type=_pid, help="the process, while it still exists")
+        self.add_argument("--sysroot", metavar="DIR", help="the mapped files below this folder")
+
     def add_json(self) -> None:
         """Add ``--json[=FILE]``."""
         self.add_argument(
@@ -59,6 +69,13 @@ class Parser(argparse.ArgumentParser):
             default=None,
             help="the report as one JSON object, on standard output or in FILE",
         )
+
+
+def _pid(text: str) -> int:
+    """A process's number; argparse says what is wrong with another text."""
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 1 << 31:
+        raise argparse.ArgumentTypeError(f"{text!r} is no process number")
+    return int(text)
 
 
 def with_json_target(argv: list[str]) -> list[str]:

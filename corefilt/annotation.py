@@ -1,0 +1,104 @@
+"""The COREFILT note (``--annotate``): what was known of every mapping when the core was written.
+
+Its layout stands in docs/annotation.md. Debuggers pass over it: they know neither its name nor its type.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from .kinds import Kind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .elf import Ehdr
+    from .kinds import Finding
+    from .mappings import Mappings
+
+NAME = b"COREFILT\0"
+# "KIND" in ASCII. BFD takes a note of any name that it does not know for one of Linux, so the type must be none
+# of theirs (elfcore_grok_note in bfd/elf.c of binutils 2.40).
+NT_COREFILT_KINDS = 0x4B494E44
+VERSION = 1
+
+CERTAINTIES = ("exact", "inferred", "assumed", "stated")
+
+_NOTE_HEADER = 12 + (len(NAME) + 3 & ~3)
+_HEADER = 16
+_RECORD = 24
+
+
+class Record:
+    """What a note says of one mapping; ``possible``, ``proven`` and ``likely`` are bits of Kind."""
+
+    __slots__ = ("certainty", "likely", "possible", "proven", "sources")
+
+    def __init__(self, possible: int, proven: int, likely: int, certainty: str, sources: int) -> None:
+        """Hold them."""
+        self.possible, self.proven, self.likely = possible, proven, likely
+        self.certainty, self.sources = certainty, sources
+
+
+def note_size(count: int, page_size: int) -> int:
+    """The length in bytes of the note for ``count`` mappings: whole pages, so that payload stays aligned."""
+    page = max(page_size, 4096)
+    return -(-(_NOTE_HEADER + _HEADER + _RECORD * count) // page) * page
+
+
+def encode(ehdr: Ehdr, mappings: Mappings, findings: list[Finding]) -> bytes:
+    """The note as bytes, header included and filled up with zeros."""
+    size = note_size(len(mappings), mappings.page_size)
+    out = bytearray(size)
+    order = ehdr.order
+    struct.pack_into(order + "III", out, 0, len(NAME), size - _NOTE_HEADER, NT_COREFILT_KINDS)
+    out[12 : 12 + len(NAME)] = NAME
+    struct.pack_into(order + "IIII", out, _NOTE_HEADER, VERSION, _RECORD, len(mappings), 0)
+    record = struct.Struct(order + "QQHHBBH")
+    at = _NOTE_HEADER + _HEADER
+    for m, finding in enumerate(findings):
+        record.pack_into(
+            out, at, mappings.start(m), mappings.end(m), finding.possible, finding.proven,
+            finding.likely.bit_length() - 1, CERTAINTIES.index(finding.certainty), finding.sources,
+        )  # fmt: skip
+        at += _RECORD
+    return bytes(out)
+
+
+def decode(desc: bytes, ehdr: Ehdr) -> dict[tuple[int, int], Record]:
+    """The records of a note's descriptor by address range. Raises ValueError with what is wrong."""
+    if len(desc) < _HEADER:
+        raise ValueError(f"its {len(desc)} bytes do not even hold a count")
+    version, size, count, _ = struct.unpack_from(ehdr.order + "IIII", desc)
+    if version != VERSION or size != _RECORD:
+        raise ValueError(f"version {version} with records of {size} bytes is unknown here")
+    if count > (len(desc) - _HEADER) // _RECORD:
+        raise ValueError(f"count is {count}, but its {len(desc)} bytes have room for {(len(desc) - _HEADER) // size}")
+    records: dict[tuple[int, int], Record] = {}
+    interned: dict[tuple[int, ...], Record] = {}
+    layout = struct.Struct(ehdr.order + "QQHHBBH")
+    for start, end, *values in layout.iter_unpack(desc[_HEADER : _HEADER + _RECORD * count]):
+        if (start, end) in records:
+            raise ValueError(f"two records for {start:#x}-{end:#x}")
+        key = tuple(values)
+        if key not in interned:
+            interned[key] = _record(start, *values)
+        records[start, end] = interned[key]
+    return records
+
+
+def _record(start: int, possible: int, proven: int, likely: int, certainty: int, sources: int) -> Record:
+    if not 0 < possible <= Kind.ALL or proven & possible != possible or proven > Kind.ALL:
+        raise ValueError(f"the record for {start:#x} has impossible kinds ({possible:#x}, {proven:#x})")
+    if likely >= 16 or not possible >> likely & 1 or certainty >= len(CERTAINTIES):
+        raise ValueError(f"the record for {start:#x} has an impossible kind or certainty ({likely}, {certainty})")
+    name = CERTAINTIES[certainty]
+    fitting = "assumed" if possible & possible - 1 else "exact" if proven == possible else "inferred"
+    if name not in (fitting, "stated"):
+        raise ValueError(f"the record for {start:#x} claims to be {name}, but its kinds are {fitting}")
+    return Record(possible, proven, 1 << likely, name, sources)
+
+
+def records_by_mapping(records: dict[tuple[int, int], Record], mappings: Mappings) -> dict[int, Record]:
+    """Join records with the mappings that have exactly their addresses."""
+    joined = ((m, records.get((mappings.start(m), mappings.end(m)))) for m in range(len(mappings)))
+    return {m: record for m, record in joined if record is not None}
