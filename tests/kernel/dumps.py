@@ -160,12 +160,13 @@ def run_program(command: list[str], timeout: float = 60) -> None:
             process.kill()
             raise
         finally:
-            _sweep(process.pid)
+            sweep(process.pid)
     if process.returncode != 0:
         raise RuntimeError(f"{command[0]} ended with {process.returncode}: {words.strip()}")
 
 
-def _sweep(pid: int) -> None:
+def sweep(pid: int) -> None:
+    """Remove the shared memory that a zoo leaves behind."""
     for leftover in Path("/dev/shm").glob(f"corefilt-zoo-{pid}-*"):
         leftover.unlink()
     try:
@@ -369,23 +370,8 @@ class Zoo:
             run_program([str(program), variant, str(folder), hugetlbfs, *names])
         self.twins = {value: Core(only_file(folder / f"{value:#x}")) for value in (*FILTERS, FULL)}
         self.full = self.twins[FULL]
-        self.categories: dict[str, str] = {}
-        self.skipped: dict[str, str] = {}
-        self.tags = self._read_table()
+        self.tags, self.categories, self.skipped = read_tags(folder, self.full)
         self._runs: dict[tuple[int, str, str], Run] = {}
-
-    def _read_table(self) -> dict[int, str]:
-        tags = dict(name_mappings((self.folder / "maps").read_text(errors="surrogateescape")))
-        for line in (self.folder / "table.jsonl").read_text().splitlines():
-            row = json.loads(line)
-            if "skipped" in row:
-                self.skipped[row["tag"]] = row["skipped"]
-            elif row["start"] not in self.full.loads:
-                self.skipped[row["tag"]] = "the twins do not have it"
-            else:
-                tags[row["start"]] = row["tag"]
-                self.categories[row["tag"]] = row["category"]
-        return tags
 
     def tag(self, address: int) -> str:
         """Return the name of a mapping."""
@@ -410,6 +396,23 @@ class Zoo:
             for address in kernel
             if kernel[address] != mine[address]
         ]
+
+
+def read_tags(folder: Path, full: Core) -> tuple[dict[int, str], dict[str, str], dict[str, str]]:
+    """Return what a zoo wrote down: tags by address, categories by tag, and why others could not be made."""
+    tags = dict(name_mappings((folder / "maps").read_text(errors="surrogateescape")))
+    categories: dict[str, str] = {}
+    skipped: dict[str, str] = {}
+    for line in (folder / "table.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        if "skipped" in row:
+            skipped[row["tag"]] = row["skipped"]
+        elif row["start"] not in full.loads:
+            skipped[row["tag"]] = "the twins do not have it"
+        else:
+            tags[row["start"]] = row["tag"]
+            categories[row["tag"]] = row["category"]
+    return tags, categories, skipped
 
 
 def name_mappings(maps: str) -> Iterator[tuple[int, str]]:

@@ -74,7 +74,6 @@ A_CORE_CANNOT_TELL = {
     "script-0644": MODE,
     "memfd-private-noexec": MODE,
     "huge-memfd-private": HUGE,
-    "huge-memfd-shared": HUGE,
     "huge-sysv": HUGE,
     "memfd-private-rw": MEMFD,
     "memfd-private-written": MEMFD,
