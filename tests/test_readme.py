@@ -5,10 +5,14 @@ import os
 import re
 import subprocess
 import sys
+import zlib
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+
+import corefilt
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README.read_text(), flags=re.DOTALL | re.MULTILINE)
@@ -18,7 +22,18 @@ BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README.read_text(), flags=re
 def folder(tmp_path: Path) -> Path:
     packed = files("corefilt.demo").joinpath("small.core.gz").read_bytes()
     (tmp_path / "core").write_bytes(gzip.decompress(packed))
+    (tmp_path / "maps").write_bytes(b"".join(lines_of_maps(tmp_path / "core")))
     return tmp_path
+
+
+def lines_of_maps(path: Path) -> Iterator[bytes]:
+    """Give what /proc/PID/maps held of the process, as far as it is in the core."""
+    with corefilt.open(path) as core:
+        for mapping in core.mappings:
+            sharing = "s" if mapping.kind.startswith("shared") else "p"
+            inode = f"fe:00 {zlib.crc32(mapping.path)}" if mapping.path else "00:00 0"
+            head = f"{mapping.start:x}-{mapping.end:x} {mapping.flags}{sharing} {mapping.file_offset or 0:08x} {inode} "
+            yield head.encode() + (mapping.path or b"") + b"\n"
 
 
 def test_there_are_examples() -> None:
