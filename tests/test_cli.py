@@ -22,9 +22,12 @@ from corefilt.filterbits import ALIASES, NAMES
 OPTIONS = {
     "-h", "--help", "-o", "--output", "-f", "--force", "--unknown", "--assume", "--strict", "--sparse", "--engine",
     "--no-sync", "--spool", "--max-headers", "-n", "--dry-run", "--json", "--progress", "-q", "--quiet", "-v",
-    "--verbose", "--version",
+    "--verbose", "--version", "--maps", "--pid", "--sysroot", "--annotate",
 }  # fmt: skip
-INSPECT_OPTIONS = {"-h", "--help", "--filter", "--assume", "--spool", "--max-headers", "--json", "--version"}
+INSPECT_OPTIONS = {
+    "-h", "--help", "--filter", "--assume", "--spool", "--max-headers", "--json", "--version", "--maps", "--pid",
+    "--sysroot", "--unknown",
+}  # fmt: skip
 DEMO_OPTIONS = {"-h", "--help", "--filter", "--version"}
 
 

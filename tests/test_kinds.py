@@ -9,7 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corefilt.filterbits import CoredumpFilter
-from corefilt.kinds import NAMES, NOTHING, ONE_PAGE, WHOLE, Finding, Kind, level, name_of, single
+from corefilt.kinds import (
+    NAMES,
+    NOTHING,
+    ONE_PAGE,
+    SOURCE_NAMES,
+    WHOLE,
+    Finding,
+    Kind,
+    Source,
+    level,
+    name_of,
+    single,
+)
 
 # Bits 0 to 8 and then no bit at all. W is the whole mapping, h its first page, - nothing.
 # The gate, [vdso] and [vvar] are named by the kernel itself, which is asked before anything else.
@@ -86,6 +98,23 @@ def test_groups_of_kinds() -> None:
     assert single(0) == []
 
 
+def test_every_source_is_a_bit_of_its_own_and_has_a_name() -> None:
+    """They stand so in COREFILT notes of earlier runs: the numbers are for good."""
+    numbers = {name: value for name, value in vars(Source).items() if name.isupper()}
+    assert numbers == {"CORE": 1, "MAPS": 2, "SMAPS": 4, "FILES": 8, "SYSROOT": 16, "USER": 32}
+    assert set(SOURCE_NAMES) == set(numbers.values())
+    assert len(set(SOURCE_NAMES.values())) == len(numbers)
+
+
+def test_the_bits_of_kinds_stay_what_they_are() -> None:
+    """For the same reason."""
+    names = [
+        "SPECIAL", "EXCLUDED", "PRIVATE_ANON", "SHARED_ANON", "SHARED_FILE", "PRIVATE_FILE", "PRIVATE_FILE_HEADED",
+        "WRITTEN_FILE", "WRITTEN_FILE_HEADED", "PRIVATE_HUGE", "SHARED_HUGE", "PRIVATE_DAX", "SHARED_DAX",
+    ]  # fmt: skip
+    assert [getattr(Kind, name) for name in names] == [1 << bit for bit in range(13)]
+
+
 # --- findings ---------------------------------------------------------------------------------------------
 
 
@@ -95,7 +124,7 @@ def test_a_finding_keeps_the_least_the_likeliest_and_the_most(
     possible: int, wanted: CoredumpFilter, data: st.DataObject
 ) -> None:
     likely = data.draw(st.sampled_from(single(possible)))
-    finding = Finding(possible, likely, "assumed", ())
+    finding = Finding(possible, Kind.ALL, likely, "assumed", (), Source.CORE)
     least, guess, most = finding.levels(wanted)
     levels = [level(kind, wanted) for kind in single(possible)]
     assert (least, guess, most) == (min(levels), level(likely, wanted), max(levels))
@@ -105,7 +134,8 @@ def test_a_finding_keeps_the_least_the_likeliest_and_the_most(
 @settings(deadline=None, max_examples=100)
 @given(possible=st.integers(1, Kind.ALL), data=st.data())
 def test_the_others_are_all_other_names(possible: int, data: st.DataObject) -> None:
-    finding = Finding(possible, data.draw(st.sampled_from(single(possible))), "assumed", ("because",))
+    likely = data.draw(st.sampled_from(single(possible)))
+    finding = Finding(possible, Kind.ALL, likely, "assumed", ("because",), Source.CORE)
     names = {name for name, kinds in NAMES.items() if kinds & possible}
     assert {finding.kind, *finding.others()} == names
     assert finding.kind not in finding.others()

@@ -109,7 +109,7 @@ def planned(core: bytes, wanted: int | str, **options: str) -> bytes:
 
 def assert_minus_cuts(core: bytes, layout: Layout, out: bytes) -> None:
     """Hold the output against the input minus what was cut, but for the headers that are put."""
-    changed = bytes_of([(layout.cuts.shift(at), layout.cuts.shift(at) + len(data)) for at, _, data in layout.puts])
+    changed = bytes_of([(put.target, put.target + len(put.put or b"")) for put in layout.puts])
     left = bytearray()
     at = 0
     for start, end in [*layout.cuts, (len(core), len(core))]:

@@ -305,7 +305,8 @@ def test_the_summary_tells_what_happened(core: Path, capsys: pytest.CaptureFixtu
     rows = {line.split()[0]: line.split()[1:] for line in lines[2:] if not line.startswith("  undecided:")}
     assert rows["shared-anonymous"] == ["0", "B", "16.0", "KiB", "-"]
     assert "not-dumped" not in rows
-    assert "--assume SELECTOR=KIND settles them" in lines[-1]
+    assert lines[-1].startswith("  undecided: 8.00 KiB could be of several kinds and were kept;")
+    assert lines[-1].endswith("corefilt inspect shows which, --maps, --pid, --sysroot or --assume settle them")
 
 
 @pytest.mark.parametrize(("unknown", "verb"), [("keep", "kept"), ("guess", "guessed"), ("drop", "dropped")])
@@ -394,7 +395,9 @@ def test_names_in_a_core_reach_no_terminal_raw(name: bytes, tmp_path: Path) -> N
     ):
         assert_harmless(done.out)
         assert_harmless("\n".join(done.err))
-    assert corefilt("inspect", path).out.count(b"8.00 KiB") == 3
+    lines = corefilt("inspect", path).out.decode().splitlines()
+    assert len([line for line in lines if line.startswith(f"{A:x}-")]) == 1
+    assert len(lines) == 6
 
 
 @pytest.mark.parametrize("name", STEERING)

@@ -115,11 +115,20 @@ def beside(shape: int, folder: str = "/mnt/pool") -> bytes:
     )
 
 
-def two_views(flags: str, path: str) -> bytes:
+def two_views(flags: str, path: str, offset: int = PAGE) -> bytes:
     """Make a core in which one file is mapped twice, readable at A and with ``flags`` at B."""
     return make_core(
         [HEAP, Load(A, TEXT, flags="r--"), Load(B, TEXT, flags=flags)],
-        kernel_notes([(A, A + len(TEXT), PAGE, path), (B, B + len(TEXT), PAGE, path)]),
+        kernel_notes([(A, A + len(TEXT), offset, path), (B, B + len(TEXT), offset, path)]),
+    )
+
+
+def library_twice(offset: int, flags: str) -> bytes:
+    """Make a core with a library, of which a page at ``offset`` is mapped once more at B."""
+    loads, files = library(LIBRARY, "/opt/lib.so")
+    return make_core(
+        [HEAP, Load(B, page(b"text"), flags=flags), *loads],
+        kernel_notes([(B, B + PAGE, offset, "/opt/lib.so"), *files]),
     )
 
 
@@ -339,10 +348,13 @@ CASES = [
             mapped(A, path, flags="r--"),
             A,
             "assumed",
-            "private-file-backed private-file-written shared-anonymous",
+            kinds,
             "h?",
         )
-        for path in ("/SYSV0000002a (deleted)", "/memfd:jit (deleted)")
+        for path, kinds in (
+            ("/SYSV0000002a (deleted)", "private-file-backed shared-anonymous"),
+            ("/memfd:jit (deleted)", "private-file-backed private-file-written shared-anonymous"),
+        )
     ),
     *(
         Case("names", f"{path} is shared with the kernel", mapped(A, path), A, "inferred", "shared-file-backed")
@@ -368,11 +380,91 @@ CASES = [
         "inferred",
         "private-file-backed",
     ),
-    Case("header_page", "an ELF file", mapped(A, "/data/lib", ELF, flags="r--"), A, "assumed", ANY_FILE, "h?"),
+    Case("header_page", "an ELF file", mapped(A, "/data/lib", ELF), A, "assumed", ANY_FILE, "h?"),
     Case("header_page", "a script", mapped(A, "/data/run", SHEBANG, flags="r--"), A, "assumed", ANY_FILE, "h?"),
     Case("header_page", "neither", mapped(A, "/data/run", TEXT, flags="r--"), A, "assumed", ANY_FILE, "-"),
-    Case("header_page", "not from offset 0", mapped(A, "/data/lib", ELF, PAGE, flags="r--"), A, "assumed", ANY_FILE),
-    Case("header_page", "not readable", mapped(A, "/data/lib", ELF, flags="--x"), A, "assumed", ANY_FILE),
+    Case(
+        "header_page",
+        "data of the system, unseen in a pipe",
+        two_views("rw-", "/usr/share/table", offset=0),
+        A,
+        "assumed",
+        ANY_FILE,
+        "-",
+        piped=True,
+    ),
+    Case("headless", "not from offset 0", mapped(A, "/data/lib", ELF, PAGE, flags="r--"), A, "assumed", ANY_FILE),
+    Case("headless", "not readable", mapped(A, "/data/lib", ELF, flags="--x"), A, "assumed", ANY_FILE),
+    Case(
+        "thread_stack",
+        "the first thread's",
+        make_core([HEAP], kernel_notes(None, stack_pointers=[HEAP.vaddr + 99])),
+        HEAP.vaddr,
+        "inferred",
+        "private-anonymous",
+    ),
+    Case(
+        "thread_stack",
+        "another thread's",
+        make_core([HEAP], kernel_notes(None, stack_pointers=[1, 2, HEAP.vaddr])),
+        HEAP.vaddr,
+        "inferred",
+        "private-anonymous",
+    ),
+    Case(
+        "not_there",
+        "memory without a file",
+        nameless(HEAP, Load(A, memsz=2 * PAGE, flags="r--")),
+        A,
+        "inferred",
+        "not-dumped",
+    ),
+    Case(
+        "not_there",
+        "a private file was not written to",
+        make_core([HEAP, Load(A, memsz=2 * PAGE)], kernel_notes([(A, A + 2 * PAGE, PAGE, "/data/table")])),
+        A,
+        "assumed",
+        "not-dumped private-file-backed shared-file-backed",
+    ),
+    Case(
+        "not_there",
+        "what is shared has a link",
+        make_core(
+            [Load(A, memsz=2 * PAGE), Load(B, TEXT)],
+            kernel_notes(
+                [(A, A + 2 * PAGE, PAGE, "/data/table (deleted)"), (B, B + 2 * PAGE, 0, "/dev/zero (deleted)")]
+            ),
+        ),
+        A,
+        "assumed",
+        "not-dumped private-file-backed private-file-written shared-file-backed",
+    ),
+    Case("mapped_again", "text of a library", library_twice(0x1000, "r-x"), B, "inferred", "private-file-backed"),
+    Case(
+        "unwritable_image",
+        "an ELF file that nobody loaded",
+        mapped(A, "/data/lib", ELF, flags="r--"),
+        A,
+        "assumed",
+        "private-file-backed private-file-written",
+        "h",
+    ),
+    *(
+        Case(
+            "runtime_archive",
+            f"{name} {flags}",
+            mapped(A, f"/opt/runtime/{name}", flags=flags),
+            A,
+            certainty,
+            kinds,
+        )
+        for name in ("classes.jsa", "emacs-abc.pdmp", "lib/sbcl.core", "boot.art", "boot.oat")
+        for flags, certainty, kinds in (
+            ("rw-", "inferred", "private-file-written"),
+            ("r--", "assumed", "private-file-backed private-file-written"),
+        )
+    ),
 ]
 
 
@@ -474,10 +566,10 @@ def test_one_page_that_is_all_of_a_mapping_may_be_its_header_page() -> None:
     assert "private-file-backed" in could_be(look(header_and_whole(page(b"one")))[B])
 
 
-def test_the_whole_of_a_file_mapping_of_a_reading_program_stays_open() -> None:
+def test_whether_the_file_mapping_of_a_reading_program_was_written_to_stays_open() -> None:
     """A debugger maps libraries to read them: ELF magic, but the layout does not fit."""
     mapping = look(mapped(A, "/data/lib.so", ELF, flags="r--"))[A]
-    assert (mapping.certainty, could_be(mapping)) == ("assumed", ANY_FILE)
+    assert (mapping.certainty, could_be(mapping)) == ("assumed", "private-file-backed private-file-written")
 
 
 def test_an_image_of_one_segment_must_be_as_long_as_its_mapping() -> None:
@@ -494,14 +586,79 @@ def test_program_headers_outside_the_mapping_are_not_looked_for() -> None:
 def test_a_stranger_between_an_images_segments_does_not_belong_to_it() -> None:
     """The same file mapped a second time, at an offset that does not fit the place."""
     loads, files = library(LIBRARY, "/opt/lib.so")
-    second = Load(LIBRARY + 0x10000, page(b"text"), flags="r--")
+    second = Load(LIBRARY + 0x10000, page(b"relro"), flags="r--")
     core = make_core(
         [HEAP, *loads, second],
-        kernel_notes([*files, (second.vaddr, second.vaddr + PAGE, 0x1000, "/opt/lib.so")]),
+        kernel_notes([*files, (second.vaddr, second.vaddr + PAGE, 0x4000, "/opt/lib.so")]),
     )
     found = look(core)
-    assert found[LIBRARY + 0x1000].certainty == "inferred"
+    assert found[LIBRARY + 0x4000].certainty == "inferred"
     assert found[second.vaddr].certainty == "assumed"
+
+
+@pytest.mark.parametrize(
+    ("offset", "flags"),
+    [
+        pytest.param(0x4000, "r--", id="what the image writes to"),
+        pytest.param(0x1000, "rwx", id="writable here"),
+        pytest.param(0x9000, "r--", id="behind its segments"),
+    ],
+)
+def test_what_of_an_image_that_is_mapped_again_stays_open(offset: int, flags: str) -> None:
+    assert look(library_twice(offset, flags))[B].certainty == "assumed"
+
+
+@pytest.mark.parametrize(
+    ("flags", "pointer", "named"),
+    [
+        pytest.param("r--", HEAP.vaddr, False, id="not writable"),
+        pytest.param("rw-", HEAP.vaddr - 1, False, id="before it"),
+        pytest.param("rw-", HEAP.vaddr + len(HEAP.data), False, id="behind it"),
+        pytest.param("rw-", HEAP.vaddr, True, id="with NT_FILE"),
+    ],
+)
+def test_where_no_stack_pointer_speaks(flags: str, pointer: int, named: bool) -> None:
+    heap = replace(HEAP, flags=flags)
+    core = make_core([heap], kernel_notes([] if named else None, stack_pointers=[pointer]))
+    assert not any("stack pointer" in reason for reason in look(core)[HEAP.vaddr].evidence)
+
+
+def test_a_stack_speaks_for_no_other_memory() -> None:
+    """Mappings that look the same are not the same where a stack pointer points into one of them."""
+    other = replace(HEAP, vaddr=A)
+    for pointer, stack, memory in ((A, A, HEAP.vaddr), (HEAP.vaddr, HEAP.vaddr, A)):
+        found = look(make_core([HEAP, other], kernel_notes(None, stack_pointers=[pointer])))
+        assert could_be(found[stack]) == "private-anonymous"
+        assert "shared-anonymous" in could_be(found[memory])
+
+
+@pytest.mark.parametrize(
+    ("others", "path"),
+    [
+        pytest.param([], None, id="nothing was dumped"),
+        pytest.param([Load(B, TEXT, flags="r--")], None, id="nothing that was written"),
+        pytest.param([HEAP], "/data/table (deleted)", id="nothing that is shared"),
+    ],
+)
+def test_what_was_not_dumped_stays_open_where_nothing_like_it_was(others: list[Load], path: str | None) -> None:
+    files = [(A, A + 2 * PAGE, PAGE, path)] if path else []
+    mapping = look(make_core([Load(A, memsz=2 * PAGE), *others], kernel_notes(files)))[A]
+    assert mapping.certainty == "assumed"
+    assert ("shared-anonymous" if path else "private-anonymous") in could_be(mapping)
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "offset", "flags"),
+    [
+        pytest.param("/data/lib", ELF, 0, "rw-", id="writable"),
+        pytest.param("/data/lib", TEXT, 0, "r--", id="no ELF"),
+        pytest.param("/data/lib", ELF, PAGE, "r--", id="not from its begin"),
+        pytest.param("/data/classes.jsa.bak", TEXT, 0, "rw-", id="another ending"),
+        pytest.param("/data/mysbcl.core", TEXT, 0, "rw-", id="another name"),
+    ],
+)
+def test_files_of_which_nothing_says_that_they_are_private(path: str, data: bytes, offset: int, flags: str) -> None:
+    assert "shared-file-backed" in could_be(look(mapped(A, path, data, offset, flags=flags))[A])
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,14 @@ _PRSTATUS_SIZE = {
 }  # fmt: skip
 
 
+# Where the stack pointer stands in NT_PRSTATUS: by the register's number in struct user_regs_struct and its like.
+_STACK_POINTER = {
+    (EM_X86_64, 64): 112 + 19 * 8, (EM_386, 32): 72 + 15 * 4, (EM_AARCH64, 64): 112 + 31 * 8, (EM_ARM, 32): 72 + 13 * 4,
+    (EM_RISCV, 64): 112 + 2 * 8, (EM_RISCV, 32): 72 + 2 * 4, (EM_PPC64, 64): 112 + 8, (EM_PPC, 32): 72 + 4,
+    (EM_S390, 64): 112 + 16 + 15 * 8,
+}  # fmt: skip
+
+
 def nt_prstatus(
     pid: int,
     bits: int = 64,
@@ -181,8 +189,9 @@ def nt_prstatus(
     machine: int = EM_X86_64,
     signal: int = 6,
     size: int | None = None,
+    stack_pointer: int = 0,
 ) -> Note:
-    """NT_PRSTATUS of one thread with zeroed registers; `size` overrides the machine's own size."""
+    """NT_PRSTATUS of one thread with zeroed registers but the stack pointer; `size` overrides the machine's own."""
     if size is None:
         size = _PRSTATUS_SIZE.get((machine, bits), 376 if bits == 64 else 148)
     order = "<>"[not little_endian]
@@ -190,6 +199,8 @@ def nt_prstatus(
     struct.pack_into(order + "iiih", desc, 0, signal, 0, 0, signal)
     at = 32 if bits == 64 else 22 if machine == EM_68K else 24
     struct.pack_into(order + "iiii", desc, at, pid, 1, pid, pid)
+    if stack_pointer:
+        struct.pack_into(order + ("Q" if bits == 64 else "I"), desc, _STACK_POINTER[machine, bits], stack_pointer)
     return Note("CORE", NT_PRSTATUS, bytes(desc))
 
 
@@ -227,21 +238,28 @@ def kernel_notes(
     little_endian: bool = True,
     machine: int = EM_X86_64,
     page_size: int = 4096,
+    stack_pointers: Sequence[int] = (),
 ) -> list[Note]:
     """Return the notes of a kernel of 3.7 or later, in its order; `files` None leaves NT_FILE out.
 
-    `auxv` is added to an AT_PAGESZ of the page size; a vector without it is made by nt_auxv.
+    `auxv` is added to an AT_PAGESZ of the page size; a vector without it is made by nt_auxv. `stack_pointers` are
+    those of the first threads, of which there are at least as many.
     """
     shape = (bits, little_endian)
+    pointers = [*stack_pointers, *[0] * max(threads, 1)]
+    threads = max(threads, len(stack_pointers))
     notes = [
-        nt_prstatus(pid, *shape, machine=machine),
+        nt_prstatus(pid, *shape, machine=machine, stack_pointer=pointers[0]),
         nt_prpsinfo(pid, *shape, machine=machine),
         nt_siginfo(6, little_endian),
         nt_auxv({AT_PAGESZ: page_size, **(auxv or {})}, *shape),
     ]
     if files is not None:
         notes.append(nt_file(files, page_size, *shape))
-    notes += [nt_prstatus(pid + thread, *shape, machine=machine) for thread in range(1, threads)]
+    notes += [
+        nt_prstatus(pid + thread, *shape, machine=machine, stack_pointer=pointers[thread])
+        for thread in range(1, threads)
+    ]
     return notes
 
 
