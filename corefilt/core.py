@@ -13,7 +13,7 @@ from .kinds import Finding, Kind, level, single
 from .mappings import Mappings, flags_text
 from .notes import Notes, read_notes
 from .payload import Payload
-from .plan import Layout, kept_bytes, lay_out, tag_bytes, tagged_loads
+from .plan import Layout, is_dense, kept_bytes, lay_out, tag_bytes, tagged_loads
 from .rules import Rules
 from .selectors import Assumption
 from .sources import FileSource, Source, open_source
@@ -81,6 +81,7 @@ class Core:
         self.end = source.size
         self.present = array("Q")
         self.truncated = False
+        self._gaps: list[tuple[int, int]] | None = None
         self.ends_at(source.size)
 
     def ends_at(self, end: int | None) -> None:
@@ -106,6 +107,18 @@ class Core:
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Close the input."""
         self.source.close()
+
+    @property
+    def gaps(self) -> list[tuple[int, int]]:
+        """Ranges of the file that a run in place left to no header; from a pipe none are known."""
+        if self._gaps is None:
+            self._gaps = []
+            page = self.maps.page_size
+            if isinstance(self.source, FileSource) and not is_dense(self.table, self.source.size, page):
+                from .gaps import left_behind
+
+                self._gaps = left_behind(self.ehdr, self.table, self.sections, self.source.size, page)
+        return self._gaps
 
     @property
     def damaged(self) -> bool:
@@ -206,7 +219,7 @@ class Plan:
     def layout(self) -> Layout:
         """The output's layout."""
         core = self.core
-        return lay_out(core.ehdr, core.table, core.sections, self.sizes, core.present, core.end)
+        return lay_out(core.ehdr, core.table, core.sections, self.sizes, core.present, core.end, core.gaps)
 
     def kept(self, m: int) -> int:
         """Bytes of mapping ``m`` that stay."""

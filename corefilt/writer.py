@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 class Options:
     """How to write: every field is an option of ``corefilt filter`` by the same name."""
 
-    __slots__ = ("assume", "dry_run", "engine", "force", "on_progress", "sparse", "strict", "sync", "unknown")
+    __slots__ = (
+        "assume", "compact", "dry_run", "engine", "force", "in_place", "on_progress", "sparse", "strict", "sync",
+        "unknown",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -40,24 +43,32 @@ class Options:
         sync: bool = True,
         force: bool = False,
         dry_run: bool = False,
+        in_place: bool = False,
+        compact: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
         """Hold the options."""
         self.unknown, self.assume, self.strict = unknown, assume, strict
         self.sparse, self.engine, self.sync, self.force = sparse, engine, sync, force
         self.dry_run, self.on_progress = dry_run, on_progress
+        self.in_place, self.compact = in_place, compact
 
 
 def write_filtered(core: Core, wanted: CoredumpFilter, output: Place, options: Options) -> Report:
-    """Filter an open core into ``output`` and tell what was done.
+    """Filter an open core into ``output`` and tell what was done; in place there is no other output.
 
     Raises InputError, OutputError, UndecidedError and their kin; whatever is raised, no output bears its name.
     """
     began = time.monotonic()
-    if isinstance(core.source, PipeSource) and seekable_from(output):
+    if isinstance(core.source, PipeSource) and not options.in_place and seekable_from(output):
         rules = core.rules(options.assume, with_payload=True)
         return _carry_out(_SettledAtTheEnd(core, wanted, rules, options), output, began)
     plan = Plan(core, wanted, core.rules(options.assume), options.unknown)
+    if options.in_place:
+        from .inplace import write_in_place
+
+        stop_if_undecided(plan, options)
+        return write_in_place(plan, options, began)
     return _carry_out(_PlannedBeforehand(plan, options), output, began)
 
 
@@ -114,16 +125,16 @@ class _Run:
         )
         return self.engine
 
-    def _stop_if_undecided(self) -> None:
-        undecided = sum(self.plan.assumed)
-        if self.options.strict and undecided:
-            count = sum(1 for size in self.plan.assumed if size)
-            raise UndecidedError(
-                f"{self.core.source.name}: {undecided} bytes in {count} mappings hang on an assumption"
-            )
-
     def report(self, sink: Sink | None, seconds: float) -> Report:
         return Report(self.plan, self.layout, self.engine, sink, seconds)
+
+
+def stop_if_undecided(plan: Plan, options: Options) -> None:
+    """With ``strict``, raise UndecidedError while any bytes hang on an assumption."""
+    undecided = sum(plan.assumed)
+    if options.strict and undecided:
+        count = sum(1 for size in plan.assumed if size)
+        raise UndecidedError(f"{plan.core.source.name}: {undecided} bytes in {count} mappings hang on an assumption")
 
 
 class _PlannedBeforehand(_Run):
@@ -132,7 +143,7 @@ class _PlannedBeforehand(_Run):
     def __init__(self, plan: Plan, options: Options) -> None:
         super().__init__(plan.core, plan.filter, options)
         self.plan = plan
-        self._stop_if_undecided()
+        stop_if_undecided(self.plan, self.options)
         self.layout = self.plan.layout
 
     def dry(self) -> None:
@@ -195,7 +206,7 @@ class _SettledAtTheEnd(_Run):
     def _know_the_end(self, end: int) -> None:
         self.core.ends_at(end)
         self.plan = Plan(self.core, self.wanted, self.rules, self.options.unknown)
-        self._stop_if_undecided()
+        stop_if_undecided(self.plan, self.options)
 
     def _steps(self) -> Iterator[Step]:
         """Decide each segment when the engine has come to it."""
