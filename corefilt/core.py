@@ -13,7 +13,7 @@ from .kinds import Finding, Kind, level, single
 from .mappings import Mappings, flags_text
 from .notes import Notes, read_notes
 from .payload import Payload
-from .plan import Layout, is_dense, kept_bytes, lay_out, tag_bytes, tagged_loads
+from .plan import Layout, cut_out, end_of_segments, is_dense, kept_bytes, lay_out, tag_bytes, tagged_loads
 from .rules import Rules
 from .selectors import Assumption
 from .sources import FileSource, Source, open_source
@@ -78,11 +78,25 @@ class Core:
         self.notes: Notes = read_notes(source, self.ehdr, self.table)
         self.warnings += self.notes.warnings
         self.maps = Mappings(self.ehdr, self.table, self.notes)
+        self.gaps: list[tuple[int, int]] = []
+        self._find_gaps()
         self.end = source.size
         self.present = array("Q")
         self.truncated = False
-        self._gaps: list[tuple[int, int]] | None = None
         self.ends_at(source.size)
+
+    def _find_gaps(self) -> None:
+        """Find what a run in place took from segments: ``gaps``, in a file, are ranges that no header claims now."""
+        ehdr, table, size, page = self.ehdr, self.table, self.source.size, self.maps.page_size
+        end = end_of_segments(table, table.p_filesz) if size is None else size
+        if is_dense(table, end, page):
+            return
+        from .gaps import claimed, given_up
+
+        found = given_up(ehdr, table, self.sections, end, page)
+        self.maps.given_up = {i: stop - start for i, (start, stop) in found.items()}
+        if size is not None and found:
+            self.gaps = list(cut_out(list(found.values()), claimed(ehdr, table, self.sections, table.p_filesz)))
 
     def ends_at(self, end: int | None) -> None:
         """Take note of where the input ends: what lies behind it is not there, whatever the headers say."""
@@ -107,18 +121,6 @@ class Core:
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Close the input."""
         self.source.close()
-
-    @property
-    def gaps(self) -> list[tuple[int, int]]:
-        """Ranges of the file that a run in place left to no header; from a pipe none are known."""
-        if self._gaps is None:
-            self._gaps = []
-            page = self.maps.page_size
-            if isinstance(self.source, FileSource) and not is_dense(self.table, self.source.size, page):
-                from .gaps import left_behind
-
-                self._gaps = left_behind(self.ehdr, self.table, self.sections, self.source.size, page)
-        return self._gaps
 
     @property
     def damaged(self) -> bool:

@@ -2,19 +2,20 @@
 
 A run in place takes a dropped segment's p_filesz away and leaves its p_offset, and everyone else's, where it
 was. What the segment held is then a gap that no header claims. Such a gap can be told from one that somebody
-else left for reasons of his own: it begins where the file's share of a segment ends, it ends where the next
-program header points, and with it the segment would be no larger in the file than in memory. Behind the last
-program header nothing points; there the gap counts only if it makes the segment exactly whole, or one page, which
-is what the kernel writes.
+else left for reasons of his own: the segments stand in the file in the order of the table, as the kernel and gdb
+write them; the gap begins where the file's share of a segment ends and ends where the next program header points;
+and with it the segment would be no larger in the file than in memory. Behind the last program header nothing
+points; there the gap counts only if it makes the segment exactly whole, or one page, as the kernel writes it.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from itertools import islice
+from operator import gt
 
 from .elf import PT_AARCH64_MEMTAG_MTE, PT_LOAD, SHT_NOBITS, Ehdr, Phdrs, Shdr
-from .plan import cut_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # Four bits of tag for every 16 bytes of memory (arch/arm64/include/asm/mte-def.h).
 BYTES_PER_TAG_BYTE = 32
+# Segments that a filter takes bytes from.
+_HELD = (PT_LOAD, PT_AARCH64_MEMTAG_MTE)
 
 
 def claimed(ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr], sizes: array[int]) -> list[tuple[int, int]]:
@@ -40,13 +43,20 @@ def _section_contents(sections: Sequence[Shdr]) -> Iterator[tuple[int, int]]:
             yield section.sh_offset, section.sh_offset + section.sh_size
 
 
-def left_behind(ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr], end: int, page_size: int) -> list[tuple[int, int]]:
-    """The gaps that a run in place left in a file of ``end`` bytes, ascending; most cores have none."""
+def given_up(
+    ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr], end: int, page_size: int
+) -> dict[int, tuple[int, int]]:
+    """For every segment that gave bytes up in place, by its program header, the gap behind it in ``end`` bytes."""
+    offsets = [o for o, p_type in zip(table.p_offset, table.p_type, strict=True) if p_type in _HELD]
+    if any(map(gt, offsets, islice(offsets, 1, None))):
+        return {}
     head = max(ehdr.size, ehdr.e_phoff + len(table) * ehdr.phdr_size)
     starts = array("Q", sorted(set(table.p_offset)))
     behind = sorted({end, ehdr.e_shoff or end, *(start for start, _ in _section_contents(sections))})
-    gaps: list[tuple[int, int]] = []
-    for p_type, offset, size, memsz in zip(table.p_type, table.p_offset, table.p_filesz, table.p_memsz, strict=True):
+    gaps: dict[int, tuple[int, int]] = {}
+    owner: dict[int, int] = {}
+    rows = zip(table.p_type, table.p_offset, table.p_filesz, table.p_memsz, strict=True)
+    for i, (p_type, offset, size, memsz) in enumerate(rows):
         whole = memsz if p_type == PT_LOAD else memsz // BYTES_PER_TAG_BYTE if p_type == PT_AARCH64_MEMTAG_MTE else 0
         if size >= whole or not head <= offset < end:
             continue
@@ -58,5 +68,7 @@ def left_behind(ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr], end: int, pa
             stop = behind[min(bisect_left(behind, offset + size), len(behind) - 1)]
             fits = stop - offset in (whole, page_size)
         if fits and stop > offset + size:
-            gaps.append((offset + size, stop))
-    return list(cut_out(gaps, claimed(ehdr, table, sections, table.p_filesz))) if gaps else []
+            # Of several at one offset, all but the last were empty from the beginning.
+            gaps.pop(owner.get(offset, -1), None)
+            gaps[i], owner[offset] = (offset + size, stop), i
+    return gaps

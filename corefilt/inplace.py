@@ -39,7 +39,6 @@ from .sources import FileSource
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
     from typing import TypeAlias
 
     from .core import Plan

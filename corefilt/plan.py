@@ -154,7 +154,7 @@ def lay_out(
     ranges that no header claims and that are cut out too.
     """
     cuts = _cuts(ehdr, table, sections, sizes, present, gaps)
-    last = _end_of_segments(table, present) if end is None else end
+    last = end_of_segments(table, present) if end is None else end
     new_table = table.replaced(_shifted(cuts, table.p_offset, last), sizes)
     puts = [(ehdr.e_phoff, len(table) * ehdr.phdr_size, bytes(new_table.encode(ehdr)))]
     tail = section_headers(ehdr, table, sections, sizes, cuts) if ehdr.e_shoff else b""
@@ -175,7 +175,7 @@ def lay_out(
 
 def taken(ehdr: Ehdr, table: Phdrs, present: array[int], start: int, end: int) -> bool:
     """Whether header, table or any segment has bytes in a range of the input."""
-    if start >= max(_end_of_segments(table, present), ehdr.e_phoff + len(table) * ehdr.phdr_size):
+    if start >= max(end_of_segments(table, present), ehdr.e_phoff + len(table) * ehdr.phdr_size):
         return False
     ranges = zip(table.p_offset, present, strict=True)
     return (
@@ -185,7 +185,8 @@ def taken(ehdr: Ehdr, table: Phdrs, present: array[int], start: int, end: int) -
     )
 
 
-def _end_of_segments(table: Phdrs, present: array[int]) -> int:
+def end_of_segments(table: Phdrs, present: array[int]) -> int:
+    """Where the last of the bytes that are ``present`` ends."""
     return max(offset + size for offset, size in zip(table.p_offset, present, strict=True))
 
 
