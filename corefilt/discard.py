@@ -27,13 +27,13 @@ def discard_of(fd: int) -> str | None:
 
 def _mount_of(fd: int) -> tuple[str, str, list[str]] | None:
     """The file system's type, device and options, found by the mount's number: btrfs has no other key."""
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as lines:
-        number = next((line.split()[1] for line in lines if line.startswith("mnt_id:")), None)
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as lines:
+        number = next((line.split()[1] for line in lines if line.startswith(b"mnt_id:")), None)
+    with open("/proc/self/mountinfo", "rb") as lines:
         for line in lines:
-            if line.split(" ", 1)[0] == number:
+            if line.split(b" ", 1)[0] == number:
                 # proc(5): optional fields end at a hyphen; behind it are type, source and the options of the whole.
-                kind, device, options = line.partition(" - ")[2].split()[:3]
+                kind, device, options = os.fsdecode(line.partition(b" - ")[2]).split()[:3]
                 return kind, device, options.split(",")
     return None
 
@@ -46,7 +46,7 @@ def _device_discards(device: str) -> bool | None:
         place = next(
             (path for path in (f"{folder}/queue", f"{folder}/../queue") if os.path.exists(path)), f"{folder}/queue"
         )
-        with open(f"{place}/discard_max_bytes", encoding="ascii") as file:
+        with open(f"{place}/discard_max_bytes", "rb") as file:
             return int(file.read()) > 0
     except (OSError, ValueError):
         return None

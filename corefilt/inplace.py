@@ -1,12 +1,12 @@
 """Takes what a filter drops out of the core itself, which stays a valid core at every instant.
 
-The order makes it so. First the headers are rewritten, and nothing else happens before the disk has them: gdb's
-section headers, then the program headers. No p_offset moves and every p_filesz only shrinks, while all payload is
-still there, so any mix of old and new entries is a valid core. A disk may tear a long table anywhere between two
-sectors, but no field, because fields that stand at multiples of their size never cross a sector; a core whose
-fields do not is refused. Then the dropped ranges become holes, which no header claims any more. Nothing else does:
-what a header, a note, a section or a kept segment claims is left alone, and so is what nobody ever claimed. Where
-a kept byte shares a block with dropped ones, the block stays.
+The order makes it so. First the headers are rewritten, and nothing else happens before the disk has them: what is
+measured by a PT_LOAD (gdb's section headers, memory tag segments), then all program headers. No p_offset moves and
+every p_filesz only shrinks, while all payload is still there, so any mix of old and new entries is a valid core. A
+disk may tear a long table anywhere between two sectors, but no field, because fields that stand at multiples of
+their size never cross a sector; a core whose fields do not is refused. Then the dropped ranges become holes, which
+no header claims any more. Nothing else does: what a header, a note, a section or a kept segment claims is left
+alone, and so is what nobody ever claimed. Where a kept byte shares a block with dropped ones, the block stays.
 
 A run that was interrupted is finished by the next one, which finds what the first left behind (gaps.py).
 
@@ -26,11 +26,11 @@ from bisect import bisect_right
 
 from . import _fast
 from .discard import discard_of
-from .elf import Shdr
+from .elf import Phdrs, Shdr
 from .engine import Engine
 from .errors import CorefiltError, InPlaceError, UsageError
 from .gaps import claimed
-from .plan import Cuts, Layout, cut_out, joined, kept_bytes, section_headers, taken
+from .plan import Cuts, Layout, cut_out, joined, kept_bytes, section_headers, tagged_loads, taken
 from .report import Report, printable
 from .sinks import NewFileSink, Sink
 from .sizes import show_size
@@ -304,9 +304,19 @@ class _InPlace:
         old = _as_bytes(core.sections)[: len(self.sections)]
         if self.sections != old:
             self._rewrite(place, core.ehdr.e_shoff, self.sections, old, "section headers")
-        if self.table.p_filesz != core.table.p_filesz:
-            before, after = core.table.encode(core.ehdr), self.table.encode(core.ehdr)
-            self._rewrite(place, core.ehdr.e_phoff, after, before, "program headers")
+        before = core.table
+        tags = [i for i in tagged_loads(before) if before.p_filesz[i] != self.table.p_filesz[i]]
+        if tags:
+            sizes = array("Q", before.p_filesz)
+            for i in tags:
+                sizes[i] = self.table.p_filesz[i]
+            self._rewrite_table(place, before.replaced(before.p_offset, sizes))
+        if self.table.p_filesz != before.p_filesz:
+            self._rewrite_table(place, self.table)
+
+    def _rewrite_table(self, place: _Place, new: Phdrs) -> None:
+        ehdr = self.core.ehdr
+        self._rewrite(place, ehdr.e_phoff, new.encode(ehdr), self.core.table.encode(ehdr), "program headers")
 
     def _rewrite(self, place: _Place, offset: int, new: Bytes, old: Bytes, what: str) -> None:
         self._undo.append((offset, old))

@@ -40,6 +40,10 @@ exit codes: 0 done; 1 failed, OUT not created or changed, CORE (with -i) still v
 input was damaged or truncated; 4 --strict left bytes undecided"""
 
 
+# What changes lengths or offsets, and so needs another file.
+NOT_IN_PLACE = ("annotate", "format", "truncate", "fit")
+
+
 def parser() -> Parser:
     """The options of ``corefilt filter``."""
     p = Parser("corefilt", DESCRIPTION, EPILOG)
@@ -123,6 +127,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if arguments.in_place:
         if arguments.output is not None:
             raise UsageError("-i writes no other file than CORE, so -o names one too many", "leave -i or -o out")
+        for name in NOT_IN_PLACE:
+            if getattr(arguments, name, None):
+                raise UsageError(f"-i leaves everything where it stands, and --{name} does not", "use -o OUT")
         if arguments.core == "-":
             raise UsageError("-i changes CORE, and standard input is there to be read", "name the core")
     elif arguments.compact:
