@@ -15,7 +15,17 @@ from .kinds import Finding, Kind, level, single
 from .mappings import Mappings, flags_text
 from .notes import FileNote, Notes, read_notes
 from .payload import Payload
-from .plan import Layout, Note, kept_bytes, lay_out, tag_bytes, tagged_loads
+from .plan import (
+    Layout,
+    Note,
+    cut_out,
+    end_of_segments,
+    is_dense,
+    kept_bytes,
+    lay_out,
+    tag_bytes,
+    tagged_loads,
+)
 from .rules import Rules
 from .selectors import Assumption
 from .sources import FileSource, Source, open_source
@@ -82,10 +92,25 @@ class Core:
         self.warnings += self.notes.warnings
         self.maps = Mappings(self.ehdr, self.table, self.notes)
         self._opened: list[Evidence] = []
+        self.gaps: list[tuple[int, int]] = []
+        self._find_gaps()
         self.end = source.size
         self.present = array("Q")
         self.truncated = False
         self.ends_at(source.size)
+
+    def _find_gaps(self) -> None:
+        """Find what a run in place took from segments: ``gaps``, in a file, are ranges that no header claims now."""
+        ehdr, table, size, page = self.ehdr, self.table, self.source.size, self.maps.page_size
+        end = end_of_segments(table, table.p_filesz) if size is None else size
+        if is_dense(table, end, page):
+            return
+        from .gaps import claimed, given_up
+
+        found = given_up(ehdr, table, self.sections, end, page)
+        self.maps.given_up = {i: stop - start for i, (start, stop) in found.items()}
+        if size is not None and found:
+            self.gaps = list(cut_out(list(found.values()), claimed(ehdr, table, self.sections, table.p_filesz)))
 
     def ends_at(self, end: int | None) -> None:
         """Take note of where the input ends: what lies behind it is not there, whatever the headers say."""
@@ -279,7 +304,7 @@ class Plan:
     def laid_out(self, note: Note | None = None) -> Layout:
         """The output's layout with a note put in."""
         core = self.core
-        return lay_out(core.ehdr, core.table, core.sections, self.sizes, core.present, core.end, note)
+        return lay_out(core.ehdr, core.table, core.sections, self.sizes, core.present, core.end, core.gaps, note)
 
     def annotation(self) -> Note:
         """The COREFILT note that records the findings, in its place. Raises AnnotationError."""

@@ -54,6 +54,12 @@ class OutputError(CorefiltError):
     """The output cannot be written."""
 
 
+class InPlaceError(CorefiltError):
+    """The core cannot be changed in place; it is a valid core all the same."""
+
+    hint = "-o OUT writes another file"
+
+
 class EngineError(CorefiltError):
     """The mover that was demanded cannot serve this input and output."""
 

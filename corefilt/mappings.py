@@ -25,10 +25,10 @@ class Mappings:
     """All PT_LOADs in the order of the program headers.
 
     Flat arrays, because there can be a million: ``phdr`` (index into the program header table), ``file``
-    (index into NT_FILE or NO_FILE).
+    (index into NT_FILE or NO_FILE). ``given_up`` has, by program header, the bytes that a run in place took away.
     """
 
-    __slots__ = ("file", "notes", "page_size", "phdr", "table")
+    __slots__ = ("file", "given_up", "notes", "page_size", "phdr", "table")
 
     def __init__(self, ehdr: Ehdr, table: Phdrs, notes: Notes) -> None:
         """Join the table with NT_FILE by address."""
@@ -36,6 +36,7 @@ class Mappings:
         self.phdr = array("I", (i for i, p_type in enumerate(table.p_type) if p_type == PT_LOAD))
         self.page_size = page_size_of(ehdr, table, notes)
         self.file = self._join()
+        self.given_up: dict[int, int] = {}
 
     def __len__(self) -> int:
         """How many mappings there are."""
@@ -75,6 +76,11 @@ class Mappings:
     def present(self, m: int) -> int:
         """How many bytes of it the core claims to hold (p_filesz)."""
         return self.table.p_filesz[self.phdr[m]]
+
+    def dumped(self, m: int) -> int:
+        """How many bytes of it the dump held, also where a run in place has taken some away since."""
+        i = self.phdr[m]
+        return self.table.p_filesz[i] + self.given_up.get(i, 0)
 
     def path(self, m: int) -> bytes | None:
         """The mapped file's name, or None."""

@@ -35,7 +35,7 @@ class Neighbours:
         named = mappings.notes.files is not None
         page = mappings.page_size
         for m in range(len(mappings)):
-            present = mappings.present(m)
+            present = mappings.dumped(m)
             if mappings.file[m] == NO_FILE:
                 if named and present and mappings.flags(m) & PF_W:
                     self.private_anonymous_dumped = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from itertools import accumulate
+from operator import add
 
 from .elf import PN_XNUM, PT_AARCH64_MEMTAG_MTE, PT_LOAD, SHT_NOBITS, SHT_NOTE, Ehdr, Phdrs, Shdr, xnum_shdr
 from .kinds import NOTHING, ONE_PAGE
@@ -72,9 +73,9 @@ class Cuts:
 def cut_out(drops: list[tuple[int, int]], keeps: list[tuple[int, int]]) -> Cuts:
     """The dropped ranges minus every kept one. Both may overlap among themselves and need no order."""
     cuts: list[tuple[int, int]] = []
-    kept = _joined(keeps)
+    kept = joined(keeps)
     at = 0
-    for start, end in _joined(drops):
+    for start, end in joined(drops):
         while at < len(kept) and kept[at][1] <= start:
             at += 1
         i = at
@@ -89,16 +90,17 @@ def cut_out(drops: list[tuple[int, int]], keeps: list[tuple[int, int]]) -> Cuts:
     return Cuts(cuts)
 
 
-def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    joined: list[tuple[int, int]] = []
+def joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same bytes as disjoint ranges, ascending."""
+    whole: list[tuple[int, int]] = []
     for start, end in sorted(ranges):
         if start == end:
             continue
-        if joined and start <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(joined[-1][1], end)
+        if whole and start <= whole[-1][1]:
+            whole[-1] = whole[-1][0], max(whole[-1][1], end)
         else:
-            joined.append((start, end))
-    return joined
+            whole.append((start, end))
+    return whole
 
 
 class Step:
@@ -164,15 +166,17 @@ def lay_out(
     sizes: array[int],
     present: array[int],
     end: int | None,
+    gaps: Sequence[tuple[int, int]] = (),
     note: Note | None = None,
 ) -> Layout:
     """Lay out a core of which ``sizes`` bytes of each segment stay, of the ``present`` ones that are there.
 
-    ``end`` is the input's length in bytes, or None for a pipe, which ends behind its last segment. ``note`` comes
-    first among the notes, or takes the place of one like it.
+    ``end`` is the input's length in bytes, or None for a pipe, which ends behind its last segment. ``gaps`` are
+    ranges that no header claims and that are cut out too. ``note`` comes first among the notes, or takes the place of
+    one like it.
     """
-    cuts = _cuts(ehdr, table, sections, sizes, present)
-    last = _end_of_segments(table, present) if end is None else end
+    cuts = _cuts(ehdr, table, sections, sizes, present, gaps)
+    last = end_of_segments(table, present) if end is None else end
     puts: list[Step] = []
     if note is not None:
         puts.append(Step(note.offset, note.replaced, note.offset, note.data))
@@ -184,11 +188,11 @@ def lay_out(
         offsets[note.phdr] = table.p_offset[note.phdr]
     new_table = table.replaced(offsets, sizes)
     puts.append(Step(ehdr.e_phoff, len(table) * ehdr.phdr_size, ehdr.e_phoff, bytes(new_table.encode(ehdr))))
-    tail = _section_headers(ehdr, table, sections, sizes, cuts) if ehdr.e_shoff else b""
+    tail = section_headers(ehdr, table, sections, sizes, cuts) if ehdr.e_shoff else b""
     e_shoff = at = replaced = 0
     if tail:
         at = ehdr.e_shoff
-        if (end is not None and at > end) or _taken(ehdr, table, present, at, at + len(tail)):
+        if (end is not None and at > end) or taken(ehdr, table, present, at, at + len(tail)):
             # They are lost, or are said to stand where other things do: they come to stand at the end.
             at = last
         replaced = len(tail) if end is None else min(len(tail), end - at)
@@ -200,9 +204,9 @@ def lay_out(
     return Layout(cuts, new_table, puts, last - cuts.total + cuts.inserted)
 
 
-def _taken(ehdr: Ehdr, table: Phdrs, present: array[int], start: int, end: int) -> bool:
+def taken(ehdr: Ehdr, table: Phdrs, present: array[int], start: int, end: int) -> bool:
     """Whether header, table or any segment has bytes in a range of the input."""
-    if start >= max(_end_of_segments(table, present), ehdr.e_phoff + len(table) * ehdr.phdr_size):
+    if start >= max(end_of_segments(table, present), ehdr.e_phoff + len(table) * ehdr.phdr_size):
         return False
     ranges = zip(table.p_offset, present, strict=True)
     return (
@@ -212,8 +216,16 @@ def _taken(ehdr: Ehdr, table: Phdrs, present: array[int], start: int, end: int) 
     )
 
 
-def _end_of_segments(table: Phdrs, present: array[int]) -> int:
+def end_of_segments(table: Phdrs, present: array[int]) -> int:
+    """Where the last of the bytes that are ``present`` ends."""
     return max(offset + size for offset, size in zip(table.p_offset, present, strict=True))
+
+
+def is_dense(table: Phdrs, end: int, slack: int) -> bool:
+    """Whether the segments follow each other to ``end`` with fewer than ``slack`` bytes between them, all told."""
+    reached: int = max(map(add, table.p_offset, table.p_filesz))
+    between = reached - min(table.p_offset) - sum(table.p_filesz)
+    return max(end - reached, between) < slack
 
 
 def _shifted(cuts: Cuts, offsets: array[int], last: int) -> array[int]:
@@ -223,9 +235,16 @@ def _shifted(cuts: Cuts, offsets: array[int], last: int) -> array[int]:
     return array("Q", (cuts.shift(min(offset, last)) for offset in offsets))
 
 
-def _cuts(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: array[int], present: array[int]) -> Cuts:
-    drops: list[tuple[int, int]] = []
-    reached, ordered = ehdr.size, True
+def _cuts(
+    ehdr: Ehdr,
+    table: Phdrs,
+    sections: list[Shdr],
+    sizes: array[int],
+    present: array[int],
+    gaps: Sequence[tuple[int, int]],
+) -> Cuts:
+    drops: list[tuple[int, int]] = [*gaps]
+    reached, ordered = ehdr.size, not gaps
     for offset, size, there in zip(table.p_offset, sizes, present, strict=True):
         if there:
             ordered = ordered and offset >= reached
@@ -242,7 +261,7 @@ def _cuts(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: array[int], pre
     return cut_out(drops, keeps)
 
 
-def _section_headers(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: array[int], cuts: Cuts) -> bytes:
+def section_headers(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: array[int], cuts: Cuts) -> bytes:
     """The section header table of the output: PN_XNUM's one entry, or gdb's, whose sections follow their segments."""
     if ehdr.e_phnum == PN_XNUM and not (sections and sections[0].sh_info == len(table)):
         return xnum_shdr(ehdr, len(table))

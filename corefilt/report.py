@@ -75,8 +75,8 @@ class Report:
             "mappings": [mapping_as_dict(mapping, self.plan.kept(m)) for m, mapping in enumerate(self.plan.mappings)],
         }
 
-    def summary(self, *, verbose: bool = False) -> str:
-        """What a person wants to know, in a few lines."""
+    def headline(self) -> str:
+        """How the summary begins."""
         arrow = (
             f" -> {show_size(self.output_bytes)}"
             if self.output is not None
@@ -84,10 +84,12 @@ class Report:
         )
         size = show_size(self.input_bytes) if self.input_bytes is not None else "pipe"
         on_disk = f" ({show_size(self.allocated_bytes)} on disk)" if self.allocated_bytes is not None else ""
-        lines = [
-            f"corefilt: {printable(self.input)}: {size}{arrow}{on_disk}, {self.segments} segments, "
-            f"filter {describe(self.filter)}, {self.seconds:.2f} s"
-        ]
+        return f"corefilt: {printable(self.input)}: {size}{arrow}{on_disk}"
+
+    def summary(self, *, verbose: bool = False) -> str:
+        """What a person wants to know, in a few lines."""
+        about = f"{self.segments} segments, filter {describe(self.filter)}, {self.seconds:.2f} s"
+        lines = [f"{self.headline()}, {about}"]
         width = max([len(name) for name, *_ in self.kinds] + [4])
         if self.kinds:
             lines.append(f"  {'kind':{width}}  {'kept':>10}  {'dropped':>10}  {'undecided':>10}")
@@ -158,6 +160,9 @@ def _changes(plan: Plan, layout: Layout) -> list[str]:
     cut = sum(1 for there, claimed in zip(core.present, core.table.p_filesz, strict=True) if there < claimed)
     if cut:
         changes.append(f"p_filesz of {cut} program headers was set to what is there")
+    if core.gaps:
+        left = sum(end - start for start, end in core.gaps)
+        changes.append(f"{left} bytes that no header claims, as a run in place leaves them, were taken out")
     if core.ehdr.e_shoff and isinstance(core.source, FileSource) and not core.sections:
         changes.append("the section headers, which are not there, are no longer announced, or were made anew (PN_XNUM)")
     note = next((put for put in layout.puts if put.put is not None and put.put[12:20] == b"COREFILT"), None)

@@ -65,7 +65,7 @@ class Case:
         """Begin with every kind."""
         self.m = m
         self.start, self.end = mappings.start(m), mappings.end(m)
-        self.flags, self.present = mappings.flags(m), mappings.present(m)
+        self.flags, self.present = mappings.flags(m), mappings.dumped(m)
         self.path, self.file_offset = mappings.path(m), mappings.file_offset(m)
         self.page_size = mappings.page_size
         self.first = payload.first.get(m) if payload else None
@@ -193,7 +193,7 @@ class Rules:
             return None
         first = payload.first.get(m) if payload else None
         beside = self.evidence.alike(m) if self.evidence is not None else None
-        return mappings.flags(m), first, mappings.present(m), end - start, (start | end) & self.huge_mask == 0, beside
+        return mappings.flags(m), first, mappings.dumped(m), end - start, (start | end) & self.huge_mask == 0, beside
 
     def _conclude(self, case: Case) -> Finding:
         # What was proven beats what a convention ruled out before.

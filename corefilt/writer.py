@@ -29,8 +29,8 @@ class Options:
     """How to write: every field is an option of ``corefilt filter`` by the same name."""
 
     __slots__ = (
-        "annotate", "assume", "dry_run", "engine", "force", "maps", "on_progress", "pid", "sparse", "strict", "sync",
-        "sysroot", "unknown",
+        "annotate", "assume", "compact", "dry_run", "engine", "force", "in_place", "maps", "on_progress", "pid",
+        "sparse", "strict", "sync", "sysroot", "unknown",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +48,8 @@ class Options:
         sync: bool = True,
         force: bool = False,
         dry_run: bool = False,
+        in_place: bool = False,
+        compact: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
         """Hold the options."""
@@ -55,19 +57,25 @@ class Options:
         self.maps, self.pid, self.sysroot, self.annotate = maps, pid, sysroot, annotate
         self.sparse, self.engine, self.sync, self.force = sparse, engine, sync, force
         self.dry_run, self.on_progress = dry_run, on_progress
+        self.in_place, self.compact = in_place, compact
 
 
 def write_filtered(core: Core, wanted: CoredumpFilter, output: Place, options: Options) -> Report:
-    """Filter an open core into ``output`` and tell what was done.
+    """Filter an open core into ``output`` and tell what was done; in place there is no other output.
 
     Raises InputError, OutputError, UndecidedError and their kin; whatever is raised, no output bears its name.
     """
     began = time.monotonic()
     evidence = core.evidence(maps=options.maps, pid=options.pid, sysroot=options.sysroot)
-    if isinstance(core.source, PipeSource) and seekable_from(output):
+    if isinstance(core.source, PipeSource) and not options.in_place and seekable_from(output):
         rules = core.rules(options.assume, evidence=evidence, with_payload=True)
         return _carry_out(_SettledAtTheEnd(core, wanted, rules, options), output, began)
     plan = Plan(core, wanted, core.rules(options.assume, evidence=evidence), options.unknown)
+    if options.in_place:
+        from .inplace import write_in_place
+
+        stop_if_undecided(plan, options)
+        return write_in_place(plan, options, began)
     return _carry_out(_PlannedBeforehand(plan, options), output, began)
 
 
@@ -125,19 +133,19 @@ class _Run:
         )
         return self.engine
 
-    def _stop_if_undecided(self) -> None:
-        undecided = sum(self.plan.assumed)
-        if self.options.strict and undecided:
-            count = sum(1 for size in self.plan.assumed if size)
-            raise UndecidedError(
-                f"{self.core.source.name}: {undecided} bytes in {count} mappings hang on an assumption"
-            )
-
     def report(self, sink: Sink | None, seconds: float) -> Report:
         return Report(self.plan, self.layout, self.engine, sink, seconds)
 
     def _lay_out(self) -> Layout:
         return self.plan.laid_out(self.plan.annotation() if self.options.annotate else None)
+
+
+def stop_if_undecided(plan: Plan, options: Options) -> None:
+    """With ``strict``, raise UndecidedError while any bytes hang on an assumption."""
+    undecided = sum(plan.assumed)
+    if options.strict and undecided:
+        count = sum(1 for size in plan.assumed if size)
+        raise UndecidedError(f"{plan.core.source.name}: {undecided} bytes in {count} mappings hang on an assumption")
 
 
 class _PlannedBeforehand(_Run):
@@ -146,7 +154,7 @@ class _PlannedBeforehand(_Run):
     def __init__(self, plan: Plan, options: Options) -> None:
         super().__init__(plan.core, plan.filter, options)
         self.plan = plan
-        self._stop_if_undecided()
+        stop_if_undecided(self.plan, self.options)
         self.layout = self._lay_out()
 
     def dry(self) -> None:
@@ -188,7 +196,7 @@ class _SettledAtTheEnd(_Run):
         engine.run(self._steps())
         core.ends_at(engine.at_end or 0)
         written = array("Q", map(min, self._written, core.present))
-        first = lay_out(core.ehdr, core.table, core.sections, written, core.present, core.end, self._note)
+        first = lay_out(core.ehdr, core.table, core.sections, written, core.present, core.end, note=self._note)
         if self.rules.evidence is not None and self.rules.evidence.sysroot is not None:
             core.compare(self.rules, peek=_reader(sink, first, written, core))
         self._settle()
@@ -216,7 +224,7 @@ class _SettledAtTheEnd(_Run):
 
     def _settle(self) -> None:
         self.plan = Plan(self.core, self.wanted, self.rules, self.options.unknown)
-        self._stop_if_undecided()
+        stop_if_undecided(self.plan, self.options)
 
     def _steps(self) -> Iterator[Step]:
         """Decide each segment when the engine has come to it."""

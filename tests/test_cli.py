@@ -22,7 +22,7 @@ from corefilt.filterbits import ALIASES, NAMES
 OPTIONS = {
     "-h", "--help", "-o", "--output", "-f", "--force", "--unknown", "--assume", "--strict", "--sparse", "--engine",
     "--no-sync", "--spool", "--max-headers", "-n", "--dry-run", "--json", "--progress", "-q", "--quiet", "-v",
-    "--verbose", "--version", "--maps", "--pid", "--sysroot", "--annotate",
+    "--verbose", "--version", "--maps", "--pid", "--sysroot", "--annotate", "-i", "--in-place", "--compact",
 }  # fmt: skip
 INSPECT_OPTIONS = {
     "-h", "--help", "--filter", "--assume", "--spool", "--max-headers", "--json", "--version", "--maps", "--pid",

@@ -36,8 +36,12 @@ other commands:
   corefilt inspect CORE    the mappings, their kinds and evidence, what every bit keeps
   corefilt demo            crashes a small process here and filters its core
 
-exit codes: 0 done; 1 failed, OUT not created or changed; 2 usage; 3 written, but the input was damaged or
-truncated; 4 --strict left bytes undecided"""
+exit codes: 0 done; 1 failed, OUT not created or changed, CORE (with -i) still valid; 2 usage; 3 written, but the
+input was damaged or truncated; 4 --strict left bytes undecided"""
+
+
+# What changes lengths or offsets, and so needs another file.
+NOT_IN_PLACE = ("annotate", "format", "truncate", "fit")
 
 
 def parser() -> Parser:
@@ -45,8 +49,25 @@ def parser() -> Parser:
     p = Parser("corefilt", DESCRIPTION, EPILOG)
     p.add_argument("filter", metavar="FILTER", help="which mappings to keep")
     p.add_argument("core", metavar="CORE", nargs="?", default="-", help="a core, or - for standard input (default)")
-    p.add_argument("-o", "--output", metavar="OUT", default="-", help="a file, or - for standard output (default)")
-    p.add_argument("-f", "--force", action="store_true", help="replace OUT if it exists")
+    p.add_argument("-o", "--output", metavar="OUT", default=None, help="a file, or - for standard output (default)")
+    p.add_argument(
+        "-f",
+        "--force",
+        action="store_true",
+        help="replace OUT if it exists; with -i, go ahead with a core that is damaged, has several names, or would "
+        "lose bytes on an assumption",
+    )
+    p.add_argument(
+        "-i",
+        "--in-place",
+        action="store_true",
+        help="make holes in CORE where the dropped bytes are, and write no other file; its length stays",
+    )
+    p.add_argument(
+        "--compact",
+        action="store_true",
+        help="with -i: shorten CORE too, by cutting its end off or by putting a copy without the holes in its place",
+    )
     p.add_argument(
         "--unknown",
         choices=UNKNOWN,
@@ -109,7 +130,20 @@ def parse(argv: list[str]) -> argparse.Namespace:
             f"--sparse always looks for zeros, which --engine {arguments.engine} does not see",
             "use --engine readwrite",
         )
-    if arguments.json == STDOUT and arguments.output == "-" and not arguments.dry_run:
+    if arguments.in_place:
+        if arguments.output is not None:
+            raise UsageError("-i writes no other file than CORE, so -o names one too many", "leave -i or -o out")
+        for name in NOT_IN_PLACE:
+            if getattr(arguments, name, None):
+                raise UsageError(f"-i leaves everything where it stands, and --{name} does not", "use -o OUT")
+        if arguments.core == "-":
+            raise UsageError("-i changes CORE, and standard input is there to be read", "name the core")
+    elif arguments.compact:
+        raise UsageError("--compact goes with -i: what -o writes has no holes to take out", "add -i, or leave it out")
+    if arguments.output is None:
+        arguments.output = "-"
+    writes_stdout = arguments.output == "-" and not arguments.dry_run and not arguments.in_place
+    if arguments.json == STDOUT and writes_stdout:
         raise ReportPlaceError("--json and the core both want standard output", "--json=FILE or -o OUT parts them")
     return arguments
 
@@ -123,7 +157,8 @@ def run(argv: list[str]) -> int:
         open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core,
         _bar(arguments, core.end) as on_progress,
     ):
-        check_report_place(arguments.json, core.source, None if arguments.dry_run else arguments.output)
+        output = None if arguments.dry_run or arguments.in_place else arguments.output
+        check_report_place(arguments.json, core.source, output)
         options = Options(
             unknown=arguments.unknown,
             assume=arguments.assume,
@@ -137,6 +172,8 @@ def run(argv: list[str]) -> int:
             sync=not arguments.no_sync,
             force=arguments.force,
             dry_run=arguments.dry_run,
+            in_place=arguments.in_place,
+            compact=arguments.compact,
             on_progress=on_progress,
         )
         report = write_filtered(core, wanted, arguments.output, options)

@@ -14,6 +14,7 @@ from kernel.dumps import (
     Core,
     changed_bytes,
     compile_c,
+    corefilt_command,
     may_change_system,
     only_file,
     run_corefilt,
@@ -21,6 +22,7 @@ from kernel.dumps import (
     sysctl,
     twin_folders,
 )
+from support.syscalls import calls_after_opening, need_strace, run_with_fault
 
 MANY = 66_000
 
@@ -67,6 +69,37 @@ def test_gdb_shows_the_same_threads(cores: None, tmp_path: Path) -> None:
     assert backtraces(program, small.path) == shown
 
 
+def test_gdb_shows_the_same_threads_of_a_core_filtered_in_place(cores: None, tmp_path: Path) -> None:
+    """After the run, and after runs that were killed at each step, before another one finishes them."""
+    if not shutil.which("gdb"):
+        pytest.skip("no gdb in PATH")
+    need_strace()
+    program = compile_or_skip("threads.c", tmp_path, "-O0", "-pthread")
+    (name,) = twin_folders(tmp_path, (0x33,))
+    subprocess.run([program, tmp_path, name], check=False, timeout=60)
+    full = only_file(tmp_path / name)
+    shown = backtraces(program, full)
+    copy = run_corefilt(full, 0x31, tmp_path / "copy").core
+    core = tmp_path / "core"
+
+    def filtered() -> Core:
+        shutil.copy(full, core)
+        subprocess.run(corefilt_command("0x31", core, "-i", "-q"), check=True, timeout=60)
+        return Core(core)
+
+    whole = filtered()
+    assert backtraces(program, core) == backtraces(program, copy.path).replace(str(copy.path), str(core)) == shown
+    assert whole.sizes() == copy.sizes()
+    assert not changed_bytes(Core(full), whole)
+    shutil.copy(full, core)
+    for step, count in calls_after_opening(core, "0x31", core, "-i", "-q"):
+        shutil.copy(full, core)
+        run_with_fault("signal=KILL", step, count, "0x31", core, "-i", "-q")
+        assert backtraces(program, core) == shown, step
+        subprocess.run(corefilt_command("0x31", core, "-i", "-q"), check=True, timeout=60)
+        assert Core(core).data[:] == whole.data[:]
+
+
 # ---- more program headers than e_phnum can say ------------------------------------------------------------
 
 
@@ -98,6 +131,23 @@ def test_too_many_mappings_for_e_phnum(many: dict[int, Core], tmp_path: Path, wa
     assert not changed_bytes(full, small)
     short = [address for address, size in many[0x0].sizes().items() if small.loads[address].p_filesz < size]
     assert not short
+
+
+def test_too_many_mappings_in_place(many: dict[int, Core], tmp_path: Path) -> None:
+    """The section header at the very end stays where it is, or moves up with a copy in the core's place."""
+    full = many[FULL]
+    core = tmp_path / "core"
+    shutil.copy(full.path, core)
+    small = run_corefilt(full.path, 0x0, tmp_path / "small").core
+    subprocess.run(corefilt_command("0x0", core, "-i"), check=True, timeout=60)
+    punched = Core(core)
+    assert punched.ehdr == full.ehdr
+    assert punched.xnum == full.xnum
+    assert punched.sizes() == small.sizes()
+    assert not changed_bytes(full, punched)
+    assert core.stat().st_blocks < full.path.stat().st_blocks
+    subprocess.run(corefilt_command("0x0", core, "-i", "--compact"), check=True, timeout=60)
+    assert core.read_bytes() == small.data[:]
 
 
 def test_readelf_counts_them_all(many: dict[int, Core], tmp_path: Path) -> None:
