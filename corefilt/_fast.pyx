@@ -229,6 +229,48 @@ def encode_phdrs(out, columns, *, bint wide, bint big):
     with_columns(out, columns, wide, big, False)
 
 
+def shift(offsets, out, starts, ends, before, uint64_t last):
+    """Where every one of ``offsets``, but no more than ``last``, comes to stand when ranges are cut out before it.
+
+    All are buffers of 64-bit items; ``out`` receives as many as ``offsets`` holds. ``starts`` and ``ends`` are the
+    ranges, ascending; ``before`` is one item longer and counts the bytes cut before each. An offset inside a
+    range comes to stand where the range began.
+    """
+    cdef Py_buffer view[5]
+    cdef int held = 0, i
+    cdef const uint64_t *from_
+    cdef const uint64_t *first
+    cdef const uint64_t *stop
+    cdef const uint64_t *cut
+    cdef uint64_t *to
+    cdef uint64_t count, ranges, n, low, high, middle, offset
+    try:
+        for each in (offsets, out, starts, ends, before):
+            PyObject_GetBuffer(each, &view[held], PyBUF_WRITABLE if held == 1 else PyBUF_SIMPLE)
+            held += 1
+        count, ranges = <uint64_t>view[0].len / 8, <uint64_t>view[2].len / 8
+        if <uint64_t>view[1].len / 8 < count or <uint64_t>view[3].len / 8 < ranges:
+            raise ValueError("the columns differ in length")
+        if <uint64_t>view[4].len / 8 < ranges + 1:
+            raise ValueError("the columns differ in length")
+        from_, to = <const uint64_t *>view[0].buf, <uint64_t *>view[1].buf
+        first, stop, cut = <const uint64_t *>view[2].buf, <const uint64_t *>view[3].buf, <const uint64_t *>view[4].buf
+        with nogil:
+            for n in range(count):
+                offset = min(from_[n], last)
+                low, high = 0, ranges
+                while low < high:
+                    middle = low + (high - low) / 2
+                    if offset < first[middle]:
+                        high = middle
+                    else:
+                        low = middle + 1
+                to[n] = offset if low == 0 else offset - cut[low - 1] - min(offset, stop[low - 1]) + first[low - 1]
+    finally:
+        for i in range(held):
+            PyBuffer_Release(&view[i])
+
+
 # --- notes ----------------------------------------------------------------------------------------------
 
 def walk_notes(data, *, bint big):

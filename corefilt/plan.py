@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_right
 from itertools import accumulate
 
+from . import _fast
 from .elf import PN_XNUM, PT_AARCH64_MEMTAG_MTE, PT_LOAD, SHT_NOBITS, Ehdr, Phdrs, Shdr, xnum_shdr
 from .kinds import NOTHING, ONE_PAGE
 
@@ -37,12 +38,14 @@ class Cuts:
     def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Take ``(start, end)`` pairs in order; neighbours are joined."""
         self.starts, self.ends = array("Q"), array("Q")
+        reached = -1
         for start, end in ranges:
-            if self.ends and self.ends[-1] == start:
-                self.ends[-1] = end
+            if start == reached:
+                self.ends[-1] = reached = end
             elif end > start:
                 self.starts.append(start)
                 self.ends.append(end)
+                reached = end
         lengths = (end - start for start, end in zip(self.starts, self.ends, strict=True))
         self._before = array("Q", accumulate(lengths, initial=0))
 
@@ -56,6 +59,12 @@ class Cuts:
         if at < 0:
             return offset
         return offset - self._before[at] - min(offset, self.ends[at]) + self.starts[at]
+
+    def shift_all(self, offsets: array[int], last: int) -> array[int]:
+        """As shift, for a whole column; offsets behind ``last`` as far as that."""
+        shifted = array("Q", bytes(8 * len(offsets)))
+        _fast.shift(offsets, shifted, self.starts, self.ends, self._before, last)
+        return shifted
 
     @property
     def total(self) -> int:
@@ -151,7 +160,7 @@ def lay_out(
     """
     cuts = _cuts(ehdr, table, sections, sizes, present)
     last = _end_of_segments(table, present) if end is None else end
-    new_table = table.replaced(_shifted(cuts, table.p_offset, last), sizes)
+    new_table = table.replaced(cuts.shift_all(table.p_offset, last), sizes)
     puts = [(ehdr.e_phoff, len(table) * ehdr.phdr_size, bytes(new_table.encode(ehdr)))]
     tail = _section_headers(ehdr, table, sections, sizes, cuts) if ehdr.e_shoff else b""
     e_shoff = at = replaced = 0
@@ -183,13 +192,6 @@ def _taken(ehdr: Ehdr, table: Phdrs, present: array[int], start: int, end: int) 
 
 def _end_of_segments(table: Phdrs, present: array[int]) -> int:
     return max(offset + size for offset, size in zip(table.p_offset, present, strict=True))
-
-
-def _shifted(cuts: Cuts, offsets: array[int], last: int) -> array[int]:
-    """All offsets moved; those behind the end of the input as far as the end."""
-    if not len(cuts.starts):
-        return array("Q", (min(offset, last) for offset in offsets))
-    return array("Q", (cuts.shift(min(offset, last)) for offset in offsets))
 
 
 def _cuts(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: array[int], present: array[int]) -> Cuts:

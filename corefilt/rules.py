@@ -109,6 +109,7 @@ class Rules:
         self.vvar = vvar_candidates(mappings)
         self._findings: dict[tuple[int, int, str, tuple[str, ...]], Finding] = {}
         self._plain: dict[tuple[object, ...], Finding] = {}
+        self._plain_proven: dict[tuple[object, ...], int] = {}
         auxv = mappings.notes.auxv
         self.arguments = {auxv[key] for key in (AT_RANDOM, AT_EXECFN, AT_PLATFORM) if auxv.get(key)}
         self.lowest_argument = min(self.arguments, default=1 << 64)
@@ -136,9 +137,14 @@ class Rules:
 
     def proven(self, m: int) -> int:
         """The kinds that nothing but a convention rules out for mapping ``m``."""
+        plain = self._plain_key(m)
+        if plain is not None and plain in self._plain_proven:
+            return self._plain_proven[plain]
         case = Case(self.mappings, m, self.payload)
         for rule in RULES:
             rule(self, case)
+        if plain is not None:
+            self._plain_proven[plain] = case.proven
         return case.proven
 
     def _plain_key(self, m: int) -> tuple[object, ...] | None:
@@ -146,13 +152,15 @@ class Rules:
         mappings, payload = self.mappings, self.payload
         if mappings.file[m] != NO_FILE or m in self.vvar or self.assumptions:
             return None
-        start, end = mappings.start(m), mappings.end(m)
+        table, i = mappings.table, mappings.phdr[m]
+        start, size = table.p_vaddr[i], table.p_memsz[i]
+        end = start + size
         if end > self.lowest_argument and any(start <= address < end for address in self.arguments):
             return None
         if (self.ehdr.e_machine, start) in GATES or start == self.vdso or self.neighbours.nameless_images(payload):
             return None
         first = payload.first.get(m) if payload else None
-        return mappings.flags(m), first, mappings.present(m), end - start, (start | end) & self.huge_mask == 0
+        return table.p_flags[i], first, table.p_filesz[i], size, (start | end) & self.huge_mask == 0
 
     def _conclude(self, case: Case) -> Finding:
         # What was proven beats what a convention ruled out before.

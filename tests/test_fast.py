@@ -14,6 +14,7 @@ import sys
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -515,6 +516,33 @@ def test_pipes_have_no_holes() -> None:
         with pytest.raises(OSError) as caught:
             _fast.punch(writer, 0, 1)
         assert caught.value.errno in (errno.ESPIPE, errno.ENODEV, errno.EBADF)
+
+
+# --- offsets ----------------------------------------------------------------------------------------------
+
+
+@given(
+    ranges=st.lists(st.integers(1, 50), max_size=20),
+    offsets=st.lists(st.integers(0, 1 << 63), max_size=20),
+    last=st.integers(0, 1 << 63),
+)
+def test_offsets_move_up_by_what_is_cut_before_them(ranges: list[int], offsets: list[int], last: int) -> None:
+    edges = list(accumulate(ranges))
+    starts, ends = array("Q", edges[0 : len(edges) // 2 * 2 : 2]), array("Q", edges[1::2])
+    before = array("Q", accumulate((end - start for start, end in zip(starts, ends, strict=True)), initial=0))
+    column, out = array("Q", [*offsets, *edges]), array("Q", bytes(8 * (len(offsets) + len(edges))))
+    _fast.shift(column, out, starts, ends, before, last)
+    for offset, moved in zip(column, out, strict=True):
+        at = min(offset, last)
+        assert moved == at - sum(min(end, at) - start for start, end in zip(starts, ends, strict=True) if start < at)
+
+
+@pytest.mark.parametrize("short", range(5))
+def test_columns_that_do_not_fit_are_refused(short: int) -> None:
+    columns = [array("Q", [5, 6]), array("Q", [0, 0]), array("Q", [1]), array("Q", [2]), array("Q", [0, 1])]
+    columns[short] = array("Q", bytes(8 * (3 if short in (0, 2) else len(columns[short]) - 1)))
+    with pytest.raises(ValueError, match="differ in length"):
+        _fast.shift(*columns, 100)
 
 
 # --- signals ----------------------------------------------------------------------------------------------
