@@ -190,6 +190,8 @@ class Plan:
         strict: bool = False,
         sparse: str = "auto",
         engine: str = "auto",
+        jobs: int = 0,
+        cache: str = "auto",
         sync: bool = True,
     ) -> Report:
         """Write the filtered core; the options are those of ``corefilt filter``. Raises CorefiltError's children.
@@ -198,7 +200,10 @@ class Plan:
         """
         from .writer import Options, write_plan
 
-        options = Options(unknown=self.unknown, force=force, strict=strict, sparse=sparse, engine=engine, sync=sync)
+        options = Options(
+            unknown=self.unknown, force=force, strict=strict, sparse=sparse, engine=engine, jobs=jobs, cache=cache,
+            sync=sync,
+        )  # fmt: skip
         return write_plan(self, output, options)
 
     @property
