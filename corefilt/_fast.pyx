@@ -19,16 +19,21 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t c_write "write"(int fd, const void *buf, size_t count)
     ssize_t c_pread "pread"(int fd, void *buf, size_t count, int64_t offset)
     ssize_t c_pwrite "pwrite"(int fd, const void *buf, size_t count, int64_t offset)
+    long c_sysconf "sysconf"(int name)
+    const int _SC_PAGESIZE
     int64_t c_lseek "lseek"(int fd, int64_t offset, int whence)
     long c_syscall "syscall"(long number, ...)
     const int SEEK_DATA
     const int SEEK_HOLE
+    const int SEEK_SET
 
 cdef extern from "<fcntl.h>" nogil:
     ssize_t c_splice "splice"(int fd_in, int64_t *off_in, int fd_out, int64_t *off_out, size_t n, unsigned int flags)
     int c_fallocate "fallocate"(int fd, int mode, int64_t offset, int64_t n)
     int c_sync_file_range "sync_file_range"(int fd, int64_t offset, int64_t n, unsigned int flags)
+    const unsigned int SYNC_FILE_RANGE_WAIT_BEFORE
     const unsigned int SYNC_FILE_RANGE_WRITE
+    const unsigned int SYNC_FILE_RANGE_WAIT_AFTER
     const unsigned int SPLICE_F_MOVE
     const int FALLOC_FL_KEEP_SIZE
     const int FALLOC_FL_PUNCH_HOLE
@@ -41,13 +46,42 @@ cdef extern from "<poll.h>" nogil:
     const short POLLIN
     const short POLLOUT
 
-cdef extern from "<sys/syscall.h>" nogil:
-    const long SYS_copy_file_range
+cdef extern from "<sys/sendfile.h>" nogil:
+    ssize_t c_sendfile "sendfile"(int fd_out, int fd_in, int64_t *off_in, size_t n)
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *c_mmap "mmap"(void *address, size_t n, int protection, int flags, int fd, int64_t offset)
+    int c_munmap "munmap"(void *address, size_t n)
+    int c_mincore "mincore"(void *address, size_t n, unsigned char *pages)
+    const int PROT_READ
+    const int MAP_SHARED
+    void *const MAP_FAILED
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
 
 cdef extern from "<sys/vfs.h>" nogil:
     struct c_statfs "statfs":
         long f_type
-    int c_fstatfs "fstatfs"(int fd, c_statfs *status)
+    int c_fstatfs "fstatfs"(int fd, c_statfs *out)
+
+cdef extern from "<sys/ioctl.h>" nogil:
+    int c_ioctl "ioctl"(int fd, unsigned long request, ...)
+
+cdef extern from "<linux/fs.h>" nogil:
+    struct file_clone_range:
+        int64_t src_fd
+        uint64_t src_offset
+        uint64_t src_length
+        uint64_t dest_offset
+    const unsigned long FICLONERANGE
+
+cdef extern from "<sys/syscall.h>" nogil:
+    const long SYS_copy_file_range
+    const long SYS_preadv2
+    const long SYS_pwritev2
 
 cdef extern from *:
     """
@@ -99,11 +133,15 @@ cdef extern from *:
     #else
     #define HOST_IS_BIG 0
     #endif
+    #ifndef RWF_DONTCACHE
+    #define RWF_DONTCACHE 0x80
+    #endif
     """
     uint16_t swap16(uint16_t x) nogil
     uint32_t swap32(uint32_t x) nogil
     uint64_t swap64(uint64_t x) nogil
     const bint HOST_IS_BIG
+    const int RWF_DONTCACHE
 
 # One system call moves no more than this, so that a signal is seen within some milliseconds even where the
 # kernel would carry on for gigabytes. copy_file_range of 1 GiB on ext4 took 0.27 s in pieces of 1 MiB and of
@@ -115,10 +153,16 @@ cdef enum Mover:
     BY_READWRITE = 0
     BY_COPY_FILE_RANGE = 1
     BY_SPLICE = 2
+    BY_SENDFILE = 3
+    BY_REFLINK = 4
 
 READWRITE = BY_READWRITE
 COPY_FILE_RANGE = BY_COPY_FILE_RANGE
 SPLICE = BY_SPLICE
+SENDFILE = BY_SENDFILE
+REFLINK = BY_REFLINK
+
+DONTCACHE = RWF_DONTCACHE
 
 
 cdef int fail(ssize_t rc) except -1:
@@ -274,6 +318,48 @@ def encode_phdrs(out, columns, *, bint wide, bint big):
     with_columns(out, columns, wide, big, False)
 
 
+def shift(offsets, out, starts, ends, before, uint64_t last):
+    """Where every one of ``offsets``, but no more than ``last``, comes to stand when ranges are cut out before it.
+
+    All are buffers of 64-bit items; ``out`` receives as many as ``offsets`` holds. ``starts`` and ``ends`` are the
+    ranges, ascending; ``before`` is one item longer and counts the bytes cut before each. An offset inside a
+    range comes to stand where the range began.
+    """
+    cdef Py_buffer view[5]
+    cdef int held = 0, i
+    cdef const uint64_t *from_
+    cdef const uint64_t *first
+    cdef const uint64_t *stop
+    cdef const uint64_t *cut
+    cdef uint64_t *to
+    cdef uint64_t count, ranges, n, low, high, middle, offset
+    try:
+        for each in (offsets, out, starts, ends, before):
+            PyObject_GetBuffer(each, &view[held], PyBUF_WRITABLE if held == 1 else PyBUF_SIMPLE)
+            held += 1
+        count, ranges = <uint64_t>view[0].len / 8, <uint64_t>view[2].len / 8
+        if <uint64_t>view[1].len / 8 < count or <uint64_t>view[3].len / 8 < ranges:
+            raise ValueError("the columns differ in length")
+        if <uint64_t>view[4].len / 8 < ranges + 1:
+            raise ValueError("the columns differ in length")
+        from_, to = <const uint64_t *>view[0].buf, <uint64_t *>view[1].buf
+        first, stop, cut = <const uint64_t *>view[2].buf, <const uint64_t *>view[3].buf, <const uint64_t *>view[4].buf
+        with nogil:
+            for n in range(count):
+                offset = min(from_[n], last)
+                low, high = 0, ranges
+                while low < high:
+                    middle = low + (high - low) / 2
+                    if offset < first[middle]:
+                        high = middle
+                    else:
+                        low = middle + 1
+                to[n] = offset if low == 0 else offset - cut[low - 1] - min(offset, stop[low - 1]) + first[low - 1]
+    finally:
+        for i in range(held):
+            PyBuffer_Release(&view[i])
+
+
 # --- notes ----------------------------------------------------------------------------------------------
 
 def walk_notes(data, *, bint big):
@@ -378,13 +464,33 @@ def is_zero(data):
 # what was asked, 1 at the end of the input, or -errno; a short count returns -EINTR, because the signal that
 # cut it short would otherwise stay unseen while the next call blocks.
 
-cdef ssize_t put(int fd, const uint8_t *p, size_t n, int64_t offset, size_t *done) noexcept nogil:
+# ``flags`` are those of preadv2 and pwritev2 (DONTCACHE), for descriptors with an offset.
+
+cdef inline ssize_t read_some(int fd, void *p, size_t n, int64_t offset, int flags) noexcept nogil:
+    cdef iovec piece
+    if offset < 0:
+        return c_read(fd, p, n)
+    if not flags:
+        return c_pread(fd, p, n, offset)
+    piece.iov_base, piece.iov_len = p, n
+    return c_syscall(SYS_preadv2, fd, &piece, <long>1, <long>offset, <long>(offset >> 32), <long>flags)
+
+
+cdef inline ssize_t write_some(int fd, const void *p, size_t n, int64_t offset, int flags) noexcept nogil:
+    cdef iovec piece
+    if offset < 0:
+        return c_write(fd, p, n)
+    if not flags:
+        return c_pwrite(fd, p, n, offset)
+    piece.iov_base, piece.iov_len = <void *>p, n
+    return c_syscall(SYS_pwritev2, fd, &piece, <long>1, <long>offset, <long>(offset >> 32), <long>flags)
+
+
+cdef ssize_t put(int fd, const uint8_t *p, size_t n, int64_t offset, int flags, size_t *done) noexcept nogil:
     cdef ssize_t r
     while done[0] < n:
-        if offset < 0:
-            r = c_write(fd, p + done[0], min(n - done[0], <size_t>PIECE))
-        else:
-            r = c_pwrite(fd, p + done[0], min(n - done[0], <size_t>PIECE), offset + <int64_t>done[0])
+        r = write_some(fd, p + done[0], min(n - done[0], <size_t>PIECE),
+                       offset + <int64_t>done[0] if offset >= 0 else -1, flags)
         if r < 0:
             return -errno
         done[0] += <size_t>r
@@ -409,7 +515,7 @@ cdef size_t piece_of(const uint8_t *p, size_t n, int64_t offset, size_t granule,
     return at
 
 
-cdef ssize_t put_sparse(int fd, const uint8_t *p, size_t n, int64_t offset, size_t granule,
+cdef ssize_t put_sparse(int fd, const uint8_t *p, size_t n, int64_t offset, int flags, size_t granule,
                         size_t *done, uint64_t *zeros) noexcept nogil:
     """As put, but leave out granules of zeros; they are counted in ``zeros``."""
     cdef size_t piece, written
@@ -422,17 +528,18 @@ cdef ssize_t put_sparse(int fd, const uint8_t *p, size_t n, int64_t offset, size
             done[0] += piece
             continue
         written = 0
-        rc = put(fd, p + done[0], piece, offset + <int64_t>done[0], &written)
+        rc = put(fd, p + done[0], piece, offset + <int64_t>done[0], flags, &written)
         done[0] += written
         if rc:
             return rc
     return 0
 
 
-def write_at(int fd, int64_t offset, data, *, size_t granule=0):
+def write_at(int fd, int64_t offset, data, *, size_t granule=0, int flags=0):
     """Write all of ``data``; returns how many bytes were left out as zeros.
 
-    With ``granule`` (a power of two, bytes) aligned pieces of zeros are not written. Raises OSError.
+    With ``granule`` (a power of two, bytes) aligned pieces of zeros are not written; ``flags`` are those of
+    pwritev2. Raises OSError.
     """
     cdef Py_buffer view
     cdef size_t done = 0
@@ -443,9 +550,10 @@ def write_at(int fd, int64_t offset, data, *, size_t granule=0):
         while True:
             with nogil:
                 if granule and offset >= 0:
-                    rc = put_sparse(fd, <const uint8_t *>view.buf, <size_t>view.len, offset, granule, &done, &zeros)
+                    rc = put_sparse(fd, <const uint8_t *>view.buf, <size_t>view.len, offset, flags, granule,
+                                    &done, &zeros)
                 else:
-                    rc = put(fd, <const uint8_t *>view.buf, <size_t>view.len, offset, &done)
+                    rc = put(fd, <const uint8_t *>view.buf, <size_t>view.len, offset, flags, &done)
             if rc == 0:
                 return zeros
             go_on(rc, -1, fd)
@@ -453,8 +561,11 @@ def write_at(int fd, int64_t offset, data, *, size_t granule=0):
         PyBuffer_Release(&view)
 
 
-def read_into(int fd, int64_t offset, buffer):
-    """Fill ``buffer`` as far as the input goes; returns the count of bytes. Raises OSError."""
+def read_into(int fd, int64_t offset, buffer, *, int flags=0):
+    """Fill ``buffer`` as far as the input goes; returns the count of bytes. Raises OSError.
+
+    ``flags`` are those of preadv2.
+    """
     cdef Py_buffer view
     cdef size_t done = 0, want
     cdef ssize_t r
@@ -463,11 +574,8 @@ def read_into(int fd, int64_t offset, buffer):
         want = <size_t>view.len
         while done < want:
             with nogil:
-                if offset < 0:
-                    r = c_read(fd, <uint8_t *>view.buf + done, min(want - done, <size_t>PIECE))
-                else:
-                    r = c_pread(fd, <uint8_t *>view.buf + done, min(want - done, <size_t>PIECE),
-                                offset + <int64_t>done)
+                r = read_some(fd, <uint8_t *>view.buf + done, min(want - done, <size_t>PIECE),
+                              offset + <int64_t>done if offset >= 0 else -1, flags)
                 if r < 0:
                     r = -errno
             if r == 0:
@@ -492,6 +600,8 @@ cdef struct Move:
     uint8_t *buffer
     size_t buffer_size
     size_t granule
+    int flags_in     # of preadv2 ...
+    int flags_out    # ... and pwritev2
     size_t held      # bytes in the buffer that are read and not yet written ...
     size_t written   # ... and how many of these are
 
@@ -502,23 +612,27 @@ cdef ssize_t by_readwrite(Move *m) noexcept nogil:
     while True:
         if m.held:
             if m.granule and m.offset_out >= 0:
-                r = put_sparse(m.fd_out, m.buffer, m.held, m.offset_out + <int64_t>m.moved, m.granule,
+                r = put_sparse(m.fd_out, m.buffer, m.held, m.offset_out + <int64_t>m.moved, m.flags_out, m.granule,
                                &m.written, &m.zeros)
             else:
                 r = put(m.fd_out, m.buffer, m.held, m.offset_out + <int64_t>m.moved if m.offset_out >= 0 else -1,
-                        &m.written)
+                        m.flags_out, &m.written)
             if r:
                 return r
             m.moved += m.held
             m.held = 0
+            if m.offset_in < 0 and m.moved < m.length:
+                # A signal that came meanwhile would stay unseen while the next read waits.
+                return -EINTR
         if m.moved == m.length:
             return 0
         m.written = 0
-        want = <size_t>min(<uint64_t>m.buffer_size, m.length - m.moved)
-        if m.offset_in < 0:
-            r = c_read(m.fd_in, m.buffer, want)
-        else:
-            r = c_pread(m.fd_in, m.buffer, want, m.offset_in + <int64_t>m.moved)
+        want = m.buffer_size
+        if m.offset_out >= 0:
+            # Whole buffers of the output, for its page cache takes them in larger folios.
+            want -= <size_t>((m.offset_out + <int64_t>m.moved) % <int64_t>m.buffer_size)
+        want = <size_t>min(<uint64_t>want, m.length - m.moved)
+        r = read_some(m.fd_in, m.buffer, want, m.offset_in + <int64_t>m.moved if m.offset_in >= 0 else -1, m.flags_in)
         if r < 0:
             return -errno
         if r == 0:
@@ -526,6 +640,20 @@ cdef ssize_t by_readwrite(Move *m) noexcept nogil:
         m.held = <size_t>r
         if m.held < want:
             return -EINTR
+
+
+cdef ssize_t clone(int fd_in, int64_t at_in, int fd_out, int64_t at_out, size_t n) noexcept nogil:
+    """Share ``n`` bytes; as FICLONERANGE does all or nothing, and takes 0 for the whole file, n is not 0."""
+    cdef file_clone_range what
+    what.src_fd, what.src_offset, what.src_length, what.dest_offset = fd_in, at_in, n, at_out
+    return <ssize_t>n if c_ioctl(fd_out, FICLONERANGE, &what) == 0 else -1
+
+
+cdef ssize_t send(int fd_in, int64_t *off_in, int fd_out, int64_t *off_out, size_t n) noexcept nogil:
+    """As sendfile, which knows no offset of the output, so that its descriptor's position is moved."""
+    if off_out != NULL and c_lseek(fd_out, off_out[0], SEEK_SET) < 0:
+        return -1
+    return c_sendfile(fd_out, fd_in, off_in, n)
 
 
 cdef ssize_t in_kernel(Move *m, int mover) noexcept nogil:
@@ -542,6 +670,10 @@ cdef ssize_t in_kernel(Move *m, int mover) noexcept nogil:
         piece = <size_t>min(m.length - m.moved, <uint64_t>PIECE)
         if mover == BY_COPY_FILE_RANGE:
             r = c_syscall(SYS_copy_file_range, m.fd_in, off_in, m.fd_out, off_out, piece, 0)
+        elif mover == BY_REFLINK:
+            r = clone(m.fd_in, at_in, m.fd_out, at_out, piece)
+        elif mover == BY_SENDFILE:
+            r = send(m.fd_in, off_in, m.fd_out, off_out, piece)
         else:
             r = c_splice(m.fd_in, off_in, m.fd_out, off_out, piece, SPLICE_F_MOVE)
         if r < 0:
@@ -555,20 +687,24 @@ cdef ssize_t in_kernel(Move *m, int mover) noexcept nogil:
 
 
 def move(int mover, int fd_in, int64_t offset_in, int fd_out, int64_t offset_out, uint64_t length, buffer,
-         *, size_t granule=0):
+         *, size_t granule=0, int flags_in=0, int flags_out=0):
     """Move up to ``length`` bytes from one descriptor to another.
 
     ``buffer`` is scratch space for READWRITE. Returns ``(moved, zeros)``: bytes moved, and how many of them
     were left out as aligned zeros of ``granule`` bytes. Nothing moved is the end of the input; fewer than
-    ``length`` is the end, or an error that the next call raises. Raises OSError; COPY_FILE_RANGE and SPLICE
-    raise only while nothing was moved, so that a caller can go on with another mover where the descriptors
-    cannot do it (EINVAL, EXDEV, ENOSYS, EOPNOTSUPP, EBADF).
+    ``length`` is the end, or an error that the next call raises. ``flags_in`` and ``flags_out`` are those of
+    preadv2 and pwritev2, for READWRITE. SENDFILE moves the output's own position; REFLINK needs both offsets,
+    and pieces of whole blocks. Raises OSError; all but READWRITE raise only while nothing was moved, so that a
+    caller can go on with another mover where the descriptors cannot do it (EINVAL, EXDEV, ENOSYS, EOPNOTSUPP,
+    EBADF).
     """
     cdef Py_buffer view
     cdef Move m
     cdef ssize_t rc
     if offset_in < -1 or offset_out < -1:
         raise ValueError("an offset below -1")
+    if mover == BY_REFLINK and (offset_in < 0 or offset_out < 0):
+        raise ValueError("only what has offsets can be shared")
     PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
     try:
         if mover == BY_READWRITE and view.len == 0:
@@ -577,6 +713,7 @@ def move(int mover, int fd_in, int64_t offset_in, int fd_out, int64_t offset_out
         m.offset_in, m.offset_out = offset_in, offset_out
         m.length, m.moved, m.zeros = length, 0, 0
         m.buffer, m.buffer_size, m.granule = <uint8_t *>view.buf, <size_t>view.len, granule
+        m.flags_in, m.flags_out = flags_in, flags_out
         m.held, m.written = 0, 0
         while True:
             with nogil:
@@ -653,6 +790,64 @@ def start_writeback(int fd, int64_t offset, int64_t length):
         c_sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE)
 
 
+def wait_writeback(int fd, int64_t offset, int64_t length):
+    """Wait until the disk has ``[offset, offset + length)``; a hint too: what fails, fsync tells."""
+    with nogil:
+        c_sync_file_range(fd, offset, length,
+                          SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER)
+
+
+def file_system(int fd):
+    """The f_type of statfs(2), by which a descriptor's file system is known; 0 where it does not tell."""
+    cdef c_statfs found
+    cdef int rc
+    with nogil:
+        rc = c_fstatfs(fd, &found)
+    return found.f_type & 0xFFFFFFFF if rc == 0 else 0
+
+
+def absent(int fd, int64_t offset, int64_t length):
+    """The parts of ``[offset, offset + length)`` that the page cache does not hold, as a list of (start, end).
+
+    ``offset`` is a multiple of the page size; the last end may lie up to a page behind what was asked for.
+    Raises OSError; whoever does not own the file and cannot write to it is told that all of it is there
+    (mincore(2), Linux 5.2).
+    """
+    cdef int64_t page = c_sysconf(_SC_PAGESIZE), at = 0, count, first
+    cdef void *where
+    cdef const uint8_t *held
+    cdef Py_buffer view
+    cdef ssize_t rc = 0
+    if offset < 0 or offset % page or length <= 0:
+        raise ValueError("no range of pages")
+    count = (length + page - 1) // page
+    found = []
+    PyObject_GetBuffer(bytearray(count), &view, PyBUF_WRITABLE)
+    try:
+        with nogil:
+            where = c_mmap(NULL, <size_t>(count * page), PROT_READ, MAP_SHARED, fd, offset)
+            if where == MAP_FAILED:
+                rc = -errno
+            else:
+                if c_mincore(where, <size_t>(count * page), <unsigned char *>view.buf) < 0:
+                    rc = -errno
+                c_munmap(where, <size_t>(count * page))
+        if rc:
+            fail(rc)
+        held = <const uint8_t *>view.buf
+        while at < count:
+            first = at
+            while at < count and not held[at] & 1:
+                at += 1
+            if at > first:
+                found.append((offset + first * page, offset + at * page))
+            while at < count and held[at] & 1:
+                at += 1
+        return found
+    finally:
+        PyBuffer_Release(&view)
+
+
 cdef enum:
     EMPTY_PATH = 0x1000
     NO_AUTOMOUNT = 0x800
@@ -678,18 +873,3 @@ def file_status(int fd):
         answer.mode, answer.nlink, (answer.dev_major, answer.dev_minor), answer.ino,
         answer.attributes, answer.attributes_mask,
     )
-
-
-def file_system(int fd):
-    """The magic number of the file system that a descriptor's file lies on (statfs). Raises OSError."""
-    cdef c_statfs status
-    cdef int rc
-    while True:
-        with nogil:
-            rc = c_fstatfs(fd, &status)
-            rc = -errno if rc < 0 else 0
-        if rc == 0:
-            return status.f_type
-        if rc != -EINTR:
-            fail(rc)
-        PyErr_CheckSignals()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from array import array
+from functools import lru_cache
 from itertools import pairwise
 
 from . import annotation, elf
@@ -241,27 +242,30 @@ class Plan:
         if unknown not in UNKNOWN:
             raise UsageError(f"unknown is {unknown!r}", f"it can be {', '.join(UNKNOWN)}")
         self.core, self.filter, self.rules, self.unknown = core, wanted, rules, unknown
-        self._levels: dict[Finding, tuple[int, int, int]] = {}
         self.findings = [rules.decide(m) for m in range(len(core.maps))]
         unused = [a.text for a in rules.assumptions if not a.used]
         if unused:
             raise SelectorError(f"--assume {unused[0]!r} fits no mapping of this core")
         self.sizes = array("Q", core.present)
         self.assumed = array("Q", bytes(8 * len(self.findings)))
-        for m, finding in enumerate(self.findings):
-            self._size(m, finding)
+        self._decide_sizes()
         for tag, load in tagged_loads(core.table).items():
             self.sizes[tag] = min(self.sizes[tag], tag_bytes(core.table, self.sizes, tag, load))
 
-    def _size(self, m: int, finding: Finding) -> None:
-        if finding not in self._levels:
-            self._levels[finding] = finding.levels(self.filter)
-        least, likely, most = self._levels[finding]
-        i, page = self.core.maps.phdr[m], self.core.maps.page_size
-        there = self.core.present[i]
-        self.sizes[i] = kept_bytes({"keep": most, "guess": likely, "drop": least}[self.unknown], there, page)
-        if least != most:
-            self.assumed[m] = kept_bytes(most, there, page) - kept_bytes(least, there, page)
+    def _decide_sizes(self) -> None:
+        page, present = self.core.maps.page_size, self.core.present
+        levels: dict[Finding, tuple[int, int, int]] = {}
+        for m, (finding, i) in enumerate(zip(self.findings, self.core.maps.phdr, strict=True)):
+            there = present[i]
+            if not there:
+                continue
+            if finding not in levels:
+                least, likely, most = finding.levels(self.filter)
+                levels[finding] = {"keep": most, "guess": likely, "drop": least}[self.unknown], least, most
+            kept, least, most = levels[finding]
+            self.sizes[i] = kept_bytes(kept, there, page)
+            if least != most:
+                self.assumed[m] = kept_bytes(most, there, page) - kept_bytes(least, there, page)
 
     def write(
         self,
@@ -271,6 +275,8 @@ class Plan:
         strict: bool = False,
         sparse: str = "auto",
         engine: str = "auto",
+        jobs: int = 0,
+        cache: str = "auto",
         sync: bool = True,
         annotate: bool = False,
     ) -> Report:
@@ -281,14 +287,9 @@ class Plan:
         from .writer import Options, write_plan
 
         options = Options(
-            unknown=self.unknown,
-            force=force,
-            strict=strict,
-            sparse=sparse,
-            engine=engine,
-            sync=sync,
-            annotate=annotate,
-        )
+            unknown=self.unknown, force=force, strict=strict, sparse=sparse, engine=engine, jobs=jobs, cache=cache,
+            sync=sync, annotate=annotate,
+        )  # fmt: skip
         return write_plan(self, output, options)
 
     @property
@@ -319,12 +320,15 @@ class Plan:
     def by_kind(self) -> Iterator[tuple[str, int, int, int]]:
         """For every kind that is there: its name, and bytes kept, dropped and decided by an assumption."""
         sums: dict[str, list[int]] = {}
-        for m, finding in enumerate(self.findings):
-            entry = sums.setdefault(finding.kind, [0, 0, 0])
-            there, kept = self.core.present[self.core.maps.phdr[m]], self.kept(m)
+        present, sizes = self.core.present, self.sizes
+        for finding, i, assumed in zip(self.findings, self.core.maps.phdr, self.assumed, strict=True):
+            entry = sums.get(finding.kind)
+            if entry is None:
+                entry = sums[finding.kind] = [0, 0, 0]
+            kept = sizes[i]
             entry[0] += kept
-            entry[1] += there - kept
-            entry[2] += self.assumed[m]
+            entry[1] += present[i] - kept
+            entry[2] += assumed
         for name, (kept, dropped, assumed) in sorted(sums.items()):
             yield name, kept, dropped, assumed
 
@@ -338,7 +342,12 @@ def ceiling(rules: Rules, m: int, wanted: CoredumpFilter) -> int:
         kinds = Kind.ALL if rules.stated(m) else rules.proven(m) or Kind.ALL
     else:
         kinds = rules.decide(m).possible
-    return max(level(kind, wanted) for kind in single(kinds))
+    return _most(kinds, int(wanted))
+
+
+@lru_cache(1 << 10)
+def _most(kinds: int, wanted: int) -> int:
+    return max(level(kind, CoredumpFilter(wanted)) for kind in single(kinds))
 
 
 def place_for_note(core: Core) -> Note:
@@ -368,19 +377,19 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:
     Raises DamagedCoreError or UnstreamableError.
     """
     head = max(ehdr.size, ehdr.e_phoff + len(table) * ehdr.phdr_size)
-    pieces = sorted(
-        (offset, offset + size, i)
-        for i, (offset, size) in enumerate(zip(table.p_offset, table.p_filesz, strict=True))
-        if size
-    )
-    for offset, _, i in pieces[:1]:
-        if offset < head:
+    for i, (offset, size) in enumerate(zip(table.p_offset, table.p_filesz, strict=True)):
+        if size and offset < head:
             raise DamagedCoreError(
                 f"{source.name}: program header {i}: p_offset is {offset:#x}, inside the headers, "
                 f"which end at {head:#x}"
             )
     if isinstance(source, FileSource):
         return
+    pieces = sorted(
+        (offset, offset + size, i)
+        for i, (offset, size) in enumerate(zip(table.p_offset, table.p_filesz, strict=True))
+        if size
+    )
     payload = next((offset for offset, _, i in pieces if table.p_type[i] == PT_LOAD), None)
     late = next(
         (i for offset, _, i in pieces if table.p_type[i] == PT_NOTE and payload is not None and offset > payload),

@@ -16,19 +16,50 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-ENGINES = ("auto", "copy_file_range", "splice", "readwrite")
-SPARSE = ("auto", "always", "never")
-MOVERS = {"copy_file_range": _fast.COPY_FILE_RANGE, "splice": _fast.SPLICE, "readwrite": _fast.READWRITE}
+    from .cache import Cache
+    from .crew import Crew
 
-# What a mover answers when these two descriptors are not for it.
-_NOT_FOR_THESE = (errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.ETXTBSY)
+ENGINES = ("auto", "reflink", "copy_file_range", "sendfile", "splice", "readwrite")
+SPARSE = ("auto", "always", "never")
+CACHE = ("auto", "keep")
+MOVERS = {
+    "reflink": _fast.REFLINK,
+    "copy_file_range": _fast.COPY_FILE_RANGE,
+    "sendfile": _fast.SENDFILE,
+    "splice": _fast.SPLICE,
+    "readwrite": _fast.READWRITE,
+}
+_NEEDS = {
+    "reflink": "two files",
+    "copy_file_range": "two files",
+    "sendfile": "a file to read from",
+    "splice": "a pipe on one side",
+}
+
+# What a mover answers when these two descriptors are not for it; EPERM comes from filters of system calls.
+_NOT_FOR_THESE = (
+    errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.ETXTBSY, errno.ENOTTY, errno.EPERM,
+)  # fmt: skip
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+# File systems (f_type of statfs) on which copy_file_range, where it cannot share, does no more than the page
+# cache's own copy: ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, overlayfs. Elsewhere a server may do the work.
+_PLAIN = (0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0xF2F52010, 0x794C7630)
+# A copy of fewer bytes is over before other threads help.
+WORTH_A_CREW = 64 << 20
+MOST_JOBS = 8
+# As many bytes of a run are handed to other threads, piece by piece; fewer are copied at once.
+WORTH_A_PIECE = 1 << 20
+# A copy is large from this share of the memory on: read and written, it would fill a quarter of it.
+LARGE_SHARE = 8
 
 # Read and written at a time by READWRITE; as much as a pipe holds. From a pipe to ext4, 1 GiB took 0.35 s with
 # it, 0.45 s with 256 KiB and 0.46 s with 128 KiB (medians of five, Linux 6.18, two cores).
 SCRATCH = 1 << 20
 # Between two looks at the progress bar.
 TURN = 1 << 26
+# Moved at a time where the page cache is dropped behind the copy.
+WINDOW = 8 << 20
 # Zeros become holes in pieces of this many bytes, the block of nearly every file system.
 GRANULE = 4096
 # Behind every offset.
@@ -71,18 +102,37 @@ class Engine:
         demand: str = "auto",
         sparse: str = "auto",
         writeback: bool = False,
+        jobs: int = 0,
+        cache: str = "auto",
+        expected: int = 0,
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Choose the movers to try. Raises EngineError when the one demanded cannot be had."""
-        for name, value, known in (("engine", demand, ENGINES), ("sparse", sparse, SPARSE)):
+        """Choose the movers to try.
+
+        ``jobs`` is the count of threads, or 0 for as many as help; ``expected`` the most bytes that will be
+        moved, if that is known. Raises EngineError when the mover demanded cannot be had.
+        """
+        for name, value, known in (("engine", demand, ENGINES), ("sparse", sparse, SPARSE), ("cache", cache, CACHE)):
             if value not in known:
                 raise UsageError(f"{name} is {value!r}", f"it can be {', '.join(known)}")
+        if not 0 <= jobs <= MOST_JOBS:
+            raise UsageError(f"jobs is {jobs}", f"it can be 1 to {MOST_JOBS}")
         self.source, self.sink, self.on_progress = source, sink, on_progress
         self.seeks = isinstance(source, FileSource)
         self.scans = sink.seekable and (sparse == "always" or (sparse == "auto" and not self.seeks))
-        self.keeps_holes = self.seeks and sparse == "auto"
-        self.demanded = demand != "auto"
+        self.keeps_holes = self.seeks and sparse != "never"
+        self.demanded = demand if demand != "auto" else None
         self.writeback = writeback and sink.seekable
+        if self.seeks and expected:
+            # What is a hole is not moved.
+            expected = min(expected, os.fstat(source.fd).st_blocks * 512)
+        self._jobs = self._most_jobs(jobs, expected)
+        self._cache_watched = cache == "auto" and (self.seeks or sink.seekable)
+        self._cache: Cache | None = None
+        self._crew: Crew | None = None
+        self._expected = expected
+        self._large_from = 0
+        self._block = 0
         self._movers = self._choose(demand, sparse)
         self._scratch = bytearray(SCRATCH)
         self._devnull = -1
@@ -95,37 +145,67 @@ class Engine:
 
     @property
     def name(self) -> str:
-        """The mover that was used last, or would be tried first."""
-        return self.used or self._movers[0]
+        """The mover that did the most of it, or would be tried first."""
+        return self.used or ("reflink" if self._block else self._movers[0])
 
     @property
     def holes(self) -> str:
         """How holes came about: kept, guessed or none."""
         if not self.sink.seekable:
             return "none"
-        if self.keeps_holes:
-            return "kept"
-        return "guessed" if self.scans and self._movers[0] == "readwrite" else "none"
+        if self.scans and self._movers[0] == "readwrite":
+            return "guessed"
+        return "kept" if self.keeps_holes else "none"
+
+    def _most_jobs(self, jobs: int, expected: int) -> int:
+        """How many threads may copy: only offsets on both sides make the order free."""
+        if not (self.seeks and self.sink.seekable):
+            return 1
+        if not jobs and expected < WORTH_A_CREW:
+            return 1
+        return jobs or min(2, len(os.sched_getaffinity(0)))
 
     def _choose(self, demand: str, sparse: str) -> list[str]:
-        pipes = [fd for fd in (self.source.fd, self.sink.fd) if stat.S_ISFIFO(os.fstat(fd).st_mode)]
-        able = ["readwrite"]
-        if self.seeks and self.sink.seekable:
-            able.insert(0, "copy_file_range")
-        elif pipes:
-            able.insert(0, "splice")
+        """The movers that copy, best first; whether extents are shared before that is told by ``_block``."""
+        able = self._able()
         if demand == "auto":
-            # Where extents are shared, copy_file_range would share holes too.
-            return ["readwrite"] if self.scans or (sparse == "never" and self.sink.seekable) else able
+            if self.scans or (sparse == "never" and self.sink.seekable):
+                # Where extents are shared, copy_file_range would share holes too.
+                return ["readwrite"]
+            if able[0] == "reflink":
+                del able[0]
+                self._block = self._block_size()
+            if self._jobs > 1 and all(_fast.file_system(fd) in _PLAIN for fd in (self.source.fd, self.sink.fd)):
+                return ["readwrite"]
+            return able
         if demand not in able:
-            need = "two files" if demand == "copy_file_range" else "a pipe on one side"
-            raise EngineError(f"--engine {demand} needs {need}: {self.source.name} to {self.sink.name}")
+            raise EngineError(f"--engine {demand} needs {_NEEDS[demand]}: {self.source.name} to {self.sink.name}")
         if sparse == "always" and demand != "readwrite":
             raise EngineError(
                 f"--sparse always looks for zeros, which --engine {demand} does not see",
                 "use --engine readwrite",
             )
+        if demand == "reflink":
+            if sparse == "never":
+                raise EngineError(
+                    "--sparse never writes out holes, which --engine reflink shares", "choose one of them"
+                )
+            self._block = self._block_size()
+            return ["readwrite"]
         return [demand]
+
+    def _able(self) -> list[str]:
+        """What the kinds of both descriptors allow, best first."""
+        pipes = [fd for fd in (self.source.fd, self.sink.fd) if stat.S_ISFIFO(os.fstat(fd).st_mode)]
+        if self.seeks and self.sink.seekable:
+            return ["reflink", "copy_file_range", "sendfile", "readwrite"]
+        able = ["splice"] if pipes else []
+        if self.seeks:
+            able.append("sendfile")
+        return [*able, "readwrite"]
+
+    def _block_size(self) -> int:
+        return os.fstatvfs(self.sink.fd).f_bsize
 
     def run(self, steps: Iterable[Step]) -> None:
         """Carry out the steps in order; stops early, with ``at_end`` set, where the input ends.
@@ -141,7 +221,14 @@ class Engine:
                     self._reached = step.source + step.length
                 if not (self._put(step) if step.put is not None else self._copy(step)):
                     break
+            if self._crew is not None:
+                self._gather(self._crew, wait=True)
+            if self._cache is not None:
+                self._cache.finish()
         finally:
+            if self._crew is not None:
+                self._crew.__exit__(None, None, None)
+                self._crew = None
             if self._devnull >= 0:
                 os.close(self._devnull)
                 self._devnull = -1
@@ -172,8 +259,51 @@ class Engine:
     def _copy(self, step: Step) -> bool:
         if isinstance(self.source, PipeSource):
             return self._copy_from_pipe(self.source, step)
-        end = self.source.base + step.source + step.length
-        at, target = self.source.base + step.source, step.target
+        at = self.source.base + step.source
+        if self._block:
+            self._share(at, step.target, step.length)
+        else:
+            self._copy_data(at, step.target, step.length)
+        return True
+
+    def _share(self, at: int, target: int, length: int) -> None:
+        """Share all whole blocks with the output; what is left at both edges is copied.
+
+        The output's blocks must lie as the input's do. They do where all that was cut out before are whole
+        blocks, as pages are; holes are shared as holes.
+        """
+        block, end, shift = self._block, at + length, target - at
+        if (self.sink.base + shift) % block:
+            if self.demanded:
+                raise EngineError(
+                    f"--engine reflink cannot share what is at byte {at} of {self.source.name}: "
+                    f"its place in {self.sink.name} is not a whole number of blocks of {block} bytes away"
+                )
+            self._copy_data(at, target, length)
+            return
+        first = min(-(-at // block) * block, end)
+        last = max(first, end // block * block)
+        self._copy_data(at, target, first - at)
+        done = first
+        while done < last:
+            place = self.sink.base + done + shift
+            try:
+                moved, _ = _fast.move(
+                    _fast.REFLINK, self.source.fd, done, self.sink.fd, place, min(last - done, TURN), self._scratch,
+                )  # fmt: skip
+            except OSError as error:
+                if self.demanded or error.errno not in _NOT_FOR_THESE:
+                    raise self._explained(error) from None
+                self._block = 0
+                break
+            self.used = "reflink"
+            self.moved += moved
+            done += self._told(moved)
+        self._copy_data(done, done + shift, end - done)
+
+    def _copy_data(self, at: int, target: int, length: int) -> None:
+        """Copy what is no hole."""
+        end = at + length
         while at < end:
             data, stop = self._data_extent(at, end)
             if data > at:
@@ -181,12 +311,68 @@ class Engine:
                 self._told(data - at)
                 target += data - at
             if stop > data:
-                moved = self._move(data, target, stop - data)
-                if moved < stop - data:
-                    raise InputError(f"{self.source.name}: became shorter while it was read")
-                target += moved
+                if self._jobs > 1 and self._movers[0] == "readwrite" and stop - data >= WORTH_A_PIECE:
+                    self._copy_together(data, target, stop - data)
+                else:
+                    moved = self._move(data, target, stop - data)
+                    if moved < stop - data:
+                        raise self._shorter()
+                target += stop - data
             at = stop
-        return True
+
+    def _shorter(self) -> InputError:
+        return InputError(f"{self.source.name}: became shorter while it was read")
+
+    def _copy_together(self, start: int, target: int, length: int) -> None:
+        """Hand pieces to the crew; they end where the output's pieces do, which the page cache likes best."""
+        from .crew import PIECE, Crew
+
+        cache = self._cache_of()
+        if self._crew is None:
+            self._crew = Crew(
+                self.source.fd, self.sink.fd, self._jobs,
+                granule=GRANULE if self.scans else 0,
+                flags=(0, 0) if cache is None else cache.flags,
+                writeback=self.writeback and cache is None,
+            )  # fmt: skip
+        place, end = self.sink.base + target, start + length
+        while start < end:
+            piece = min(end - start, PIECE - place % PIECE)
+            if cache is not None:
+                cache.before(start, piece, flagged=True)
+            try:
+                self._crew.add((start, place, piece))
+            except OSError as error:
+                raise self._explained(error) from None
+            self._gather(self._crew)
+            start, place = start + piece, place + piece
+
+    def _gather(self, crew: Crew, *, wait: bool = False) -> None:
+        """Count what the crew has copied."""
+        try:
+            for (start, place, length), moved, zeros in crew.results(wait=wait):
+                if moved < length:
+                    raise self._shorter()
+                self.used = self.used or "readwrite"
+                self.zeros += zeros
+                self.moved += self._told(moved)
+                if self._cache is not None:
+                    self._cache.after(start, place, moved, flagged=True)
+        except OSError as error:
+            raise self._explained(error) from None
+
+    def _cache_of(self) -> Cache | None:
+        """What leaves the page cache as it was, from where on the copy is large."""
+        if self._cache is None and self._cache_watched and max(self._expected, self.moved) >= self._large():
+            from .cache import Cache
+
+            self._cache = Cache(self.source, self.sink, wait=self.writeback)
+        return self._cache
+
+    def _large(self) -> int:
+        if not self._large_from:
+            self._large_from = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // LARGE_SHARE
+        return self._large_from
 
     def _data_extent(self, at: int, end: int) -> tuple[int, int]:
         if not self.keeps_holes:
@@ -238,7 +424,7 @@ class Engine:
 
     def _discard(self, length: int) -> int:
         length = min(length, TURN)
-        if not (self.demanded and self._movers[0] == "readwrite"):
+        if self.demanded != "readwrite":
             try:
                 if self._devnull < 0:
                     self._devnull = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
@@ -260,10 +446,18 @@ class Engine:
             name = self._movers[0]
             at_in = -1 if start < 0 else start + done
             at_out = self.sink.base + target + done if self.sink.seekable else -1
+            cache, reads = self._cache_of(), name == "readwrite"
+            if cache is not None:
+                cache.before(at_in, min(length - done, WINDOW), flagged=reads)
+            flags = cache.flags if cache is not None and reads else (0, 0)
+            turn = min(length - done, TURN if cache is None else WINDOW)
+            if name == "copy_file_range":
+                # Where extents are shared, so is what begins with a block.
+                turn = min(turn, -at_in % GRANULE or turn)
             try:
                 moved, zeros = _fast.move(
-                    MOVERS[name], self.source.fd, at_in, self.sink.fd, at_out, min(length - done, TURN),
-                    self._scratch, granule=GRANULE if self.scans and name == "readwrite" else 0,
+                    MOVERS[name], self.source.fd, at_in, self.sink.fd, at_out, turn, self._scratch,
+                    granule=GRANULE if self.scans and reads else 0, flags_in=flags[0], flags_out=flags[1],
                 )  # fmt: skip
             except OSError as error:
                 if len(self._movers) > 1 and error.errno in _NOT_FOR_THESE:
@@ -271,13 +465,16 @@ class Engine:
                     continue
                 raise self._explained(error) from None
             if not moved:
-                if name == "copy_file_range" and len(self._movers) > 1:
+                if name in ("copy_file_range", "sendfile") and len(self._movers) > 1:
                     # Some file systems of the kernel's own making answer 0 instead of an error.
                     del self._movers[0]
                     continue
                 break
-            self.used = name
-            if self.writeback:
+            if self.used != "reflink":
+                self.used = name
+            if cache is not None:
+                cache.after(at_in, at_out, moved, flagged=reads)
+            elif self.writeback:
                 _fast.start_writeback(self.sink.fd, at_out, moved)
             self.zeros += zeros
             self.moved += moved
@@ -294,7 +491,7 @@ class Engine:
             return error
         what = f"{self.source.name} to {self.sink.name}"
         if self.demanded and error.errno in _NOT_FOR_THESE:
-            return EngineError(f"--engine {self.name} cannot move {what}: {error.strerror}")
+            return EngineError(f"--engine {self.demanded} cannot move {what}: {error.strerror}")
         if error.errno in _OUTPUT_ERRORS:
             return OutputError(
                 f"{self.sink.name}: cannot be written: {error.strerror}",

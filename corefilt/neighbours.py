@@ -34,10 +34,10 @@ class Neighbours:
         self.shared_anonymous_dumped = False
         named = mappings.notes.files is not None
         page = mappings.page_size
-        for m in range(len(mappings)):
-            present = mappings.dumped(m)
-            if mappings.file[m] == NO_FILE:
-                if named and present and mappings.flags(m) & PF_W:
+        for m, (i, file) in enumerate(zip(mappings.phdr, mappings.file, strict=True)):
+            present = mappings.table.p_filesz[i] + mappings.given_up.get(i, 0)
+            if file == NO_FILE:
+                if named and present and not self.private_anonymous_dumped and mappings.flags(m) & PF_W:
                     self.private_anonymous_dumped = True
                 continue
             path = mappings.path(m)

@@ -74,16 +74,18 @@ class Payload:
         self._headers: dict[tuple[bytes, bytes], images.ImageHeaders] = {}
         self._segments = 0
         named = mappings.notes.files is not None
-        for m in range(len(mappings)):
-            present, path = mappings.present(m), mappings.path(m)
+        filesz, p_flags = mappings.table.p_filesz, mappings.table.p_flags
+        for m, (i, file) in enumerate(zip(mappings.phdr, mappings.file, strict=True)):
+            present, flags = filesz[i], p_flags[i]
+            path = None if file == NO_FILE else mappings.path(m)
             if path is not None:
                 self._peers.setdefault(path, []).append(m)
                 worth_it = mappings.file_offset(m) == 0 and not path.startswith(NO_IMAGES)
             else:
                 # Without NT_FILE any mapping may be an image's first, which no loader leaves writable; with
                 # it, only [vdso] is one.
-                worth_it = not mappings.flags(m) & PF_W and (not named or bool(mappings.flags(m) & PF_X))
-            if present and worth_it and mappings.flags(m) & PF_R:
+                worth_it = not flags & PF_W and (not named or bool(flags & PF_X))
+            if present and worth_it and flags & PF_R:
                 self.wants.setdefault(m, []).append((0, min(present, FIRST_BYTES)))
         for m in vvar:
             if mappings.present(m):

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from operator import add
 
+from . import _fast
 from .elf import PN_XNUM, PT_AARCH64_MEMTAG_MTE, PT_LOAD, SHT_NOBITS, SHT_NOTE, Ehdr, Phdrs, Shdr, xnum_shdr
 from .kinds import NOTHING, ONE_PAGE
 
@@ -39,12 +40,14 @@ class Cuts:
         """Take ``(start, end)`` pairs in order; neighbours are joined."""
         self.at, self.inserted = at, inserted
         self.starts, self.ends = array("Q"), array("Q")
+        reached = -1
         for start, end in ranges:
-            if self.ends and self.ends[-1] == start:
-                self.ends[-1] = end
+            if start == reached:
+                self.ends[-1] = reached = end
             elif end > start:
                 self.starts.append(start)
                 self.ends.append(end)
+                reached = end
         lengths = (end - start for start, end in zip(self.starts, self.ends, strict=True))
         self._before = array("Q", accumulate(lengths, initial=0))
 
@@ -63,6 +66,16 @@ class Cuts:
         if at < 0:
             return offset
         return offset - self._before[at] - min(offset, self.ends[at]) + self.starts[at]
+
+    def shift_all(self, offsets: array[int], last: int) -> array[int]:
+        """As shift, for a whole column; offsets behind ``last`` as far as that."""
+        shifted = array("Q", bytes(8 * len(offsets)))
+        _fast.shift(offsets, shifted, self.starts, self.ends, self._before, last)
+        if self.inserted:
+            for i, offset in enumerate(offsets):
+                if min(offset, last) >= self.at:
+                    shifted[i] += self.inserted
+        return shifted
 
     @property
     def total(self) -> int:
@@ -181,7 +194,7 @@ def lay_out(
     if note is not None:
         puts.append(Step(note.offset, note.replaced, note.offset, note.data))
         cuts.at, cuts.inserted = note.offset, len(note.data) - note.replaced
-    offsets = _shifted(cuts, table.p_offset, last)
+    offsets = cuts.shift_all(table.p_offset, last)
     if note is not None:
         sizes = array("Q", sizes)
         sizes[note.phdr] += cuts.inserted
@@ -226,13 +239,6 @@ def is_dense(table: Phdrs, end: int, slack: int) -> bool:
     reached: int = max(map(add, table.p_offset, table.p_filesz))
     between = reached - min(table.p_offset) - sum(table.p_filesz)
     return max(end - reached, between) < slack
-
-
-def _shifted(cuts: Cuts, offsets: array[int], last: int) -> array[int]:
-    """All offsets moved; those behind the end of the input as far as the end."""
-    if not len(cuts.starts) and not cuts.inserted:
-        return array("Q", (min(offset, last) for offset in offsets))
-    return array("Q", (cuts.shift(min(offset, last)) for offset in offsets))
 
 
 def _cuts(

@@ -174,10 +174,8 @@ def _places(name: str | None, path: bytes | None) -> Iterator[bytes]:
 
 
 def _is_hugetlbfs(fd: int) -> bool | None:
-    try:
-        return _fast.file_system(fd) & 0xFFFFFFFF == HUGETLBFS_MAGIC
-    except OSError:
-        return None
+    kind = _fast.file_system(fd)
+    return kind == HUGETLBFS_MAGIC if kind else None
 
 
 def _read(folder: int, file: str) -> bytes:

@@ -186,14 +186,17 @@ class Rules:
         mappings, payload = self.mappings, self.payload
         if mappings.file[m] != NO_FILE or m in self.vvar or self.assumptions:
             return None
-        start, end = mappings.start(m), mappings.end(m)
+        table, i = mappings.table, mappings.phdr[m]
+        start, size = table.p_vaddr[i], table.p_memsz[i]
+        end = start + size
         if _points_into(self.arguments, start, end) or _points_into(self.stack_pointers, start, end):
             return None
         if (self.ehdr.e_machine, start) in GATES or start == self.vdso or self.neighbours.nameless_images(payload):
             return None
         first = payload.first.get(m) if payload else None
         beside = self.evidence.alike(m) if self.evidence is not None else None
-        return mappings.flags(m), first, mappings.dumped(m), end - start, (start | end) & self.huge_mask == 0, beside
+        held = table.p_filesz[i] + mappings.given_up.get(i, 0)
+        return table.p_flags[i], first, held, size, (start | end) & self.huge_mask == 0, beside
 
     def _conclude(self, case: Case) -> Finding:
         # What was proven beats what a convention ruled out before.

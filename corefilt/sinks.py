@@ -73,6 +73,7 @@ class StdoutSink(Sink):
         """Cut off what was written."""
         try:
             os.ftruncate(self.fd, self.base)
+            os.lseek(self.fd, self.base, os.SEEK_SET)
         except OSError:
             pass
         self.close()

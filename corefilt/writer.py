@@ -29,8 +29,8 @@ class Options:
     """How to write: every field is an option of ``corefilt filter`` by the same name."""
 
     __slots__ = (
-        "annotate", "assume", "compact", "dry_run", "engine", "force", "in_place", "maps", "on_progress", "pid",
-        "sparse", "strict", "sync", "sysroot", "unknown",
+        "annotate", "assume", "cache", "compact", "dry_run", "engine", "force", "in_place", "jobs", "maps",
+        "on_progress", "pid", "sparse", "strict", "sync", "sysroot", "unknown",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +45,8 @@ class Options:
         strict: bool = False,
         sparse: str = "auto",
         engine: str = "auto",
+        jobs: int = 0,
+        cache: str = "auto",
         sync: bool = True,
         force: bool = False,
         dry_run: bool = False,
@@ -56,6 +58,7 @@ class Options:
         self.unknown, self.assume, self.strict = unknown, assume, strict
         self.maps, self.pid, self.sysroot, self.annotate = maps, pid, sysroot, annotate
         self.sparse, self.engine, self.sync, self.force = sparse, engine, sync, force
+        self.jobs, self.cache = jobs, cache
         self.dry_run, self.on_progress = dry_run, on_progress
         self.in_place, self.compact = in_place, compact
 
@@ -121,7 +124,7 @@ class _Run:
     def dry(self) -> None:
         """Find out what would be written, without an output."""
 
-    def _engine(self, sink: Sink) -> Engine:
+    def _engine(self, sink: Sink, expected: int = 0) -> Engine:
         options = self.options
         self.engine = Engine(
             self.core.source,
@@ -129,6 +132,9 @@ class _Run:
             demand=options.engine,
             sparse=options.sparse,
             writeback=options.sync,
+            jobs=options.jobs,
+            cache=options.cache,
+            expected=expected,
             on_progress=options.on_progress,
         )
         return self.engine
@@ -163,7 +169,7 @@ class _PlannedBeforehand(_Run):
                 self.write(Sink(nowhere.fileno(), os.devnull, owned=False))
 
     def write(self, sink: Sink) -> None:
-        engine, core = self._engine(sink), self.core
+        engine, core = self._engine(sink, self.layout.size), self.core
         engine.run(self.layout.steps(TO_THE_END if core.end is None else core.end))
         if core.end is not None:
             return
@@ -312,6 +318,8 @@ def filter_core(
     strict: bool = False,
     sparse: str = "auto",
     engine: str = "auto",
+    jobs: int = 0,
+    cache: str = "auto",
     sync: bool = True,
     force: bool = False,
     spool: bool = False,
@@ -323,18 +331,9 @@ def filter_core(
     """
     wanted, warnings = as_filter(filter)
     options = Options(
-        unknown=unknown,
-        assume=assume,
-        maps=maps,
-        pid=pid,
-        sysroot=sysroot,
-        annotate=annotate,
-        strict=strict,
-        sparse=sparse,
-        engine=engine,
-        sync=sync,
-        force=force,
-    )
+        unknown=unknown, assume=assume, maps=maps, pid=pid, sysroot=sysroot, annotate=annotate, strict=strict,
+        sparse=sparse, engine=engine, jobs=jobs, cache=cache, sync=sync, force=force,
+    )  # fmt: skip
     with open_core(source, spool=spool) as core:
         report = write_filtered(core, wanted, output, options)
         report.notices += warnings

@@ -21,8 +21,9 @@ from corefilt.filterbits import ALIASES, NAMES
 
 OPTIONS = {
     "-h", "--help", "-o", "--output", "-f", "--force", "--unknown", "--assume", "--strict", "--sparse", "--engine",
-    "--no-sync", "--spool", "--max-headers", "-n", "--dry-run", "--json", "--progress", "-q", "--quiet", "-v",
-    "--verbose", "--version", "--maps", "--pid", "--sysroot", "--annotate", "-i", "--in-place", "--compact",
+    "--jobs", "--cache", "--no-sync", "--spool", "--max-headers", "-n", "--dry-run", "--json", "--progress", "-q",
+    "--quiet", "-v", "--verbose", "--version", "--maps", "--pid", "--sysroot", "--annotate", "-i", "--in-place",
+    "--compact",
 }  # fmt: skip
 INSPECT_OPTIONS = {
     "-h", "--help", "--filter", "--assume", "--spool", "--max-headers", "--json", "--version", "--maps", "--pid",
@@ -86,7 +87,9 @@ def test_no_option_can_be_abbreviated(option: str, core: Path, capsys: pytest.Ca
     assert f"unrecognized arguments: {option[:-1]}" in err
 
 
-@pytest.mark.parametrize("option", ["-o", "--output", "--assume", "--max-headers", "--unknown", "--engine", "--sparse"])
+@pytest.mark.parametrize(
+    "option", ["-o", "--output", "--assume", "--max-headers", "--unknown", "--engine", "--sparse", "--jobs", "--cache"]
+)
 def test_an_option_wants_its_value(option: str, core: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = said_by(["0x33", str(core), option], capsys)
     assert (code, out) == (2, "")
@@ -95,7 +98,18 @@ def test_an_option_wants_its_value(option: str, core: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--unknown", "toss"), ("--sparse", "sometimes"), ("--engine", "teleport"), ("--progress", "maybe")],
+    [
+        ("--unknown", "toss"),
+        ("--sparse", "sometimes"),
+        ("--engine", "teleport"),
+        ("--progress", "maybe"),
+        ("--cache", "toss"),
+        ("--jobs", "0"),
+        ("--jobs", "9"),
+        ("--jobs", "-1"),
+        ("--jobs", "two"),
+        ("--jobs", ""),
+    ],
 )
 def test_a_choice_is_one_of_those_listed(
     option: str, value: str, core: Path, capsys: pytest.CaptureFixture[str]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,21 +20,26 @@ from hypothesis import strategies as st
 from support.builder import AT_SYSINFO_EHDR, PT_LOAD, Load, kernel_notes, library, make_core, page, parse_core
 from support.opening import in_memory, in_pipe
 from support.run import assert_promises
+from support.run import corefilt as corefilt_run
 from support.samples import LIBRARY, PAGE, noise, sample_core, tagged, vvar_core
 from support.strategies import FILTERS, cores
 
 import corefilt
 from corefilt import _fast
 from corefilt.cli import main
-from corefilt.errors import EngineError, UsageError
+from corefilt.errors import EngineError, OutputError, UsageError
 from corefilt.report import Report
+from corefilt.sinks import Sink, open_sink
 
 CORE = sample_core()
 A, B, C = 0x10000000, 0x20000000, 0x30000000
 WAYS = [f"{source}-{sink}" for source, sink in product(("file", "pipe"), repeat=2)]
-MOVERS = ["readwrite", "copy_file_range", "splice"]
+MOVERS = ["readwrite", "copy_file_range", "sendfile", "splice", "reflink"]
 CAN = {("file-file", "copy_file_range"), *product(WAYS, ["readwrite", "auto"])}
+CAN |= {(way, "sendfile") for way in WAYS if way.startswith("file")}
 CAN |= {(way, "splice") for way in WAYS if "pipe" in way}
+# Whether extents can be shared depends on the file system: tests/test_file_systems.py.
+PERHAPS = {("file-file", "reflink")}
 
 
 @dataclass(frozen=True)
@@ -101,13 +109,41 @@ def test_every_engine_gives_the_same(way: str, engine: str, wanted: int) -> None
         assert outcome.report.engine == engine
 
 
-@pytest.mark.parametrize(("way", "engine"), sorted({*product(WAYS, MOVERS)} - CAN))
+@pytest.mark.parametrize(("way", "engine"), sorted({*product(WAYS, MOVERS)} - CAN - PERHAPS))
 def test_what_is_demanded_and_cannot_be_is_an_error(way: str, engine: str) -> None:
     with pytest.raises(EngineError, match=f"--engine {engine} needs"):
         run(CORE, way, engine=engine)
 
 
-@pytest.mark.parametrize("engine", MOVERS)
+LAYOUTS = {
+    "sample": CORE,
+    "xnum": sample_core(xnum=True),
+    "gcore": sample_core(layout="gcore"),
+    "gcore, notes first": sample_core(layout="gcore-notes-first"),
+    "cut short": CORE[: -2 * PAGE - 77],
+    "memory tags": tagged(interleaved=True),
+    "big-endian": make_core([Load(A, noise(3)), Load(B, noise(2, 1))], machine=20, bits=32, little_endian=False),
+    "odd sizes": make_core([Load(A, noise(2)[:100]), Load(B, noise(3)[:-9]), Load(C, noise(2))], layout="gcore"),
+}
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("engine", ["auto", "readwrite", "copy_file_range", "sendfile"])
+def test_every_layout_by_every_engine(
+    engine: str, layout: str, jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by several threads, whose pieces are made small here."""
+    monkeypatch.setattr("corefilt.crew.PIECE", PAGE)
+    monkeypatch.setattr("corefilt.engine.WORTH_A_PIECE", PAGE)
+    path = tmp_path / "core"
+    path.write_bytes(LAYOUTS[layout])
+    for wanted in (0x0, 0x31, 0x1FF):
+        expected = run(LAYOUTS[layout], "file-file", wanted, engine="readwrite", jobs=1).core
+        assert run(path, "file-file", wanted, engine=engine, jobs=jobs).core == expected
+
+
+@pytest.mark.parametrize("engine", [name for name in MOVERS if name != "reflink"])
 def test_a_demand_never_falls_back(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mover that turns out to be impossible while it works is an error, and no other is tried."""
     tried: list[int] = []
@@ -127,20 +163,105 @@ def test_a_demand_never_falls_back(engine: str, monkeypatch: pytest.MonkeyPatch)
     assert tried == [getattr(_fast, engine.upper())]
 
 
-@pytest.mark.parametrize(("way", "first"), [("file-file", "COPY_FILE_RANGE"), ("pipe-pipe", "SPLICE")])
-@pytest.mark.parametrize("code", [errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF])
-def test_what_is_chosen_falls_back(way: str, first: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = _fast.move
+LADDERS = {
+    "file-file": ["reflink", "copy_file_range", "sendfile", "readwrite"],
+    "file-pipe": ["splice", "sendfile", "readwrite"],
+    "pipe-pipe": ["splice", "readwrite"],
+}
+
+
+@pytest.mark.parametrize(("way", "rungs"), [(way, n) for way, names in LADDERS.items() for n in range(1, len(names))])
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM])
+def test_what_is_chosen_falls_back(way: str, rungs: int, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every rung that breaks leads to the next one, and none is tried again."""
+    real, broken = _fast.move, [getattr(_fast, name.upper()) for name in LADDERS[way][:rungs]]
+    tried: list[int] = []
 
     def refuse(mover: int, *args: object, **options: object) -> tuple[int, int]:
-        if mover == getattr(_fast, first):
+        tried.append(mover)
+        # Dropped bytes of a pipe go to /dev/null, which no ladder is for.
+        if mover in broken and not (way.startswith("pipe") and args[2] != writer_of[0]):
             raise OSError(code, os.strerror(code))
         return real(mover, *args, **options)  # type: ignore[arg-type]
 
+    writer_of: list[int] = []
     expected = run(CORE, way).core
     monkeypatch.setattr(_fast, "move", refuse)
+    monkeypatch.setattr("corefilt.writer.open_sink", lambda place, **options: _noted(writer_of, place, **options))
     outcome = run(CORE, way)
-    assert (outcome.core, outcome.report.engine) == (expected, "readwrite")
+    assert (outcome.core, outcome.report.engine) == (expected, LADDERS[way][rungs])
+    if way.startswith("file"):
+        assert [tried.count(mover) for mover in broken] == [1] * rungs
+
+
+def _noted(descriptors: list[int], place: Any, **options: Any) -> Sink:
+    sink = open_sink(place, **options)
+    descriptors.append(sink.fd)
+    return sink
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_what_is_no_question_of_the_mover_is_an_error(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def fail(mover: int, *args: object, **options: object) -> tuple[int, int]:
+        tried.append(mover)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(_fast, "move", fail)
+    with pytest.raises(OutputError, match=re.escape(os.strerror(code))):
+        run(CORE)
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize(
+    ("refused", "used"),
+    [
+        ("", "copy_file_range"),
+        ("copy_file_range:error=EXDEV", "sendfile"),
+        ("copy_file_range:error=ENOSYS,sendfile:error=EINVAL", "readwrite"),
+        ("copy_file_range:retval=0", "sendfile"),
+    ],
+)
+def test_the_kernel_refuses(refused: str, used: str, core: Path) -> None:
+    """The same with system calls that fail by strace's hand."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed, which makes system calls fail")
+    out, expected = core.with_name("out"), run(CORE, "file-file", engine="readwrite").core
+    calls = ["-e", "inject=ioctl:error=EOPNOTSUPP"]
+    for rule in filter(None, refused.split(",")):
+        calls += ["-e", f"inject={rule}"]
+    traced = "trace=ioctl,copy_file_range,sendfile"
+    prefix = ("strace", "-f", "-o", os.devnull, "-e", traced, *calls)
+    done = corefilt_run("0x33", core, "-o", out, "-v", prefix=prefix)
+    if any("ptrace" in line for line in done.err):
+        pytest.skip(f"strace may not trace here: {done.err}")
+    assert done.code == 0, done.err
+    assert f"  engine: {used};" in "\n".join(done.err)
+    assert out.read_bytes() == expected
+
+
+def test_sharing_is_demanded_where_it_cannot_be() -> None:
+    """Memory shares no extents, and nothing else is tried; the edges of less than a block would be copied."""
+    big = make_core([Load(A, noise(64))], kernel_notes())
+    with pytest.raises(EngineError, match="--engine reflink cannot move"):
+        run(big, engine="reflink")
+
+
+def test_bytes_that_are_no_whole_blocks_away_cannot_be_shared() -> None:
+    core = make_core(
+        [Load(A, noise(1)[:100], memsz=PAGE), Load(B, noise(3))],
+        kernel_notes([(A, A + PAGE, 0, "/dev/zero (deleted)")]),
+        layout="gcore",
+    )
+    with pytest.raises(EngineError, match="not a whole number of blocks of 4096 bytes away"):
+        run(core, wanted=0x31, engine="reflink")
+    assert run(core, wanted=0x31).core == run(core, wanted=0x31, engine="readwrite").core
+
+
+def test_sharing_shares_holes() -> None:
+    with pytest.raises(EngineError, match="--sparse never writes out holes"):
+        run(CORE, engine="reflink", sparse="never")
 
 
 def test_a_file_that_cannot_be_copied_by_the_kernel_is_read() -> None:
@@ -165,7 +286,7 @@ def signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("engine", ["readwrite", "copy_file_range"])
+@pytest.mark.parametrize("engine", ["readwrite", "copy_file_range", "sendfile"])
 @pytest.mark.usefixtures("signals")
 def test_the_environment_demands_an_engine(
     engine: str, core: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -186,7 +307,11 @@ def test_an_option_outweighs_the_environment(
 
 @pytest.mark.parametrize(
     ("value", "code", "words"),
-    [("teleport", 2, "COREFILT_ENGINE is 'teleport'"), ("splice", 1, "--engine splice needs a pipe")],
+    [
+        ("teleport", 2, "COREFILT_ENGINE is 'teleport'"),
+        ("splice", 1, "--engine splice needs a pipe"),
+        ("reflink", 1, "--engine reflink cannot move"),
+    ],
 )
 @pytest.mark.usefixtures("signals")
 def test_a_bad_environment_is_no_silent_choice(
@@ -205,7 +330,7 @@ def test_an_impossible_demand_writes_nothing(core: Path, capsys: pytest.CaptureF
     assert os.listdir(core.parent) == [core.name]
 
 
-@pytest.mark.parametrize("engine", ["copy_file_range", "splice"])
+@pytest.mark.parametrize("engine", ["reflink", "copy_file_range", "sendfile", "splice"])
 @pytest.mark.usefixtures("signals")
 def test_looking_for_zeros_needs_an_engine_that_sees_them(
     engine: str, core: Path, capsys: pytest.CaptureFixture[str]
@@ -216,8 +341,18 @@ def test_looking_for_zeros_needs_an_engine_that_sees_them(
     assert os.listdir(core.parent) == [core.name]
 
 
-@pytest.mark.parametrize("option", [{"engine": "teleport"}, {"sparse": "sometimes"}, {"unknown": "toss"}])
-def test_an_option_that_does_not_exist_is_a_usage_error(option: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"engine": "teleport"},
+        {"sparse": "sometimes"},
+        {"unknown": "toss"},
+        {"cache": "toss"},
+        {"jobs": 9},
+        {"jobs": -1},
+    ],
+)
+def test_an_option_that_does_not_exist_is_a_usage_error(option: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         run(CORE, **option)  # type: ignore[arg-type]
 
@@ -262,7 +397,7 @@ def pages_with_data(core: bytes, ranges: list[tuple[int, int]]) -> dict[int, set
     }
 
 
-@pytest.mark.parametrize("engine", ["auto", "readwrite", "copy_file_range"])
+@pytest.mark.parametrize("engine", ["auto", "readwrite", "copy_file_range", "sendfile"])
 @pytest.mark.parametrize(("wanted", "dropped"), [("all", None), (0x31, A)])
 def test_holes_of_a_file_are_kept_exactly(sparse: Path, wanted: int | str, dropped: int | None, engine: str) -> None:
     core = sparse.read_bytes()

@@ -14,6 +14,7 @@ import sys
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,12 @@ from support.samples import noise
 from corefilt import _fast
 
 PAGE = 4096
-MOVERS = {"readwrite": _fast.READWRITE, "copy_file_range": _fast.COPY_FILE_RANGE, "splice": _fast.SPLICE}
+MOVERS = {
+    "readwrite": _fast.READWRITE,
+    "copy_file_range": _fast.COPY_FILE_RANGE,
+    "sendfile": _fast.SENDFILE,
+    "splice": _fast.SPLICE,
+}
 DATA = noise(4)
 
 
@@ -291,7 +297,12 @@ def test_a_pipe_fills_the_buffer_piece_by_piece() -> None:
 @pytest.mark.parametrize("mover", MOVERS)
 def test_every_mover_between_every_two(mover: str, source: str, sink: str, length: int) -> None:
     """Bytes come from the offset that is named, and go to the one that is named."""
-    able = mover == "readwrite" or (mover == "copy_file_range") == (source == sink == "file")
+    able = {
+        "readwrite": True,
+        "copy_file_range": source == sink == "file",
+        "sendfile": source == "file",
+        "splice": "pipe" in (source, sink),
+    }[mover]
     with ExitStack() as stack:
         if source == "file":
             fd_in, at = stack.enter_context(a_file(b"before" + DATA)), 6
@@ -315,7 +326,14 @@ def test_every_mover_between_every_two(mover: str, source: str, sink: str, lengt
 
 
 @pytest.mark.parametrize(
-    ("mover", "source"), [("readwrite", "file"), ("copy_file_range", "file"), ("readwrite", "pipe"), ("splice", "pipe")]
+    ("mover", "source"),
+    [
+        ("readwrite", "file"),
+        ("copy_file_range", "file"),
+        ("sendfile", "file"),
+        ("readwrite", "pipe"),
+        ("splice", "pipe"),
+    ],
 )
 def test_at_the_end_less_is_moved_and_then_nothing(mover: str, source: str) -> None:
     with ExitStack() as stack:
@@ -344,6 +362,13 @@ def test_descriptors_own_positions_are_used_and_moved_on() -> None:
         assert content(fd_out) == bytes(7) + DATA[100:200]
 
 
+def test_sendfile_moves_the_outputs_position_and_no_other() -> None:
+    with a_file(DATA) as fd_in, a_file() as fd_out:
+        assert _fast.move(_fast.SENDFILE, fd_in, 5, fd_out, 7, 50, bytearray()) == (50, 0)
+        assert (os.lseek(fd_in, 0, os.SEEK_CUR), os.lseek(fd_out, 0, os.SEEK_CUR)) == (0, 57)
+        assert content(fd_out) == bytes(7) + DATA[5:55]
+
+
 def test_named_offsets_leave_positions_alone() -> None:
     with a_file(DATA) as fd_in, a_file() as fd_out:
         for mover in (_fast.READWRITE, _fast.COPY_FILE_RANGE):
@@ -369,6 +394,8 @@ def test_zeros_are_left_out_in_aligned_granules(size: int) -> None:
         ((_fast.READWRITE, 0, -2, 1, 0, 1, bytearray(1)), "below -1"),
         ((_fast.SPLICE, 0, 0, 1, -(1 << 63), 1, bytearray(1)), "below -1"),
         ((_fast.READWRITE, 0, 0, 1, 0, 1, bytearray()), "no room"),
+        ((_fast.REFLINK, 0, -1, 1, 0, 1, bytearray()), "only what has offsets"),
+        ((_fast.REFLINK, 0, 0, 1, -1, 1, bytearray()), "only what has offsets"),
     ],
 )
 def test_senseless_arguments_are_refused(arguments: tuple[object, ...], words: str) -> None:
@@ -384,7 +411,46 @@ def test_lengths_that_are_no_length_are_refused(length: int) -> None:
         _fast.discard(0, length, bytearray(1))
 
 
-@pytest.mark.parametrize("mover", ["readwrite", "copy_file_range"])
+def test_memory_shares_no_extents() -> None:
+    with a_file(DATA) as fd_in, a_file() as fd_out:
+        assert _fast.move(_fast.REFLINK, fd_in, 0, fd_out, 0, 0, bytearray()) == (0, 0)
+        with pytest.raises(OSError) as caught:
+            _fast.move(_fast.REFLINK, fd_in, 0, fd_out, 0, PAGE, bytearray())
+        assert caught.value.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY)
+        assert content(fd_out) == b""
+
+
+@pytest.mark.parametrize("offset", [0, 1, 777, PAGE])
+@pytest.mark.parametrize("length", [1, 1000, 4 * PAGE])
+def test_buffers_end_where_the_outputs_buffers_do(offset: int, length: int) -> None:
+    with a_file(DATA) as fd_in, a_file() as fd_out:
+        assert _fast.move(_fast.READWRITE, fd_in, 0, fd_out, offset, length, bytearray(1024)) == (length, 0)
+        assert content(fd_out) == bytes(offset) + DATA[:length]
+
+
+@pytest.mark.parametrize("offset", [0, 5, (1 << 32) + 3])
+def test_flags_of_preadv2_and_pwritev2(offset: int, tmp_path: Path) -> None:
+    """The offset reaches the kernel whole; a flag that it does not know is an error."""
+    with open(tmp_path / "file", "w+b") as file:
+        fd = file.fileno()
+        try:
+            os.preadv(fd, [bytearray(1)], 0, _fast.DONTCACHE)
+        except OSError:
+            pytest.skip("neither this kernel nor this file system knows RWF_DONTCACHE")
+        assert _fast.write_at(fd, offset, DATA, flags=_fast.DONTCACHE) == 0
+        got = bytearray(len(DATA) + 1)
+        assert _fast.read_into(fd, offset, got, flags=_fast.DONTCACHE) == len(DATA)
+        assert got[:-1] == DATA
+        flags = {"flags_in": _fast.DONTCACHE, "flags_out": _fast.DONTCACHE}
+        moved = _fast.move(_fast.READWRITE, fd, offset, fd, offset + 10 * PAGE, len(DATA), bytearray(1000), **flags)
+        assert moved == (len(DATA), 0)
+        assert os.pread(fd, len(DATA), offset + 10 * PAGE) == DATA
+        with pytest.raises(OSError) as caught:
+            _fast.read_into(fd, offset, got, flags=1 << 30)
+        assert caught.value.errno in (errno.EOPNOTSUPP, errno.EINVAL)
+
+
+@pytest.mark.parametrize("mover", ["readwrite", "copy_file_range", "sendfile"])
 def test_offsets_at_the_end_of_all_files(mover: str) -> None:
     offset = (1 << 63) - 1
     with a_file(DATA) as fd_in, a_file() as fd_out:
@@ -517,12 +583,83 @@ def test_pipes_have_no_holes() -> None:
         assert caught.value.errno in (errno.ESPIPE, errno.ENODEV, errno.EBADF)
 
 
+# --- the page cache and the file system -------------------------------------------------------------------
+
+
+def test_what_the_cache_holds_and_what_not() -> None:
+    """A file in memory is all there, but for its holes, and for what lies behind its end."""
+    with a_file(DATA) as fd:
+        os.ftruncate(fd, 9 * PAGE)
+        os.pwrite(fd, b"x", 6 * PAGE)
+        size = 4 * PAGE
+        assert _fast.absent(fd, 0, size) == []
+        assert _fast.absent(fd, 0, 8 * PAGE) == [(size, 6 * PAGE), (7 * PAGE, 8 * PAGE)]
+        assert _fast.absent(fd, 6 * PAGE, PAGE + 1) == [(7 * PAGE, 8 * PAGE)]
+        assert _fast.absent(fd, 100 * PAGE, 2 * PAGE) == [(100 * PAGE, 102 * PAGE)]
+
+
+@pytest.mark.parametrize(("offset", "length"), [(1, PAGE), (-PAGE, PAGE), (0, 0), (0, -1)])
+def test_what_is_no_range_of_pages(offset: int, length: int) -> None:
+    with a_file(DATA) as fd, pytest.raises(ValueError, match="no range of pages"):
+        _fast.absent(fd, offset, length)
+
+
+def test_a_pipe_is_not_in_the_cache() -> None:
+    with a_pipe(b"x") as (reader, _), pytest.raises(OSError) as caught:
+        _fast.absent(reader, 0, PAGE)
+    assert caught.value.errno in (errno.ENODEV, errno.EACCES)
+
+
+def test_file_systems_are_told_by_their_number() -> None:
+    with a_file() as fd:
+        assert _fast.file_system(fd) == 0x01021994
+    with open("/proc/self/stat", "rb") as file:
+        assert _fast.file_system(file.fileno()) == 0x9FA0
+    assert _fast.file_system(-1) == 0
+
+
+def test_writing_back_is_waited_for_and_never_fails(tmp_path: Path) -> None:
+    with open(tmp_path / "file", "wb") as file:
+        file.write(DATA)
+        file.flush()
+        _fast.wait_writeback(file.fileno(), 0, len(DATA))
+    _fast.wait_writeback(-1, 0, 1)
+
+
+# --- offsets ----------------------------------------------------------------------------------------------
+
+
+@given(
+    ranges=st.lists(st.integers(1, 50), max_size=20),
+    offsets=st.lists(st.integers(0, 1 << 63), max_size=20),
+    last=st.integers(0, 1 << 63),
+)
+def test_offsets_move_up_by_what_is_cut_before_them(ranges: list[int], offsets: list[int], last: int) -> None:
+    edges = list(accumulate(ranges))
+    starts, ends = array("Q", edges[0 : len(edges) // 2 * 2 : 2]), array("Q", edges[1::2])
+    before = array("Q", accumulate((end - start for start, end in zip(starts, ends, strict=True)), initial=0))
+    column, out = array("Q", [*offsets, *edges]), array("Q", bytes(8 * (len(offsets) + len(edges))))
+    _fast.shift(column, out, starts, ends, before, last)
+    for offset, moved in zip(column, out, strict=True):
+        at = min(offset, last)
+        assert moved == at - sum(min(end, at) - start for start, end in zip(starts, ends, strict=True) if start < at)
+
+
+@pytest.mark.parametrize("short", range(5))
+def test_columns_that_do_not_fit_are_refused(short: int) -> None:
+    columns = [array("Q", [5, 6]), array("Q", [0, 0]), array("Q", [1]), array("Q", [2]), array("Q", [0, 1])]
+    columns[short] = array("Q", bytes(8 * (3 if short in (0, 2) else len(columns[short]) - 1)))
+    with pytest.raises(ValueError, match="differ in length"):
+        _fast.shift(*columns, 100)
+
+
 # --- signals ----------------------------------------------------------------------------------------------
 
 BLOCKED = {
     "a write": "_fast.write_at(writer, -1, bytes(1 << 20))",
     "read and write": "_fast.move(_fast.READWRITE, zero, -1, writer, -1, 1 << 20, bytearray(1 << 16))",
     "splice": "_fast.move(_fast.SPLICE, file, 0, writer, -1, 1 << 20, bytearray(1))",
+    "sendfile": "_fast.move(_fast.SENDFILE, file, 0, writer, -1, 1 << 20, bytearray(1))",
     "a read": "_fast.read_into(reader, -1, bytearray(1 << 20))",
     "splice from a pipe": "_fast.move(_fast.SPLICE, reader, -1, file, 0, 1 << 20, bytearray(1))",
     "discard": "_fast.discard(reader, 1 << 20, bytearray(1))",

@@ -7,7 +7,7 @@ import sys
 
 from .. import __version__
 from ..core import MAX_HEADERS, UNKNOWN, open_core
-from ..engine import ENGINES, SPARSE
+from ..engine import CACHE, ENGINES, MOST_JOBS, SPARSE
 from ..errors import FilterError, ReportPlaceError, UsageError
 from ..filterbits import ALIASES, NAMES, parse_filter
 from ..report import printable
@@ -96,6 +96,19 @@ def parser() -> Parser:
         help="auto: keep the holes of a file, make holes of zeros from a pipe; always: look for zeros; never: no holes",
     )
     p.add_argument("--engine", choices=ENGINES, default=None, help="demand one way to move bytes (or COREFILT_ENGINE)")
+    p.add_argument(
+        "--jobs",
+        metavar="N",
+        default=None,
+        help="threads that copy a large payload between files (default 2, where there are two processors)",
+    )
+    p.add_argument(
+        "--cache",
+        choices=CACHE,
+        default="auto",
+        help="auto: leave the page cache as it was when more than an eighth of the memory is copied; "
+        "keep: leave the copy in it",
+    )
     p.add_argument("--no-sync", action="store_true", help="do not wait for the disk before OUT gets its name")
     p.add_argument("--spool", action="store_true", help="copy a pipe to a temporary file first, for cores made by gdb")
     p.add_argument(
@@ -125,6 +138,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         arguments.engine = os.environ.get("COREFILT_ENGINE") or "auto"
         if arguments.engine not in ENGINES:
             raise UsageError(f"COREFILT_ENGINE is {arguments.engine!r}", f"it can be {', '.join(ENGINES)}")
+    if arguments.jobs is not None:
+        arguments.jobs = _jobs(arguments.jobs)
     if arguments.sparse == "always" and arguments.engine not in ("auto", "readwrite"):
         raise UsageError(
             f"--sparse always looks for zeros, which --engine {arguments.engine} does not see",
@@ -148,6 +163,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
+def _jobs(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MOST_JOBS):
+        raise UsageError(f"--jobs is {text!r}", f"it can be 1 to {MOST_JOBS}")
+    return int(text)
+
+
 def run(argv: list[str]) -> int:
     """Filter one core; returns the exit code."""
     arguments = parse(argv)
@@ -169,6 +190,8 @@ def run(argv: list[str]) -> int:
             strict=arguments.strict,
             sparse=arguments.sparse,
             engine=arguments.engine,
+            jobs=arguments.jobs or 0,
+            cache=arguments.cache,
             sync=not arguments.no_sync,
             force=arguments.force,
             dry_run=arguments.dry_run,
