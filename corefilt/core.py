@@ -104,7 +104,8 @@ class Core:
         """Find what a run in place took from segments: ``gaps``, in a file, are ranges that no header claims now."""
         ehdr, table, size, page = self.ehdr, self.table, self.source.size, self.maps.page_size
         end = end_of_segments(table, table.p_filesz) if size is None else size
-        if is_dense(table, end, page):
+        # Memory tags of a mapping can be less than a page.
+        if is_dense(table, end, page) and elf.PT_AARCH64_MEMTAG_MTE not in table.p_type:
             return
         from .gaps import claimed, given_up
 

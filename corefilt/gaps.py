@@ -6,6 +6,8 @@ else left for reasons of his own: the segments stand in the file in the order of
 write them; the gap begins where the file's share of a segment ends and ends where the next program header points;
 and with it the segment would be no larger in the file than in memory. Behind the last program header nothing
 points; there the gap counts only if it makes the segment exactly whole, or one page, as the kernel writes it.
+What does not fit is taken for somebody else's and left alone, even if a run in place left it: losing room is better
+than losing bytes.
 """
 
 from __future__ import annotations

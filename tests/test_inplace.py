@@ -334,15 +334,16 @@ def field_size(core: bytes) -> int:
 
 
 @by_shape
-def test_headers_torn_at_any_field(shape: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [0x0, 0x1, 0x8, 0x11, 0x31], ids=hex)
+def test_headers_torn_at_any_field(shape: str, wanted: int, tmp_path: Path) -> None:
     """A power cut leaves the first part of the table new: that is a valid core, and the next run finishes it.
 
     Fields are aligned, so that no sector ends within one. What is measured by other headers is on the disk before them.
     """
     before = SHAPES[shape]
-    least = copied(before, 0x11, tmp_path)
+    least = copied(before, wanted, tmp_path)
     path = written(tmp_path, before)
-    in_place(path, 0x11)
+    in_place(path, wanted)
     after = path.read_bytes()
     for old, new in pairwise(stages(before, after)):
         first = next((at for at, (one, other) in enumerate(zip(old, new, strict=True)) if one != other), len(old))
@@ -353,7 +354,7 @@ def test_headers_torn_at_any_field(shape: str, tmp_path: Path) -> None:
             assert_valid(before, torn, least)
             if shape in LAID_OUT_IN_ORDER:
                 path.write_bytes(torn)
-                in_place(path, 0x11)
+                in_place(path, wanted)
                 assert path.read_bytes() == after, f"torn at {at:#x}"
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 from support.builder import PN_XNUM, parse_core, parse_sections
+from support.instants import assert_valid
 from support.run import (
     MIB,
     Done,
@@ -145,6 +146,40 @@ def test_filters(name: str, unpacked: Path, tmp_path: Path) -> None:
         assert_sound(done, before, done.out, flt, damaged=damaged, streamed=True)
         if not damaged:
             assert ELFFile(io.BytesIO(done.out)).num_segments() == ehdr.phnum
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", LINUX)
+def test_in_place(name: str, unpacked: Path, tmp_path: Path) -> None:
+    """Sizes and dropped bytes change, nothing else; a copy of it, and --compact, make what the full core makes."""
+    source = unpack(name, unpacked)
+    before = source.read_bytes()
+    end = described_end(*parse_core(before))
+    damaged = end > len(before)
+    core, copy, again = (tmp_path / word for word in ("core", "copy", "again"))
+    for flt in ("0x31", "0x0"):
+        core.write_bytes(before)
+        if name in NOT_OF_A_PROCESS and corefilt(flt, core, "-i", "-n").code == 1:
+            pytest.skip(NOT_OF_A_PROCESS[name])
+        code = 3 if damaged else 0
+        assert corefilt(flt, source, "-o", copy, "-f").code == code
+        assert corefilt(flt, core, "-i", *(["-f"] if damaged else [])).code == code
+        if damaged:
+            # Sizes say what is there, and what is not there is not said to be.
+            old, new = parse_core(before)[1], parse_core(core.read_bytes())[1]
+            assert all(now.p_filesz <= was.p_filesz for was, now in zip(old, new, strict=True))
+            assert all(now.p_offset + now.p_filesz <= len(before) for now in new if now.p_filesz)
+            continue
+        assert_valid(before, core.read_bytes(), copy.read_bytes())
+        assert kept_sizes(core.read_bytes()) == kept_sizes(copy.read_bytes())
+        if end < len(before):
+            # Behind the last segment stands what nobody claims: what the segment gave up cannot be told from it.
+            core.write_bytes(before)
+        else:
+            assert corefilt("all", core, "-o", again, "-f").code == 0
+            assert again.read_bytes() == copy.read_bytes()
+        assert corefilt(flt, core, "-i", "--compact").code == 0
+        assert core.read_bytes() == copy.read_bytes()
     assert source.read_bytes() == before
 
 
