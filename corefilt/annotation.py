@@ -23,6 +23,7 @@ VERSION = 1
 
 CERTAINTIES = ("exact", "inferred", "assumed", "stated")
 
+_MASK = (1 << 64) - 1
 _NOTE_HEADER = 12 + (len(NAME) + 3 & ~3)
 _HEADER = 16
 _RECORD = 24
@@ -57,7 +58,7 @@ def encode(ehdr: Ehdr, mappings: Mappings, findings: list[Finding]) -> bytes:
     at = _NOTE_HEADER + _HEADER
     for m, finding in enumerate(findings):
         record.pack_into(
-            out, at, mappings.start(m), mappings.end(m), finding.possible, finding.proven,
+            out, at, mappings.start(m), mappings.end(m) & _MASK, finding.possible, finding.proven,
             finding.likely.bit_length() - 1, CERTAINTIES.index(finding.certainty), finding.sources,
         )  # fmt: skip
         at += _RECORD
@@ -100,5 +101,5 @@ def _record(start: int, possible: int, proven: int, likely: int, certainty: int,
 
 def records_by_mapping(records: dict[tuple[int, int], Record], mappings: Mappings) -> dict[int, Record]:
     """Join records with the mappings that have exactly their addresses."""
-    joined = ((m, records.get((mappings.start(m), mappings.end(m)))) for m in range(len(mappings)))
+    joined = ((m, records.get((mappings.start(m), mappings.end(m) & _MASK))) for m in range(len(mappings)))
     return {m: record for m, record in joined if record is not None}

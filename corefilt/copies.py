@@ -9,7 +9,7 @@ from .sysroot import MOST_OF_NOTES, NotUsable, build_id_in, first_difference, ob
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import TypeAlias
 
     from .evidence import Evidence
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     # Gives the core's bytes at an offset, of a length.
     Peek: TypeAlias = Callable[[int, int], bytes]
+    # Gives the ranges of a range of the core that are no holes.
+    Data: TypeAlias = Callable[[int, int], Iterator[tuple[int, int]]]
 
 # Files that were not used and are named one by one.
 MOST_NAMED = 3
@@ -41,11 +43,11 @@ class Copy:
         self.first: bytes | None = None
 
 
-def compare(evidence: Evidence, rules: Rules, *, peek: Peek | None, dumped_ns: int | None) -> None:
+def compare(evidence: Evidence, rules: Rules, *, peek: Peek | None, data: Data | None, dumped_ns: int | None) -> None:
     """Fill ``evidence.copies`` for every mapping whose kind a file could settle.
 
-    ``peek`` reads the core's payload by its offset in the core, or is None where it has passed; ``dumped_ns`` is when
-    the core was written, in nanoseconds since the epoch.
+    ``peek`` reads the core's payload by its offset in the core, or is None where it has passed; ``data`` tells where
+    it is no hole, if that is known; ``dumped_ns`` is when the core was written, in nanoseconds since the epoch.
     """
     if evidence.sysroot is None:
         return
@@ -71,7 +73,9 @@ def compare(evidence: Evidence, rules: Rules, *, peek: Peek | None, dumped_ns: i
             refused[path] = str(error)
             continue
         try:
-            _compare_file(evidence, rules, file, group, heads.get(path), peek=peek, dumped_ns=dumped_ns, here=here)
+            _compare_file(
+                evidence, rules, file, group, heads.get(path), peek=peek, data=data, dumped_ns=dumped_ns, here=here
+            )
         except NotUsable as error:
             refused[path] = str(error)
         finally:
@@ -85,6 +89,8 @@ def compare(evidence: Evidence, rules: Rules, *, peek: Peek | None, dumped_ns: i
         told.append(f"{os.fsdecode(path)} below --sysroot was not used: it {reason}")
     if len(refused) > MOST_NAMED:
         told.append(f"{len(refused) - MOST_NAMED} more files below --sysroot were not used")
+    if dumped_ns is None and groups:
+        told.append("a pipe does not tell when the core was written: files that were changed since go unnoticed")
     if peek is None and groups:
         told.append("the payload of a pipe has passed before it can be held against files")
     evidence.told_of_copies = told
@@ -98,6 +104,7 @@ def _compare_file(
     head: int | None,
     *,
     peek: Peek | None,
+    data: Data | None,
     dumped_ns: int | None,
     here: bool,
 ) -> None:
@@ -113,7 +120,9 @@ def _compare_file(
         file, first=first, begins=begins, page_size=mappings.page_size, expected=expected, dumped_ns=dumped_ns
     )
     build_id = build_id_in(first) if first else None
-    same = expected is not None or (build_id is not None and build_id == file.build_id())
+    # Without the time of the dump, the inode does not tell whether the file was changed in place since.
+    same = (expected is not None and dumped_ns is not None) or (build_id is not None and build_id == file.build_id())
+    known: dict[tuple[int, int, int], int | None] = {}
     for m in group:
         copy = evidence.copies[m] = Copy(reason)
         if reason is not None:
@@ -122,5 +131,19 @@ def _compare_file(
         copy.executable = bool(file.mode & 0o111)
         copy.first = file.read(0, 4)
         if peek is not None:
-            at, start = offset_of[mappings.phdr[m]], mappings.file_offset(m) or 0
-            copy.differs = first_difference(peek, at, file, start, mappings.present(m), mappings.page_size)
+            span = offset_of[mappings.phdr[m]], mappings.file_offset(m) or 0, mappings.present(m)
+            if span not in known:
+                known[span] = _first_difference(peek, data, file, *span, mappings.page_size)
+            copy.differs = known[span]
+
+
+def _first_difference(
+    peek: Peek, data: Data | None, file: MappedFile, at: int, start: int, length: int, page: int
+) -> int | None:
+    """As first_difference, without reading what is a hole in the core."""
+    for low, high in data(at, at + length) if data is not None else [(at, at + length)]:
+        skipped = (low - at) // page * page
+        found = first_difference(peek, at + skipped, file, start + skipped, high - at - skipped, page)
+        if found is not None:
+            return skipped + found
+    return None

@@ -8,7 +8,7 @@ from array import array
 from functools import lru_cache
 from itertools import pairwise
 
-from . import annotation, elf
+from . import _fast, annotation, elf
 from .elf import MACHINES, PT_LOAD, PT_NOTE, Ehdr, Phdrs, Shdr
 from .errors import AnnotationError, DamagedCoreError, SelectorError, UnstreamableError, UsageError
 from .filterbits import CoredumpFilter, parse_filter
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .evidence import Evidence
     from .report import Report
     from .sources import Place
+    from .sysroot import Sysroot
 
 # Headers and notes that a pipe may bring before NT_FILE ends; NT_FILE itself is 4 MiB at most by default
 # (core_file_note_size_limit), and a million program headers are 56 MiB.
@@ -92,7 +93,7 @@ class Core:
         self.notes: Notes = read_notes(source, self.ehdr, self.table)
         self.warnings += self.notes.warnings
         self.maps = Mappings(self.ehdr, self.table, self.notes)
-        self._opened: list[Evidence] = []
+        self._sysroots: dict[str, Sysroot] = {}
         self.gaps: list[tuple[int, int]] = []
         self._find_gaps()
         self.end = source.size
@@ -137,9 +138,9 @@ class Core:
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Close the input, and what was opened beside it."""
         self.source.close()
-        for evidence in self._opened:
-            evidence.close()
-        self._opened.clear()
+        for sysroot in self._sysroots.values():
+            sysroot.close()
+        self._sysroots.clear()
 
     @property
     def damaged(self) -> bool:
@@ -167,8 +168,9 @@ class Core:
             return None
         from .evidence import gather
 
-        evidence = gather(self.source, self.maps, maps=maps, pid=pid, sysroot=sysroot)
-        self._opened.append(evidence)
+        evidence = gather(self.source, self.maps, maps=maps, pid=pid)
+        if sysroot is not None:
+            evidence.sysroot = self._sysroot(sysroot)
         if self.notes.records:
             evidence.records = annotation.records_by_mapping(self.notes.records, self.maps)
             strangers = len(self.notes.records) - len(evidence.records)
@@ -176,9 +178,16 @@ class Core:
                 evidence.notices.append(f"{strangers} records of the COREFILT note fit no mapping")
         names = evidence.file_names() if self.notes.files is None else None
         if names is not None:
-            self.notes.files = FileNote.of(names, self.ehdr)
-            self.maps = Mappings(self.ehdr, self.table, self.notes)
+            evidence.mappings = Mappings(self.ehdr, self.table, self.notes.with_files(FileNote.of(names, self.ehdr)))
+            evidence.mappings.given_up, evidence.mappings.page_size = self.maps.given_up, self.maps.page_size
         return evidence
+
+    def _sysroot(self, folder: str) -> Sysroot:
+        if folder not in self._sysroots:
+            from .sysroot import Sysroot
+
+            self._sysroots[folder] = Sysroot(folder)
+        return self._sysroots[folder]
 
     def rules(
         self,
@@ -190,9 +199,10 @@ class Core:
         """The rules over this core; the payload is looked at beforehand where the input can be sought."""
         assumptions = [Assumption(text) for text in assume]
         seekable = isinstance(self.source, FileSource)
-        rules = Rules(self.ehdr, self.maps, None, assumptions, evidence)
+        named = evidence.mappings if evidence is not None else None
+        rules = Rules(self.ehdr, self.maps if named is None else named, None, assumptions, evidence)
         if seekable if with_payload is None else with_payload:
-            rules.payload = Payload(self.maps, rules.vvar)
+            rules.payload = Payload(rules.mappings, rules.vvar)
             if seekable:
                 rules.payload.read_from(self.source)
         if evidence is not None and evidence.sysroot is not None and (seekable or rules.payload is None):
@@ -205,8 +215,24 @@ class Core:
 
         status = os.fstat(self.source.fd)
         dumped_ns = status.st_mtime_ns if stat.S_ISREG(status.st_mode) else None
+        seekable = isinstance(self.source, FileSource) and peek is not None
         if rules.evidence is not None:
-            compare(rules.evidence, rules, peek=peek, dumped_ns=dumped_ns)
+            compare(rules.evidence, rules, peek=peek, data=self._data if seekable else None, dumped_ns=dumped_ns)
+
+    def _data(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Where ``[start, end)`` of a file has data and no holes."""
+        base = self.source.base
+        at, stop = base + start, base + end
+        while at < stop:
+            try:
+                found = _fast.data_extent(self.source.fd, at)
+            except OSError:
+                # This file system keeps no map of holes.
+                found = at, stop
+            if found is None or found[0] >= stop:
+                return
+            yield max(found[0], at) - base, min(found[1], stop) - base
+            at = found[1]
 
     def plan(
         self,
@@ -296,7 +322,7 @@ class Plan:
     @property
     def mappings(self) -> Sequence[Mapping]:
         """The mappings, made when looked at."""
-        return [Mapping(self.core.maps, m, finding) for m, finding in enumerate(self.findings)]
+        return [Mapping(self.rules.mappings, m, finding) for m, finding in enumerate(self.findings)]
 
     @property
     def layout(self) -> Layout:
@@ -357,10 +383,14 @@ def place_for_note(core: Core) -> Note:
     Raises AnnotationError where there is no such place.
     """
     size = annotation.note_size(len(core.maps), core.maps.page_size)
+    if not core.ehdr.wide and max(core.table.p_offset, default=0) + size >= 1 << 32:
+        raise AnnotationError(f"{core.source.name}: a note would move segments behind what 32 bits can tell")
     table, there = core.table, core.present
     first = next((i for i, p_type in enumerate(table.p_type) if p_type == PT_NOTE and there[i]), None)
     if first is None:
         raise AnnotationError(f"{core.source.name}: has no notes that another one could be put before")
+    if len({(core.maps.start(m), core.maps.end(m)) for m in range(len(core.maps))}) < len(core.maps):
+        raise AnnotationError(f"{core.source.name}: two segments have the same addresses, by which a note knows them")
     old = core.notes.record_at
     if old is not None and old[1] == size and old[0] + size <= table.p_offset[first] + there[first]:
         return Note(first, old[0], size, bytes(size))

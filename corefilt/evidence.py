@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # of another process. Of two runs of one program without randomised addresses 98 % can fit; of two with them, one
 # mapping does ([vsyscall]).
 LEAST_FITTING = 0.5
+# A core of a part of a process, or one that lost its end, has fewer mappings than the process had.
+MANY_MORE = 16
 
 
 class Area:
@@ -46,8 +48,8 @@ class Evidence:
     """All evidence beside the core; ``source`` names the map, ``complete`` tells whether it lists every mapping."""
 
     __slots__ = (
-        "_areas", "_at", "_facts", "_memory", "_small", "complete", "copies", "notices", "records", "source", "sysroot",
-        "told_of_copies",
+        "_areas", "_at", "_facts", "_looked", "_memory", "_small", "complete", "copies", "mappings", "notices",
+        "records", "source", "sysroot", "told_of_copies",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -55,8 +57,10 @@ class Evidence:
         self._areas: Areas | None = None
         self._at: dict[int, int] = {}
         self._facts: dict[int, FileFacts] = {}
-        self.complete = False
+        self.complete = self._looked = False
         self.source: str | None = None
+        # The core's mappings with the map's names, where NT_FILE is missing.
+        self.mappings: Mappings | None = None
         self.sysroot: Sysroot | None = None
         self.copies: dict[int, Copy] = {}
         # What memory_device found, once it was asked.
@@ -76,10 +80,12 @@ class Evidence:
 
     def alike(self, m: int) -> tuple[object, ...]:
         """What two mappings without a file must have in common for this evidence to say the same of both."""
-        i = self._at.get(m)
-        nature = self._areas.nature[i] if i is not None and self._areas is not None else None
-        facts = self._facts.get(i) if i is not None else None
-        return id(nature), id(facts), id(self.records.get(m))
+        i, areas = self._at.get(m), self._areas
+        record = id(self.records.get(m))
+        if i is None or areas is None:
+            return record, id(self.copies.get(m))
+        where = (areas.device[i], areas.path[i]) if areas.nature[i].what == "file" else None
+        return record, id(areas.nature[i]), id(self._facts.get(i)), id(self.copies.get(m)), where
 
     def small_pages(self, device: tuple[int, int], huge: int) -> bool | None:
         """Whether a device is known not to be hugetlbfs, whose pages have at least ``huge`` bytes, or to be it.
@@ -88,7 +94,8 @@ class Evidence:
         /anon_hugepage, speaks for all.
         """
         areas = self._areas
-        if not self._small and areas is not None:
+        if not self._looked and areas is not None:
+            self._looked = True
             for i, nature in enumerate(areas.nature):
                 if nature.what == "file" and (areas.start[i] | areas.end[i] | areas.offset[i]) & (huge - 1):
                     self._small[areas.device[i]] = True
@@ -105,11 +112,6 @@ class Evidence:
             named = (device for path, device in rows if path is not None and path.startswith(names))
             self._memory = [next((device for device in named if self.small_pages(device, huge)), None)]
         return self._memory[0] if self._memory else None
-
-    def close(self) -> None:
-        """Give back what was opened."""
-        if self.sysroot is not None:
-            self.sysroot.close()
 
     def file_names(self) -> list[tuple[int, int, int, bytes]] | None:
         """What NT_FILE would hold, where a map lists every mapping: (start, end, offset in bytes, path)."""
@@ -136,7 +138,8 @@ class Evidence:
 def join(areas: Areas, mappings: Mappings) -> dict[int, int]:
     """For each mapping that the map lists as it is in the core, the index there.
 
-    Address and protection must be the same, and the offset where NT_FILE gives one.
+    Address and protection must be the same, and the offset where NT_FILE gives one; and where NT_FILE names no file,
+    the map must not either: then it was made before or after the dump.
     """
     index = {(start, end): i for i, (start, end) in enumerate(zip(areas.start, areas.end, strict=True))}
     joined: dict[int, int] = {}
@@ -145,10 +148,17 @@ def join(areas: Areas, mappings: Mappings) -> dict[int, int]:
         if i is None or areas.nature[i].perms != flags_text(mappings.flags(m)).encode():
             continue
         offset = mappings.file_offset(m)
+        if offset is None and mappings.notes.files is not None and areas.nature[i].what == "file":
+            continue
         if offset is not None and (areas.nature[i].what != "file" or areas.offset[i] != offset):
             continue
         joined[m] = i
     return joined
+
+
+def most(mappings: Mappings) -> int:
+    """How many mappings a map of the core's process can have; one that has more is not read to its end."""
+    return MANY_MORE * len(mappings) + 4096
 
 
 def gather(
@@ -157,9 +167,8 @@ def gather(
     *,
     maps: str | None = None,
     pid: int | None = None,
-    sysroot: str | None = None,
 ) -> Evidence:
-    """The evidence that was asked for.
+    """The map that was asked for.
 
     Raises EvidenceError for what cannot be used, UsageError for a map from two places. ``maps`` may be ``auto``,
     which goes on without one.
@@ -181,11 +190,7 @@ def gather(
         from .sidecars import read_sidecar
 
         sidecar = read_sidecar(maps, core_path)
-        evidence.believe(parse(sidecar.text, sidecar.name), {}, mappings, sidecar.name)
-    if sysroot is not None:
-        from .sysroot import Sysroot
-
-        evidence.sysroot = Sysroot(sysroot)
+        evidence.believe(parse(sidecar.text, sidecar.name, most=most(mappings)), {}, mappings, sidecar.name)
     return evidence
 
 
@@ -194,7 +199,8 @@ def path_of(source: Source) -> str | None:
     if not isinstance(source, FileSource):
         return None
     try:
-        return os.readlink(f"/proc/self/fd/{source.fd}")
+        # A spooled copy has no name.
+        return os.readlink(f"/proc/self/fd/{source.fd}") if os.fstat(source.fd).st_nlink else None
     except OSError:
         return None
 
@@ -207,7 +213,7 @@ def _find(evidence: Evidence, mappings: Mappings, core_path: str | None) -> None
     refused: list[str] = []
     for sidecar in find_sidecars(core_path) if core_path is not None else ():
         try:
-            evidence.believe(parse(sidecar.text, sidecar.name), {}, mappings, sidecar.name)
+            evidence.believe(parse(sidecar.text, sidecar.name, most=most(mappings)), {}, mappings, sidecar.name)
         except EvidenceError as error:
             refused.append(str(error))
             continue

@@ -88,7 +88,11 @@ class FileNote:
     def of(cls, entries: Sequence[tuple[int, int, int, bytes]], ehdr: Ehdr) -> FileNote:
         """The note that would hold these: (start, end, offset in bytes, path)."""
         word = 8 if ehdr.wide else 4
-        numbers = [len(entries), 1, *(value for entry in entries for value in entry[:3])]
+        # Offsets in pages where they can be, as the kernel has them, for 32 bits hold no more than 4 GiB.
+        unit = 1 if any(entry[2] % 4096 for entry in entries) else 4096
+        numbers = [len(entries), unit]
+        for start, end, offset, _ in entries:
+            numbers += [start, end, offset // unit]
         mask = (1 << 8 * word) - 1
         table = b"".join((value & mask).to_bytes(word, "big" if ehdr.big else "little") for value in numbers)
         return cls(table + b"".join(entry[3].replace(b"\0", b"?") + b"\0" for entry in entries), ehdr)
@@ -132,6 +136,14 @@ class Notes:
         self.record_at: tuple[int, int] | None = None
         self.stack_pointers: list[int] = []
         self.warnings: list[str] = []
+
+    def with_files(self, files: FileNote) -> Notes:
+        """The same notes with an NT_FILE."""
+        notes = Notes()
+        for name in self.__slots__:
+            setattr(notes, name, getattr(self, name))
+        notes.files = files
+        return notes
 
 
 def read_notes(source: Source, ehdr: Ehdr, table: Phdrs) -> Notes:
@@ -233,7 +245,7 @@ def _take(n_type: int, desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
 
 def _take_records(desc: bytes, ehdr: Ehdr, notes: Notes, place: tuple[int, int]) -> None:
     if notes.record_at is not None:
-        notes.warnings.append(f"note at {place[0]:#x}: there is a COREFILT note already, this one is not read")
+        # The newest stands first.
         return
     notes.record_at = place
     try:

@@ -192,13 +192,13 @@ def lay_out(
     last = end_of_segments(table, present) if end is None else end
     puts: list[Step] = []
     if note is not None:
-        puts.append(Step(note.offset, note.replaced, note.offset, note.data))
+        puts.append(Step(note.offset, note.replaced, cuts.shift(note.offset), note.data))
         cuts.at, cuts.inserted = note.offset, len(note.data) - note.replaced
     offsets = cuts.shift_all(table.p_offset, last)
     if note is not None:
         sizes = array("Q", sizes)
         sizes[note.phdr] += cuts.inserted
-        offsets[note.phdr] = table.p_offset[note.phdr]
+        offsets[note.phdr] -= cuts.inserted
     new_table = table.replaced(offsets, sizes)
     puts.append(Step(ehdr.e_phoff, len(table) * ehdr.phdr_size, ehdr.e_phoff, bytes(new_table.encode(ehdr))))
     tail = section_headers(ehdr, table, sections, sizes, cuts) if ehdr.e_shoff else b""

@@ -89,11 +89,12 @@ class Process:
         found: dict[int, FileFacts] = {}
         refused: list[int] = []
         # Daemons do not hold up the end of the interpreter, whatever they wait for.
-        worker = threading.Thread(target=self._ask, args=(os.dup(folder), found, refused), daemon=True)
+        done = threading.Event()
+        worker = threading.Thread(target=self._ask, args=(os.dup(folder), found, refused, done), daemon=True)
         worker.start()
         worker.join(DEADLINE)
         self.facts = dict(found)
-        if worker.is_alive():
+        if not done.is_set():
             self.notices.append(f"{self.name}: its files did not all answer within {DEADLINE:g} s")
         if refused:
             self.notices.append(
@@ -101,9 +102,10 @@ class Process:
                 "(that takes CAP_CHECKPOINT_RESTORE)"
             )
 
-    def _ask(self, folder: int, found: dict[int, FileFacts], refused: list[int]) -> None:
+    def _ask(self, folder: int, found: dict[int, FileFacts], refused: list[int], done: threading.Event) -> None:
         areas = self.areas
         known: dict[tuple[tuple[int, int], int], FileFacts | None] = {}
+        told: set[object] = set()
         until = time.monotonic() + DEADLINE
         try:
             names = _names_of_files(folder)
@@ -118,8 +120,10 @@ class Process:
                 facts = known[inode]
                 if facts is not None:
                     found[i] = facts
-                else:
+                elif inode not in told:
+                    told.add(inode)
                     refused.append(i)
+            done.set()
         finally:
             os.close(folder)
 

@@ -16,7 +16,7 @@ _LINE = re.compile(
     rb"([0-9]{1,20})(?:[ \t]+([^\n]*)|)$",
     re.MULTILINE,
 )
-_ATTRIBUTES = re.compile(rb"(?:\n[A-Za-z_]+:[^\n]*)*\n*")
+_ATTRIBUTES = re.compile(rb"(?:\n[A-Za-z_]+:[^\n]*(?=\n))*\n*")
 _WORTH = re.compile(rb"\n(VmFlags|Anonymous|Swap|SwapPss|KernelPageSize):[ \t]*([^\n]*)")
 
 # What stands in brackets and is no mapping that the kernel made of itself (show_map_vma); older kernels also name
@@ -72,8 +72,11 @@ class Areas:
         return any(nature.page_size is not None or nature.flags is not None for nature in self.nature)
 
 
-def parse(text: bytes, name: str) -> Areas:
-    """Read a maps or smaps file; ``name`` is for messages. Raises EvidenceError with the line that is wrong."""
+def parse(text: bytes, name: str, *, most: int = 1 << 24) -> Areas:
+    """Read a maps or smaps file of no more than ``most`` mappings; ``name`` is for messages.
+
+    Raises EvidenceError with the line that is wrong.
+    """
     areas = Areas()
     natures: dict[tuple[object, ...], Nature] = {}
     devices: dict[tuple[int, int], tuple[int, int]] = {}
@@ -85,9 +88,13 @@ def parse(text: bytes, name: str) -> Areas:
         attributes = _ATTRIBUTES.match(text, line.end())
         behind = attributes.end() if attributes is not None else line.end()
         start, end = int(line[1], 16), int(line[2], 16)
+        if len(areas) == most:
+            raise EvidenceError(f"{name}: has more than {most} mappings, many more than the core")
         if start >= end:
             raise _bad(text, line.start(), name, "its addresses are no range")
-        path = line[8] or None
+        path = (line[8] or b"").rstrip(b"\r") or None
+        if path is not None and path[:1] == b"[" and path[-1:] != b"]" and line.end() == len(text):
+            break
         key = (line[3], *_what(path, int(line[7])), *_details(text[line.end() : behind]))
         if key not in natures:
             natures[key] = Nature(*key)

@@ -111,8 +111,8 @@ class Report:
         elif self.holes == "guessed":
             lines.append("  holes: guessed (pages of zeros became holes; a pipe does not tell which ones were)")
         lines += [f"  changed: {change}" for change in self.changes]
-        lines += [f"  note: {notice}" for notice in self.notices]
-        lines += [f"  warning: {warning}" for warning in self.warnings]
+        lines += [f"  note: {printable(notice)}" for notice in self.notices]
+        lines += [f"  warning: {printable(warning)}" for warning in self.warnings]
         return "\n".join(lines)
 
 

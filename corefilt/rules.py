@@ -57,8 +57,8 @@ class Case:
     """One mapping under examination; the rules narrow ``proven`` and ``possible``."""
 
     __slots__ = (
-        "area", "end", "evidence", "file_offset", "first", "flags", "m", "page_size", "path", "possible",
-        "present", "proven", "record", "sources", "start",
+        "area", "dax", "end", "evidence", "file_offset", "first", "flags", "m", "page_size", "path", "possible",
+        "present", "proven", "record", "settled", "sources", "start",
     )  # fmt: skip
 
     def __init__(self, mappings: Mappings, m: int, payload: Payload | None, evidence: Evidence | None = None) -> None:
@@ -74,10 +74,12 @@ class Case:
         self.record: Record | None = evidence.records.get(m) if evidence is not None else None
         self.evidence: list[str] = []
         self.sources = 0
+        # Whether anything speaks for DAX: it is not what is left when all else is disproved.
+        self.settled = self.dax = False
 
     def rule_out(self, kinds: int, why: str, *, convention: bool = False, source: int = Source.CORE) -> None:
         """Take kinds away; ``why`` is noted if that changed anything. A convention never takes the last one."""
-        if convention and not self.possible & ~kinds:
+        if convention and (not self.possible & ~kinds or (self.settled and source == Source.CORE)):
             return
         before = self.possible, self.proven
         self.possible &= ~kinds
@@ -133,8 +135,8 @@ class Rules:
         if evidence is not None:
             from .witnesses import WITNESSES
 
-            # Behind what the table proves, and before every convention.
-            self._rules = (*RULES[:PROVING], *WITNESSES, *RULES[PROVING:])
+            # Behind what the table proves, and before the conventions that could go against it.
+            self._rules = (*RULES[:BEFORE_WITNESSES], *WITNESSES, *RULES[BEFORE_WITNESSES:])
         self.assumptions = assumptions or []
         self.named = mappings.notes.files is not None
         self.neighbours = Neighbours(mappings)
@@ -156,14 +158,19 @@ class Rules:
         case = self._examine(m)
         finding = self._conclude(case)
         if finding.contradiction and case.record is not None:
-            finding = self._conclude(self._examine(m, believing=False))
+            # Where it is the map that contradicts the note, nothing tells which of them is wrong.
+            alone = self._conclude(self._examine(m, by_map=False))
+            if alone.contradiction:
+                finding = self._conclude(self._examine(m, believing=False))
         if plain is not None:
             self._plain[plain] = finding
         return finding
 
-    def _examine(self, m: int, *, believing: bool = True) -> Case:
-        """Ask every rule; without ``believing``, as if the COREFILT note said nothing of this mapping."""
+    def _examine(self, m: int, *, believing: bool = True, by_map: bool = True) -> Case:
+        """Ask every rule; without ``believing`` or ``by_map``, as if note or map said nothing of this mapping."""
         case = Case(self.mappings, m, self.payload, self.evidence)
+        if not by_map:
+            case.area = None
         if not believing:
             case.record = None
             case.evidence.append(DISBELIEVED)
@@ -201,6 +208,8 @@ class Rules:
     def _conclude(self, case: Case) -> Finding:
         # What was proven beats what a convention ruled out before.
         possible, proven, record = case.possible or case.proven, case.proven, case.record
+        if not case.dax and not possible & ~Kind.DAX:
+            possible = 0
         stated = self.stated(case.m)
         if stated is not None:
             case.evidence.append(f"--assume says {stated.kind}")
@@ -210,7 +219,7 @@ class Rules:
         if contradiction:
             case.evidence.append("contradiction: nothing is left, so anything is possible")
             possible, proven, certainty = Kind.ALL, Kind.ALL, "assumed"
-        elif stated is not None or (record is not None and record.certainty == "stated"):
+        elif stated is not None or (record and record.certainty == "stated" and not possible & ~record.possible):
             certainty = "stated"
         elif len(single(possible)) > 1:
             certainty = "assumed"
@@ -325,21 +334,25 @@ def has_file(rules: Rules, case: Case) -> None:
     if case.path is None:
         return
     case.rule_out(Kind.PRIVATE_ANON | Kind.SPECIAL, "NT_FILE names a file")
-    if not case.deleted and case.possible & Kind.SHARED_FILE:
+    unlinked = case.area is not None and case.area.facts is not None and not case.area.facts.linked
+    if not case.deleted and not unlinked:
         case.rule_out(Kind.SHARED_ANON, "", convention=True)
 
 
 def partly_there(rules: Rules, case: Case) -> None:
     """One page of several is what bit 4 leaves of a private file mapping."""
-    if case.present != case.page_size or case.size <= case.present:
+    if case.present != case.page_size or case.size <= case.present or not case.possible & Kind.HEADED:
         return
-    case.only(Kind.HEADED, "only its first page was dumped")
+    # A convention, for a filter may have kept the page because it could have been one.
+    case.only(Kind.HEADED, "only its first page was dumped", convention=True)
     if rules.neighbours.private_anonymous_dumped:
         case.rule_out(Kind.WRITTEN, "written memory was dumped, it was not", convention=True)
 
 
 def wholly_there(rules: Rules, case: Case) -> None:
     """Where the dump's filter left private file mappings out, a whole one had been written to."""
+    if not case.possible & Kind.WRITTEN:
+        return
     if rules.neighbours.private_files_left_out and case.present == case.size > case.page_size:
         case.rule_out(Kind.CLEAN, "unwritten file mappings were left out of the dump, it was not", convention=True)
 
@@ -381,6 +394,7 @@ def names(rules: Rules, case: Case) -> None:
     elif path == b"/[aio]" + DELETED or path.startswith((b"anon_inode:", b"socket:[")):
         case.only(Kind.SHARED_FILE | Kind.EXCLUDED, "a ring shared with the kernel", convention=True)
     elif path.startswith(b"/dev/dax"):
+        case.dax = True
         case.only(Kind.SHARED_DAX | Kind.EXCLUDED, "a DAX device", convention=True)
     elif path.startswith(b"/dev/shm/") and case.deleted and not path.startswith(b"/dev/shm/sem."):
         # A semaphore gets its name as a second link, and what was mapped is the first, which is gone.
@@ -390,7 +404,7 @@ def names(rules: Rules, case: Case) -> None:
 def no_dax(rules: Rules, case: Case) -> None:
     """A core cannot show a file system mounted with DAX, and hardly any is."""
     if not (case.path or b"").startswith(b"/dev/dax"):
-        case.rule_out(Kind.DAX, "", convention=True)
+        case.rule_out(Kind.DAX, "", convention=True, source=0)
 
 
 def no_huge(rules: Rules, case: Case) -> None:
@@ -494,8 +508,8 @@ def header_page(rules: Rules, case: Case) -> None:
         case.header_page(False, "", convention=True)
 
 
-# How many of the rules stand before the first convention.
-PROVING = 5
+# How many of the rules stand before what lies beside the core is asked.
+BEFORE_WITNESSES = 6
 
 RULES: tuple[Callable[[Rules, Case], None], ...] = (
     present_bytes,
@@ -503,6 +517,7 @@ RULES: tuple[Callable[[Rules, Case], None], ...] = (
     gate,
     vdso,
     stack,
+    no_dax,
     vvar,
     no_file,
     other_special,
@@ -517,7 +532,6 @@ RULES: tuple[Callable[[Rules, Case], None], ...] = (
     names,
     unwritable_image,
     runtime_archive,
-    no_dax,
     no_huge,
     system_file,
     header_page,

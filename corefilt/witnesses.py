@@ -146,7 +146,7 @@ def below_root(rules: Rules, case: Case) -> None:
         case.evidence.append(f"not held against its file below --sysroot, which {copy.reason}")
         return
     guessed = not copy.same
-    if copy.differs is not None:
+    if copy.differs is not None and not (case.area is not None and case.area.nature.shared):
         why = f"differs from its file at {case.start + copy.differs:#x}"
         case.rule_out(Kind.CLEAN, why, source=Source.SYSROOT, convention=guessed)
         if copy.same:
@@ -164,7 +164,8 @@ def links(rules: Rules, case: Case) -> None:
         return
     if case.area.facts.linked:
         case.rule_out(Kind.SHARED_ANON, "its file has a link", source=Source.FILES)
-    else:
+    elif case.path is None or case.deleted:
+        # What the core does not yet call deleted may have lost its link after the dump.
         case.rule_out(Kind.SHARED_FILE, "its file has no link", source=Source.FILES)
 
 
@@ -187,6 +188,7 @@ def file_system(rules: Rules, case: Case) -> None:
         huge, why = facts.huge, "its file is on hugetlbfs" if facts.huge else "its file is not on hugetlbfs"
         case.rule_out(Kind.ALL & ~Kind.HUGE & ~Kind.EXCLUDED if huge else Kind.HUGE, why, source=Source.FILES)
     if facts.dax is not None and not (case.path or b"").startswith(b"/dev/dax"):
+        case.dax = facts.dax
         dax, why = facts.dax, "its file is accessed by DAX" if facts.dax else "its file is not accessed by DAX"
         case.rule_out(Kind.ALL & ~Kind.DAX & ~Kind.EXCLUDED if dax else Kind.DAX, why, source=Source.FILES)
 
@@ -200,6 +202,8 @@ def recorded(rules: Rules, case: Case) -> None:
     why = f"recorded as {record.certainty}, by {', '.join(names) or 'nothing'}"
     case.only(record.proven, why, source=record.sources)
     case.only(record.possible, why, source=record.sources, convention=True)
+    case.settled = not case.possible & ~record.possible
+    case.dax = case.dax or not record.possible & ~Kind.DAX
 
 
 WITNESSES: tuple[Callable[[Rules, Case], None], ...] = (

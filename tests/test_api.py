@@ -9,14 +9,18 @@ import typing
 from pathlib import Path
 
 import pytest
+from support.builder import Load, kernel_notes, make_core, page
+from support.maps import Area, saved
 from support.opening import in_memory, in_pipe
 from support.run import assert_promises, kept_sizes
-from support.samples import ANON, SHARED, sample_core
+from support.samples import ANON, PAGE, SHARED, sample_core
 
 import corefilt
 from corefilt.errors import (
+    AnnotationError,
     DamagedCoreError,
     EngineError,
+    EvidenceError,
     FilterError,
     InputError,
     NotACoreError,
@@ -29,6 +33,7 @@ from corefilt.errors import (
 
 PUBLIC = {"Core", "CoredumpFilter", "CorefiltError", "Mapping", "Plan", "Report", "filter", "open"}
 CORE = sample_core()
+A, B = 0x10000, 0x20000
 
 
 def expected(wanted: int) -> bytes:
@@ -83,7 +88,7 @@ def test_the_package_is_typed() -> None:
 def test_errors_are_one_tree() -> None:
     tree = {
         UsageError: 2, FilterError: 2, InputError: 1, NotACoreError: 1, DamagedCoreError: 1, UnstreamableError: 1,
-        OutputError: 1, EngineError: 1, SelectorError: 1, UndecidedError: 4,
+        OutputError: 1, EngineError: 1, EvidenceError: 1, AnnotationError: 1, SelectorError: 1, UndecidedError: 4,
     }  # fmt: skip
     assert all(issubclass(kind, corefilt.CorefiltError) for kind in tree)
     assert {kind: kind("message").exit_code for kind in tree} == tree
@@ -153,6 +158,44 @@ def test_a_plan_keeps_its_assumptions_in_a_pipe(core: Path) -> None:
     with corefilt.open(core) as it:
         plan = it.plan("none", assume=assume, unknown="drop")
         assert piped.kinds == list(plan.by_kind())
+
+
+def test_evidence_beside_a_core(core: Path, tmp_path: Path) -> None:
+    with corefilt.open(core) as it:
+        gate = 1 << 63
+        areas = [
+            Area(each.start, each.end, f"{each.flags}s", each.path, each.file_offset or 0, (8, 1), 7)
+            if each.path in (b"/dev/zero (deleted)", b"/var/lib/victim/table.db")
+            else Area(each.start, each.end, f"{each.flags}p", each.path or "", each.file_offset or 0, (8, 1), 7)
+            for each in it.mappings
+            if each.path and each.start < gate
+        ]
+        areas += [
+            Area(each.start, each.end, f"{each.flags}p", "[vdso]" if each.kind == "special" else "")
+            for each in it.mappings
+            if not each.path and each.start < gate
+        ]
+    maps, out = saved(tmp_path, areas), core.with_name("small.core")
+    report = corefilt.filter(core, out, filter=0x8, maps=maps, strict=True)
+    assert report.assumed_bytes == 0
+    assert report.notices == [f"{maps}: 1 of 13 mappings are not in it"]
+    with corefilt.open(core) as it:
+        plan = it.plan(0x8, maps=maps)
+        assert [plan.kept(m) for m in range(13)] == kept_sizes(out.read_bytes())
+        plan.write(out, force=True, annotate=True)
+    with corefilt.open(out) as it:
+        table = next(each for each in it.mappings if each.path == b"/var/lib/victim/table.db")
+        assert (table.kind, table.certainty) == ("shared-file-backed", "inferred")
+        assert table.evidence == ("recorded as inferred, by the core, maps",)
+
+
+def test_a_plan_from_a_pipe_keeps_its_evidence(core: Path, tmp_path: Path) -> None:
+    areas = [Area(A, A + PAGE, "rw-p"), Area(B, B + PAGE, "rw-s", "/data/table", 0, (8, 1), 7)]
+    loads = [Load(A, page(b"a")), Load(B, page(b"b"))]
+    data = make_core(loads, kernel_notes([(B, B + PAGE, 0, "/data/table")]))
+    with in_pipe(data) as fd, corefilt.open(fd) as it:
+        it.plan(0x8, maps=saved(tmp_path, areas)).write(core.with_name("small.core"), strict=True)
+    assert kept_sizes(core.with_name("small.core").read_bytes()) == [0, PAGE]
 
 
 # --- mappings ---------------------------------------------------------------------------------------------
@@ -246,6 +289,7 @@ def test_nothing_stays_open(core: Path) -> None:
         SelectorError: {"filter": 0x33, "assume": ["/none=special"], "force": True},
         EngineError: {"filter": 0x33, "engine": "splice", "force": True},
         UsageError: {"filter": 0x33, "unknown": "toss", "force": True},
+        EvidenceError: {"filter": 0x33, "maps": "/none", "sysroot": "/", "force": True},
     }.items():
         with pytest.raises(kind):
             corefilt.filter(core, core.with_name("out"), **arguments)

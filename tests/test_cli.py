@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.builder import Load, kernel_notes, make_core, page
+from support.maps import Area, saved
 from support.run import COREFILT, assert_error, assert_promises, assert_usage, corefilt, environment, finish, start
 
 import corefilt as api
@@ -169,6 +171,14 @@ def test_options_may_stand_before_between_and_behind(order: str, core: Path) -> 
         pytest.param(["0x33", "CORE", "--assume", "x=y"], "no kind 'y'", id="no kind"),
         pytest.param(["demo", "--filter", "33"], "could be decimal", id="a filter for the demo"),
         pytest.param(["inspect", "CORE", "--filter", "33"], "could be decimal", id="a filter to inspect"),
+        pytest.param(["inspect", "CORE", "--unknown", "toss"], "'toss'", id="no policy to inspect"),
+        pytest.param(["0x33", "CORE", "--maps", "m", "--pid", "1"], "both give the map", id="two maps"),
+        pytest.param(["inspect", "CORE", "--maps", "auto", "--pid", "1"], "both give the map", id="two to inspect"),
+        *(
+            pytest.param([*command, "--pid", pid], f"{pid!r} is no process number", id=f"pid {pid!r} {command[0]}")
+            for command in (["0x33", "CORE"], ["inspect", "CORE"])
+            for pid in ("0", "+1", "self", "1.5", " 1", "1 ", "0x1", "", "\u0661", "2147483648", "9" * 50)
+        ),
     ],
 )
 def test_usage_errors(args: list[str], words: str, core: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,6 +212,127 @@ def test_exit_codes(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_module_is_the_program(module: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, check=True)
     assert done.stdout.decode() == f"corefilt {api.__version__}\n"
+
+
+# --- evidence ---------------------------------------------------------------------------------------------
+
+
+def map_of(core: Path, folder: Path, *, moved: int = 0) -> str:
+    """Write down a map of a core's mappings, or of those of a process that is none of its."""
+    with api.open(core) as it:
+        areas = [
+            Area(
+                each.start + moved,
+                each.end + moved,
+                f"{each.flags}p",
+                each.path or "",
+                each.file_offset or 0,
+                (8, 1),
+                7,
+            )
+            if each.path
+            else Area(each.start + moved, each.end + moved, f"{each.flags}p", "[vdso]" if "x" in each.flags else "")
+            for each in it.mappings
+            if each.start >> 63 == 0
+        ]
+    return saved(folder, areas)
+
+
+@pytest.mark.parametrize("command", [["0x33", "CORE", "-o", "OUT"], ["inspect", "CORE"], ["0x33", "CORE", "-n"]])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("none", "No such file or directory"),
+        ("folder", "is a directory"),
+        ("empty", "is empty"),
+        ("text", "is neither maps nor smaps"),
+        ("cut", "is cut off"),
+        ("other", "is not of this process"),
+    ],
+)
+def test_a_map_that_cannot_be_used_is_an_error(
+    command: list[str], kind: str, words: str, core: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("evidence")
+    path = Path(map_of(core, folder, moved=1 << 30 if kind == "other" else 0))
+    if kind == "none":
+        path.unlink()
+    elif kind == "folder":
+        path = folder
+    elif kind in ("empty", "text"):
+        path.write_text("" if kind == "empty" else "nothing of the kind\n")
+    elif kind == "cut":
+        path.write_bytes(path.read_bytes() + b"7ffe0000")
+    places = {"CORE": core, "OUT": core.with_name("out")}
+    done = corefilt(*(places.get(word, word) for word in command), "--maps", path)
+    assert_error(done, words, str(path))
+    assert os.listdir(core.parent) == [core.name]
+
+
+def test_a_map_settles_what_the_core_leaves_open(core: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    maps = map_of(core, tmp_path_factory.mktemp("evidence"))
+    out = core.with_name("out")
+    assert corefilt("0x1", core, "-o", out, "--strict").code == 4
+    done = corefilt("0x8", core, "-o", out, "--strict", "--maps", maps)
+    assert done.code == 0
+    assert_promises(core.read_bytes(), out.read_bytes())
+    assert f"note: {maps}: 1 of 13 mappings are not in it" in "\n".join(done.err)
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_map_is_taken_for_a_pipe_as_for_a_file(
+    piped: bool, core: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    maps = map_of(core, tmp_path_factory.mktemp("evidence"))
+    expected = corefilt("0x9", core, "--maps", maps).out
+    data = core.read_bytes() if piped else None
+    assert corefilt("0x9", "-" if piped else core, "--maps", maps, "-o", core.with_name("out"), pipe=data).code == 0
+    assert core.with_name("out").read_bytes() == expected
+
+
+def test_a_map_and_the_core_may_both_come_through_pipes(core: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    maps = map_of(core, tmp_path_factory.mktemp("evidence"))
+    fifo = core.parent.parent / "fifo"
+    os.mkfifo(fifo)
+    with subprocess.Popen(["cp", maps, fifo]):
+        done = corefilt("0x9", "--maps", fifo, pipe=core.read_bytes())
+    assert done.code == 0
+    assert done.out == corefilt("0x9", "--maps", maps, pipe=core.read_bytes()).out
+
+
+def test_looking_for_a_map_goes_on_without(core: Path) -> None:
+    done = corefilt("0x33", core, "-o", core.with_name("out"), "--maps", "auto")
+    assert done.code == 0
+    assert done.err[-1] == "  note: --maps auto found no map of this process"
+    assert core.with_name("out").read_bytes() == corefilt("0x33", core).out
+
+
+def test_inspect_shows_where_reasons_come_from(core: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    maps = map_of(core, tmp_path_factory.mktemp("evidence"))
+    done = corefilt("inspect", core, "--maps", maps, "--json")
+    assert done.code == 0
+    report = json.loads(done.out)
+    evidence = {mapping["start"]: mapping["evidence"] for mapping in report["mappings"]}
+    assert all(isinstance(reason, str) for reasons in evidence.values() for reason in reasons)
+    assert "maps shows no file" in evidence["0x1000000"]
+    assert "private by maps" in evidence["0x3000000"]
+    assert report["warnings"] == [f"{maps}: 1 of 13 mappings are not in it"]
+    table = corefilt("inspect", core, "--maps", maps)
+    assert "private by maps" in table.out.decode()
+    assert table.err == (f"corefilt: {core}: {maps}: 1 of 13 mappings are not in it",)
+
+
+def test_the_report_of_unusable_evidence_is_an_object_too(core: Path) -> None:
+    done = corefilt("0x33", core, "-n", "--json", "--maps", core.with_name("none"))
+    assert done.code == 1
+    assert json.loads(done.out)["error"]["type"] == "EvidenceError"
+
+
+def test_an_option_of_evidence_wants_its_value(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--maps", "--pid", "--sysroot"):
+        for command in (["0x33", str(core)], ["inspect", str(core)]):
+            code, out, err = said_by([*command, option], capsys)
+            assert (code, out, option in err) == (2, "", True)
 
 
 # --- streams that are not there ---------------------------------------------------------------------------
@@ -383,6 +514,28 @@ def test_filtering_loads_nothing_heavy(args: tuple[str, ...], core: Path, tmp_pa
     names = loaded(*(places.get(arg, arg) for arg in args), tmp_path=tmp_path)
     assert "corefilt.cli.filter" in names
     assert not {name for name in names if name.partition(".")[0] in HEAVY or name in HEAVY}
+
+
+# What only evidence beside the core needs.
+BESIDE = {"annotation", "copies", "evidence", "process", "procmaps", "sidecars", "sysroot", "witnesses"}
+
+
+def beside(names: set[str]) -> set[str]:
+    return {name.removeprefix("corefilt.") for name in names} & BESIDE
+
+
+def test_what_evidence_needs_is_loaded_for_evidence(core: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("evidence")
+    maps, run = map_of(core, folder), ("0x31", str(core), "-n")
+    names = loaded(*run, tmp_path=folder)
+    # The note's format is asked for at every look at notes.
+    assert beside(names) == {"annotation"}
+    assert "re" not in names
+    assert beside(loaded(*run, "--maps", maps, tmp_path=folder)) == BESIDE - {"copies", "process", "sysroot"}
+    assert beside(loaded(*run, "--sysroot", "/", tmp_path=folder)) == {
+        "annotation", "copies", "evidence", "sysroot", "witnesses",
+    }  # fmt: skip
+    assert beside(loaded(*run, "--annotate", tmp_path=folder)) == {"annotation"}
 
 
 def test_filtering_does_not_load_the_other_commands(core: Path, tmp_path: Path) -> None:

@@ -11,6 +11,15 @@ from hypothesis import strategies as st
 from support.builder import (
     AT_PAGESZ,
     AT_SYSINFO_EHDR,
+    EM_386,
+    EM_AARCH64,
+    EM_ARM,
+    EM_PPC,
+    EM_PPC64,
+    EM_RISCV,
+    EM_S390,
+    EM_SPARC,
+    EM_X86_64,
     NT_AUXV,
     NT_FILE,
     NT_PRSTATUS,
@@ -140,6 +149,40 @@ def test_no_notes() -> None:
     for core in (make_core([Load(A, page(b"x"))]), make_core([Load(A, page(b"x"))], note_segment=False)):
         with opened(core) as it:
             assert (it.notes.files, it.notes.auxv, it.notes.warnings) == (None, {}, [])
+
+
+# --- stack pointers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("machine", "bits", "little_endian"),
+    [
+        (EM_X86_64, 64, True), (EM_386, 32, True), (EM_AARCH64, 64, True), (EM_AARCH64, 64, False), (EM_ARM, 32, True),
+        (EM_RISCV, 64, True), (EM_RISCV, 32, True), (EM_PPC64, 64, True), (EM_PPC64, 64, False), (EM_PPC, 32, False),
+        (EM_S390, 64, False),
+    ],
+)  # fmt: skip
+def test_the_threads_stack_pointers(machine: int, bits: int, little_endian: bool) -> None:
+    shape = {"bits": bits, "little_endian": little_endian, "machine": machine}
+    pointers = [0x7FFF0010, 0x40000000, 0x50000020]
+    for piped in (False, True):
+        notes = notes_of(kernel_notes(FILES, stack_pointers=pointers, **shape), **shape, piped=piped)
+        assert notes.stack_pointers == pointers
+        assert entries(notes) == FILES
+
+
+def test_no_stack_pointer_is_read_where_none_is_known_to_be() -> None:
+    """x32, a machine that nobody looked at, and a note that is too short."""
+    assert notes_of([nt_prstatus(1, 32)], 32, machine=EM_X86_64).stack_pointers == []
+    assert notes_of([nt_prstatus(1, 32, False)], 32, False, machine=EM_SPARC).stack_pointers == []
+    assert notes_of([nt_prstatus(1, size=264 + 7)]).stack_pointers == []
+    assert notes_of([nt_prstatus(1, size=264 + 8)]).stack_pointers == [0]
+
+
+def test_a_stack_pointer_is_one_of_a_process() -> None:
+    desc = nt_prstatus(1, stack_pointer=A).desc
+    assert notes_of([Note("LINUX", NT_PRSTATUS, desc)]).stack_pointers == []
+    assert notes_of([Note("CORE", NT_PRSTATUS, desc)]).stack_pointers == [A]
 
 
 # --- damage -----------------------------------------------------------------------------------------------

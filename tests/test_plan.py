@@ -29,10 +29,10 @@ from support.run import assert_promises, kept_sizes
 from support.samples import noise, sample_core, tagged
 from support.strategies import cores
 
-from corefilt.core import Plan
+from corefilt.core import Plan, place_for_note
 from corefilt.filterbits import CoredumpFilter
 from corefilt.kinds import NOTHING, ONE_PAGE, WHOLE
-from corefilt.plan import TO_THE_END, Cuts, Layout, cut_out, kept_bytes, lay_out
+from corefilt.plan import TO_THE_END, Cuts, Layout, Note, cut_out, kept_bytes, lay_out
 
 PAGE = 4096
 A, B, C, D = 0x10000, 0x40000, 0x80000, 0xC0000
@@ -85,6 +85,18 @@ def test_without_cuts_nothing_moves() -> None:
 )
 def test_no_more_is_kept_than_is_there(level: int, there: int, kept: int) -> None:
     assert kept_bytes(level, there, 4096) == kept
+
+
+@settings(deadline=None, max_examples=200)
+@given(drops=RANGES, at=st.integers(0, 60), inserted=st.integers(1, 20))
+def test_what_comes_in_moves_what_stands_behind_it(drops: list[Range], at: int, inserted: int) -> None:
+    gone = bytes_of(drops) - {at - 1, at}
+    cuts = cut_out(sorted(drops), [(max(at - 1, 0), at + 1)])
+    cuts.at, cuts.inserted = at, inserted
+    for offset in range(70):
+        moved = offset - sum(1 for before in gone if before < offset)
+        assert cuts.shift(offset) == moved + inserted * (offset >= at)
+    assert cuts.total == len(gone)
 
 
 # --- layouts ----------------------------------------------------------------------------------------------
@@ -215,6 +227,43 @@ def test_an_unaligned_core_stays_unaligned() -> None:
     assert_promises(core, out)
     assert kept_sizes(out) == [0, 77, 3]
     assert len(core) - len(out) == 1001
+
+
+# --- notes that come in -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["kernel", "gcore", "gcore-notes-first"])
+@pytest.mark.parametrize("wanted", [0x1FF, 0x1, 0x0])
+def test_a_note_comes_in_where_the_notes_begin(layout: str, wanted: int) -> None:
+    core = sample_core(layout=layout)
+    with opened(core) as it:
+        plan = it.plan(wanted)
+        plain = written(core, plan.layout)
+        note = place_for_note(it)
+        note.data = b"n" * len(note.data)
+        out = written(core, plan.laid_out(note))
+    at = next(phdr.p_offset for phdr in parse_core(plain)[1] if phdr.p_type == PT_NOTE)
+    new = next(phdr for phdr in parse_core(out)[1] if phdr.p_type == PT_NOTE)
+    assert new.p_offset == at
+    assert out[at : at + len(note.data)] == note.data
+    # The section headers, at the end, tell of other places.
+    behind = (parse_core(plain)[0].e_shoff or len(plain)) - at
+    assert out[at + len(note.data) :][:behind] == plain[at:][:behind]
+    assert len(out) == len(plain) + len(note.data)
+
+
+@pytest.mark.parametrize("layout", ["kernel", "gcore"])
+@pytest.mark.parametrize("wanted", [0x1FF, 0x0])
+def test_a_note_takes_the_place_of_another(layout: str, wanted: int) -> None:
+    core = sample_core(layout=layout)
+    with opened(core) as it:
+        plan = it.plan(wanted)
+        plain = written(core, plan.layout)
+        first = next(i for i, p_type in enumerate(it.table.p_type) if p_type == PT_NOTE)
+        inside = 100
+        out = written(core, plan.laid_out(Note(first, it.table.p_offset[first] + inside, 8, b"8 bytes!")))
+    at = next(phdr.p_offset for phdr in parse_core(plain)[1] if phdr.p_type == PT_NOTE) + inside
+    assert out == plain[:at] + b"8 bytes!" + plain[at + 8 :]
 
 
 # --- what follows the segments ------------------------------------------------------------------------------

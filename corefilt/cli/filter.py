@@ -205,7 +205,7 @@ def run(argv: list[str]) -> int:
         say(report.summary(verbose=arguments.verbose))
     else:
         for warning in [*report.warnings, *warnings]:
-            say(f"corefilt: {printable(report.input)}: {warning}")
+            say(f"corefilt: {printable(report.input)}: {printable(warning)}")
     if arguments.json is not None:
         write_json(report.as_dict(), arguments.json)
     return 3 if report.damaged else 0

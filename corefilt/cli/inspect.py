@@ -53,7 +53,7 @@ def run(argv: list[str]) -> int:
         if arguments.json != STDOUT:
             show(core, plan, named=arguments.filter != "all")
         for warning in [*core.warnings, *notices(plan), *warnings]:
-            say(f"corefilt: {printable(core.source.name)}: {warning}")
+            say(f"corefilt: {printable(core.source.name)}: {printable(warning)}")
         return 3 if core.damaged else 0
 
 
@@ -107,6 +107,7 @@ def show(core: Core, plan: Plan, *, named: bool) -> None:
         bits = "".join(shown(plan, m, bit).ljust(2) for bit in NAMES.values())
         why = "; ".join(evidence_texts(mapping))
         where = f"{printable(mapping.path)}: " if mapping.path is not None else ""
+        why = printable(why)
         kept = [show_size(plan.kept(m))] if named else []
         style = styles[mapping.certainty]
         table.add_row(
