@@ -71,10 +71,17 @@ class Cache:
             # Nothing is known to be absent, so nothing is dropped.
             return
 
-    def after(self, at: int, target: int, length: int, *, flagged: bool) -> None:
-        """Drop what ``length`` bytes brought in from ``at``, and at ``target``, unless they carried flags."""
-        if self._source >= 0 and not (flagged and self.flags[0]) and at + length >= self._dropped + WINDOW:
-            self._drop_input(at + length)
+    def was_absent(self, at: int, length: int) -> bool:
+        """Whether any of the input's ``[at, at + length)``, for which ``before`` was called, was not in the cache."""
+        return any(start < at + length and at < end for start, end in self._absent)
+
+    def after(self, end: int, target: int, length: int, *, flagged: bool) -> None:
+        """Drop what came in with the input up to ``end``, and with ``length`` bytes written at ``target``.
+
+        What carried flags is the kernel's to drop.
+        """
+        if self._source >= 0 and not (flagged and self.flags[0]) and end >= self._dropped + WINDOW:
+            self._drop_input(end)
         if self._sink < 0 or (flagged and self.flags[1]):
             return
         self._start = min(self._start, target) if self._start >= 0 else target

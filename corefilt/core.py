@@ -302,7 +302,7 @@ class Plan:
         strict: bool = False,
         sparse: str = "auto",
         engine: str = "auto",
-        jobs: int = 0,
+        jobs: int = 1,
         cache: str = "auto",
         sync: bool = True,
         annotate: bool = False,

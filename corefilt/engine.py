@@ -45,8 +45,6 @@ _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # File systems (f_type of statfs) on which copy_file_range, where it cannot share, does no more than the page
 # cache's own copy: ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, overlayfs. Elsewhere a server may do the work.
 _PLAIN = (0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0xF2F52010, 0x794C7630)
-# A copy of fewer bytes is over before other threads help.
-WORTH_A_CREW = 64 << 20
 MOST_JOBS = 8
 # As many bytes of a run are handed to other threads, piece by piece; fewer are copied at once.
 WORTH_A_PIECE = 1 << 20
@@ -56,12 +54,15 @@ LARGE_SHARE = 8
 # Read and written at a time by READWRITE; as much as a pipe holds. From a pipe to ext4, 1 GiB took 0.35 s with
 # it, 0.45 s with 256 KiB and 0.46 s with 128 KiB (medians of five, Linux 6.18, two cores).
 SCRATCH = 1 << 20
+# The same between files: as much as stays in the processor's own cache.
+FILE_SCRATCH = 256 << 10
 # Between two looks at the progress bar.
 TURN = 1 << 26
 # Moved at a time where the page cache is dropped behind the copy.
 WINDOW = 8 << 20
 # Zeros become holes in pieces of this many bytes, the block of nearly every file system.
 GRANULE = 4096
+PAGE = os.sysconf("SC_PAGE_SIZE")
 # Behind every offset.
 NO_MORE = 1 << 63
 
@@ -102,20 +103,20 @@ class Engine:
         demand: str = "auto",
         sparse: str = "auto",
         writeback: bool = False,
-        jobs: int = 0,
+        jobs: int = 1,
         cache: str = "auto",
         expected: int = 0,
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
         """Choose the movers to try.
 
-        ``jobs`` is the count of threads, or 0 for as many as help; ``expected`` the most bytes that will be
-        moved, if that is known. Raises EngineError when the mover demanded cannot be had.
+        ``jobs`` is the count of threads that copy between files; ``expected`` the most bytes that will be moved,
+        if that is known. Raises EngineError when the mover demanded cannot be had.
         """
         for name, value, known in (("engine", demand, ENGINES), ("sparse", sparse, SPARSE), ("cache", cache, CACHE)):
             if value not in known:
                 raise UsageError(f"{name} is {value!r}", f"it can be {', '.join(known)}")
-        if not 0 <= jobs <= MOST_JOBS:
+        if not 1 <= jobs <= MOST_JOBS:
             raise UsageError(f"jobs is {jobs}", f"it can be 1 to {MOST_JOBS}")
         self.source, self.sink, self.on_progress = source, sink, on_progress
         self.seeks = isinstance(source, FileSource)
@@ -126,15 +127,16 @@ class Engine:
         if self.seeks and expected:
             # What is a hole is not moved.
             expected = min(expected, os.fstat(source.fd).st_blocks * 512)
-        self._jobs = self._most_jobs(jobs, expected)
+        # Only offsets on both sides make the order free.
+        self._jobs = jobs if self.seeks and sink.seekable else 1
         self._cache_watched = cache == "auto" and (self.seeks or sink.seekable)
         self._cache: Cache | None = None
         self._crew: Crew | None = None
+        self._under_way: set[int] = set()
         self._expected = expected
         self._large_from = 0
         self._block = 0
-        self._movers = self._choose(demand, sparse)
-        self._scratch = bytearray(SCRATCH)
+        self._scratch = bytearray(FILE_SCRATCH if self.seeks and sink.seekable else SCRATCH)
         self._devnull = -1
         self._data: Extents | None = None
         self.moved = self.zeros = 0
@@ -142,6 +144,7 @@ class Engine:
         self._reached = 0
         self.replaced: dict[int, bytes] = {}
         self.used: str | None = None
+        self._movers = self._choose(demand, sparse)
 
     @property
     def name(self) -> str:
@@ -157,14 +160,6 @@ class Engine:
             return "guessed"
         return "kept" if self.keeps_holes else "none"
 
-    def _most_jobs(self, jobs: int, expected: int) -> int:
-        """How many threads may copy: only offsets on both sides make the order free."""
-        if not (self.seeks and self.sink.seekable):
-            return 1
-        if not jobs and expected < WORTH_A_CREW:
-            return 1
-        return jobs or min(2, len(os.sched_getaffinity(0)))
-
     def _choose(self, demand: str, sparse: str) -> list[str]:
         """The movers that copy, best first; whether extents are shared before that is told by ``_block``."""
         able = self._able()
@@ -175,7 +170,7 @@ class Engine:
             if able[0] == "reflink":
                 del able[0]
                 self._block = self._block_size()
-            if self._jobs > 1 and all(_fast.file_system(fd) in _PLAIN for fd in (self.source.fd, self.sink.fd)):
+            if self._copies_itself():
                 return ["readwrite"]
             return able
         if demand not in able:
@@ -193,6 +188,15 @@ class Engine:
             self._block = self._block_size()
             return ["readwrite"]
         return [demand]
+
+    def _copies_itself(self) -> bool:
+        """Whether READWRITE is the better copy: for several threads, and where it need not fill the page cache."""
+        if not (self.seeks and self.sink.seekable):
+            return False
+        if not all(_fast.file_system(fd) in _PLAIN for fd in (self.source.fd, self.sink.fd)):
+            return False
+        cache = self._cache_of()
+        return self._jobs > 1 or (cache is not None and bool(cache.flags[1]))
 
     def _able(self) -> list[str]:
         """What the kinds of both descriptors allow, best first."""
@@ -324,7 +328,11 @@ class Engine:
         return InputError(f"{self.source.name}: became shorter while it was read")
 
     def _copy_together(self, start: int, target: int, length: int) -> None:
-        """Hand pieces to the crew; they end where the output's pieces do, which the page cache likes best."""
+        """Hand pieces to the crew; they end where the output's pieces do, so that no two threads write one page.
+
+        Only what is in the page cache gains by it. A disk is read by this thread alone, as one stream, unless more
+        than two threads were asked for, as suits a disk that wants many requests at once.
+        """
         from .crew import PIECE, Crew
 
         cache = self._cache_of()
@@ -340,12 +348,26 @@ class Engine:
             piece = min(end - start, PIECE - place % PIECE)
             if cache is not None:
                 cache.before(start, piece, flagged=True)
-            try:
-                self._crew.add((start, place, piece))
-            except OSError as error:
-                raise self._explained(error) from None
+            if self._jobs == 2 and self._was_absent(start, piece):
+                if self._move(start, place - self.sink.base, piece) < piece:
+                    raise self._shorter()
+            else:
+                self._under_way.add(start)
+                try:
+                    self._crew.add((start, place, piece))
+                except OSError as error:
+                    raise self._explained(error) from None
             self._gather(self._crew)
             start, place = start + piece, place + piece
+
+    def _was_absent(self, at: int, length: int) -> bool:
+        """Whether the page cache did not hold a piece of the input; without a policy its first page tells."""
+        if self._cache is not None:
+            return self._cache.was_absent(at, length)
+        try:
+            return bool(_fast.absent(self.source.fd, at // PAGE * PAGE, 1))
+        except OSError:
+            return False
 
     def _gather(self, crew: Crew, *, wait: bool = False) -> None:
         """Count what the crew has copied."""
@@ -356,8 +378,9 @@ class Engine:
                 self.used = self.used or "readwrite"
                 self.zeros += zeros
                 self.moved += self._told(moved)
+                self._under_way.discard(start)
                 if self._cache is not None:
-                    self._cache.after(start, place, moved, flagged=True)
+                    self._cache.after(min([start + moved, *self._under_way]), place, moved, flagged=True)
         except OSError as error:
             raise self._explained(error) from None
 
@@ -473,7 +496,7 @@ class Engine:
             if self.used != "reflink":
                 self.used = name
             if cache is not None:
-                cache.after(at_in, at_out, moved, flagged=reads)
+                cache.after(min([at_in + moved, *self._under_way]), at_out, moved, flagged=reads)
             elif self.writeback:
                 _fast.start_writeback(self.sink.fd, at_out, moved)
             self.zeros += zeros

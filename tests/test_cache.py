@@ -15,7 +15,7 @@ from support.samples import PAGE, noise
 
 import corefilt
 from corefilt import _fast
-from corefilt.cache import AHEAD, Cache
+from corefilt.cache import AHEAD, Cache, dontcache, tells
 from corefilt.engine import Engine
 from corefilt.errors import UsageError
 
@@ -79,7 +79,8 @@ def held(path: Path, start: int, end: int) -> int:
 
 @pytest.mark.parametrize("sync", [True, False])
 @pytest.mark.parametrize(
-    ("engine", "jobs"), [("auto", 0), ("readwrite", 1), ("readwrite", 2), ("copy_file_range", 1), ("sendfile", 1)]
+    ("engine", "jobs"),
+    [("auto", 1), ("readwrite", 1), ("readwrite", 2), ("readwrite", 5), ("copy_file_range", 1), ("sendfile", 1)],
 )
 @pytest.mark.usefixtures("any_size_is_large")
 def test_what_was_there_stays_and_the_rest_goes(
@@ -181,6 +182,34 @@ def test_where_the_cache_cannot_be_asked_nothing_is_dropped(
         patch.setattr(_fast, "absent", ask)
         corefilt.filter(cold_core, tmp_path / "out", filter="all", engine="copy_file_range")
     assert held(cold_core, 0, SIZE) >= SIZE - EDGE
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.usefixtures("any_size_is_large")
+def test_where_the_cache_does_not_tell_the_kernel_drops_what_it_can(
+    jobs: int, cold_core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The input is another user's, whom mincore tells nothing."""
+    with cold_core.open("rb") as file:
+        if not dontcache(file.fileno()):
+            pytest.skip("neither this kernel nor this file system knows RWF_DONTCACHE")
+    cool(cold_core)
+    with monkeypatch.context() as patch:
+        patch.setattr("corefilt.cache.tells", lambda fd: False)
+        patch.setattr(_fast, "absent", lambda fd, start, length: [])
+        corefilt.filter(cold_core, tmp_path / "out", filter="all", engine="readwrite", jobs=jobs)
+    assert held(cold_core, 0, SIZE) < SIZE // 2
+    assert (tmp_path / "out").read_bytes() == cold_core.read_bytes()
+
+
+def test_who_is_told_what_the_cache_holds(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"x")
+    with open(tmp_path / "mine", "rb") as mine, open("/proc/self/stat", "rb") as own:
+        assert tells(mine.fileno())
+        assert tells(own.fileno())
+    if os.geteuid() != 0:
+        with open("/etc/passwd", "rb") as theirs:
+            assert not tells(theirs.fileno())
 
 
 @pytest.mark.usefixtures("any_size_is_large")

@@ -349,7 +349,7 @@ def test_looking_for_zeros_needs_an_engine_that_sees_them(
         {"unknown": "toss"},
         {"cache": "toss"},
         {"jobs": 9},
-        {"jobs": -1},
+        {"jobs": 0},
     ],
 )
 def test_an_option_that_does_not_exist_is_a_usage_error(option: dict[str, object]) -> None:

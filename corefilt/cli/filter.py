@@ -99,8 +99,8 @@ def parser() -> Parser:
     p.add_argument(
         "--jobs",
         metavar="N",
-        default=None,
-        help="threads that copy a large payload between files (default 2, where there are two processors)",
+        default="1",
+        help="threads that copy between files (default 1; more help where processors are idle)",
     )
     p.add_argument(
         "--cache",
@@ -138,8 +138,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         arguments.engine = os.environ.get("COREFILT_ENGINE") or "auto"
         if arguments.engine not in ENGINES:
             raise UsageError(f"COREFILT_ENGINE is {arguments.engine!r}", f"it can be {', '.join(ENGINES)}")
-    if arguments.jobs is not None:
-        arguments.jobs = _jobs(arguments.jobs)
+    arguments.jobs = _jobs(arguments.jobs)
     if arguments.sparse == "always" and arguments.engine not in ("auto", "readwrite"):
         raise UsageError(
             f"--sparse always looks for zeros, which --engine {arguments.engine} does not see",
@@ -190,7 +189,7 @@ def run(argv: list[str]) -> int:
             strict=arguments.strict,
             sparse=arguments.sparse,
             engine=arguments.engine,
-            jobs=arguments.jobs or 0,
+            jobs=arguments.jobs,
             cache=arguments.cache,
             sync=not arguments.no_sync,
             force=arguments.force,
