@@ -10,10 +10,10 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from bench import filter as bench_filter
-from bench import inplace, machine, options, report, rivals
+from bench import inplace, machine, options, report, rivals, tools
 from bench.measure import BenchError
 
-SCRIPTS: dict[str, ModuleType] = {"filter": bench_filter, "inplace": inplace}
+SCRIPTS: dict[str, ModuleType] = {"filter": bench_filter, "inplace": inplace, "tools": tools}
 
 
 def main(arguments: list[str]) -> int:

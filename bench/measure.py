@@ -131,6 +131,37 @@ class Peak:
         return self.over <= self.allowed
 
 
+@dataclass(frozen=True)
+class Trial:
+    """Runs of another tool in turn with corefilt's, what size came back, and what that is worth in words.
+
+    ``work`` is what it works on: the core, or the live process. The sizes are in bytes, None if nothing came.
+    """
+
+    tool: str
+    work: str
+    ours_seconds: tuple[float, ...]
+    seconds: tuple[float, ...]
+    size: int | None
+    allocated: int | None
+    worth: str
+
+    @property
+    def theirs(self) -> float:
+        """The median of its times, in seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def ratios(self) -> list[float]:
+        """Our time over its, turn by turn."""
+        return [ours / theirs for ours, theirs in zip(self.ours_seconds, self.seconds, strict=True)]
+
+    @property
+    def ratio(self) -> float:
+        """The median of the paired ratios."""
+        return statistics.median(self.ratios)
+
+
 def interleave(
     contestants: Sequence[Contestant], runs: int, inputs: Sequence[Path]
 ) -> tuple[list[list[float]], list[int | None]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.measure import Comparison, Peak
+from bench.measure import Comparison, Peak, Trial
 
 _MIB, _GIB = 1 << 20, 1 << 30
 
@@ -15,12 +15,16 @@ _COMPARISON = (
     *("ratio", "(min-max)", "GiB/s", "bar", "met", "output"),
 )
 _PEAK = ("memory of", "core", "RssAnon", "bare", "over", "allowed", "met", "VmHWM", "bare VmHWM")
+_TRIAL = ("tool", "works on", "seconds", "ratio", "(min-max)", "size", "on disk", "what came back")
 _QUIET = 0.1
 """The part of the CPUs that others may have before a reader is warned."""
 _LEGEND = """\
 seconds: medians; ratio: the median of ours / rival's, pair by pair; GiB/s: what corefilt had to move (from a
 pipe the whole core, from a file what is kept); output: corefilt's, compared with what the kernel would have
 written, byte by byte"""
+_TRIAL_LEGEND = """\
+seconds: medians, nobody waits for the disk; ratio: the median of corefilt's (first row) / the tool's, turn by turn,
+none where no file came back; what came back: beside the full core and what the kernel writes under the filter"""
 
 
 @dataclass
@@ -29,6 +33,7 @@ class Results:
 
     comparisons: list[Comparison] = field(default_factory=list)
     peaks: list[Peak] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
     file_systems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -42,6 +47,8 @@ def tables(results: Results) -> str:
         parts += [_table(_COMPARISON, map(_comparison_row, results.comparisons), left=4), _LEGEND]
     if results.peaks:
         parts.append(_table(_PEAK, map(_peak_row, results.peaks), left=1))
+    if results.trials:
+        parts += [_table(_TRIAL, map(_trial_row, results.trials), left=2), _TRIAL_LEGEND]
     meanwhile = f"other programs and kernel threads had {results.others_cpu_share:.0%} of the CPUs meanwhile"
     if results.others_cpu_share > _QUIET:
         meanwhile += ": too much for ratios to be trusted"
@@ -90,6 +97,20 @@ def as_json(results: Results) -> dict[str, Any]:
             }
             for each in results.peaks
         ],
+        "trials": [
+            {
+                "tool": each.tool,
+                "works_on": each.work,
+                "ours_seconds": each.ours_seconds,
+                "seconds": each.seconds,
+                "median": each.theirs,
+                "ratio": None if each.size is None else each.ratio,
+                "size_bytes": each.size,
+                "allocated_bytes": each.allocated,
+                "worth": each.worth,
+            }
+            for each in results.trials
+        ],
         "file_systems": results.file_systems,
         "others_cpu_share": results.others_cpu_share,
         "remarks": results.remarks,
@@ -132,6 +153,19 @@ def _peak_row(each: Peak) -> tuple[str, ...]:
         "yes" if each.met else "NO",
         f"{each.ours.vm_hwm / _MIB:.1f} MiB",
         f"{each.bare.vm_hwm / _MIB:.1f} MiB",
+    )
+
+
+def _trial_row(each: Trial) -> tuple[str, ...]:
+    gave = each.size is not None
+    return (
+        each.tool,
+        each.work,
+        f"{each.theirs:.3f}",
+        f"{each.ratio:.2f}" if gave else "",
+        f"({min(each.ratios):.2f}-{max(each.ratios):.2f})" if gave else "",
+        *("" if size is None else size_text(size) for size in (each.size, each.allocated)),
+        each.worth,
     )
 
 
