@@ -11,6 +11,8 @@ from .kinds import Kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .elf import Ehdr
     from .kinds import Finding
     from .mappings import Mappings
@@ -19,6 +21,8 @@ NAME = b"COREFILT\0"
 # "KIND" in ASCII. BFD takes a note of any name that it does not know for one of Linux, so the type must be none
 # of theirs (elfcore_grok_note in bfd/elf.c of binutils 2.40).
 NT_COREFILT_KINDS = 0x4B494E44
+# "FITS" in ASCII: mappings were cut to fit a size, so that what is missing tells nothing of the filter in force.
+NT_COREFILT_FITS = 0x46495453
 VERSION = 1
 
 CERTAINTIES = ("exact", "inferred", "assumed", "stated")
@@ -46,19 +50,24 @@ def note_size(count: int, page_size: int) -> int:
     return -(-(_NOTE_HEADER + _HEADER + _RECORD * count) // page) * page
 
 
-def encode(ehdr: Ehdr, mappings: Mappings, findings: list[Finding]) -> bytes:
-    """The note as bytes, header included and filled up with zeros."""
-    size = note_size(len(mappings), mappings.page_size)
+def fit_mark(ehdr: Ehdr) -> bytes:
+    """The note that tells that mappings were cut to fit a size."""
+    header = struct.pack(ehdr.order + "III", len(NAME), 8, NT_COREFILT_FITS)
+    return header + NAME.ljust(len(NAME) + 3 & ~3, b"\0") + struct.pack(ehdr.order + "II", VERSION, 0)
+
+
+def encode(ehdr: Ehdr, records: Sequence[tuple[int, int, Finding]], size: int) -> bytes:
+    """The note as bytes, header included and filled up to ``size`` with zeros; a record has start, end and finding."""
     out = bytearray(size)
     order = ehdr.order
     struct.pack_into(order + "III", out, 0, len(NAME), size - _NOTE_HEADER, NT_COREFILT_KINDS)
     out[12 : 12 + len(NAME)] = NAME
-    struct.pack_into(order + "IIII", out, _NOTE_HEADER, VERSION, _RECORD, len(mappings), 0)
+    struct.pack_into(order + "IIII", out, _NOTE_HEADER, VERSION, _RECORD, len(records), 0)
     record = struct.Struct(order + "QQHHBBH")
     at = _NOTE_HEADER + _HEADER
-    for m, finding in enumerate(findings):
+    for start, end, finding in records:
         record.pack_into(
-            out, at, mappings.start(m), mappings.end(m) & _MASK, finding.possible, finding.proven,
+            out, at, start, end & _MASK, finding.possible, finding.proven,
             finding.likely.bit_length() - 1, CERTAINTIES.index(finding.certainty), finding.sources,
         )  # fmt: skip
         at += _RECORD

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .evidence import Evidence
+    from .fit import Fit
     from .report import Report
     from .sources import Place
     from .sysroot import Sysroot
@@ -275,6 +276,7 @@ class Plan:
             raise SelectorError(f"--assume {unused[0]!r} fits no mapping of this core")
         self.sizes = array("Q", core.present)
         self.assumed = array("Q", bytes(8 * len(self.findings)))
+        self.fit: Fit | None = None
         self._decide_sizes()
         for tag, load in tagged_loads(core.table).items():
             self.sizes[tag] = min(self.sizes[tag], tag_bytes(core.table, self.sizes, tag, load))
@@ -337,7 +339,9 @@ class Plan:
     def annotation(self) -> Note:
         """The COREFILT note that records the findings, in its place. Raises AnnotationError."""
         note = place_for_note(self.core)
-        note.data = annotation.encode(self.core.ehdr, self.core.maps, self.findings)
+        maps = self.core.maps
+        records = [(maps.start(m), maps.end(m), finding) for m, finding in enumerate(self.findings)]
+        note.data = annotation.encode(self.core.ehdr, records, len(note.data))
         return note
 
     def kept(self, m: int) -> int:

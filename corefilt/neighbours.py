@@ -51,6 +51,9 @@ class Neighbours:
             self._shapes[folder] = self._shapes.get(folder, 0) | shape
             if present == page < mappings.end(m) - mappings.start(m) and mappings.file_offset(m) == 0:
                 self.private_files_left_out = True
+        if mappings.notes.fitted:
+            # What is missing was cut for its size.
+            self.private_files_left_out = self.private_anonymous_dumped = self.shared_anonymous_dumped = False
         self._writable = {path for path, group in self._by_path.items() if any(mappings.flags(m) & PF_W for m in group)}
 
     def writable_somewhere(self, path: bytes) -> bool:

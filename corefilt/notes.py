@@ -6,7 +6,7 @@ from array import array
 
 from . import _fast
 from .annotation import NAME as COREFILT
-from .annotation import NT_COREFILT_KINDS, Record, decode
+from .annotation import NT_COREFILT_FITS, NT_COREFILT_KINDS, Record, decode
 from .elf import (
     EM_386,
     EM_AARCH64,
@@ -123,15 +123,16 @@ class Notes:
 
     ``stack_pointers`` are those of the threads, as far as the notes were looked at; ``records`` are those of a
     COREFILT note by address range, ``record_at`` where that note stands: its offset in the core and its length in
-    bytes, or None.
+    bytes, or None. ``fitted`` tells that mappings were cut to fit a size.
     """
 
-    __slots__ = ("auxv", "files", "record_at", "records", "stack_pointers", "warnings")
+    __slots__ = ("auxv", "files", "fitted", "record_at", "records", "stack_pointers", "warnings")
 
     def __init__(self) -> None:
         """Begin with nothing known."""
         self.auxv: dict[int, int] = {}
         self.files: FileNote | None = None
+        self.fitted = False
         self.records: dict[tuple[int, int], Record] = {}
         self.record_at: tuple[int, int] | None = None
         self.stack_pointers: list[int] = []
@@ -178,6 +179,9 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget
             if name + b"\0" == COREFILT and n_type == NT_COREFILT_KINDS:
                 length = desc_at + (n_descsz + 3 & ~3) - name_at + 12
                 _take_records(chunk[desc_at : desc_at + n_descsz], ehdr, notes, (at + name_at - 12, length))
+                continue
+            if name + b"\0" == COREFILT and n_type == NT_COREFILT_FITS:
+                notes.fitted = True
                 continue
             if first_type is None:
                 first_type = n_type

@@ -48,6 +48,10 @@ class Report:
         self.warnings = list(core.warnings)
         self.notices = notices(plan)
         self.changes = _changes(plan, layout)
+        self.fit = plan.fit
+        if plan.fit is not None:
+            self.changes += plan.fit.changes
+            self.notices += plan.fit.notices
 
     def as_dict(self) -> dict[str, object]:
         """The report with the stable keys of schema 1."""
@@ -72,6 +76,7 @@ class Report:
             "seconds": round(self.seconds, 6),
             "warnings": self.warnings + self.notices,
             "changes": self.changes,
+            **({"fit": self.fit.as_dict()} if self.fit is not None else {}),
             "mappings": [mapping_as_dict(mapping, self.plan.kept(m)) for m, mapping in enumerate(self.plan.mappings)],
         }
 
@@ -110,6 +115,8 @@ class Report:
             )
         elif self.holes == "guessed":
             lines.append("  holes: guessed (pages of zeros became holes; a pipe does not tell which ones were)")
+        if self.fit is not None:
+            lines += [f"  {line}" for line in self.fit.lines()]
         lines += [f"  changed: {change}" for change in self.changes]
         lines += [f"  note: {printable(notice)}" for notice in self.notices]
         lines += [f"  warning: {printable(warning)}" for warning in self.warnings]

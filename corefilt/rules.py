@@ -340,8 +340,10 @@ def has_file(rules: Rules, case: Case) -> None:
 
 
 def partly_there(rules: Rules, case: Case) -> None:
-    """One page of several is what bit 4 leaves of a private file mapping."""
-    if case.present != case.page_size or case.size <= case.present or not case.possible & Kind.HEADED:
+    """One page of several is what bit 4 leaves of a private file mapping, unless it was cut to fit a size."""
+    if rules.mappings.notes.fitted or not case.possible & Kind.HEADED:
+        return
+    if case.present != case.page_size or case.size <= case.present:
         return
     # A convention, for a filter may have kept the page because it could have been one.
     case.only(Kind.HEADED, "only its first page was dumped", convention=True)

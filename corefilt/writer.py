@@ -10,7 +10,7 @@ from bisect import bisect_right
 from . import elf
 from .core import Core, Plan, as_filter, ceiling, open_core, place_for_note
 from .engine import Engine
-from .errors import UndecidedError
+from .errors import UndecidedError, UnstreamableError, UsageError
 from .filterbits import CoredumpFilter
 from .plan import TO_THE_END, Layout, Step, kept_bytes, lay_out, tag_bytes, tagged_loads
 from .report import Report
@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from .fit import Wish
     from .sources import Place
 
 
@@ -29,7 +30,7 @@ class Options:
     """How to write: every field is an option of ``corefilt filter`` by the same name."""
 
     __slots__ = (
-        "annotate", "assume", "cache", "compact", "dry_run", "engine", "force", "in_place", "jobs", "maps",
+        "annotate", "assume", "cache", "compact", "dry_run", "engine", "fit", "force", "in_place", "jobs", "maps",
         "on_progress", "pid", "sparse", "strict", "sync", "sysroot", "unknown",
     )  # fmt: skip
 
@@ -42,6 +43,7 @@ class Options:
         pid: int | None = None,
         sysroot: str | None = None,
         annotate: bool = False,
+        fit: Wish | None = None,
         strict: bool = False,
         sparse: str = "auto",
         engine: str = "auto",
@@ -59,7 +61,7 @@ class Options:
         self.maps, self.pid, self.sysroot, self.annotate = maps, pid, sysroot, annotate
         self.sparse, self.engine, self.sync, self.force = sparse, engine, sync, force
         self.jobs, self.cache = jobs, cache
-        self.dry_run, self.on_progress = dry_run, on_progress
+        self.dry_run, self.on_progress, self.fit = dry_run, on_progress, fit
         self.in_place, self.compact = in_place, compact
 
 
@@ -69,6 +71,8 @@ def write_filtered(core: Core, wanted: CoredumpFilter, output: Place, options: O
     Raises InputError, OutputError, UndecidedError and their kin; whatever is raised, no output bears its name.
     """
     began = time.monotonic()
+    if options.fit is not None:
+        check_fit(core, output, options)
     evidence = core.evidence(maps=options.maps, pid=options.pid, sysroot=options.sysroot)
     if isinstance(core.source, PipeSource) and not options.in_place and seekable_from(output):
         rules = core.rules(options.assume, evidence=evidence, with_payload=True)
@@ -162,6 +166,11 @@ class _PlannedBeforehand(_Run):
         self.plan = plan
         stop_if_undecided(self.plan, self.options)
         self.layout = self._lay_out()
+        if options.fit is not None:
+            from .fit import fitted
+
+            plan.fit = fitted(plan, options.fit, self.layout.size, sparse=options.sparse, annotate=options.annotate)
+            self.layout = plan.fit.layout or self.layout
 
     def dry(self) -> None:
         if isinstance(self.core.source, PipeSource):
@@ -266,6 +275,17 @@ class _SettledAtTheEnd(_Run):
         yield Step(run, TO_THE_END, target)
 
 
+def check_fit(core: Core, output: Place, options: Options) -> None:
+    """Refuse what cannot be chosen from. Raises UnstreamableError or UsageError."""
+    if isinstance(core.source, PipeSource):
+        raise UnstreamableError(
+            f"{core.source.name}: --fit and --minimal look into stacks before anything is copied, and a pipe cannot be "
+            "read twice"
+        )
+    if options.fit is not None and options.fit.allocated and not options.dry_run and not seekable_from(output):
+        raise UsageError("--fit-allocated counts disk use, and the output is no file", "-o FILE names one")
+
+
 def _reader(sink: Sink, first: Layout, written: array[int], core: Core) -> Callable[[int, int], bytes]:
     """Reads the core's payload by its offset in the core, out of the output; what was not written reads as zeros."""
     starts = sorted(
@@ -304,6 +324,22 @@ def check_tail(core: Core, raw: bytes) -> None:
         core.warnings.append(elf.mismatch(sh_info, len(core.table)))
 
 
+def make_wish(
+    *,
+    fit: int | str | None,
+    allocated: bool,
+    minimal: bool,
+    follow: int | str | None,
+    ladder: str | Sequence[str] | None,
+) -> Wish | None:
+    """What --fit, --minimal and their kin ask for, or None where none of them is there. Raises UsageError."""
+    if fit is None and not allocated and not minimal and follow is None and ladder is None:
+        return None
+    from .fit import Wish
+
+    return Wish(fit=fit, allocated=allocated, minimal=minimal, follow=follow, ladder=ladder)
+
+
 def filter_core(
     source: Place,
     output: Place,
@@ -315,6 +351,11 @@ def filter_core(
     pid: int | None = None,
     sysroot: str | None = None,
     annotate: bool = False,
+    fit: int | str | None = None,
+    fit_allocated: bool = False,
+    minimal: bool = False,
+    follow: int | str | None = None,
+    ladder: str | Sequence[str] | None = None,
     strict: bool = False,
     sparse: str = "auto",
     engine: str = "auto",
@@ -331,6 +372,7 @@ def filter_core(
     """
     wanted, warnings = as_filter(filter)
     options = Options(
+        fit=make_wish(fit=fit, allocated=fit_allocated, minimal=minimal, follow=follow, ladder=ladder),
         unknown=unknown, assume=assume, maps=maps, pid=pid, sysroot=sysroot, annotate=annotate, strict=strict,
         sparse=sparse, engine=engine, jobs=jobs, cache=cache, sync=sync, force=force,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from ..errors import FilterError, ReportPlaceError, UsageError
 from ..filterbits import ALIASES, NAMES, parse_filter
 from ..report import printable
 from ..sizes import parse_size
-from ..writer import Options, write_filtered
+from ..writer import Options, make_wish, write_filtered
 from .words import STDOUT, Parser, check_report_place, say, with_json_target, write_json
 
 TYPE_CHECKING = False
@@ -87,6 +87,27 @@ def parser() -> Parser:
         "--annotate",
         action="store_true",
         help="record kinds and evidence in a note, to be filtered by later",
+    )
+    p.add_argument(
+        "--fit",
+        metavar="SIZE",
+        default=None,
+        help="at most SIZE bytes, and complete: what a backtrace needs first, then the rest by its worth; rlimit takes "
+        "this process's RLIMIT_CORE",
+    )
+    p.add_argument("--fit-allocated", action="store_true", help="have --fit count disk use instead of length")
+    p.add_argument(
+        "--ladder",
+        metavar="F1,F2,...",
+        default=None,
+        help="with --fit: take the richest of these filters whole that fits, before filling up; minimal is one",
+    )
+    p.add_argument("--minimal", action="store_true", help="keep only what a backtrace needs")
+    p.add_argument(
+        "--follow",
+        metavar="N[:SIZE]",
+        default=None,
+        help="keep also what registers and stacks point to, N levels deep, SIZE bytes at most (default 16M)",
     )
     p.add_argument("--strict", action="store_true", help="write nothing while anything hangs on an assumption")
     p.add_argument(
@@ -173,6 +194,13 @@ def run(argv: list[str]) -> int:
     arguments = parse(argv)
     wanted, warnings = parse_filter(arguments.filter)
     max_headers = parse_size(arguments.max_headers) if arguments.max_headers else MAX_HEADERS
+    wish = make_wish(
+        fit=arguments.fit,
+        allocated=arguments.fit_allocated,
+        minimal=arguments.minimal,
+        follow=arguments.follow,
+        ladder=arguments.ladder,
+    )
     with (
         open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core,
         _bar(arguments, core.end) as on_progress,
@@ -186,6 +214,7 @@ def run(argv: list[str]) -> int:
             pid=arguments.pid,
             sysroot=arguments.sysroot,
             annotate=arguments.annotate,
+            fit=wish,
             strict=arguments.strict,
             sparse=arguments.sparse,
             engine=arguments.engine,

@@ -1,0 +1,626 @@
+"""``--fit``, ``--minimal``, ``--ladder``: which pages are kept, so that the core is never larger than asked for.
+
+Everything that could be kept is put into one order that does not depend on the limit: what a backtrace needs, what
+pointers lead to, then the rest by its worth. What is kept is as much from its beginning as fits. So a larger limit
+only adds, and the smallest that works is the size of what a backtrace needs.
+"""
+
+from __future__ import annotations
+
+import resource
+from bisect import bisect_left, bisect_right
+
+from . import annotation
+from .elf import MOST_PHDRS, PF_W, PN_XNUM, PT_LOAD
+from .errors import CorefiltError, DamagedCoreError, UsageError
+from .essentials import Essentials
+from .filterbits import parse_filter
+from .fitted import Piece, lay_out_pieces
+from .kinds import Finding, Kind
+from .memory import Memory
+from .plan import kept_bytes, tagged_loads
+from .registers import read_threads
+from .sizes import parse_size, show_size
+from .worth import by_worth, chunks, follow
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .core import Core, Plan
+    from .essentials import Range
+    from .fitted import FittedLayout
+
+# What --follow adds at most where it says nothing else.
+FOLLOWED = 16 << 20
+# A hole of the input that is no longer than this is kept with its surroundings: it would cost program headers.
+SMALL_HOLE = 64 << 10
+# File systems keep a list of extents in blocks of their own, which count as disk use: of ext4's, a block has 340.
+FREE_EXTENTS, EXTENTS_A_BLOCK = 4, 150
+# The filter of --ladder that stands for what --minimal keeps.
+MINIMAL = "minimal"
+# Kinds that pointers are followed into: what the process itself wrote.
+WRITTEN = Kind.PRIVATE_ANON | Kind.WRITTEN | Kind.SHARED_ANON | Kind.PRIVATE_HUGE
+
+
+class FitError(CorefiltError):
+    """The limit is too small even for what a backtrace needs."""
+
+    hint = "give it that much, or a FILTER that keeps less"
+
+
+class Wish:
+    """What was asked for: ``limit`` in bytes (None: none), counted as ``allocated`` disk use or as file length.
+
+    ``minimal`` keeps only what a backtrace needs, ``levels`` and ``budget`` (bytes) are those of --follow, ``ladder``
+    the filters to try whole, as texts.
+    """
+
+    __slots__ = ("allocated", "budget", "ladder", "levels", "limit", "minimal")
+
+    def __init__(
+        self,
+        *,
+        fit: int | str | None = None,
+        allocated: bool = False,
+        minimal: bool = False,
+        follow: int | str | None = None,
+        ladder: str | Sequence[str] | None = None,
+    ) -> None:
+        """Read the options of ``corefilt filter``. Raises UsageError for what cannot be meant."""
+        if fit is None and allocated:
+            raise UsageError("--fit-allocated says how --fit counts, and there is no --fit")
+        if fit is None and ladder is not None:
+            raise UsageError("--ladder chooses by the size that --fit gives, and there is no --fit")
+        if follow is not None and fit is None and not minimal:
+            raise UsageError("--follow adds to what --minimal or --fit keeps, and there is neither")
+        if ladder is not None and minimal:
+            raise UsageError("--ladder takes whole filters, and --minimal none", f"name {MINIMAL} in the ladder")
+        self.limit = parse_limit(fit) if fit is not None else None
+        self.allocated, self.minimal = allocated, minimal
+        self.levels, self.budget = parse_follow(follow) if follow is not None else (0, 0)
+        self.ladder = parse_ladder(ladder) if ladder is not None else []
+
+
+def parse_limit(value: int | str) -> int | None:
+    """Bytes of a SIZE or of ``rlimit``, this process's soft RLIMIT_CORE; None is ``unlimited``. Raises UsageError."""
+    if value == "unlimited":
+        return None
+    if value == "rlimit":
+        soft = resource.getrlimit(resource.RLIMIT_CORE)[0]
+        return None if soft == resource.RLIM_INFINITY else soft
+    if isinstance(value, int):
+        if value < 0:
+            raise UsageError(f"size {value} is negative")
+        return value
+    return parse_size(value)
+
+
+def parse_follow(value: int | str) -> tuple[int, int]:
+    """Levels and bytes of ``N`` or ``N:SIZE``. Raises UsageError."""
+    levels, colon, size = str(value).partition(":")
+    if not (levels.isascii() and levels.isdigit()) or not 0 < int(levels[:4]) <= 100 or len(levels) > 3:
+        raise UsageError(f"--follow {value!r} is no number of levels from 1 to 100", "for example 2, or 2:64M")
+    return int(levels), parse_size(size) if colon else FOLLOWED
+
+
+def parse_ladder(value: str | Sequence[str]) -> list[str]:
+    """The filters of a ladder; a term with a sign belongs to the filter before it. Raises UsageError or FilterError."""
+    rungs: list[str] = []
+    for term in value.split(",") if isinstance(value, str) else value:
+        if isinstance(value, str) and term[:1] in ("+", "-") and rungs:
+            rungs[-1] += "," + term
+        else:
+            rungs.append(term)
+    for rung in rungs:
+        if rung != MINIMAL:
+            parse_filter(rung)
+    return rungs
+
+
+class Selection:
+    """Which pages of every PT_LOAD are kept, and how large the output becomes by it.
+
+    Offsets are bytes from the beginning of a mapping; a run ends at a page or where the mapping's bytes end.
+    """
+
+    def __init__(self, plan: Plan, notes: int, holes: Holes | None, *, annotated: bool) -> None:
+        """Begin with nothing kept.
+
+        ``notes`` is by how many bytes the notes grow, beside a COREFILT note where they are ``annotated``; with
+        ``holes`` disk use is counted.
+        """
+        core = plan.core
+        self._annotated = annotated
+        self.plan, self.unit = plan, max(core.maps.page_size, 4096)
+        self._holes, self._ehdr, self._table = holes, core.ehdr, core.table
+        self.runs: dict[int, list[tuple[int, int]]] = {}
+        self._tags = {load: tag for tag, load in tagged_loads(core.table).items()}
+        others = (i for i, p_type in enumerate(core.table.p_type) if p_type != PT_LOAD and i not in self._tags.values())
+        self._before = core.ehdr.size + notes + sum(core.present[i] for i in others)
+        self._count = len(core.table)
+        self._payload = self._extents = 0
+
+    def size_with(self, change: tuple[int, int, int] = (0, 0, 0)) -> int:
+        """The output's size in bytes, or its disk use, after a change that ``trial`` told."""
+        count = self._count + change[1]
+        head = self._before + count * self._ehdr.phdr_size + self.annotation_size(change[1])
+        payload = self._payload + change[0]
+        size = -(-head // self.unit) * self.unit + payload
+        if not payload and self._holes is None:
+            size = head
+        if count >= PN_XNUM:
+            size += self.unit if self._holes is not None else self._ehdr.shdr_size
+        extents = self._extents + change[2]
+        if self._holes is not None and extents > FREE_EXTENTS:
+            size += 4096 * (2 + extents // EXTENTS_A_BLOCK)
+        return size
+
+    def annotation_size(self, more: int = 0) -> int:
+        """The length of the COREFILT note, with so many program headers more."""
+        return annotation.note_size(self._count + more, self.plan.core.maps.page_size) if self._annotated else 0
+
+    def whole(self, i: int, a: int, b: int) -> tuple[int, int]:
+        """The whole pages around a range of a mapping, as far as there are bytes."""
+        return a // self.unit * self.unit, min(-(-b // self.unit) * self.unit, self.plan.sizes[i])
+
+    def trial(self, i: int, a: int, b: int) -> tuple[int, int, int]:
+        """What a range of whole pages would add: bytes, program headers, extents."""
+        runs = self.runs.get(i, [])
+        first, last = self._touching(runs, a, b)
+        low = min(a, runs[first][0]) if first < last else a
+        high = max(b, runs[last - 1][1]) if first < last else b
+        gone = runs[first:last]
+        after = len(runs) - len(gone) + 1
+        begins = low if not first else runs[0][0]
+        headers = _headers(after, begins) - _headers(len(runs), runs[0][0] if runs else 0)
+        if i in self._tags:
+            headers += max(after, 1) - max(len(runs), 1)
+        cost = self._cost(i, low, high) - sum(self._cost(i, *run) for run in gone)
+        extents = 0
+        if self._holes is not None:
+            extents = self._holes.count(i, low, high) - sum(self._holes.count(i, *run) for run in gone)
+        return cost, headers, extents
+
+    def _cost(self, i: int, a: int, b: int) -> int:
+        size = -(-(b - a) // self.unit) * self.unit if self._holes is None else self._holes.data(i, a, b)
+        tag = self._tags.get(i)
+        if tag is not None:
+            size += -(-self.tag_bytes(i, a, b) // self.unit) * self.unit
+        return size
+
+    def tag_bytes(self, i: int, a: int, b: int) -> int:
+        """How many bytes of memory tags belong to a range of a mapping."""
+        tags, size = self._table.p_filesz[self._tags[i]], self._table.p_filesz[i]
+        return tags * b // size - tags * a // size
+
+    @staticmethod
+    def _touching(runs: list[tuple[int, int]], a: int, b: int) -> tuple[int, int]:
+        """Which runs overlap a range or touch it: from, up to."""
+        first = bisect_left(runs, a, key=lambda run: run[1])
+        last = bisect_right(runs, b, key=lambda run: run[0])
+        return first, max(first, last)
+
+    def add(self, i: int, a: int, b: int) -> None:
+        """Keep a range of whole pages."""
+        change = self.trial(i, a, b)
+        runs = self.runs.setdefault(i, [])
+        first, last = self._touching(runs, a, b)
+        if first < last:
+            a, b = min(a, runs[first][0]), max(b, runs[last - 1][1])
+        runs[first:last] = [(a, b)]
+        self._payload += change[0]
+        self._count += change[1]
+        self._extents += change[2]
+
+    def fill(self, i: int, a: int, b: int, limit: int | None) -> bool:
+        """Keep as much of a range, from its beginning, as the limit allows; tells whether that was all."""
+        a, b = self.whole(i, a, b)
+        if a >= b or self.holds(i, a, b):
+            return True
+        change = self.trial(i, a, b)
+        if self._count + change[1] >= MOST_PHDRS:
+            return False
+        if limit is None or self.size_with(change) <= limit:
+            self.add(i, a, b)
+            return True
+        few, many = 0, -(-(b - a) // self.unit)
+        while many - few > 1:
+            middle = (few + many) // 2
+            if self.size_with(self.trial(i, a, a + middle * self.unit)) <= limit:
+                few = middle
+            else:
+                many = middle
+        if few:
+            self.add(i, a, a + few * self.unit)
+        return False
+
+    def holds(self, i: int, a: int, b: int) -> bool:
+        """Whether all of a range is kept."""
+        runs = self.runs.get(i, [])
+        at = bisect_right(runs, a, key=lambda run: run[0]) - 1
+        return at >= 0 and b <= runs[at][1]
+
+    def kept(self, i: int) -> int:
+        """How many bytes of a mapping are kept."""
+        return sum(b - a for a, b in self.runs.get(i, []))
+
+    def pieces(self) -> Iterator[Piece]:
+        """The program headers of the output, in the order of the input's."""
+        tagged = {tag: load for load, tag in self._tags.items()}
+        for i, p_type in enumerate(self._table.p_type):
+            if p_type == PT_LOAD:
+                yield from self._split(i)
+            elif i in tagged:
+                load = tagged[i]
+                size, tags = self._table.p_filesz[load], self._table.p_filesz[i]
+                for a, b in self.runs.get(load, [(0, 0)]):
+                    skip, there = tags * a // size, self.tag_bytes(load, a, b)
+                    yield Piece(
+                        i, at=a, memsz=b - a if b else self._table.p_memsz[i], skip=skip, size=there, payload=True
+                    )
+            else:
+                memsz, there = self._table.p_memsz[i], self.plan.core.present[i]
+                yield Piece(i, at=0, memsz=memsz, skip=0, size=there, payload=False)
+
+    def _split(self, i: int) -> Iterator[Piece]:
+        memsz, runs = self._table.p_memsz[i], self.runs.get(i, [])
+        if not runs or runs[0][0]:
+            yield Piece(i, at=0, memsz=runs[0][0] if runs else memsz, skip=0, size=0, payload=True)
+        for n, (a, b) in enumerate(runs):
+            behind = runs[n + 1][0] if n + 1 < len(runs) else memsz
+            yield Piece(i, at=a, memsz=behind - a, skip=a, size=b - a, payload=True)
+
+
+def _headers(runs: int, begins: int) -> int:
+    """How many program headers a mapping takes of which so many runs are kept, the first from ``begins`` on."""
+    return max(runs + (begins > 0 if runs else 0), 1)
+
+
+class Holes:
+    """Where the mappings of an input have data, and where holes; all in whole pages."""
+
+    def __init__(self, plan: Plan, unit: int) -> None:
+        """Ask nothing yet."""
+        from .engine import Extents
+
+        self._plan, self._unit = plan, unit
+        self._extents: Extents = Extents(plan.core.source.fd)
+        self._found: dict[int, list[tuple[int, int]]] = {}
+        self._sums: dict[int, list[int]] = {}
+
+    def ranges(self, i: int) -> list[tuple[int, int]]:
+        """The ranges of a mapping that have data, ascending, in whole pages around it."""
+        if i not in self._found:
+            core, unit = self._plan.core, self._unit
+            begin = core.source.base + core.table.p_offset[i]
+            size = self._plan.sizes[i]
+            found: list[tuple[int, int]] = []
+            at = begin
+            while at < begin + size:
+                data, stop = self._extents.first(at, begin + size)
+                if stop > data:
+                    a, b = (data - begin) // unit * unit, min(-(-(stop - begin) // unit) * unit, size)
+                    if found and a <= found[-1][1]:
+                        found[-1] = found[-1][0], max(b, found[-1][1])
+                    else:
+                        found.append((a, b))
+                at = max(stop, at + 1)
+            self._found[i] = found
+            sums = [0]
+            for a, b in found:
+                sums.append(sums[-1] + -(-(b - a) // unit) * unit)
+            self._sums[i] = sums
+        return self._found[i]
+
+    def data(self, i: int, a: int, b: int) -> int:
+        """How many bytes a range of whole pages has on the disk."""
+        found = self.ranges(i)
+        first = bisect_right(found, a, key=lambda there: there[1])
+        last = bisect_left(found, b, key=lambda there: there[0])
+        if first >= last:
+            return 0
+        sums = self._sums[i]
+        total = sums[last] - sums[first]
+        total -= max(0, a - found[first][0]) + max(0, found[last - 1][1] - b)
+        return -(-total // self._unit) * self._unit
+
+    def count(self, i: int, a: int, b: int) -> int:
+        """In how many pieces they are."""
+        found = self.ranges(i)
+        first = bisect_right(found, a, key=lambda there: there[1])
+        return max(0, bisect_left(found, b, key=lambda there: there[0]) - first)
+
+    def large(self, i: int) -> Iterator[tuple[int, int]]:
+        """The ranges of a mapping with data, holes up to SMALL_HOLE included."""
+        before: tuple[int, int] | None = None
+        for a, b in self.ranges(i):
+            if before is not None and a - before[1] <= SMALL_HOLE:
+                before = before[0], b
+                continue
+            if before is not None:
+                yield before
+            before = a, b
+        if before is not None:
+            yield before
+
+
+class Fit:
+    """What was chosen: the ``layout``, and what the report tells of it, sizes in bytes.
+
+    ``smallest`` is the smallest limit that works, ``rung`` the filter of the ladder that was taken whole, ``cut`` what
+    the filter would have kept and was cut, by kind; ``threads`` are those found, ``whole`` those that have their whole
+    stacks, ``segments`` the program headers of the output.
+    """
+
+    def __init__(self, wish: Wish, layout: FittedLayout | None, size: int) -> None:
+        """Begin with what is known first."""
+        self.wish, self.layout, self.size = wish, layout, size
+        self.smallest: int | None = None
+        self.rung: str | None = None
+        self.cut: dict[str, int] = {}
+        self.threads = self.whole = self.segments = 0
+        self.changes: list[str] = []
+        self.notices: list[str] = []
+
+    def as_dict(self) -> dict[str, object]:
+        """For the report."""
+        return {
+            "limit": self.wish.limit,
+            "allocated": self.wish.allocated,
+            "minimal": self.wish.minimal,
+            "size": self.size,
+            "smallest": self.smallest,
+            "rung": self.rung,
+            "segments": self.segments,
+            "threads": self.threads,
+            "threads_whole": self.whole,
+            "cut_bytes": sum(self.cut.values()),
+            "cut": self.cut,
+        }
+
+    def tell(self, core: Core, selection: Selection) -> None:
+        """Put the changes to headers and notes into words, and what a person should know."""
+        split = sum(1 for runs in selection.runs.values() if len(runs) > 1 or runs[0][0])
+        self.changes.append(
+            f"{len(core.table)} program headers became {self.segments}: {split} mappings, of which parts were cut out, "
+            "have several"
+        )
+        self.changes.append("a COREFILT note that tells that it was cut to fit was added")
+        if core.sections:
+            self.changes.append("the section headers were left out")
+        if not self.threads:
+            self.notices.append("no thread's registers were found in the notes")
+        elif self.whole < self.threads:
+            self.notices.append(
+                f"{self.threads - self.whole} threads' stacks are not in the core or not kept by FILTER"
+            )
+        if self.wish.ladder and self.rung is None:
+            self.notices.append("no filter of the ladder fits as a whole")
+
+    def lines(self) -> Iterator[str]:
+        """For a person."""
+        limit = "no limit" if self.wish.limit is None else f"at most {show_size(self.wish.limit)}"
+        rung = f"; of the ladder, {self.rung}" if self.rung is not None else ""
+        if self.layout is None:
+            yield f"fit: {limit}; all that the filter keeps fits{rung}"
+            return
+        smallest = f", from {self.smallest} on" if self.smallest is not None else ""
+        yield (
+            f"fit: {limit}{smallest}; {self.whole} of {self.threads} threads have their whole stacks; "
+            f"{self.segments} segments{rung}"
+        )
+        if self.cut:
+            yield "cut to fit: " + ", ".join(f"{name} {show_size(size)}" for name, size in sorted(self.cut.items()))
+
+
+def fitted(plan: Plan, wish: Wish, plain_size: int, *, sparse: str, annotate: bool) -> Fit:
+    """Choose what is kept of all that the plan keeps, and set ``plan.sizes`` to it.
+
+    ``plain_size`` is the length in bytes of the output with nothing chosen; ``sparse`` and ``annotate`` are options of
+    ``corefilt filter``. Raises FitError where the limit is too small, and DamagedCoreError for an input whose
+    segments lie over each other so that the output would exceed it.
+    """
+    if not wish.minimal and (wish.limit is None or plain_size <= wish.limit):
+        done = Fit(wish, None, plain_size)
+        done.rung = str(plan.filter) if wish.ladder else None
+        return done
+    return _Fitting(plan, wish, sparse=sparse, annotate=annotate).choose()
+
+
+class _Fitting:
+    """One choice in the making."""
+
+    def __init__(self, plan: Plan, wish: Wish, *, sparse: str, annotate: bool) -> None:
+        core = plan.core
+        self._plan, self._wish, self._core = plan, wish, core
+        self._memory = Memory(core)
+        self._unit = max(core.maps.page_size, 4096)
+        self._holes = Holes(plan, self._unit) if sparse == "auto" else None
+        self._counts_holes = wish.allocated and self._holes is not None
+        self._annotate = annotate or bool(core.notes.records)
+        self._sizes = {i: plan.sizes[i] for i in core.maps.phdr if plan.sizes[i]}
+        likely = zip(core.maps.phdr, (finding.likely for finding in plan.findings), strict=True)
+        written = [i for i, kind in likely if kind & Kind.WRITTEN and core.table.p_flags[i] & PF_W]
+        threads = read_threads(core.source, core.ehdr, core.table)
+        self._needs = Essentials(core, self._memory, threads, written)
+
+    def choose(self) -> Fit:
+        """Fill up in order."""
+        wish, selection = self._wish, self._fresh()
+        self._require(selection)
+        smallest = selection.size_with()
+        if wish.limit is not None and smallest > wish.limit:
+            raise FitError(
+                f"{self._core.source.name}: {wish.limit} bytes are too few for what a backtrace needs; the smallest "
+                f"size that works is {smallest}"
+            )
+        rung = None
+        if wish.ladder:
+            rung, selection = self._climbed(selection)
+        if all(self._fill(selection, there, wish.limit) for there in self._first()) and not wish.minimal:
+            self._fill_up(selection)
+        return self._finished(selection, smallest, rung)
+
+    def _fresh(self) -> Selection:
+        old = self._core.notes.record_at
+        notes = 0 if self._core.notes.fitted else len(annotation.fit_mark(self._core.ehdr))
+        if self._annotate and old is not None:
+            notes -= old[1]
+        return Selection(self._plan, notes, self._holes if self._counts_holes else None, annotated=self._annotate)
+
+    def _require(self, selection: Selection) -> None:
+        for there in self._needs.required:
+            for i, a, b in self._memory.pieces(*there):
+                selection.fill(i, a, b, None)
+
+    def _fill(self, selection: Selection, there: Range, limit: int | None) -> bool:
+        """Keep a range of addresses without its large holes."""
+        for i, a, b in self._memory.pieces(*there):
+            ranges = [(a, b)] if b - a <= SMALL_HOLE or i not in self._sizes else within(self._data(i), a, b)
+            if not all(selection.fill(i, *part, limit) for part in ranges):
+                return False
+        return True
+
+    def _data(self, i: int) -> list[tuple[int, int]]:
+        """The parts of a mapping that are worth more than its holes; where holes cost nothing, all of it."""
+        if self._holes is None or self._counts_holes:
+            return [(0, self._sizes[i])]
+        return list(self._holes.large(i))
+
+    def _first(self) -> Iterator[Range]:
+        """What comes right behind the required, in order."""
+        yield from self._needs.wanted
+        wish = self._wish
+        worth = {i: self._sizes[i] for i in self._followed()} if wish.levels or not wish.minimal else {}
+        if worth:
+            levels, budget = (wish.levels, wish.budget) if wish.levels else (0, FOLLOWED)
+            yield from follow(self._memory, self._needs, levels, budget, self._core.maps.page_size, worth)
+
+    def _followed(self) -> Iterator[int]:
+        """The mappings that pointers are followed into: what the process wrote."""
+        for m, finding in enumerate(self._plan.findings):
+            i = self._core.maps.phdr[m]
+            if i in self._sizes and finding.likely & WRITTEN and self._core.table.p_flags[i] & PF_W:
+                yield i
+
+    def _fill_up(self, selection: Selection) -> None:
+        """The rest by its worth, and holes last."""
+        data = {i: self._data(i) for i in self._sizes}
+        order = by_worth(self._plan, {i: sum(b - a for a, b in ranges) for i, ranges in data.items()})
+        targets = self._targets()
+        for i in order:
+            if not self._take(selection, i, data[i], targets.get(i, [])):
+                return
+        for i in order:
+            if not self._take(selection, i, [(0, self._sizes[i])], targets.get(i, [])):
+                return
+
+    def _take(self, selection: Selection, i: int, ranges: list[tuple[int, int]], targets: list[int]) -> bool:
+        """Keep parts of a mapping, whole if they fit, else chunk by chunk; tells whether all fitted."""
+        limit = self._wish.limit
+        parts = [selection.whole(i, a, b) for a, b in ranges]
+        changes = [selection.trial(i, a, b) for a, b in parts if a < b]
+        sums = [sum(column) for column in zip(*changes, strict=True)] or [0, 0, 0]
+        if limit is None or selection.size_with((sums[0], sums[1], sums[2])) <= limit:
+            return all(selection.fill(i, a, b, limit) for a, b in parts)
+        for low, high in chunks(self._sizes[i], self._unit, targets):
+            if not all(selection.fill(i, a, b, limit) for a, b in within(ranges, low, high)):
+                return False
+        return True
+
+    def _targets(self) -> dict[int, list[int]]:
+        """Where stack pointers and other registers point to, by mapping: sorted offsets."""
+        found: dict[int, list[int]] = {}
+        for value in {value for thread in self._needs.threads for value in thread.registers}:
+            i = self._memory.find(value)
+            if i is not None and i in self._sizes:
+                found.setdefault(i, []).append(value - self._memory.start(i))
+        return {i: sorted(offsets) for i, offsets in found.items()}
+
+    def _climbed(self, required: Selection) -> tuple[str | None, Selection]:
+        """The filter of the ladder that keeps most and fits, and what is kept with it."""
+        best: tuple[int, str | None, Selection] = (-1, None, required)
+        for rung in self._wish.ladder:
+            selection = self._fresh()
+            self._require(selection)
+            for there in self._needs.wanted if rung == MINIMAL else ():
+                self._fill(selection, there, None)
+            for i, size in self._rung_sizes(rung):
+                selection.fill(i, 0, size, None)
+            size = selection.size_with()
+            if best[0] < size <= (self._wish.limit or 0):
+                best = size, rung, selection
+        return best[1], best[2]
+
+    def _rung_sizes(self, rung: str) -> Iterator[tuple[int, int]]:
+        if rung == MINIMAL:
+            return
+        plan, core = self._plan, self._core
+        wanted = parse_filter(rung)[0]
+        for m, finding in enumerate(plan.findings):
+            i = core.maps.phdr[m]
+            if i in self._sizes:
+                least, likely, most = finding.levels(wanted)
+                level = {"keep": most, "guess": likely, "drop": least}[plan.unknown]
+                yield i, min(self._sizes[i], kept_bytes(level, core.present[i], core.maps.page_size))
+
+    def _finished(self, selection: Selection, smallest: int, rung: str | None) -> Fit:
+        core, plan = self._core, self._plan
+        pieces = list(selection.pieces())
+        kept = sum(piece.size for piece in pieces)
+        if core.end is not None and kept > core.end:
+            raise DamagedCoreError(
+                f"{core.source.name}: its segments lie over each other: {kept} bytes of them are more than its "
+                f"{core.end}"
+            )
+        notes = b"" if core.notes.fitted else annotation.fit_mark(core.ehdr)
+        if self._annotate:
+            notes = self._annotation(pieces, selection.annotation_size()) + notes
+        without = core.notes.record_at if self._annotate else None
+        layout = lay_out_pieces(core.ehdr, core.table, pieces, notes=notes, without=without, unit=self._unit)
+        done = Fit(self._wish, layout, selection.size_with())
+        done.smallest, done.rung, done.segments = smallest, rung, len(pieces)
+        done.threads = len(self._needs.threads)
+        done.whole = sum(
+            bool(stacks) and all(self._has(selection, there) for there in stacks) for stacks in self._needs.stacks
+        )
+        for m, finding in enumerate(plan.findings):
+            i = core.maps.phdr[m]
+            cut = plan.sizes[i] - selection.kept(i)
+            if cut:
+                done.cut[finding.kind] = done.cut.get(finding.kind, 0) + cut
+                plan.sizes[i] -= cut
+        done.tell(core, selection)
+        return done
+
+    def _has(self, selection: Selection, there: Range) -> bool:
+        return all(selection.holds(i, a, b) for i, a, b in self._memory.pieces(*there))
+
+    def _annotation(self, pieces: list[Piece], size: int) -> bytes:
+        core = self._core
+        findings = dict(zip(core.maps.phdr, self._plan.findings, strict=True))
+        records = []
+        for piece in pieces:
+            if piece.phdr in findings:
+                start = core.table.p_vaddr[piece.phdr] + piece.at
+                finding = findings[piece.phdr]
+                records.append((start, start + piece.memsz, headless(finding) if piece.at else finding))
+        return annotation.encode(core.ehdr, records, size)
+
+
+def headless(finding: Finding) -> Finding:
+    """The finding for a part of a mapping that does not begin with its first page."""
+    possible, proven, likely = (
+        kinds & ~Kind.HEADED | (kinds & Kind.HEADED) >> 1
+        for kinds in (finding.possible, finding.proven, finding.likely)
+    )
+    return Finding(possible, proven, likely, finding.certainty, finding.evidence, finding.sources)
+
+
+def within(ranges: list[tuple[int, int]], low: int, high: int) -> Iterator[tuple[int, int]]:
+    """The parts of some ranges, sorted and apart, that lie in ``[low, high)``."""
+    at = bisect_right(ranges, low, key=lambda there: there[1])
+    while at < len(ranges) and ranges[at][0] < high:
+        yield max(ranges[at][0], low), min(ranges[at][1], high)
+        at += 1
