@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
+from itertools import pairwise
 
 from . import images
 from .elf import ELFMAG, ET_DYN, ET_EXEC, PF_W, PF_X, PT_LOAD, PT_NOTE, Ehdr, Phdrs
@@ -18,7 +19,7 @@ from .rules import GATES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container
 
     from .core import Core
     from .registers import Thread
@@ -41,6 +42,9 @@ LOOKED_THROUGH = 256 << 10
 MOST_OBJECTS = 1 << 16
 MOST_NAMESPACES = 64
 MOST_DYNAMIC = 4096
+# Where glibc keeps its lists of threads, beside the linker; their data take some KiB.
+THREADS = (b"libc.so", b"libc-", b"libpthread")
+MOST_OF_LISTS = 1 << 20
 # .note.gnu.property, .note.gnu.build-id and their kin take some hundred bytes.
 MOST_OF_NOTES = 1 << 16
 
@@ -50,7 +54,7 @@ Range = tuple[int, int]
 class Essentials:
     """``required`` and ``wanted`` ranges of addresses, and for every thread its ``stacks``."""
 
-    def __init__(self, core: Core, memory: Memory, threads: list[Thread], written: Iterable[int] = ()) -> None:
+    def __init__(self, core: Core, memory: Memory, threads: list[Thread], written: Container[int] = ()) -> None:
         """Find everything.
 
         ``written`` are the program headers of private file mappings that were written to: where an image's own
@@ -246,7 +250,7 @@ class Essentials:
         base = core.notes.auxv.get(AT_BASE, 0)
         data: list[tuple[int, Range]] = []
         for m, i in enumerate(core.maps.phdr):
-            first = core.maps.file_offset(m)
+            first = self._offset(m)
             if not core.present[i] or first or (first is None and core.table.p_flags[i] & PF_W):
                 continue
             start = memory.start(i)
@@ -256,6 +260,7 @@ class Essentials:
             ehdr, table = found
             self._need(start, start + ehdr.e_phoff + len(table) * ehdr.phdr_size)
             bias = start - next((table.p_vaddr[k] for k in _loads(table) if not table.p_offset[k]), 0)
+            of_threads = start == base or (core.maps.path(m) or b"").rpartition(b"/")[2].startswith(THREADS)
             for k, p_type in enumerate(table.p_type):
                 at, size = bias + table.p_vaddr[k], table.p_memsz[k]
                 if p_type == PT_NOTE and size <= MOST_OF_NOTES:
@@ -263,13 +268,43 @@ class Essentials:
                 elif p_type == PT_DYNAMIC:
                     self._add_soname(at, bias)
                 elif p_type == PT_LOAD and table.p_flags[k] & PF_W:
-                    if start == base:
-                        # The linker's own lists of threads and objects.
-                        self._need(at, at + size)
-                    data.append((size, (at, at + size)))
-        for i in self._written:
-            data.append((core.present[i], (memory.start(i), memory.end(i))))
+                    data.append((0 if of_threads else size, (at, at + size)))
+                    if of_threads and size <= MOST_OF_LISTS:
+                        self._need(at, at + (size if start == base else table.p_filesz[k]))
+                        self._add_lists(at, at + size)
+        programs = {core.maps.path(m) for m, i in enumerate(core.maps.phdr) if core.table.p_flags[i] & PF_X}
+        begun = {core.maps.path(m) for m, i in enumerate(core.maps.phdr) if core.present[i] and not self._offset(m)}
+        data += [
+            (core.present[i], (memory.start(i), memory.end(i)))
+            for m, i in enumerate(core.maps.phdr)
+            if i in self._written and core.maps.path(m) in programs - begun
+        ]
         self.wanted += [there for _, there in sorted(data)]
+
+    def _add_lists(self, start: int, end: int) -> None:
+        """The lists of threads, by which libthread_db finds them.
+
+        glibc has them in the linker's data (before 2.34 in libpthread's): heads of circular lists of which each
+        node stands inside the storage of a thread. Whatever else is such a list there is small.
+        """
+        memory, word = self._memory, self._memory.word
+        words = list(memory.words(start, end))
+        start = -(-start // word) * word
+        for n, (following, before) in enumerate(pairwise(words)):
+            head = start + n * word
+            if not following or following == head:
+                continue
+            if memory.numbers(following + word, 1) != [head] or memory.numbers(before, 1) != [head]:
+                continue
+            self._need(head, head + 2 * word)
+            node, seen = following, 0
+            while node != head and seen < MOST_OBJECTS:
+                self._need(node - self._page, node + self._page)
+                numbers = memory.numbers(node, 1)
+                node, seen = (numbers[0] if numbers else head), seen + 1
+
+    def _offset(self, m: int) -> int | None:
+        return self._core.maps.file_offset(m)
 
     def _image_at(self, start: int) -> tuple[Ehdr, Phdrs] | None:
         first = self._memory.read(start, 64)

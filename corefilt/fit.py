@@ -441,7 +441,7 @@ class _Fitting:
         self._annotate = annotate or bool(core.notes.records)
         self._sizes = {i: plan.sizes[i] for i in core.maps.phdr if plan.sizes[i]}
         likely = zip(core.maps.phdr, (finding.likely for finding in plan.findings), strict=True)
-        written = [i for i, kind in likely if kind & Kind.WRITTEN and core.table.p_flags[i] & PF_W]
+        written = {i for i, kind in likely if kind & Kind.WRITTEN and core.table.p_flags[i] & PF_W}
         threads = read_threads(core.source, core.ehdr, core.table)
         self._needs = Essentials(core, self._memory, threads, written)
 
