@@ -379,31 +379,34 @@ class Fit:
             "cut": self.cut,
         }
 
-    def tell(self, core: Core, selection: Selection) -> None:
-        """Put the changes to headers and notes into words, and what a person should know."""
+    def tell_changes(self, core: Core, selection: Selection) -> None:
+        """Put the changes to headers and notes into words."""
         split = sum(1 for runs in selection.runs.values() if len(runs) > 1 or runs[0][0])
         self.changes.append(
-            f"{len(core.table)} program headers became {self.segments}: {split} mappings, of which parts were cut out, "
-            "have several"
+            f"{len(core.table)} program headers became {self.segments}: {split} mappings have several, for the parts "
+            "that were kept"
         )
-        self.changes.append("a COREFILT note that tells that it was cut to fit was added")
+        if not core.notes.fitted:
+            self.changes.append("a COREFILT note that tells that it was cut to fit was added")
+        if selection.annotation_size():
+            self.changes.append(f"a COREFILT note of {selection.annotation_size()} bytes was added or replaced")
         if core.sections:
             self.changes.append("the section headers were left out")
+
+    def tell_threads(self, needs: Essentials, whole: int) -> None:
+        """Take how many threads were found, and how many have their whole stacks."""
+        self.threads, self.whole = len(needs.threads), whole
         if not self.threads:
             self.notices.append("no thread's registers were found in the notes")
-        elif self.whole < self.threads:
-            self.notices.append(
-                f"{self.threads - self.whole} threads' stacks are not in the core or not kept by FILTER"
-            )
-        if self.wish.ladder and self.rung is None:
-            self.notices.append("no filter of the ladder fits as a whole")
+        elif whole < self.threads:
+            self.notices.append(f"{self.threads - whole} threads' stacks are not in the core, or FILTER drops them")
 
     def lines(self) -> Iterator[str]:
         """For a person."""
         limit = "no limit" if self.wish.limit is None else f"at most {show_size(self.wish.limit)}"
         rung = f"; of the ladder, {self.rung}" if self.rung is not None else ""
         if self.layout is None:
-            yield f"fit: {limit}; all that the filter keeps fits{rung}"
+            yield f"fit: {limit}; nothing had to be cut{rung}"
             return
         smallest = f", from {self.smallest} on" if self.smallest is not None else ""
         yield (
@@ -423,17 +426,17 @@ def fitted(plan: Plan, wish: Wish, plain_size: int, *, sparse: str, annotate: bo
     """
     if not wish.minimal and (wish.limit is None or plain_size <= wish.limit):
         done = Fit(wish, None, plain_size)
-        done.rung = str(plan.filter) if wish.ladder else None
+        done.rung = f"{int(plan.filter):#x}" if wish.ladder else None
         return done
-    return _Fitting(plan, wish, sparse=sparse, annotate=annotate).choose()
+    return _Fitting(plan, wish, plain_size, sparse=sparse, annotate=annotate).choose()
 
 
 class _Fitting:
     """One choice in the making."""
 
-    def __init__(self, plan: Plan, wish: Wish, *, sparse: str, annotate: bool) -> None:
+    def __init__(self, plan: Plan, wish: Wish, plain_size: int, *, sparse: str, annotate: bool) -> None:
         core = plan.core
-        self._plan, self._wish, self._core = plan, wish, core
+        self._plan, self._wish, self._core, self._plain_size = plan, wish, core, plain_size
         self._memory = Memory(core)
         self._unit = max(core.maps.page_size, 4096)
         self._holes = Holes(plan, self._unit) if sparse == "auto" else None
@@ -566,7 +569,29 @@ class _Fitting:
                 yield i, min(self._sizes[i], kept_bytes(level, core.present[i], core.maps.page_size))
 
     def _finished(self, selection: Selection, smallest: int, rung: str | None) -> Fit:
-        core, plan = self._core, self._plan
+        plan, wish = self._plan, self._wish
+        complete = all(selection.kept(i) == size for i, size in self._sizes.items())
+        if complete and (wish.limit is None or wish.allocated or self._plain_size <= wish.limit):
+            done = Fit(wish, None, self._plain_size)
+        else:
+            done = self._laid_out(selection)
+        done.smallest, done.rung = smallest, rung
+        if wish.ladder and rung is None:
+            done.notices.append("no filter of the ladder fits as a whole")
+        stacks = self._needs.stacks
+        done.tell_threads(
+            self._needs, sum(bool(own) and all(self._has(selection, there) for there in own) for own in stacks)
+        )
+        for m, finding in enumerate(plan.findings):
+            i = self._core.maps.phdr[m]
+            cut = plan.sizes[i] - selection.kept(i)
+            if cut:
+                done.cut[finding.kind] = done.cut.get(finding.kind, 0) + cut
+                plan.sizes[i] -= cut
+        return done
+
+    def _laid_out(self, selection: Selection) -> Fit:
+        core = self._core
         pieces = list(selection.pieces())
         kept = sum(piece.size for piece in pieces)
         if core.end is not None and kept > core.end:
@@ -580,18 +605,8 @@ class _Fitting:
         without = core.notes.record_at if self._annotate else None
         layout = lay_out_pieces(core.ehdr, core.table, pieces, notes=notes, without=without, unit=self._unit)
         done = Fit(self._wish, layout, selection.size_with())
-        done.smallest, done.rung, done.segments = smallest, rung, len(pieces)
-        done.threads = len(self._needs.threads)
-        done.whole = sum(
-            bool(stacks) and all(self._has(selection, there) for there in stacks) for stacks in self._needs.stacks
-        )
-        for m, finding in enumerate(plan.findings):
-            i = core.maps.phdr[m]
-            cut = plan.sizes[i] - selection.kept(i)
-            if cut:
-                done.cut[finding.kind] = done.cut.get(finding.kind, 0) + cut
-                plan.sizes[i] -= cut
-        done.tell(core, selection)
+        done.segments = len(pieces)
+        done.tell_changes(core, selection)
         return done
 
     def _has(self, selection: Selection, there: Range) -> bool:
