@@ -19,6 +19,9 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+/* Of the threads whose stack runs over: some hundred frames, which readers take their time for. */
+#define STACK (1 << 20)
+
 struct node {
     struct node *next;
     char text[64];
@@ -99,9 +102,10 @@ static void on_a_fiber(void)
 
 int main(int argc, char **argv)
 {
-    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY}, stack = {STACK, RLIM_INFINITY};
     static ucontext_t fiber, back;
     const char *how;
+    pthread_attr_t small;
     pthread_t thread;
     int threads;
     size_t size;
@@ -111,7 +115,7 @@ int main(int argc, char **argv)
     how = argv[1];
     threads = atoi(argv[2]);
     size = (size_t)atoi(argv[3]) << 20;
-    if (setrlimit(RLIMIT_CORE, &limit) < 0)
+    if (setrlimit(RLIMIT_CORE, &limit) < 0 || setrlimit(RLIMIT_STACK, &stack) < 0)
         return 1;
     for (int n = 0; n < 100; n++) {
         struct node *node = malloc(sizeof *node);
@@ -136,7 +140,9 @@ int main(int argc, char **argv)
     if (strcmp(how, "overflow") == 0 || strcmp(how, "bare") == 0)
         return run_over(0);
     if (strcmp(how, "overflow-thread") == 0) {
-        pthread_create(&thread, NULL, over_in_a_thread, NULL);
+        pthread_attr_init(&small);
+        pthread_attr_setstacksize(&small, STACK);
+        pthread_create(&thread, &small, over_in_a_thread, NULL);
         pthread_join(thread, NULL);
     }
     if (strcmp(how, "fiber") == 0) {

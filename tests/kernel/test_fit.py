@@ -1,0 +1,254 @@
+"""Cores of real programs, cut to fit: gdb and elfutils show the same of them as of the whole core."""
+
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from kernel.dumps import CannotCompileError, compile_c, only_file, run_corefilt
+from kernel.programs import (
+    PATIENCE,
+    PROGRAMS,
+    SOURCES,
+    CannotStartError,
+    compile_forker,
+    need,
+    open_folder,
+    template_of,
+)
+
+import corefilt
+from corefilt.fit import FitError
+
+SIZES = ("smallest", "minimal", 1 << 20, 16 << 20)
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A program and its core, and what readers show of that."""
+
+    program: str
+    core: Path
+    shown: dict[str, str]
+
+
+def shown(program: str, core: Path) -> dict[str, str]:
+    """What gdb and elfutils say of a core, warnings included, by the tool's name."""
+    gdb = [f"-ex={command}" for command in ("set debuginfod enabled off", "set width 0", "thread apply all bt",
+                                            "info sharedlibrary")]  # fmt: skip
+    commands = {
+        "gdb": ["gdb", "-nx", "-batch", *gdb, program, str(core)],
+        "eu-stack": ["eu-stack", "-n", "0", "-e", program, "--core", str(core)],
+        "eu-unstrip": ["eu-unstrip", "-n", "--core", str(core)],
+    }
+    said = {}
+    for name, command in commands.items():
+        if shutil.which(name):
+            done = subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
+            said[name] = (done.stdout + done.stderr).decode(errors="replace").replace(str(core), "CORE")
+    return said
+
+
+def unlimited() -> None:
+    """Let a child dump core, whatever its size."""
+    resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def crashed(command: list[str], folder: Path, after: str | None = None) -> Path:
+    """Run a program until it dies, or kill it once it has said something; give its core."""
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=unlimited
+    ) as process:
+        if after is not None:
+            line = process.stdout.readline()
+            process.send_signal(signal.SIGABRT)
+            assert line.strip() == after
+        process.wait(PATIENCE)
+    return only_file(folder)
+
+
+def ours(how: str, threads: int, *options: str) -> Callable[[Path], tuple[str, Path]]:
+    """A crash of fit.c."""
+
+    def start(folder: Path) -> tuple[str, Path]:
+        (folder / "crash").mkdir()
+        flags = ("-O1", "-fno-omit-frame-pointer", "-pthread", *options)
+        try:
+            program = compile_c("fit.c", folder / "fit", *flags)
+        except CannotCompileError as error:
+            raise CannotStartError(str(error)) from None
+        return str(program), crashed([str(program), how, str(threads), "20"], folder / "crash")
+
+    return start
+
+
+def python(folder: Path) -> tuple[str, Path]:
+    """CPython with twenty threads."""
+    interpreter = os.path.realpath(need("python3")[0])
+    return interpreter, crashed([interpreter, str(SOURCES / "threads.py")], folder)
+
+
+def java(folder: Path) -> tuple[str, Path]:
+    """A JVM with compiled and interpreted frames on twenty threads of ours and as many of its own."""
+    machine, compiler = need("java", "javac")
+    (folder / "crash").mkdir()
+    subprocess.run([compiler, "-d", folder, SOURCES / "Threads.java"], check=True)
+    command = [os.path.realpath(machine), "-Xmx128m", "-XX:-UsePerfData", "-cp", str(folder), "Threads"]
+    return command[0], crashed(command, folder / "crash", after="ready")
+
+
+def postgresql(folder: Path) -> tuple[str, Path]:
+    """A backend that works with shared memory."""
+    with open_folder() as home:
+        (home / "data").mkdir()
+        dumps = home / "dumps"
+        dumps.mkdir(mode=0o777)
+        try:
+            forker = compile_forker(home)
+        except CannotCompileError as error:
+            raise CannotStartError(str(error)) from None
+        with PROGRAMS["postgresql"](home / "data") as running:
+            pid = running.pids["postgresql backend"]
+            owner = Path(f"/proc/{pid}").stat()
+            os.chown(dumps, owner.st_uid, owner.st_gid)
+            program = os.readlink(f"/proc/{pid}/exe")
+            with template_of(pid, forker, dumps) as (_, dump):
+                dump(0x1FF)
+        return program, Path(shutil.move(only_file(dumps), folder / "core"))
+
+
+VICTIMS: dict[str, Callable[[Path], tuple[str, Path]]] = {
+    "threads": ours("threads", 200),
+    "handler": ours("handler", 5),
+    "overflow": ours("overflow", 5),
+    "overflow in a thread": ours("overflow-thread", 5),
+    "overflow without handler": ours("bare", 5),
+    "fiber": ours("fiber", 5),
+    "32-bit threads": ours("threads", 20, "-m32"),
+    "32-bit handler": ours("handler", 5, "-m32"),
+    "python": python,
+    "java": java,
+    "postgresql": postgresql,
+}
+
+
+@pytest.fixture(scope="module", params=VICTIMS)
+def victim(request: pytest.FixtureRequest, cores: None, tmp_path_factory: pytest.TempPathFactory) -> Victim:
+    """Let a program die, and look at its whole core."""
+    if not shutil.which("gdb") and not shutil.which("eu-stack"):
+        pytest.skip("no gdb and no eu-stack in PATH")
+    folder = tmp_path_factory.mktemp("victim")
+    request.addfinalizer(lambda: shutil.rmtree(folder))
+    try:
+        program, core = VICTIMS[request.param](folder)
+    except CannotStartError as error:
+        pytest.skip(str(error))
+    return Victim(program, core, shown(program, core))
+
+
+def smallest(core: Path) -> int:
+    """The size that the error names."""
+    with pytest.raises(FitError) as caught:
+        corefilt.filter(core, os.devnull, filter="all", fit=0)
+    return int(str(caught.value).rpartition(" ")[2])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_readers_show_the_same(victim: Victim, size: str | int, tmp_path: Path) -> None:
+    """Every frame of every thread, every library and build-id, and not a warning more."""
+    least = smallest(victim.core)
+    limit = least if size == "smallest" else size
+    out = tmp_path / "small"
+    if size == "minimal":
+        report = corefilt.filter(victim.core, out, filter="all", minimal=True, sync=False)
+    elif int(limit) < least:
+        with pytest.raises(FitError, match=f"works is {least}"):
+            corefilt.filter(victim.core, out, filter="all", fit=limit)
+        return
+    else:
+        report = corefilt.filter(victim.core, out, filter="all", fit=limit, sync=False)
+        assert out.stat().st_size <= int(limit)
+    assert report.fit is not None
+    assert report.fit.whole == report.fit.threads > 0
+    assert shown(victim.program, out) == victim.shown
+
+
+def test_no_kind_is_mistaken(victim: Victim, tmp_path: Path) -> None:
+    """What a part of a mapping could be, the mapping could be, wherever the fitted core is certain."""
+    corefilt.filter(victim.core, tmp_path / "small", filter="all", minimal=True, sync=False)
+    with corefilt.open(victim.core) as core:
+        whole = {mapping.start: mapping for mapping in core.mappings}
+    with corefilt.open(tmp_path / "small") as core:
+        parts = list(core.mappings)
+    starts = sorted(whole)
+    at = -1
+    wrong = []
+    for part in parts:
+        while at + 1 < len(starts) and starts[at + 1] <= part.start:
+            at += 1
+        mapping = whole[starts[at]]
+        if part.certainty in ("exact", "inferred") and part.kind not in {mapping.kind, *mapping.finding.others()}:
+            wrong.append(f"{part.start:#x}: {mapping.kind} became {part.kind} ({'; '.join(part.evidence)})")
+    assert not wrong
+
+
+@pytest.fixture(scope="module")
+def fiber(cores: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Crash on a stack on the heap, with a list in hand."""
+    folder = tmp_path_factory.mktemp("fiber")
+    try:
+        return ours("fiber", 5)(folder)
+    except CannotStartError as error:
+        pytest.skip(str(error))
+
+
+def test_objects_on_the_heap_survive(fiber: tuple[str, Path], tmp_path: Path) -> None:
+    """A list is there to its end where pointers were followed."""
+    if not shutil.which("gdb"):
+        pytest.skip("no gdb in PATH")
+    program, full = fiber
+    walk = "set $n = list", "while $n", "output $n->text", "set $n = $n->next", "end"
+    script = tmp_path / "walk"
+    script.write_text("\n".join(walk) + "\n")
+
+    def texts(core: Path) -> list[str]:
+        command = ["gdb", "-nx", "-batch", "-x", script, program, core]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+        return re.findall(r"node \d+ of the list", done.stdout)
+
+    assert len(texts(full)) == 100
+    followed = run_corefilt(full, 0x1FF, tmp_path / "followed", "--minimal", "--follow", "3").core.path
+    assert texts(followed) == texts(full)
+    assert followed.stat().st_size < full.stat().st_size // 20
+
+
+def test_lldb_shows_the_same(fiber: tuple[str, Path], tmp_path: Path) -> None:
+    """Threads, frames and modules."""
+    if not shutil.which("lldb"):
+        pytest.skip("no lldb in PATH")
+    program, full = fiber
+    small = run_corefilt(full, 0x1FF, tmp_path / "small", "--fit", "1M").core.path
+
+    def said(core: Path) -> str:
+        options = ["-o", "settings set symbols.enable-external-lookup false", "-o", "bt all", "-o", "image list"]
+        command = ["lldb", "--no-lldbinit", "-b", *options, "-c", str(core), program]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+        return re.sub(r".*Core file '.*' \(.*\n|.*target create.*\n", "", done.stdout)
+
+    assert said(full).count("frame #") > 40
+    assert said(small) == said(full)
+
+
+def test_disk_use_on_a_real_file_system(fiber: tuple[str, Path], tmp_path: Path) -> None:
+    """What the file takes is never more than allowed, once all of it is on the disk."""
+    for limit in (300 << 10, 1 << 20, 5 << 20, 12 << 20):
+        out = tmp_path / f"{limit}"
+        corefilt.filter(fiber[1], out, filter="all", fit=limit, fit_allocated=True)
+        os.sync()
+        assert out.stat().st_blocks * 512 <= limit
