@@ -25,7 +25,7 @@ OPTIONS = {
     "-h", "--help", "-o", "--output", "-f", "--force", "--unknown", "--assume", "--strict", "--sparse", "--engine",
     "--jobs", "--cache", "--no-sync", "--spool", "--max-headers", "-n", "--dry-run", "--json", "--progress", "-q",
     "--quiet", "-v", "--verbose", "--version", "--maps", "--pid", "--sysroot", "--annotate", "-i", "--in-place",
-    "--compact",
+    "--compact", "--fit", "--fit-allocated", "--ladder", "--minimal", "--follow",
 }  # fmt: skip
 INSPECT_OPTIONS = {
     "-h", "--help", "--filter", "--assume", "--spool", "--max-headers", "--json", "--version", "--maps", "--pid",
@@ -90,7 +90,21 @@ def test_no_option_can_be_abbreviated(option: str, core: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    "option", ["-o", "--output", "--assume", "--max-headers", "--unknown", "--engine", "--sparse", "--jobs", "--cache"]
+    "option",
+    [
+        "-o",
+        "--output",
+        "--assume",
+        "--max-headers",
+        "--unknown",
+        "--engine",
+        "--sparse",
+        "--jobs",
+        "--cache",
+        "--fit",
+        "--ladder",
+        "--follow",
+    ],
 )
 def test_an_option_wants_its_value(option: str, core: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = said_by(["0x33", str(core), option], capsys)
