@@ -64,7 +64,7 @@ class Essentials:
         self.required: list[Range] = []
         self.wanted: list[Range] = []
         self.stacks: list[list[Range]] = []
-        self._page = core.maps.page_size
+        self._page, self._nodes = core.maps.page_size, 0
         auxv = core.notes.auxv
         self._main_stack = memory.find(auxv[AT_RANDOM]) if auxv.get(AT_RANDOM) else None
         self._code = self._code_without_file()
@@ -297,11 +297,12 @@ class Essentials:
             if memory.numbers(following + word, 1) != [head] or memory.numbers(before, 1) != [head]:
                 continue
             self._need(head, head + 2 * word)
-            node, seen = following, 0
-            while node != head and seen < MOST_OBJECTS:
+            node = following
+            while node != head and self._nodes < MOST_OBJECTS:
                 self._need(node - self._page, node + self._page)
                 numbers = memory.numbers(node, 1)
-                node, seen = (numbers[0] if numbers else head), seen + 1
+                node = numbers[0] if numbers else head
+                self._nodes += 1
 
     def _offset(self, m: int) -> int | None:
         return self._core.maps.file_offset(m)

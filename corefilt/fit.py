@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import resource
 from bisect import bisect_left, bisect_right
+from itertools import accumulate
 
 from . import annotation
 from .elf import MOST_PHDRS, PF_W, PN_XNUM, PT_LOAD
@@ -17,7 +18,7 @@ from .essentials import Essentials
 from .filterbits import parse_filter
 from .fitted import Piece, lay_out_pieces
 from .kinds import Finding, Kind
-from .memory import Memory
+from .memory import MOST_READ, Memory
 from .plan import kept_bytes, tagged_loads
 from .registers import read_threads
 from .sizes import parse_size, show_size
@@ -289,28 +290,30 @@ class Holes:
         self._found: dict[int, list[tuple[int, int]]] = {}
         self._sums: dict[int, list[int]] = {}
 
-    def ranges(self, i: int) -> list[tuple[int, int]]:
+    def _look(self, i: int) -> list[tuple[int, int]]:
         """The ranges of a mapping that have data, ascending, in whole pages around it."""
+        core, unit = self._plan.core, self._unit
+        begin = core.source.base + core.table.p_offset[i]
+        size = self._plan.sizes[i]
+        found: list[tuple[int, int]] = []
+        at = begin
+        while at < begin + size:
+            data, stop = self._extents.first(at, begin + size)
+            if stop > data:
+                a, b = (data - begin) // unit * unit, min(-(-(stop - begin) // unit) * unit, size)
+                if found and a <= found[-1][1]:
+                    found[-1] = found[-1][0], max(b, found[-1][1])
+                else:
+                    found.append((a, b))
+            at = max(stop, at + 1)
+        return found
+
+    def ranges(self, i: int) -> list[tuple[int, int]]:
+        """What was found of a mapping, remembered."""
         if i not in self._found:
-            core, unit = self._plan.core, self._unit
-            begin = core.source.base + core.table.p_offset[i]
-            size = self._plan.sizes[i]
-            found: list[tuple[int, int]] = []
-            at = begin
-            while at < begin + size:
-                data, stop = self._extents.first(at, begin + size)
-                if stop > data:
-                    a, b = (data - begin) // unit * unit, min(-(-(stop - begin) // unit) * unit, size)
-                    if found and a <= found[-1][1]:
-                        found[-1] = found[-1][0], max(b, found[-1][1])
-                    else:
-                        found.append((a, b))
-                at = max(stop, at + 1)
-            self._found[i] = found
-            sums = [0]
-            for a, b in found:
-                sums.append(sums[-1] + -(-(b - a) // unit) * unit)
-            self._sums[i] = sums
+            found = self._found[i] = self._look(i)
+            lengths = (-(-(b - a) // self._unit) * self._unit for a, b in found)
+            self._sums[i] = list(accumulate(lengths, initial=0))
         return self._found[i]
 
     def data(self, i: int, a: int, b: int) -> int:
@@ -334,7 +337,7 @@ class Holes:
     def large(self, i: int) -> Iterator[tuple[int, int]]:
         """The ranges of a mapping with data, holes up to SMALL_HOLE included."""
         before: tuple[int, int] | None = None
-        for a, b in self.ranges(i):
+        for a, b in self._look(i):
             if before is not None and a - before[1] <= SMALL_HOLE:
                 before = before[0], b
                 continue
@@ -396,8 +399,10 @@ class Fit:
     def tell_threads(self, needs: Essentials, whole: int) -> None:
         """Take how many threads were found, and how many have their whole stacks."""
         self.threads, self.whole = len(needs.threads), whole
-        if not self.threads:
-            self.notices.append("no thread's registers were found in the notes")
+        if not any(thread.sp for thread in needs.threads):
+            self.notices.append(
+                "no stack pointer was found in the notes, or this machine's registers are not known here"
+            )
         elif whole < self.threads:
             self.notices.append(f"{self.threads - whole} threads' stacks are not in the core, or FILTER drops them")
 
@@ -437,7 +442,7 @@ class _Fitting:
     def __init__(self, plan: Plan, wish: Wish, plain_size: int, *, sparse: str, annotate: bool) -> None:
         core = plan.core
         self._plan, self._wish, self._core, self._plain_size = plan, wish, core, plain_size
-        self._memory = Memory(core)
+        self._memory = Memory(core, MOST_READ + 2 * wish.budget)
         self._unit = max(core.maps.page_size, 4096)
         self._holes = Holes(plan, self._unit) if sparse == "auto" else None
         self._counts_holes = wish.allocated and self._holes is not None
@@ -461,7 +466,7 @@ class _Fitting:
         rung = None
         if wish.ladder:
             rung, selection = self._climbed(selection)
-        if all(self._fill(selection, there, wish.limit) for there in self._first()) and not wish.minimal:
+        if all(self._fill(selection, there, wish.limit) for there in self._first(selection)) and not wish.minimal:
             self._fill_up(selection)
         return self._finished(selection, smallest, rung)
 
@@ -491,14 +496,19 @@ class _Fitting:
             return [(0, self._sizes[i])]
         return list(self._holes.large(i))
 
-    def _first(self) -> Iterator[Range]:
+    def _first(self, selection: Selection) -> Iterator[Range]:
         """What comes right behind the required, in order."""
         yield from self._needs.wanted
         wish = self._wish
         worth = {i: self._sizes[i] for i in self._followed()} if wish.levels or not wish.minimal else {}
         if worth:
             levels, budget = (wish.levels, wish.budget) if wish.levels else (0, FOLLOWED)
-            yield from follow(self._memory, self._needs, levels, budget, self._core.maps.page_size, worth)
+            page = self._core.maps.page_size
+
+            def at_hand(i: int, at: int) -> bool:
+                return selection.holds(i, at, min(at + page, self._sizes[i]))
+
+            yield from follow(self._memory, self._needs, levels, budget, page, worth, at_hand)
 
     def _followed(self) -> Iterator[int]:
         """The mappings that pointers are followed into: what the process wrote."""
@@ -509,11 +519,10 @@ class _Fitting:
 
     def _fill_up(self, selection: Selection) -> None:
         """The rest by its worth, and holes last."""
-        data = {i: self._data(i) for i in self._sizes}
-        order = by_worth(self._plan, {i: sum(b - a for a, b in ranges) for i, ranges in data.items()})
+        order = by_worth(self._plan, {i: sum(b - a for a, b in self._data(i)) for i in self._sizes})
         targets = self._targets()
         for i in order:
-            if not self._take(selection, i, data[i], targets.get(i, [])):
+            if not self._take(selection, i, self._data(i), targets.get(i, [])):
                 return
         for i in order:
             if not self._take(selection, i, [(0, self._sizes[i])], targets.get(i, [])):
@@ -582,6 +591,10 @@ class _Fitting:
         done.tell_threads(
             self._needs, sum(bool(own) and all(self._has(selection, there) for there in own) for own in stacks)
         )
+        if self._memory.budget <= 0:
+            done.notices.append(
+                "there was more to look through than was looked through; what pointers lead to may be cut"
+            )
         for m, finding in enumerate(plan.findings):
             i = self._core.maps.phdr[m]
             cut = plan.sizes[i] - selection.kept(i)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from .core import Core
 
+# What is looked at in all: ten thousand threads have some 100 MiB of stacks in use.
+MOST_READ = 512 << 20
 # What is read of it at a time where only a part may be wanted.
 PIECE = 256
 
@@ -19,12 +21,13 @@ PIECE = 256
 class Memory:
     """The PT_LOADs of a core that can be sought, in the order of their addresses.
 
-    Where hostile headers put two mappings over each other, an address belongs to the one that begins last.
+    Where hostile headers put two mappings over each other, an address belongs to the one that begins last. No more
+    than ``budget`` bytes are read in all; then there is nothing any more.
     """
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, budget: int = MOST_READ) -> None:
         """Sort the mappings."""
-        self._core = core
+        self._core, self.budget = core, budget
         table = core.table
         self.word = 8 if core.ehdr.wide else 4
         self._order = sorted(core.maps.phdr, key=table.p_vaddr.__getitem__)
@@ -57,7 +60,8 @@ class Memory:
         if i is None:
             return b""
         at = address - self.start(i)
-        there = max(0, min(length, self._core.present[i] - at))
+        there = max(0, min(length, self._core.present[i] - at, self.budget))
+        self.budget -= there
         return self._core.source.peek(self._core.table.p_offset[i] + at, there) if there else b""
 
     def words(self, start: int, end: int) -> array[int]:

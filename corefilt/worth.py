@@ -13,7 +13,7 @@ from .kinds import Kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from .core import Plan
     from .essentials import Essentials, Range
@@ -45,13 +45,15 @@ def by_worth(plan: Plan, lengths: dict[int, int]) -> list[int]:
     ``lengths`` says how many bytes of data each has; of one kind, what is writable and small comes first.
     """
     core = plan.core
-    keys: list[tuple[int, bool, int, int, int]] = []
+    keys: list[int] = []
     for m, finding in enumerate(plan.findings):
         i = core.maps.phdr[m]
         if i in lengths:
             rank = next(n for n, kinds in enumerate(_RANKS) if finding.likely & kinds)
-            keys.append((rank, not core.table.p_flags[i] & PF_W, lengths[i], core.table.p_vaddr[i], i))
-    return [key[-1] for key in sorted(keys)]
+            # One number a mapping: there can be a million.
+            keys.append((2 * rank + (not core.table.p_flags[i] & PF_W) << 64 | lengths[i]) << 32 | i)
+    keys.sort()
+    return [key & 0xFFFFFFFF for key in keys]
 
 
 def chunks(size: int, unit: int, targets: list[int]) -> Iterator[tuple[int, int]]:
@@ -90,17 +92,23 @@ def pointers(memory: Memory, ranges: Iterable[Range], page: int, low: int, high:
 
 
 def follow(
-    memory: Memory, essentials: Essentials, levels: int, budget: int, page: int, worth: dict[int, int]
+    memory: Memory,
+    essentials: Essentials,
+    levels: int,
+    budget: int,
+    page: int,
+    worth: dict[int, int],
+    at_hand: Callable[[int, int], bool],
 ) -> Iterator[Range]:
     """The pages that registers and stacks point to, and what those point to, ``levels`` deep, ``budget`` bytes at most.
 
     With no level at all only registers count. ``worth`` are the program headers of mappings that may be followed into,
-    and how many of their bytes there are.
+    and how many of their bytes there are; ``at_hand`` tells of a program header and an offset in its mapping whether
+    that page is kept already.
     """
     if not worth:
         return
     low, high = min(map(memory.start, worth)), max(map(memory.end, worth))
-    at_hand = {n for start, end in essentials.required for n in range(start // page, min(end, start + budget) // page)}
     taken = set[int]()
     registers = (register + more for thread in essentials.threads for register in thread.registers for more in AROUND)
     ranges: list[Range] = [there for stacks in essentials.stacks for there in stacks]
@@ -114,7 +122,7 @@ def follow(
                 continue
             taken.add(n)
             there = n * page, (n + 1) * page
-            if n not in at_hand:
+            if not at_hand(i, n * page - memory.start(i)):
                 budget -= page
                 if budget < 0:
                     return

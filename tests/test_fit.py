@@ -36,6 +36,7 @@ from support.builder import (
     parse_notes,
     payload_at,
 )
+from support.fitting import assert_fits, pages
 from support.run import assert_error, assert_promises, assert_usage, corefilt
 from support.samples import PAGE, VDSO, VDSO_LOAD, noise, sample_core
 
@@ -67,42 +68,6 @@ def fit(core: Path, **options: Any) -> tuple[bytes, api.Report]:
     out = core.with_name("fitted")
     report = api.filter(core, out, filter=options.pop("filter", "all"), force=True, sync=False, **options)
     return out.read_bytes(), report
-
-
-def pages(core: bytes) -> dict[int, bytes]:
-    """All pages of memory that a core holds, by their addresses; the last one of a mapping may be shorter."""
-    found: dict[int, bytes] = {}
-    for phdr in parse_core(core)[1]:
-        if phdr.p_type == PT_LOAD:
-            assert phdr.p_offset + phdr.p_filesz <= len(core)
-            for at in range(0, phdr.p_filesz, PAGE):
-                start = phdr.p_offset + at
-                found[phdr.p_vaddr + at] = core[start : start + min(PAGE, phdr.p_filesz - at)]
-    return found
-
-
-def ranges(core: bytes) -> list[tuple[int, int, int]]:
-    """What of the address space the mappings cover, with their flags; neighbours of the same flags as one."""
-    found: list[tuple[int, int, int]] = []
-    for phdr in parse_core(core)[1]:
-        if phdr.p_type == PT_LOAD:
-            start, end = phdr.p_vaddr, phdr.p_vaddr + phdr.p_memsz
-            if found and found[-1][1:] == (start, phdr.p_flags):
-                start = found.pop()[0]
-            found.append((start, end, phdr.p_flags))
-    return found
-
-
-def assert_fits(before: bytes, after: bytes) -> None:
-    """Hold a fitted core against its input: the same memory, the same notes and one more, other places."""
-    old, new = pages(before), pages(after)
-    assert not [address for address, content in new.items() if old.get(address) != content]
-    assert ranges(after) == ranges(before)
-    notes = [note for note in parse_notes(after) if note.name != "COREFILT"]
-    assert notes == [note for note in parse_notes(before) if note.name != "COREFILT"]
-    taken = sorted((phdr.p_offset, phdr.p_offset + phdr.p_filesz) for phdr in parse_core(after)[1] if phdr.p_filesz)
-    assert all(end <= start for (_, end), (start, _) in pairwise(taken))
-    assert all(start % PAGE == 0 for start, _ in taken[1:])
 
 
 def a_process(**options: Any) -> bytes:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 from support.builder import PN_XNUM, parse_core, parse_sections
+from support.fitting import assert_fits
 from support.instants import assert_valid
 from support.run import (
     MIB,
@@ -111,6 +112,23 @@ def assert_sound(done: Done, before: bytes, after: bytes, flt: str, *, damaged: 
         assert after[end:] in (b"", before[end:])
     elif flt == "all" and streamed:
         assert before.startswith(after[: len(after)])
+
+
+@pytest.mark.parametrize("name", LINUX)
+def test_minimal(name: str, unpacked: Path, tmp_path: Path) -> None:
+    """What a backtrace needs, of every machine: nothing else than the input has, and no larger."""
+    source, out = unpack(name, unpacked), tmp_path / "out"
+    before = source.read_bytes()
+    ehdr, phdrs = parse_core(before)
+    done = corefilt("all", source, "--minimal", "--follow", "2", "-o", out)
+    if name in NOT_OF_A_PROCESS and done.code == 1:
+        assert_error(done)
+        return
+    damaged = described_end(ehdr, phdrs) > len(before)
+    assert done.code == (3 if damaged else 0), "\n".join(done.err)
+    if "nothing had to be cut" not in "\n".join(done.err):
+        assert_fits(before, out.read_bytes())
+    assert_readable(source, out, damaged=damaged)
 
 
 @pytest.mark.parametrize("name", LINUX)
