@@ -52,6 +52,12 @@ class Report:
         if plan.fit is not None:
             self.changes += plan.fit.changes
             self.notices += plan.fit.notices
+            wish = plan.fit.wish
+            if wish.allocated and wish.limit is not None and (self.allocated_bytes or 0) > wish.limit:
+                self.notices.append(
+                    f"this file system takes {self.allocated_bytes} bytes for it, more than was planned: it has large "
+                    "blocks, or holds room back"
+                )
 
     def as_dict(self) -> dict[str, object]:
         """The report with the stable keys of schema 1."""
