@@ -15,7 +15,7 @@ from support.samples import HEAP, HUGE, PAGE, VDSO, VDSO_LOAD
 from support.strategies import FILTERS, cores
 
 from corefilt import witnesses
-from corefilt.annotation import Record, decode, encode
+from corefilt.annotation import Record, decode, encode, note_size
 from corefilt.copies import Copy
 from corefilt.errors import EvidenceError
 from corefilt.evidence import Evidence
@@ -854,7 +854,8 @@ def test_whatever_lies_beside_a_core_findings_hold_together(
             assert least <= guess <= most
             assert not each.contradiction or most == WHOLE
         # Every one of them can be recorded.
-        note = encode(it.ehdr, it.maps, findings)
+        rows = [(it.maps.start(m), it.maps.end(m), each) for m, each in enumerate(findings)]
+        note = encode(it.ehdr, rows, note_size(len(rows), it.maps.page_size))
         assert len(decode(note[24:], it.ehdr)) == len(findings)
         # Like mappings have like findings, whichever is asked first.
         again = it.rules(evidence=evidence)
