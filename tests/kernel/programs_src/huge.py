@@ -7,6 +7,7 @@ arrays, and ends with the input. Seven huge pages must be free.
 """
 
 import ctypes
+import hashlib
 import mmap
 import os
 import sqlite3
@@ -64,7 +65,8 @@ def main():
     print("ready", os.getpid(), flush=True)
     for _ in sys.stdin:
         (pages,) = counts.execute("select sum(pages) from counts").fetchone()
-        print(pages + sum(int(array.sum()) for array in (*arrays, transparent)), flush=True)
+        digests = {hashlib.sha256(array[:4096]).digest() for array in arrays}
+        print(len(digests) + pages + sum(int(array.sum()) for array in (*arrays, transparent)), flush=True)
 
 
 if __name__ == "__main__":
