@@ -308,6 +308,7 @@ class Plan:
         cache: str = "auto",
         sync: bool = True,
         annotate: bool = False,
+        truncate: int | str | None = None,
     ) -> Report:
         """Write the filtered core; the options are those of ``corefilt filter``. Raises CorefiltError's children.
 
@@ -317,7 +318,7 @@ class Plan:
 
         options = Options(
             unknown=self.unknown, force=force, strict=strict, sparse=sparse, engine=engine, jobs=jobs, cache=cache,
-            sync=sync, annotate=annotate,
+            sync=sync, annotate=annotate, truncate=truncate,
         )  # fmt: skip
         return write_plan(self, output, options)
 

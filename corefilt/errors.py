@@ -78,6 +78,12 @@ class AnnotationError(CorefiltError):
     hint = "leave out --annotate"
 
 
+class NoCoreError(CorefiltError):
+    """A limit under which the kernel writes no core at all."""
+
+    hint = "a limit of a page or more leaves the beginning of a core, unlimited leaves all of it"
+
+
 class SelectorError(CorefiltError):
     """An assumption that fits no mapping of this core."""
 

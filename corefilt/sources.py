@@ -50,9 +50,10 @@ class Source:
 
 
 class FileSource(Source):
-    """An input that can be sought."""
+    """An input that can be sought; ``spooled`` tells that its holes are a pipe's zeros."""
 
     size: int
+    spooled = False
 
     def peek(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes at ``offset``; no more is allocated than the file holds. Raises InputError."""
@@ -196,4 +197,6 @@ def _spooled(fd: int, name: str) -> FileSource:
         raise InputError(
             f"{name}: cannot be copied to {folder}: {error.strerror}", "set TMPDIR to a folder with room"
         ) from None
-    return FileSource(copy, name, size=size)
+    source = FileSource(copy, name, size=size)
+    source.spooled = True
+    return source

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from .fit import Wish
+    from .limits import Cut, Limit
     from .sources import Place
 
 
@@ -31,7 +32,7 @@ class Options:
 
     __slots__ = (
         "annotate", "assume", "cache", "compact", "dry_run", "engine", "fit", "force", "in_place", "jobs", "maps",
-        "on_progress", "pid", "sparse", "strict", "sync", "sysroot", "unknown",
+        "on_progress", "pid", "sparse", "strict", "sync", "sysroot", "truncate", "unknown",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +45,7 @@ class Options:
         sysroot: str | None = None,
         annotate: bool = False,
         fit: Wish | None = None,
+        truncate: int | str | None = None,
         strict: bool = False,
         sparse: str = "auto",
         engine: str = "auto",
@@ -61,7 +63,7 @@ class Options:
         self.maps, self.pid, self.sysroot, self.annotate = maps, pid, sysroot, annotate
         self.sparse, self.engine, self.sync, self.force = sparse, engine, sync, force
         self.jobs, self.cache = jobs, cache
-        self.dry_run, self.on_progress, self.fit = dry_run, on_progress, fit
+        self.dry_run, self.on_progress, self.fit, self.truncate = dry_run, on_progress, fit, truncate
         self.in_place, self.compact = in_place, compact
 
 
@@ -121,6 +123,8 @@ class _Run:
     def __init__(self, core: Core, wanted: CoredumpFilter, options: Options) -> None:
         self.core, self.wanted, self.options = core, wanted, options
         self.engine: Engine | None = None
+        self.limit = _limit(options.truncate, core) if options.truncate is not None else None
+        self.cut: Cut | None = None
 
     def write(self, sink: Sink) -> None:
         raise AssertionError("a run is planned beforehand or settled at the end")
@@ -144,7 +148,15 @@ class _Run:
         return self.engine
 
     def report(self, sink: Sink | None, seconds: float) -> Report:
-        return Report(self.plan, self.layout, self.engine, sink, seconds)
+        if self.cut is None:
+            return Report(self.plan, self.layout, self.engine, sink, seconds)
+        report = Report(self.cut.plan(self.plan, self.layout), self.layout, self.engine, sink, seconds)
+        self.cut.tell(report, self.plan)
+        return report
+
+    def _shorten(self, cut: Cut) -> None:
+        self.cut = cut
+        self.layout = Layout(self.layout.cuts, self.layout.table, self.layout.puts, cut.size)
 
     def _lay_out(self) -> Layout:
         return self.plan.laid_out(self.plan.annotation() if self.options.annotate else None)
@@ -171,6 +183,12 @@ class _PlannedBeforehand(_Run):
 
             plan.fit = fitted(plan, options.fit, self.layout.size, sparse=options.sparse, annotate=options.annotate)
             self.layout = plan.fit.layout or self.layout
+        if self.limit is not None:
+            from .limits import cut_of_input
+
+            cut = cut_of_input(self.core, self.layout, self.limit)
+            if cut is not None:
+                self._shorten(cut)
 
     def dry(self) -> None:
         if isinstance(self.core.source, PipeSource):
@@ -178,8 +196,17 @@ class _PlannedBeforehand(_Run):
                 self.write(Sink(nowhere.fileno(), os.devnull, owned=False))
 
     def write(self, sink: Sink) -> None:
-        engine, core = self._engine(sink, self.layout.size), self.core
-        engine.run(self.layout.steps(TO_THE_END if core.end is None else core.end))
+        core = self.core
+        if self.limit is not None and isinstance(core.source, PipeSource):
+            engine = self._cut_as_it_passes(core.source, sink, self.limit)
+        else:
+            engine = self._engine(sink, self.layout.size)
+            steps = self.layout.steps(TO_THE_END if core.end is None else core.end)
+            if self.cut is not None:
+                from .limits import shortened
+
+                steps = shortened(steps, self.cut.size)
+            engine.run(steps)
         if core.end is not None:
             return
         end = engine.at_end if engine.at_end is not None else 0
@@ -187,6 +214,20 @@ class _PlannedBeforehand(_Run):
         self.plan.sizes = array("Q", map(min, self.plan.sizes, core.present))
         if core.ehdr.e_phnum == elf.PN_XNUM and core.ehdr.e_shoff:
             check_tail(core, engine.replaced.get(core.ehdr.e_shoff, b""))
+
+    def _cut_as_it_passes(self, source: PipeSource, sink: Sink, limit: Limit) -> Engine:
+        from .limits import FROM_A_PIPE, Cut, CuttingEngine
+
+        options = self.options
+        engine = CuttingEngine(
+            self.core, self.layout, limit.size, source, sink, demand=options.engine, on_progress=options.on_progress
+        )
+        self.engine = engine
+        engine.run(self.layout.steps(TO_THE_END))
+        engine.finish()
+        full = self.layout.size if engine.account.refused else engine.moved
+        self._shorten(Cut(limit, engine.moved, full, FROM_A_PIPE))
+        return engine
 
 
 class _SettledAtTheEnd(_Run):
@@ -226,8 +267,17 @@ class _SettledAtTheEnd(_Run):
         engine.relocate(_moves(first, self.layout, end))
         for put in self.layout.puts:
             engine.write(put.target, put.put or b"", over=True)
+        if self.limit is not None:
+            from .limits import FROM_A_PIPE, Cut, OutputMap, cut_at
+
+            size = cut_at(core, self.layout, self.limit.size, OutputMap(sink))
+            self._shorten(Cut(self.limit, size, self.layout.size, FROM_A_PIPE))
 
     def dry(self) -> None:
+        if self.limit is not None:
+            raise UnstreamableError(
+                f"{self.core.source.name}: where a limit cuts what comes from a pipe is found out by writing it"
+            )
         with open(os.devnull, "wb") as nowhere:
             engine = Engine(self.core.source, Sink(nowhere.fileno(), os.devnull, owned=False))
             engine.run(self._steps())
@@ -314,6 +364,14 @@ def _moves(first: Layout, last: Layout, end: int) -> Iterator[tuple[int, int, in
         at = stop
 
 
+def _limit(value: int | str, core: Core) -> Limit | None:
+    from .limits import parse_limit, refuse_below_a_page
+
+    limit = parse_limit(value)
+    refuse_below_a_page(limit, core)
+    return limit if limit.cuts else None
+
+
 def check_tail(core: Core, raw: bytes) -> None:
     """Hold PN_XNUM's section header 0, which a pipe brings last, against the count that was derived before."""
     if len(raw) < core.ehdr.shdr_size:
@@ -356,6 +414,7 @@ def filter_core(
     minimal: bool = False,
     follow: int | str | None = None,
     ladder: str | Sequence[str] | None = None,
+    truncate: int | str | None = None,
     strict: bool = False,
     sparse: str = "auto",
     engine: str = "auto",
@@ -373,8 +432,8 @@ def filter_core(
     wanted, warnings = as_filter(filter)
     options = Options(
         fit=make_wish(fit=fit, allocated=fit_allocated, minimal=minimal, follow=follow, ladder=ladder),
-        unknown=unknown, assume=assume, maps=maps, pid=pid, sysroot=sysroot, annotate=annotate, strict=strict,
-        sparse=sparse, engine=engine, jobs=jobs, cache=cache, sync=sync, force=force,
+        unknown=unknown, assume=assume, maps=maps, pid=pid, sysroot=sysroot, annotate=annotate, truncate=truncate,
+        strict=strict, sparse=sparse, engine=engine, jobs=jobs, cache=cache, sync=sync, force=force,
     )  # fmt: skip
     with open_core(source, spool=spool) as core:
         report = write_filtered(core, wanted, output, options)

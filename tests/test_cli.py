@@ -25,7 +25,7 @@ OPTIONS = {
     "-h", "--help", "-o", "--output", "-f", "--force", "--unknown", "--assume", "--strict", "--sparse", "--engine",
     "--jobs", "--cache", "--no-sync", "--spool", "--max-headers", "-n", "--dry-run", "--json", "--progress", "-q",
     "--quiet", "-v", "--verbose", "--version", "--maps", "--pid", "--sysroot", "--annotate", "-i", "--in-place",
-    "--compact", "--fit", "--fit-allocated", "--ladder", "--minimal", "--follow",
+    "--compact", "--fit", "--fit-allocated", "--ladder", "--minimal", "--follow", "--truncate",
 }  # fmt: skip
 INSPECT_OPTIONS = {
     "-h", "--help", "--filter", "--assume", "--spool", "--max-headers", "--json", "--version", "--maps", "--pid",
@@ -104,6 +104,7 @@ def test_no_option_can_be_abbreviated(option: str, core: Path, capsys: pytest.Ca
         "--fit",
         "--ladder",
         "--follow",
+        "--truncate",
     ],
 )
 def test_an_option_wants_its_value(option: str, core: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,6 +182,8 @@ def test_options_may_stand_before_between_and_behind(order: str, core: Path) -> 
         pytest.param(["demo", "more"], "unrecognized arguments: more", id="one too many for the demo"),
         pytest.param(["0x33", "CORE", "--colour"], "unrecognized arguments: --colour", id="unknown option"),
         pytest.param(["0x33", "CORE", "--max-headers", "many"], "size 'many' cannot be read", id="no size"),
+        pytest.param(["0x33", "CORE", "--truncate", "much"], "size 'much' cannot be read", id="no limit"),
+        pytest.param(["0x33", "CORE", "--truncate", "-1"], "size '-1' cannot be read", id="a limit below nothing"),
         pytest.param(["0x33", "CORE", "--assume", "x"], "is no SELECTOR=KIND", id="no selector"),
         pytest.param(["0x33", "CORE", "--assume", "x=y"], "no kind 'y'", id="no kind"),
         pytest.param(["demo", "--filter", "33"], "could be decimal", id="a filter for the demo"),

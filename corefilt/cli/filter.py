@@ -89,6 +89,11 @@ def parser() -> Parser:
         help="record kinds and evidence in a note, to be filtered by later",
     )
     p.add_argument(
+        "--truncate",
+        metavar="SIZE",
+        help="cut where the kernel would have cut this under RLIMIT_CORE = SIZE; rlimit: this process's soft limit",
+    )
+    p.add_argument(
         "--fit",
         metavar="SIZE",
         default=None,
@@ -150,9 +155,9 @@ def parser() -> Parser:
 def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments; raises UsageError, with the spelling to use for a filter that looks like an option."""
     names = {**NAMES, **ALIASES}
-    for word in argv:
+    for before, word in zip(["", *argv], argv, strict=False):
         # argparse would take -none for -n -o ne.
-        if word[:1] == "-" and (word[1:].split(",")[0] in names or word[1:2].isdigit()):
+        if before != "--truncate" and word[:1] == "-" and (word[1:].split(",")[0] in names or word[1:2].isdigit()):
             raise FilterError(f"filter {word!r} starts with '-'", f"write default,{word}")
     arguments = parser().parse_intermixed_args(with_json_target(argv))
     if arguments.engine is None:
@@ -165,6 +170,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
             f"--sparse always looks for zeros, which --engine {arguments.engine} does not see",
             "use --engine readwrite",
         )
+    if arguments.truncate is not None:
+        from ..limits import parse_limit
+
+        parse_limit(arguments.truncate)
+        if arguments.fit is not None or arguments.minimal:
+            raise UsageError("--truncate cuts blindly where --fit and --minimal choose", "leave one of them out")
     if arguments.in_place:
         if arguments.output is not None:
             raise UsageError("-i writes no other file than CORE, so -o names one too many", "leave -i or -o out")
@@ -215,6 +226,7 @@ def run(argv: list[str]) -> int:
             sysroot=arguments.sysroot,
             annotate=arguments.annotate,
             fit=wish,
+            truncate=arguments.truncate,
             strict=arguments.strict,
             sparse=arguments.sparse,
             engine=arguments.engine,

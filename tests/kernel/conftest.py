@@ -1,11 +1,13 @@
 """What the kernel dumps is made once a session; where it cannot be, every test here says why."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel.dumps import CannotCompileError, Zoo, compile_zoo, why_no_cores
+from kernel.dumps import CannotCompileError, Core, Zoo, compile_c, compile_zoo, why_no_cores
+from kernel.waiting import Waiting, full_of, waiting
 
 REPORTS = pytest.StashKey[dict[str, str]]()
 
@@ -46,6 +48,30 @@ def wild(zoo_program: Path, dumps_folder: Path) -> Zoo:
 def tame(zoo_program: Path, dumps_folder: Path) -> Zoo:
     """Dump only mappings whose kind a core shows."""
     return Zoo(zoo_program, dumps_folder / "tame", "tame")
+
+
+@pytest.fixture(scope="session")
+def waiting_program(cores: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the program whose twins wait."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("pids and times are masked where x86-64 has them")
+    try:
+        return compile_c("waiting.c", tmp_path_factory.mktemp("waiting") / "program", "-O1", "-static")
+    except CannotCompileError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def small(waiting_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waiting]:
+    """Start a process of one megabyte, of every kind of page."""
+    with waiting(waiting_program, tmp_path_factory.mktemp("small")) as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
+def small_full(small: Waiting) -> Core:
+    """Dump the small one without a limit."""
+    return full_of(small)
 
 
 @pytest.fixture(scope="session")
