@@ -49,14 +49,17 @@ UNKNOWN = ("keep", "guess", "drop")
 
 
 class Mapping:
-    """One mapping as a person looks at it: addresses, ``flags`` (rwx), file, ``present`` bytes, and its kind."""
+    """One mapping as a person looks at it: addresses, ``flags`` (rwx), file, ``present`` bytes, and its kind.
 
-    __slots__ = ("end", "file_offset", "finding", "flags", "path", "present", "start")
+    ``missing`` are the bytes that p_filesz claims besides, where the core was cut.
+    """
 
-    def __init__(self, mappings: Mappings, m: int, finding: Finding) -> None:
-        """Copy what the tables say of mapping ``m``."""
+    __slots__ = ("end", "file_offset", "finding", "flags", "missing", "path", "present", "start")
+
+    def __init__(self, mappings: Mappings, m: int, finding: Finding, there: int) -> None:
+        """Copy what the tables say of mapping ``m``, of which ``there`` bytes are in the core."""
         self.start, self.end = mappings.start(m), mappings.end(m)
-        self.flags, self.present = flags_text(mappings.flags(m)), mappings.present(m)
+        self.flags, self.present, self.missing = flags_text(mappings.flags(m)), there, mappings.present(m) - there
         self.path, self.file_offset = mappings.path(m), mappings.file_offset(m)
         self.finding = finding
 
@@ -100,7 +103,7 @@ class Core:
         self.end = source.size
         self.present = array("Q")
         self.truncated = False
-        self.ends_at(source.size)
+        self.ends_at(source.size, peek=source.peek)
 
     def _find_gaps(self) -> None:
         """Find what a run in place took from segments: ``gaps``, in a file, are ranges that no header claims now."""
@@ -116,8 +119,11 @@ class Core:
         if size is not None and found:
             self.gaps = list(cut_out(list(found.values()), claimed(ehdr, table, self.sections, table.p_filesz)))
 
-    def ends_at(self, end: int | None) -> None:
-        """Take note of where the input ends: what lies behind it is not there, whatever the headers say."""
+    def ends_at(self, end: int | None, *, peek: Callable[[int, int], bytes] | None = None) -> None:
+        """Take note of where the input ends: what lies behind it is not there, whatever the headers say.
+
+        Notes that were cut count up to the last whole one, where ``peek`` can read them by their offset in the core.
+        """
         self.end = end
         table = self.table
         self.present = array("Q", table.p_filesz)
@@ -128,6 +134,10 @@ class Core:
             if size and offset + size > end:
                 self.present[i] = max(0, end - offset)
                 missing += size - self.present[i]
+                if self.present[i] and table.p_type[i] == PT_NOTE and peek is not None:
+                    from .missing import whole_notes
+
+                    self.present[i] = whole_notes(peek, self.ehdr, offset, self.present[i])
         self.truncated = missing > 0
         if missing:
             self.warnings.append(f"the core is truncated: {missing} bytes of its segments are missing")
@@ -325,7 +335,8 @@ class Plan:
     @property
     def mappings(self) -> Sequence[Mapping]:
         """The mappings, made when looked at."""
-        return [Mapping(self.rules.mappings, m, finding) for m, finding in enumerate(self.findings)]
+        maps, there = self.rules.mappings, self.core.present
+        return [Mapping(maps, m, finding, there[maps.phdr[m]]) for m, finding in enumerate(self.findings)]
 
     @property
     def layout(self) -> Layout:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from . import __version__
+from .elf import PN_XNUM, PT_NOTE
 from .filterbits import CoredumpFilter, describe
 from .kinds import ONE_PAGE, Kind
 from .plan import kept_bytes
@@ -47,7 +48,14 @@ class Report:
         self.damaged = core.damaged
         self.warnings = list(core.warnings)
         self.notices = notices(plan)
-        self.changes = _changes(plan, layout)
+        # From a pipe into a stream the headers have left before the end was seen.
+        self.mended = isinstance(core.source, FileSource) or engine is None or engine.sink.seekable
+        self.changes = _changes(plan, layout, mended=self.mended)
+        if core.truncated and not self.mended:
+            self.notices.append(
+                "the program headers had left before the end of the core was seen, and claim what is not there; "
+                "corefilt all mends what was written, as a file"
+            )
         self.fit = plan.fit
         if plan.fit is not None:
             self.changes += plan.fit.changes
@@ -123,6 +131,10 @@ class Report:
             lines.append("  holes: guessed (pages of zeros became holes; a pipe does not tell which ones were)")
         if self.fit is not None:
             lines += [f"  {line}" for line in self.fit.lines()]
+        if self.plan.core.truncated:
+            from .missing import missing_lines
+
+            lines += [f"  missing: {line}" for line in missing_lines(self.plan.core, printable)]
         lines += [f"  changed: {change}" for change in self.changes]
         lines += [f"  note: {printable(notice)}" for notice in self.notices]
         lines += [f"  warning: {printable(warning)}" for warning in self.warnings]
@@ -166,18 +178,28 @@ def notices(plan: Plan) -> list[str]:
     return told
 
 
-def _changes(plan: Plan, layout: Layout) -> list[str]:
+def _changes(plan: Plan, layout: Layout, *, mended: bool) -> list[str]:
     """Every change to headers and notes beyond offsets and sizes of what the filter dropped."""
-    core = plan.core
+    core, table = plan.core, plan.core.table
     changes = []
-    cut = sum(1 for there, claimed in zip(core.present, core.table.p_filesz, strict=True) if there < claimed)
-    if cut:
+    cut = sum(1 for there, claimed in zip(core.present, table.p_filesz, strict=True) if there < claimed)
+    if cut and mended:
         changes.append(f"p_filesz of {cut} program headers was set to what is there")
+        for offset, there, claimed, p_type in zip(
+            table.p_offset, core.present, table.p_filesz, table.p_type, strict=True
+        ):
+            behind = min(core.end or 0, offset + claimed) - offset - there
+            if p_type == PT_NOTE and behind > 0:
+                changes.append(f"the notes end with the last whole one; {behind} bytes of a cut one stand behind it")
     if core.gaps:
         left = sum(end - start for start, end in core.gaps)
         changes.append(f"{left} bytes that no header claims, as a run in place leaves them, were taken out")
-    if core.ehdr.e_shoff and isinstance(core.source, FileSource) and not core.sections:
-        changes.append("the section headers, which are not there, are no longer announced, or were made anew (PN_XNUM)")
+    if core.ehdr.e_shoff and mended and core.end is not None and not core.sections:
+        lost = core.ehdr.e_shoff + core.ehdr.e_shnum * core.ehdr.shdr_size > core.end
+        if core.ehdr.e_phnum != PN_XNUM:
+            changes.append("the section headers, which are not there, are no longer announced")
+        elif lost or isinstance(core.source, FileSource):
+            changes.append(f"section header 0, which counts {len(table)} program headers (PN_XNUM), was made anew")
     note = next((put for put in layout.puts if put.put is not None and put.put[12:20] == b"COREFILT"), None)
     if note is not None:
         how = "replaced" if note.length else "added"
@@ -199,6 +221,8 @@ def mapping_as_dict(mapping: Mapping, kept: int) -> dict[str, object]:
         "present": mapping.present,
         "kept": kept,
     }
+    if mapping.missing:
+        entry["missing"] = mapping.missing
     if mapping.path is not None:
         try:
             entry["path"] = mapping.path.decode()

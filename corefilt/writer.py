@@ -250,7 +250,11 @@ class _SettledAtTheEnd(_Run):
     def write(self, sink: Sink) -> None:
         engine, core = self._engine(sink), self.core
         engine.run(self._steps())
-        core.ends_at(engine.at_end or 0)
+        inserted = len(self._note.data) - self._note.replaced if self._note is not None else 0
+        core.ends_at(
+            engine.at_end or 0,
+            peek=lambda offset, length: os.pread(sink.reader, length, sink.base + offset + inserted),
+        )
         written = array("Q", map(min, self._written, core.present))
         first = lay_out(core.ehdr, core.table, core.sections, written, core.present, core.end, note=self._note)
         if self.rules.evidence is not None and self.rules.evidence.sysroot is not None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.builder import FileEntry, Load, kernel_notes, make_core, page
+from support.builder import FileEntry, Load, kernel_notes, make_core, page, parse_core
 from support.opening import in_memory, in_pipe
 from support.run import corefilt, listing
 from support.samples import noise, sample_core
 
 import corefilt as api
 from corefilt.cli import main
+from corefilt.sizes import show_size
 
 PAGE = 4096
 A, B, C = 0x10000, 0x20000, 0x7F0000000000
@@ -151,6 +152,73 @@ def test_damage_is_a_warning_a_change_and_exit_3(core: Path, tmp_path: Path) -> 
     assert report["warnings"] == [f"the core is truncated: {PAGE} bytes of its segments are missing"]
     assert report["changes"] == ["p_filesz of 1 program headers was set to what is there"]
     assert report["output_bytes"] == len(cut)
+
+
+@pytest.mark.parametrize("way", ["file", "pipe"])
+def test_what_is_missing_is_told_by_mapping(way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of each: how much, of how much; ten of them in the summary would hide the rest of it."""
+    loads = [Load(A + 0x10000 * i, page(b"x", 2), flags="rw-" if i % 2 else "r--") for i in range(12)]
+    path = "/data/\x1b[2Jx"
+    core = make_core(loads, kernel_notes([FileEntry(A + 0x10000, A + 0x12000, 0, path)]))
+    data = parse_core(core)[1][1].p_offset
+    cut = core[: data + PAGE + 5]
+    report_at = tmp_path / "report"
+    (tmp_path / "core").write_bytes(cut)
+    if way == "file":
+        done = corefilt("all", tmp_path / "core", "-o", tmp_path / "out", f"--json={report_at}")
+    else:
+        done = corefilt("all", "-o", tmp_path / "out", f"--json={report_at}", pipe=cut)
+    assert done.code == 3
+    report = json.loads(report_at.read_text())
+    assert [row.get("missing") for row in report["mappings"]] == [PAGE - 5, *[2 * PAGE] * 11]
+    assert [(row["present"], row["kept"]) for row in report["mappings"]] == [(PAGE + 5, PAGE + 5), *[(0, 0)] * 11]
+    assert set(report["mappings"][0]) == PER_MAPPING | {"missing"}
+    told = [line for line in done.err if line.startswith("  missing: ")]
+    assert told[0] == "  missing: 10000-12000 r--: 4.00 KiB of 8.00 KiB"
+    assert told[1] == "  missing: 20000-22000 rw-: 8.00 KiB of 8.00 KiB, /data/\\x1b[2Jx"
+    assert told[8:] == ["  missing: 32.0 KiB of 4 more mappings (--json names them)"]
+
+
+def test_what_is_missing_of_the_notes_is_told(tmp_path: Path) -> None:
+    core = make_core([Load(A, page(b"x"))], kernel_notes([], threads=3))
+    notes = parse_core(core)[1][0]
+    (tmp_path / "core").write_bytes(core[: notes.p_offset + 400])
+    done = corefilt("all", tmp_path / "core", "-o", tmp_path / "out")
+    whole = 20 + 336
+    assert (
+        f"  changed: the notes end with the last whole one; {400 - whole} bytes of a cut one stand behind it"
+        in done.err
+    )
+    assert f"  missing: the notes: {show_size(notes.p_filesz - whole)} of {show_size(notes.p_filesz)}" in done.err
+    assert "  missing: 10000-11000 rw-: 4.00 KiB of 4.00 KiB" in done.err
+    with api.open(tmp_path / "core") as cut:
+        assert (cut.mappings[0].present, cut.mappings[0].missing) == (0, PAGE)
+
+
+@pytest.mark.parametrize("way", ["file", "pipe"])
+def test_section_headers_that_are_lost(way: str, tmp_path: Path) -> None:
+    """Those of gdb's are gone; the one of PN_XNUM follows from the table."""
+    xnum = make_core([Load(A, page(b"x"))], kernel_notes([]), xnum=True)
+    with in_pipe(xnum[:-1]) if way == "pipe" else in_memory(xnum[:-1]) as fd:
+        report = api.filter(fd, tmp_path / "xnum", filter="all")
+    assert report.damaged
+    assert report.changes == ["section header 0, which counts 2 program headers (PN_XNUM), was made anew"]
+    assert (tmp_path / "xnum").read_bytes() == xnum
+    if way == "file":
+        gdbs = make_core([Load(A, page(b"x"))], kernel_notes([]), layout="gcore")
+        with in_memory(gdbs[:-1]) as fd:
+            report = api.filter(fd, tmp_path / "gdbs", filter="all")
+        assert report.changes == ["the section headers, which are not there, are no longer announced"]
+
+
+def test_what_had_left_is_not_said_to_be_mended() -> None:
+    """From a pipe into a pipe the headers claim what never came, and the report says that, too."""
+    core = make_core([Load(A, noise(2))], kernel_notes([]))
+    done = corefilt("all", pipe=core[:-PAGE])
+    assert (done.code, done.out) == (3, core[:-PAGE])
+    assert not [line for line in done.err if "changed:" in line]
+    assert [line for line in done.err if "the program headers had left before the end of the core was seen" in line]
+    assert "  missing: 10000-12000 rw-: 4.00 KiB of 8.00 KiB" in done.err
 
 
 @pytest.mark.parametrize("wanted", ["all", "0x1"])
