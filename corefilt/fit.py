@@ -7,11 +7,10 @@ only adds, and the smallest that works is the size of what a backtrace needs.
 
 from __future__ import annotations
 
-import resource
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
 
-from . import annotation
+from . import annotation, limits
 from .elf import MOST_PHDRS, PF_W, PN_XNUM, PT_LOAD
 from .errors import CorefiltError, DamagedCoreError, UsageError
 from .essentials import Essentials
@@ -85,16 +84,8 @@ class Wish:
 
 def parse_limit(value: int | str) -> int | None:
     """Bytes of a SIZE or of ``rlimit``, this process's soft RLIMIT_CORE; None is ``unlimited``. Raises UsageError."""
-    if value == "unlimited":
-        return None
-    if value == "rlimit":
-        soft = resource.getrlimit(resource.RLIMIT_CORE)[0]
-        return None if soft == resource.RLIM_INFINITY else soft
-    if isinstance(value, int):
-        if value < 0:
-            raise UsageError(f"size {value} is negative")
-        return value
-    return parse_size(value)
+    size = limits.parse_limit(value, "--fit").size
+    return None if size == limits.RLIM_INFINITY else size
 
 
 def parse_follow(value: int | str) -> tuple[int, int]:

@@ -57,13 +57,13 @@ class Limit:
         return self.size < 1 << 63
 
 
-def parse_limit(value: int | str) -> Limit:
+def parse_limit(value: int | str, option: str = "--truncate") -> Limit:
     """A limit from a number of bytes, a size like ``64K``, ``unlimited``, or ``rlimit``. Raises UsageError.
 
     ``rlimit`` is the soft limit of this process. The kernel compares unsigned numbers of 64 bits, and the largest
     of them is RLIM_INFINITY, so there is no limit of 2^64 and more.
     """
-    source = f"--truncate {value}"
+    source = f"{option} {value}"
     if value == "unlimited":
         size = RLIM_INFINITY
     elif value == "rlimit":

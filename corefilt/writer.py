@@ -331,6 +331,9 @@ class _SettledAtTheEnd(_Run):
 
 def check_fit(core: Core, output: Place, options: Options) -> None:
     """Refuse what cannot be chosen from. Raises UnstreamableError or UsageError."""
+    if options.truncate is not None or options.in_place:
+        other = "--truncate cuts blindly" if options.truncate is not None else "-i moves nothing"
+        raise UsageError(f"{other}, and --fit and --minimal choose what to keep", "leave one of them out")
     if isinstance(core.source, PipeSource):
         raise UnstreamableError(
             f"{core.source.name}: --fit and --minimal look into stacks before anything is copied, and a pipe cannot be "

@@ -533,7 +533,7 @@ def test_what_is_no_size_is_refused(limit: str, process: Path) -> None:
     assert_usage(corefilt("all", process, limit, "-o", process.with_name("out")), "size")
 
 
-@pytest.mark.parametrize("limit", [str(1 << 63), "unlimited", "99999999999999999999"])
+@pytest.mark.parametrize("limit", [str(1 << 63), "unlimited"])
 def test_more_than_any_file_has_is_no_limit(limit: str, process: Path) -> None:
     assert main(["all", str(process), "-q", "--fit", limit, "-o", str(process.with_name("out"))]) == 0
     assert process.with_name("out").read_bytes() == process.read_bytes()

@@ -174,8 +174,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
         from ..limits import parse_limit
 
         parse_limit(arguments.truncate)
-        if arguments.fit is not None or arguments.minimal:
-            raise UsageError("--truncate cuts blindly where --fit and --minimal choose", "leave one of them out")
     if arguments.in_place:
         if arguments.output is not None:
             raise UsageError("-i writes no other file than CORE, so -o names one too many", "leave -i or -o out")
