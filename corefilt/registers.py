@@ -16,7 +16,7 @@ from .elf import (
     Ehdr,
     Phdrs,
 )
-from .notes import MOST_OF_A_NOTE, NT_PRSTATUS, WINDOW
+from .notes import MOST_OF_A_NOTE, NT_PRSTATUS, STACK_POINTERS, WINDOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ _PR_REG = {True: 112, False: 72}
 # pr_fpvalid stands behind the registers; ELFCLASS64 fills it up to a word.
 _BEHIND = {True: 8, False: 4}
 
-# Which word of pr_reg is the program counter, the stack pointer and the thread pointer (None: not among them), by
-# machine and class: struct elf_gregset in arch/*/include/uapi/asm/ptrace.h of Linux 6.18.
-_WORDS: dict[tuple[int, bool], tuple[int, int, int | None]] = {
-    (EM_X86_64, True): (16, 19, 21), (EM_386, False): (12, 15, None), (EM_AARCH64, True): (32, 31, None),
-    (EM_ARM, False): (15, 13, None), (EM_RISCV, True): (0, 2, 4), (EM_RISCV, False): (0, 2, 4),
-    (EM_PPC64, True): (32, 1, 13), (EM_PPC, False): (32, 1, 2), (EM_S390, True): (1, 17, 18),
+# Which word of pr_reg is the program counter and the thread pointer (None: not among them), by machine and class:
+# struct elf_gregset in arch/*/include/uapi/asm/ptrace.h of Linux 6.18.
+_WORDS: dict[tuple[int, bool], tuple[int, int | None]] = {
+    (EM_X86_64, True): (16, 21), (EM_386, False): (12, None), (EM_AARCH64, True): (32, None),
+    (EM_ARM, False): (15, None), (EM_RISCV, True): (0, 4), (EM_RISCV, False): (0, 4),
+    (EM_PPC64, True): (32, 13), (EM_PPC, False): (32, 2), (EM_S390, True): (1, 18),
 }  # fmt: skip
 # PowerPC's thread pointer stands this far behind the block that it means (TLS_TCB_OFFSET of glibc).
 _PPC_OFFSET = 0x7000
@@ -58,8 +58,10 @@ class Thread:
             raise ValueError(f"NT_PRSTATUS of {len(desc)} bytes holds no registers")
         self.pid = ehdr.number(desc[_PR_PID[ehdr.wide] : _PR_PID[ehdr.wide] + 4])
         self.registers = [ehdr.number(desc[i : i + word]) for i in range(at, end - word + 1, word)]
-        pc, sp, tp = _WORDS.get((ehdr.e_machine, ehdr.wide), (None, None, None))
-        self.pc, self.sp, self.tp = self._word(pc), self._word(sp), self._word(tp)
+        machine = ehdr.e_machine, ehdr.wide
+        pc, tp = _WORDS.get(machine, (None, None))
+        sp = STACK_POINTERS.get(machine, end)
+        self.pc, self.sp, self.tp = self._word(pc), self._word((sp - at) // word), self._word(tp)
         if ehdr.e_machine in (EM_PPC, EM_PPC64) and self.tp:
             self.tp = max(0, self.tp - _PPC_OFFSET)
 
