@@ -547,7 +547,6 @@ def test_what_evidence_needs_is_loaded_for_evidence(core: Path, tmp_path_factory
     names = loaded(*run, tmp_path=folder)
     # The note's format is asked for at every look at notes.
     assert beside(names) == {"annotation"}
-    assert "re" not in names
     assert beside(loaded(*run, "--maps", maps, tmp_path=folder)) == BESIDE - {"copies", "process", "sysroot"}
     assert beside(loaded(*run, "--sysroot", "/", tmp_path=folder)) == {
         "annotation", "copies", "evidence", "sysroot", "witnesses",
