@@ -9,11 +9,11 @@ import sys
 from types import FrameType, ModuleType
 from typing import Any
 
+from bench import copies, machine, options, report, rivals, sharing
 from bench import filter as bench_filter
-from bench import machine, options, report, rivals
 from bench.measure import BenchError
 
-SCRIPTS: dict[str, ModuleType] = {"filter": bench_filter}
+SCRIPTS: dict[str, ModuleType] = {"filter": bench_filter, "copies": copies, "sharing": sharing}
 
 
 def main(arguments: list[str]) -> int:
