@@ -9,11 +9,17 @@ import sys
 from types import FrameType, ModuleType
 from typing import Any
 
+from bench import copies, inplace, machine, options, report, rivals, sharing, tools
 from bench import filter as bench_filter
-from bench import inplace, machine, options, report, rivals, tools
 from bench.measure import BenchError
 
-SCRIPTS: dict[str, ModuleType] = {"filter": bench_filter, "inplace": inplace, "tools": tools}
+SCRIPTS: dict[str, ModuleType] = {
+    "filter": bench_filter,
+    "copies": copies,
+    "sharing": sharing,
+    "inplace": inplace,
+    "tools": tools,
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -19,6 +19,7 @@ ANON_SHARED = 0x2
 KEPT = {100: 0x33, 50: 0x31, 0: 0x10}
 """Per cent of the payload that is kept: the filter that keeps it."""
 
+_ALL = 0x33
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
 _NHDR = struct.Struct("<III")
@@ -108,6 +109,22 @@ class Core:
             _write_all(out.fileno(), memoryview(self.head(coredump_filter)))
             for piece in self._payload(coredump_filter):
                 _write_all(out.fileno(), piece)
+            os.fsync(out.fileno())
+
+    def write_sparse(self, path: Path, data: int, piece: int) -> None:
+        """Write the full core with ``data`` bytes of payload in pieces that lie evenly; all else is holes."""
+        start, payload = self.data_start, self.payload
+        count = max(data // piece, 1)
+        stride = max(payload // count // PAGE * PAGE, piece)
+        with path.open("xb", buffering=0) as out:
+            _write_all(out.fileno(), memoryview(self.head(_ALL)))
+            for number in range(count):
+                at = start + number * stride
+                turn = number * 4099 % BLOCK
+                for done in range(0, piece, BLOCK):
+                    part = memoryview(self.block + self.block)[turn : turn + min(BLOCK, piece - done)]
+                    os.pwrite(out.fileno(), part, at + done)
+            out.truncate(start + payload)
             os.fsync(out.fileno())
 
     def _payload(self, coredump_filter: int) -> Iterator[memoryview]:

@@ -163,11 +163,12 @@ class Trial:
 
 
 def interleave(
-    contestants: Sequence[Contestant], runs: int, inputs: Sequence[Path]
+    contestants: Sequence[Contestant], runs: int, inputs: Sequence[Path], *, cold: bool = False
 ) -> tuple[list[list[float]], list[int | None]]:
     """Run all in turn, in another order each round; return the seconds and the last output size of each.
 
-    The inputs are read before every run: a kernel may be set to reclaim what lies idle.
+    The inputs are read before every run, as a kernel may be set to reclaim what lies idle; or, for ``cold``
+    ones, they are put out of the page cache.
     """
     seconds: list[list[float]] = [[] for _ in contestants]
     sizes: list[int | None] = [None] * len(contestants)
@@ -175,7 +176,7 @@ def interleave(
     for _ in range(runs):
         for index in order:
             for path in inputs:
-                warm(path)
+                (cool if cold else warm)(path)
             taken, sizes[index] = run(contestants[index])
             seconds[index].append(taken)
         order = order[1:] + order[:1]
@@ -223,6 +224,13 @@ def warm(path: Path) -> None:
     with path.open("rb", buffering=0) as file:
         while file.readinto(buffer):
             pass
+
+
+def cool(path: Path) -> None:
+    """Put a file out of the page cache, as far as it is on the disk."""
+    with path.open("rb", buffering=0) as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,12 @@ class Programs:
     pipestage: Path
 
     def corefilt(
-        self, coredump_filter: int, core: Path | None = None, out: Path | None = None, sync: bool = True
+        self,
+        coredump_filter: int,
+        core: Path | None = None,
+        out: Path | None = None,
+        sync: bool = True,
+        *more: str,
     ) -> Argv:
         """Return corefilt between two files; standard input and output where one is left out."""
         argv = [*self.command, hex(coredump_filter)]
@@ -37,9 +42,9 @@ class Programs:
             argv += ["-o", str(out)]
         if not sync:
             argv.append("--no-sync")
-        if self.engine != "auto":
+        if self.engine != "auto" and "--engine" not in more:
             argv += ["--engine", self.engine]
-        return (*argv, "-q")
+        return (*argv, *more, "-q")
 
     def bare(self, seconds: float = 0.0) -> Argv:
         """Return the same interpreter with nothing to do, or asleep for a while."""
@@ -57,6 +62,16 @@ class Programs:
 def copy(source: Path, out: Path) -> Argv:
     """Return cp that moves every byte, whatever the file system could share."""
     return "cp", "--reflink=never", str(source), str(out)
+
+
+def reflink(source: Path, out: Path) -> Argv:
+    """Return cp that shares every extent, or fails."""
+    return "cp", "--reflink=always", str(source), str(out)
+
+
+def read(path: Path) -> Argv:
+    """Return dd that reads a file and keeps nothing."""
+    return "dd", f"if={path}", "of=/dev/null", "bs=1M", "status=none"
 
 
 def sync(path: Path) -> Argv:
