@@ -314,7 +314,7 @@ class Plan:
         strict: bool = False,
         sparse: str = "auto",
         engine: str = "auto",
-        jobs: int = 1,
+        jobs: int | None = None,
         cache: str = "auto",
         sync: bool = True,
         annotate: bool = False,

@@ -25,7 +25,7 @@ from support.samples import LIBRARY, PAGE, noise, sample_core, tagged, vvar_core
 from support.strategies import FILTERS, cores
 
 import corefilt
-from corefilt import _fast
+from corefilt import _fast, engine
 from corefilt.cli import main
 from corefilt.errors import EngineError, OutputError, UsageError
 from corefilt.report import Report
@@ -632,3 +632,21 @@ def test_progress_adds_up(way: str) -> None:
     assert sum(seen) <= len(CORE)
     if way.startswith("pipe"):
         assert sum(seen) >= len(CORE) - 2 * (1 << 16) - 3 * PAGE
+
+
+@pytest.mark.parametrize(
+    ("load", "processors", "size", "threads"),
+    [
+        (0.0, 2, 256 << 20, 2),
+        (1.5, 2, 256 << 20, 2),
+        (1.6, 2, 256 << 20, 1),
+        (0.0, 2, 255 << 20, 1),
+        (0.6, 1, 1 << 40, 1),
+    ],
+)
+def test_two_threads_copy_while_a_processor_is_idle(
+    load: float, processors: int, size: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(processors)))
+    assert engine._helpful_jobs(size) == threads

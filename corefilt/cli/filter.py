@@ -125,8 +125,8 @@ def parser() -> Parser:
     p.add_argument(
         "--jobs",
         metavar="N",
-        default="1",
-        help="threads that copy between files (default 1; more help where processors are idle)",
+        default=None,
+        help="threads that copy between files (default: two for a large core while a processor is idle, else one)",
     )
     p.add_argument(
         "--cache",
@@ -164,7 +164,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         arguments.engine = os.environ.get("COREFILT_ENGINE") or "auto"
         if arguments.engine not in ENGINES:
             raise UsageError(f"COREFILT_ENGINE is {arguments.engine!r}", f"it can be {', '.join(ENGINES)}")
-    arguments.jobs = _jobs(arguments.jobs)
+    arguments.jobs = _jobs(arguments.jobs) if arguments.jobs is not None else None
     if arguments.sparse == "always" and arguments.engine not in ("auto", "readwrite"):
         raise UsageError(
             f"--sparse always looks for zeros, which --engine {arguments.engine} does not see",
