@@ -19,6 +19,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kernel.dumps import only_file, why_no_cores
 from support.builder import (
+    EM_386,
     EM_PPC,
     PT_LOAD,
     PT_NOTE,
@@ -40,6 +41,7 @@ from support.strategies import FILTERS, cores
 
 import corefilt as api
 from corefilt import annotation
+from corefilt.core import place_for_note
 from corefilt.errors import AnnotationError
 from corefilt.kinds import Finding, Kind, Source, single
 from corefilt.rules import DISBELIEVED
@@ -719,3 +721,11 @@ def test_prstatus_stays_the_first_of_the_kernels(dumps: tuple[Path, Path, Path])
 def test_kinds_fit_into_a_record() -> None:
     assert len(single(Kind.ALL)) == 13
     assert list(annotation.CERTAINTIES) == CERTAINTIES
+
+
+def test_32_bits_that_cannot_tell_where_segments_would_go() -> None:
+    core = make_core([Load(A, page(b"x"))], kernel_notes([], bits=32, machine=EM_386), bits=32, machine=EM_386)
+    with opened(core) as it:
+        it.table.p_offset[1] = 0xFFFFF000
+        with pytest.raises(AnnotationError, match="behind what 32 bits can tell"):
+            place_for_note(it)

@@ -17,7 +17,7 @@ from kernel.dumps import only_file, why_no_cores
 from support.builder import PT_NOTE, Image, Load, Note, elf_image, kernel_notes, library, make_core, page
 from support.maps import Area, saved
 from support.run import assert_error, corefilt, environment, kept_sizes, listing
-from support.samples import HEAP, PAGE, noise
+from support.samples import HEAP, PAGE, noise, sample_core
 
 import corefilt as corefilt_api
 
@@ -407,3 +407,14 @@ def test_a_core_of_the_kernels(root: Path) -> None:
         assert "its file is executable" in run["evidence"]
     finally:
         shutil.rmtree(folder)
+
+
+def test_many_plans_hold_one_descriptor(tmp_path: Path) -> None:
+    core = tmp_path / "core"
+    core.write_bytes(sample_core())
+    with corefilt_api.open(core) as it:
+        it.plan("all", sysroot="/")
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            it.plan("all", sysroot="/")
+        assert len(os.listdir("/proc/self/fd")) == before

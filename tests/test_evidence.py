@@ -17,9 +17,10 @@ from support.samples import HUGE, PAGE, noise
 import corefilt
 from corefilt.core import Mapping
 from corefilt.errors import EvidenceError, UsageError
-from corefilt.evidence import Evidence, gather, join
+from corefilt.evidence import Evidence, gather, join, path_of
 from corefilt.notes import FileNote
 from corefilt.procmaps import parse
+from corefilt.sources import FileSource
 
 A, B, C, D = 0x10000, 0x20000, 0x30000, 0x40000
 TABLE = "/data/table"
@@ -431,3 +432,11 @@ def test_a_filter_by_a_map_keeps_what_the_map_says(tmp_path: Path) -> None:
     for wanted, sizes in ((0x1, [TWO, 0]), (0x8, [0, TWO]), (0x0, [0, 0]), (0x4, [TWO, 0])):
         corefilt.filter(core, out, filter=wanted, maps=maps, unknown="keep", force=True)
         assert [phdr.p_filesz for phdr in parse_core(out.read_bytes())[1][1:]] == sizes
+
+
+def test_a_spooled_core_has_no_place_of_its_own(tmp_path: Path) -> None:
+    with open(tmp_path / "gone", "w+b") as file:
+        source = FileSource(file.fileno(), "standard input", size=0, owned=False)
+        assert path_of(source) == str(tmp_path / "gone")
+        os.unlink(tmp_path / "gone")
+        assert path_of(source) is None
