@@ -8,7 +8,7 @@ from array import array
 from functools import lru_cache
 from itertools import pairwise
 
-from . import _fast, annotation, elf
+from . import annotation, elf
 from .elf import MACHINES, PT_LOAD, PT_NOTE, Ehdr, Phdrs, Shdr
 from .errors import AnnotationError, DamagedCoreError, SelectorError, UnstreamableError, UsageError
 from .filterbits import CoredumpFilter, parse_filter
@@ -29,7 +29,7 @@ from .plan import (
 )
 from .rules import Rules
 from .selectors import Assumption
-from .sources import FileSource, Source, open_source
+from .sources import Extents, FileSource, Source, open_source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class Core:
             rules.payload = Payload(rules.mappings, rules.vvar)
             if seekable:
                 rules.payload.read_from(self.source)
-        if evidence is not None and evidence.sysroot is not None and (seekable or rules.payload is None):
+        if rules.by_files and (seekable or rules.payload is None):
             self.compare(rules, peek=self.source.peek if seekable else None)
         return rules
 
@@ -233,17 +233,8 @@ class Core:
     def _data(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Where ``[start, end)`` of a file has data and no holes."""
         base = self.source.base
-        at, stop = base + start, base + end
-        while at < stop:
-            try:
-                found = _fast.data_extent(self.source.fd, at)
-            except OSError:
-                # This file system keeps no map of holes.
-                found = at, stop
-            if found is None or found[0] >= stop:
-                return
-            yield max(found[0], at) - base, min(found[1], stop) - base
-            at = found[1]
+        for low, high in Extents(self.source.fd).pieces(base + start, base + end):
+            yield low - base, high - base
 
     def plan(
         self,
@@ -379,8 +370,7 @@ class Plan:
 def ceiling(rules: Rules, m: int, wanted: CoredumpFilter) -> int:
     """The most that any finding which can still come may keep of mapping ``m`` (a level)."""
     payload = rules.payload
-    compared = rules.evidence is not None and rules.evidence.sysroot is not None
-    if payload is None or payload.pending(m) or compared:
+    if payload is None or payload.pending(m) or rules.by_files:
         # A statement can contradict what is proven, and then anything is possible.
         kinds = Kind.ALL if rules.stated(m) else rules.proven(m) or Kind.ALL
     else:

@@ -10,7 +10,7 @@ from . import _fast
 from .errors import EngineError, InputError, OutputError, UsageError
 from .plan import TO_THE_END, Step
 from .sinks import Sink
-from .sources import FileSource, PipeSource, Source
+from .sources import Extents, FileSource, PipeSource, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,33 +63,6 @@ WINDOW = 8 << 20
 # Zeros become holes in pieces of this many bytes, the block of nearly every file system.
 GRANULE = 4096
 PAGE = os.sysconf("SC_PAGE_SIZE")
-# Behind every offset.
-NO_MORE = 1 << 63
-
-
-class Extents:
-    """Where a file has data, asked once for each piece of it.
-
-    The question where the next hole is can cost a walk to the end of the file (tmpfs walks page by page), so a
-    piece that was found is remembered until it has been passed.
-    """
-
-    def __init__(self, fd: int) -> None:
-        """Take a descriptor that can be sought."""
-        self._fd = fd
-        self._start = self._end = 0
-        self._asked = 0
-
-    def first(self, at: int, end: int) -> tuple[int, int]:
-        """The first data in ``[at, end)`` as (start, end); both are ``end`` if there is none."""
-        if not self._asked <= at < self._end:
-            self._asked = at
-            try:
-                self._start, self._end = _fast.data_extent(self._fd, at) or (NO_MORE, NO_MORE)
-            except OSError:
-                # This file system keeps no map of holes: everything is data.
-                self._start, self._end = at, NO_MORE
-        return min(max(at, self._start), end), min(self._end, end)
 
 
 def _helpful_jobs(expected: int) -> int:

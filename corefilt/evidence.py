@@ -45,11 +45,11 @@ class Area:
 
 
 class Evidence:
-    """All evidence beside the core; ``source`` names the map, ``complete`` tells whether it lists every mapping."""
+    """All evidence beside the core; ``complete`` tells whether the map lists every mapping."""
 
     __slots__ = (
         "_areas", "_at", "_facts", "_looked", "_memory", "_small", "complete", "copies", "mappings", "notices",
-        "records", "source", "sysroot", "told_of_copies",
+        "records", "sysroot", "told_of_copies",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -58,7 +58,6 @@ class Evidence:
         self._at: dict[int, int] = {}
         self._facts: dict[int, FileFacts] = {}
         self.complete = self._looked = False
-        self.source: str | None = None
         # The core's mappings with the map's names, where NT_FILE is missing.
         self.mappings: Mappings | None = None
         self.sysroot: Sysroot | None = None
@@ -130,7 +129,7 @@ class Evidence:
                 "take the map of the process that dumped this core",
             )
         self._areas, self._facts, self._at = areas, facts, at
-        self.source, self.complete = source, len(at) == len(mappings)
+        self.complete = len(at) == len(mappings)
         if len(at) < len(mappings):
             self.notices.append(f"{source}: {len(mappings) - len(at)} of {len(mappings)} mappings are not in it")
 

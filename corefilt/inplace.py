@@ -34,7 +34,7 @@ from .plan import Cuts, Layout, cut_out, joined, kept_bytes, section_headers, ta
 from .report import Report, printable
 from .sinks import NewFileSink, Sink
 from .sizes import show_size
-from .sources import FileSource
+from .sources import Extents, FileSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -402,15 +402,9 @@ class _InPlace:
 
     def _data_bytes(self, block: int) -> Iterator[int]:
         """How many bytes of what would be punched are on the disk, range by range."""
+        extents = Extents(self.core.source.fd)
         for start, stop in whole_blocks(self.cuts, self.kept, block, self.end):
-            at = start
-            while at < stop:
-                try:
-                    data, hole = _fast.data_extent(self.core.source.fd, at) or (stop, stop)
-                except OSError:
-                    data, hole = at, stop
-                yield max(0, min(hole, stop) - data)
-                at = hole
+            yield sum(high - low for low, high in extents.pieces(start, stop))
 
 
 def _as_bytes(sections: Sequence[Shdr]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .elf import PT_LOAD, PT_NOTE, Ehdr
 from .mappings import flags_text
+from .notes import MOST_WALKED
 from .sizes import show_size
 
 TYPE_CHECKING = False
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 # Mappings that are named one by one; JSON has them all.
 MOST_NAMED = 8
-# Notes are looked through this far in all; 10,000 threads on x86-64 have 50 MiB of them.
-MOST_WALKED = 64 << 20
 
 
 def whole_notes(peek: Callable[[int, int], bytes], ehdr: Ehdr, start: int, there: int) -> int:

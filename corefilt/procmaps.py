@@ -66,11 +66,6 @@ class Areas:
         """How many mappings there are."""
         return len(self.start)
 
-    @property
-    def detailed(self) -> bool:
-        """Whether it was smaps."""
-        return any(nature.page_size is not None or nature.flags is not None for nature in self.nature)
-
 
 def parse(text: bytes, name: str, *, most: int = 1 << 24) -> Areas:
     """Read a maps or smaps file of no more than ``most`` mappings; ``name`` is for messages.

@@ -150,6 +150,11 @@ class Rules:
         self.vdso = auxv.get(AT_SYSINFO_EHDR, -1)
         self.huge_mask = SMALLEST_HUGE.get(ehdr.e_machine, SMALLEST_HUGE_ELSEWHERE) - 1
 
+    @property
+    def by_files(self) -> bool:
+        """Whether the mapped files are held against the payload (--sysroot)."""
+        return self.evidence is not None and self.evidence.sysroot is not None
+
     def decide(self, m: int) -> Finding:
         """The finding for mapping ``m`` by all that is known so far. The same evidence gives the same object."""
         plain = self._plain_key(m)

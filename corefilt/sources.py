@@ -16,6 +16,7 @@ from .errors import DamagedCoreError, InputError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import BinaryIO, TypeAlias
 
     Place: TypeAlias = str | bytes | os.PathLike[str] | int | BinaryIO
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 # A pipe of 1 MiB carries three times what one of 64 KiB does (measured on Linux 6.18, two cores); it is also the
 # most that an ordinary user may ask for (fs.pipe-max-size).
 PIPE_SIZE = 1 << 20
+# Behind every offset.
+NO_MORE = 1 << 63
 
 
 class Source:
@@ -109,6 +112,38 @@ class PipeSource(Source):
         del self.ahead[:length]
         self.position += len(taken)
         return taken
+
+
+class Extents:
+    """Where a file has data, asked once for each piece of it.
+
+    The question where the next hole is can cost a walk to the end of the file (tmpfs walks page by page), so a
+    piece that was found is remembered until it has been passed.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Take a descriptor that can be sought."""
+        self._fd = fd
+        self._start = self._end = 0
+        self._asked = 0
+
+    def first(self, at: int, end: int) -> tuple[int, int]:
+        """The first data in ``[at, end)`` as (start, end); both are ``end`` if there is none."""
+        if not self._asked <= at < self._end:
+            self._asked = at
+            try:
+                self._start, self._end = _fast.data_extent(self._fd, at) or (NO_MORE, NO_MORE)
+            except OSError:
+                # This file system keeps no map of holes: everything is data.
+                self._start, self._end = at, NO_MORE
+        return min(max(at, self._start), end), min(self._end, end)
+
+    def pieces(self, at: int, end: int) -> Iterator[tuple[int, int]]:
+        """All data in ``[at, end)``, as (start, end)."""
+        while at < end:
+            data, at = self.first(at, end)
+            if data < at:
+                yield data, at
 
 
 def enlarge_pipe(fd: int) -> None:

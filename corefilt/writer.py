@@ -22,9 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .fit import Wish
     from .limits import Cut, Limit
     from .sources import Place
+    from .wish import Wish
 
 
 class Options:
@@ -216,7 +216,8 @@ class _PlannedBeforehand(_Run):
             check_tail(core, engine.replaced.get(core.ehdr.e_shoff, b""))
 
     def _cut_as_it_passes(self, source: PipeSource, sink: Sink, limit: Limit) -> Engine:
-        from .limits import FROM_A_PIPE, Cut, CuttingEngine
+        from .cutting import CuttingEngine
+        from .limits import FROM_A_PIPE, Cut
 
         options = self.options
         engine = CuttingEngine(
@@ -257,7 +258,7 @@ class _SettledAtTheEnd(_Run):
         )
         written = array("Q", map(min, self._written, core.present))
         first = lay_out(core.ehdr, core.table, core.sections, written, core.present, core.end, note=self._note)
-        if self.rules.evidence is not None and self.rules.evidence.sysroot is not None:
+        if self.rules.by_files:
             core.compare(self.rules, peek=_reader(sink, first, written, core))
         self._settle()
         self.plan.sizes = array("Q", map(min, self.plan.sizes, written))
@@ -286,7 +287,7 @@ class _SettledAtTheEnd(_Run):
             engine = Engine(self.core.source, Sink(nowhere.fileno(), os.devnull, owned=False))
             engine.run(self._steps())
         self.core.ends_at(engine.at_end or 0)
-        if self.rules.evidence is not None and self.rules.evidence.sysroot is not None:
+        if self.rules.by_files:
             self.core.compare(self.rules, peek=None)
         self._settle()
         self.layout = self._lay_out()
@@ -400,7 +401,7 @@ def make_wish(
     """What --fit, --minimal and their kin ask for, or None where none of them is there. Raises UsageError."""
     if fit is None and not allocated and not minimal and follow is None and ladder is None:
         return None
-    from .fit import Wish
+    from .wish import Wish
 
     return Wish(fit=fit, allocated=allocated, minimal=minimal, follow=follow, ladder=ladder)
 

@@ -43,7 +43,8 @@ from support.samples import PAGE, VDSO, VDSO_LOAD, noise, sample_core
 import corefilt as api
 from corefilt.cli import main
 from corefilt.errors import UnstreamableError, UsageError
-from corefilt.fit import FitError, parse_follow, parse_ladder, parse_limit
+from corefilt.fit import FitError
+from corefilt.wish import parse_follow, parse_ladder, parse_limit
 from corefilt.worth import chunks
 
 STACK, HEAP, BIG = 0x7FFD00000000, 0x555500000000, 0x600000000000

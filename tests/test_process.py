@@ -157,7 +157,7 @@ def test_its_mappings_are_those_of_smaps(pid: int) -> None:
     read, own = Process(pid), parse(Path(f"/proc/{pid}/smaps").read_bytes(), "smaps")
     assert (list(read.areas.start), list(read.areas.end)) == (list(own.start), list(own.end))
     assert read.areas.path == own.path
-    assert read.areas.detailed
+    assert read.areas.nature[0].flags is not None
 
 
 def test_itself() -> None:
@@ -384,7 +384,7 @@ def test_a_kernel_without_smaps(pid: int, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(process, "_read", read)
     read_ = Process(pid)
-    assert not read_.areas.detailed
+    assert read_.areas.nature[0].flags is None
     assert len(read_.areas) > 10
 
 

@@ -41,7 +41,7 @@ input was damaged or truncated; 4 --strict left bytes undecided"""
 
 
 # What changes lengths or offsets, and so needs another file.
-NOT_IN_PLACE = ("annotate", "format", "truncate", "fit", "minimal", "ladder")
+NOT_IN_PLACE = ("annotate", "truncate", "fit", "minimal", "ladder")
 
 
 def parser() -> Parser:
