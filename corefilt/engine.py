@@ -368,8 +368,8 @@ class Engine:
             raise self._explained(error) from None
 
     def _cache_of(self) -> Cache | None:
-        """What leaves the page cache as it was, from where on the copy is large."""
-        if self._cache is None and self._cache_watched and max(self._expected, self.moved) >= self._large():
+        """What leaves the page cache as it was, from where on the copy is large; holes take nothing of it."""
+        if self._cache is None and self._cache_watched and max(self._expected, self.moved - self.zeros) >= self._large():
             from .cache import Cache
 
             self._cache = Cache(self.source, self.sink, wait=self.writeback)

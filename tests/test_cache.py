@@ -118,6 +118,23 @@ def test_a_core_that_is_not_large_stays(cold_core: Path, tmp_path: Path) -> None
     assert held(tmp_path / "out", 0, SIZE) >= SIZE - EDGE
 
 
+def test_holes_do_not_make_a_core_large(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A core of 1 MiB of data behind 64 MiB of holes, where 32 MiB are large."""
+    monkeypatch.setattr(Engine, "_large", lambda engine: 32 * MIB)
+    monkeypatch.setattr("corefilt.cache.Cache", None)
+    core = tmp_path / "core"
+    content = make_core([Load(A, bytes(SIZE)), Load(B, noise(MIB // PAGE))], kernel_notes())
+    _, (_, first, _) = parse_core(content)
+    with open(core, "wb") as file:
+        file.write(content[: first.p_offset])
+        file.seek(first.p_offset + SIZE)
+        file.write(content[first.p_offset + SIZE :])
+    if core.stat().st_blocks * 512 > 2 * MIB:
+        pytest.skip("this file system keeps no holes")
+    corefilt.filter(core, tmp_path / "out", filter="all")
+    assert (tmp_path / "out").read_bytes() == content
+
+
 def through_pipe(path: Path) -> tuple[int, threading.Thread]:
     reader, writer = os.pipe()
 
