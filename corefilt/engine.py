@@ -369,7 +369,8 @@ class Engine:
 
     def _cache_of(self) -> Cache | None:
         """What leaves the page cache as it was, from where on the copy is large; holes take nothing of it."""
-        if self._cache is None and self._cache_watched and max(self._expected, self.moved - self.zeros) >= self._large():
+        passed = max(self._expected, self.moved - self.zeros)
+        if self._cache is None and self._cache_watched and passed >= self._large():
             from .cache import Cache
 
             self._cache = Cache(self.source, self.sink, wait=self.writeback)
