@@ -23,6 +23,8 @@ NAME = b"COREFILT\0"
 NT_COREFILT_KINDS = 0x4B494E44
 # "FITS" in ASCII: mappings were cut to fit a size, so that what is missing tells nothing of the filter in force.
 NT_COREFILT_FITS = 0x46495453
+# "FDPC" in ASCII: what --format elf took out of an FDPIC core, so that --format fdpic can put it back.
+NT_COREFILT_ORIGIN = 0x46445043
 VERSION = 1
 
 CERTAINTIES = ("exact", "inferred", "assumed", "stated")
@@ -42,6 +44,39 @@ class Record:
         """Hold them."""
         self.possible, self.proven, self.likely = possible, proven, likely
         self.certainty, self.sources = certainty, sources
+
+
+class Origin:
+    """What an FDPIC core had: ``e_flags``, and for every NT_PRSTATUS in order both loadmaps' addresses."""
+
+    __slots__ = ("e_flags", "loadmaps")
+
+    def __init__(self, e_flags: int, loadmaps: list[tuple[int, int]]) -> None:
+        """Hold them; a single pair stands for all."""
+        self.e_flags, self.loadmaps = e_flags, loadmaps
+
+
+def encode_origin(ehdr: Ehdr, origin: Origin) -> bytes:
+    """The note as bytes, header included."""
+    desc = struct.pack(ehdr.order + "IIII", VERSION, origin.e_flags, len(origin.loadmaps), 0)
+    desc += b"".join(struct.pack(ehdr.order + "QQ", *pair) for pair in origin.loadmaps)
+    header = struct.pack(ehdr.order + "III", len(NAME), len(desc), NT_COREFILT_ORIGIN)
+    return header + NAME.ljust(len(NAME) + 3 & ~3, b"\0") + desc
+
+
+def decode_origin(desc: bytes, ehdr: Ehdr) -> Origin:
+    """What a note's descriptor says. Raises ValueError with what is wrong."""
+    if len(desc) < 16:
+        raise ValueError(f"its {len(desc)} bytes do not even hold a count")
+    version, e_flags, count, _ = struct.unpack_from(ehdr.order + "IIII", desc)
+    if version != VERSION:
+        raise ValueError(f"version {version} is unknown here")
+    if not 0 < count <= (len(desc) - 16) // 16:
+        raise ValueError(f"count is {count}, and its {len(desc)} bytes have room for {(len(desc) - 16) // 16}")
+    pairs = list(struct.iter_unpack(ehdr.order + "QQ", desc[16 : 16 + 16 * count]))
+    if not ehdr.wide and any(address >> 32 for pair in pairs for address in pair):
+        raise ValueError("an address in it has more than 32 bits")
+    return Origin(e_flags, [(pair[0], pair[1]) for pair in pairs])
 
 
 def note_size(count: int, page_size: int) -> int:

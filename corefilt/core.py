@@ -11,8 +11,9 @@ from itertools import pairwise
 from . import annotation, elf
 from .elf import MACHINES, PT_LOAD, PT_NOTE, Ehdr, Phdrs, Shdr
 from .errors import AnnotationError, DamagedCoreError, SelectorError, UnstreamableError, UsageError
+from .fdpic import recognise
 from .filterbits import CoredumpFilter, parse_filter
-from .kinds import Finding, Kind, level, single
+from .kinds import CURRENT, DUMPERS, Finding, Kind, level, single
 from .mappings import Mappings, flags_text
 from .notes import FileNote, Notes, read_notes
 from .payload import Payload
@@ -38,9 +39,11 @@ if TYPE_CHECKING:
 
     from .evidence import Evidence
     from .fit import Fit
+    from .loadmaps import Loadmap
     from .report import Report
     from .sources import Place
     from .sysroot import Sysroot
+    from .variants import Conversion
 
 # Headers and notes that a pipe may bring before NT_FILE ends; NT_FILE itself is 4 MiB at most by default
 # (core_file_note_size_limit), and a million program headers are 56 MiB.
@@ -96,6 +99,7 @@ class Core:
         check_layout(source, self.ehdr, self.table)
         self.notes: Notes = read_notes(source, self.ehdr, self.table)
         self.warnings += self.notes.warnings
+        self.fdpic = recognise(self.ehdr, self.table, self.notes)
         self.maps = Mappings(self.ehdr, self.table, self.notes)
         self._sysroots: dict[str, Sysroot] = {}
         self.gaps: list[tuple[int, int]] = []
@@ -205,20 +209,50 @@ class Core:
         assume: Sequence[str] = (),
         *,
         evidence: Evidence | None = None,
+        dumper: str = CURRENT,
         with_payload: bool | None = None,
     ) -> Rules:
         """The rules over this core; the payload is looked at beforehand where the input can be sought."""
+        if dumper not in DUMPERS:
+            raise UsageError(f"dumper is {dumper!r}", f"it can be {', '.join(DUMPERS)}")
         assumptions = [Assumption(text) for text in assume]
         seekable = isinstance(self.source, FileSource)
         named = evidence.mappings if evidence is not None else None
-        rules = Rules(self.ehdr, self.maps if named is None else named, None, assumptions, evidence)
+        maps = self.maps if named is None else named
+        rules = Rules(self.ehdr, maps, None, assumptions, evidence, fdpic=self.fdpic, dumper=dumper)
         if seekable if with_payload is None else with_payload:
-            rules.payload = Payload(rules.mappings, rules.vvar)
+            rules.payload = Payload(rules.mappings, rules.vvar, self._loadmap_pieces())
             if seekable:
                 rules.payload.read_from(self.source)
+                rules.take_loadmaps()
         if rules.by_files and (seekable or rules.payload is None):
             self.compare(rules, peek=self.source.peek if seekable else None)
         return rules
+
+    def loadmaps(self) -> list[tuple[str, int, Loadmap | str]]:
+        """Whose loadmap, its address, and the loadmap or what is wrong with it; none from a pipe."""
+        if self.fdpic is None or not isinstance(self.source, FileSource):
+            return []
+        from .loadmaps import read
+        from .memory import Memory
+
+        memory = Memory(self)
+        found: list[tuple[str, int, Loadmap | str]] = []
+        for whose, address in zip(("program", "loader"), self.fdpic.loadmaps, strict=True):
+            if address:
+                try:
+                    found.append((whose, address, read(address, self.ehdr, memory.read)))
+                except ValueError as error:
+                    found.append((whose, address, str(error)))
+        return found
+
+    def _loadmap_pieces(self) -> list[tuple[int, int]]:
+        """Where the loadmaps begin, and how many bytes they can have."""
+        if self.fdpic is None:
+            return []
+        from .loadmaps import MOST_LOOKED_FOR, size_of
+
+        return [(address, size_of(MOST_LOOKED_FOR, self.ehdr)) for address in set(self.fdpic.loadmaps) if address]
 
     def compare(self, rules: Rules, *, peek: Callable[[int, int], bytes] | None) -> None:
         """Hold the mapped files below --sysroot against the payload, which ``peek`` reads by its offset in the core."""
@@ -245,6 +279,7 @@ class Core:
         maps: str | None = None,
         pid: int | None = None,
         sysroot: str | None = None,
+        dumper: str = CURRENT,
     ) -> Plan:
         """What the filter leaves of this core, by what can be known before it is written.
 
@@ -253,7 +288,7 @@ class Core:
         """
         wanted = as_filter(filter)[0]
         evidence = self.evidence(maps=maps, pid=pid, sysroot=sysroot)
-        return Plan(self, wanted, self.rules(assume, evidence=evidence), unknown)
+        return Plan(self, wanted, self.rules(assume, evidence=evidence, dumper=dumper), unknown)
 
 
 def as_filter(value: int | str) -> tuple[CoredumpFilter, list[str]]:
@@ -278,6 +313,7 @@ class Plan:
         self.sizes = array("Q", core.present)
         self.assumed = array("Q", bytes(8 * len(self.findings)))
         self.fit: Fit | None = None
+        self.conversion: Conversion | None = None
         self._decide_sizes()
         for tag, load in tagged_loads(core.table).items():
             self.sizes[tag] = min(self.sizes[tag], tag_bytes(core.table, self.sizes, tag, load))
@@ -310,6 +346,8 @@ class Plan:
         sync: bool = True,
         annotate: bool = False,
         truncate: int | str | None = None,
+        format: str = "same",
+        loadmaps: tuple[int, int] | None = None,
     ) -> Report:
         """Write the filtered core; the options are those of ``corefilt filter``. Raises CorefiltError's children.
 
@@ -319,7 +357,7 @@ class Plan:
 
         options = Options(
             unknown=self.unknown, force=force, strict=strict, sparse=sparse, engine=engine, jobs=jobs, cache=cache,
-            sync=sync, annotate=annotate, truncate=truncate,
+            sync=sync, annotate=annotate, truncate=truncate, format=format, loadmaps=loadmaps,
         )  # fmt: skip
         return write_plan(self, output, options)
 
@@ -339,12 +377,17 @@ class Plan:
         core = self.core
         return lay_out(core.ehdr, core.table, core.sections, self.sizes, core.present, core.end, core.gaps, note)
 
-    def annotation(self) -> Note:
-        """The COREFILT note that records the findings, in its place. Raises AnnotationError."""
-        note = place_for_note(self.core)
-        maps = self.core.maps
-        records = [(maps.start(m), maps.end(m), finding) for m, finding in enumerate(self.findings)]
-        note.data = annotation.encode(self.core.ehdr, records, len(note.data))
+    def note(self, *, annotate: bool) -> Note | None:
+        """What becomes of the notes: records of the findings come in, or all are converted, or neither (None).
+
+        Raises AnnotationError.
+        """
+        note = place_for_note(self.core, self.conversion, annotate=annotate)
+        if annotate and note is not None:
+            maps = self.core.maps
+            size = annotation.note_size(len(maps), maps.page_size)
+            records = [(maps.start(m), maps.end(m), finding) for m, finding in enumerate(self.findings)]
+            note.data = annotation.encode(self.core.ehdr, records, size) + note.data[size:]
         return note
 
     def kept(self, m: int) -> int:
@@ -375,20 +418,25 @@ def ceiling(rules: Rules, m: int, wanted: CoredumpFilter) -> int:
         kinds = Kind.ALL if rules.stated(m) else rules.proven(m) or Kind.ALL
     else:
         kinds = rules.decide(m).possible
-    return _most(kinds, int(wanted))
+    return _most(kinds, int(wanted), rules.dumper)
 
 
 @lru_cache(1 << 10)
-def _most(kinds: int, wanted: int) -> int:
-    return max(level(kind, CoredumpFilter(wanted)) for kind in single(kinds))
+def _most(kinds: int, wanted: int, dumper: str) -> int:
+    return max(level(kind, CoredumpFilter(wanted), dumper) for kind in single(kinds))
 
 
-def place_for_note(core: Core) -> Note:
-    """Where the COREFILT note goes, filled with zeros: over one of the same length, or before all other notes.
+def place_for_note(core: Core, conversion: Conversion | None, *, annotate: bool) -> Note | None:
+    """Where new notes go, with zeros for the records of mappings; None where there are no new ones.
 
-    Raises AnnotationError where there is no such place.
+    The records go over some of the same length, or before all other notes. Raises AnnotationError where there is no
+    such place.
     """
-    size = annotation.note_size(len(core.maps), core.maps.page_size)
+    size = annotation.note_size(len(core.maps), core.maps.page_size) if annotate else 0
+    if conversion is not None:
+        return _place_for_all(core, conversion, size)
+    if not annotate:
+        return None
     if not core.ehdr.wide and max(core.table.p_offset, default=0) + size >= 1 << 32:
         raise AnnotationError(f"{core.source.name}: a note would move segments behind what 32 bits can tell")
     table, there = core.table, core.present
@@ -400,12 +448,31 @@ def place_for_note(core: Core) -> Note:
     old = core.notes.record_at
     if old is not None and old[1] == size and old[0] + size <= table.p_offset[first] + there[first]:
         return Note(first, old[0], size, bytes(size))
-    at = table.p_offset[first]
-    others = ((i, start) for i, start in enumerate(table.p_offset) if i != first and there[i])
+    _refuse_over_notes(core, first)
+    return Note(first, table.p_offset[first], 0, bytes(size))
+
+
+def _refuse_over_notes(core: Core, notes: int) -> None:
+    table, there, at = core.table, core.present, core.table.p_offset[notes]
+    others = ((i, start) for i, start in enumerate(table.p_offset) if i != notes and there[i])
     over = next((i for i, start in others if start <= at < start + there[i]), None)
     if over is not None:
-        raise AnnotationError(f"{core.source.name}: program header {over} lies over the notes (program header {first})")
-    return Note(first, at, 0, bytes(size))
+        raise AnnotationError(f"{core.source.name}: program header {over} lies over the notes (program header {notes})")
+
+
+def _place_for_all(core: Core, conversion: Conversion, size: int) -> Note:
+    """The place of all notes and of the padding behind them, which the kernel fills up to a page."""
+    phdr, table = conversion.phdr, core.table
+    _refuse_over_notes(core, phdr)
+    start, behind = table.p_offset[phdr], conversion.behind
+    data = bytes(size) + conversion.data
+    # Payload behind them stays aligned to pages, and what else may follow to words.
+    followed = any(offset >= behind for i, offset in enumerate(table.p_offset) if i != phdr)
+    unit = max(core.maps.exec_page_size, core.maps.page_size) if followed else 8
+    room = len(data) + (behind - start - len(data)) % unit
+    if not core.ehdr.wide and max(table.p_offset) + room - (behind - start) >= 1 << 32:
+        raise AnnotationError(f"{core.source.name}: longer notes would move segments behind what 32 bits can tell")
+    return Note(phdr, start, behind - start, data.ljust(room, b"\0"), size=len(data), e_flags=conversion.e_flags)
 
 
 def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:

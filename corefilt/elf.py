@@ -22,6 +22,7 @@ PN_XNUM = 0xFFFF
 SHT_NOTE, SHT_NOBITS = 7, 8
 
 EM_SPARC, EM_386, EM_68K, EM_PPC, EM_PPC64, EM_S390, EM_ARM, EM_SPARCV9 = 2, 3, 4, 20, 21, 22, 40, 43
+EM_SH, EM_XTENSA, EM_BLACKFIN, EM_TI_C6000, EM_FRV = 42, 94, 106, 140, 0x5441
 EM_X86_64, EM_AARCH64, EM_RISCV = 62, 183, 243
 
 # e_machine as a person says it; the machines that Linux dumps core on.
@@ -104,12 +105,13 @@ class Ehdr:
     def _layout(self) -> str:
         return self.order + ("HHIQQQIHHHHHH" if self.wide else "HHIIIIIHHHHHH")
 
-    def pack(self, *, e_shoff: int, sections: bool) -> bytes:
-        """The header as bytes, with another ``e_shoff``; without ``sections`` it counts none."""
+    def pack(self, *, e_shoff: int, sections: bool, e_flags: int | None = None) -> bytes:
+        """The header as bytes, with another ``e_shoff`` and ``e_flags``; without ``sections`` it counts none."""
         counts = (self.e_shnum, self.e_shstrndx) if sections else (0, 0)
         return self.e_ident + struct.pack(
             self._layout, self.e_type, self.e_machine, self.e_version, self.e_entry, self.e_phoff, e_shoff,
-            self.e_flags, self.e_ehsize, self.e_phentsize, self.e_phnum, self.e_shentsize, *counts,
+            self.e_flags if e_flags is None else e_flags, self.e_ehsize, self.e_phentsize, self.e_phnum,
+            self.e_shentsize, *counts,
         )  # fmt: skip
 
 

@@ -78,6 +78,12 @@ class AnnotationError(CorefiltError):
     hint = "leave out --annotate"
 
 
+class VariantError(CorefiltError):
+    """A core that cannot be written in another format."""
+
+    hint = "--format same leaves its notes as they are"
+
+
 class NoCoreError(CorefiltError):
     """A limit under which the kernel writes no core at all."""
 

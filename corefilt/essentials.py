@@ -69,6 +69,7 @@ class Essentials:
         self._main_stack = memory.find(auxv[AT_RANDOM]) if auxv.get(AT_RANDOM) else None
         self._code = self._code_without_file()
         self._add_stacks()
+        self._add_loadmaps()
         self._add_auxv()
         self._add_linker()
         self._add_images()
@@ -78,6 +79,12 @@ class Essentials:
     def _need(self, start: int, end: int) -> None:
         if start < end:
             self.required.append((max(start, 0), end))
+
+    def _add_loadmaps(self) -> None:
+        """Where an FDPIC program was loaded stands on its stack, far above the frames."""
+        for _, address, loadmap in self._core.loadmaps():
+            if not isinstance(loadmap, str):
+                self._need(address, address + loadmap.size)
 
     # --- stacks -------------------------------------------------------------------------------------------
 

@@ -167,7 +167,9 @@ class _Fitting:
     def _fresh(self) -> Selection:
         old = self._core.notes.record_at
         notes = 0 if self._core.notes.fitted else len(annotation.fit_mark(self._core.ehdr))
-        if self._annotate and old is not None:
+        if self._plan.conversion is not None:
+            notes += len(self._plan.conversion.data) - self._core.present[self._plan.conversion.phdr]
+        elif self._annotate and old is not None:
             notes -= old[1]
         return Selection(self._plan, notes, self._holes if self._counts_holes else None, annotated=self._annotate)
 
@@ -310,7 +312,10 @@ class _Fitting:
         if self._annotate:
             notes = self._annotation(pieces, selection.annotation_size()) + notes
         without = core.notes.record_at if self._annotate else None
-        layout = lay_out_pieces(core.ehdr, core.table, pieces, notes=notes, without=without, unit=self._unit)
+        layout = lay_out_pieces(
+            core.ehdr, core.table, pieces, notes=notes, without=without, unit=self._unit,
+            conversion=self._plan.conversion,
+        )  # fmt: skip
         done = Fit(self._wish, layout, selection.size_with())
         done.segments = len(pieces)
         done.tell_changes(core, selection)
@@ -337,7 +342,7 @@ def headless(finding: Finding) -> Finding:
         kinds & ~Kind.HEADED | (kinds & Kind.HEADED) >> 1
         for kinds in (finding.possible, finding.proven, finding.likely)
     )
-    return Finding(possible, proven, likely, finding.certainty, finding.evidence, finding.sources)
+    return Finding(possible, proven, likely, finding.certainty, finding.evidence, finding.sources, finding.dumper)
 
 
 def within(ranges: list[tuple[int, int]], low: int, high: int) -> Iterator[tuple[int, int]]:

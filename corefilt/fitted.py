@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .variants import Conversion
+
 
 class Piece:
     """A program header of the output, made of program header ``phdr`` of the input.
@@ -61,12 +63,20 @@ class _Writer:
 
 
 def lay_out_pieces(
-    ehdr: Ehdr, table: Phdrs, pieces: list[Piece], *, notes: bytes, without: tuple[int, int] | None, unit: int
+    ehdr: Ehdr,
+    table: Phdrs,
+    pieces: list[Piece],
+    *,
+    notes: bytes,
+    without: tuple[int, int] | None,
+    unit: int,
+    conversion: Conversion | None = None,
 ) -> FittedLayout:
     """Lay out a core of the pieces of another.
 
     ``notes`` come in front of the first note segment, from which the note at ``without`` (offset, length) is left
-    out. Every piece of memory begins at a multiple of ``unit`` bytes.
+    out; where there is a ``conversion``, its notes stand for that segment. Every piece of memory begins at a multiple
+    of ``unit`` bytes.
     """
     new = Phdrs(len(pieces))
     writer = _Writer(ehdr.size + len(pieces) * ehdr.phdr_size)
@@ -82,6 +92,9 @@ def lay_out_pieces(
         if table.p_type[i] == PT_NOTE and piece.size:
             writer.put(notes)
             notes = b""
+            if conversion is not None and i == conversion.phdr:
+                writer.put(conversion.data)
+                at, without = end, None
             if without is not None and at <= without[0] and sum(without) <= end:
                 writer.copy(at, without[0] - at)
                 at, without = sum(without), None
@@ -102,7 +115,7 @@ def lay_out_pieces(
         head.e_shentsize, head.e_shnum, e_shoff = ehdr.shdr_size, 1, writer.at
         writer.put(xnum_shdr(head, len(pieces)))
     front = [
-        Step(0, 0, 0, head.pack(e_shoff=e_shoff, sections=True)),
+        Step(0, 0, 0, head.pack(e_shoff=e_shoff, sections=True, e_flags=conversion.e_flags if conversion else None)),
         Step(0, 0, ehdr.size, bytes(new.encode(ehdr))),
     ]
     return FittedLayout(new, front + writer.steps, writer.at)

@@ -74,8 +74,25 @@ _BITS = {
 }
 
 
-def level(kind: int, wanted: Bit) -> int:
+# The FDPIC dumper before Linux 5.10 has rules of its own: what was written to goes by bit 0, whatever it is, and what
+# was not by bit 2, special mappings too; it knows no huge pages and no header pages (maydump in
+# fs/binfmt_elf_fdpic.c of Linux 5.8).
+CURRENT, FDPIC_OLD = DUMPERS = ("current", "fdpic-old")
+_OLD_BITS = {
+    **_BITS,
+    Kind.SPECIAL: Bit.PRIVATE_FILE_BACKED,
+    Kind.EXCLUDED: Bit(0),
+    Kind.WRITTEN_FILE: Bit.PRIVATE_ANONYMOUS,
+    Kind.WRITTEN_FILE_HEADED: Bit.PRIVATE_ANONYMOUS,
+    Kind.PRIVATE_HUGE: Bit.PRIVATE_ANONYMOUS | Bit.PRIVATE_FILE_BACKED,
+    Kind.SHARED_HUGE: Bit.SHARED_ANONYMOUS | Bit.SHARED_FILE_BACKED,
+}
+
+
+def level(kind: int, wanted: Bit, dumper: str = CURRENT) -> int:
     """How much of a mapping of one kind the filter keeps: NOTHING, ONE_PAGE or WHOLE."""
+    if dumper == FDPIC_OLD:
+        return WHOLE if _OLD_BITS[kind] & wanted else NOTHING
     if kind == Kind.SPECIAL:
         return WHOLE
     if kind == Kind.EXCLUDED:
@@ -125,13 +142,21 @@ class Finding:
     """
 
     __slots__ = (
-        "certainty", "contradiction", "disbelieved", "evidence", "kind", "likely", "possible", "proven", "sources",
+        "certainty", "contradiction", "disbelieved", "dumper", "evidence", "kind", "likely", "possible", "proven",
+        "sources",
     )  # fmt: skip
 
     def __init__(
-        self, possible: int, proven: int, likely: int, certainty: str, evidence: tuple[str, ...], sources: int
+        self,
+        possible: int,
+        proven: int,
+        likely: int,
+        certainty: str,
+        evidence: tuple[str, ...],
+        sources: int,
+        dumper: str = CURRENT,
     ) -> None:
-        """Hold them.
+        """Hold them; ``dumper`` says by whose rules the filter is read.
 
         ``contradiction`` is set where the evidence left nothing, so that anything is possible, and ``disbelieved``
         where the record of a COREFILT note was set aside for that.
@@ -139,7 +164,7 @@ class Finding:
         self.contradiction = self.disbelieved = False
         self.possible, self.proven, self.likely, self.certainty = possible, proven, likely, certainty
         self.evidence, self.sources = evidence, sources
-        self.kind = name_of(likely)
+        self.kind, self.dumper = name_of(likely), dumper
 
     def others(self) -> list[str]:
         """The names of the kinds that it could be instead."""
@@ -147,5 +172,5 @@ class Finding:
 
     def levels(self, wanted: Bit) -> tuple[int, int, int]:
         """The least, the likeliest and the most that the filter may keep of it."""
-        levels = [level(kind, wanted) for kind in single(self.possible)]
-        return min(levels), level(self.likely, wanted), max(levels)
+        levels = [level(kind, wanted, self.dumper) for kind in single(self.possible)]
+        return min(levels), level(self.likely, wanted, self.dumper), max(levels)

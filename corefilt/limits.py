@@ -79,17 +79,11 @@ def parse_limit(value: int | str, option: str = "--truncate") -> Limit:
 
 def refuse_below_a_page(limit: Limit, core: Core) -> None:
     """Raise NoCoreError for a limit under which the kernel does not begin (``min_coredump`` in fs/coredump.c)."""
-    least = _exec_page_size(core)
+    least = core.maps.exec_page_size
     if limit.size < least:
         raise NoCoreError(
             f"{core.source.name}: the kernel would write no core: {limit} is less than one page ({least} bytes)"
         )
-
-
-def _exec_page_size(core: Core) -> int:
-    """ELF_EXEC_PAGESIZE, which every PT_LOAD of a kernel's core has for its p_align."""
-    align = next((core.table.p_align[i] for i in core.maps.phdr), 0)
-    return align if 0x1000 <= align <= 1 << 20 and align & align - 1 == 0 else core.maps.page_size
 
 
 class Run:

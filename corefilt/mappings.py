@@ -60,6 +60,12 @@ class Mappings:
                 joined[m] = order[at]
         return joined
 
+    @property
+    def exec_page_size(self) -> int:
+        """ELF_EXEC_PAGESIZE in bytes, which every PT_LOAD of a kernel's core has for its p_align."""
+        align = next((self.table.p_align[i] for i in self.phdr), 0)
+        return align if 0x1000 <= align <= 1 << 20 and align & align - 1 == 0 else self.page_size
+
     def start(self, m: int) -> int:
         """First address."""
         return self.table.p_vaddr[self.phdr[m]]

@@ -6,8 +6,9 @@ from array import array
 
 from . import _fast
 from .annotation import NAME as COREFILT
-from .annotation import NT_COREFILT_FITS, NT_COREFILT_KINDS, Record, decode
+from .annotation import NT_COREFILT_FITS, NT_COREFILT_KINDS, NT_COREFILT_ORIGIN, Origin, Record, decode, decode_origin
 from .elf import (
+    EM_68K,
     EM_386,
     EM_AARCH64,
     EM_ARM,
@@ -15,12 +16,14 @@ from .elf import (
     EM_PPC64,
     EM_RISCV,
     EM_S390,
+    EM_SH,
     EM_X86_64,
     PT_NOTE,
     Ehdr,
     Phdrs,
 )
 from .errors import NotACoreError
+from .fdpic import loadmaps_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,14 +31,15 @@ if TYPE_CHECKING:
 
     from .sources import Source
 
-NT_PRSTATUS, NT_AUXV, NT_FILE = 1, 6, 0x46494C45
+NT_PRSTATUS, NT_AUXV, NT_FILE, NT_SIGINFO = 1, 6, 0x46494C45, 0x53494749
 
-# Where a stack pointer stands in NT_PRSTATUS, in bytes, by machine and class: pr_reg begins at 112 (ELFCLASS64) or 72,
-# then come the registers as struct elf_gregset has them. Held against gdb's on x86-64 and i386, for the others taken
-# from arch/*/include/uapi/asm/ptrace.h of Linux 6.18.
+# Where a stack pointer stands in NT_PRSTATUS, in bytes, by machine and class: pr_reg begins at 112 (ELFCLASS64), 72, or
+# 70 (m68k), then come the registers as struct elf_gregset has them. Held against gdb's on x86-64 and i386, for the
+# others taken from arch/*/include/uapi/asm/ptrace.h of Linux 6.18.
 STACK_POINTERS = {
     (EM_X86_64, True): 264, (EM_386, False): 132, (EM_AARCH64, True): 360, (EM_ARM, False): 124,
     (EM_RISCV, True): 128, (EM_RISCV, False): 80, (EM_PPC64, True): 120, (EM_PPC, False): 76, (EM_S390, True): 248,
+    (EM_SH, False): 132, (EM_68K, False): 130,
 }  # fmt: skip
 AT_NULL, AT_PAGESZ, AT_PLATFORM, AT_RANDOM, AT_EXECFN, AT_SYSINFO_EHDR = 0, 6, 15, 25, 31, 33
 
@@ -123,10 +127,15 @@ class Notes:
 
     ``stack_pointers`` are those of the threads, as far as the notes were looked at; ``records`` are those of a
     COREFILT note by address range, ``record_at`` where that note stands: its offset in the core and its length in
-    bytes, or None. ``fitted`` tells that mappings were cut to fit a size.
+    bytes, or None. ``fitted`` tells that mappings were cut to fit a size, ``origin`` that --format made a plain core
+    of an FDPIC one. ``prstatus`` is the size in bytes of the first PRSTATUS (0: there is none), ``loadmaps`` are the
+    addresses in it, if it is FDPIC's; ``only_plain`` tells that there is a note which the FDPIC dumper never writes.
     """
 
-    __slots__ = ("auxv", "files", "fitted", "record_at", "records", "stack_pointers", "warnings")
+    __slots__ = (
+        "auxv", "files", "fitted", "loadmaps", "only_plain", "origin", "prstatus", "record_at", "records",
+        "stack_pointers", "warnings",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         """Begin with nothing known."""
@@ -135,6 +144,10 @@ class Notes:
         self.fitted = False
         self.records: dict[tuple[int, int], Record] = {}
         self.record_at: tuple[int, int] | None = None
+        self.origin: Origin | None = None
+        self.loadmaps: tuple[int, int] | None = None
+        self.only_plain = False
+        self.prstatus = 0
         self.stack_pointers: list[int] = []
         self.warnings: list[str] = []
 
@@ -183,6 +196,9 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget
             if name + b"\0" == COREFILT and n_type == NT_COREFILT_FITS:
                 notes.fitted = True
                 continue
+            if name + b"\0" == COREFILT and n_type == NT_COREFILT_ORIGIN:
+                _take_origin(chunk[desc_at : desc_at + n_descsz], ehdr, notes)
+                continue
             if first_type is None:
                 first_type = n_type
             elif n_type == NT_PRSTATUS and first_type == NT_PRSTATUS:
@@ -230,6 +246,8 @@ def _refuse_foreign(core: str, name: bytes) -> None:
 
 def _take(n_type: int, desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
     if n_type == NT_PRSTATUS:
+        if not notes.prstatus:
+            notes.prstatus, notes.loadmaps = len(desc), loadmaps_in(desc, ehdr)
         word, at = 8 if ehdr.wide else 4, STACK_POINTERS.get((ehdr.e_machine, ehdr.wide), len(desc))
         if at + word <= len(desc):
             notes.stack_pointers.append(ehdr.number(desc[at : at + word]))
@@ -240,7 +258,10 @@ def _take(n_type: int, desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
             if key == AT_NULL:
                 break
             notes.auxv.setdefault(key, value)
+    elif n_type == NT_SIGINFO:
+        notes.only_plain = True
     elif n_type == NT_FILE and notes.files is None:
+        notes.only_plain = True
         try:
             notes.files = FileNote(desc, ehdr)
         except ValueError as error:
@@ -256,3 +277,11 @@ def _take_records(desc: bytes, ehdr: Ehdr, notes: Notes, place: tuple[int, int])
         notes.records = decode(desc, ehdr)
     except ValueError as error:
         notes.warnings.append(f"the COREFILT note cannot be used: {error}")
+
+
+def _take_origin(desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
+    if notes.origin is None:
+        try:
+            notes.origin = decode_origin(desc, ehdr)
+        except ValueError as error:
+            notes.warnings.append(f"the COREFILT note of an FDPIC core cannot be used: {error}")

@@ -40,11 +40,13 @@ class Payload:
 
     ``first`` holds the first four bytes of a mapping, ``zero`` whether all that was looked at is zero (all of
     it for a mapping that could be [vvar]), ``images`` the images that start in it; ``pe`` the names of PE files.
+    ``held`` are the pieces that were asked for by their addresses.
     """
 
     __slots__ = (
         "_first_bytes",
         "_headers",
+        "_held_at",
         "_images_of",
         "_mappings",
         "_peers",
@@ -52,6 +54,7 @@ class Payload:
         "_starts",
         "_waiting",
         "first",
+        "held",
         "images",
         "pe",
         "seen",
@@ -59,8 +62,13 @@ class Payload:
         "zero",
     )
 
-    def __init__(self, mappings: Mappings, vvar: Iterable[int]) -> None:
-        """Name what is worth looking at; ``vvar`` are the mappings that could be [vvar]."""
+    def __init__(self, mappings: Mappings, vvar: Iterable[int], pieces: Iterable[tuple[int, int]] = ()) -> None:
+        """Name what is worth looking at.
+
+        ``vvar`` are the mappings that could be [vvar], ``pieces`` are addresses with the most bytes to hold from there.
+        """
+        self.held: dict[int, bytes] = {}
+        self._held_at: dict[tuple[int, int], int] = {}
         self._mappings = mappings
         self.first: dict[int, bytes] = {}
         self.zero: dict[int, bool] = {}
@@ -93,10 +101,21 @@ class Payload:
         for m in self._peers.get(b"/dev/zero", ()):
             if mappings.present(m):
                 self.wants[m] = [(0, min(mappings.present(m), MOST_OF_DEV_ZERO))]
+        for address, most in pieces:
+            self._want_held(address, most)
         self.seen: set[bytes | None] = set()
         self._waiting: dict[bytes | None, int] = {}
         for m in self.wants:
             self._waiting[mappings.path(m)] = self._waiting.get(mappings.path(m), 0) + 1
+
+    def _want_held(self, address: int, most: int) -> None:
+        mappings = self._mappings
+        for m in range(len(mappings)):
+            at = address - mappings.start(m)
+            if 0 <= at < min(mappings.present(m), MOST_LOOK_AHEAD):
+                self.wants.setdefault(m, []).append((at, min(most, mappings.present(m) - at)))
+                self._held_at[m, at] = address
+                return
 
     def peers(self, m: int) -> list[int]:
         """All mappings of the same file, in order; with no name, all that have none."""
@@ -137,6 +156,9 @@ class Payload:
     def take(self, m: int, offset: int, piece: bytes) -> None:
         """Look at a piece that was wanted; what it shows may be worth another."""
         mappings = self._mappings
+        if (m, offset) in self._held_at:
+            self.held[self._held_at.pop((m, offset))] = piece
+            return
         if offset == 0 and m not in self.zero:
             self.zero[m] = _fast.is_zero(piece)
         if offset == 0 and m not in self.first:

@@ -32,7 +32,10 @@ def kept_bytes(level: int, present: int, page_size: int) -> int:
 
 
 class Cuts:
-    """Disjoint ranges of the input that are left out, ascending; ``inserted`` bytes come in at offset ``at``."""
+    """Disjoint ranges of the input that are left out, ascending; ``inserted`` bytes come in at offset ``at``.
+
+    Where notes become shorter, ``inserted`` is negative.
+    """
 
     __slots__ = ("_before", "at", "ends", "inserted", "starts")
 
@@ -131,17 +134,29 @@ class Step:
 
 
 class Note:
-    """A note that is put in front of the others.
+    """A change to the notes of program header ``phdr``: ``data`` takes the place of ``replaced`` bytes at ``offset``.
 
-    ``data`` comes in at ``offset`` of the input, where program header ``phdr`` begins, or takes the place of
-    ``replaced`` bytes among its notes.
+    Either a note comes in where the segment begins, or over another one; or all of the notes are new: then ``size``
+    is their length, ``data`` may have padding behind them, and ``e_flags`` are the ELF header's.
     """
 
-    __slots__ = ("data", "offset", "phdr", "replaced")
+    __slots__ = ("data", "e_flags", "offset", "phdr", "replaced", "size")
 
-    def __init__(self, phdr: int, offset: int, replaced: int, data: bytes) -> None:
-        """Hold the four."""
+    def __init__(
+        self, phdr: int, offset: int, replaced: int, data: bytes, *, size: int | None = None, e_flags: int | None = None
+    ) -> None:
+        """Hold the fields; ``size`` and ``e_flags`` are None where they follow from the input's."""
         self.phdr, self.offset, self.replaced, self.data = phdr, offset, replaced, data
+        self.size, self.e_flags = size, e_flags
+
+    @property
+    def grown(self) -> int:
+        """By how many bytes everything behind it moves up, or down where that is negative."""
+        return len(self.data) - self.replaced
+
+    def size_of(self, before: int) -> int:
+        """The segment's p_filesz, when it was ``before``."""
+        return before + self.grown if self.size is None else self.size
 
 
 class Layout:
@@ -193,15 +208,15 @@ def lay_out(
     puts: list[Step] = []
     if note is not None:
         puts.append(Step(note.offset, note.replaced, cuts.shift(note.offset), note.data))
-        cuts.at, cuts.inserted = note.offset, len(note.data) - note.replaced
+        cuts.at, cuts.inserted = note.offset, note.grown
     offsets = cuts.shift_all(table.p_offset, last)
     if note is not None:
         sizes = array("Q", sizes)
-        sizes[note.phdr] += cuts.inserted
-        offsets[note.phdr] -= cuts.inserted
+        sizes[note.phdr] = note.size_of(sizes[note.phdr])
+        offsets[note.phdr] = cuts.shift(table.p_offset[note.phdr]) - cuts.inserted
     new_table = table.replaced(offsets, sizes)
     puts.append(Step(ehdr.e_phoff, len(table) * ehdr.phdr_size, ehdr.e_phoff, bytes(new_table.encode(ehdr))))
-    tail = section_headers(ehdr, table, sections, sizes, cuts) if ehdr.e_shoff else b""
+    tail = section_headers(ehdr, table, sections, sizes, cuts, note) if ehdr.e_shoff else b""
     e_shoff = at = replaced = 0
     if tail:
         at = ehdr.e_shoff
@@ -213,7 +228,8 @@ def lay_out(
         puts.append(Step(at, replaced, cuts.shift(at), tail))
         e_shoff = cuts.shift(at)
         last = max(last, at + replaced) + len(tail) - replaced
-    puts.append(Step(0, ehdr.size, 0, ehdr.pack(e_shoff=e_shoff, sections=bool(e_shoff) or not ehdr.e_shoff)))
+    sectioned, e_flags = bool(e_shoff) or not ehdr.e_shoff, note.e_flags if note is not None else None
+    puts.append(Step(0, ehdr.size, 0, ehdr.pack(e_shoff=e_shoff, sections=sectioned, e_flags=e_flags)))
     return Layout(cuts, new_table, puts, last - cuts.total + cuts.inserted)
 
 
@@ -267,7 +283,9 @@ def _cuts(
     return cut_out(drops, keeps)
 
 
-def section_headers(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: array[int], cuts: Cuts) -> bytes:
+def section_headers(
+    ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: array[int], cuts: Cuts, note: Note | None = None
+) -> bytes:
     """The section header table of the output: PN_XNUM's one entry, or gdb's, whose sections follow their segments."""
     if ehdr.e_phnum == PN_XNUM and not (sections and sections[0].sh_info == len(table)):
         return xnum_shdr(ehdr, len(table))
@@ -288,8 +306,8 @@ def section_headers(ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: array
             else:
                 size = min(size, kept)
         sh_offset = cuts.shift(section.sh_offset)
-        if cuts.inserted and section.sh_offset == cuts.at and sh_type == SHT_NOTE:
-            sh_offset, size = sh_offset - cuts.inserted, size + cuts.inserted
+        if note is not None and section.sh_offset == note.offset and sh_type == SHT_NOTE:
+            sh_offset, size = sh_offset - cuts.inserted, note.size_of(size)
         out += section.moved(ehdr, sh_type=sh_type, sh_offset=sh_offset, sh_size=size)
     return bytes(out)
 

@@ -1,6 +1,7 @@
 """``/proc/PID/maps`` and ``smaps``, live or saved: what the kernel says of every mapping of a process.
 
-Formats by ``show_map_vma`` and ``show_smap`` in fs/proc/task_mmu.c of Linux 6.18; fields that an older kernel does
+Formats by ``show_map_vma`` and ``show_smap`` in fs/proc/task_mmu.c of Linux 6.18, and ``nommu_vma_show`` in
+task_nommu.c; fields that an older kernel does
 not write are unknown here, not zero.
 """
 
@@ -12,7 +13,7 @@ from array import array
 from .errors import EvidenceError
 
 _LINE = re.compile(
-    rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([r-][w-][x-][sp]) ([0-9a-f]{1,16}) ([0-9a-f]{1,8}):([0-9a-f]{1,8}) "
+    rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([r-][w-][x-][spS]) ([0-9a-f]{1,16}) ([0-9a-f]{1,8}):([0-9a-f]{1,8}) "
     rb"([0-9]{1,20})(?:[ \t]+([^\n]*)|)$",
     re.MULTILINE,
 )
@@ -27,12 +28,13 @@ _MEMORY = (b"[heap]", b"[stack]", b"[stack:", b"[anon:", b"[anon_shmem:")
 class Nature:
     """What a map says of a mapping's kind; like mappings share one. All but the first three are None if not said.
 
-    ``shared`` is the letter ``s`` (VM_MAYSHARE), ``what`` is "file", "memory" (no file) or "special", ``perms``
-    the letters ``rwx``. ``flags`` are the VmFlags, ``copied`` whether pages of its own are counted (Anonymous,
-    SwapPss), ``swapped`` whether only Swap counts some, ``page_size`` is in bytes.
+    ``shared`` is the letter ``s`` (VM_MAYSHARE) or, without an MMU and for VM_SHARED besides, ``S``, which sets
+    ``written_through``; ``what`` is "file", "memory" (no file) or "special", ``perms`` the letters ``rwx``. ``flags``
+    are the VmFlags, ``copied`` whether pages of its own are counted (Anonymous, SwapPss), ``swapped`` whether only Swap
+    counts some, ``page_size`` is in bytes.
     """
 
-    __slots__ = ("copied", "flags", "name", "page_size", "perms", "shared", "swapped", "what")
+    __slots__ = ("copied", "flags", "name", "page_size", "perms", "shared", "swapped", "what", "written_through")
 
     def __init__(
         self,
@@ -45,7 +47,8 @@ class Nature:
         page_size: int | None,
     ) -> None:
         """Hold them; ``name`` is that of a special mapping."""
-        self.shared, self.perms = perms[3:] == b"s", perms[:3]
+        self.shared, self.perms = perms[3:] in (b"s", b"S"), perms[:3]
+        self.written_through = perms[3:] == b"S"
         self.what, self.name = what, name
         self.flags, self.copied, self.swapped, self.page_size = flags, copied, swapped, page_size
 

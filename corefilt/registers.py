@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import _fast
 from .elf import (
+    EM_68K,
     EM_386,
     EM_AARCH64,
     EM_ARM,
@@ -11,11 +12,13 @@ from .elf import (
     EM_PPC64,
     EM_RISCV,
     EM_S390,
+    EM_SH,
     EM_X86_64,
     PT_NOTE,
     Ehdr,
     Phdrs,
 )
+from .fdpic import loadmaps_in
 from .notes import MOST_OF_A_NOTE, NT_PRSTATUS, STACK_POINTERS, WINDOW
 
 TYPE_CHECKING = False
@@ -26,9 +29,10 @@ if TYPE_CHECKING:
 # tpidr_el0 (include/uapi/linux/elf.h of Linux 6.18).
 NT_386_TLS, NT_ARM_TLS = 0x200, 0x401
 
-# What stands before pr_pid and pr_reg in struct elf_prstatus, in bytes, by class.
+# What stands before pr_pid and pr_reg in struct elf_prstatus, in bytes, by class; m68k aligns words to two bytes.
 _PR_PID = {True: 32, False: 24}
 _PR_REG = {True: 112, False: 72}
+_OF_68K = -2
 # pr_fpvalid stands behind the registers; ELFCLASS64 fills it up to a word.
 _BEHIND = {True: 8, False: 4}
 
@@ -38,6 +42,7 @@ _WORDS: dict[tuple[int, bool], tuple[int, int | None]] = {
     (EM_X86_64, True): (16, 21), (EM_386, False): (12, None), (EM_AARCH64, True): (32, None),
     (EM_ARM, False): (15, None), (EM_RISCV, True): (0, 4), (EM_RISCV, False): (0, 4),
     (EM_PPC64, True): (32, 13), (EM_PPC, False): (32, 2), (EM_S390, True): (1, 18),
+    (EM_68K, False): (18, None), (EM_SH, False): (16, 18),
 }  # fmt: skip
 # PowerPC's thread pointer stands this far behind the block that it means (TLS_TCB_OFFSET of glibc).
 _PPC_OFFSET = 0x7000
@@ -52,11 +57,14 @@ class Thread:
 
     def __init__(self, desc: bytes, ehdr: Ehdr) -> None:
         """Decode the descriptor of an NT_PRSTATUS; raises ValueError where it is too short."""
-        word, at = 8 if ehdr.wide else 4, _PR_REG[ehdr.wide]
+        word, moved = 8 if ehdr.wide else 4, _OF_68K if ehdr.e_machine == EM_68K else 0
+        at, pid = _PR_REG[ehdr.wide] + moved, _PR_PID[ehdr.wide] + moved
         end = len(desc) - _BEHIND[ehdr.wide]
+        if loadmaps_in(desc, ehdr) is not None:
+            end -= 2 * word
         if end < at:
             raise ValueError(f"NT_PRSTATUS of {len(desc)} bytes holds no registers")
-        self.pid = ehdr.number(desc[_PR_PID[ehdr.wide] : _PR_PID[ehdr.wide] + 4])
+        self.pid = ehdr.number(desc[pid : pid + 4])
         self.registers = [ehdr.number(desc[i : i + word]) for i in range(at, end - word + 1, word)]
         machine = ehdr.e_machine, ehdr.wide
         pc, tp = _WORDS.get(machine, (None, None))

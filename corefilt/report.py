@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 from . import __version__
+from .annotation import NT_COREFILT_KINDS
 from .elf import PN_XNUM, PT_NOTE
+from .fdpic import is_fdpic
 from .filterbits import CoredumpFilter, describe
 from .kinds import ONE_PAGE, Kind
 from .plan import kept_bytes
@@ -33,6 +35,7 @@ class Report:
         self.filter = plan.filter
         self.elf_class = "ELF64" if core.ehdr.wide else "ELF32"
         self.machine = core.machine
+        self.format = _format_of(plan)
         self.page_size = core.maps.page_size
         self.segments = len(core.table)
         self.input_bytes = core.end
@@ -77,6 +80,7 @@ class Report:
             "filter": f"{int(self.filter):#x}",
             "class": self.elf_class,
             "machine": self.machine,
+            "format": self.format,
             "page_size": self.page_size,
             "segments": self.segments,
             "input_bytes": self.input_bytes,
@@ -169,12 +173,36 @@ def notices(plan: Plan) -> list[str]:
     files = CoredumpFilter.PRIVATE_FILE_BACKED | CoredumpFilter.SHARED_FILE_BACKED
     if plan.filter & dax and plan.filter & files != files:
         told.append("a core does not show DAX: what is mapped from such a file system counts as file-backed")
+    told += _lost_loadmaps(plan)
     contradicting = sum(finding.contradiction for finding in plan.findings)
     if contradicting:
         told.append(f"{contradicting} mappings contradict their evidence and were kept")
     disbelieved = sum(finding.disbelieved for finding in plan.findings)
     if disbelieved:
         told.append(f"{disbelieved} mappings contradict the COREFILT note, which was not believed there")
+    return told
+
+
+def _format_of(plan: Plan) -> str:
+    """``elf`` or ``fdpic``: how the notes of the output are written."""
+    return "fdpic" if is_fdpic(plan.core.notes) != (plan.conversion is not None) else "elf"
+
+
+def _lost_loadmaps(plan: Plan) -> list[str]:
+    """What will be missed of an FDPIC core: without its loadmaps nobody can tell where the program was loaded."""
+    core = plan.core
+    told = []
+    for whose, address in zip(("program", "loader"), core.fdpic.loadmaps if core.fdpic else (), strict=False):
+        m = next((m for m in range(len(core.maps)) if core.maps.start(m) <= address < core.maps.end(m)), None)
+        if not address:
+            continue
+        if m is None:
+            told.append(f"the {whose}'s loadmap is said to be at {address:#x}, where nothing was mapped")
+        elif plan.kept(m) <= address - core.maps.start(m) < core.present[core.maps.phdr[m]] and plan.fit is None:
+            told.append(
+                f"the {whose}'s loadmap at {address:#x} is dropped with its stack; without it nobody can tell from the "
+                "core where the program was loaded (bit 0, private-anonymous, keeps it)"
+            )
     return told
 
 
@@ -200,10 +228,13 @@ def _changes(plan: Plan, layout: Layout, *, mended: bool) -> list[str]:
             changes.append("the section headers, which are not there, are no longer announced")
         elif lost or isinstance(core.source, FileSource):
             changes.append(f"section header 0, which counts {len(table)} program headers (PN_XNUM), was made anew")
-    note = next((put for put in layout.puts if put.put is not None and put.put[12:20] == b"COREFILT"), None)
-    if note is not None:
-        how = "replaced" if note.length else "added"
-        changes.append(f"a COREFILT note of {len(note.put or b'')} bytes was {how}")
+    if plan.conversion is not None:
+        changes += plan.conversion.changes
+    for put in layout.puts:
+        head = (put.put or b"")[:24]
+        if head[12:20] == b"COREFILT" and core.ehdr.number(head[8:12]) == NT_COREFILT_KINDS:
+            how = "replaced" if core.notes.record_at is not None and put.length else "added"
+            changes.append(f"a COREFILT note of {24 + core.ehdr.number(head[4:8])} bytes was {how}")
     return changes
 
 

@@ -11,7 +11,7 @@ from bisect import bisect_left
 
 from . import elf
 from .elf import PF_R, PF_W, PF_X
-from .kinds import NAMES, Finding, Kind, Source, single
+from .kinds import CURRENT, NAMES, Finding, Kind, Source, single
 from .mappings import NO_FILE, Mappings
 from .neighbours import Neighbours
 from .notes import AT_EXECFN, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .annotation import Record
     from .elf import Ehdr
     from .evidence import Area, Evidence
+    from .fdpic import Fdpic
     from .payload import Payload
     from .selectors import Assumption
 
@@ -94,6 +95,13 @@ class Case:
         """Take all other kinds away."""
         self.rule_out(Kind.ALL & ~kinds, why, convention=convention, source=source)
 
+    def add(self, kinds: int, why: str) -> None:
+        """Take kinds back in that what was asked before cannot tell from those that are left."""
+        if kinds & ~self.possible:
+            self.possible |= kinds
+            self.proven |= kinds
+            self.evidence.append(why)
+
     def header_page(self, kept: bool, why: str, *, convention: bool = False, source: int = Source.CORE) -> None:
         """Say whether bit 4 keeps the first page, if that is still open."""
         if not self.possible & Kind.HEADED or not self.possible & Kind.UNHEADED:
@@ -127,16 +135,29 @@ class Rules:
         payload: Payload | None,
         assumptions: list[Assumption] | None = None,
         evidence: Evidence | None = None,
+        *,
+        fdpic: Fdpic | None = None,
+        dumper: str = CURRENT,
     ) -> None:
-        """Look over the mappings as a whole; findings are made one by one by ``decide``."""
+        """Look over the mappings as a whole; findings are made one by one by ``decide``.
+
+        ``fdpic`` tells what is FDPIC about the core, ``dumper`` by whose rules the filter is read.
+        """
         self.ehdr, self.mappings, self.payload = ehdr, mappings, payload
-        self.evidence = evidence
+        self.evidence, self.fdpic, self.dumper = evidence, fdpic, dumper
+        # Whether the machine has an MMU; None where only FDPIC programs run that tell nothing of it.
+        self.mmu = fdpic.mmu if fdpic is not None else True
+        self.loaded: list[tuple[int, int]] = []
         self._rules = RULES
         if evidence is not None:
             from .witnesses import WITNESSES
 
             # Behind what the table proves, and before the conventions that could go against it.
             self._rules = (*RULES[:BEFORE_WITNESSES], *WITNESSES, *RULES[BEFORE_WITNESSES:])
+        if fdpic is not None or dumper != CURRENT:
+            from .fdpicrules import with_fdpic
+
+            self._rules = with_fdpic(self._rules, BEFORE_WITNESSES, fdpic=fdpic is not None, dumper=dumper)
         self.assumptions = assumptions or []
         self.named = mappings.notes.files is not None
         self.neighbours = Neighbours(mappings)
@@ -144,7 +165,9 @@ class Rules:
         self._findings: dict[tuple[object, ...], Finding] = {}
         self._plain: dict[tuple[object, ...], Finding] = {}
         auxv = mappings.notes.auxv
-        self.arguments = sorted(auxv[key] for key in (AT_RANDOM, AT_EXECFN, AT_PLATFORM) if auxv.get(key))
+        arguments = [auxv[key] for key in (AT_RANDOM, AT_EXECFN, AT_PLATFORM) if auxv.get(key)]
+        # The kernel leaves the loadmaps beside them.
+        self.arguments = sorted(arguments + [address for address in (fdpic.loadmaps if fdpic else ()) if address])
         # Where NT_FILE tells memory from files nothing is left for them to tell.
         self.stack_pointers = [] if self.named else sorted(mappings.notes.stack_pointers)
         self.vdso = auxv.get(AT_SYSINFO_EHDR, -1)
@@ -189,6 +212,21 @@ class Rules:
         fitting = [assumption for assumption in self.assumptions if assumption.fits(start, end, path)]
         return fitting[0] if fitting else None
 
+    def take_loadmaps(self) -> None:
+        """Learn from the loadmaps, once the payload they lie in has been looked at."""
+        if self.fdpic is None or self.payload is None:
+            return
+        from .loadmaps import read_piece
+
+        for address, piece in self.payload.held.items():
+            try:
+                found = read_piece(piece, address, self.ehdr)
+            except ValueError:
+                # It is told where the core is looked at; what does not hold tells nothing.
+                continue
+            self.loaded += [(start, size) for start, _, size in found.segments if size]
+        self.loaded.sort()
+
     def proven(self, m: int) -> int:
         """The kinds that nothing but a convention rules out for mapping ``m``."""
         return self.decide(m).proven
@@ -202,6 +240,8 @@ class Rules:
         start, size = table.p_vaddr[i], table.p_memsz[i]
         end = start + size
         if _points_into(self.arguments, start, end) or _points_into(self.stack_pointers, start, end):
+            return None
+        if self.loaded and any(at < end and start < at + length for at, length in self.loaded):
             return None
         if (self.ehdr.e_machine, start) in GATES or start == self.vdso or self.neighbours.nameless_images(payload):
             return None
@@ -233,7 +273,7 @@ class Rules:
         likely = record.likely if record is not None and possible & record.likely else likeliest(self, case, possible)
         key = possible, proven, likely, certainty, tuple(case.evidence), case.sources
         if key not in self._findings:
-            finding = self._findings[key] = Finding(*key)
+            finding = self._findings[key] = Finding(*key, self.dumper)
             finding.contradiction, finding.disbelieved = contradiction, DISBELIEVED in case.evidence
         return self._findings[key]
 

@@ -42,10 +42,17 @@ def sharing(rules: Rules, case: Case) -> None:
 
     The kernel goes by VM_SHARED, which is not set where the descriptor could not write; then the mapping counts as a
     private one without pages of its own, and cannot be written to either (do_mmap in mm/mmap.c of Linux 6.18).
+    Without an MMU, maps tells the two apart by ``s`` and ``S``, and what counts as private is kept by bit 0.
     """
     if case.area is None:
         return
     nature = case.area.nature
+    if nature.written_through:
+        case.only(SHARED | Kind.EXCLUDED, "shared by maps (S)", source=_source(nature))
+        return
+    if nature.shared and rules.mmu is False:
+        case.rule_out(SHARED, "shared by maps, but not S: its descriptor cannot write", source=_source(nature))
+        return
     if not nature.shared:
         case.rule_out(SHARED, "private by maps", source=_source(nature))
         return

@@ -12,6 +12,7 @@ from .core import Core, Plan, as_filter, ceiling, open_core, place_for_note
 from .engine import Engine
 from .errors import UndecidedError, UnstreamableError, UsageError
 from .filterbits import CoredumpFilter
+from .kinds import CURRENT
 from .plan import TO_THE_END, Layout, Step, kept_bytes, lay_out, tag_bytes, tagged_loads
 from .report import Report
 from .rules import Rules
@@ -24,15 +25,19 @@ if TYPE_CHECKING:
 
     from .limits import Cut, Limit
     from .sources import Place
+    from .variants import Conversion
     from .wish import Wish
+
+
+FORMATS = ("same", "elf", "fdpic")
 
 
 class Options:
     """How to write: every field is an option of ``corefilt filter`` by the same name."""
 
     __slots__ = (
-        "annotate", "assume", "cache", "compact", "dry_run", "engine", "fit", "force", "in_place", "jobs", "maps",
-        "on_progress", "pid", "sparse", "strict", "sync", "sysroot", "truncate", "unknown",
+        "annotate", "assume", "cache", "compact", "dry_run", "dumper", "engine", "fit", "force", "format", "in_place",
+        "jobs", "loadmaps", "maps", "on_progress", "pid", "sparse", "strict", "sync", "sysroot", "truncate", "unknown",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +51,9 @@ class Options:
         annotate: bool = False,
         fit: Wish | None = None,
         truncate: int | str | None = None,
+        format: str = "same",
+        loadmaps: tuple[int, int] | None = None,
+        dumper: str = CURRENT,
         strict: bool = False,
         sparse: str = "auto",
         engine: str = "auto",
@@ -65,6 +73,7 @@ class Options:
         self.jobs, self.cache = jobs, cache
         self.dry_run, self.on_progress, self.fit, self.truncate = dry_run, on_progress, fit, truncate
         self.in_place, self.compact = in_place, compact
+        self.format, self.loadmaps, self.dumper = format, loadmaps, dumper
 
 
 def write_filtered(core: Core, wanted: CoredumpFilter, output: Place, options: Options) -> Report:
@@ -77,9 +86,9 @@ def write_filtered(core: Core, wanted: CoredumpFilter, output: Place, options: O
         check_fit(core, output, options)
     evidence = core.evidence(maps=options.maps, pid=options.pid, sysroot=options.sysroot)
     if isinstance(core.source, PipeSource) and not options.in_place and seekable_from(output):
-        rules = core.rules(options.assume, evidence=evidence, with_payload=True)
+        rules = core.rules(options.assume, evidence=evidence, dumper=options.dumper, with_payload=True)
         return _carry_out(_SettledAtTheEnd(core, wanted, rules, options), output, began)
-    plan = Plan(core, wanted, core.rules(options.assume, evidence=evidence), options.unknown)
+    plan = Plan(core, wanted, core.rules(options.assume, evidence=evidence, dumper=options.dumper), options.unknown)
     if options.in_place:
         from .inplace import write_in_place
 
@@ -94,7 +103,7 @@ def write_plan(plan: Plan, output: Place, options: Options) -> Report:
     core = plan.core
     if isinstance(core.source, PipeSource) and seekable_from(output):
         assume = [assumption.text for assumption in plan.rules.assumptions]
-        rules = core.rules(assume, evidence=plan.rules.evidence, with_payload=True)
+        rules = core.rules(assume, evidence=plan.rules.evidence, dumper=plan.rules.dumper, with_payload=True)
         return _carry_out(_SettledAtTheEnd(core, plan.filter, rules, options), output, began)
     return _carry_out(_PlannedBeforehand(plan, options), output, began)
 
@@ -125,6 +134,7 @@ class _Run:
         self.engine: Engine | None = None
         self.limit = _limit(options.truncate, core) if options.truncate is not None else None
         self.cut: Cut | None = None
+        self.conversion = _conversion(core, options)
 
     def write(self, sink: Sink) -> None:
         raise AssertionError("a run is planned beforehand or settled at the end")
@@ -159,7 +169,8 @@ class _Run:
         self.layout = Layout(self.layout.cuts, self.layout.table, self.layout.puts, cut.size)
 
     def _lay_out(self) -> Layout:
-        return self.plan.laid_out(self.plan.annotation() if self.options.annotate else None)
+        self.plan.conversion = self.conversion
+        return self.plan.laid_out(self.plan.note(annotate=self.options.annotate))
 
 
 def stop_if_undecided(plan: Plan, options: Options) -> None:
@@ -246,12 +257,12 @@ class _SettledAtTheEnd(_Run):
         self._payload = rules.payload
         self._written = array("Q", core.present)
         # Its length is known from the start, its content at the end.
-        self._note = place_for_note(core) if options.annotate else None
+        self._note = place_for_note(core, self.conversion, annotate=options.annotate)
 
     def write(self, sink: Sink) -> None:
         engine, core = self._engine(sink), self.core
         engine.run(self._steps())
-        inserted = len(self._note.data) - self._note.replaced if self._note is not None else 0
+        inserted = self._note.grown if self._note is not None else 0
         core.ends_at(
             engine.at_end or 0,
             peek=lambda offset, length: os.pread(sink.reader, length, sink.base + offset + inserted),
@@ -260,6 +271,7 @@ class _SettledAtTheEnd(_Run):
         first = lay_out(core.ehdr, core.table, core.sections, written, core.present, core.end, note=self._note)
         if self.rules.by_files:
             core.compare(self.rules, peek=_reader(sink, first, written, core))
+        self.rules.take_loadmaps()
         self._settle()
         self.plan.sizes = array("Q", map(min, self.plan.sizes, written))
         self.layout = self._lay_out()
@@ -289,6 +301,7 @@ class _SettledAtTheEnd(_Run):
         self.core.ends_at(engine.at_end or 0)
         if self.rules.by_files:
             self.core.compare(self.rules, peek=None)
+        self.rules.take_loadmaps()
         self._settle()
         self.layout = self._lay_out()
 
@@ -372,6 +385,16 @@ def _moves(first: Layout, last: Layout, end: int) -> Iterator[tuple[int, int, in
         at = stop
 
 
+def _conversion(core: Core, options: Options) -> Conversion | None:
+    """What --format makes of the notes; records of mappings are written anew where they are wanted, or cut to fit."""
+    if options.format == "same" and options.loadmaps is None:
+        return None
+    from .variants import convert
+
+    annotated = options.annotate or (options.fit is not None and bool(core.notes.records))
+    return convert(core, options.format, options.loadmaps, annotated=annotated)
+
+
 def _limit(value: int | str, core: Core) -> Limit | None:
     from .limits import parse_limit, refuse_below_a_page
 
@@ -423,6 +446,9 @@ def filter_core(
     follow: int | str | None = None,
     ladder: str | Sequence[str] | None = None,
     truncate: int | str | None = None,
+    format: str = "same",
+    loadmaps: tuple[int, int] | None = None,
+    dumper: str = CURRENT,
     strict: bool = False,
     sparse: str = "auto",
     engine: str = "auto",
@@ -441,7 +467,8 @@ def filter_core(
     options = Options(
         fit=make_wish(fit=fit, allocated=fit_allocated, minimal=minimal, follow=follow, ladder=ladder),
         unknown=unknown, assume=assume, maps=maps, pid=pid, sysroot=sysroot, annotate=annotate, truncate=truncate,
-        strict=strict, sparse=sparse, engine=engine, jobs=jobs, cache=cache, sync=sync, force=force,
+        format=format, loadmaps=loadmaps, dumper=dumper, strict=strict, sparse=sparse, engine=engine, jobs=jobs,
+        cache=cache, sync=sync, force=force,
     )  # fmt: skip
     with open_core(source, spool=spool) as core:
         report = write_filtered(core, wanted, output, options)

@@ -728,4 +728,4 @@ def test_32_bits_that_cannot_tell_where_segments_would_go() -> None:
     with opened(core) as it:
         it.table.p_offset[1] = 0xFFFFF000
         with pytest.raises(AnnotationError, match="behind what 32 bits can tell"):
-            place_for_note(it)
+            place_for_note(it, None, annotate=True)

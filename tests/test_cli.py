@@ -25,11 +25,12 @@ OPTIONS = {
     "-h", "--help", "-o", "--output", "-f", "--force", "--unknown", "--assume", "--strict", "--sparse", "--engine",
     "--jobs", "--cache", "--no-sync", "--spool", "--max-headers", "-n", "--dry-run", "--json", "--progress", "-q",
     "--quiet", "-v", "--verbose", "--version", "--maps", "--pid", "--sysroot", "--annotate", "-i", "--in-place",
-    "--compact", "--fit", "--fit-allocated", "--ladder", "--minimal", "--follow", "--truncate",
+    "--compact", "--fit", "--fit-allocated", "--ladder", "--minimal", "--follow", "--truncate", "--format", "--loadmaps",
+    "--dumper",
 }  # fmt: skip
 INSPECT_OPTIONS = {
     "-h", "--help", "--filter", "--assume", "--spool", "--max-headers", "--json", "--version", "--maps", "--pid",
-    "--sysroot", "--unknown",
+    "--sysroot", "--unknown", "--dumper",
 }  # fmt: skip
 DEMO_OPTIONS = {"-h", "--help", "--filter", "--version"}
 

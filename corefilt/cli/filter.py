@@ -10,9 +10,10 @@ from ..core import MAX_HEADERS, UNKNOWN, open_core
 from ..engine import CACHE, ENGINES, MOST_JOBS, SPARSE
 from ..errors import FilterError, ReportPlaceError, UsageError
 from ..filterbits import ALIASES, NAMES, parse_filter
+from ..kinds import CURRENT, DUMPERS
 from ..report import printable
 from ..sizes import parse_size
-from ..writer import Options, make_wish, write_filtered
+from ..writer import FORMATS, Options, make_wish, write_filtered
 from .words import STDOUT, Parser, check_report_place, say, with_json_target, write_json
 
 TYPE_CHECKING = False
@@ -41,7 +42,7 @@ input was damaged or truncated; 4 --strict left bytes undecided"""
 
 
 # What changes lengths or offsets, and so needs another file.
-NOT_IN_PLACE = ("annotate", "truncate", "fit", "minimal", "ladder")
+NOT_IN_PLACE = ("annotate", "format", "loadmaps", "truncate", "fit", "minimal", "ladder")
 
 
 def parser() -> Parser:
@@ -114,6 +115,24 @@ def parser() -> Parser:
         default=None,
         help="keep also what registers and stacks point to, N levels deep, SIZE bytes at most (default 16M)",
     )
+    p.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="same",
+        help="the notes as the ELF-FDPIC dumper writes them, or as the plain one does, which debuggers read",
+    )
+    p.add_argument(
+        "--loadmaps",
+        metavar="EXEC,INTERP",
+        default=None,
+        help="with --format fdpic: addresses of the loadmaps of a core that does not tell; 0 for none",
+    )
+    p.add_argument(
+        "--dumper",
+        choices=DUMPERS,
+        default=CURRENT,
+        help="whose rules: fdpic-old is the FDPIC dumper before Linux 5.10",
+    )
     p.add_argument("--strict", action="store_true", help="write nothing while anything hangs on an assumption")
     p.add_argument(
         "--sparse",
@@ -170,6 +189,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
             f"--sparse always looks for zeros, which --engine {arguments.engine} does not see",
             "use --engine readwrite",
         )
+    if arguments.loadmaps is not None:
+        from ..variants import parse_loadmaps
+
+        arguments.loadmaps = parse_loadmaps(arguments.loadmaps)
     if arguments.truncate is not None:
         from ..limits import parse_limit
 
@@ -178,7 +201,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         if arguments.output is not None:
             raise UsageError("-i writes no other file than CORE, so -o names one too many", "leave -i or -o out")
         for name in NOT_IN_PLACE:
-            if getattr(arguments, name, None):
+            if getattr(arguments, name, None) not in (None, False, "same"):
                 raise UsageError(f"-i leaves everything where it stands, and --{name} does not", "use -o OUT")
         if arguments.core == "-":
             raise UsageError("-i changes CORE, and standard input is there to be read", "name the core")
@@ -225,6 +248,9 @@ def run(argv: list[str]) -> int:
             annotate=arguments.annotate,
             fit=wish,
             truncate=arguments.truncate,
+            format=arguments.format,
+            loadmaps=arguments.loadmaps,
+            dumper=arguments.dumper,
             strict=arguments.strict,
             sparse=arguments.sparse,
             engine=arguments.engine,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .. import __version__
 from ..core import MAX_HEADERS, UNKNOWN, Core, Plan, open_core
+from ..fdpic import is_fdpic
 from ..filterbits import NAMES, CoredumpFilter, describe, parse_filter
-from ..kinds import NOTHING, ONE_PAGE
+from ..kinds import CURRENT, DUMPERS, NOTHING, ONE_PAGE
 from ..report import evidence_texts, mapping_as_dict, notices, printable
 from ..sizes import parse_size, show_size
 from .words import STDOUT, Parser, check_report_place, draw, say, with_json_target, write_json
@@ -26,6 +27,7 @@ def parser() -> Parser:
     p.add_evidence()
     p.add_argument("--unknown", choices=UNKNOWN, default="keep", help="as for corefilt filter")
     p.add_argument("--assume", metavar="SELECTOR=KIND", action="append", default=[], help="as for corefilt filter")
+    p.add_argument("--dumper", choices=DUMPERS, default=CURRENT, help="as for corefilt filter")
     p.add_argument("--spool", action="store_true", help="copy a pipe to a temporary file first")
     p.add_argument("--max-headers", metavar="SIZE", default=None, help="as for corefilt filter")
     p.add_json()
@@ -46,6 +48,7 @@ def run(argv: list[str]) -> int:
             maps=arguments.maps,
             pid=arguments.pid,
             sysroot=arguments.sysroot,
+            dumper=arguments.dumper,
         )
         check_report_place(arguments.json, core.source, None)
         if arguments.json is not None:
@@ -71,12 +74,61 @@ def as_dict(core: Core, plan: Plan) -> dict[str, object]:
         "filter": f"{int(plan.filter):#x}",
         "class": "ELF64" if core.ehdr.wide else "ELF32",
         "machine": core.machine,
+        "format": "fdpic" if is_fdpic(core.notes) else "elf",
+        "fdpic": fdpic_as_dict(core),
         "page_size": core.maps.page_size,
         "segments": len(core.table),
         "input_bytes": core.end,
         "warnings": core.warnings + notices(plan),
         "mappings": mappings,
     }
+
+
+def fdpic_as_dict(core: Core) -> dict[str, object] | None:
+    """What is FDPIC about a core: addresses are hex strings, ``mmu`` is null where the core does not tell."""
+    if core.fdpic is None:
+        return None
+    loadmaps = []
+    for whose, address, loadmap in core.loadmaps():
+        entry: dict[str, object] = {"of": whose, "address": f"{address:#x}"}
+        if isinstance(loadmap, str):
+            entry["error"] = loadmap
+        else:
+            entry["segments"] = [
+                {"address": f"{start:#x}", "p_vaddr": f"{p_vaddr:#x}", "p_memsz": p_memsz}
+                for start, p_vaddr, p_memsz in loadmap.segments
+            ]
+        loadmaps.append(entry)
+    return {
+        "mmu": core.fdpic.mmu,
+        "exec_loadmap": f"{core.fdpic.exec_loadmap:#x}",
+        "interp_loadmap": f"{core.fdpic.interp_loadmap:#x}",
+        "loadmaps": loadmaps,
+    }
+
+
+def fdpic_lines(core: Core) -> list[str]:
+    """The same for a person; for a core that only looks like one, why it is none."""
+    if core.fdpic is None:
+        if core.notes.loadmaps is not None:
+            return [
+                f"plain ELF, though NT_PRSTATUS has the {core.notes.prstatus} bytes of ELF-FDPIC, as Linux 4.14 to 5.8 "
+                "wrote it on ARM (--format elf makes debuggers see the registers)"
+            ]
+        return []
+    mmu = {True: "with an MMU", False: "without an MMU", None: "with or without an MMU"}[core.fdpic.mmu]
+    first, second = core.fdpic.loadmaps
+    kind = "ELF-FDPIC" if is_fdpic(core.notes) else "made of an ELF-FDPIC core"
+    lines = [f"{kind}, {mmu}; loadmaps at {first:#x} (program) and {second:#x} (loader)"]
+    for whose, address, loadmap in core.loadmaps():
+        if isinstance(loadmap, str):
+            lines.append(f"  the loadmap of the {whose} is {loadmap}")
+            continue
+        lines += [
+            f"  the {whose} ({address:#x}): {start:x}-{start + p_memsz:x} has p_vaddr {p_vaddr:#x}"
+            for start, p_vaddr, p_memsz in loadmap.segments
+        ]
+    return lines
 
 
 def shown(plan: Plan, m: int, bit: CoredumpFilter) -> str:
@@ -118,7 +170,7 @@ def show(core: Core, plan: Plan, *, named: bool) -> None:
         f"{printable(core.source.name)}: {'ELF64' if core.ehdr.wide else 'ELF32'} {core.machine}, "
         f"{len(core.table)} segments, pages of {core.maps.page_size} bytes, filter {describe(plan.filter)}"
     )
-    draw(head, table, totals(plan))
+    draw(head, *(Text(line) for line in fdpic_lines(core)), table, totals(plan))
 
 
 def totals(plan: Plan) -> str:
