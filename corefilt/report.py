@@ -80,7 +80,7 @@ class Report:
             "filter": f"{int(self.filter):#x}",
             "class": self.elf_class,
             "machine": self.machine,
-            "format": self.format,
+            **({"format": self.format} if self.format is not None else {}),
             "page_size": self.page_size,
             "segments": self.segments,
             "input_bytes": self.input_bytes,
@@ -183,8 +183,10 @@ def notices(plan: Plan) -> list[str]:
     return told
 
 
-def _format_of(plan: Plan) -> str:
-    """``elf`` or ``fdpic``: how the notes of the output are written."""
+def _format_of(plan: Plan) -> str | None:
+    """``elf`` or ``fdpic``: how the notes of the output are written; None where FDPIC has nothing to do with it."""
+    if plan.core.fdpic is None and plan.conversion is None:
+        return None
     return "fdpic" if is_fdpic(plan.core.notes) != (plan.conversion is not None) else "elf"
 
 

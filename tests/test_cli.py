@@ -25,8 +25,8 @@ OPTIONS = {
     "-h", "--help", "-o", "--output", "-f", "--force", "--unknown", "--assume", "--strict", "--sparse", "--engine",
     "--jobs", "--cache", "--no-sync", "--spool", "--max-headers", "-n", "--dry-run", "--json", "--progress", "-q",
     "--quiet", "-v", "--verbose", "--version", "--maps", "--pid", "--sysroot", "--annotate", "-i", "--in-place",
-    "--compact", "--fit", "--fit-allocated", "--ladder", "--minimal", "--follow", "--truncate", "--format", "--loadmaps",
-    "--dumper",
+    "--compact", "--fit", "--fit-allocated", "--ladder", "--minimal", "--follow", "--truncate", "--format",
+    "--loadmaps", "--dumper",
 }  # fmt: skip
 INSPECT_OPTIONS = {
     "-h", "--help", "--filter", "--assume", "--spool", "--max-headers", "--json", "--version", "--maps", "--pid",

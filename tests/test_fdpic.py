@@ -288,7 +288,8 @@ def test_the_documentation(tmp_path: Path) -> None:
     text = (Path(__file__).parent.parent / "docs" / "fdpic.md").read_text()
     (tmp_path / "fdpic.core").write_bytes(fdpic_core("arm"))
     (tmp_path / "plain-arm.core").write_bytes(fdpic_core("arm", [None]))
-    saved(tmp_path, [Area(STACK, STACK + 2 * PAGE, path="[stack]"), Area(OTHER, OTHER + PAGE)], name="maps")
+    areas = [Area(TEXT, TEXT + 2 * PAGE, "r-xp"), Area(DATA, DATA + PAGE), Area(OTHER, OTHER + PAGE)]
+    saved(tmp_path, [*areas, Area(STACK, STACK + 2 * PAGE, path="[stack]")], name="maps")
     blocks = re.findall(r"^```sh\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for block in blocks:

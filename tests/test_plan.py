@@ -239,7 +239,8 @@ def test_a_note_comes_in_where_the_notes_begin(layout: str, wanted: int) -> None
     with opened(core) as it:
         plan = it.plan(wanted)
         plain = written(core, plan.layout)
-        note = place_for_note(it)
+        note = place_for_note(it, None, annotate=True)
+        assert note is not None
         note.data = b"n" * len(note.data)
         out = written(core, plan.laid_out(note))
     at = next(phdr.p_offset for phdr in parse_core(plain)[1] if phdr.p_type == PT_NOTE)

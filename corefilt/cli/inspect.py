@@ -74,8 +74,7 @@ def as_dict(core: Core, plan: Plan) -> dict[str, object]:
         "filter": f"{int(plan.filter):#x}",
         "class": "ELF64" if core.ehdr.wide else "ELF32",
         "machine": core.machine,
-        "format": "fdpic" if is_fdpic(core.notes) else "elf",
-        "fdpic": fdpic_as_dict(core),
+        **fdpic_as_dict(core),
         "page_size": core.maps.page_size,
         "segments": len(core.table),
         "input_bytes": core.end,
@@ -84,10 +83,10 @@ def as_dict(core: Core, plan: Plan) -> dict[str, object]:
     }
 
 
-def fdpic_as_dict(core: Core) -> dict[str, object] | None:
-    """What is FDPIC about a core: addresses are hex strings, ``mmu`` is null where the core does not tell."""
+def fdpic_as_dict(core: Core) -> dict[str, object]:
+    """What is FDPIC about a core, if anything; addresses are hex strings, ``mmu`` is null where nothing tells."""
     if core.fdpic is None:
-        return None
+        return {}
     loadmaps = []
     for whose, address, loadmap in core.loadmaps():
         entry: dict[str, object] = {"of": whose, "address": f"{address:#x}"}
@@ -100,10 +99,13 @@ def fdpic_as_dict(core: Core) -> dict[str, object] | None:
             ]
         loadmaps.append(entry)
     return {
-        "mmu": core.fdpic.mmu,
-        "exec_loadmap": f"{core.fdpic.exec_loadmap:#x}",
-        "interp_loadmap": f"{core.fdpic.interp_loadmap:#x}",
-        "loadmaps": loadmaps,
+        "format": "fdpic" if is_fdpic(core.notes) else "elf",
+        "fdpic": {
+            "mmu": core.fdpic.mmu,
+            "exec_loadmap": f"{core.fdpic.exec_loadmap:#x}",
+            "interp_loadmap": f"{core.fdpic.interp_loadmap:#x}",
+            "loadmaps": loadmaps,
+        },
     }
 
 
