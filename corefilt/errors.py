@@ -32,6 +32,12 @@ class FilterError(UsageError):
     hint = "write it like 0x33, or with names like default,-shared-anonymous"
 
 
+class NameTemplateError(UsageError):
+    """A template that names no file, or asks for what nobody knows."""
+
+    hint = "core(5) lists the specifiers; --set X=VALUE gives one that a core cannot tell"
+
+
 class InputError(CorefiltError):
     """The input cannot be read."""
 

@@ -14,7 +14,7 @@ from . import images
 from .elf import ELFMAG, ET_DYN, ET_EXEC, PF_W, PF_X, PT_LOAD, PT_NOTE, Ehdr, Phdrs
 from .mappings import NO_FILE
 from .memory import Memory
-from .notes import AT_EXECFN, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
+from .notes import AT_BASE, AT_ENTRY, AT_EXECFN, AT_PHDR, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
 from .rules import GATES
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PT_DYNAMIC, PT_PHDR = 2, 6
 DT_NULL, DT_STRTAB, DT_SONAME, DT_DEBUG = 0, 5, 14, 21
-AT_PHDR, AT_PHENT, AT_PHNUM, AT_BASE, AT_ENTRY, AT_BASE_PLATFORM = 3, 4, 5, 7, 9, 24
+AT_PHENT, AT_PHNUM, AT_BASE_PLATFORM = 4, 5, 24
 
 # What a function may use below its stack pointer: 128 bytes on x86-64, 512 on PowerPC.
 RED_ZONE = 512

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from .sources import Source
 
-NT_PRSTATUS, NT_AUXV, NT_FILE, NT_SIGINFO = 1, 6, 0x46494C45, 0x53494749
+NT_PRSTATUS, NT_PRPSINFO, NT_AUXV, NT_FILE, NT_SIGINFO = 1, 3, 6, 0x46494C45, 0x53494749
 
 # Where a stack pointer stands in NT_PRSTATUS, in bytes, by machine and class: pr_reg begins at 112 (ELFCLASS64), 72, or
 # 70 (m68k), then come the registers as struct elf_gregset has them. Held against gdb's on x86-64 and i386, for the
@@ -41,7 +41,8 @@ STACK_POINTERS = {
     (EM_RISCV, True): 128, (EM_RISCV, False): 80, (EM_PPC64, True): 120, (EM_PPC, False): 76, (EM_S390, True): 248,
     (EM_SH, False): 132, (EM_68K, False): 130,
 }  # fmt: skip
-AT_NULL, AT_PAGESZ, AT_PLATFORM, AT_RANDOM, AT_EXECFN, AT_SYSINFO_EHDR = 0, 6, 15, 25, 31, 33
+AT_NULL, AT_PHDR, AT_PAGESZ, AT_BASE, AT_ENTRY = 0, 3, 6, 7, 9
+AT_PLATFORM, AT_RANDOM, AT_EXECFN, AT_SYSINFO_EHDR = 15, 25, 31, 33
 
 # Notes are read in windows of this size; the notes of one thread take 3 to 6 KiB on x86-64.
 WINDOW = 1 << 16
@@ -130,16 +131,19 @@ class Notes:
     bytes, or None. ``fitted`` tells that mappings were cut to fit a size, ``origin`` that --format made a plain core
     of an FDPIC one. ``prstatus`` is the size in bytes of the first PRSTATUS (0: there is none), ``loadmaps`` are the
     addresses in it, if it is FDPIC's; ``only_plain`` tells that there is a note which the FDPIC dumper never writes.
+    ``crashed``, ``prpsinfo`` and ``siginfo`` are descriptors: of the first PRSTATUS, and of the two notes (empty:
+    none). ``threads`` counts each PRSTATUS that was looked at; where it is more than one there can be more.
     """
 
     __slots__ = (
-        "auxv", "files", "fitted", "loadmaps", "only_plain", "origin", "prstatus", "record_at", "records",
-        "stack_pointers", "warnings",
+        "auxv", "crashed", "files", "fitted", "loadmaps", "only_plain", "origin", "prpsinfo", "prstatus", "record_at",
+        "records", "siginfo", "stack_pointers", "threads", "warnings",
     )  # fmt: skip
 
     def __init__(self) -> None:
         """Begin with nothing known."""
         self.auxv: dict[int, int] = {}
+        self.crashed = self.prpsinfo = self.siginfo = b""
         self.files: FileNote | None = None
         self.fitted = False
         self.records: dict[tuple[int, int], Record] = {}
@@ -149,6 +153,7 @@ class Notes:
         self.only_plain = False
         self.prstatus = 0
         self.stack_pointers: list[int] = []
+        self.threads = 0
         self.warnings: list[str] = []
 
     def with_files(self, files: FileNote) -> Notes:
@@ -223,6 +228,9 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget
                 at, window = at + window, WINDOW
             elif len(chunk) < min(WINDOW, end - at) or (source.size is not None and at + window > source.size):
                 return budget
+    if end - at > MOST_BEHIND and first_type == NT_PRSTATUS:
+        # No thread has so much behind NT_FILE.
+        notes.threads = max(notes.threads, 2)
     return budget
 
 
@@ -246,11 +254,14 @@ def _refuse_foreign(core: str, name: bytes) -> None:
 
 def _take(n_type: int, desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
     if n_type == NT_PRSTATUS:
+        notes.threads += 1
         if not notes.prstatus:
-            notes.prstatus, notes.loadmaps = len(desc), loadmaps_in(desc, ehdr)
+            notes.prstatus, notes.loadmaps, notes.crashed = len(desc), loadmaps_in(desc, ehdr), desc
         word, at = 8 if ehdr.wide else 4, STACK_POINTERS.get((ehdr.e_machine, ehdr.wide), len(desc))
         if at + word <= len(desc):
             notes.stack_pointers.append(ehdr.number(desc[at : at + word]))
+    elif n_type == NT_PRPSINFO and not notes.prpsinfo:
+        notes.prpsinfo = desc
     elif n_type == NT_AUXV and not notes.auxv:
         word = 8 if ehdr.wide else 4
         words = [ehdr.number(desc[i : i + word]) for i in range(0, len(desc) - word + 1, word)]
@@ -260,6 +271,7 @@ def _take(n_type: int, desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
             notes.auxv.setdefault(key, value)
     elif n_type == NT_SIGINFO:
         notes.only_plain = True
+        notes.siginfo = notes.siginfo or desc
     elif n_type == NT_FILE and notes.files is None:
         notes.only_plain = True
         try:

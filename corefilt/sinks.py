@@ -177,6 +177,16 @@ class NewFileSink(Sink):
         super().close()
 
 
+class NamedFile:
+    """A file that is to be made by rules of its own; ``open`` gives the sink that becomes it."""
+
+    path: str
+
+    def open(self, source: Source | None) -> Sink:
+        """A sink, or OutputError with what stands against it."""
+        raise AssertionError("a child knows the rules")
+
+
 class reported:
     """Turns an OSError inside into an OutputError that names the output; a closed pipe stays what it is."""
 
@@ -194,12 +204,14 @@ class reported:
             raise OutputError(f"{self.name}: cannot be written: {error.strerror}", hint) from None
 
 
-def open_sink(path: Place, *, force: bool, source: Source) -> Sink:
-    """Open OUT: a path, ``-`` for standard output, or a descriptor or binary file that stays open.
+def open_sink(path: Place | NamedFile, *, force: bool, source: Source) -> Sink:
+    """Open OUT: a path, ``-`` for standard output, a file to be named, or a descriptor or binary file that stays open.
 
     Raises UsageError for a terminal, OutputError for the rest: a folder, a file that is there and no
     ``force``, the input itself.
     """
+    if isinstance(path, NamedFile):
+        return path.open(source)
     path = descriptor_of(path)
     if path in ("-", b"-"):
         path = 1
@@ -255,8 +267,10 @@ def _refuse_same(source: Source, status: os.stat_result, name: str) -> None:
         raise OutputError(f"{name}: is the input itself", "write to another file")
 
 
-def seekable_from(path: Place) -> bool:
+def seekable_from(path: Place | NamedFile) -> bool:
     """Whether OUT would be written as a file; nothing is opened."""
+    if isinstance(path, NamedFile):
+        return True
     path = descriptor_of(path)
     if path in ("-", b"-"):
         path = 1

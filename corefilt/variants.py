@@ -20,7 +20,7 @@ from .annotation import (
 from .elf import PT_NOTE
 from .errors import UsageError, VariantError
 from .fdpic import is_fdpic, machine_of
-from .notes import MOST_WALKED, NT_AUXV, NT_FILE, NT_PRSTATUS, NT_SIGINFO
+from .notes import AT_BASE, AT_ENTRY, MOST_WALKED, NT_AUXV, NT_FILE, NT_PRPSINFO, NT_PRSTATUS, NT_SIGINFO
 from .sources import FileSource
 
 TYPE_CHECKING = False
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from .elf import Ehdr
     from .fdpic import Machine
 
-NT_PRFPREG, NT_PRPSINFO = 2, 3
-AT_BASE, AT_ENTRY = 7, 9
+NT_PRFPREG = 2
 # What elf_fdpic_core_dump writes (fs/binfmt_elf_fdpic.c of Linux 6.18; held against cores of 6.12).
 _OF_FDPIC = (NT_PRSTATUS, NT_PRPSINFO, NT_AUXV, NT_PRFPREG)
 _NAMES = {NT_SIGINFO: "NT_SIGINFO", NT_FILE: "NT_FILE", 0x400: "NT_ARM_VFP", 0x401: "NT_ARM_TLS"}

@@ -16,14 +16,15 @@ from .kinds import CURRENT
 from .plan import TO_THE_END, Layout, Step, kept_bytes, lay_out, tag_bytes, tagged_loads
 from .report import Report
 from .rules import Rules
-from .sinks import Sink, open_sink, seekable_from
+from .sinks import NamedFile, Sink, open_sink, seekable_from
 from .sources import PipeSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .limits import Cut, Limit
+    from .naming import Naming
     from .sources import Place
     from .variants import Conversion
     from .wish import Wish
@@ -76,7 +77,7 @@ class Options:
         self.format, self.loadmaps, self.dumper = format, loadmaps, dumper
 
 
-def write_filtered(core: Core, wanted: CoredumpFilter, output: Place, options: Options) -> Report:
+def write_filtered(core: Core, wanted: CoredumpFilter, output: Place | NamedFile, options: Options) -> Report:
     """Filter an open core into ``output`` and tell what was done; in place there is no other output.
 
     Raises InputError, OutputError, UndecidedError and their kin; whatever is raised, no output bears its name.
@@ -97,7 +98,7 @@ def write_filtered(core: Core, wanted: CoredumpFilter, output: Place, options: O
     return _carry_out(_PlannedBeforehand(plan, options), output, began)
 
 
-def write_plan(plan: Plan, output: Place, options: Options) -> Report:
+def write_plan(plan: Plan, output: Place | NamedFile, options: Options) -> Report:
     """As write_filtered, with a plan that was made before."""
     began = time.monotonic()
     core = plan.core
@@ -108,7 +109,7 @@ def write_plan(plan: Plan, output: Place, options: Options) -> Report:
     return _carry_out(_PlannedBeforehand(plan, options), output, began)
 
 
-def _carry_out(run: _Run, output: Place, began: float) -> Report:
+def _carry_out(run: _Run, output: Place | NamedFile, began: float) -> Report:
     core, options = run.core, run.options
     if options.dry_run:
         run.dry()
@@ -343,7 +344,7 @@ class _SettledAtTheEnd(_Run):
         yield Step(run, TO_THE_END, target)
 
 
-def check_fit(core: Core, output: Place, options: Options) -> None:
+def check_fit(core: Core, output: Place | NamedFile, options: Options) -> None:
     """Refuse what cannot be chosen from. Raises UnstreamableError or UsageError."""
     if options.truncate is not None or options.in_place:
         other = "--truncate cuts blindly" if options.truncate is not None else "-i moves nothing"
@@ -429,11 +430,36 @@ def make_wish(
     return Wish(fit=fit, allocated=allocated, minimal=minimal, follow=follow, ladder=ladder)
 
 
+def make_naming(
+    name: str | None, *, directory: str | None, given: Mapping[str, str] | None, uses_pid: str
+) -> Naming | None:
+    """What --name and its kin ask for, or None where none of them is there. Raises UsageError."""
+    if name is None:
+        if directory is not None or given or uses_pid != "no":
+            raise UsageError("--directory, --set and --uses-pid go with --name", "add --name TEMPLATE")
+        return None
+    from .naming import Naming
+
+    return Naming(name, directory=directory, given=given, uses_pid=uses_pid)
+
+
+def named(core: Core, naming: Naming, options: Options) -> tuple[NamedFile, list[str]]:
+    """The file that a template names for this core, and what is not certain of its name. Raises UsageError."""
+    from .corefile import CoreFile
+
+    path, notices = naming.path(core)
+    return CoreFile(path, replace=options.force, dumpable=naming.dumpable), notices
+
+
 def filter_core(
     source: Place,
-    output: Place,
+    output: Place | None = None,
     *,
     filter: int | str,
+    name: str | None = None,
+    directory: str | None = None,
+    values: Mapping[str, str] | None = None,
+    uses_pid: str = "no",
     unknown: str = "keep",
     assume: Sequence[str] = (),
     maps: str | None = None,
@@ -460,9 +486,13 @@ def filter_core(
 ) -> Report:
     """Filter a core into another: paths, ``-``, or descriptors or binary files, which stay open.
 
-    The options are those of ``corefilt filter``. Returns the report; ``report.damaged`` tells that the input
-    was. Raises CorefiltError's children.
+    The options are those of ``corefilt filter``; ``values`` are what ``--set`` gives. Either ``output`` or ``name``
+    says where to. Returns the report; ``report.damaged`` tells that the input was, ``report.output`` is the path.
+    Raises CorefiltError's children.
     """
+    if (output is None) == (name is None):
+        raise UsageError("the output is either a place or a template's name", "give output or name")
+    naming = make_naming(name, directory=directory, given=values, uses_pid=uses_pid)
     wanted, warnings = as_filter(filter)
     options = Options(
         fit=make_wish(fit=fit, allocated=fit_allocated, minimal=minimal, follow=follow, ladder=ladder),
@@ -471,6 +501,9 @@ def filter_core(
         cache=cache, sync=sync, force=force,
     )  # fmt: skip
     with open_core(source, spool=spool) as core:
-        report = write_filtered(core, wanted, output, options)
-        report.notices += warnings
+        target, notices = named(core, naming, options) if naming is not None else (output, [])
+        if target is None:
+            raise AssertionError("there is an output or a name")
+        report = write_filtered(core, wanted, target, options)
+        report.notices += warnings + notices
         return report

@@ -483,7 +483,7 @@ def test_killed_at_any_system_call(core: bytes, args: tuple[str, ...], tmp_path:
 
 
 @WAYS
-@pytest.mark.parametrize("fault", ["EIO", "ENOSPC", "EDQUOT"])
+@pytest.mark.parametrize("fault", ["EIO", "ENOSPC", pytest.param("EDQUOT", marks=pytest.mark.slow)])
 def test_an_error_at_any_step(core: bytes, args: tuple[str, ...], fault: str, tmp_path: Path) -> None:
     """The core stays valid, nothing is left beside it, and the exit code is 1 unless the step was one of courtesy."""
     least = copied(core, 0x31, tmp_path)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from importlib import import_module
 
 from ..errors import CorefiltError, ReportPlaceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import NoReturn
 
-COMMANDS = ("filter", "inspect", "demo")
+# Each command is the module of its name in this package; what it is for, as --help says it.
+COMMANDS = {
+    "filter": ("FILTER [CORE] [-o OUT]", "what a bare FILTER does"),
+    "inspect": ("CORE", "the mappings, their kinds and evidence, what every bit keeps"),
+    "demo": ("", "crashes a small process here and filters its core"),
+}
 
 
 class Terminated(BaseException):
@@ -76,13 +83,8 @@ def entry() -> NoReturn:
 
 def _dispatch(argv: list[str]) -> int:
     name, rest = (argv[0], argv[1:]) if argv and argv[0] in COMMANDS else ("filter", argv)
-    if name == "inspect":
-        from . import inspect as command
-    elif name == "demo":
-        from . import demo as command  # type: ignore[no-redef]
-    else:
-        from . import filter as command  # type: ignore[no-redef]
-    return command.run(rest)
+    run: Callable[[list[str]], int] = import_module(f".{name}", __name__).run
+    return run(rest)
 
 
 def _fail(error: CorefiltError, argv: list[str]) -> int:

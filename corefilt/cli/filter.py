@@ -12,14 +12,16 @@ from ..errors import FilterError, ReportPlaceError, UsageError
 from ..filterbits import ALIASES, NAMES, parse_filter
 from ..kinds import CURRENT, DUMPERS
 from ..report import printable
+from ..sinks import NamedFile
 from ..sizes import parse_size
-from ..writer import FORMATS, Options, make_wish, write_filtered
+from ..writer import FORMATS, Options, make_naming, make_wish, named, write_filtered
+from . import COMMANDS
 from .words import STDOUT, Parser, check_report_place, say, with_json_target, write_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 DESCRIPTION = (
     """\
@@ -33,9 +35,8 @@ FILTER is a number like 0x33, or names joined by commas, read from left to right
 )
 
 EPILOG = """\
-other commands:
-  corefilt inspect CORE    the mappings, their kinds and evidence, what every bit keeps
-  corefilt demo            crashes a small process here and filters its core
+other commands (corefilt COMMAND --help):
+{commands}
 
 exit codes: 0 done; 1 failed, OUT not created or changed, CORE (with -i) still valid; 2 usage; 3 written, but the
 input was damaged or truncated; 4 --strict left bytes undecided"""
@@ -45,9 +46,15 @@ input was damaged or truncated; 4 --strict left bytes undecided"""
 NOT_IN_PLACE = ("annotate", "format", "loadmaps", "truncate", "fit", "minimal", "ladder")
 
 
+def _other_commands() -> Iterator[str]:
+    for name, (operands, purpose) in COMMANDS.items():
+        if name != "filter":
+            yield f"  {f'{name} {operands}':<34} {purpose}"
+
+
 def parser() -> Parser:
     """The options of ``corefilt filter``."""
-    p = Parser("corefilt", DESCRIPTION, EPILOG)
+    p = Parser("corefilt", DESCRIPTION, EPILOG.format(commands="\n".join(_other_commands())))
     p.add_argument("filter", metavar="FILTER", help="which mappings to keep")
     p.add_argument("core", metavar="CORE", nargs="?", default="-", help="a core, or - for standard input (default)")
     p.add_argument("-o", "--output", metavar="OUT", default=None, help="a file, or - for standard output (default)")
@@ -57,6 +64,22 @@ def parser() -> Parser:
         action="store_true",
         help="replace OUT if it exists; with -i, go ahead with a core that is damaged, has several names, or would "
         "lose bytes on an assumption",
+    )
+    p.add_argument("--name", metavar="TEMPLATE", help="name OUT as core_pattern does, like core.%%e.%%p")
+    p.add_argument("--directory", metavar="DIR", help="with --name: the folder for it (default: this one)")
+    p.add_argument(
+        "--set",
+        metavar="X=VALUE",
+        action="append",
+        default=[],
+        help="with --name: what %%X stands for, which a core may not tell: h=web1",
+    )
+    p.add_argument(
+        "--uses-pid",
+        metavar="no|yes|threads",
+        default="no",
+        help="with --name: end a name without %%p in .PID: yes as core_uses_pid does, threads as Linux 2.6.27 and "
+        "before did for processes of several threads",
     )
     p.add_argument(
         "-i",
@@ -197,6 +220,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
         from ..limits import parse_limit
 
         parse_limit(arguments.truncate)
+    if arguments.name is not None and (arguments.output is not None or arguments.in_place):
+        other = "-i" if arguments.in_place else "-o"
+        raise UsageError(f"--name and {other} both say where the core goes", "leave one of them out")
     if arguments.in_place:
         if arguments.output is not None:
             raise UsageError("-i writes no other file than CORE, so -o names one too many", "leave -i or -o out")
@@ -209,7 +235,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         raise UsageError("--compact goes with -i: what -o writes has no holes to take out", "add -i, or leave it out")
     if arguments.output is None:
         arguments.output = "-"
-    writes_stdout = arguments.output == "-" and not arguments.dry_run and not arguments.in_place
+    elsewhere = arguments.dry_run or arguments.in_place or arguments.name is not None
+    writes_stdout = arguments.output == "-" and not elsewhere
     if arguments.json == STDOUT and writes_stdout:
         raise ReportPlaceError("--json and the core both want standard output", "--json=FILE or -o OUT parts them")
     return arguments
@@ -233,12 +260,20 @@ def run(argv: list[str]) -> int:
         follow=arguments.follow,
         ladder=arguments.ladder,
     )
+    naming = None
+    if arguments.name is not None or arguments.directory is not None or arguments.set or arguments.uses_pid != "no":
+        from ..naming import parse_given
+
+        naming = make_naming(
+            arguments.name,
+            directory=arguments.directory,
+            given=parse_given(arguments.set),
+            uses_pid=arguments.uses_pid,
+        )
     with (
         open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core,
         _bar(arguments, core.end) as on_progress,
     ):
-        output = None if arguments.dry_run or arguments.in_place else arguments.output
-        check_report_place(arguments.json, core.source, output)
         options = Options(
             unknown=arguments.unknown,
             assume=arguments.assume,
@@ -263,8 +298,11 @@ def run(argv: list[str]) -> int:
             compact=arguments.compact,
             on_progress=on_progress,
         )
-        report = write_filtered(core, wanted, arguments.output, options)
-    report.notices += warnings
+        target, notices = named(core, naming, options) if naming is not None else (arguments.output, [])
+        output = target.path if isinstance(target, NamedFile) else target
+        check_report_place(arguments.json, core.source, None if arguments.dry_run or arguments.in_place else output)
+        report = write_filtered(core, wanted, target, options)
+    report.notices += warnings + notices
     if not arguments.quiet:
         say(report.summary(verbose=arguments.verbose))
     else:

@@ -138,7 +138,8 @@ def test_filters(name: str, unpacked: Path, tmp_path: Path) -> None:
     before = source.read_bytes()
     ehdr, phdrs = parse_core(before)
     damaged = described_end(ehdr, phdrs) > len(before)
-    for flt in FILTERS:
+    # 66,000 segments take every reader here a second, and all of them are alike.
+    for flt in FILTERS if ehdr.phnum < PN_XNUM else ("0x33", "all"):
         out = tmp_path / f"file-{flt}"
         done = corefilt(flt, source, "-o", out)
         if name in NOT_OF_A_PROCESS and done.code == 1:

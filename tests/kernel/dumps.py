@@ -74,15 +74,15 @@ def kernel_version() -> tuple[int, int]:
 
 
 @contextmanager
-def sysctl(name: str, value: int) -> Iterator[None]:
+def sysctl(name: str, value: int | str | bytes) -> Iterator[None]:
     """Set a sysctl for a while."""
     file = Path("/proc/sys", name)
-    before = file.read_text()
-    file.write_text(f"{value}\n")
+    before = file.read_bytes()
+    file.write_bytes(value if isinstance(value, bytes) else f"{value}\n".encode())
     try:
         yield
     finally:
-        file.write_text(before)
+        file.write_bytes(before)
 
 
 @contextmanager

@@ -109,7 +109,9 @@ def test_around_every_piece(small: Waiting, small_full: Core, coredump_filter: i
     assert not wrong
 
 
-@by_filter
+@pytest.mark.parametrize(
+    "coredump_filter", [0x33, *(pytest.param(value, marks=pytest.mark.slow) for value in (0x1, 0x1FF))], ids=hex
+)
 def test_a_large_sparse_core(large: Waiting, large_full: Core, coredump_filter: int) -> None:
     """Random limits; the holes of a gigabyte cost nothing."""
     filtered = large.dump("filtered", coredump_filter)
