@@ -51,7 +51,7 @@ def held(crasher: Path, tmp_path: Path, template: bytes, uses_pid: int = 0, **ho
 TEMPLATES = [
     b"core", b"c.%p", b"c.%i", b"c.%P.%I", b"c.%u.%g.%d", b"c.%s", b"c.%h", b"c.%e", b"c.%E", b"c.%c", b"c.%%",
     b"c.%%p", b"%", b"c%", b"c.%q", b"c.%q%e", b"c.%\xe4.x", b"%e", b"c %e", b"c\t%e", b"c.%f", b"c.%F.x", b"c%%%",
-    b"c.%p%p", "k\u00e4rn.%e".encode(), b"\xff\xfe.%e", b"./c.%e", b"x" * MOST_OF_A_PATTERN, b"%e" * 63 + b"%",
+    b"c.%p%p", "k\u00e4rn.%e".encode(), b"\xff\xfe.%e", b"./c.%e", b"x" * MOST_OF_A_PATTERN, b"%s" * 63 + b"%",
     b"\"c'%e\\",
 ]  # fmt: skip
 
