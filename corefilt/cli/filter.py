@@ -302,6 +302,8 @@ def run(argv: list[str]) -> int:
         output = target.path if isinstance(target, NamedFile) else target
         check_report_place(arguments.json, core.source, None if arguments.dry_run or arguments.in_place else output)
         report = write_filtered(core, wanted, target, options)
+    if isinstance(target, NamedFile) and arguments.dry_run:
+        notices.append(f"its name would be {target.path}")
     report.notices += warnings + notices
     if not arguments.quiet:
         say(report.summary(verbose=arguments.verbose))
