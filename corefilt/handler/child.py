@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 
 from ..core import MAX_HEADERS, Core, Plan, open_core
 from ..engine import Engine
@@ -27,6 +28,18 @@ if TYPE_CHECKING:
     from .victim import Victim
 
 
+# What a run may load late. Once it is confined, the child may have no right to read the package or the interpreter's.
+_LATE = tuple(
+    f"corefilt.{name}"
+    for name in ("annotation", "evidence", "fdpicrules", "gaps", "loadmaps", "missing", "procmaps", "witnesses")
+)
+_FOR_RLIMIT = {
+    "ignore": (),
+    "truncate": ("corefilt.limits", "copy"),
+    "fit": ("corefilt.crew", "corefilt.fit", "corefilt.fitted", "corefilt.limits", "corefilt.memory", "copy"),
+}
+
+
 class Work:
     """What there is to do: a core that comes by ``stream``, what its process shows, and two empty files.
 
@@ -39,6 +52,8 @@ class Work:
         self.outputs = [Output(fd) for fd in files]
         self.check = floor_under(files[0], config.free_space)
         self.notices: list[str] = []
+        for name in (*_LATE, *_FOR_RLIMIT[config.rlimit]):
+            import_module(name)
         self.compress: Callable[[int, int, int, Callable[[int], None]], int] | None = None
         if config.compress is not None:
             try:

@@ -23,18 +23,6 @@ _MOST_CAPABILITIES = 64
 _NO_DESCRIPTOR = (1 << 31) - 1
 _EMPTY = (b"CapInh:\t" + b"0" * 16, b"CapPrm:\t" + b"0" * 16, b"CapEff:\t" + b"0" * 16, b"CapAmb:\t" + b"0" * 16)
 
-# What reading, filtering and compressing take; whatever else is asked for is refused with EPERM.
-ALLOWED = (
-    "access", "brk", "cachestat", "clock_gettime", "clock_nanosleep", "close", "copy_file_range", "dup", "exit",
-    "exit_group", "fadvise64", "fallocate", "fcntl", "fdatasync", "fstat", "fstatfs", "fsync", "ftruncate", "futex",
-    "getcwd", "getdents64", "getegid", "geteuid", "getgid", "getgroups", "getpid", "getppid", "getrandom", "gettid",
-    "getuid", "ioctl", "lseek", "lstat", "madvise", "membarrier", "mincore", "mmap", "mprotect", "mremap", "munmap",
-    "nanosleep", "newfstatat", "poll", "pread64", "preadv", "pwrite64", "pwritev", "read", "readlink", "readlinkat",
-    "readv", "restart_syscall", "rseq", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sched_getaffinity",
-    "sched_yield", "sendfile", "set_robust_list", "sigaltstack", "splice", "stat", "statfs", "statx",
-    "sync_file_range", "sysinfo", "uname", "write", "writev",
-)  # fmt: skip
-
 
 def close_others(kept: Iterable[int]) -> None:
     """Close every descriptor but these."""
@@ -87,25 +75,3 @@ def _look(account: Account) -> None:
     missing = [line for line in (*_EMPTY, *ids) if line not in lines]
     if missing or os.getgroups():
         raise CorefiltError(f"rights are left: no {missing[0].decode()!r}" if missing else "groups are left")
-
-
-def allow_calls() -> bool:
-    """Refuse all system calls but ALLOWED and new threads, where pyseccomp is installed; tells whether it is."""
-    try:
-        import pyseccomp
-    except (ImportError, OSError, RuntimeError):
-        return False
-    rules = pyseccomp.SyscallFilter(pyseccomp.ERRNO(1))
-    for name in ALLOWED:
-        try:
-            rules.add_rule(pyseccomp.ALLOW, name)
-        except (OSError, ValueError):
-            # A call that this library or machine does not know.
-            continue
-    # Threads, not processes: CLONE_THREAD. clone3 hides its flags behind a pointer, so glibc is told to do without.
-    rules.add_rule(pyseccomp.ALLOW, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, 0x10000, 0x10000))
-    rules.add_rule(pyseccomp.ERRNO(38), "clone3")
-    # Modules are loaded and /dev/null is opened: nothing is created.
-    rules.add_rule(pyseccomp.ALLOW, "openat", pyseccomp.Arg(2, pyseccomp.MASKED_EQ, os.O_CREAT, 0))
-    rules.load()
-    return True

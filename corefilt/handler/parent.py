@@ -49,6 +49,8 @@ def handle(crash: Crash, stream: int, config: Config, messages: Messages) -> str
         messages.say(f"{_who(crash, victim)}: no core was saved: {words}", ERROR, fields(crash, victim))
         return None
     how = "as it came" if result.status == WHOLE else f"filter {config.filter:#x}, {show_size(result.dropped)} dropped"
+    if result.assumed:
+        how += f", {show_size(result.assumed)} of it kept on an assumption"
     text = f"{_who(crash, victim)} dumped core: {path}, {show_size(result.output_bytes)}, {how}"
     words = "; ".join(word for word in (*notices, result.words) if word)
     told = fields(crash, victim, path, truncated=result.damaged)
@@ -128,13 +130,16 @@ def _be_the_child(
 ) -> NoReturn:
     code = 1
     try:
+        from .calls import allow_calls, find_library
         from .child import Work
-        from .confine import allow_calls, close_others, confine
+        from .confine import close_others, confine
 
+        seccomp = find_library()
         work = Work(crash, config, victim, stream, files)
         close_others([0, 1, 2, stream, *files, *victim.descriptors, report])
         confine(account, parent)
-        allow_calls()
+        if seccomp is not None:
+            allow_calls(seccomp)
         os.write(report, work.carry_out().pack())
         code = 0
     except BaseException as error:

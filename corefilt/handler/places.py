@@ -51,12 +51,14 @@ def read_own_file(path: str) -> bytes | None:
         raise ConfigError(f"{path}: cannot be opened: {error.strerror}", "links are not followed") from None
     finally:
         os.close(folder)
-    with open(fd, "rb", buffering=0) as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{path}: is no regular file")
         _check_owner(status, path, sticky=False)
-        text = file.read(MOST_OF_A_FILE + 1) or b""
+        text = os.read(fd, MOST_OF_A_FILE + 1)
+    finally:
+        os.close(fd)
     if len(text) > MOST_OF_A_FILE:
         raise ConfigError(f"{path}: has more than {MOST_OF_A_FILE} bytes")
     return text
