@@ -107,3 +107,9 @@ class UndecidedError(CorefiltError):
 
     exit_code = 4
     hint = "corefilt inspect CORE shows which mappings; settle them with --assume SELECTOR=KIND"
+
+
+class ConfigError(CorefiltError):
+    """Settings, or a place that they name, that the handler cannot trust or understand."""
+
+    hint = "docs/handler.md lists the keys of /etc/corefilt.conf"

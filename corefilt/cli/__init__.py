@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "filter": ("FILTER [CORE] [-o OUT]", "what a bare FILTER does"),
     "inspect": ("CORE", "the mappings, their kinds and evidence, what every bit keeps"),
+    "handle": ("NUMBER...", "what core_pattern starts: saves and filters the core of a crash"),
     "demo": ("", "crashes a small process here and filters its core"),
 }
 
