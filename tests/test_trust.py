@@ -21,9 +21,15 @@ ANOTHER = 12345
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Make a system whose every component is its owner's."""
-    for folder in ("usr/bin", "usr/lib/python/site-packages/corefilt", "home/alice/lib", "opt/env/bin"):
+    for folder in (
+        "usr/bin",
+        "usr/lib/python/site-packages",
+        "usr/lib/python/json/__pycache__",
+        "home/alice/lib",
+        "opt/env/bin",
+    ):
         (tmp_path / folder).mkdir(parents=True)
-    for file in ("usr/bin/python", "usr/lib/python/os.py", "usr/lib/python/site-packages/corefilt/core.py"):
+    for file in ("usr/bin/python", "usr/lib/python/os.py", "usr/lib/python/json/decoder.py"):
         (tmp_path / file).write_text("")
     for path in (tmp_path, *tmp_path.rglob("*")):
         path.chmod(0o755)
@@ -72,9 +78,9 @@ def test_a_component_of_another(root: Path, component: str) -> None:
     assert [(fault.path, fault.what) for fault in it.faults] == [(f"/{component}", f"belongs to user {ANOTHER}")]
 
 
-@pytest.mark.parametrize("target", ["/home/alice/lib", "../../../../home/alice/lib", "/home/alice/../alice/lib/."])
+@pytest.mark.parametrize("target", ["/home/alice/lib", "../../../home/alice/lib", "/home/alice/../alice/lib/."])
 def test_a_link_leads_to_a_users_folder(root: Path, target: str) -> None:
-    (root / "usr/lib/python/site-packages/more").symlink_to(target)
+    (root / "usr/lib/python/more").symlink_to(target)
     (root / "home/alice/lib/evil.py").write_text("")
     (root / "home/alice").chmod(0o777)
     it = trust(root)
@@ -129,12 +135,26 @@ def test_what_is_missing_can_be_made_by_who_may_write_to_its_folder(root: Path) 
     assert faulty(it) == ["/usr/lib"]
 
 
-@pytest.mark.parametrize("inside", ["site-packages", "site-packages/corefilt/core.py", "os.py"])
+@pytest.mark.parametrize("inside", ["site-packages", "json", "json/decoder.py", "json/__pycache__", "os.py"])
 def test_everything_in_a_tree_counts(root: Path, inside: str) -> None:
     (root / "usr/lib/python" / inside).chmod(0o777)
     it = trust(root)
     it.tree("/usr/lib/python", "on sys.path")
     assert faulty(it) == [f"/usr/lib/python/{inside}"]
+
+
+@pytest.mark.parametrize("name", ["site-packages", "x-1.0.dist-info"])
+def test_a_folder_that_no_import_names_is_entered_only_where_it_is_on_the_path(root: Path, name: str) -> None:
+    inside = root / "usr/lib/python" / name / "evil.py"
+    inside.parent.mkdir(exist_ok=True)
+    inside.parent.chmod(0o755)
+    inside.write_text("")
+    inside.chmod(0o666)
+    it = trust(root)
+    it.tree("/usr/lib/python", "on sys.path")
+    assert it.faults == []
+    it.tree(f"/usr/lib/python/{name}", "on sys.path")
+    assert faulty(it) == [f"/usr/lib/python/{name}/evil.py"]
 
 
 def test_a_zip_on_the_path(root: Path) -> None:

@@ -7,13 +7,10 @@ import re
 
 from ..corepattern import MOST_OF_A_PATTERN, as_kept
 from ..errors import InstallError
+from .crash import PATTERN
 
 MODULE = "corefilt.handler"
-# The first process of the dump, whose user and group, the signal, the time, RLIMIT_CORE, the dump mode: numbers alone,
-# which nobody who crashes can choose the form of.
-SPECIFIERS = ("%P", "%u", "%g", "%s", "%t", "%c", "%d")
-# A pidfd of the process, on descriptor 3.
-PIDFD = "%F"
+# The kernels that know %F.
 PIDFD_SINCE = (6, 16)
 # sun_path without its final zero, which is what the kernel holds a socket's path against.
 MOST_OF_A_SOCKET = 107
@@ -33,7 +30,8 @@ def handler_line(python: str, *, pidfd: bool) -> bytes:
     """
     if not os.path.isabs(python):
         raise InstallError(f"{python!r}: the kernel wants the whole path of an interpreter")
-    words = [python.replace("%", "%%"), "-I", "-m", MODULE, *SPECIFIERS, *([PIDFD] if pidfd else [])]
+    specifiers = PATTERN.split() if pidfd else PATTERN.split()[:-1]
+    words = [python.replace("%", "%%"), "-I", "-m", MODULE, *specifiers]
     if re.search(r"\s|\xa0", python):
         raise InstallError(f"{python!r}: the kernel splits core_pattern at blanks", "an environment in another folder")
     return _checked(b"|" + os.fsencode(" ".join(words)))

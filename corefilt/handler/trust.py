@@ -70,7 +70,11 @@ class Trust:
         return at or "/"
 
     def tree(self, name: str, why: str) -> None:
-        """Check a path, and below it everything, also what links lead to."""
+        """Check a path, and below it everything that an import can reach, also where links lead to.
+
+        No import names a folder like ``site-packages`` or ``x-1.0.dist-info`` as a package: what is in such a one only
+        counts if it is on sys.path itself.
+        """
         top = self.path(name, why)
         todo = [top] if top is not None else []
         while todo:
@@ -88,13 +92,14 @@ class Trust:
             for entry in names:
                 here = f"{folder.rstrip('/')}/{entry}"
                 mode = self._look(here, why)
-                if mode is None:
-                    continue
-                if stat.S_ISLNK(mode):
+                if mode is not None and stat.S_ISLNK(mode):
                     target = self.path(here, why)
-                    todo += [target] if target is not None else []
-                elif stat.S_ISDIR(mode):
-                    todo.append(here)
+                elif mode is not None and stat.S_ISDIR(mode):
+                    target = here
+                else:
+                    continue
+                if target is not None and entry.isidentifier():
+                    todo.append(target)
 
     def _look(self, here: str, why: str) -> int | None:
         """The mode of one component, None if it is missing; records a fault when it is first looked at."""
