@@ -102,6 +102,12 @@ class SelectorError(CorefiltError):
     hint = "corefilt inspect CORE lists the mappings and what else they could be"
 
 
+class InstallError(CorefiltError):
+    """The handler cannot be installed or taken away; what the kernel does with cores has not changed."""
+
+    hint = "corefilt status shows what is there"
+
+
 class UndecidedError(CorefiltError):
     """With --strict: what the filter does to some mapping is not certain."""
 

@@ -32,6 +32,20 @@ INSPECT_OPTIONS = {
     "-h", "--help", "--filter", "--assume", "--spool", "--max-headers", "--json", "--version", "--maps", "--pid",
     "--sysroot", "--unknown", "--dumper",
 }  # fmt: skip
+INSTALL_OPTIONS = {
+    "-h",
+    "--help",
+    "-f",
+    "--force",
+    "--pipe-limit",
+    "--socket",
+    "-n",
+    "--dry-run",
+    "--root",
+    "--version",
+}
+UNINSTALL_OPTIONS = {"-h", "--help", "-f", "--force", "-n", "--dry-run", "--root", "--version"}
+STATUS_OPTIONS = {"-h", "--help", "--json", "--root", "--version"}
 DEMO_OPTIONS = {"-h", "--help", "--filter", "--version"}
 
 
@@ -59,7 +73,15 @@ def said_by(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[in
 
 @pytest.mark.parametrize(
     ("command", "options"),
-    [([], OPTIONS), (["filter"], OPTIONS), (["inspect"], INSPECT_OPTIONS), (["demo"], DEMO_OPTIONS)],
+    [
+        ([], OPTIONS),
+        (["filter"], OPTIONS),
+        (["inspect"], INSPECT_OPTIONS),
+        (["install"], INSTALL_OPTIONS),
+        (["uninstall"], UNINSTALL_OPTIONS),
+        (["status"], STATUS_OPTIONS),
+        (["demo"], DEMO_OPTIONS),
+    ],
 )
 def test_help_names_exactly_the_options(
     command: list[str], options: set[str], capsys: pytest.CaptureFixture[str]

@@ -20,6 +20,9 @@ COMMANDS = {
     "filter": ("FILTER [CORE] [-o OUT]", "what a bare FILTER does"),
     "inspect": ("CORE", "the mappings, their kinds and evidence, what every bit keeps"),
     "handle": ("NUMBER...", "what core_pattern starts: saves and filters the core of a crash"),
+    "install": ("", "has the kernel give cores to the handler"),
+    "uninstall": ("", "has it do what it did before"),
+    "status": ("", "whether cores reach the handler, and what is in the way"),
     "demo": ("", "crashes a small process here and filters its core"),
 }
 
