@@ -33,6 +33,8 @@ INSPECT_OPTIONS = {
     "--sysroot", "--unknown", "--dumper",
 }  # fmt: skip
 DEMO_OPTIONS = {"-h", "--help", "--filter", "--version"}
+SHOW_OPTIONS = {"-h", "--help", "--filter", "-v", "--verbose", "--json", "--version"}
+SET_OPTIONS = {"-h", "--help", "-q", "--quiet", "--version"}
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +61,14 @@ def said_by(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[in
 
 @pytest.mark.parametrize(
     ("command", "options"),
-    [([], OPTIONS), (["filter"], OPTIONS), (["inspect"], INSPECT_OPTIONS), (["demo"], DEMO_OPTIONS)],
+    [
+        ([], OPTIONS),
+        (["filter"], OPTIONS),
+        (["inspect"], INSPECT_OPTIONS),
+        (["demo"], DEMO_OPTIONS),
+        (["show"], SHOW_OPTIONS),
+        (["set"], SET_OPTIONS),
+    ],
 )
 def test_help_names_exactly_the_options(
     command: list[str], options: set[str], capsys: pytest.CaptureFixture[str]
@@ -138,7 +147,7 @@ def test_a_choice_is_one_of_those_listed(
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ([], ["filter"], ["inspect"], ["demo"]):
+    for command in ([], ["filter"], ["inspect"], ["demo"], ["show"], ["set"]):
         assert said_by([*command, "--version"], capsys) == (0, f"corefilt {api.__version__}\n", "")
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 COMMANDS = {
     "filter": ("FILTER [CORE] [-o OUT]", "what a bare FILTER does"),
     "inspect": ("CORE", "the mappings, their kinds and evidence, what every bit keeps"),
+    "show": ("PID...", "the filters of processes, and what they would keep"),
+    "set": ("FILTER (PID... | -- COMMAND...)", "sets the filter of processes, or of a command"),
     "demo": ("", "crashes a small process here and filters its core"),
 }
 
