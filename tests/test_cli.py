@@ -34,6 +34,7 @@ INSPECT_OPTIONS = {
 }  # fmt: skip
 DEMO_OPTIONS = {"-h", "--help", "--filter", "--version"}
 SHOW_OPTIONS = {"-h", "--help", "--filter", "-v", "--verbose", "--json", "--version"}
+DOCTOR_OPTIONS = {"-h", "--help", "--json", "--version"}
 SET_OPTIONS = {"-h", "--help", "-q", "--quiet", "--version"}
 
 
@@ -68,6 +69,7 @@ def said_by(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[in
         (["demo"], DEMO_OPTIONS),
         (["show"], SHOW_OPTIONS),
         (["set"], SET_OPTIONS),
+        (["doctor"], DOCTOR_OPTIONS),
     ],
 )
 def test_help_names_exactly_the_options(
@@ -147,7 +149,7 @@ def test_a_choice_is_one_of_those_listed(
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ([], ["filter"], ["inspect"], ["demo"], ["show"], ["set"]):
+    for command in ([], ["filter"], ["inspect"], ["demo"], ["show"], ["set"], ["doctor"]):
         assert said_by([*command, "--version"], capsys) == (0, f"corefilt {api.__version__}\n", "")
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "inspect": ("CORE", "the mappings, their kinds and evidence, what every bit keeps"),
     "show": ("PID...", "the filters of processes, and what they would keep"),
     "set": ("FILTER (PID... | -- COMMAND...)", "sets the filter of processes, or of a command"),
+    "doctor": ("[PID]", "why a process would leave no core, or what this machine allows"),
     "demo": ("", "crashes a small process here and filters its core"),
 }
 
