@@ -78,6 +78,10 @@ class EvidenceError(CorefiltError):
     hint = "leave the option out to go by the core alone"
 
 
+class ProcessError(CorefiltError):
+    """A process that cannot be looked at or changed."""
+
+
 class AnnotationError(CorefiltError):
     """The core has no place for a COREFILT note."""
 

@@ -86,9 +86,13 @@ class Process(Seen):
 
     __slots__ = ()
 
-    def __init__(self, pid: int) -> None:
-        """Read all of it. Raises EvidenceError."""
+    def __init__(self, pid: int, folder: int | None = None) -> None:
+        """Read all of it, from an open folder of /proc where one is given. Raises EvidenceError."""
         super().__init__(f"process {pid}")
+        if folder is not None:
+            self.areas = self._read_map(folder)
+            self._look_at_files(folder)
+            return
         try:
             folder = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:

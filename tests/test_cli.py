@@ -47,6 +47,9 @@ INSTALL_OPTIONS = {
 UNINSTALL_OPTIONS = {"-h", "--help", "-f", "--force", "-n", "--dry-run", "--root", "--version"}
 STATUS_OPTIONS = {"-h", "--help", "--json", "--root", "--version"}
 DEMO_OPTIONS = {"-h", "--help", "--filter", "--version"}
+SHOW_OPTIONS = {"-h", "--help", "--filter", "-v", "--verbose", "--json", "--version"}
+DOCTOR_OPTIONS = {"-h", "--help", "--json", "--version"}
+SET_OPTIONS = {"-h", "--help", "-q", "--quiet", "--version"}
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +84,9 @@ def said_by(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[in
         (["uninstall"], UNINSTALL_OPTIONS),
         (["status"], STATUS_OPTIONS),
         (["demo"], DEMO_OPTIONS),
+        (["show"], SHOW_OPTIONS),
+        (["set"], SET_OPTIONS),
+        (["doctor"], DOCTOR_OPTIONS),
     ],
 )
 def test_help_names_exactly_the_options(
@@ -160,7 +166,7 @@ def test_a_choice_is_one_of_those_listed(
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ([], ["filter"], ["inspect"], ["demo"]):
+    for command in ([], ["filter"], ["inspect"], ["demo"], ["show"], ["set"], ["doctor"]):
         assert said_by([*command, "--version"], capsys) == (0, f"corefilt {api.__version__}\n", "")
 
 

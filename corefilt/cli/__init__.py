@@ -23,6 +23,9 @@ COMMANDS = {
     "install": ("", "has the kernel give cores to the handler"),
     "uninstall": ("", "has it do what it did before"),
     "status": ("", "whether cores reach the handler, and what is in the way"),
+    "show": ("PID...", "the filters of processes, and what they would keep"),
+    "set": ("FILTER (PID... | -- COMMAND...)", "sets the filter of processes, or of a command"),
+    "doctor": ("[PID]", "why a process would leave no core, or what this machine allows"),
     "demo": ("", "crashes a small process here and filters its core"),
 }
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from ..errors import CorefiltError
     from ..sources import Source
 
 STDOUT = "-"
@@ -58,7 +59,7 @@ class Parser(argparse.ArgumentParser):
             metavar="FILE",
             help="a saved /proc/PID/maps or smaps, alone or in a report or journal; auto: look beside CORE",
         )
-        self.add_argument("--pid", metavar="PID", type=_pid, help="the process, while it still exists")
+        self.add_argument("--pid", metavar="PID", type=pid_number, help="the process, while it still exists")
         self.add_argument("--sysroot", metavar="DIR", help="the mapped files below this folder")
 
     def add_json(self) -> None:
@@ -71,7 +72,7 @@ class Parser(argparse.ArgumentParser):
         )
 
 
-def _pid(text: str) -> int:
+def pid_number(text: str) -> int:
     """A process's number; argparse says what is wrong with another text."""
     if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 1 << 31:
         raise argparse.ArgumentTypeError(f"{text!r} is no process number")
@@ -99,6 +100,14 @@ def say(text: str) -> None:
         sys.stderr.flush()
     except (OSError, ValueError):
         return
+
+
+def one_failed(pid: int, error: CorefiltError) -> dict[str, object]:
+    """Say what is wrong with one process of several, of which the others are still done; the same for JSON."""
+    from ..report import error_as_dict, printable
+
+    say(f"corefilt: {printable(str(error))}" + (f"\n  try: {printable(error.hint)}" if error.hint else ""))
+    return {"pid": pid, "error": error_as_dict(type(error).__name__, str(error), error.hint, error.exit_code)["error"]}
 
 
 def tell(text: str) -> None:
