@@ -163,6 +163,11 @@ class _InPlace:
     def __init__(self, plan: Plan, options: Options) -> None:
         self.plan, self.core, self.options = plan, plan.core, options
         core = plan.core
+        if core.source.compression is not None:
+            raise UsageError(
+                f"{core.source.name}: is compressed with {core.source.compression}, and a hole cannot be made in that",
+                "write another file: -o OUT --compress same; corefilt batch --replace puts it in the place of this one",
+            )
         if not isinstance(core.source, FileSource) or not core.source.owned:
             raise UsageError(f"{core.source.name}: only a regular file named by its path can be changed in place")
         self.name, self.end = core.source.name, core.source.size

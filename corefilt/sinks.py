@@ -25,6 +25,8 @@ class Sink:
     base = 0
     reader = -1
     allocated: int | None = None
+    # What ended it, where it was not the writer who met with it.
+    failure: Exception | None = None
 
     def __init__(self, fd: int, name: str, *, owned: bool) -> None:
         """Take a descriptor for writing; ``allocated`` becomes known on commit, in bytes, for a file."""
@@ -178,11 +180,15 @@ class NewFileSink(Sink):
 
 
 class NamedFile:
-    """A file that is to be made by rules of its own; ``open`` gives the sink that becomes it."""
+    """A file that is to be made by rules of its own; ``open`` gives the sink that becomes it.
+
+    ``seekable`` tells whether that sink is.
+    """
 
     path: str
+    seekable = True
 
-    def open(self, source: Source | None) -> Sink:
+    def open(self, source: Source) -> Sink:
         """A sink, or OutputError with what stands against it."""
         raise AssertionError("a child knows the rules")
 
@@ -270,7 +276,7 @@ def _refuse_same(source: Source, status: os.stat_result, name: str) -> None:
 def seekable_from(path: Place | NamedFile) -> bool:
     """Whether OUT would be written as a file; nothing is opened."""
     if isinstance(path, NamedFile):
-        return True
+        return path.seekable
     path = descriptor_of(path)
     if path in ("-", b"-"):
         path = 1

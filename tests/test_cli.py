@@ -26,7 +26,8 @@ OPTIONS = {
     "--jobs", "--cache", "--no-sync", "--spool", "--max-headers", "-n", "--dry-run", "--json", "--progress", "-q",
     "--quiet", "-v", "--verbose", "--version", "--maps", "--pid", "--sysroot", "--annotate", "-i", "--in-place",
     "--compact", "--fit", "--fit-allocated", "--ladder", "--minimal", "--follow", "--truncate", "--format",
-    "--loadmaps", "--dumper", "--name", "--directory", "--set", "--uses-pid",
+    "--loadmaps", "--dumper", "--name", "--directory", "--set", "--uses-pid", "--compress",
+    "--compress-threads",
 }  # fmt: skip
 INSPECT_OPTIONS = {
     "-h", "--help", "--filter", "--assume", "--spool", "--max-headers", "--json", "--version", "--maps", "--pid",

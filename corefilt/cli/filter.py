@@ -43,7 +43,7 @@ input was damaged or truncated; 4 --strict left bytes undecided"""
 
 
 # What changes lengths or offsets, and so needs another file.
-NOT_IN_PLACE = ("annotate", "format", "loadmaps", "truncate", "fit", "minimal", "ladder")
+NOT_IN_PLACE = ("annotate", "format", "loadmaps", "truncate", "fit", "minimal", "ladder", "compress")
 
 
 def _other_commands() -> Iterator[str]:
@@ -177,6 +177,12 @@ def parser() -> Parser:
         help="auto: leave the page cache as it was when more than an eighth of the memory is copied; "
         "keep: leave the copy in it",
     )
+    p.add_argument(
+        "--compress",
+        metavar="FORMAT[:LEVEL]",
+        help="zstd, lz4, xz, gzip or bzip2; same: as CORE is; none (default: what OUT's name ends in)",
+    )
+    p.add_argument("--compress-threads", metavar="N", help="threads for zstd (default: one for each processor)")
     p.add_argument("--no-sync", action="store_true", help="do not wait for the disk before OUT gets its name")
     p.add_argument("--spool", action="store_true", help="copy a pipe to a temporary file first, for cores made by gdb")
     p.add_argument(
@@ -207,6 +213,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
         if arguments.engine not in ENGINES:
             raise UsageError(f"COREFILT_ENGINE is {arguments.engine!r}", f"it can be {', '.join(ENGINES)}")
     arguments.jobs = _jobs(arguments.jobs) if arguments.jobs is not None else None
+    if arguments.compress is not None or arguments.compress_threads is not None:
+        from ..compression import parse_compress, parse_threads
+
+        threads = arguments.compress_threads
+        arguments.compress_threads = parse_threads(threads) if threads is not None else None
+        if arguments.compress is not None:
+            parse_compress(arguments.compress)
     if arguments.sparse == "always" and arguments.engine not in ("auto", "readwrite"):
         raise UsageError(
             f"--sparse always looks for zeros, which --engine {arguments.engine} does not see",
@@ -291,6 +304,8 @@ def run(argv: list[str]) -> int:
             engine=arguments.engine,
             jobs=arguments.jobs,
             cache=arguments.cache,
+            compress=arguments.compress,
+            compress_threads=arguments.compress_threads,
             sync=not arguments.no_sync,
             force=arguments.force,
             dry_run=arguments.dry_run,
