@@ -91,14 +91,22 @@ class NewFileSink(Sink):
     """A file without a name, or a hidden temporary one, until it is whole."""
 
     seekable = True
+    # What a name begins with that is there before the file is whole.
+    prefix = ".corefilt-"
 
-    def __init__(self, path: str, *, replace: bool) -> None:
-        """Open a temporary file in the folder of ``path``, mode 0600. Raises OutputError."""
-        folder, self._leaf = os.path.split(path)
+    def __init__(self, path: str, *, replace: bool, folder: int | None = None) -> None:
+        """Open a temporary file in the folder of ``path``, mode 0600; ``folder`` is that one where it is open already.
+
+        Raises OutputError.
+        """
+        above, self._leaf = os.path.split(path)
         self._replace = replace
         self._temporary: str | None = None
         with reported(path):
-            self._folder = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if folder is None:
+                self._folder = os.open(above or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            else:
+                self._folder = os.dup(folder)
             try:
                 fd = self._open_nameless()
             except BaseException:
@@ -123,7 +131,7 @@ class NewFileSink(Sink):
             if os.path.exists(f"/proc/self/fd/{fd}"):
                 return fd
             os.close(fd)
-        self._temporary = f".corefilt-{os.urandom(8).hex()}"
+        self._temporary = self._random_name()
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(self._temporary, flags, 0o600, dir_fd=self._folder)
 
@@ -132,6 +140,7 @@ class NewFileSink(Sink):
         try:
             with reported(self.name):
                 os.ftruncate(self.fd, size)
+                self.complete(size)
                 if sync:
                     os.fsync(self.fd)
                 self.allocated = os.fstat(self.fd).st_blocks * 512
@@ -147,9 +156,15 @@ class NewFileSink(Sink):
                 pass
         self.close()
 
+    def complete(self, size: int) -> None:
+        """What is left to do to a file whose content is whole, before the disk has it and it gets its name."""
+
+    def _random_name(self) -> str:
+        return f"{self.prefix}{os.urandom(8).hex()}"
+
     def _give_name(self) -> None:
         if self._temporary is None:
-            name = f".corefilt-{os.urandom(8).hex()}" if self._replace else self._leaf
+            name = self._random_name() if self._replace else self._leaf
             if self._replace:
                 self._temporary = name
             # With a dir_fd, Python calls linkat and follows the link in /proc to the nameless file.

@@ -240,7 +240,7 @@ def as_core(source: Source, *, max_headers: int, spool: bool = False) -> Source:
             from .unpacking import unpacked
 
             source = unpacked(source, head, most_ahead=max_headers)
-        return _spooled(source) if spool and isinstance(source, PipeSource) else source
+        return spooled(source) if spool and isinstance(source, PipeSource) else source
     except BaseException:
         source.close()
         raise
@@ -251,7 +251,7 @@ class SpooledSource(FileSource):
 
     spooled = True
 
-    def __init__(self, fd: int, size: int, pipe: PipeSource, damage: str | None) -> None:
+    def __init__(self, fd: int, size: int, pipe: Source, damage: str | None) -> None:
         """Take the copy's descriptor; ``damage`` is what was wrong with the pipe."""
         super().__init__(fd, pipe.name, size=size)
         self.origin, self.compression = pipe.origin, pipe.compression
@@ -268,10 +268,11 @@ class SpooledSource(FileSource):
             self._pipe.close()
 
 
-def _spooled(pipe: PipeSource) -> SpooledSource:
+def spooled(pipe: Source, folder: str | None = None) -> SpooledSource:
+    """All of a source in a temporary file in ``folder``, else where temporary files go. Raises InputError."""
     import tempfile
 
-    folder = tempfile.gettempdir()
+    folder = tempfile.gettempdir() if folder is None else folder
     copy = -1
     try:
         try:
@@ -282,11 +283,14 @@ def _spooled(pipe: PipeSource) -> SpooledSource:
             copy, path = tempfile.mkstemp(prefix=".corefilt-", dir=folder)
             os.unlink(path)
         size, scratch = 0, bytearray(PIPE_SIZE)
-        while held := pipe.take(PIPE_SIZE):
+        while isinstance(pipe, PipeSource) and (held := pipe.take(PIPE_SIZE)):
             _fast.write_at(copy, size, held, granule=4096)
             size += len(held)
-        while moved := _fast.move(_fast.READWRITE, pipe.fd, -1, copy, size, 1 << 26, scratch, granule=4096)[0]:
-            size += moved
+        at, left = (-1, 1 << 62) if pipe.size is None else (pipe.base, pipe.size)
+        while moved := _fast.move(
+            _fast.READWRITE, pipe.fd, at, copy, size, min(left, 1 << 26), scratch, granule=4096
+        )[0]:  # fmt: skip
+            size, left, at = size + moved, left - moved, at + moved if at >= 0 else at
         os.ftruncate(copy, size)
         return SpooledSource(copy, size, pipe, pipe.check())
     except BaseException as error:

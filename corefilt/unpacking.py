@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 
 class FedSource(PipeSource):
-    """A pipe that a thread of ours feeds; ``origin`` is the source that the bytes are made of, closed with it."""
+    """A pipe that a thread of ours feeds with what it makes of another source, which is closed with it."""
 
     def __init__(
-        self, origin: Source, make: Callable[[Reader], Iterator[bytes]], name: str, *, most_ahead: int
+        self, inner: Source, make: Callable[[Reader], Iterator[bytes]], name: str, *, most_ahead: int
     ) -> None:
-        """Start to read; ``make`` gives the core's bytes by reading the origin's, and raises what is wrong with them.
+        """Start to read; ``make`` gives the core's bytes by reading the other source's, and raises what is wrong.
 
         An EOFError tells that they were cut.
         """
         fd, self._feed = os.pipe2(os.O_CLOEXEC)
         enlarge_pipe(self._feed)
         super().__init__(fd, name, most_ahead=most_ahead)
-        self.origin = origin
+        self.origin, self._inner = inner.origin, inner
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, args=(make,), name="corefilt-unpacking", daemon=True)
         self._thread.start()
 
     @property
     def identity(self) -> tuple[int, int]:
-        """The origin's."""
+        """That of the file it is made of."""
         return self.origin.identity
 
     def check(self) -> str | None:
@@ -48,21 +48,22 @@ class FedSource(PipeSource):
 
         Where the pipe has ended, it is known: the thread says it before it closes its end.
         """
-        if self._error is None:
-            return None
+        words = self._inner.check()
+        if self._error is None or words is not None:
+            return words
         if isinstance(self._error, EOFError):
             return "the stream that the core was in is cut off"
         if isinstance(self._error, CorefiltError):
             raise self._error
-        words = getattr(self._error, "strerror", None) or str(self._error) or type(self._error).__name__
-        raise InputError(f"{self.name}: cannot be read: {words}")
+        told = getattr(self._error, "strerror", None) or str(self._error) or type(self._error).__name__
+        raise InputError(f"{self.name}: cannot be read: {told}")
 
     def close(self) -> None:
-        """Stop the thread, and close the origin too."""
+        """Stop the thread, and close the other source too."""
         if self.owned:
             super().close()
             self._thread.join()
-            self.origin.close()
+            self._inner.close()
 
     def _at_end(self) -> None:
         words = self.check()
@@ -71,7 +72,7 @@ class FedSource(PipeSource):
 
     def _run(self, make: Callable[[Reader], Iterator[bytes]]) -> None:
         try:
-            for piece in make(Reader(self.origin, self._feed)):
+            for piece in make(Reader(self._inner, self._feed)):
                 view = memoryview(piece)
                 while view:
                     view = view[os.write(self._feed, view) :]
