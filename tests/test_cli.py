@@ -33,6 +33,10 @@ INSPECT_OPTIONS = {
     "-h", "--help", "--filter", "--assume", "--spool", "--max-headers", "--json", "--version", "--maps", "--pid",
     "--sysroot", "--unknown", "--dumper",
 }  # fmt: skip
+VERIFY_OPTIONS = {
+    "-h", "--help", "--filter", "--assume", "--json", "--version", "--maps", "--pid", "--sysroot", "--dumper",
+}  # fmt: skip
+DIGEST_OPTIONS = {"-h", "--help", "--json", "--version"}
 DEMO_OPTIONS = {"-h", "--help", "--filter", "--version"}
 
 
@@ -60,7 +64,14 @@ def said_by(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[in
 
 @pytest.mark.parametrize(
     ("command", "options"),
-    [([], OPTIONS), (["filter"], OPTIONS), (["inspect"], INSPECT_OPTIONS), (["demo"], DEMO_OPTIONS)],
+    [
+        ([], OPTIONS),
+        (["filter"], OPTIONS),
+        (["inspect"], INSPECT_OPTIONS),
+        (["verify"], VERIFY_OPTIONS),
+        (["digest"], DIGEST_OPTIONS),
+        (["demo"], DEMO_OPTIONS),
+    ],
 )
 def test_help_names_exactly_the_options(
     command: list[str], options: set[str], capsys: pytest.CaptureFixture[str]

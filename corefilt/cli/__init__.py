@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 COMMANDS = {
     "filter": ("FILTER [CORE] [-o OUT]", "what a bare FILTER does"),
     "inspect": ("CORE", "the mappings, their kinds and evidence, what every bit keeps"),
+    "verify": ("FULL FILTERED", "proves the promises on two finished cores"),
+    "digest": ("CORE", "xxh3_128 of every segment"),
     "demo": ("", "crashes a small process here and filters its core"),
 }
 
