@@ -1,4 +1,4 @@
-"""A core that is made of other bytes as it is read: decompressed, or taken out of an archive.
+"""A core that is made of other bytes as it is read: decompressed, taken out of an archive, or fetched.
 
 A thread makes it and writes it into a pipe, so that everything behind is as with any pipe: it passes once, what is
 held of it is bounded, and what makes it waits for who reads it. What goes wrong in the thread is kept until the reader
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 
 class FedSource(PipeSource):
-    """A pipe that a thread of ours feeds; ``origin`` is the source that the bytes are made of, closed with it."""
+    """A pipe that a thread of ours feeds; ``origin`` is the source that the bytes are made of, closed with it.
+
+    Without one, the bytes come from what is no file here, and ``origin`` is this source.
+    """
 
     def __init__(
-        self, origin: Source, make: Callable[[Reader], Iterator[bytes]], name: str, *, most_ahead: int
+        self, origin: Source | None, make: Callable[[Reader], Iterator[bytes]], name: str, *, most_ahead: int
     ) -> None:
         """Start to read; ``make`` gives the core's bytes by reading the origin's, and raises what is wrong with them.
 
@@ -33,23 +36,25 @@ class FedSource(PipeSource):
         fd, self._feed = os.pipe2(os.O_CLOEXEC)
         enlarge_pipe(self._feed)
         super().__init__(fd, name, most_ahead=most_ahead)
-        self.origin = origin
+        self.origin = self if origin is None else origin
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, args=(make,), name="corefilt-unpacking", daemon=True)
         self._thread.start()
 
     @property
     def identity(self) -> tuple[int, int]:
-        """The origin's."""
-        return self.origin.identity
+        """The origin's, or the pipe's own."""
+        return super().identity if self.origin is self else self.origin.identity
 
     def check(self) -> str | None:
         """What is wrong with the bytes that have come: words where they were cut. Raises InputError for the rest.
 
-        Where the pipe has ended, it is known: the thread says it before it closes its end.
+        Where the pipe has ended, it is known: the thread says it before it closes its end. What the origin ran into
+        comes first, as it may look like a cut from here.
         """
+        words = self.origin.check() if self.origin is not self else None
         if self._error is None:
-            return None
+            return words
         if isinstance(self._error, EOFError):
             return "the stream that the core was in is cut off"
         if isinstance(self._error, CorefiltError):
