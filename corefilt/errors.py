@@ -42,6 +42,12 @@ class MissingLibraryError(CorefiltError):
     """A command needs a library that plain corefilt does not bring."""
 
 
+class PolicyError(UsageError):
+    """A policy that cannot be understood."""
+
+    hint = "docs/policies.md shows what rules can say"
+
+
 class InputError(CorefiltError):
     """The input cannot be read."""
 

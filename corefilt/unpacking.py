@@ -1,4 +1,4 @@
-"""A core that is made of other bytes as it is read: decompressed, or taken out of an archive.
+"""A core that is made of other bytes as it is read: decompressed, taken out of an archive, or fetched.
 
 A thread makes it and writes it into a pipe, so that everything behind is as with any pipe: it passes once, what is
 held of it is bounded, and what makes it waits for who reads it. What goes wrong in the thread is kept until the reader
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 
 class FedSource(PipeSource):
-    """A pipe that a thread of ours feeds with what it makes of another source, which is closed with it."""
+    """A pipe that a thread of ours feeds with what it makes of another source, which is closed with it.
+
+    Without another one, the bytes come from what is no file here.
+    """
 
     def __init__(
-        self, inner: Source, make: Callable[[Reader], Iterator[bytes]], name: str, *, most_ahead: int
+        self, inner: Source | None, make: Callable[[Reader], Iterator[bytes]], name: str, *, most_ahead: int
     ) -> None:
         """Start to read; ``make`` gives the core's bytes by reading the other source's, and raises what is wrong.
 
@@ -33,22 +36,24 @@ class FedSource(PipeSource):
         fd, self._feed = os.pipe2(os.O_CLOEXEC)
         enlarge_pipe(self._feed)
         super().__init__(fd, name, most_ahead=most_ahead)
-        self.origin, self._inner = inner.origin, inner
+        self._inner = inner
+        self.origin = self if inner is None else inner.origin
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, args=(make,), name="corefilt-unpacking", daemon=True)
         self._thread.start()
 
     @property
     def identity(self) -> tuple[int, int]:
-        """That of the file it is made of."""
-        return self.origin.identity
+        """That of the file that it is made of, or the pipe's own."""
+        return super().identity if self.origin is self else self.origin.identity
 
     def check(self) -> str | None:
         """What is wrong with the bytes that have come: words where they were cut. Raises InputError for the rest.
 
-        Where the pipe has ended, it is known: the thread says it before it closes its end.
+        Where the pipe has ended, it is known: the thread says it before it closes its end. What the other source ran
+        into comes first, as it may look like a cut from here.
         """
-        words = self._inner.check()
+        words = self._inner.check() if self._inner is not None else None
         if self._error is None or words is not None:
             return words
         if isinstance(self._error, EOFError):
@@ -63,7 +68,8 @@ class FedSource(PipeSource):
         if self.owned:
             super().close()
             self._thread.join()
-            self._inner.close()
+            if self._inner is not None:
+                self._inner.close()
 
     def _at_end(self) -> None:
         words = self.check()
@@ -72,7 +78,7 @@ class FedSource(PipeSource):
 
     def _run(self, make: Callable[[Reader], Iterator[bytes]]) -> None:
         try:
-            for piece in make(Reader(self._inner, self._feed)):
+            for piece in make(Reader(self._inner or self, self._feed)):
                 view = memoryview(piece)
                 while view:
                     view = view[os.write(self._feed, view) :]
