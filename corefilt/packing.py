@@ -12,6 +12,7 @@ from .sources import Source, enlarge_pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .core import Plan
     from .sources import Place
 
 
@@ -34,6 +35,11 @@ class Packed(NamedFile):
         # What is missing is missing before a file is made.
         encoder(self.compression)
         return PackedSink(open_sink(self.place, force=self.force, source=source), self.compression)
+
+    def settled(self, plan: Plan) -> None:
+        """Pass it on."""
+        if isinstance(self.place, NamedFile):
+            self.place.settled(plan)
 
 
 class PackedSink(Sink):

@@ -12,6 +12,7 @@ from .sources import Source, descriptor_of, enlarge_pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .core import Plan
     from .sources import Place
 
 # What O_TMPFILE answers on file systems and kernels that do not know it.
@@ -206,6 +207,9 @@ class NamedFile:
     def open(self, source: Source) -> Sink:
         """A sink, or OutputError with what stands against it."""
         raise AssertionError("a child knows the rules")
+
+    def settled(self, plan: Plan) -> None:
+        """Hear what was decided, when all is written, and before it gets its name."""
 
 
 class reported:

@@ -152,6 +152,8 @@ def _carry_out(run: _Run, output: Place | NamedFile, began: float) -> Report:
     try:
         run.write(sink)
         _check_input(core)
+        if isinstance(output, NamedFile):
+            output.settled(run.plan)
         sink.commit(run.layout.size, sync=options.sync)
     except BaseException as error:
         sink.abort()
@@ -163,7 +165,7 @@ def _carry_out(run: _Run, output: Place | NamedFile, began: float) -> Report:
 
 def _check_input(core: Core) -> None:
     damage = core.source.check()
-    if damage is not None:
+    if damage is not None and damage not in core.warnings:
         core.warnings.append(damage)
 
 

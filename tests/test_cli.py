@@ -37,6 +37,10 @@ VERIFY_OPTIONS = {
     "-h", "--help", "--filter", "--assume", "--json", "--version", "--maps", "--pid", "--sysroot", "--dumper",
 }  # fmt: skip
 DIGEST_OPTIONS = {"-h", "--help", "--json", "--version"}
+BATCH_OPTIONS = OPTIONS - {
+    "-o", "--output", "--pid", "-i", "--in-place", "--compact", "--cache", "--name", "--directory", "--set",
+    "--uses-pid",
+} | {"--to", "--replace", "--verify", "--writers", "--keep-free"}  # fmt: skip
 DEMO_OPTIONS = {"-h", "--help", "--filter", "--version"}
 
 
@@ -70,6 +74,7 @@ def said_by(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[in
         (["inspect"], INSPECT_OPTIONS),
         (["verify"], VERIFY_OPTIONS),
         (["digest"], DIGEST_OPTIONS),
+        (["batch"], BATCH_OPTIONS),
         (["demo"], DEMO_OPTIONS),
     ],
 )

@@ -109,3 +109,9 @@ def make_folder(root: str, below: str) -> int:
         words = "is a symbolic link or no folder" if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
         raise OutputError(f"{at}: {words}") from None
     return fd
+
+
+def make_place(path: str) -> Place:
+    """The place of an output, whose folders are made where they are not there. Raises OutputError."""
+    folder, leaf = os.path.split(path)
+    return Place(make_folder(folder or os.curdir, ""), leaf, path)

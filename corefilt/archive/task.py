@@ -24,7 +24,8 @@ class Task:
     ``corefilt filter`` that differ from their defaults, by their names in ``writer.Options``, as plain values (``fit``:
     the arguments of ``writer.make_wish``). ``compress`` is what --compress says. ``verify`` holds the result against
     the input before it gets its name, ``force`` goes over what stands against it, ``keep_free`` are bytes of the file
-    system that are left free. ``rule`` names the rule of a policy that chose all this.
+    system that are left free. ``size`` is the file's in bytes; ``device`` the one that bounds the work, or 0 where
+    processors do. ``rule`` names the rule of a policy that chose all this.
     """
 
     source: str
@@ -41,6 +42,7 @@ class Task:
     dry_run: bool = False
     keep_free: int = 0
     size: int = 0
+    device: int = 0
     rule: str | None = None
 
     @property
@@ -61,13 +63,20 @@ def run_task(task: Task, on_progress: Callable[[int], None] | None = None) -> Ou
     """
     from .filtering import filtered
 
+    return safely(task, lambda: filtered(task, on_progress))
+
+
+def safely(task: Task, work: Callable[[], Outcome]) -> Outcome:
+    """What the work gives, or a failed outcome with what it raised."""
     began = time.monotonic()
     try:
-        return filtered(task, on_progress, began)
+        return work()
     except CorefiltError as error:
         reason = f"{error} ({error.hint})" if error.hint else str(error)
     except MemoryError:
         reason = "out of memory"
     except OSError as error:
         reason = f"{error.filename or 'system'}: {error.strerror or error}"
-    return task.outcome("failed", reason, seconds=time.monotonic() - began)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error} (this is a fault of corefilt: please report it)"
+    return task.outcome("failed", reason.removeprefix(f"{task.source}: "), seconds=time.monotonic() - began)

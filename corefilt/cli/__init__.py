@@ -21,6 +21,7 @@ COMMANDS = {
     "inspect": ("CORE", "the mappings, their kinds and evidence, what every bit keeps"),
     "verify": ("FULL FILTERED", "proves the promises on two finished cores"),
     "digest": ("CORE", "xxh3_128 of every segment"),
+    "batch": ("FILTER SOURCE... (--to DIR | --replace)", "filters all cores of an archive"),
     "demo": ("", "crashes a small process here and filters its core"),
 }
 
