@@ -41,6 +41,7 @@ BATCH_OPTIONS = OPTIONS - {
     "-o", "--output", "--pid", "-i", "--in-place", "--compact", "--cache", "--name", "--directory", "--set",
     "--uses-pid",
 } | {"--to", "--replace", "--verify", "--writers", "--keep-free"}  # fmt: skip
+RESTORE_OPTIONS = {"-h", "--help", "-q", "--quiet", "--json", "--version"}
 DEMO_OPTIONS = {"-h", "--help", "--filter", "--version"}
 
 
@@ -75,6 +76,7 @@ def said_by(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[in
         (["verify"], VERIFY_OPTIONS),
         (["digest"], DIGEST_OPTIONS),
         (["batch"], BATCH_OPTIONS),
+        (["restore"], RESTORE_OPTIONS),
         (["demo"], DEMO_OPTIONS),
     ],
 )

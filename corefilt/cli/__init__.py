@@ -22,6 +22,7 @@ COMMANDS = {
     "verify": ("FULL FILTERED", "proves the promises on two finished cores"),
     "digest": ("CORE", "xxh3_128 of every segment"),
     "batch": ("FILTER SOURCE... (--to DIR | --replace)", "filters all cores of an archive"),
+    "restore": ("(MANIFEST | CORE)...", "puts back what --shared-once took out"),
     "demo": ("", "crashes a small process here and filters its core"),
 }
 
