@@ -264,7 +264,7 @@ class Core:
         """Hold the mapped files below --sysroot against the payload, which ``peek`` reads by its offset in the core."""
         from .copies import compare
 
-        status = os.fstat(self.source.fd)
+        status = os.fstat(self.source.origin.fd)
         dumped_ns = status.st_mtime_ns if stat.S_ISREG(status.st_mode) else None
         seekable = isinstance(self.source, FileSource) and peek is not None
         if rules.evidence is not None:
@@ -349,6 +349,8 @@ class Plan:
         engine: str = "auto",
         jobs: int | None = None,
         cache: str = "auto",
+        compress: str | None = None,
+        compress_threads: int | None = None,
         sync: bool = True,
         annotate: bool = False,
         truncate: int | str | None = None,
@@ -363,7 +365,8 @@ class Plan:
 
         options = Options(
             unknown=self.unknown, force=force, strict=strict, sparse=sparse, engine=engine, jobs=jobs, cache=cache,
-            sync=sync, annotate=annotate, truncate=truncate, format=format, loadmaps=loadmaps,
+            compress=compress, compress_threads=compress_threads, sync=sync, annotate=annotate, truncate=truncate,
+            format=format, loadmaps=loadmaps,
         )  # fmt: skip
         return write_plan(self, output, options)
 

@@ -38,6 +38,16 @@ class NameTemplateError(UsageError):
     hint = "core(5) lists the specifiers; --set X=VALUE gives one that a core cannot tell"
 
 
+class MissingLibraryError(CorefiltError):
+    """A command needs a library that plain corefilt does not bring."""
+
+
+class PolicyError(UsageError):
+    """A policy that cannot be understood."""
+
+    hint = "docs/policies.md shows what rules can say"
+
+
 class InputError(CorefiltError):
     """The input cannot be read."""
 

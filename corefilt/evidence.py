@@ -197,10 +197,10 @@ def gather(
 
 def path_of(source: Source) -> str | None:
     """The core's own path, also where it came as standard input; None for a pipe."""
+    source = source.origin
     if not isinstance(source, FileSource):
         return None
     try:
-        # A spooled copy has no name.
         return os.readlink(f"/proc/self/fd/{source.fd}") if os.fstat(source.fd).st_nlink else None
     except OSError:
         return None

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import time
 from array import array
 from bisect import bisect_right
@@ -31,8 +30,9 @@ from .engine import Engine
 from .errors import CorefiltError, InPlaceError, UsageError
 from .gaps import claimed
 from .plan import Cuts, Layout, cut_out, joined, kept_bytes, section_headers, tagged_loads, taken
+from .replacement import ReplacementSink
 from .report import Report, printable
-from .sinks import NewFileSink, Sink
+from .sinks import Sink
 from .sizes import show_size
 from .sources import Extents, FileSource
 
@@ -123,46 +123,17 @@ class _Place(Sink):
         return os.fstat(self.fd).st_blocks * 512
 
 
-class _ReplacementSink(NewFileSink):
-    """A new file that takes over the core's name, and its mode, owner, attributes and times as far as allowed."""
-
-    def __init__(self, path: str, old: int) -> None:
-        self._old, self._status = old, os.fstat(old)
-        super().__init__(path, replace=True)
-
-    def _give_name(self) -> None:
-        status = os.stat(self._leaf, dir_fd=self._folder)
-        if not os.path.samestat(status, self._status):
-            raise OSError(errno.ESTALE, "another file has taken its name meanwhile")
-        self._take_over()
-        super()._give_name()
-
-    def _take_over(self) -> None:
-        """A file that cannot get the owner stays its maker's alone: the mode was meant for others."""
-        mode, ours = stat.S_IMODE(self._status.st_mode), False
-        try:
-            os.fchown(self.fd, self._status.st_uid, self._status.st_gid)
-        except OSError:
-            mode, ours = mode & 0o700, True
-        os.fchmod(self.fd, mode)
-        try:
-            names = [] if ours else os.listxattr(self._old)
-        except OSError:
-            names = []
-        for name in names:
-            try:
-                os.setxattr(self.fd, name, os.getxattr(self._old, name))
-            except OSError:
-                continue
-        os.utime(self.fd, ns=(self._status.st_atime_ns, self._status.st_mtime_ns))
-
-
 class _InPlace:
     """One run over one core."""
 
     def __init__(self, plan: Plan, options: Options) -> None:
         self.plan, self.core, self.options = plan, plan.core, options
         core = plan.core
+        if core.source.compression is not None:
+            raise UsageError(
+                f"{core.source.name}: is compressed with {core.source.compression}, and a hole cannot be made in that",
+                "write another file: -o OUT --compress same; corefilt batch --replace puts it in the place of this one",
+            )
         if not isinstance(core.source, FileSource) or not core.source.owned:
             raise UsageError(f"{core.source.name}: only a regular file named by its path can be changed in place")
         self.name, self.end = core.source.name, core.source.size
@@ -376,7 +347,7 @@ class _InPlace:
         """Put a copy without gaps in the core's place; returns what moved it."""
         options = self.options
         try:
-            sink = _ReplacementSink(os.path.realpath(self.name), place.fd)
+            sink = ReplacementSink(os.path.realpath(self.name), place.fd)
             try:
                 engine = Engine(
                     self.core.source, sink, demand=options.engine, sparse=options.sparse, writeback=options.sync

@@ -131,8 +131,8 @@ class Values:
 
     def _dumped(self) -> int | None:
         """When the core was last written to, in seconds since 1970; a pipe does not tell."""
-        source = self._core.source
-        if not isinstance(source, FileSource) or source.spooled:
+        source = self._core.source.origin
+        if not isinstance(source, FileSource):
             return None
         status = os.fstat(source.fd)
         return int(status.st_mtime) if stat.S_ISREG(status.st_mode) else None

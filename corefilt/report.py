@@ -146,9 +146,7 @@ class Report:
 
 
 def _allocated(sink: Sink | None) -> int | None:
-    if sink is None or not sink.seekable:
-        return None
-    return sink.allocated
+    return sink.allocated if sink is not None else None
 
 
 def notices(plan: Plan) -> list[str]:

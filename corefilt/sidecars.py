@@ -279,7 +279,7 @@ def _report_beside(path: str) -> Sidecar:
 
 def _from_report(file: BinaryIO, name: str, reach: int = sys.maxsize) -> Sidecar:
     """ProcMaps of a report; of its first ``reach`` bytes only, which a core in base64 may fill."""
-    value = _gather(_field_of_report(file, name, reach), f"{name} (ProcMaps)")
+    value = _gather(field_of_report(file, b"ProcMaps", name, reach), f"{name} (ProcMaps)")
     if not value:
         raise EvidenceError(f"{name}: is a report without the field ProcMaps")
     name = f"{name} (ProcMaps)"
@@ -289,19 +289,22 @@ def _from_report(file: BinaryIO, name: str, reach: int = sys.maxsize) -> Sidecar
     return _checked(name, (b"\n" + value).replace(b"\n ", b"\n").lstrip(b"\n"))
 
 
-def _field_of_report(file: BinaryIO, name: str, reach: int) -> Iterator[bytes]:
-    """What follows ``ProcMaps:``, with the lines after it that begin with a space."""
+def field_of_report(file: BinaryIO, field: bytes, name: str, reach: int = sys.maxsize) -> Iterator[bytes]:
+    """What follows ``field:`` in a report, with the lines after it that begin with a space, in bounded pieces.
+
+    Raises EvidenceError where the report's first ``reach`` bytes end before the field does.
+    """
     inside, fresh = False, True
     while piece := file.readline(_PIECE):
         reach -= len(piece)
         if reach < 0:
-            raise EvidenceError(f"{name}: has no ProcMaps among its first fields")
+            raise EvidenceError(f"{name}: has no {field.decode()} among its first fields")
         goes_on, fresh = not fresh or piece.startswith(b" "), piece.endswith(b"\n")
         if not goes_on:
             if inside:
                 return
             key, _, piece = piece.partition(b":")
-            inside = key == b"ProcMaps"
+            inside = key == field
         if inside:
             yield piece
 

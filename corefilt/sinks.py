@@ -12,6 +12,7 @@ from .sources import Source, descriptor_of, enlarge_pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .core import Plan
     from .sources import Place
 
 # What O_TMPFILE answers on file systems and kernels that do not know it.
@@ -25,6 +26,8 @@ class Sink:
     base = 0
     reader = -1
     allocated: int | None = None
+    # What ended it, where it was not the writer who met with it.
+    failure: Exception | None = None
 
     def __init__(self, fd: int, name: str, *, owned: bool) -> None:
         """Take a descriptor for writing; ``allocated`` becomes known on commit, in bytes, for a file."""
@@ -89,14 +92,22 @@ class NewFileSink(Sink):
     """A file without a name, or a hidden temporary one, until it is whole."""
 
     seekable = True
+    # What a name begins with that is there before the file is whole.
+    prefix = ".corefilt-"
 
-    def __init__(self, path: str, *, replace: bool) -> None:
-        """Open a temporary file in the folder of ``path``, mode 0600. Raises OutputError."""
-        folder, self._leaf = os.path.split(path)
+    def __init__(self, path: str, *, replace: bool, folder: int | None = None) -> None:
+        """Open a temporary file in the folder of ``path``, mode 0600; ``folder`` is that one where it is open already.
+
+        Raises OutputError.
+        """
+        above, self._leaf = os.path.split(path)
         self._replace = replace
         self._temporary: str | None = None
         with reported(path):
-            self._folder = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if folder is None:
+                self._folder = os.open(above or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            else:
+                self._folder = os.dup(folder)
             try:
                 fd = self._open_nameless()
             except BaseException:
@@ -121,7 +132,7 @@ class NewFileSink(Sink):
             if os.path.exists(f"/proc/self/fd/{fd}"):
                 return fd
             os.close(fd)
-        self._temporary = f".corefilt-{os.urandom(8).hex()}"
+        self._temporary = self._random_name()
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(self._temporary, flags, 0o600, dir_fd=self._folder)
 
@@ -130,6 +141,7 @@ class NewFileSink(Sink):
         try:
             with reported(self.name):
                 os.ftruncate(self.fd, size)
+                self.complete(size)
                 if sync:
                     os.fsync(self.fd)
                 self.allocated = os.fstat(self.fd).st_blocks * 512
@@ -145,9 +157,15 @@ class NewFileSink(Sink):
                 pass
         self.close()
 
+    def complete(self, size: int) -> None:
+        """What is left to do to a file whose content is whole, before the disk has it and it gets its name."""
+
+    def _random_name(self) -> str:
+        return f"{self.prefix}{os.urandom(8).hex()}"
+
     def _give_name(self) -> None:
         if self._temporary is None:
-            name = f".corefilt-{os.urandom(8).hex()}" if self._replace else self._leaf
+            name = self._random_name() if self._replace else self._leaf
             if self._replace:
                 self._temporary = name
             # With a dir_fd, Python calls linkat and follows the link in /proc to the nameless file.
@@ -178,13 +196,20 @@ class NewFileSink(Sink):
 
 
 class NamedFile:
-    """A file that is to be made by rules of its own; ``open`` gives the sink that becomes it."""
+    """A file that is to be made by rules of its own; ``open`` gives the sink that becomes it.
+
+    ``seekable`` tells whether that sink is.
+    """
 
     path: str
+    seekable = True
 
-    def open(self, source: Source | None) -> Sink:
+    def open(self, source: Source) -> Sink:
         """A sink, or OutputError with what stands against it."""
         raise AssertionError("a child knows the rules")
+
+    def settled(self, plan: Plan) -> None:
+        """Hear what was decided, when all is written, and before it gets its name."""
 
 
 class reported:
@@ -270,7 +295,7 @@ def _refuse_same(source: Source, status: os.stat_result, name: str) -> None:
 def seekable_from(path: Place | NamedFile) -> bool:
     """Whether OUT would be written as a file; nothing is opened."""
     if isinstance(path, NamedFile):
-        return True
+        return path.seekable
     path = descriptor_of(path)
     if path in ("-", b"-"):
         path = 1

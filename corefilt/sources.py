@@ -28,12 +28,24 @@ PIPE_SIZE = 1 << 20
 NO_MORE = 1 << 63
 
 
+# What an ELF file begins with; whatever else does is worth the room that knows compressed formats.
+_ELFMAG = b"\x7fELF"
+_MAGIC_BYTES = 64
+
+
 class Source:
-    """An input; ``size`` is its length in bytes, or None where it is not known beforehand."""
+    """An input; ``size`` is its length in bytes, or None where it is not known beforehand.
+
+    ``origin`` is the source whose bytes these are made of: itself, but for what is decompressed or spooled;
+    ``compression`` the format that it was decompressed from, or None.
+    """
+
+    compression: str | None = None
 
     def __init__(self, fd: int, name: str, *, base: int = 0, size: int | None = None, owned: bool = True) -> None:
         """Take a descriptor; ``base`` is where the core begins in it, ``owned`` whether close() closes it."""
         self.fd, self.name, self.base, self.size, self.owned = fd, name, base, size, owned
+        self.origin = self
 
     def peek(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes at ``offset`` of the core; fewer only where it ends."""
@@ -44,6 +56,10 @@ class Source:
         """Device and inode, the same for two names of one file."""
         status = os.fstat(self.fd)
         return status.st_dev, status.st_ino
+
+    def check(self) -> str | None:
+        """What is wrong with the bytes that came, if they are good for something all the same. Raises InputError."""
+        return None
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -102,9 +118,13 @@ class PipeSource(Source):
             except OSError as error:
                 raise InputError(f"{self.name}: cannot be read: {error.strerror}") from None
             if not got:
+                self._at_end()
                 return
             self.ahead += room[:got]
             count -= got
+
+    def _at_end(self) -> None:
+        """There is no more; a child may know why."""
 
     def take(self, length: int) -> bytes:
         """Consume up to ``length`` of the bytes that are held already."""
@@ -170,7 +190,7 @@ def descriptor_of(place: Place) -> str | bytes | os.PathLike[str] | int:
 def open_source(path: Place, *, max_headers: int, spool: bool = False) -> Source:
     """Open CORE: a path, ``-`` for standard input, or a descriptor or binary file that stays open.
 
-    Raises InputError, or UsageError for a terminal.
+    What is compressed is decompressed as it is read. Raises InputError, or UsageError for a terminal.
     """
     path = descriptor_of(path)
     if isinstance(path, int):
@@ -184,14 +204,15 @@ def open_source(path: Place, *, max_headers: int, spool: bool = False) -> Source
         except (OSError, ValueError) as error:
             raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
     try:
-        return _source_of(fd, name, owned=owned, max_headers=max_headers, spool=spool)
+        source = _source_of(fd, name, owned=owned, max_headers=max_headers)
     except BaseException:
         if owned:
             os.close(fd)
         raise
+    return as_core(source, max_headers=max_headers, spool=spool)
 
 
-def _source_of(fd: int, name: str, *, owned: bool, max_headers: int, spool: bool) -> Source:
+def _source_of(fd: int, name: str, *, owned: bool, max_headers: int) -> Source:
     try:
         status = os.fstat(fd)
     except OSError as error:
@@ -203,18 +224,55 @@ def _source_of(fd: int, name: str, *, owned: bool, max_headers: int, spool: bool
     if stat.S_ISREG(status.st_mode):
         base = 0 if owned else os.lseek(fd, 0, os.SEEK_CUR)
         return FileSource(fd, name, base=base, size=max(0, status.st_size - base), owned=owned)
-    if spool:
-        return _spooled(fd, name)
     if stat.S_ISFIFO(status.st_mode):
         enlarge_pipe(fd)
     return PipeSource(fd, name, most_ahead=max_headers, owned=owned)
 
 
-def _spooled(fd: int, name: str) -> FileSource:
-    """A temporary copy of a pipe that vanishes with its descriptor."""
+def as_core(source: Source, *, max_headers: int, spool: bool = False) -> Source:
+    """A source decompressed where it is compressed, and a temporary copy of a pipe where that is wanted.
+
+    Closing it closes the source; so does what is raised: InputError or MissingLibraryError.
+    """
+    try:
+        head = source.peek(0, _MAGIC_BYTES)
+        if head[:4] != _ELFMAG:
+            from .unpacking import unpacked
+
+            source = unpacked(source, head, most_ahead=max_headers)
+        return spooled(source) if spool and isinstance(source, PipeSource) else source
+    except BaseException:
+        source.close()
+        raise
+
+
+class SpooledSource(FileSource):
+    """A temporary copy of a pipe that vanishes with its descriptor; its holes are the pipe's zeros."""
+
+    spooled = True
+
+    def __init__(self, fd: int, size: int, pipe: Source, damage: str | None) -> None:
+        """Take the copy's descriptor; ``damage`` is what was wrong with the pipe."""
+        super().__init__(fd, pipe.name, size=size)
+        self.origin, self.compression = pipe.origin, pipe.compression
+        self._pipe, self._damage = pipe, damage
+
+    def check(self) -> str | None:
+        """What was wrong with the pipe."""
+        return self._damage
+
+    def close(self) -> None:
+        """Close the copy and the pipe."""
+        if self.owned:
+            super().close()
+            self._pipe.close()
+
+
+def spooled(pipe: Source, folder: str | None = None) -> SpooledSource:
+    """All of a source in a temporary file in ``folder``, else where temporary files go. Raises InputError."""
     import tempfile
 
-    folder = tempfile.gettempdir()
+    folder = tempfile.gettempdir() if folder is None else folder
     copy = -1
     try:
         try:
@@ -225,13 +283,21 @@ def _spooled(fd: int, name: str) -> FileSource:
             copy, path = tempfile.mkstemp(prefix=".corefilt-", dir=folder)
             os.unlink(path)
         size, scratch = 0, bytearray(PIPE_SIZE)
-        while moved := _fast.move(_fast.READWRITE, fd, -1, copy, size, 1 << 26, scratch, granule=4096)[0]:
-            size += moved
+        while isinstance(pipe, PipeSource) and (held := pipe.take(PIPE_SIZE)):
+            _fast.write_at(copy, size, held, granule=4096)
+            size += len(held)
+        at, left = (-1, 1 << 62) if pipe.size is None else (pipe.base, pipe.size)
+        while moved := _fast.move(
+            _fast.READWRITE, pipe.fd, at, copy, size, min(left, 1 << 26), scratch, granule=4096
+        )[0]:  # fmt: skip
+            size, left, at = size + moved, left - moved, at + moved if at >= 0 else at
         os.ftruncate(copy, size)
-    except OSError as error:
+        return SpooledSource(copy, size, pipe, pipe.check())
+    except BaseException as error:
+        if copy >= 0:
+            os.close(copy)
+        if not isinstance(error, OSError):
+            raise
         raise InputError(
-            f"{name}: cannot be copied to {folder}: {error.strerror}", "set TMPDIR to a folder with room"
+            f"{pipe.name}: cannot be copied to {folder}: {error.strerror}", "set TMPDIR to a folder with room"
         ) from None
-    source = FileSource(copy, name, size=size)
-    source.spooled = True
-    return source

@@ -31,14 +31,17 @@ if TYPE_CHECKING:
 
 
 FORMATS = ("same", "elf", "fdpic")
+# Those of corefilt.compression, which no run without compression loads.
+COMPRESSED_SUFFIXES = (".zst", ".lz4", ".xz", ".gz", ".bz2")
 
 
 class Options:
     """How to write: every field is an option of ``corefilt filter`` by the same name."""
 
     __slots__ = (
-        "annotate", "assume", "cache", "compact", "dry_run", "dumper", "engine", "fit", "force", "format", "in_place",
-        "jobs", "loadmaps", "maps", "on_progress", "pid", "sparse", "strict", "sync", "sysroot", "truncate", "unknown",
+        "annotate", "assume", "cache", "compact", "compress", "compress_threads", "dry_run", "dumper", "engine", "fit",
+        "force", "format", "in_place", "jobs", "loadmaps", "maps", "on_progress", "pid", "sparse", "strict", "sync",
+        "sysroot", "truncate", "unknown",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +63,8 @@ class Options:
         engine: str = "auto",
         jobs: int | None = None,
         cache: str = "auto",
+        compress: str | None = None,
+        compress_threads: int | None = None,
         sync: bool = True,
         force: bool = False,
         dry_run: bool = False,
@@ -72,6 +77,7 @@ class Options:
         self.maps, self.pid, self.sysroot, self.annotate = maps, pid, sysroot, annotate
         self.sparse, self.engine, self.sync, self.force = sparse, engine, sync, force
         self.jobs, self.cache = jobs, cache
+        self.compress, self.compress_threads = compress, compress_threads
         self.dry_run, self.on_progress, self.fit, self.truncate = dry_run, on_progress, fit, truncate
         self.in_place, self.compact = in_place, compact
         self.format, self.loadmaps, self.dumper = format, loadmaps, dumper
@@ -83,6 +89,7 @@ def write_filtered(core: Core, wanted: CoredumpFilter, output: Place | NamedFile
     Raises InputError, OutputError, UndecidedError and their kin; whatever is raised, no output bears its name.
     """
     began = time.monotonic()
+    output = compressed(core, output, options)
     if options.fit is not None:
         check_fit(core, output, options)
     evidence = core.evidence(maps=options.maps, pid=options.pid, sysroot=options.sysroot)
@@ -102,6 +109,7 @@ def write_plan(plan: Plan, output: Place | NamedFile, options: Options) -> Repor
     """As write_filtered, with a plan that was made before."""
     began = time.monotonic()
     core = plan.core
+    output = compressed(core, output, options)
     if isinstance(core.source, PipeSource) and seekable_from(output):
         assume = [assumption.text for assumption in plan.rules.assumptions]
         rules = core.rules(assume, evidence=plan.rules.evidence, dumper=plan.rules.dumper, with_payload=True)
@@ -109,19 +117,56 @@ def write_plan(plan: Plan, output: Place | NamedFile, options: Options) -> Repor
     return _carry_out(_PlannedBeforehand(plan, options), output, began)
 
 
+def compressed(core: Core, output: Place | NamedFile, options: Options) -> Place | NamedFile:
+    """The output as a place for compressed bytes, where --compress, or without it the name's end, asks for that.
+
+    Raises UsageError.
+    """
+    name = options.compress
+    if name is None:
+        path = output.path if isinstance(output, NamedFile) else output
+        name = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
+        if not name.endswith(COMPRESSED_SUFFIXES):
+            return output
+        from .compression import by_suffix
+
+        name = by_suffix(name)
+    elif name == "same":
+        name = core.source.compression
+    if name is None or name == "none" or options.in_place:
+        return output
+    from .compression import default_threads, parse_compress
+    from .packing import Packed
+
+    compression = parse_compress(name, options.compress_threads or default_threads())
+    return output if isinstance(compression, str) else Packed(output, compression, force=options.force)
+
+
 def _carry_out(run: _Run, output: Place | NamedFile, began: float) -> Report:
     core, options = run.core, run.options
     if options.dry_run:
         run.dry()
+        _check_input(core)
         return run.report(None, time.monotonic() - began)
     sink = open_sink(output, force=options.force, source=core.source)
     try:
         run.write(sink)
+        _check_input(core)
+        if isinstance(output, NamedFile):
+            output.settled(run.plan)
         sink.commit(run.layout.size, sync=options.sync)
-    except BaseException:
+    except BaseException as error:
         sink.abort()
+        if isinstance(error, BrokenPipeError) and sink.failure is not None:
+            raise sink.failure from None
         raise
     return run.report(sink, time.monotonic() - began)
+
+
+def _check_input(core: Core) -> None:
+    damage = core.source.check()
+    if damage is not None and damage not in core.warnings:
+        core.warnings.append(damage)
 
 
 class _Run:
@@ -480,6 +525,8 @@ def filter_core(
     engine: str = "auto",
     jobs: int | None = None,
     cache: str = "auto",
+    compress: str | None = None,
+    compress_threads: int | None = None,
     sync: bool = True,
     force: bool = False,
     spool: bool = False,
@@ -498,7 +545,7 @@ def filter_core(
         fit=make_wish(fit=fit, allocated=fit_allocated, minimal=minimal, follow=follow, ladder=ladder),
         unknown=unknown, assume=assume, maps=maps, pid=pid, sysroot=sysroot, annotate=annotate, truncate=truncate,
         format=format, loadmaps=loadmaps, dumper=dumper, strict=strict, sparse=sparse, engine=engine, jobs=jobs,
-        cache=cache, sync=sync, force=force,
+        cache=cache, compress=compress, compress_threads=compress_threads, sync=sync, force=force,
     )  # fmt: skip
     with open_core(source, spool=spool) as core:
         target, notices = named(core, naming, options) if naming is not None else (output, [])

@@ -26,7 +26,8 @@ OPTIONS = {
     "--jobs", "--cache", "--no-sync", "--spool", "--max-headers", "-n", "--dry-run", "--json", "--progress", "-q",
     "--quiet", "-v", "--verbose", "--version", "--maps", "--pid", "--sysroot", "--annotate", "-i", "--in-place",
     "--compact", "--fit", "--fit-allocated", "--ladder", "--minimal", "--follow", "--truncate", "--format",
-    "--loadmaps", "--dumper", "--name", "--directory", "--set", "--uses-pid",
+    "--loadmaps", "--dumper", "--name", "--directory", "--set", "--uses-pid", "--compress",
+    "--compress-threads",
 }  # fmt: skip
 INSPECT_OPTIONS = {
     "-h", "--help", "--filter", "--assume", "--spool", "--max-headers", "--json", "--version", "--maps", "--pid",
@@ -46,6 +47,15 @@ INSTALL_OPTIONS = {
 }
 UNINSTALL_OPTIONS = {"-h", "--help", "-f", "--force", "-n", "--dry-run", "--root", "--version"}
 STATUS_OPTIONS = {"-h", "--help", "--json", "--root", "--version"}
+VERIFY_OPTIONS = {
+    "-h", "--help", "--filter", "--assume", "--json", "--version", "--maps", "--pid", "--sysroot", "--dumper",
+}  # fmt: skip
+DIGEST_OPTIONS = {"-h", "--help", "--json", "--version"}
+BATCH_OPTIONS = OPTIONS - {
+    "-o", "--output", "--pid", "-i", "--in-place", "--compact", "--cache", "--name", "--directory", "--set",
+    "--uses-pid",
+} | {"--to", "--replace", "--verify", "--writers", "--keep-free"}  # fmt: skip
+RESTORE_OPTIONS = {"-h", "--help", "-q", "--quiet", "--json", "--version"}
 DEMO_OPTIONS = {"-h", "--help", "--filter", "--version"}
 SHOW_OPTIONS = {"-h", "--help", "--filter", "-v", "--verbose", "--json", "--version"}
 DOCTOR_OPTIONS = {"-h", "--help", "--json", "--version"}
@@ -87,6 +97,10 @@ def said_by(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[in
         (["show"], SHOW_OPTIONS),
         (["set"], SET_OPTIONS),
         (["doctor"], DOCTOR_OPTIONS),
+        (["verify"], VERIFY_OPTIONS),
+        (["digest"], DIGEST_OPTIONS),
+        (["batch"], BATCH_OPTIONS),
+        (["restore"], RESTORE_OPTIONS),
     ],
 )
 def test_help_names_exactly_the_options(

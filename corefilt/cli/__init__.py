@@ -26,6 +26,10 @@ COMMANDS = {
     "show": ("PID...", "the filters of processes, and what they would keep"),
     "set": ("FILTER (PID... | -- COMMAND...)", "sets the filter of processes, or of a command"),
     "doctor": ("[PID]", "why a process would leave no core, or what this machine allows"),
+    "verify": ("FULL FILTERED", "proves the promises on two finished cores"),
+    "digest": ("CORE", "xxh3_128 of every segment"),
+    "batch": ("FILTER SOURCE... (--to DIR | --replace)", "filters all cores of an archive"),
+    "restore": ("(MANIFEST | CORE)...", "puts back what --shared-once took out"),
     "demo": ("", "crashes a small process here and filters its core"),
 }
 

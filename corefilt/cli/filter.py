@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from .. import __version__
-from ..core import MAX_HEADERS, UNKNOWN, open_core
-from ..engine import CACHE, ENGINES, MOST_JOBS, SPARSE
+from ..core import MAX_HEADERS, open_core
+from ..engine import CACHE, MOST_JOBS
 from ..errors import FilterError, ReportPlaceError, UsageError
 from ..filterbits import ALIASES, NAMES, parse_filter
-from ..kinds import CURRENT, DUMPERS
 from ..report import printable
 from ..sinks import NamedFile
 from ..sizes import parse_size
-from ..writer import FORMATS, Options, make_naming, make_wish, named, write_filtered
+from ..writer import Options, make_naming, make_wish, named, write_filtered
 from . import COMMANDS
+from .decisions import add_compression, add_decisions, check_compression, engine_of
 from .words import STDOUT, Parser, check_report_place, say, with_json_target, write_json
 
 TYPE_CHECKING = False
@@ -43,7 +42,7 @@ input was damaged or truncated; 4 --strict left bytes undecided"""
 
 
 # What changes lengths or offsets, and so needs another file.
-NOT_IN_PLACE = ("annotate", "format", "loadmaps", "truncate", "fit", "minimal", "ladder")
+NOT_IN_PLACE = ("annotate", "format", "loadmaps", "truncate", "fit", "minimal", "ladder", "compress")
 
 
 def _other_commands() -> Iterator[str]:
@@ -92,78 +91,8 @@ def parser() -> Parser:
         action="store_true",
         help="with -i: shorten CORE too, by cutting its end off or by putting a copy without the holes in its place",
     )
-    p.add_argument(
-        "--unknown",
-        choices=UNKNOWN,
-        default="keep",
-        help="what to do with a mapping that could be of several kinds: keep what any of them would keep "
-        "(default), guess the likeliest, or drop all but what each of them would keep",
-    )
-    p.add_argument(
-        "--assume",
-        metavar="SELECTOR=KIND",
-        action="append",
-        default=[],
-        help="say what a mapping is; SELECTOR is an address, a path glob, or like 'size>64G'",
-    )
+    add_decisions(p)
     p.add_evidence()
-    p.add_argument(
-        "--annotate",
-        action="store_true",
-        help="record kinds and evidence in a note, to be filtered by later",
-    )
-    p.add_argument(
-        "--truncate",
-        metavar="SIZE",
-        help="cut where the kernel would have cut this under RLIMIT_CORE = SIZE; rlimit: this process's soft limit",
-    )
-    p.add_argument(
-        "--fit",
-        metavar="SIZE",
-        default=None,
-        help="at most SIZE bytes, and complete: what a backtrace needs first, then the rest by its worth; rlimit takes "
-        "this process's RLIMIT_CORE",
-    )
-    p.add_argument("--fit-allocated", action="store_true", help="have --fit count disk use instead of length")
-    p.add_argument(
-        "--ladder",
-        metavar="F1,F2,...",
-        default=None,
-        help="with --fit: take the richest of these filters whole that fits, before filling up; minimal is one",
-    )
-    p.add_argument("--minimal", action="store_true", help="keep only what a backtrace needs")
-    p.add_argument(
-        "--follow",
-        metavar="N[:SIZE]",
-        default=None,
-        help="keep also what registers and stacks point to, N levels deep, SIZE bytes at most (default 16M)",
-    )
-    p.add_argument(
-        "--format",
-        choices=FORMATS,
-        default="same",
-        help="the notes as the ELF-FDPIC dumper writes them, or as the plain one does, which debuggers read",
-    )
-    p.add_argument(
-        "--loadmaps",
-        metavar="EXEC,INTERP",
-        default=None,
-        help="with --format fdpic: addresses of the loadmaps of a core that does not tell; 0 for none",
-    )
-    p.add_argument(
-        "--dumper",
-        choices=DUMPERS,
-        default=CURRENT,
-        help="whose rules: fdpic-old is the FDPIC dumper before Linux 5.10",
-    )
-    p.add_argument("--strict", action="store_true", help="write nothing while anything hangs on an assumption")
-    p.add_argument(
-        "--sparse",
-        choices=SPARSE,
-        default="auto",
-        help="auto: keep the holes of a file, make holes of zeros from a pipe; always: look for zeros; never: no holes",
-    )
-    p.add_argument("--engine", choices=ENGINES, default=None, help="demand one way to move bytes (or COREFILT_ENGINE)")
     p.add_argument(
         "--jobs",
         metavar="N",
@@ -177,6 +106,7 @@ def parser() -> Parser:
         help="auto: leave the page cache as it was when more than an eighth of the memory is copied; "
         "keep: leave the copy in it",
     )
+    add_compression(p, "what OUT's name ends in")
     p.add_argument("--no-sync", action="store_true", help="do not wait for the disk before OUT gets its name")
     p.add_argument("--spool", action="store_true", help="copy a pipe to a temporary file first, for cores made by gdb")
     p.add_argument(
@@ -202,16 +132,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
         if before != "--truncate" and word[:1] == "-" and (word[1:].split(",")[0] in names or word[1:2].isdigit()):
             raise FilterError(f"filter {word!r} starts with '-'", f"write default,{word}")
     arguments = parser().parse_intermixed_args(with_json_target(argv))
-    if arguments.engine is None:
-        arguments.engine = os.environ.get("COREFILT_ENGINE") or "auto"
-        if arguments.engine not in ENGINES:
-            raise UsageError(f"COREFILT_ENGINE is {arguments.engine!r}", f"it can be {', '.join(ENGINES)}")
+    arguments.engine = engine_of(arguments)
     arguments.jobs = _jobs(arguments.jobs) if arguments.jobs is not None else None
-    if arguments.sparse == "always" and arguments.engine not in ("auto", "readwrite"):
-        raise UsageError(
-            f"--sparse always looks for zeros, which --engine {arguments.engine} does not see",
-            "use --engine readwrite",
-        )
+    check_compression(arguments)
     if arguments.loadmaps is not None:
         from ..variants import parse_loadmaps
 
@@ -291,6 +214,8 @@ def run(argv: list[str]) -> int:
             engine=arguments.engine,
             jobs=arguments.jobs,
             cache=arguments.cache,
+            compress=arguments.compress,
+            compress_threads=arguments.compress_threads,
             sync=not arguments.no_sync,
             force=arguments.force,
             dry_run=arguments.dry_run,

@@ -170,6 +170,12 @@ def check_report_place(target: str | None, source: Source, output: str | None) -
         raise ReportPlaceError(f"--json={target} is a core of this run", "name another file for the report")
 
 
+def refuse_report_over(target: str | None, *cores: str) -> None:
+    """Raise ReportPlaceError where the report would be written over one of the cores."""
+    if target is not None and target != STDOUT and any(_is_file(target, core) for core in cores):
+        raise ReportPlaceError(f"--json={target} is a core of this run", "name another file for the report")
+
+
 def is_named_twice(target: str, argv: list[str]) -> bool:
     """Whether a report's file is standard input, or stands among the arguments once more: it may be a core."""
     names = {part for word in argv for part in (word, word.partition("=")[2])} - {target, ""}

@@ -1,0 +1,42 @@
+"""Holds an output against its input before it gets its name, by ``corefilt.verify``, which shares no code with us."""
+
+from __future__ import annotations
+
+import os
+
+from ..core import MAX_HEADERS
+from ..errors import OutputError
+from ..sources import FileSource, PipeSource, Source, as_core, spooled
+
+
+def as_plain_file(source: Source, folder: str) -> FileSource:
+    """A core as a file that begins with it: itself, or a copy in ``folder`` that has no name. Raises InputError."""
+    if isinstance(source, FileSource) and not source.base:
+        return source
+    return spooled(source, folder)
+
+
+def check(full: FileSource, fd: int, name: str, folder: str) -> None:
+    """Hold what was written to ``fd`` against the full core; temporary copies go to ``folder``.
+
+    Raises OutputError with what is broken, and MissingLibraryError.
+    """
+    from ..verify import verify
+
+    written: Source = FileSource(fd, name, size=os.fstat(fd).st_size, owned=False)
+    written = as_core(written, max_headers=MAX_HEADERS)
+    try:
+        if isinstance(written, PipeSource):
+            written = spooled(written, folder)
+        damage = written.check()
+        if damage is not None:
+            raise OutputError(f"{name}: what was written cannot be read back: {damage}")
+        verdict = verify(f"/proc/self/fd/{full.fd}", f"/proc/self/fd/{written.fd}")
+    finally:
+        written.close()
+    if verdict.findings:
+        more = f", and {len(verdict.findings) - 1} more" if len(verdict.findings) > 1 else ""
+        raise OutputError(
+            f"{name}: what was written does not stand the check: {verdict.findings[0]}{more}",
+            "this is a fault of corefilt, or of the disk: please report it; nothing was replaced",
+        )

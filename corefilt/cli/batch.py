@@ -1,0 +1,254 @@
+"""``corefilt batch FILTER SOURCE... (--to DIR | --replace)``."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from .. import __version__
+from ..archive.job import Job, clean_up, plan
+from ..archive.pool import MOST_JOBS, default_jobs, run_in_pool
+from ..core import MAX_HEADERS
+from ..errors import UsageError
+from ..filterbits import describe, parse_filter
+from ..report import printable
+from ..sizes import parse_size
+from ..writer import make_wish
+from .batchreport import JsonLines, Progress, summary
+from .decisions import add_compression, add_decisions, check_compression, engine_of
+from .words import Parser, say, with_json_target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from ..archive.outcome import Outcome
+    from ..archive.task import Task
+
+DESCRIPTION = """\
+Filters all cores of an archive. SOURCE is a folder with all below it, a file, a glob, or - for a list of paths on
+standard input, one a line or ended by NUL. Cores are known by their content, also compressed (zstd, lz4, xz, gzip,
+bzip2), in tar and zip archives, in folders of systemd-coredump and abrt, and in reports of apport.
+
+A job that was ended goes on where it stopped when it is started again; one that is done does nothing."""
+
+EPILOG = """\
+exit codes: 0 done; 1 the job could not begin; 2 usage; 4 done, but some cores could not be filtered"""
+
+
+def parser() -> Parser:
+    """The options of ``corefilt batch``."""
+    p = Parser("corefilt batch", DESCRIPTION, EPILOG)
+    p.add_argument("filter", metavar="FILTER", help="which mappings to keep, as corefilt --help says")
+    p.add_argument("sources", metavar="SOURCE", nargs="+", help="where cores are")
+    p.add_argument("--to", metavar="DIR", help="write the filtered cores below this folder, by the paths they had")
+    p.add_argument(
+        "--replace",
+        action="store_true",
+        help="put each filtered core, once it is verified, in the place of the full one: name, format, mode, owner, "
+        "attributes and times stay",
+    )
+    p.add_argument(
+        "-f",
+        "--force",
+        action="store_true",
+        help="replace files in DIR; with --replace, also cores that are damaged or have several names",
+    )
+    p.add_argument("--verify", action="store_true", help="hold each core against the full one before it gets its name")
+    add_decisions(p)
+    p.add_argument(
+        "--maps",
+        choices=("auto", "none"),
+        default="auto",
+        help="auto: what lies beside a core, in its report or in the journal tells of its mappings (default)",
+    )
+    p.add_argument("--sysroot", metavar="DIR", help="the mapped files below this folder")
+    add_compression(p, "same")
+    p.add_argument("--spool", action="store_true", help="copy what is compressed to a temporary file first")
+    p.add_argument(
+        "--max-headers",
+        metavar="SIZE",
+        default=None,
+        help="how much a compressed core may have before the end of NT_FILE (default 64M)",
+    )
+    p.add_argument(
+        "--shared-once",
+        action="store_true",
+        help="when all is done, keep equal blocks of shared memory in one core only (corefilt restore puts them back)",
+    )
+    p.add_argument(
+        "--dedupe",
+        action="store_true",
+        help="when all is done, have the file system keep equal blocks of shared memory once (XFS, btrfs)",
+    )
+    p.add_argument(
+        "--jobs",
+        metavar="N",
+        help="how many cores at a time (default: as many as there are processors, and memory for)",
+    )
+    p.add_argument(
+        "--writers",
+        metavar="N",
+        default="1",
+        help="how many of them may copy to one disk at a time (default 1; cores that are compressed do not count)",
+    )
+    p.add_argument(
+        "--keep-free",
+        metavar="SIZE",
+        help="stop a core that would leave less of its file system free (default: a twentieth, 4G at most)",
+    )
+    p.add_argument("--no-sync", action="store_true", help="do not wait for the disk before a core gets its name")
+    p.add_argument("-n", "--dry-run", action="store_true", help="find and plan only")
+    p.add_argument(
+        "--json",
+        metavar="[=FILE]",
+        default=None,
+        help="one JSON object a line for everything that was found, on standard output or in FILE",
+    )
+    p.add_argument("--progress", choices=("auto", "always", "never"), default="auto", help="a bar, on a terminal")
+    p.add_argument("-q", "--quiet", action="store_true", help="say nothing but what failed")
+    p.add_argument("-v", "--verbose", action="store_true", help="say what became of everything that was found")
+    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
+    return p
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments. Raises UsageError."""
+    arguments = parser().parse_intermixed_args(with_json_target(argv))
+    arguments.engine = engine_of(arguments)
+    check_compression(arguments)
+    if arguments.shared_once and arguments.dedupe:
+        raise UsageError("--shared-once and --dedupe both keep shared memory once", "leave one of them out")
+    arguments.jobs = _count("--jobs", arguments.jobs) if arguments.jobs is not None else default_jobs()
+    arguments.writers = _count("--writers", arguments.writers)
+    return arguments
+
+
+def _count(option: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MOST_JOBS):
+        raise UsageError(f"{option} is {text!r}", f"it can be 1 to {MOST_JOBS}")
+    return int(text)
+
+
+def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
+    """The job that was asked for, and warnings. Raises UsageError and FilterError."""
+    wanted, warnings = parse_filter(arguments.filter)
+    wish = {
+        "fit": arguments.fit,
+        "allocated": arguments.fit_allocated,
+        "minimal": arguments.minimal,
+        "follow": arguments.follow,
+        "ladder": arguments.ladder,
+    }
+    options: dict[str, object] = {
+        "unknown": arguments.unknown,
+        "assume": list(arguments.assume),
+        "maps": "auto" if arguments.maps == "auto" else None,
+        "sysroot": arguments.sysroot,
+        "annotate": arguments.annotate,
+        "truncate": arguments.truncate,
+        "format": arguments.format,
+        "dumper": arguments.dumper,
+        "strict": arguments.strict,
+        "sparse": arguments.sparse,
+        "engine": arguments.engine,
+        # Several cores at a time are parallel enough.
+        "jobs": 1,
+        "compress_threads": arguments.compress_threads or 1,
+        "sync": not arguments.no_sync,
+        "spool": arguments.spool,
+        "max_headers": parse_size(arguments.max_headers) if arguments.max_headers else MAX_HEADERS,
+    }
+    if make_wish(**wish) is not None:
+        options["fit"] = wish
+    if arguments.truncate is not None:
+        from ..limits import parse_limit
+
+        parse_limit(arguments.truncate)
+    if arguments.loadmaps is not None:
+        from ..variants import parse_loadmaps
+
+        options["loadmaps"] = parse_loadmaps(arguments.loadmaps)
+    job = Job(
+        arguments.sources,
+        int(wanted),
+        to=arguments.to,
+        replace=arguments.replace,
+        options=options,
+        compress=arguments.compress or "same",
+        verify=arguments.verify,
+        force=arguments.force,
+        dry_run=arguments.dry_run,
+        keep_free=parse_size(arguments.keep_free) if arguments.keep_free is not None else None,
+    )
+    if (job.verify or job.replace or arguments.shared_once or arguments.dedupe) and not job.dry_run:
+        # A library that is missing is to be told before anything is done.
+        from .. import verify  # noqa: F401
+    return job, warnings
+
+
+def run(argv: list[str]) -> int:
+    """Filter an archive; returns the exit code."""
+    arguments = parse(argv)
+    job, warnings = job_of(arguments)
+    began = time.monotonic()
+    with JsonLines(arguments.json) as lines, job.lock(), Progress(_shows(arguments)) as progress:
+        tasks, outcomes = plan(job, progress.found)
+        clean_up(job, tasks)
+        progress.begin(sum(task.size for task in tasks), len(tasks))
+        for outcome in outcomes:
+            lines.add(outcome)
+        try:
+            for outcome in _carried_out(tasks, arguments, progress):
+                outcomes.append(outcome)
+                lines.add(outcome)
+        finally:
+            progress.stop()
+            for text in summary(
+                outcomes,
+                describe(parse_filter(arguments.filter)[0]),
+                seconds=time.monotonic() - began,
+                unfinished=len(tasks) - sum(outcome.status != "listed" for outcome in outcomes),
+                quiet=arguments.quiet,
+                verbose=arguments.verbose,
+            ):
+                say(text)
+    if not job.dry_run and (arguments.shared_once or arguments.dedupe):
+        for text in _kept_once(arguments, outcomes):
+            say(text)
+    for warning in warnings:
+        say(f"corefilt: {warning}")
+    return 4 if any(outcome.status == "failed" for outcome in outcomes) else 0
+
+
+def _carried_out(tasks: list[Task], arguments: argparse.Namespace, progress: Progress) -> Iterator[Outcome]:
+    pool = run_in_pool(tasks, jobs=arguments.jobs, writers=arguments.writers, on_progress=progress.passed)
+    for task, outcome in pool:
+        progress.done(task)
+        yield outcome
+
+
+def _kept_once(arguments: argparse.Namespace, outcomes: list[Outcome]) -> Iterator[str]:
+    """Have shared memory stand once in what this job has written, now or before; in words what came of it."""
+    from ..archive.dedupe import dedupe
+    from ..archive.remote import is_url
+    from ..archive.sharing import share_once
+
+    cores = [
+        outcome.output
+        for outcome in outcomes
+        if outcome.status in ("filtered", "unchanged") and outcome.output is not None and not is_url(outcome.output)
+    ]
+    done = share_once(cores) if arguments.shared_once else dedupe(cores)
+    if not arguments.quiet:
+        yield f"corefilt: {done}"
+    if arguments.verbose:
+        yield from (f"  left as it is: {printable(path)}: {printable(why)}" for path, why in done.skipped.items())
+    elif done.skipped:
+        yield f"  {len(done.skipped)} cores were left as they are (-v says why)"
+
+
+def _shows(arguments: argparse.Namespace) -> bool:
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    return arguments.progress == "always" or (arguments.progress == "auto" and terminal and not arguments.quiet)

@@ -1,0 +1,168 @@
+"""What a batch tells while it runs and when it is done: a bar, a table, and JSON, one line for each outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from .. import __version__
+from ..archive.outcome import STATUSES
+from ..archive.totals import total
+from ..errors import OutputError
+from ..report import printable
+from ..sizes import show_size
+from .words import STDOUT, reason, tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import IO
+
+    from rich.progress import Progress as Bars
+
+    from ..archive.outcome import Outcome
+    from ..archive.task import Task
+
+# Failures that are told one by one where -v does not ask for all.
+MOST_SHOWN = 20
+
+
+class JsonLines:
+    """Where the outcomes go as JSON, as they come; a context manager."""
+
+    def __init__(self, target: str | None) -> None:
+        """Open the file. Raises OutputError."""
+        self._target = target
+        self._file: IO[str] | None = None
+        if target is not None and target != STDOUT:
+            try:
+                self._file = open(target, "w", encoding="utf-8", buffering=1)  # noqa: SIM115  # __exit__ closes it
+            except (OSError, ValueError) as error:
+                raise OutputError(f"{target}: the report cannot be written: {reason(error)}") from None
+
+    def __enter__(self) -> JsonLines:
+        """Give the lines themselves."""
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, outcome: Outcome) -> None:
+        """Write one line. Raises OutputError."""
+        if self._target is None:
+            return
+        line = json.dumps({"schema": 1, "version": __version__, **outcome.as_dict()}) + "\n"
+        if self._file is None:
+            tell(line)
+            return
+        try:
+            self._file.write(line)
+        except OSError as error:
+            raise OutputError(f"{self._target}: the report cannot be written: {reason(error)}") from None
+
+
+class Progress:
+    """A bar on standard error with rate and time left, or nothing; a context manager."""
+
+    def __init__(self, shows: bool) -> None:
+        """Begin, with rich, if there is to be anything."""
+        self._bars: Bars | None = None
+        self._told: dict[str, int] = {}
+        self._left = 0
+        if not shows:
+            return
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        # No thread draws: processes are started while it is shown.
+        self._bars = Progress(
+            TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
+            TimeRemainingColumn(), console=Console(stderr=True), transient=True, auto_refresh=False,
+        )  # fmt: skip
+        self._bar = self._bars.add_task("looking", total=None)
+        self._bars.start()
+
+    def __enter__(self) -> Progress:
+        """Give the bar itself."""
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        """Take it down."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Take it down."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def found(self, count: int) -> None:
+        """Tell how many cores have been found."""
+        if self._bars is not None and count % 50 == 0:
+            self._bars.update(self._bar, description=f"{count} cores found", refresh=True)
+
+    def begin(self, size: int, count: int) -> None:
+        """Tell how much there is to do, in bytes and cores."""
+        self._left = count
+        if self._bars is not None:
+            self._bars.reset(self._bar, total=size, description=f"{count} cores left")
+
+    def passed(self, task: Task, count: int) -> None:
+        """Count bytes of a task that went by, up to the size of its file: what is inside can be larger."""
+        if self._bars is not None:
+            before = self._told.get(task.name, 0)
+            self._told[task.name] = min(before + count, task.size)
+            self._bars.update(self._bar, advance=self._told[task.name] - before, refresh=True)
+
+    def done(self, task: Task) -> None:
+        """Count a task as done."""
+        self._left -= 1
+        if self._bars is not None:
+            rest = task.size - self._told.pop(task.name, 0)
+            self._bars.update(self._bar, advance=rest, description=f"{self._left} cores left", refresh=True)
+
+
+def summary(
+    outcomes: Sequence[Outcome], filter: str, *, seconds: float, unfinished: int, quiet: bool, verbose: bool
+) -> Iterator[str]:
+    """The lines that a person reads."""
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if quiet:
+        yield from (_line(outcome) for outcome in failed)
+        return
+    totals = total(outcomes)
+    yield f"corefilt: {len(outcomes)} found, filter {filter}, {seconds:.1f} s"
+    yield f"  {'':10} {'count':>7} {'before':>10} {'after':>10}"
+    for status in STATUSES:
+        of = [outcome for outcome in outcomes if outcome.status == status]
+        if of:
+            before = sum(outcome.allocated_before or 0 for outcome in of)
+            after = sum(outcome.allocated_after or 0 for outcome in of)
+            sizes = f"{show_size(before):>10} {show_size(after):>10}" if status == "filtered" else ""
+            yield f"  {status:10} {len(of):>7} {sizes}".rstrip()
+    if totals.undecided:
+        yield f"  undecided: {show_size(totals.undecided)} could be of several kinds (corefilt inspect shows which)"
+    if unfinished > 0:
+        yield f"  {unfinished} were not come to; the same command goes on with them"
+    shown = list(outcomes) if verbose else failed[:MOST_SHOWN]
+    yield from (_line(outcome) for outcome in shown)
+    if len(failed) > MOST_SHOWN and not verbose:
+        yield f"  {len(failed) - MOST_SHOWN} more failed: -v or --json has all"
+
+
+def _line(outcome: Outcome) -> str:
+    sizes = ""
+    if outcome.status == "filtered" and outcome.allocated_before is not None and outcome.allocated_after is not None:
+        sizes = f", {show_size(outcome.allocated_before)} -> {show_size(outcome.allocated_after)}"
+    why = f": {printable(outcome.reason)}" if outcome.reason else ""
+    wrapping = f" ({outcome.wrapping})" if outcome.wrapping != "raw" else ""
+    return f"  {outcome.status}: {printable(os.fsencode(outcome.source))}{wrapping}{sizes}{why}"

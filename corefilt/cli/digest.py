@@ -1,0 +1,45 @@
+"""``corefilt digest CORE``: xxh3_128 of every segment."""
+
+from __future__ import annotations
+
+from .. import __version__
+from ..report import printable
+from .words import STDOUT, Parser, refuse_report_over, say, tell, with_json_target, write_json
+
+DESCRIPTION = """\
+Prints xxh3_128 of every segment's bytes in the file, with its number, type, size, addresses and flags; holes count
+as zeros. Two cores hold the same of a mapping where the digests are the same."""
+
+
+def parser() -> Parser:
+    """The options of ``corefilt digest``."""
+    p = Parser("corefilt digest", DESCRIPTION)
+    p.add_argument("core", metavar="CORE", help="a core in a file")
+    p.add_json()
+    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
+    return p
+
+
+def run(argv: list[str]) -> int:
+    """Digest one core; returns the exit code."""
+    arguments = parser().parse_intermixed_args(with_json_target(argv))
+    refuse_report_over(arguments.json, arguments.core)
+    from ..verify import digest
+
+    digests = [one.as_dict() for one in digest(arguments.core)]
+    if arguments.json is not None:
+        report: dict[str, object] = {
+            "schema": 1, "version": __version__, "input": arguments.core, "segments": digests
+        }  # fmt: skip
+        write_json(report, arguments.json)
+    if arguments.json != STDOUT:
+        tell("".join(_line(one) for one in digests))
+    missing = [one for one in digests if one["missing"]]
+    if missing:
+        say(f"corefilt: {printable(arguments.core)}: is cut: bytes of {len(missing)} segments are missing")
+    return 3 if missing else 0
+
+
+def _line(one: dict[str, object]) -> str:
+    place = f"{one['start']}-{one['end']} {one['flags']}"
+    return f"{one['xxh3_128']}  {one['segment']:>5}  {one['type']:7}  {one['bytes']:>12}  {place}\n"

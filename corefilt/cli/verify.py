@@ -1,0 +1,55 @@
+"""``corefilt verify FULL FILTERED``: proves the promises on two finished cores."""
+
+from __future__ import annotations
+
+from .. import __version__
+from ..filterbits import parse_filter
+from ..kinds import CURRENT, DUMPERS
+from .words import STDOUT, Parser, refuse_report_over, say, tell, with_json_target, write_json
+
+DESCRIPTION = """\
+Holds a filtered core against the full one: every kept byte is the same at its address, none was invented, program
+headers, notes and sections agree, and no two claim the same bytes. With --filter, what is left of every mapping is
+what that filter leaves; the evidence options are those that it was filtered with.
+
+exit code: 0 every promise is kept, 4 one is broken"""
+
+
+def parser() -> Parser:
+    """The options of ``corefilt verify``."""
+    p = Parser("corefilt verify", DESCRIPTION)
+    p.add_argument("full", metavar="FULL", help="the core that was filtered")
+    p.add_argument("filtered", metavar="FILTERED", help="what became of it")
+    p.add_argument("--filter", metavar="FILTER", default=None, help="check that it is what this filter leaves")
+    p.add_evidence()
+    p.add_argument("--assume", metavar="SELECTOR=KIND", action="append", default=[], help="as for corefilt filter")
+    p.add_argument("--dumper", choices=DUMPERS, default=CURRENT, help="as for corefilt filter")
+    p.add_json()
+    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
+    return p
+
+
+def run(argv: list[str]) -> int:
+    """Verify one core; returns the exit code."""
+    arguments = parser().parse_intermixed_args(with_json_target(argv))
+    wanted, warnings = parse_filter(arguments.filter) if arguments.filter is not None else (None, [])
+    refuse_report_over(arguments.json, arguments.full, arguments.filtered)
+    from ..verify import verify
+
+    verdict = verify(
+        arguments.full,
+        arguments.filtered,
+        filter=int(wanted) if wanted is not None else None,
+        assume=arguments.assume,
+        maps=arguments.maps,
+        pid=arguments.pid,
+        sysroot=arguments.sysroot,
+        dumper=arguments.dumper,
+    )
+    for warning in warnings:
+        say(f"corefilt: {warning}")
+    if arguments.json is not None:
+        write_json(verdict.as_dict(), arguments.json)
+    if arguments.json != STDOUT:
+        tell(f"{verdict}\n")
+    return 0 if verdict.holds else 4

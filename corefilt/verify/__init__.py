@@ -1,0 +1,23 @@
+"""Proves the promises on two finished cores, and digests one, with code that shares nothing with what wrote them.
+
+Tables are read by pyelftools, payload is hashed by xxhash over mmap. Only what a filter should have left is asked of
+corefilt's own rules. Both libraries come with ``pip install 'corefilt[verify]'``.
+"""
+
+from __future__ import annotations
+
+from ..errors import MissingLibraryError
+
+try:
+    import elftools  # noqa: F401
+    import xxhash  # noqa: F401
+except ModuleNotFoundError as error:
+    missing = "pyelftools" if error.name == "elftools" else error.name
+    hint = "pip install 'corefilt[verify]' brings what verify and digest need"
+    raise MissingLibraryError(f"{missing} is not installed", hint) from None
+
+from .digests import Digest, digest
+from .proof import verify
+from .verdict import Finding, Verdict
+
+__all__ = ["Digest", "Finding", "Verdict", "digest", "verify"]

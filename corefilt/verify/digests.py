@@ -1,0 +1,91 @@
+"""xxh3_128 of every segment of a core."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from xxhash import xxh3_128
+
+from .files import CoreFile
+from .guard import guarded
+from .tables import Tables
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+
+    from .tables import Segment
+
+# What stands for holes: small enough to stay in a second-level cache.
+_ZEROS = bytes(1 << 18)
+
+
+class Digest:
+    """One segment: its number, program header ``header``, ``bytes`` that were hashed and their ``xxh3_128`` in hex.
+
+    ``missing`` are the bytes that p_filesz claims besides.
+    """
+
+    __slots__ = ("bytes", "header", "missing", "segment", "xxh3_128")
+
+    def __init__(self, segment: int, header: Segment, there: int, xxh3_128: str) -> None:
+        """Hold them."""
+        self.segment, self.header, self.bytes, self.xxh3_128 = segment, header, there, xxh3_128
+        self.missing = header.p_filesz - there
+
+    def as_dict(self) -> dict[str, object]:
+        """The record as JSON: addresses are hex strings, sizes in bytes."""
+        header = self.header
+        p_type = header.p_type if isinstance(header.p_type, str) else f"{header.p_type:#x}"
+        return {
+            "segment": self.segment,
+            "type": p_type,
+            "start": f"{header.p_vaddr:#x}",
+            "end": f"{header.p_vaddr + header.p_memsz:#x}",
+            "flags": header.flags,
+            "bytes": self.bytes,
+            "missing": self.missing,
+            "xxh3_128": self.xxh3_128,
+        }
+
+
+def digest(core: str | os.PathLike[str]) -> list[Digest]:
+    """The digests of all segments of a file, in the order of the program headers; holes count as zeros.
+
+    Raises InputError and its kin.
+    """
+    return guarded(partial(_digest, core), str(core))
+
+
+def _digest(core: str | os.PathLike[str]) -> list[Digest]:
+    with CoreFile(core) as file:
+        tables = Tables(file)
+        # Equal ranges, of which most are empty, are hashed once.
+        known: dict[tuple[int, int], str] = {}
+        found = []
+        for i, segment in enumerate(tables.segments):
+            there = tables.present(i)
+            place = segment.p_offset if there else 0, there
+            if place not in known:
+                known[place] = _hash(file, *place)
+            found.append(Digest(i, segment, there, known[place]))
+        file.check_unchanged()
+        return found
+
+
+def _hash(file: CoreFile, offset: int, length: int) -> str:
+    hasher = xxh3_128()
+    at, end = offset, offset + length
+    for low, high in file.data(offset, end):
+        _update_zeros(hasher, low - at)
+        with file.window(low, high - low) as view:
+            hasher.update(view)
+        at = high
+    _update_zeros(hasher, end - at)
+    return hasher.hexdigest()
+
+
+def _update_zeros(hasher: xxh3_128, count: int) -> None:
+    while count > 0:
+        hasher.update(_ZEROS[: min(count, len(_ZEROS))])
+        count -= len(_ZEROS)

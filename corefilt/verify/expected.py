@@ -1,0 +1,78 @@
+"""What a filter should have left of every mapping, by corefilt's rules over the full core."""
+
+from __future__ import annotations
+
+from ..core import open_core
+from ..plan import kept_bytes, tag_bytes, tagged_loads
+from .verdict import Finding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..core import Plan
+    from .pairs import Pair
+    from .tables import Tables
+    from .verdict import Verdict
+
+
+class Expectation:
+    """A filter, and the evidence that it goes by: the options of ``corefilt inspect``."""
+
+    def __init__(
+        self,
+        filter: int | str,
+        *,
+        assume: Sequence[str] = (),
+        maps: str | None = None,
+        pid: int | None = None,
+        sysroot: str | None = None,
+        dumper: str = "current",
+    ) -> None:
+        """Hold them."""
+        self.filter = filter
+        self.assume, self.maps, self.pid, self.sysroot, self.dumper = assume, maps, pid, sysroot, dumper
+
+    def check(self, path: str, filtered: Tables, pairs: list[Pair], verdict: Verdict, *, fitted: bool) -> None:
+        """Hold what is kept of every segment against the least and the most that the filter leaves.
+
+        What was cut to fit a size may be less. Raises what ``Core.plan`` raises.
+        """
+        kept: dict[int, int] = {}
+        for pair in pairs:
+            kept[pair.full] = kept.get(pair.full, 0) + filtered.segments[pair.filtered].p_filesz
+        with open_core(path) as core:
+            plan = core.plan(
+                self.filter, assume=self.assume, maps=self.maps, pid=self.pid, sysroot=self.sysroot,
+                dumper=self.dumper,
+            )  # fmt: skip
+            verdict.filter = f"{int(plan.filter):#x}"
+            for i, (least, most) in _bounds(plan).items():
+                there = kept.get(i)
+                if there is None or (0 if fitted else least) <= there <= most:
+                    continue
+                start = core.table.p_vaddr[i]
+                where = f"segment {i} ({start:#x}-{start + core.table.p_memsz[i]:#x})"
+                leaves = f"{most}" if least == most else f"{least} to {most}"
+                text = f"{where} has {there} bytes; filter {verdict.filter} leaves {leaves}"
+                verdict.findings.append(
+                    Finding("filter", text, segment=i, address=start, bytes=max(least - there, there - most))
+                )
+
+
+def _bounds(plan: Plan) -> dict[int, tuple[int, int]]:
+    """The least and the most bytes that may stay, by program header."""
+    core, page = plan.core, plan.core.maps.page_size
+    bounds: dict[int, tuple[int, int]] = {}
+    for finding, i in zip(plan.findings, core.maps.phdr, strict=True):
+        least, _, most = finding.levels(plan.filter)
+        there = core.present[i]
+        bounds[i] = kept_bytes(least, there, page), kept_bytes(most, there, page)
+    for tag, load in tagged_loads(core.table).items():
+        sizes = core.table.p_filesz[:]
+        tags = []
+        for size in bounds[load]:
+            sizes[load] = size
+            tags.append(min(core.present[tag], tag_bytes(core.table, sizes, tag, load)))
+        bounds[tag] = tags[0], tags[1]
+    return bounds

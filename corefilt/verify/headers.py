@@ -1,0 +1,118 @@
+"""The ELF header and the section headers of both cores."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from .files import difference
+from .tables import PN_XNUM
+from .verdict import Finding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .files import CoreFile
+    from .tables import Segment, Tables
+    from .verdict import Verdict
+
+# What no option changes. The other fields say where tables stand and how long they are.
+_FIXED = ("e_ident", "e_type", "e_machine", "e_version", "e_entry", "e_ehsize", "e_phentsize")
+_SECTION_FIXED = ("sh_name", "sh_flags", "sh_addr", "sh_link", "sh_info", "sh_addralign", "sh_entsize")
+_SHF_ALLOC = 2
+
+
+def check_header(full: Tables, filtered: Tables, verdict: Verdict, *, fitted: bool, converted: bool) -> None:
+    """Hold the ELF headers against each other; e_flags may differ where --format made other notes."""
+    for name in _FIXED:
+        was, now = full.header[name], filtered.header[name]
+        if was != now:
+            verdict.findings.append(Finding("header", f"{name} is {_text(now)}, not {_text(was)}"))
+    was, now = full.header["e_flags"], filtered.header["e_flags"]
+    if was != now and converted:
+        verdict.changes.append(f"e_flags is {now:#x}, not {was:#x} (--format)")
+    elif was != now:
+        verdict.findings.append(Finding("header", f"e_flags is {now:#x}, not {was:#x}"))
+    if filtered.header["e_phoff"] != full.header["e_phoff"] and not fitted:
+        text = f"e_phoff is {filtered.header['e_phoff']:#x}, not {full.header['e_phoff']:#x}"
+        verdict.findings.append(Finding("header", text))
+    count = min(len(filtered.segments), PN_XNUM) if fitted else full.header["e_phnum"]
+    if filtered.header["e_phnum"] != count:
+        verdict.findings.append(Finding("header", f"e_phnum is {filtered.header['e_phnum']}, not {count}"))
+
+
+def _text(value: Any) -> str:
+    """A field as people read it: pyelftools has names for some, and a record for e_ident."""
+    if isinstance(value, int | str):
+        return f"{value:#x}" if isinstance(value, int) else value
+    return " ".join(str(part) for part in dict(value).values())
+
+
+def check_sections(
+    files: tuple[CoreFile, CoreFile], cores: tuple[Tables, Tables], verdict: Verdict, *, fitted: bool
+) -> None:
+    """Hold the section headers, which gdb writes, and the one of PN_XNUM, against each other."""
+    full, filtered = cores
+    if filtered.sections_lost:
+        at = filtered.header["e_shoff"]
+        verdict.findings.append(Finding("sections", f"the section headers at {at:#x} (e_shoff) are not in the file"))
+        return
+    if len(full.sections) != len(filtered.sections):
+        numbers = f"{len(filtered.sections)} section headers, not {len(full.sections)}"
+        if fitted or full.sections_lost:
+            verdict.changes.append(f"there are {numbers}")
+        else:
+            verdict.findings.append(Finding("sections", f"there are {numbers}"))
+        return
+    if filtered.header["e_phnum"] == PN_XNUM or not filtered.sections:
+        # Its sh_info has counted the program headers already.
+        return
+    loads = [
+        sorted((s for s in core.segments if s.p_type == "PT_LOAD" and s.p_filesz), key=lambda s: s.p_vaddr)
+        for core in cores
+    ]
+    for k, (was, now) in enumerate(zip(full.sections, filtered.sections, strict=True)):
+        text = _section_fault(files, was, now, loads, filtered.size)
+        if text is not None:
+            finding = Finding("sections", f"section {k}: {text}", address=now["sh_addr"], bytes=now["sh_size"])
+            verdict.findings.append(finding)
+
+
+def _section_fault(
+    files: tuple[CoreFile, CoreFile],
+    was: dict[str, Any],
+    now: dict[str, Any],
+    loads: list[list[Segment]],
+    size: int,
+) -> str | None:
+    for name in _SECTION_FIXED:
+        if was[name] != now[name]:
+            return f"{name} is {now[name]:#x}, not {was[name]:#x}"
+    if now["sh_type"] not in (was["sh_type"], "SHT_NOBITS"):
+        return f"sh_type is {now['sh_type']}, not {was['sh_type']}"
+    if now["sh_type"] in ("SHT_NOBITS", "SHT_NULL"):
+        return None
+    if now["sh_offset"] + now["sh_size"] > max(size, was["sh_offset"] + was["sh_size"] - files[0].size + size):
+        return "reaches behind the end of the file"
+    if now["sh_type"] == "SHT_NOTE":
+        return None
+    if now["sh_size"] > was["sh_size"]:
+        return f"sh_size is {now['sh_size']:#x}, more than {was['sh_size']:#x}"
+    if now["sh_flags"] & _SHF_ALLOC and now["sh_addr"]:
+        if _where_loaded(was, loads[0]) and not _where_loaded(now, loads[1]):
+            return f"sh_offset {now['sh_offset']:#x} is not where its segment has address {now['sh_addr']:#x}"
+        return None
+    there = min(now["sh_size"], max(0, files[0].size - was["sh_offset"]), max(0, size - now["sh_offset"]))
+    found = difference(files[0], was["sh_offset"], files[1], now["sh_offset"], there)
+    return None if found is None else f"{found.count} bytes differ: {found}"
+
+
+def _where_loaded(section: dict[str, Any], loads: list[Segment]) -> bool:
+    """Whether a section stands where the segment at its address has its bytes."""
+    at = bisect_right(loads, section["sh_addr"], key=lambda segment: segment.p_vaddr) - 1
+    if at < 0:
+        return False
+    segment = loads[at]
+    inside: int = section["sh_addr"] - segment.p_vaddr
+    offset: int = section["sh_offset"]
+    return inside + int(section["sh_size"]) <= segment.p_filesz and offset == segment.p_offset + inside

@@ -1,0 +1,242 @@
+"""Notes of both cores must be the same but for corefilt's own, and for what --format changes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .files import Difference, difference
+from .verdict import Finding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .files import CoreFile
+    from .tables import Tables
+    from .verdict import Verdict
+
+    Spans = list[tuple[int, int]]
+
+COREFILT = b"COREFILT\0"
+NT_PRSTATUS = 1
+# Their types, and what wrote them (docs/annotation.md).
+FITS, ORIGIN, SHARED = 0x46495453, 0x46445043, 0x53484152
+_OURS = {
+    0x4B494E44: "of kinds (--annotate)",
+    FITS: "of a fit (--fit, --minimal)",
+    ORIGIN: "of --format",
+    SHARED: "of --shared-once",
+}
+# Notes are looked at one by one this far, in bytes: as far as corefilt reads them itself.
+MOST_WALKED = 64 << 20
+_CHUNK = 1 << 16
+# linux/elf.h and its neighbours, for people.
+_NAMES = {
+    1: "NT_PRSTATUS", 2: "NT_PRFPREG", 3: "NT_PRPSINFO", 6: "NT_AUXV", 0x46494C45: "NT_FILE", 0x53494749: "NT_SIGINFO",
+    0x202: "NT_X86_XSTATE",
+}  # fmt: skip
+
+
+class Note(NamedTuple):
+    """One note: its name and type, and where header, descriptor and padding stand in the file."""
+
+    name: bytes
+    n_type: int
+    start: int
+    desc: int
+    n_descsz: int
+    end: int
+
+    @property
+    def called(self) -> str:
+        """What people call it."""
+        name = self.name.rstrip(b"\0").decode("latin-1")
+        return f"{_NAMES.get(self.n_type, hex(self.n_type))} of {name!r}"
+
+
+def walk(file: CoreFile, core: Tables, i: int) -> Iterator[Note]:
+    """The notes of a segment that are all there, up to the first that cannot be one."""
+    start = at = core.segments[i].p_offset
+    end = start + core.present(i)
+    chunk, chunk_at = b"", at
+    while end - at >= 12 and at - start < MOST_WALKED:
+        if at + 12 + len(COREFILT) > chunk_at + len(chunk):
+            chunk, chunk_at = file.read(at, min(_CHUNK, end - at)), at
+        head = chunk[at - chunk_at : at - chunk_at + 12]
+        n_namesz, n_descsz, n_type = (core.number(head[k : k + 4]) for k in (0, 4, 8))
+        desc = at + 12 + (n_namesz + 3 & ~3)
+        if desc + n_descsz > end or not (n_namesz or n_descsz or n_type):
+            return
+        name = chunk[at - chunk_at + 12 :][: min(n_namesz, len(COREFILT))]
+        stop = min(desc + (n_descsz + 3 & ~3), end)
+        yield Note(name, n_type, at, desc, n_descsz, stop)
+        at = stop
+
+
+def is_ours(note: Note) -> bool:
+    """Whether corefilt wrote it."""
+    return note.name == COREFILT and note.n_type in _OURS
+
+
+def own_notes(file: CoreFile, core: Tables) -> set[int]:
+    """The types of corefilt's own notes in a core."""
+    return {
+        note.n_type
+        for i, segment in enumerate(core.segments)
+        if segment.p_type == "PT_NOTE"
+        for note in walk(file, core, i)
+        if is_ours(note)
+    }
+
+
+class _NoteSegment:
+    """One segment: ``foreign`` are the ranges that others wrote, ``own`` what corefilt wrote."""
+
+    def __init__(self, file: CoreFile, core: Tables, i: int) -> None:
+        self.file, self.core, self.i = file, core, i
+        self.own: list[Note] = []
+        self.foreign: Spans = []
+        reached = whole = core.segments[i].p_offset
+        for note in walk(file, core, i):
+            whole = note.end
+            if is_ours(note):
+                self.own.append(note)
+                self.foreign.append((reached, note.start))
+                reached = note.end
+        end = core.segments[i].p_offset + core.present(i)
+        # Of a segment that is cut only whole notes count: gdb refuses a core with any other.
+        self.foreign.append((reached, end if core.present(i) == core.segments[i].p_filesz else whole))
+
+    @property
+    def length(self) -> int:
+        return sum(end - start for start, end in self.foreign)
+
+    def notes(self) -> list[Note]:
+        return [note for note in walk(self.file, self.core, self.i) if not is_ours(note)]
+
+    def desc(self, note: Note) -> bytes:
+        return self.file.read(note.desc, note.n_descsz)
+
+    def raw(self, note: Note) -> bytes:
+        return self.file.read(note.start, note.end - note.start)
+
+
+def check_notes(
+    files: tuple[CoreFile, CoreFile], cores: tuple[Tables, Tables], pair: tuple[int, int], verdict: Verdict
+) -> bool:
+    """Hold one note segment against another; tells whether they were written in another format.
+
+    A difference that nothing declares becomes a finding, one that a note of corefilt's declares a change.
+    """
+    old, new = (_NoteSegment(file, core, i) for file, core, i in zip(files, cores, pair, strict=True))
+    _tell_own(old, new, verdict)
+    apart = _difference(old, new)
+    if apart is None and old.length == new.length:
+        return False
+    converted = _conversion(old, new)
+    if converted is not None:
+        verdict.changes.append(converted)
+        return True
+    verdict.findings.append(_named(old, new, pair[0], apart))
+    return False
+
+
+def _tell_own(old: _NoteSegment, new: _NoteSegment, verdict: Verdict) -> None:
+    before = [(note.n_type, old.desc(note)) for note in old.own]
+    after = [(note.n_type, new.desc(note)) for note in new.own]
+    for n_type, desc in after:
+        if (n_type, desc) in before:
+            before.remove((n_type, desc))
+        else:
+            verdict.changes.append(f"a COREFILT note {_OURS[n_type]} of {len(desc)} bytes is new")
+    verdict.changes += [f"a COREFILT note {_OURS[n_type]} was taken out" for n_type, _ in before]
+
+
+def _difference(old: _NoteSegment, new: _NoteSegment) -> Difference | None:
+    """Where what others wrote differs, as a distance in the old segment's ranges."""
+    ours, theirs = iter(old.foreign), iter(new.foreign)
+    (a, a_end), (b, b_end) = next(ours), next(theirs)
+    done = 0
+    while True:
+        while a == a_end:
+            a, a_end = next(ours, (-1, -1))
+            if a < 0:
+                return None
+        while b == b_end:
+            b, b_end = next(theirs, (-1, -1))
+            if b < 0:
+                return None
+        length = min(a_end - a, b_end - b)
+        found = difference(old.file, a, new.file, b, length)
+        if found is not None:
+            found.first += done
+            return found
+        a, b, done = a + length, b + length, done + length
+
+
+def _named(old: _NoteSegment, new: _NoteSegment, segment: int, apart: Difference | None) -> Finding:
+    """Which note is another one."""
+    after = iter(new.notes())
+    for note in old.notes():
+        other = next(after, None)
+        if other is None:
+            return Finding("notes", f"{note.called} is missing", segment=segment, bytes=note.end - note.start)
+        if other[:2] != note[:2] or other.n_descsz != note.n_descsz:
+            text = f"{other.called} of {other.n_descsz} bytes stands for {note.called} of {note.n_descsz}"
+            return Finding("notes", text, segment=segment, bytes=note.end - note.start)
+        found = difference(old.file, note.start, new.file, other.start, note.end - note.start)
+        if found is not None:
+            text = f"{note.called}: {found.count} bytes differ, the first at byte {note.start + found.first}: {found}"
+            return Finding("notes", text, segment=segment, bytes=found.count)
+    extra = next(after, None)
+    if extra is not None:
+        text = f"{extra.called} is none of the full core's"
+        return Finding("notes", text, segment=segment, bytes=extra.end - extra.start)
+    if apart is not None:
+        text = f"{apart.count} bytes behind the notes differ: {apart}"
+        return Finding("notes", text, segment=segment, bytes=apart.count)
+    text = f"the notes take {new.length} bytes, not {old.length}"
+    return Finding("notes", text, segment=segment, bytes=abs(new.length - old.length))
+
+
+def _conversion(old: _NoteSegment, new: _NoteSegment) -> str | None:
+    """What --format did, or None where these are simply other notes.
+
+    Every NT_PRSTATUS has two words less, or two words more and then notes may be missing that the FDPIC dumper does
+    not write; nothing else is another.
+    """
+    before, after = old.notes(), new.notes()
+    two = 2 * old.core.word
+    sizes = [[note.n_descsz for note in notes if note.n_type == NT_PRSTATUS] for notes in (before, after)]
+    steps = {now - was for was, now in zip(*sizes, strict=False)} - {0}
+    shrunk = steps == {-two}
+    if steps not in ({two}, {-two}) or len(set(sizes[1])) > 1:
+        return None
+    if shrunk and all(note.n_type != ORIGIN for note in new.own):
+        return None
+    left_out = 0
+    rest = iter(after)
+    other = next(rest, None)
+    for note in before:
+        if other is not None and _stands_for(old, note, new, other, two):
+            other = next(rest, None)
+        elif shrunk or note.n_type == NT_PRSTATUS:
+            return None
+        else:
+            left_out += 1
+    if other is not None:
+        return None
+    words = f"NT_PRSTATUS of {len(sizes[1])} threads has two words {'less' if shrunk else 'more'}"
+    return f"{words}, and {left_out} notes were left out (--format)" if left_out else f"{words} (--format)"
+
+
+def _stands_for(old: _NoteSegment, note: Note, new: _NoteSegment, other: Note, two: int) -> bool:
+    if note[:2] != other[:2]:
+        return False
+    if note.n_type != NT_PRSTATUS or note.n_descsz == other.n_descsz:
+        return old.raw(note) == new.raw(other)
+    short, long = sorted((old.desc(note), new.desc(other)), key=len)
+    same = next((k for k, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
+    return len(long) - len(short) == two and any(
+        short[at:] == long[at + two :] for at in range(max(0, same - two), same + 1)
+    )

@@ -1,0 +1,191 @@
+"""Which program headers of the filtered core stand for which of the full one, and whether they say the same."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from .verdict import Finding, Verdict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .tables import Segment, Tables
+
+MTE = ("PT_AARCH64_MEMTAG_MTE", 0x70000002)
+# Four bits of tag for every 16 bytes of memory (arch/arm64/include/asm/mte-def.h).
+_MEMORY_PER_TAG_BYTE = 32
+
+
+class Pair(NamedTuple):
+    """Program header ``filtered`` stands for what of ``full`` begins ``at`` bytes behind its address.
+
+    Its bytes are those ``skip`` bytes behind the full one's offset.
+    """
+
+    full: int
+    filtered: int
+    at: int
+    skip: int
+
+
+def pair_segments(full: Tables, filtered: Tables, verdict: Verdict, *, may_split: bool) -> list[Pair]:
+    """Pair all program headers by type and address; what has no partner or no place becomes a finding.
+
+    ``may_split`` tells that a note declares segments which are split where they are cut.
+    """
+    return list(_Pairing(full, filtered, verdict, may_split=may_split).run())
+
+
+class _Pairing:
+    def __init__(self, full: Tables, filtered: Tables, verdict: Verdict, *, may_split: bool) -> None:
+        self.full, self.filtered, self.verdict, self.may_split = full, filtered, verdict, may_split
+        self.free: dict[tuple[str | int, int], deque[int]] = {}
+        for j, segment in enumerate(filtered.segments):
+            self.free.setdefault((segment.p_type, segment.p_vaddr), deque()).append(j)
+        self.used = bytearray(len(filtered.segments))
+        self.splits = 0
+
+    def run(self) -> Iterator[Pair]:
+        place = 0
+        for i, segment in enumerate(self.full.segments):
+            pieces = self._pieces(segment)
+            if not pieces:
+                text = f"segment {i} ({segment.where}) is missing"
+                self._broken(i, segment, text, segment.p_memsz)
+                continue
+            if pieces[0] != place:
+                self._broken(i, segment, f"segment {i} ({segment.where}) stands at place {pieces[0]}, not {place}")
+            for j in pieces:
+                self.used[j] = 1
+                yield self._pair(i, segment, j)
+            self._check_extent(i, segment, pieces)
+            place = pieces[-1] + 1
+        for j, segment in enumerate(self.filtered.segments):
+            if not self.used[j]:
+                text = f"segment {j} of the filtered core ({segment.where}) is none of the full core's"
+                self.verdict.findings.append(Finding("segment", text, address=segment.p_vaddr, bytes=segment.p_filesz))
+        if self.splits:
+            self.verdict.changes.append(f"{self.splits} segments are split where they were cut, as a note says")
+
+    def _pieces(self, segment: Segment) -> list[int]:
+        """The program headers that stand for one of the full core, in their order."""
+        others, end = self.filtered.segments, segment.p_vaddr + segment.p_memsz
+        if segment.p_type in MTE and self.may_split:
+            return [
+                j
+                for j, other in enumerate(others)
+                if other.p_type in MTE and not self.used[j] and segment.p_vaddr <= other.p_vaddr < max(end, 1)
+            ]
+        starts = self.free.get((segment.p_type, segment.p_vaddr))
+        if not starts:
+            return []
+        pieces = [starts.popleft()]
+        while True:
+            last = others[pieces[-1]]
+            reached, j = last.p_vaddr + last.p_memsz, pieces[-1] + 1
+            if segment.p_type != "PT_LOAD" or not last.p_vaddr < reached < end or j == len(others):
+                return pieces
+            following = others[j]
+            if (following.p_type, following.p_vaddr) != ("PT_LOAD", reached):
+                return pieces
+            self.free["PT_LOAD", reached].remove(j)
+            pieces.append(j)
+
+    def _pair(self, i: int, segment: Segment, j: int) -> Pair:
+        other = self.filtered.segments[j]
+        at = other.p_vaddr - segment.p_vaddr
+        for name, was, now in (
+            ("p_flags", segment.p_flags, other.p_flags),
+            ("p_paddr", segment.p_paddr + at if segment.p_paddr else 0, other.p_paddr),
+            ("p_align", segment.p_align, other.p_align),
+        ):
+            if was != now:
+                self._broken(i, segment, f"segment {i} ({segment.where}): {name} is {now:#x}, not {was:#x}")
+        return Pair(i, j, at, at // _MEMORY_PER_TAG_BYTE if segment.p_type in MTE else at)
+
+    def _check_extent(self, i: int, segment: Segment, pieces: list[int]) -> None:
+        others = [self.filtered.segments[j] for j in pieces]
+        end = others[-1].p_vaddr + others[-1].p_memsz
+        if segment.p_type not in MTE or not self.may_split:
+            expected = segment.p_vaddr + segment.p_memsz
+            if end != expected:
+                text = f"segment {i} ({segment.where}) ends at {end:#x}: p_memsz is another"
+                self._broken(i, segment, text, abs(expected - end))
+        if len(pieces) == 1:
+            return
+        self.splits += 1
+        if not self.may_split:
+            self._broken(i, segment, f"segment {i} ({segment.where}) is split in {len(pieces)}, and no note says so")
+        for other in others:
+            if other.p_type == "PT_LOAD" and other.p_filesz > other.p_memsz:
+                text = f"segment {i} ({segment.where}): a part at {other.p_vaddr:#x} has more bytes than memory"
+                self._broken(i, segment, text, other.p_filesz - other.p_memsz)
+
+    def _broken(self, i: int, segment: Segment, text: str, count: int | None = None) -> None:
+        self.verdict.findings.append(Finding("segment", text, segment=i, address=segment.p_vaddr, bytes=count))
+
+
+def check_places(full: Tables, filtered: Tables, pairs: list[Pair], verdict: Verdict) -> None:
+    """What the filtered core's headers claim must be in the file, and no two may claim the same bytes.
+
+    Claims that lie over each other in the full core may do so in the filtered one.
+    """
+    partner = {pair.filtered: pair.full for pair in pairs}
+    for j, segment in enumerate(filtered.segments):
+        beyond = segment.p_filesz - filtered.present(j)
+        if beyond:
+            text = (
+                f"segment {j} of the filtered core ({segment.where}): {beyond} of its {segment.p_filesz} bytes lie "
+                "behind the end of the file"
+            )
+            verdict.findings.append(
+                Finding("segment", text, segment=partner.get(j), address=segment.p_vaddr, bytes=beyond)
+            )
+    before = {label: (start, end) for start, end, label in claims(full)}
+    furthest: tuple[int, int, int] | None = None
+    for start, end, label in sorted(claims(filtered)):
+        if furthest is not None and start < furthest[1]:
+            both = [before.get(partner.get(one, -1) if one >= 0 else one, (0, 0)) for one in (furthest[2], label)]
+            (_, first_end), (second_start, _) = sorted(both)
+            if first_end <= second_start:
+                text = f"{_called(furthest[2])} and {_called(label)} of the filtered core share bytes of the file"
+                shared = min(end, furthest[1]) - start
+                verdict.findings.append(Finding("segment", text, segment=partner.get(label), bytes=shared))
+        if furthest is None or end > furthest[1]:
+            furthest = start, end, label
+
+
+_HEADER, _TABLE, _SECTIONS = -1, -2, -3
+
+
+def _called(label: int) -> str:
+    names = {_HEADER: "the ELF header", _TABLE: "the program headers", _SECTIONS: "the section headers"}
+    return names[label] if label < 0 else f"segment {label}"
+
+
+def claims(core: Tables) -> list[tuple[int, int, int]]:
+    """What the headers claim of a file and is there: (start, end, whose), where a segment is its number."""
+    header = core.header
+    found = [(0, header["e_ehsize"], _HEADER), (header["e_phoff"], core.table_end, _TABLE)]
+    if core.sections:
+        found.append((header["e_shoff"], header["e_shoff"] + header["e_shnum"] * header["e_shentsize"], _SECTIONS))
+    found += [(segment.p_offset, segment.p_offset + core.present(i), i) for i, segment in enumerate(core.segments)]
+    return [(start, end, label) for start, end, label in found if start < end]
+
+
+def unclaimed(core: Tables) -> Iterator[tuple[int, int]]:
+    """The ranges of a file that no header claims, and that no section has for its content, ascending."""
+    sections = [
+        (section["sh_offset"], section["sh_offset"] + section["sh_size"], _SECTIONS)
+        for section in core.sections
+        if section["sh_type"] not in ("SHT_NULL", "SHT_NOBITS")
+    ]
+    reached = 0
+    for start, end, _ in sorted(claims(core) + sections):
+        if start > reached:
+            yield reached, start
+        reached = max(reached, end)
+    if reached < core.size:
+        yield reached, core.size

@@ -1,0 +1,105 @@
+"""Holds a filtered core against the full one: headers, segments, notes, every kept byte, and what nobody claims."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from ..errors import DamagedCoreError, NotACoreError
+from .expected import Expectation
+from .files import CoreFile, difference
+from .guard import guarded
+from .headers import check_header, check_sections
+from .notes import FITS, check_notes, own_notes
+from .pairs import MTE, Pair, check_places, pair_segments
+from .tables import Tables
+from .unclaimed import check_unclaimed
+from .verdict import Finding, Verdict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def verify(
+    full: str | os.PathLike[str],
+    filtered: str | os.PathLike[str],
+    *,
+    filter: int | str | None = None,
+    assume: Sequence[str] = (),
+    maps: str | None = None,
+    pid: int | None = None,
+    sysroot: str | None = None,
+    dumper: str = "current",
+) -> Verdict:
+    """Whether ``filtered`` keeps the promises toward ``full``, both of them files.
+
+    With a ``filter`` also whether it leaves what that filter would; the other options are the evidence that it was
+    filtered with. Reads in a child process, so that a file which is cut meanwhile is an error and no crash. Raises
+    InputError and its kin for a full core that cannot be read or changes meanwhile, and what ``Core.plan`` raises.
+    """
+    expectation = None
+    if filter is not None:
+        expectation = Expectation(filter, assume=assume, maps=maps, pid=pid, sysroot=sysroot, dumper=dumper)
+    names = os.fsdecode(full), os.fsdecode(filtered)
+    return guarded(partial(_prove, *names, expectation), *names)
+
+
+def _prove(full: str, filtered: str, expectation: Expectation | None) -> Verdict:
+    verdict = Verdict(full, filtered)
+    with CoreFile(full) as one, CoreFile(filtered) as other:
+        old = Tables(one)
+        verdict.segments = len(old.segments)
+        try:
+            new = Tables(other)
+        except (NotACoreError, DamagedCoreError) as error:
+            verdict.findings.append(Finding("header", str(error)))
+            return verdict
+        files, cores = (one, other), (old, new)
+        fitted = FITS in own_notes(other, new)
+        pairs = pair_segments(old, new, verdict, may_split=fitted)
+        check_places(old, new, pairs, verdict)
+        converted = False
+        for pair in pairs:
+            if old.segments[pair.full].p_type == "PT_NOTE":
+                converted |= check_notes(files, cores, (pair.full, pair.filtered), verdict)
+            else:
+                _check_payload(files, cores, pair, verdict)
+        present = (old.present(i) for i, segment in enumerate(old.segments) if segment.p_type == "PT_LOAD")
+        verdict.dropped_bytes = sum(present) - verdict.kept_bytes
+        check_header(old, new, verdict, fitted=fitted, converted=converted)
+        check_sections(files, cores, verdict, fitted=fitted)
+        check_unclaimed(files, cores, verdict)
+        if expectation is not None:
+            expectation.check(full, new, pairs, verdict, fitted=fitted)
+        for file in files:
+            file.check_unchanged()
+    return verdict
+
+
+def _check_payload(
+    files: tuple[CoreFile, CoreFile], cores: tuple[Tables, Tables], pair: Pair, verdict: Verdict
+) -> None:
+    """Every byte that the filtered core has of a segment must be the full one's."""
+    was, now = cores[0].segments[pair.full], cores[1].segments[pair.filtered]
+    there = max(0, cores[0].present(pair.full) - pair.skip)
+    called = f"segment {pair.full} ({was.where})"
+    if now.p_filesz > there:
+        invented = now.p_filesz - there
+        text = f"{called}: {invented} bytes from {now.p_vaddr + there:#x} on are invented: the full core has none there"
+        verdict.findings.append(
+            Finding("payload", text, segment=pair.full, address=now.p_vaddr + there, bytes=invented)
+        )
+    length = min(there, cores[1].present(pair.filtered))
+    if was.p_type == "PT_LOAD":
+        verdict.kept_bytes += length
+    found = difference(files[0], was.p_offset + pair.skip, files[1], now.p_offset, length)
+    if found is None:
+        return
+    if was.p_type in MTE:
+        address, place = None, f"byte {found.first} of the tags"
+    else:
+        address = now.p_vaddr + found.first
+        place = f"{address:#x}"
+    text = f"{called}: {found.count} of {length} bytes differ, the first at {place}: {found}"
+    verdict.findings.append(Finding("payload", text, segment=pair.full, address=address, bytes=found.count))

@@ -1,0 +1,96 @@
+"""What a verification found, for a person and for a program."""
+
+from __future__ import annotations
+
+from .. import __version__
+from ..report import printable
+from ..sizes import show_size
+
+# Findings that are told one by one to a person; JSON has them all.
+MOST_SHOWN = 20
+
+
+class Finding:
+    """One promise that is broken.
+
+    ``what`` is header, segment, payload, notes, sections, unclaimed or filter; ``segment`` is the number of a program
+    header of the full core, or None; ``address`` where it begins in memory, or None; ``bytes`` how many are concerned,
+    or None; ``text`` says it in words.
+    """
+
+    __slots__ = ("address", "bytes", "segment", "text", "what")
+
+    def __init__(
+        self, what: str, text: str, *, segment: int | None = None, address: int | None = None, bytes: int | None = None
+    ) -> None:
+        """Hold them."""
+        self.what, self.text, self.segment, self.address, self.bytes = what, text, segment, address, bytes
+
+    def as_dict(self) -> dict[str, object]:
+        """The finding with the keys of its attributes; the address is a hex string."""
+        return {
+            "what": self.what,
+            "segment": self.segment,
+            "address": None if self.address is None else f"{self.address:#x}",
+            "bytes": self.bytes,
+            "text": self.text,
+        }
+
+    def __str__(self) -> str:
+        """The line that a person reads."""
+        return f"{self.what}: {self.text}"
+
+
+class Verdict:
+    """The outcome: ``findings`` are broken promises, ``changes`` what an option changed and a note declares.
+
+    ``segments`` counts the full core's program headers; ``kept_bytes`` and ``dropped_bytes`` are payload of the full
+    core that is in the filtered one, and that is not.
+    """
+
+    __slots__ = ("changes", "dropped_bytes", "filter", "filtered", "findings", "full", "kept_bytes", "segments")
+
+    def __init__(self, full: str, filtered: str) -> None:
+        """Begin with nothing found."""
+        self.full, self.filtered = full, filtered
+        self.findings: list[Finding] = []
+        self.changes: list[str] = []
+        self.filter: str | None = None
+        self.segments = self.kept_bytes = self.dropped_bytes = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether every promise is kept."""
+        return not self.findings
+
+    def as_dict(self) -> dict[str, object]:
+        """The verdict with the stable keys of schema 1, sizes in bytes."""
+        return {
+            "schema": 1,
+            "version": __version__,
+            "full": self.full,
+            "filtered": self.filtered,
+            "filter": self.filter,
+            "holds": self.holds,
+            "segments": self.segments,
+            "kept_bytes": self.kept_bytes,
+            "dropped_bytes": self.dropped_bytes,
+            "changes": self.changes,
+            "findings": [finding.as_dict() for finding in self.findings],
+        }
+
+    def __str__(self) -> str:
+        """A few lines for a person."""
+        head = f"{printable(self.full)} -> {printable(self.filtered)}: "
+        about = f"{self.segments} segments, {show_size(self.kept_bytes)} kept, {show_size(self.dropped_bytes)} left out"
+        if self.holds:
+            expected = f", as filter {self.filter} leaves it" if self.filter is not None else ""
+            lines = [f"{head}holds: every kept byte is the same, and none was invented{expected} ({about})"]
+        else:
+            count = len(self.findings)
+            lines = [f"{head}BROKEN in {count} {'place' if count == 1 else 'places'} ({about})"]
+        lines += [f"  {printable(str(finding))}" for finding in self.findings[:MOST_SHOWN]]
+        if len(self.findings) > MOST_SHOWN:
+            lines.append(f"  and {len(self.findings) - MOST_SHOWN} more (--json has them all)")
+        lines += [f"  changed: {printable(change)}" for change in self.changes]
+        return "\n".join(lines)

@@ -1,0 +1,113 @@
+"""A headless Chromium that opens a page and says what it thinks of it, over the pipe of its DevTools protocol."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# As root, without a screen, and without asking its maker's servers for anything.
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
+)  # fmt: skip
+CHROMIUM = shutil.which("chromium")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium (Debian's package) is not installed")
+
+
+class Browser:
+    """One page; `errors` are what its console showed as such, `requests` the addresses that it asked for."""
+
+    def __init__(self, commands: int, answers: int) -> None:
+        self._commands, self._answers = os.fdopen(commands, "wb", buffering=0), os.fdopen(answers, "rb")
+        self._held, self._number, self._session = b"", 0, ""
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+
+    def open(self, path: Path, *, scheme: str = "light") -> None:
+        """Open a file in a page of its own and wait until it is loaded."""
+        self.errors, self.requests, self._session = [], [], ""
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Runtime", "Log", "Network", "Page"):
+            self._call(f"{domain}.enable")
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self._call("Page.navigate", url=path.as_uri())
+        while self._next().get("method") != "Page.loadEventFired":
+            pass
+
+    def evaluate(self, expression: str) -> Any:
+        """Evaluate JavaScript in the page; what it throws fails the test."""
+        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def close(self) -> None:
+        self._commands.close()
+        self._answers.close()
+
+    def _call(self, method: str, **params: object) -> dict[str, Any]:
+        self._number += 1
+        message: dict[str, object] = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        self._commands.write(json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._held:
+            got = self._answers.read1(1 << 16)
+            assert got, "the browser ended"
+            self._held += got
+        raw, _, self._held = self._held.partition(b"\0")
+        message: dict[str, Any] = json.loads(raw)
+        self._note(message.get("method", ""), message.get("params", {}))
+        return message
+
+    def _note(self, method: str, params: dict[str, Any]) -> None:
+        if method == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+        elif method == "Runtime.exceptionThrown" or (
+            method == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert", "warning")
+        ):
+            self.errors.append(json.dumps(params))
+        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.errors.append(params["entry"]["text"])
+
+
+@contextmanager
+def browser(profile: Path) -> Iterator[Browser]:
+    """Start one with an empty profile, and end it."""
+    assert CHROMIUM is not None
+    commands_in, commands_out = os.pipe()
+    answers_in, answers_out = os.pipe()
+    # The protocol's pipes are descriptors 3 and 4, and only a shell can put them there.
+    ours = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (commands_in, answers_out)]
+    process = subprocess.Popen(
+        ["bash", "-c", f'exec "$@" 3<&{ours[0]} 4>&{ours[1]}', "bash", CHROMIUM, *FLAGS, f"--user-data-dir={profile}"],
+        pass_fds=ours,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    for fd in (commands_in, answers_out, *ours):
+        os.close(fd)
+    page = Browser(commands_out, answers_in)
+    try:
+        yield page
+    finally:
+        page.close()
+        process.kill()
+        process.wait()

@@ -1,0 +1,86 @@
+"""``corefilt digest``: xxh3_128 of what every segment has in the file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import xxhash
+from support.builder import Load, kernel_notes, make_core, page, parse_core
+from support.run import assert_error, corefilt
+from support.samples import noise, sample_core, tagged
+
+from corefilt.errors import NotACoreError
+from corefilt.verify import digest
+
+
+@pytest.mark.parametrize(
+    "core",
+    [sample_core(), tagged(), make_core([Load(0x1000, noise(1))], kernel_notes(bits=32), bits=32)],
+    ids=["sample", "memory tags", "32 bits"],
+)
+def test_digests_are_those_of_the_bytes(core: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "core"
+    path.write_bytes(core)
+    expected = [
+        (i, phdr.p_filesz, xxhash.xxh3_128_hexdigest(core[phdr.p_offset : phdr.p_offset + phdr.p_filesz]))
+        for i, phdr in enumerate(parse_core(core)[1])
+    ]
+    assert [(one.segment, one.bytes, one.xxh3_128) for one in digest(path)] == expected
+
+
+def test_holes_are_zeros(tmp_path: Path) -> None:
+    """Whether zeros are written, or a hole, or a hole around a little data, the digest is that of the bytes."""
+    sizes = 3 << 20
+    loads = [Load(0x1000, page(b"x")), Load(1 << 30, filesz=sizes, memsz=sizes, offset=0x2000)]
+    head = make_core(loads, kernel_notes())
+    sparse, written = tmp_path / "sparse", tmp_path / "written"
+    for path in (sparse, written):
+        path.write_bytes(head)
+        os.truncate(path, 0x2000 + sizes)
+    with written.open("r+b") as file:
+        file.seek(0x2000)
+        file.write(bytes(sizes))
+    for path in (sparse, written):
+        with path.open("r+b") as file:
+            file.seek(0x2000 + (1 << 20) + 5)
+            file.write(b"data")
+    assert sparse.stat().st_blocks < written.stat().st_blocks
+    one, other = digest(sparse), digest(written)
+    assert [d.as_dict() for d in one] == [d.as_dict() for d in other]
+    assert one[2].xxh3_128 == xxhash.xxh3_128_hexdigest(written.read_bytes()[0x2000:])
+
+
+def test_command(core: Path) -> None:
+    done = corefilt("digest", core)
+    assert (done.code, done.err) == (0, ())
+    lines = done.out.decode().splitlines()
+    found = digest(core)
+    assert len(lines) == len(found)
+    assert lines[1].split() == [found[1].xxh3_128, "1", "PT_LOAD", "16384", "0x1000000-0x1004000", "rw-"]
+    report = json.loads(corefilt("digest", core, "--json").out)
+    assert (report["schema"], report["input"]) == (1, str(core))
+    assert report["segments"] == [one.as_dict() for one in found]
+    assert set(report["segments"][0]) == {"segment", "type", "start", "end", "flags", "bytes", "missing", "xxh3_128"}
+
+
+def test_a_cut_core(core: Path) -> None:
+    os.truncate(core, core.stat().st_size - 100)
+    done = corefilt("digest", core)
+    assert done.code == 3
+    assert "bytes of 1 segments are missing" in done.err[0]
+    last = digest(core)[-1]
+    assert (last.bytes, last.missing) == (3996, 100)
+    assert last.xxh3_128 == xxhash.xxh3_128_hexdigest(core.read_bytes()[-3996:])
+
+
+def test_no_core(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("text")
+    with pytest.raises(NotACoreError):
+        digest(path)
+    assert_error(corefilt("digest", path), "is no ELF file")
+    assert_error(corefilt("digest", tmp_path / "no"), "No such file")
+    assert_error(corefilt("digest", tmp_path), "is no regular file")
