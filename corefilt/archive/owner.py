@@ -44,7 +44,7 @@ def owner_to_become(folder: int, status: os.stat_result) -> tuple[int, int] | No
 def as_owner(owner: tuple[int, int], work: Callable[[], Outcome]) -> Outcome:
     """Have a child do the work as somebody else. Raises Refused where the child could not."""
     # What is loaded later may lie where only root can read.
-    from .. import cutting, fit, packing, unpacking, variants  # noqa: F401
+    from .. import cutting, fit, packing, unpacking, variants, verify  # noqa: F401
 
     reader, writer = os.pipe2(os.O_CLOEXEC)
     us = os.getpid()

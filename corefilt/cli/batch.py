@@ -193,7 +193,8 @@ def run(argv: list[str]) -> int:
     arguments = parse(argv)
     job, warnings = job_of(arguments)
     began = time.monotonic()
-    with JsonLines(arguments.json) as lines, job.lock(), Progress(_shows(arguments)) as progress:
+    bar = Progress(_shows(arguments), stays=arguments.progress == "always")
+    with JsonLines(arguments.json) as lines, job.lock(), bar as progress:
         tasks, outcomes = plan(job, progress.found)
         clean_up(job, tasks)
         progress.begin(sum(task.size for task in tasks), len(tasks))

@@ -66,8 +66,8 @@ class JsonLines:
 class Progress:
     """A bar on standard error with rate and time left, or nothing; a context manager."""
 
-    def __init__(self, shows: bool) -> None:
-        """Begin, with rich, if there is to be anything."""
+    def __init__(self, shows: bool, *, stays: bool = False) -> None:
+        """Begin, with rich, if there is to be anything; what was asked for ``stays`` to be read at the end."""
         self._bars: Bars | None = None
         self._told: dict[str, int] = {}
         self._left = 0
@@ -86,7 +86,7 @@ class Progress:
         # No thread draws: processes are started while it is shown.
         self._bars = Progress(
             TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
-            TimeRemainingColumn(), console=Console(stderr=True), transient=True, auto_refresh=False,
+            TimeRemainingColumn(), console=Console(stderr=True), transient=not stays, auto_refresh=False,
         )  # fmt: skip
         self._bar = self._bars.add_task("looking", total=None)
         self._bars.start()
