@@ -20,6 +20,8 @@ COMMANDS = {
     "filter": ("FILTER [CORE] [-o OUT]", "what a bare FILTER does"),
     "inspect": ("CORE", "the mappings, their kinds and evidence, what every bit keeps"),
     "demo": ("", "crashes a small process here and filters its core"),
+    "man": ("[PAGE]", "a manual page, for man -l -"),
+    "completion": ("SHELL", "what completes corefilt's words in bash, zsh or fish"),
 }
 
 
