@@ -1,8 +1,8 @@
-"""Writes what is installed under share/: manual pages, and completion for bash, zsh and fish.
+"""Writes what is installed under share/ (manual pages, completion for bash, zsh and fish) and the map of the rooms.
 
 Usage: python manual [--check]      (--check: write nothing, exit 1 where a file is not what it would be)
 
-Everything is made of the parsers of the installed corefilt and of docs/*.md.
+Everything is made of the parsers and docstrings of the installed corefilt, and of docs/*.md.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import fish
 import markdown
 import parsers
 import roff
+import rooms
 import zsh
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,7 +24,7 @@ SHARE = ROOT / "share"
 
 
 def texts() -> dict[Path, str]:
-    """Every file below share/ and what it holds."""
+    """Every file that is written here and what it holds: all below share/, and CONTRIBUTING.md."""
     commands = parsers.commands()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     found = {
@@ -32,6 +33,8 @@ def texts() -> dict[Path, str]:
         SHARE / "zsh/site-functions/_corefilt": zsh.script(commands),
         SHARE / "fish/vendor_completions.d/corefilt.fish": fish.script(commands),
     }
+    contributing = ROOT / "CONTRIBUTING.md"
+    found[contributing] = rooms.placed(contributing.read_text())
     for path in sorted(ROOT.glob("docs/*.md")):
         about = markdown.declared(path)
         if about is not None:
@@ -43,7 +46,7 @@ def texts() -> dict[Path, str]:
 def main() -> int:
     """Write or check; returns the exit code."""
     wanted = texts()
-    there = {path for path in SHARE.rglob("*") if path.is_file()}
+    there = {path for path in [*SHARE.rglob("*"), ROOT / "CONTRIBUTING.md"] if path.is_file()}
     stale = [path for path, text in wanted.items() if path not in there or path.read_text() != text]
     stale += sorted(there - wanted.keys())
     if "--check" in sys.argv[1:]:

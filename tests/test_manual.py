@@ -1,5 +1,6 @@
 """Manual pages: made of what --help says and of the documentation, installed, and printed by `corefilt man`."""
 
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -89,3 +90,14 @@ def test_a_page_that_was_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 def test_man_into_a_closed_pipe_is_no_fault() -> None:
     assert_error(corefilt("man", "corefilt", "too-many"), "too-many", code=2)
+
+
+def test_the_map_has_every_module_and_nothing_else() -> None:
+    package = import_module("corefilt").__path__
+    there = {module.name for module in pkgutil.walk_packages(package, "corefilt.") if not module.ispkg}
+    packages = {module.name for module in pkgutil.walk_packages(package, "corefilt.") if module.ispkg}
+    there |= {"corefilt.__init__", *(f"{name}.__init__" for name in packages)}
+    rooms = (ROOT / "CONTRIBUTING.md").read_text().partition("## The rooms")[2]
+    rows = re.findall(r"^\| `([\w/]+)` \| (.*) \|$", rooms, flags=re.MULTILINE)
+    assert sorted(f"corefilt.{name.replace('/', '.')}" for name, _ in rows) == sorted(there)
+    assert all(job for _, job in rows)
