@@ -22,7 +22,7 @@ def test_commands(page: Path, tmp_path: Path) -> None:
 @EVERY_PAGE
 def test_fences_say_what_becomes_of_them(page: Path) -> None:
     found = blocks(page)
-    assert 2 * len(found) == len(re.findall(r"^```", page.read_text(), flags=re.MULTILINE))
+    assert 2 * len(found) == len(re.findall(r"^ *```", page.read_text(), flags=re.MULTILINE))
     for block in found:
         assert block.language, f"line {block.line}: a block without a language is neither run nor known not to be"
         assert block.where in (EVERYWHERE, SYSTEM, ELSEWHERE), f"line {block.line}: run where?"
@@ -52,3 +52,8 @@ def test_the_two_commands_are_what_ci_runs() -> None:
     assert len(commands) == 2
     script = (ROOT / ".ci" / "run").read_text()
     assert commands[1].replace("pip install ", "pip install --quiet ") in script
+
+
+def test_every_page_is_in_the_index() -> None:
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)\)", (ROOT / "README.md").read_text()))
+    assert linked == {str(page.relative_to(ROOT)) for page in PAGES if page.parent.name == "docs"}
