@@ -180,8 +180,9 @@ def test_a_choice_is_one_of_those_listed(
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ([], ["filter"], ["inspect"], ["demo"], ["show"], ["set"], ["doctor"]):
-        assert said_by([*command, "--version"], capsys) == (0, f"corefilt {api.__version__}\n", "")
+    for command in ([], *([name] for name in COMMANDS if name != "handle")):
+        code, out, err = said_by([*command, "--version"], capsys)
+        assert (code, out.splitlines()[0], err) == (0, f"corefilt {api.__version__}", "")
 
 
 @pytest.mark.parametrize("name", ["-0x33", "-33", *(f"-{name}" for name in [*NAMES, *ALIASES])])
@@ -271,7 +272,7 @@ def test_exit_codes(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("module", ["corefilt", "corefilt.__main__"])
 def test_the_module_is_the_program(module: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, check=True)
-    assert done.stdout.decode() == f"corefilt {api.__version__}\n"
+    assert done.stdout.decode().startswith(f"corefilt {api.__version__}\n")
 
 
 # --- evidence ---------------------------------------------------------------------------------------------
@@ -573,7 +574,7 @@ HEAVY = {
 def test_filtering_loads_nothing_heavy(args: tuple[str, ...], core: Path, tmp_path: Path) -> None:
     places = {"CORE": str(core), "OUT": str(tmp_path / "out")}
     names = loaded(*(places.get(arg, arg) for arg in args), tmp_path=tmp_path)
-    assert "corefilt.cli.filter" in names
+    assert "corefilt.writer" in names
     assert not {name for name in names if name.partition(".")[0] in HEAVY or name in HEAVY}
 
 

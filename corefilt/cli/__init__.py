@@ -31,6 +31,8 @@ COMMANDS = {
     "batch": ("FILTER SOURCE... (--to DIR | --replace)", "filters all cores of an archive"),
     "restore": ("(MANIFEST | CORE)...", "puts back what --shared-once took out"),
     "demo": ("", "crashes a small process here and filters its core"),
+    "man": ("[PAGE]", "a manual page, for man -l -"),
+    "completion": ("SHELL", "what completes corefilt's words in bash, zsh or fish"),
 }
 
 

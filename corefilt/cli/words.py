@@ -11,7 +11,8 @@ from ..errors import OutputError, ReportPlaceError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
 
     from rich.console import RenderableType
 
@@ -35,6 +36,22 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=max(columns - 2, 20))
 
 
+class _Version(argparse.Action):
+    """``action="version"``: everything that a report of a fault should name, found out when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, version: str, **options: Any) -> None:
+        """Take no value; ``version`` is the first line."""
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="the version, the engines and the libraries")
+        self.version = version
+
+    def __call__(self, parser: argparse.ArgumentParser, *about: object) -> None:
+        """Say it on standard output, and leave."""
+        from ..versions import lines
+
+        tell("\n".join([self.version, *lines()]) + "\n")
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
     """An argparse parser that raises, and never abbreviates."""
 
@@ -47,6 +64,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=_Formatter,
         )
+        self.register("action", "version", _Version)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the whole usage."""
