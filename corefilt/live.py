@@ -94,7 +94,7 @@ class Live:
         self.limits = read_limits(folder)
         self.limit = self.limits["Max core file size"]
         try:
-            process = Process(folder.pid, folder.fd)
+            process = Process(folder.pid, folder.fd, sizes=True)
         except EvidenceError as error:
             # The class's own hint is about an option that was not given here.
             raise ProcessError(str(error), error.hint if error.hint != EvidenceError.hint else "") from None

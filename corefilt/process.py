@@ -84,11 +84,15 @@ class Seen:
 class Process(Seen):
     """A process by its number."""
 
-    __slots__ = ()
+    __slots__ = ("_sizes",)
 
-    def __init__(self, pid: int, folder: int | None = None) -> None:
-        """Read all of it, from an open folder of /proc where one is given. Raises EvidenceError."""
+    def __init__(self, pid: int, folder: int | None = None, *, sizes: bool = False) -> None:
+        """Read all of it, from an open folder of /proc where one is given; with ``sizes``, what is resident, too.
+
+        Raises EvidenceError.
+        """
         super().__init__(f"process {pid}")
+        self._sizes = sizes
         if folder is not None:
             self.areas = self._read_map(folder)
             self._look_at_files(folder)
@@ -122,7 +126,7 @@ class Process(Seen):
                 raise EvidenceError(f"{self.name}: its {file} cannot be read: {error.strerror}") from None
             if not text:
                 raise EvidenceError(f"{self.name} has no memory: it ended, or it is a thread of the kernel")
-            return parse(text, f"{self.name}: {file}")
+            return parse(text, f"{self.name}: {file}", sizes=self._sizes)
         raise EvidenceError(f"{self.name} ended while it was looked at, or /proc has neither smaps nor maps of it")
 
     def _look_at_files(self, folder: int) -> None:

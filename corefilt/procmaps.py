@@ -18,11 +18,9 @@ _LINE = re.compile(
     re.MULTILINE,
 )
 _ATTRIBUTES = re.compile(rb"(?:\n[A-Za-z_]+:[^\n]*(?=\n))*\n*")
-_WORTH = re.compile(
-    rb"\n(VmFlags|Anonymous|Rss|Swap|SwapPss|KernelPageSize|Shared_Hugetlb|Private_Hugetlb):[ \t]*([^\n]*)"
-)
+_WORTH = re.compile(rb"\n(VmFlags|Anonymous|Swap|SwapPss|KernelPageSize):[ \t]*([^\n]*)")
 # What takes room: Rss does not count pages of hugetlbfs, which stand by themselves (smaps_hugetlb_range).
-_RESIDENT = (b"Rss", b"Swap", b"Shared_Hugetlb", b"Private_Hugetlb")
+_RESIDENT = re.compile(rb"\n(?:(Rss)|Swap|Shared_Hugetlb|Private_Hugetlb):[ \t]*([0-9]{1,20}) kB")
 
 # What stands in brackets and is no mapping that the kernel made of itself (show_map_vma); older kernels also name
 # threads' stacks.
@@ -60,7 +58,8 @@ class Nature:
 class Areas:
     """All mappings of a map in its order; addresses and offsets in bytes, ``device`` as (major, minor).
 
-    ``resident`` are the bytes of it that are in memory or in swap, -1 where the map does not tell.
+    ``resident`` are the bytes of it that are in memory or in swap, -1 where the map does not tell; it is empty unless
+    that was asked for.
     """
 
     __slots__ = ("device", "end", "inode", "nature", "offset", "path", "resident", "start")
@@ -78,10 +77,11 @@ class Areas:
         return len(self.start)
 
 
-def parse(text: bytes, name: str, *, most: int = 1 << 24) -> Areas:
+def parse(text: bytes, name: str, *, most: int = 1 << 24, sizes: bool = False) -> Areas:
     """Read a maps or smaps file of no more than ``most`` mappings; ``name`` is for messages.
 
-    Raises EvidenceError with the line that is wrong.
+    With ``sizes`` it tells what is resident, which takes a third longer. Raises EvidenceError with the line that is
+    wrong.
     """
     areas = Areas()
     natures: dict[tuple[object, ...], Nature] = {}
@@ -101,8 +101,7 @@ def parse(text: bytes, name: str, *, most: int = 1 << 24) -> Areas:
         path = (line[8] or b"").rstrip(b"\r") or None
         if path is not None and path[:1] == b"[" and path[-1:] != b"]" and line.end() == len(text):
             break
-        found = dict(_WORTH.findall(text, line.end(), behind))
-        key = (line[3], *_what(path, int(line[7])), *_details(found))
+        key = (line[3], *_what(path, int(line[7])), *_details(text[line.end() : behind]))
         if key not in natures:
             natures[key] = Nature(*key)
         device = int(line[5], 16), int(line[6], 16)
@@ -110,7 +109,8 @@ def parse(text: bytes, name: str, *, most: int = 1 << 24) -> Areas:
         areas.end.append(end)
         areas.offset.append(int(line[4], 16))
         areas.inode.append(min(int(line[7]), (1 << 64) - 1))
-        areas.resident.append(_resident(found))
+        if sizes:
+            areas.resident.append(_resident(text, line.end(), behind))
         areas.device.append(devices.setdefault(device, device))
         areas.path.append(paths.setdefault(path, path) if path is not None else None)
         areas.nature.append(natures[key])
@@ -131,10 +131,11 @@ def _what(path: bytes | None, inode: int) -> tuple[str, bytes]:
     return ("memory", b"") if path.startswith(_MEMORY) else ("special", path)
 
 
-def _details(found: dict[bytes, bytes]) -> tuple[frozenset[bytes] | None, bool | None, bool | None, int | None]:
+def _details(attributes: bytes) -> tuple[frozenset[bytes] | None, bool | None, bool | None, int | None]:
     """VmFlags, whether pages were copied, whether only Swap says so, and the page size in bytes."""
-    if not found:
+    if len(attributes) < 3:
         return None, None, None, None
+    found = dict(_WORTH.findall(attributes))
     flags = frozenset(found[b"VmFlags"].split()) if b"VmFlags" in found else None
     anonymous, swap_pss, swap = (_kilobytes(found.get(key)) for key in (b"Anonymous", b"SwapPss", b"Swap"))
     page = _kilobytes(found.get(b"KernelPageSize"))
@@ -144,12 +145,13 @@ def _details(found: dict[bytes, bytes]) -> tuple[frozenset[bytes] | None, bool |
     return flags, copied, swapped, page << 10 if page is not None else None
 
 
-def _resident(found: dict[bytes, bytes]) -> int:
-    if b"Rss" not in found:
+def _resident(text: bytes, start: int, end: int) -> int:
+    """The bytes that are in memory or in swap, by the attributes that stand there; -1 where they do not tell."""
+    found = _RESIDENT.findall(text, start, end)
+    if not any(rss for rss, _ in found):
         return -1
-    sizes = (_kilobytes(found.get(key)) or 0 for key in _RESIDENT)
     # A saved map can claim anything.
-    return min(sum(sizes) << 10, (1 << 63) - 1)
+    return min(sum(int(size) for _, size in found) << 10, (1 << 63) - 1)
 
 
 def _kilobytes(value: bytes | None) -> int | None:

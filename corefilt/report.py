@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .core import Mapping, Plan
     from .engine import Engine
+    from .kinds import Finding
     from .plan import Layout
     from .sinks import Sink
 
@@ -244,29 +245,33 @@ def mapping_as_dict(mapping: Mapping, kept: int) -> dict[str, object]:
         "start": f"{mapping.start:#x}",
         "end": f"{mapping.end:#x}",
         "flags": mapping.flags,
-        "path": None,
+        **path_as_dict(mapping.path),
         "file_offset": mapping.file_offset,
         "kind": mapping.kind,
         "certainty": mapping.certainty,
-        "evidence": evidence_texts(mapping),
+        "evidence": evidence_texts(mapping.finding),
         "present": mapping.present,
         "kept": kept,
     }
     if mapping.missing:
         entry["missing"] = mapping.missing
-    if mapping.path is not None:
-        try:
-            entry["path"] = mapping.path.decode()
-        except UnicodeDecodeError:
-            entry["path"] = mapping.path.decode("utf-8", "backslashreplace")
-            entry["path_bytes"] = mapping.path.hex()
     return entry
 
 
-def evidence_texts(mapping: Mapping) -> list[str]:
+def path_as_dict(path: bytes | None) -> dict[str, str | None]:
+    """A path for JSON, which is UTF-8: in hex besides where the path is not."""
+    if path is None:
+        return {"path": None}
+    try:
+        return {"path": path.decode()}
+    except UnicodeDecodeError:
+        return {"path": path.decode("utf-8", "backslashreplace"), "path_bytes": path.hex()}
+
+
+def evidence_texts(finding: Finding) -> list[str]:
     """The reasons for the kind, and what it could be instead."""
-    others = mapping.finding.others()
-    return [*mapping.evidence, *([f"could also be: {', '.join(others)}"] if others else [])]
+    others = finding.others()
+    return [*finding.evidence, *([f"could also be: {', '.join(others)}"] if others else [])]
 
 
 def printable(text: str | bytes) -> str:

@@ -29,6 +29,7 @@ import mmap, os, sys
 size = 1 << 20
 held = [mmap.mmap(-1, 8 * size, flags=mmap.MAP_PRIVATE)]
 held[0][0:4 * size] = b"x" * (4 * size)
+held.append(mmap.mmap(-1, 5 * size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))
 held.append(mmap.mmap(-1, 3 * size))
 with open(sys.argv[1], "w+b") as file:
     file.truncate(2 * size)
@@ -105,6 +106,14 @@ def test_what_each_bit_would_keep_of_a_process(running: subprocess.Popen[str]) -
     assert by_filter["none"]["kinds"]["special"]["kept"] > 0
     assert by_filter["all"]["filter"] == f"{int(own_words(running), 16):#x}"
     assert by_filter["all"]["shown_filter"] == "0x1ff"
+
+
+def test_memory_that_was_only_reserved_hangs_on_an_assumption_and_is_no_data(running: subprocess.Popen[str]) -> None:
+    (report,) = shown(running.pid, "--filter", "0x1")
+    (reserved,) = (m for m in report["mappings"] if m["path"] is None and m["size"] == 5 * MIB and m["flags"] == "r--")
+    assert (reserved["kind"], reserved["certainty"]) == ("not-dumped", "assumed")
+    assert (reserved["kept"], reserved["undecided"], reserved["data"]) == (5 * MIB, 5 * MIB, 0)
+    assert "could also be: private-anonymous" in reserved["evidence"]
 
 
 def test_the_kinds_are_the_sums_of_the_mappings(running: subprocess.Popen[str]) -> None:
@@ -198,6 +207,23 @@ def test_a_process_that_ends_while_it_is_looked_at(running: subprocess.Popen[str
         for ask in (Live, read_filter, read_limits, lambda folder: set_filter(folder, CoredumpFilter.ALL)):
             with pytest.raises(ProcessError, match=f"process {running.pid} ended while it was looked at"):
                 ask(folder)
+
+
+def test_all_of_a_process_is_asked_of_the_folder_that_was_opened_first(
+    running: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, absolute = os.open, []
+
+    def opening(path: str | bytes, flags: int, *rest: int, dir_fd: int | None = None) -> int:
+        if dir_fd is None:
+            absolute.append(path)
+        return real(path, flags, *rest, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", opening)
+    with ProcFolder(running.pid) as folder:
+        set_filter(folder, CoredumpFilter.ALL)
+        Live(folder)
+    assert absolute == [f"/proc/{running.pid}"]
 
 
 def test_memory_that_does_not_answer(running: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,3 +368,19 @@ def test_commands_that_cannot_be_run(tmp_path: Path) -> None:
 )
 def test_usage(args: tuple[str, ...]) -> None:
     assert_usage(corefilt("set", *args))
+
+
+# --- the page ---------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parent.parent / "docs" / "live.md"
+EXAMPLES = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=lambda text: text.split("\n")[0])
+def test_examples_of_the_page(text: str, running: subprocess.Popen[str], tmp_path: Path) -> None:
+    variables = environment({"PID": str(running.pid), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
+    command = ["bash", "-euo", "pipefail", "-c", text]
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    assert done.stdout or done.stderr

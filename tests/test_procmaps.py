@@ -51,6 +51,22 @@ def fields(areas: Areas) -> list[tuple[object, ...]]:
 # --- lines ------------------------------------------------------------------------------------------------
 
 
+def resident(text: bytes) -> list[int]:
+    return list(parse(text, "map", sizes=True).resident)
+
+
+def test_what_is_in_memory_and_in_swap() -> None:
+    """Rss and Swap, pages of hugetlbfs besides; a maps file does not tell."""
+    areas = [HEAP, replace(FILE, swap=8), replace(FILE, start=B + PAGE, end=B + 3 * PAGE, swap=None)]
+    assert resident(maps_text(areas)) == [-1, -1, -1]
+    assert resident(smaps_text(areas)) == [2 * PAGE, PAGE + (8 << 10), 2 * PAGE]
+    assert not parse(smaps_text(areas), "map").resident
+    huge = smaps_text([HEAP]).replace(b"Shared_Hugetlb:        0", b"Shared_Hugetlb:     4096")
+    assert resident(huge) == [2 * PAGE + (4 << 20)]
+    lies = smaps_text([HEAP]).replace(b"Rss:                   8 kB", b"Rss: 9999999999999999999 kB")
+    assert resident(lies) == [(1 << 63) - 1]
+
+
 def test_every_field_of_a_line() -> None:
     text = maps_text([HEAP, replace(FILE, perms="r-xs", offset=0xFFFFFFFFFF000, inode=(1 << 64) - 1)])
     assert fields(parse(text, "map")) == [

@@ -607,6 +607,23 @@ def test_the_mode_of_the_very_file_is_a_proof_and_that_of_its_name_is_not() -> N
     assert same.possible == other.possible
 
 
+def memory_that_is_absent(**options: object) -> Finding:
+    """Return what is found of memory without a file of which the core holds nothing."""
+    load = Load(A, b"", memsz=SIZE, flags="rw-")
+    return finding(Case("", "", "", "", 0, load, None, area=Area(A, A + SIZE, **options), detailed=True))  # type: ignore[arg-type]
+
+
+def test_memory_with_pages_of_its_own_is_dumped_unless_its_flags_say_otherwise() -> None:
+    found = memory_that_is_absent(anonymous=8)
+    assert (found.kind, found.certainty) == ("private-anonymous", "exact")
+    for flag in ("dd", "dp", "io"):
+        found = memory_that_is_absent(anonymous=8, flags=f"rd wr mr mw me ac {flag}")
+        assert (found.kind, found.certainty) == ("not-dumped", "exact")
+    # Without flags it may have been left out; that other memory was dumped then decides.
+    found = memory_that_is_absent(anonymous=8, flags=None)
+    assert (found.kind, found.certainty) == ("not-dumped", "inferred")
+
+
 # --- what a witness must not decide -------------------------------------------------------------------------
 
 

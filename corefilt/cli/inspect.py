@@ -159,7 +159,7 @@ def show(core: Core, plan: Plan, *, named: bool) -> None:
     styles = {"exact": "green", "inferred": "", "stated": "cyan", "assumed": "yellow"}
     for m, mapping in enumerate(plan.mappings):
         bits = "".join(shown(plan, m, bit).ljust(2) for bit in NAMES.values())
-        why = "; ".join(evidence_texts(mapping))
+        why = "; ".join(evidence_texts(mapping.finding))
         where = f"{printable(mapping.path)}: " if mapping.path is not None else ""
         why = printable(why)
         kept = [show_size(plan.kept(m))] if named else []

@@ -7,7 +7,7 @@ from ..errors import ProcessError
 from ..filterbits import CoredumpFilter, describe, parse_filter
 from ..live import Live, Share
 from ..procfolder import ProcFolder
-from ..report import printable
+from ..report import evidence_texts, path_as_dict, printable
 from ..sizes import show_size
 from .words import STDOUT, Parser, draw, one_failed, pid_number, say, with_json_target, write_json
 
@@ -61,21 +61,20 @@ def run(argv: list[str]) -> int:
 
 def as_dict(live: Live, wanted: CoredumpFilter) -> dict[str, object]:
     """One process as JSON: sizes in bytes, addresses as hex strings; no limit and what smaps does not tell are null."""
-    mappings = []
-    for m, finding in enumerate(live.findings):
-        path = live.areas.path[m]
-        mappings.append(
-            {
-                "start": f"{live.areas.start[m]:#x}",
-                "end": f"{live.areas.end[m]:#x}",
-                "flags": live.areas.nature[m].perms.decode(),
-                "path": path.decode("utf-8", "backslashreplace") if path is not None else None,
-                "kind": finding.kind,
-                "certainty": finding.certainty,
-                "evidence": list(finding.evidence),
-                **live.share(m, wanted).as_dict(),
-            }
-        )
+    areas = live.areas
+    mappings = [
+        {
+            "start": f"{areas.start[m]:#x}",
+            "end": f"{areas.end[m]:#x}",
+            "flags": areas.nature[m].perms.decode(),
+            **path_as_dict(areas.path[m]),
+            "kind": finding.kind,
+            "certainty": finding.certainty,
+            "evidence": evidence_texts(finding),
+            **live.share(m, wanted).as_dict(),
+        }
+        for m, finding in enumerate(live.findings)
+    ]
     return {
         "pid": live.pid,
         "filter": f"{int(live.filter):#x}",
@@ -106,10 +105,9 @@ def pictures(live: Live, wanted: CoredumpFilter, *, verbose: bool) -> list[Rende
         for m, finding in enumerate(live.findings):
             areas = live.areas
             path = f"{printable(areas.path[m] or b'')}: " if areas.path[m] is not None else ""
-            others = f"; could also be: {', '.join(finding.others())}" if finding.others() else ""
             details.add_row(
                 f"{areas.start[m]:x}-{areas.end[m]:x}", areas.nature[m].perms.decode(), *_sizes(live.share(m, wanted)),
-                finding.kind, finding.certainty, Text(path + printable("; ".join(finding.evidence) + others)),
+                finding.kind, finding.certainty, Text(path + printable("; ".join(evidence_texts(finding)))),
             )  # fmt: skip
         things += ["", details]
     return things

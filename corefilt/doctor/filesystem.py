@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import tempfile
+from contextlib import contextmanager
 
 from .. import _fast
 from ..cache import dontcache
@@ -14,7 +15,7 @@ from .fact import Fact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 GROUP = "file system"
 FICLONE = 0x40049409
@@ -63,24 +64,18 @@ def _fact(name: str, works: bool, yes: str, no: str) -> Fact:
     return Fact(GROUP, name, "yes" if works else "no", yes if works else no)
 
 
-class _unnamed:
-    """A file without a name, and whether it never had one."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-        self._fd = -1
-
-    def __enter__(self) -> tuple[int, bool]:
-        try:
-            self._fd = os.open(self._folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            return self._fd, True
-        except OSError:
-            with tempfile.TemporaryFile(dir=self._folder, buffering=0) as file:
-                self._fd = os.dup(file.fileno())
-            return self._fd, False
-
-    def __exit__(self, *about: object) -> None:
-        os.close(self._fd)
+@contextmanager
+def _unnamed(folder: str) -> Iterator[tuple[int, bool]]:
+    """A file without a name, and whether it never had one. Raises OSError."""
+    try:
+        fd, never = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), True
+    except OSError:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            fd, never = os.dup(file.fileno()), False
+    try:
+        yield fd, never
+    finally:
+        os.close(fd)
 
 
 def _finds_data(fd: int) -> bool:
