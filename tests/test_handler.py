@@ -11,6 +11,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,14 @@ USER = 1000
 def place(tmp_path: Path) -> Place:
     need_root()
     return Place(tmp_path)
+
+
+@pytest.fixture
+def everybodys() -> Iterator[Path]:
+    """Give a folder that any user can pass: pytest's own are closed."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 # --- what it saves ----------------------------------------------------------------------------------------
@@ -469,16 +478,14 @@ def test_who_may_read(
     assert reader == (uid if may else None)
 
 
-def test_the_right_to_read(tmp_path: Path) -> None:
+def test_the_right_to_read(everybodys: Path) -> None:
     """The kernel takes it, and lets that user read and nobody else."""
     need_root()
-    file = tmp_path / "core"
+    file = everybodys / "core"
     file.write_text("secret")
     file.chmod(0o600)
     os.setxattr(file, readers.ACL, readers.acl(USER))
     assert os.getxattr(file, readers.ACL) == readers.acl(USER)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o711)
     code = "import os, sys; os.setgid(7); os.setuid({0}); print(open(sys.argv[1], sys.argv[2]).read(3))"
     for uid, mode, out in ((USER, "r", "sec\n"), (USER + 1, "r", ""), (USER, "r+", "")):
         run = [sys.executable, "-I", "-c", code.format(uid), str(file), mode]

@@ -42,15 +42,15 @@ def place() -> Iterator[Place]:
 
 
 @pytest.fixture(scope="module")
-def crasher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def crasher() -> Iterator[Path]:
+    """Compile the program where any user can start it."""
     need_system()
-    folder = tmp_path_factory.mktemp("crasher")
-    for above in (folder, folder.parent, folder.parent.parent):
-        above.chmod(0o755)
-    try:
-        return compile_crasher(folder)
-    except CannotCompileError as error:
-        pytest.skip(str(error))
+    with tempfile.TemporaryDirectory(prefix="cf", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        try:
+            yield compile_crasher(Path(folder))
+        except CannotCompileError as error:
+            pytest.skip(str(error))
 
 
 @pytest.fixture
