@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 import signal
 import stat
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,7 @@ from kernel.handling import (
 from support.builder import parse_core
 from support.disks import need_mounts
 from support.run import assert_promises, environment, kept_sizes
+from support.run import corefilt as corefilt_command
 from support.samples import sample_core
 
 import corefilt
@@ -54,6 +57,14 @@ USER = 1000
 def place(tmp_path: Path) -> Place:
     need_root()
     return Place(tmp_path)
+
+
+@pytest.fixture
+def everybodys() -> Iterator[Path]:
+    """Give a folder that any user can pass: pytest's own are closed."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 # --- what it saves ----------------------------------------------------------------------------------------
@@ -368,7 +379,8 @@ for name, call in {
     "socket": lambda: socket.socket(),
     "kill": lambda: os.kill(os.getppid(), 0),
     "exec": lambda: os.execv("/bin/true", ["true"]),
-    "create": lambda: os.open("/tmp/made", os.O_CREAT | os.O_WRONLY, 0o600),
+    "create": lambda: os.open("/tmp/made", os.O_CREAT, 0o600),
+    "write": lambda: os.open("/dev/null", os.O_WRONLY),
     "link": lambda: os.link("/etc/passwd", "/tmp/linked"),
     "setuid": lambda: os.setuid(0),
     "pipe": os.pipe,
@@ -385,7 +397,7 @@ worker.join()
 """
     lines = asked(place, code)
     assert lines.pop() == "thread allowed"
-    assert len(lines) == 9
+    assert len(lines) == 10
     assert {line.split()[1] for line in lines} == {"1"}, lines
 
 
@@ -466,16 +478,14 @@ def test_who_may_read(
     assert reader == (uid if may else None)
 
 
-def test_the_right_to_read(tmp_path: Path) -> None:
+def test_the_right_to_read(everybodys: Path) -> None:
     """The kernel takes it, and lets that user read and nobody else."""
     need_root()
-    file = tmp_path / "core"
+    file = everybodys / "core"
     file.write_text("secret")
     file.chmod(0o600)
     os.setxattr(file, readers.ACL, readers.acl(USER))
     assert os.getxattr(file, readers.ACL) == readers.acl(USER)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o711)
     code = "import os, sys; os.setgid(7); os.setuid({0}); print(open(sys.argv[1], sys.argv[2]).read(3))"
     for uid, mode, out in ((USER, "r", "sec\n"), (USER + 1, "r", ""), (USER, "r+", "")):
         run = [sys.executable, "-I", "-c", code.format(uid), str(file), mode]
@@ -767,6 +777,32 @@ def test_the_childs_word_is_taken_only_as_it_should_be() -> None:
     for bad in (b"", raw[:-1], raw + b"x", b"\x03" + raw[1:], raw[:1] + b"\x02" + raw[2:], raw[:30], bytes(4096)):
         assert unpack(bad) is None or bad == bytes(struct.calcsize("<BBBBQQQQH"))
     assert len(Result(FAILED, "x" * 10000).pack()) == MOST
+
+
+# --- by hand ----------------------------------------------------------------------------------------------
+
+
+def test_help_names_exactly_the_options() -> None:
+    done = corefilt_command("handle", "--help")
+    assert done.code == 0
+    assert set(re.findall(r"^  (?:-h, )?(--?[a-z]+)", done.out.decode(), re.MULTILINE)) == {
+        "--help",
+        "--config",
+        "--version",
+    }
+    assert "%P %u %g %s %t %c %d %F" in done.out.decode()
+
+
+def test_the_command_saves_a_core_too(place: Place) -> None:
+    done = corefilt_command("handle", "--config", place.config, *numbers(), pipe=sample_core())
+    assert (done.code, done.out) == (0, b"")
+    assert_promises(sample_core(), place.core().read_bytes())
+
+
+@pytest.mark.parametrize("words", [["1", "2"], ["x", *numbers()[1:]]])
+def test_what_the_command_refuses(words: list[str], place: Place) -> None:
+    done = corefilt_command("handle", "--config", place.config, *words, pipe=sample_core())
+    assert (done.code, len(done.err), place.cores()) == (2, 1, [])
 
 
 # --- what it loads ----------------------------------------------------------------------------------------

@@ -42,15 +42,15 @@ def place() -> Iterator[Place]:
 
 
 @pytest.fixture(scope="module")
-def crasher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def crasher() -> Iterator[Path]:
+    """Compile the program where any user can start it."""
     need_system()
-    folder = tmp_path_factory.mktemp("crasher")
-    for above in (folder, folder.parent, folder.parent.parent):
-        above.chmod(0o755)
-    try:
-        return compile_crasher(folder)
-    except CannotCompileError as error:
-        pytest.skip(str(error))
+    with tempfile.TemporaryDirectory(prefix="cf", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        try:
+            yield compile_crasher(Path(folder))
+        except CannotCompileError as error:
+            pytest.skip(str(error))
 
 
 @pytest.fixture
@@ -406,3 +406,28 @@ handed.read_within = lambda fd, budget: real(fd, budget) if budget != 0.25 else 
     assert b"smaps was not read within 0.25 s; its maps tells less" in said["MESSAGE"]
     assert b"no evidence" not in said["MESSAGE"]
     assert len(Core(place.core()).loads) > 4
+
+
+def test_coredumpctl_lists_it(crasher: Path, place: Place, folder: Path) -> None:
+    """By the journal that its message makes."""
+    writer = shutil.which("systemd-journal-remote", path=f"{os.environ['PATH']}:/lib/systemd:/usr/lib/systemd")
+    if writer is None or shutil.which("coredumpctl") is None:
+        pytest.skip(
+            "needs systemd-journal-remote and coredumpctl (Debian: the packages of these names, systemd-coredump)"
+        )
+    zstandard = pytest.importorskip("zstandard")
+    # Of one that is not compressed, its dump says "Protocol not supported" (systemd 252).
+    place.write(compress="zstd")
+    with in_core_pattern(place) as handler:
+        what = crash(crasher, folder, uid=USER)
+        said = handler.said()
+    book = place.root / "crashes.journal"
+    stamps = {"__REALTIME_TIMESTAMP": said["COREDUMP_TIMESTAMP"], "_BOOT_ID": b"0" * 31 + b"1"}
+    export = b"".join(name.encode() + b"=" + value + b"\n" for name, value in {**stamps, **said}.items()) + b"\n"
+    subprocess.run([writer, "-o", book, "-"], input=export, check=True, capture_output=True)
+    command = ["coredumpctl", "--file", book, "--no-pager", "--no-legend"]
+    listed = subprocess.run([*command, "list"], capture_output=True, text=True, check=True).stdout.split()
+    assert listed[-7:-1] == [str(what.pid), str(USER), str(USER), "SIGSEGV", "present", str(crasher)]
+    done = subprocess.run([*command, "dump", str(what.pid), "-o", folder / "out"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "out").read_bytes() == zstandard.ZstdDecompressor().decompress(place.core().read_bytes())
