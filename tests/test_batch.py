@@ -41,8 +41,6 @@ from support.run import (
 )
 from support.samples import PAGE, noise, sample_core
 
-from corefilt.compression import recognise
-
 FLT = "0x31"
 
 
