@@ -17,7 +17,7 @@ import pytest
 from corefilt.errors import ConfigError, ProtocolError, ServeError
 from corefilt.handler import serve
 from corefilt.handler.crash import Crash, parse_crash
-from corefilt.handler.listening import listen, make
+from corefilt.handler.listening import is_listened_at, listen, make
 from corefilt.handler.peer import Peer, core_limit, exit_code, memory_size, read_peer
 from corefilt.handler.pidfd import Dumping, dumping, peer_pidfd
 from corefilt.handler.protocol import (
@@ -251,6 +251,7 @@ def test_a_socket_is_made_and_removed(run_folder: Path) -> None:
     path = run_folder / "socket"
     listening = make(str(path))
     assert path.stat().st_mode & 0o7777 == 0o600
+    assert is_listened_at(str(path)) is True
     with pytest.raises(ServeError, match="listens there already"):
         make(str(path))
     listening.close()
@@ -261,6 +262,7 @@ def test_a_socket_that_nobody_listens_at_is_replaced(run_folder: Path) -> None:
     path = run_folder / "socket"
     make(str(path)).socket.close()
     assert path.exists()
+    assert is_listened_at(str(path)) is False
     listening = make(str(path))
     listening.close()
 

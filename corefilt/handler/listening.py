@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # The first descriptor of socket activation (sd_listen_fds(3)).
 FIRST_FD = 3
+# include/linux/net.h: the flag of a listening socket in /proc/net/unix.
+_SO_ACCEPTCON = 1 << 16
 # The kernel takes no more than net.core.somaxconn; a crash that finds the queue full leaves no core.
 BACKLOG = 4096
 
@@ -54,6 +56,16 @@ def listen(path: str | None, environment: MutableMapping[str, str]) -> Listening
     if path is not None and path != where:
         raise ServeError(f"systemd gave the socket {where!r}, not {path!r}", "leave the path out")
     return Listening(taken, where, made=False)
+
+
+def is_listened_at(path: str, table: str = "/proc/net/unix") -> bool | None:
+    """Whether somebody listens at a path, without connecting; None where the kernel's table cannot be read."""
+    try:
+        with open(table, "rb") as file:
+            rows = [line.split(None, 7) for line in file.read().splitlines()[1:]]
+    except OSError:
+        return None
+    return any(len(row) == 8 and int(row[3], 16) & _SO_ACCEPTCON and row[7] == os.fsencode(path) for row in rows)
 
 
 def take(environment: MutableMapping[str, str]) -> socket.socket | None:
