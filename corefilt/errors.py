@@ -122,6 +122,14 @@ class InstallError(CorefiltError):
     hint = "corefilt status shows what is there"
 
 
+class ProtocolError(CorefiltError):
+    """A peer at a coredump socket that is not what it should be, or does not speak as the kernel does."""
+
+
+class ServeError(CorefiltError):
+    """The socket for coredumps cannot be had, or is not root's alone."""
+
+
 class UndecidedError(CorefiltError):
     """With --strict: what the filter does to some mapping is not certain."""
 

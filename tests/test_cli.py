@@ -46,6 +46,7 @@ INSTALL_OPTIONS = {
     "--version",
 }
 UNINSTALL_OPTIONS = {"-h", "--help", "-f", "--force", "-n", "--dry-run", "--root", "--version"}
+SERVE_OPTIONS = {"-h", "--help", "--config", "--version"}
 STATUS_OPTIONS = {"-h", "--help", "--json", "--root", "--version"}
 VERIFY_OPTIONS = {
     "-h", "--help", "--filter", "--assume", "--json", "--version", "--maps", "--pid", "--sysroot", "--dumper",
@@ -92,6 +93,7 @@ def said_by(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[in
         (["inspect"], INSPECT_OPTIONS),
         (["install"], INSTALL_OPTIONS),
         (["uninstall"], UNINSTALL_OPTIONS),
+        (["serve"], SERVE_OPTIONS),
         (["status"], STATUS_OPTIONS),
         (["demo"], DEMO_OPTIONS),
         (["show"], SHOW_OPTIONS),

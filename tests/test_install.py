@@ -11,7 +11,7 @@ from corefilt.cli import install as install_command
 from corefilt.cli import main
 from corefilt.corepattern import MOST_OF_A_PATTERN, arguments
 from corefilt.errors import InstallError
-from corefilt.handler import footing, sysctl
+from corefilt.handler import footing, status, sysctl
 from corefilt.handler.crash import parse_crash
 from corefilt.handler.install import plan_install, plan_uninstall
 from corefilt.handler.pattern import handler_line, interpreter_of, knows_pidfd, socket_line, starts_handler
@@ -364,6 +364,7 @@ def test_a_dry_run_says_it_and_changes_nothing(command: str, sound: System, caps
         (lambda system: system.write("etc/corefilt.conf", "user = 3.5"), "user"),
         (lambda system: system.write("etc/corefilt.conf", 'user = "nobody"\nfolder = "/x"'), "folder"),
         (lambda system: (system.root / "etc/corefilt.conf").chmod(0o666), "0666"),
+        (lambda system: system.write("etc/corefilt.conf", 'user = "nobody"\n[serve]\nat-once = 0'), "at-once"),
         (lambda system: system.write("etc/corefilt.conf", 'user = "ghost"'), "useradd"),
         (lambda system: (system.root / "var/lib/corefilt").rmdir(), "var/lib/corefilt"),
     ],
@@ -426,6 +427,35 @@ def test_a_kernel_with_sockets(sound: System, capsys: pytest.CaptureFixture[str]
     assert (code, report["ours"]) == (0, True)
     assert run(capsys, "uninstall", "--root", str(sound.root))[0] == 0
     assert sound.pattern == b"core"
+
+
+@pytest.mark.parametrize(
+    ("flags", "path", "listening"),
+    [
+        ("00010000", "/run/corefilt.sock", True),
+        ("00010000", "/run/corefilt.sock2", False),
+        ("00000000", "/run/corefilt.sock", False),
+        ("00010000", "", False),
+    ],
+)
+def test_whether_somebody_listens_at_the_socket(
+    sound: System, flags: str, path: str, listening: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = f"0000000000000000: 00000002 00000000 {flags} 0001 01 4711 {path}".rstrip()
+    sound.write("proc/net/unix", f"Num       RefCount Protocol Flags    Type St Inode Path\n{row}\n")
+    sound.install(socket_line("/run/corefilt.sock"))
+    code, report = status_of(sound, capsys)
+    assert (code, report["listening"]) == (0 if listening else 4, listening)
+
+
+def test_a_line_without_a_pidfd(
+    sound: System, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "knows_pidfd", lambda release: True)
+    sound.install(handler_line(PYTHON, pidfd=False), pipe_limit=1)
+    _, report = status_of(sound, capsys)
+    (recommendation,) = report["recommendations"]  # type: ignore[misc]
+    assert "%F" in recommendation
 
 
 @pytest.mark.parametrize("limit", ["-1", "x", "2147483648", ""])

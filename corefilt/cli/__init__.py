@@ -22,6 +22,7 @@ COMMANDS = {
     "handle": ("NUMBER...", "what core_pattern starts: saves and filters the core of a crash"),
     "install": ("", "has the kernel give cores to the handler"),
     "uninstall": ("", "has it do what it did before"),
+    "serve": ("[SOCKET]", "takes cores from the kernel by a socket, and decides on each"),
     "status": ("", "whether cores reach the handler, and what is in the way"),
     "show": ("PID...", "the filters of processes, and what they would keep"),
     "set": ("FILTER (PID... | -- COMMAND...)", "sets the filter of processes, or of a command"),

@@ -65,6 +65,11 @@ def interpreter_of(line: bytes) -> str | None:
     return os.fsdecode(line.split()[0][1:].replace(b"%%", b"%")) if starts_handler(line) else None
 
 
+def socket_of(line: bytes) -> str | None:
+    """The socket that a line has the kernel ask first, None for every other line."""
+    return os.fsdecode(line[2:]) if line.startswith(b"@@") else None
+
+
 def _checked(line: bytes) -> bytes:
     if as_kept(line) != line:
         raise InstallError(

@@ -11,9 +11,11 @@ from . import footing
 from .account import find_account
 from .config import PATH, Config, read_config
 from .install import is_ours
-from .pattern import interpreter_of
+from .listening import is_listened_at
+from .pattern import interpreter_of, knows_pidfd, socket_of
 from .places import open_folder
 from .said import last_troubles
+from .serverules import parse_serve_rules
 from .sysctl import DROP_IN, PATTERN, PIPE_LIMIT, DropIn, Sysctls, at_start
 
 TYPE_CHECKING = False
@@ -39,6 +41,7 @@ class Ground:
         self.config = Config()
         try:
             self.config = read_config(self.config_path)
+            parse_serve_rules(self.config.serve)
         except CorefiltError as error:
             self.config_error = _sentence(error)
         self.account_error: str | None = None
@@ -85,12 +88,18 @@ class Status:
         except CorefiltError as error:
             self.problems.append(_sentence(error))
         self.messages = last_troubles()
+        self.listening = self._is_listened_at(os.path.join(root, "proc/net/unix"))
         self.problems += [*self._misplaced(), *self.ground.problems, *map(str, self.untrusted)]
 
     @property
     def recommendations(self) -> list[str]:
         """What works, and would work better otherwise."""
-        return [NO_PIPE_LIMIT] if self.pipe_limit == 0 and self._behind_pipe() else []
+        if not self.ours or self.pattern is None or not self.pattern.startswith(b"|"):
+            return []
+        found = [NO_PIPE_LIMIT] if self.pipe_limit == 0 else []
+        if knows_pidfd(os.uname().release) and b"%F" not in self.pattern.split():
+            found.append("this kernel hands over a pidfd (%F), and core_pattern does not ask: corefilt install adds it")
+        return found
 
     def as_dict(self) -> dict[str, object]:
         """The report for programs."""
@@ -108,6 +117,7 @@ class Status:
             if self.drop_in is not None
             else None,
             "at_start": {"path": self.at_start[0], "pattern": _text(self.at_start[1])} if self.at_start else None,
+            "listening": self.listening,
             "core_pipe_limit": self.pipe_limit,
             "python": self.python,
             "config": {"path": self.ground.config_path, "error": self.ground.config_error},
@@ -144,6 +154,10 @@ class Status:
         found = []
         if not self.ours and self.pattern is not None:
             found.append(f"core_pattern is not corefilt's: {_text(self.pattern)!r}")
+        if self.listening is False:
+            found.append(
+                "nobody listens at the socket that core_pattern names, and cores are lost: corefilt serve does"
+            )
         if self.drop_in is not None and self.at_start is not None:
             path, value = self.at_start
             if value != self.drop_in.settings.get(PATTERN):
@@ -152,8 +166,9 @@ class Status:
             found.append(f"{DROP_IN} is missing: after the next start core_pattern will not be corefilt's")
         return found
 
-    def _behind_pipe(self) -> bool:
-        return self.pattern is not None and self.pattern.startswith(b"|")
+    def _is_listened_at(self, table: str) -> bool | None:
+        path = socket_of(self.pattern) if self.pattern is not None and self.ours else None
+        return is_listened_at(path, table) if path is not None else None
 
 
 def _sentence(error: CorefiltError) -> str:

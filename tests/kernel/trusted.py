@@ -45,9 +45,9 @@ class Installation:
         assert len(found) == count, [path.name for path in found]
         return {int(path.suffix[1:]): path for path in found}
 
-    def configure(self, text: str = "") -> None:
+    def configure(self, text: str = "", name: str = "core.%P") -> None:
         """Write the settings: the test's, and where the cores go."""
-        own = f'directory = "{self.cores}"\nuser = {CHILD}\nfree-space = 0\nname = "core.%P"\n'
+        own = f'directory = "{self.cores}"\nuser = {CHILD}\nfree-space = 0\nname = "{name}"\n'
         self.config.write_text(own + text)
         self.config.chmod(0o644)
 

@@ -1,0 +1,68 @@
+"""``corefilt serve``: what the kernel connects to where core_pattern names a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from functools import partial
+
+from .. import __version__
+from ..errors import UsageError
+from ..handler.config import PATH, read_config
+from ..handler.listening import listen
+from ..handler.messages import NOTICE, Messages
+from ..handler.serve import Server, leave_no_core, most_connections, start_handler
+from ..handler.serverules import parse_serve_rules
+from .words import Parser
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..handler.listening import Listening
+    from ..handler.serverules import ServeRules
+
+# Set by systemd where standard error is the journal.
+_JOURNAL = "JOURNAL_STREAM"
+
+DESCRIPTION = """\
+Listens at a socket that kernel.core_pattern names as @@/run/corefilt.sock (Linux 6.17 and later; corefilt install
+--socket sets it). For every crash the kernel asks what to do: the core is filtered on its way by a handler of its
+own, refused, or left, by the rules under [serve] in /etc/corefilt.conf. The socket is made with mode 0600, or taken
+from systemd. SIGTERM and SIGINT stop the server once the cores that it has begun are saved, a second one at once."""
+
+
+def run(argv: list[str]) -> int:
+    """Serve until a signal; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    if os.geteuid():
+        raise UsageError("only root can take cores from the kernel")
+    config = read_config(arguments.config or PATH)
+    rules = parse_serve_rules(config.serve)
+    leave_no_core()
+    listening = listen(arguments.socket, os.environ)
+    stderr = sys.stderr
+    try:
+        if _JOURNAL in os.environ:
+            # Messages have their own way there; by standard error they would arrive twice.
+            sys.stderr = None
+        asyncio.run(_serve(listening, rules, Messages(journal=config.journal), arguments.config))
+    finally:
+        sys.stderr = stderr
+        listening.close()
+    return 0
+
+
+async def _serve(listening: Listening, rules: ServeRules, messages: Messages, config: str | None) -> None:
+    server = Server(listening.socket, rules, partial(start_handler, config=config), messages, most_connections())
+    messages.say(f"takes cores at {listening.path}, {rules.at_once} at once", NOTICE)
+    await server.run()
+    messages.say(f"takes no more cores at {listening.path}", NOTICE)
+
+
+def parser() -> Parser:
+    """The options."""
+    made = Parser("corefilt serve", DESCRIPTION)
+    made.add_argument("socket", metavar="SOCKET", nargs="?", help="where to make it; systemd's needs no path")
+    made.add_argument("--config", metavar="FILE", help="other settings than /etc/corefilt.conf, also root's")
+    made.add_argument("--version", action="version", version=f"corefilt {__version__}")
+    return made
