@@ -165,7 +165,7 @@ def _pool(folder: Path) -> Iterator[list[int]]:
         wait_until(lambda: answers(lambda: ask("select 1")), "PostgreSQL's first answer")
         output_of([*load, "-i", "-q", "-s", str(_SCALE), "postgres"], cwd=home, **as_own)
         query = "select pid from pg_stat_activity where application_name = 'pgbench' order by pid"
-        with ending([*load, "-n", "-c", str(DUMPS), "-T", "3600", "postgres"], signal.SIGINT, **quiet):
+        with ending([*load, "-n", "-c", str(DUMPS), "-T", "3600", "postgres"], signal.SIGTERM, **quiet):
             wait_until(lambda: len(ask(query)) == DUMPS, "the pool")
             time.sleep(5)  # the pool is to have worked for a while
             yield [int(pid) for pid in ask(query)]
