@@ -9,7 +9,7 @@ import sys
 from types import FrameType, ModuleType
 from typing import Any
 
-from bench import copies, handler, inplace, machine, options, report, rivals, segments, sharing, tools
+from bench import copies, handler, inplace, machine, options, report, rivals, segments, shared, sharing, tools
 from bench import filter as bench_filter
 from bench.measure import BenchError
 
@@ -17,6 +17,7 @@ SCRIPTS: dict[str, ModuleType] = {
     "filter": bench_filter,
     "copies": copies,
     "sharing": sharing,
+    "shared": shared,
     "inplace": inplace,
     "segments": segments,
     "tools": tools,

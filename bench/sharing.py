@@ -48,7 +48,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Results:
             programs = rivals.prepare(options.corefilt, "auto", folder)
             for kind, make in _MAKE.items():
                 try:
-                    with _mounted(folder, kind, make, 2 * options.size + _AIR) as place:
+                    with mounted(folder, kind, make, 2 * options.size + _AIR) as place:
                         _measure_on(place, kind, options, programs, results, tell)
                 except (BenchError, OSError, subprocess.CalledProcessError) as error:
                     results.failures.append(f"{kind}: {error}")
@@ -56,7 +56,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Results:
 
 
 @contextlib.contextmanager
-def _mounted(folder: Path, kind: str, make: tuple[str, ...], size: int) -> Iterator[Path]:
+def mounted(folder: Path, kind: str, make: tuple[str, ...], size: int) -> Iterator[Path]:
     if shutil.which(make[0]) is None:
         raise BenchError(f"{make[0]} is not installed")
     image, place = folder / f"{kind}.image", folder / kind

@@ -102,6 +102,8 @@ def _find(paths: Sequence[str]) -> Group:
 
 
 class _Search:
+    """One go through all cores, one after the other."""
+
     def __init__(self, paths: Sequence[str]) -> None:
         self.group = Group([Member(path) for path in paths])
         # The first place of every block that is different from all before it, and its number once it is needed.

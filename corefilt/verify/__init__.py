@@ -13,7 +13,7 @@ try:
     import xxhash  # noqa: F401
 except ModuleNotFoundError as error:
     missing = "pyelftools" if error.name == "elftools" else error.name
-    hint = "pip install 'corefilt[verify]' brings what verify and digest need"
+    hint = "pip install 'corefilt[verify]' brings it"
     raise MissingLibraryError(f"{missing} is not installed", hint) from None
 
 from .digests import Digest, digest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import NamedTuple
 
 from .verdict import Finding, Verdict
@@ -39,18 +38,18 @@ def pair_segments(full: Tables, filtered: Tables, verdict: Verdict, *, may_split
 
 
 class _Pairing:
+    """One go through the full core's program headers; those of the filtered one that are taken are ``used``."""
+
     def __init__(self, full: Tables, filtered: Tables, verdict: Verdict, *, may_split: bool) -> None:
         self.full, self.filtered, self.verdict, self.may_split = full, filtered, verdict, may_split
-        self.free: dict[tuple[str | int, int], deque[int]] = {}
-        for j, segment in enumerate(filtered.segments):
-            self.free.setdefault((segment.p_type, segment.p_vaddr), deque()).append(j)
         self.used = bytearray(len(filtered.segments))
+        self.elsewhere: dict[tuple[str | int, int], list[int]] | None = None
         self.splits = 0
 
     def run(self) -> Iterator[Pair]:
         place = 0
         for i, segment in enumerate(self.full.segments):
-            pieces = self._pieces(segment)
+            pieces = self._pieces(segment, place)
             if not pieces:
                 text = f"segment {i} ({segment.where}) is missing"
                 self._broken(i, segment, text, segment.p_memsz)
@@ -58,7 +57,6 @@ class _Pairing:
             if pieces[0] != place:
                 self._broken(i, segment, f"segment {i} ({segment.where}) stands at place {pieces[0]}, not {place}")
             for j in pieces:
-                self.used[j] = 1
                 yield self._pair(i, segment, j)
             self._check_extent(i, segment, pieces)
             place = pieces[-1] + 1
@@ -69,29 +67,50 @@ class _Pairing:
         if self.splits:
             self.verdict.changes.append(f"{self.splits} segments are split where they were cut, as a note says")
 
-    def _pieces(self, segment: Segment) -> list[int]:
-        """The program headers that stand for one of the full core, in their order."""
+    def _pieces(self, segment: Segment, place: int) -> list[int]:
+        """The program headers that stand for one of the full core, in their order; ``place`` is where they should."""
         others, end = self.filtered.segments, segment.p_vaddr + segment.p_memsz
         if segment.p_type in MTE and self.may_split:
-            return [
-                j
-                for j, other in enumerate(others)
-                if other.p_type in MTE and not self.used[j] and segment.p_vaddr <= other.p_vaddr < max(end, 1)
-            ]
-        starts = self.free.get((segment.p_type, segment.p_vaddr))
-        if not starts:
+            return [j for j in self._tags() if segment.p_vaddr <= others[j].p_vaddr < max(end, 1) and self._take(j)]
+        first = self._find(segment, place)
+        if first is None:
             return []
-        pieces = [starts.popleft()]
-        while True:
-            last = others[pieces[-1]]
-            reached, j = last.p_vaddr + last.p_memsz, pieces[-1] + 1
-            if segment.p_type != "PT_LOAD" or not last.p_vaddr < reached < end or j == len(others):
-                return pieces
-            following = others[j]
-            if (following.p_type, following.p_vaddr) != ("PT_LOAD", reached):
-                return pieces
-            self.free["PT_LOAD", reached].remove(j)
-            pieces.append(j)
+        pieces = [first]
+        while segment.p_type == "PT_LOAD" and pieces[-1] + 1 < len(others):
+            last, following = others[pieces[-1]], others[pieces[-1] + 1]
+            reached = last.p_vaddr + last.p_memsz
+            if not last.p_vaddr < reached < end or (following.p_type, following.p_vaddr) != ("PT_LOAD", reached):
+                break
+            if not self._take(pieces[-1] + 1):
+                break
+            pieces.append(pieces[-1] + 1)
+        return pieces
+
+    def _find(self, segment: Segment, place: int) -> int | None:
+        """A program header of this type and address: the one at its place, or the first that is free elsewhere."""
+        others, key = self.filtered.segments, (segment.p_type, segment.p_vaddr)
+        if place < len(others) and (others[place].p_type, others[place].p_vaddr) == key and self._take(place):
+            return place
+        if self.elsewhere is None:
+            self.elsewhere = {}
+            for j in reversed(range(len(others))):
+                self.elsewhere.setdefault((others[j].p_type, others[j].p_vaddr), []).append(j)
+        candidates = self.elsewhere.get(key, [])
+        while candidates:
+            j = candidates.pop()
+            if self._take(j):
+                return j
+        return None
+
+    def _tags(self) -> Iterator[int]:
+        return (j for j, other in enumerate(self.filtered.segments) if other.p_type in MTE)
+
+    def _take(self, j: int) -> bool:
+        """Take a program header; False where it is taken already."""
+        if self.used[j]:
+            return False
+        self.used[j] = 1
+        return True
 
     def _pair(self, i: int, segment: Segment, j: int) -> Pair:
         other = self.filtered.segments[j]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from io import BytesIO
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from elftools.common.exceptions import ELFError
 from elftools.common.utils import struct_parse
@@ -14,7 +16,7 @@ from ..errors import DamagedCoreError, NotACoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from elftools.construct import Construct
@@ -49,6 +51,39 @@ class Segment(NamedTuple):
         return f"{self.p_vaddr:#x}-{self.p_vaddr + self.p_memsz:#x} {self.flags}"
 
 
+class Segments(Sequence[Segment]):
+    """Program headers, one flat array a field: there can be a million."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._types: list[str | int] = []
+        self._numbers = array("Q")
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Add one as pyelftools has it."""
+        self._types.append(entry["p_type"])
+        self._numbers.extend(entry[name] for name in Segment._fields[1:])
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._types)
+
+    @overload
+    def __getitem__(self, i: int) -> Segment: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Segment]: ...
+
+    def __getitem__(self, i: int | slice) -> Segment | Sequence[Segment]:
+        """One of them, or some."""
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        if not -len(self) <= i < len(self):
+            raise IndexError(i)
+        at = 7 * (i % len(self))
+        return Segment(self._types[i], *self._numbers[at : at + 7])
+
+
 class Tables:
     """What the tables of a core say.
 
@@ -73,7 +108,9 @@ class Tables:
         self._structs = structs
         self.sections = self._sections(file)
         self.sections_lost = bool(self.header["e_shoff"]) and not self.sections
-        self.segments = [_segment(entry) for entry in self._entries(file, self._count(file))]
+        self.segments = Segments()
+        for entry in self._entries(file, self._count(file)):
+            self.segments.append(entry)
 
     @property
     def word(self) -> int:
@@ -136,7 +173,3 @@ class Tables:
             stream = BytesIO(file.read(at + first * size, some * size))
             for _ in range(some):
                 yield self._parse(self._structs.Elf_Phdr, stream, "a program header")
-
-
-def _segment(entry: dict[str, Any]) -> Segment:
-    return Segment(*(entry[name] for name in Segment._fields))
