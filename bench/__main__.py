@@ -9,7 +9,7 @@ import sys
 from types import FrameType, ModuleType
 from typing import Any
 
-from bench import copies, inplace, machine, options, report, rivals, segments, sharing, tools
+from bench import batch, copies, inplace, machine, options, report, rivals, segments, sharing, tools
 from bench import filter as bench_filter
 from bench.measure import BenchError
 
@@ -20,6 +20,7 @@ SCRIPTS: dict[str, ModuleType] = {
     "inplace": inplace,
     "segments": segments,
     "tools": tools,
+    "batch": batch,
 }
 
 
