@@ -73,16 +73,8 @@ def filtered(data: bytes, folder: Path) -> bytes:
 
 def unpacked(data: bytes) -> bytes:
     """Take the compression off a file, if there is any."""
-    for pack, magic in (
-        ("zstd", b"\x28\xb5"),
-        ("lz4", b"\x04\x22"),
-        ("xz", b"\xfd7"),
-        ("gzip", b"\x1f\x8b"),
-        ("bzip2", b"BZ"),
-    ):
-        if data.startswith(magic):
-            return UNPACK[pack](data)
-    return data
+    pack = recognise(data)
+    return data if pack is None else UNPACK[pack](data)
 
 
 # --- every wrapping ---------------------------------------------------------------------------------------
@@ -669,18 +661,14 @@ def test_two_jobs_at_once(tmp_path: Path) -> None:
     assert by_source(batch(tmp_path / "p", "--replace"), tmp_path / "p")["core"][0] == "filtered"
 
 
-def slow_job(tmp_path: Path, *args: str | Path) -> subprocess.Popen[bytes]:
-    """Start a job whose first core does not end before it is told to: a FIFO's writer keeps it waiting."""
-    return start("batch", FLT, tmp_path / "p", "--to", tmp_path / "out", "--json", *args)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_job_says_what_is_done_and_leaves_nothing_half(number: signal.Signals, tmp_path: Path) -> None:
     build(tmp_path / "p", small_cores(8))
-    process = slow_job(tmp_path)
+    process = start("batch", FLT, tmp_path / "p", "--to", tmp_path / "out", "--json")
     assert process.stdout is not None
-    while b'"filtered"' not in process.stdout.readline():
-        pass
+    for line in process.stdout:
+        if b'"filtered"' in line:
+            break
     process.send_signal(number)
     done = finish(process)
     assert done.code == -number
@@ -762,6 +750,35 @@ def killed_and_resumed(tmp_path: Path, cores: list[tuple[str, bytes]], kills: in
     assert listing(hit) == listing(clean)
     again = corefilt(*args(hit), "--json", timeout=600)
     assert {line["status"] for line in lines_of(again.out)} <= {"unchanged", "listed", "kept"}
+
+
+@pytest.mark.parametrize("pack", ["raw", "zstd"])
+@pytest.mark.parametrize("replace", [False, True], ids=["to", "replace"])
+def test_without_attributes_a_note_says_what_is_done(replace: bool, pack: str, tmp_path: Path) -> None:
+    if os.environ.get("COREFILT_TEST_SYSTEM") != "1" or os.geteuid() != 0:
+        pytest.skip("needs root and COREFILT_TEST_SYSTEM=1, because it mounts a ramfs, which keeps no attributes")
+    place = tmp_path / "ramfs"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "ramfs", "none", place], check=False).returncode:
+        pytest.skip("a ramfs cannot be mounted here")
+    try:
+        data = sample_core()
+        put(place / "p/core", data if pack == "raw" else PACK[pack](data))
+        args = ("--replace",) if replace else ("--to", place / "out")
+        (line,) = batch(place / "p", *args)
+        assert (line["status"], line["reason"]) == ("filtered", "")
+        made = place / ("p/core" if replace else "out/core")
+        inode = made.stat().st_ino
+        (tmp_path / "full").write_bytes(data)
+        (tmp_path / "made").write_bytes(unpacked(made.read_bytes()))
+        verdict = corefilt("verify", tmp_path / "full", tmp_path / "made")
+        assert verdict.code == 0, verdict.out
+        assert b"of a batch" in verdict.out
+        (line,) = batch(place / "p", *args)
+        assert line["status"] == "unchanged"
+        assert made.stat().st_ino == inode
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 @pytest.mark.parametrize("replace", [False, True], ids=["to", "replace"])
