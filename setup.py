@@ -6,6 +6,7 @@ COREFILT_SANITIZE (address and undefined-behaviour sanitizers), COREFILT_TRACE (
 
 import os
 import sysconfig
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -40,7 +41,14 @@ if abi3:
     macros.append(("Py_LIMITED_API", "0x030B0000"))
     options["bdist_wheel"] = {"py_limited_api": "cp311"}
 
+# Manual pages and completion, each into the folder of its name below the prefix; `python manual` writes them.
+share: dict[str, list[str]] = {}
+for path in sorted(Path("share").rglob("*")):
+    if path.is_file():
+        share.setdefault(str(path.parent), []).append(str(path))
+
 setup(
+    data_files=list(share.items()),
     ext_modules=cythonize(
         Extension(
             "corefilt._fast",

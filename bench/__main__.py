@@ -9,7 +9,7 @@ import sys
 from types import FrameType, ModuleType
 from typing import Any
 
-from bench import batch, copies, inplace, machine, options, report, rivals, segments, sharing, tools
+from bench import batch, copies, handler, inplace, machine, options, report, rivals, segments, sharing, tools
 from bench import filter as bench_filter
 from bench.measure import BenchError
 
@@ -21,6 +21,7 @@ SCRIPTS: dict[str, ModuleType] = {
     "segments": segments,
     "tools": tools,
     "batch": batch,
+    "handler": handler,
 }
 
 

@@ -29,14 +29,16 @@ _WHERE = {
 __all__ = ["Core", "CoredumpFilter", "CorefiltError", "Mapping", "Plan", "Report", "filter", "open"]
 
 
-def __getattr__(name: str) -> object:
-    """Resolve a public name."""
-    from importlib import import_module
+if not TYPE_CHECKING:
+    # A type checker would take any name for one that this function knows.
+    def __getattr__(name: str) -> object:
+        """Resolve a public name."""
+        from importlib import import_module
 
-    try:
-        room, attribute = _WHERE[name]
-    except KeyError:
-        raise AttributeError(f"module 'corefilt' has no attribute {name!r}") from None
-    value = getattr(import_module(f"{__name__}.{room}"), attribute)
-    globals()[name] = value
-    return value
+        try:
+            room, attribute = _WHERE[name]
+        except KeyError:
+            raise AttributeError(f"module 'corefilt' has no attribute {name!r}") from None
+        value = getattr(import_module(f"{__name__}.{room}"), attribute)
+        globals()[name] = value
+        return value

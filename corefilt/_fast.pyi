@@ -8,6 +8,7 @@ SPLICE: int
 SENDFILE: int
 REFLINK: int
 DONTCACHE: int
+CYTHON: str
 
 _Columns = tuple[array[int], ...]
 

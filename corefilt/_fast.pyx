@@ -152,6 +152,9 @@ cdef enum:
 # And one write into a file puts no more than this: the page cache takes as large a folio as a write fills, and
 # looks for it in memory that is in pieces. 2 GiB from a pipe to ext4 took 4.1 s in writes of 1 MiB and 1.9 s in
 # writes of 128 KiB beside other programs (medians of five, Linux 6.18, two cores).
+cdef extern from *:
+    const unsigned long CYTHON_HEX_VERSION
+
 cdef enum:
     FOLIO = 128 << 10
 
@@ -169,6 +172,8 @@ SENDFILE = BY_SENDFILE
 REFLINK = BY_REFLINK
 
 DONTCACHE = RWF_DONTCACHE
+
+CYTHON = f"{CYTHON_HEX_VERSION >> 24}.{CYTHON_HEX_VERSION >> 16 & 0xff}.{CYTHON_HEX_VERSION >> 8 & 0xff}"
 
 
 cdef int fail(ssize_t rc) except -1:

@@ -25,6 +25,8 @@ NT_COREFILT_KINDS = 0x4B494E44
 NT_COREFILT_FITS = 0x46495453
 # "FDPC" in ASCII: what --format elf took out of an FDPIC core, so that --format fdpic can put it back.
 NT_COREFILT_ORIGIN = 0x46445043
+# "SHAR" in ASCII: blocks of shared memory were taken out that another core holds; corefilt restore puts them back.
+NT_COREFILT_SHARED = 0x53484152
 # "MADE" in ASCII: what a batch tells of how it made the core, where the file system keeps no attributes.
 NT_COREFILT_MADE = 0x4D414445
 VERSION = 1
@@ -35,6 +37,34 @@ _MASK = (1 << 64) - 1
 _NOTE_HEADER = 12 + (len(NAME) + 3 & ~3)
 _HEADER = 16
 _RECORD = 24
+
+
+class Shared:
+    """Which manifest says what was taken out and who holds it: its ``id``, and its path from the core's folder."""
+
+    __slots__ = ("id", "manifest")
+
+    def __init__(self, id: bytes, manifest: bytes) -> None:
+        """Hold them; an id has 16 bytes."""
+        self.id, self.manifest = id, manifest
+
+
+def encode_shared(ehdr: Ehdr, shared: Shared) -> bytes:
+    """The note as bytes, header included."""
+    name = shared.manifest + b"\0"
+    desc = struct.pack(ehdr.order + "II", VERSION, 0) + shared.id + name.ljust(len(name) + 3 & ~3, b"\0")
+    header = struct.pack(ehdr.order + "III", len(NAME), len(desc), NT_COREFILT_SHARED)
+    return header + NAME.ljust(len(NAME) + 3 & ~3, b"\0") + desc
+
+
+def decode_shared(desc: bytes, ehdr: Ehdr) -> Shared:
+    """What a note's descriptor says. Raises ValueError with what is wrong."""
+    if len(desc) < 28 or b"\0" not in desc[24:]:
+        raise ValueError(f"its {len(desc)} bytes name no manifest")
+    (version,) = struct.unpack_from(ehdr.order + "I", desc)
+    if version != VERSION:
+        raise ValueError(f"version {version} is unknown here")
+    return Shared(desc[8:24], desc[24:].split(b"\0", 1)[0])
 
 
 class Record:

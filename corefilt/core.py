@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .evidence import Evidence
     from .fit import Fit
     from .loadmaps import Loadmap
+    from .process import Seen
     from .report import Report
     from .sources import Place
     from .sysroot import Sysroot
@@ -173,17 +174,22 @@ class Core:
         return self.plan(CoredumpFilter.ALL).mappings
 
     def evidence(
-        self, *, maps: str | None = None, pid: int | None = None, sysroot: str | None = None
+        self,
+        *,
+        maps: str | None = None,
+        pid: int | None = None,
+        sysroot: str | None = None,
+        process: Seen | None = None,
     ) -> Evidence | None:
         """What lies beside the core, and the note in it: the options are those of ``corefilt filter``.
 
-        Raises EvidenceError for what cannot be used.
+        ``process`` is what was read of it already. Raises EvidenceError for what cannot be used.
         """
-        if maps is None and pid is None and sysroot is None and not self.notes.records:
+        if maps is None and pid is None and sysroot is None and process is None and not self.notes.records:
             return None
         from .evidence import gather
 
-        evidence = gather(self.source, self.maps, maps=maps, pid=pid)
+        evidence = gather(self.source, self.maps, maps=maps, pid=pid, process=process)
         if sysroot is not None:
             evidence.sysroot = self._sysroot(sysroot)
         if self.notes.records:

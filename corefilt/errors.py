@@ -88,6 +88,10 @@ class EvidenceError(CorefiltError):
     hint = "leave the option out to go by the core alone"
 
 
+class ProcessError(CorefiltError):
+    """A process that cannot be looked at or changed."""
+
+
 class AnnotationError(CorefiltError):
     """The core has no place for a COREFILT note."""
 
@@ -112,8 +116,20 @@ class SelectorError(CorefiltError):
     hint = "corefilt inspect CORE lists the mappings and what else they could be"
 
 
+class InstallError(CorefiltError):
+    """The handler cannot be installed or taken away; what the kernel does with cores has not changed."""
+
+    hint = "corefilt status shows what is there"
+
+
 class UndecidedError(CorefiltError):
     """With --strict: what the filter does to some mapping is not certain."""
 
     exit_code = 4
     hint = "corefilt inspect CORE shows which mappings; settle them with --assume SELECTOR=KIND"
+
+
+class ConfigError(CorefiltError):
+    """Settings, or a place that they name, that the handler cannot trust or understand."""
+
+    hint = "docs/handler.md lists the keys of /etc/corefilt.conf"

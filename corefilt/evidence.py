@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .annotation import Record
     from .copies import Copy
-    from .process import FileFacts
+    from .process import FileFacts, Seen
     from .procmaps import Areas, Nature
     from .sysroot import Sysroot
 
@@ -166,8 +166,9 @@ def gather(
     *,
     maps: str | None = None,
     pid: int | None = None,
+    process: Seen | None = None,
 ) -> Evidence:
-    """The map that was asked for.
+    """The map that was asked for; ``process`` is one that was read already.
 
     Raises EvidenceError for what cannot be used, UsageError for a map from two places. ``maps`` may be ``auto``,
     which goes on without one.
@@ -180,6 +181,7 @@ def gather(
         from .process import Process
 
         process = Process(pid)
+    if process is not None:
         evidence.believe(process.areas, process.facts, mappings, process.name)
         evidence.notices += process.notices
     elif maps == "auto":

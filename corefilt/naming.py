@@ -53,6 +53,8 @@ class Naming:
         values = Values(core, self.given)
         adds_pid = self.uses_pid == "yes" or (self.uses_pid == "threads" and core.notes.threads > 1)
         name = os.fsdecode(expand(self.template, values.of, uses_pid=adds_pid))
+        if not name:
+            raise NameTemplateError(f"the template {os.fsdecode(self.template)!r} makes no name of this core")
         if name.endswith("/"):
             raise NameTemplateError(f"the template makes the name {name!r}, which is a folder")
         return os.path.join(self.directory or "", name), values.notices

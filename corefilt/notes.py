@@ -11,10 +11,13 @@ from .annotation import (
     NT_COREFILT_KINDS,
     NT_COREFILT_MADE,
     NT_COREFILT_ORIGIN,
+    NT_COREFILT_SHARED,
     Origin,
     Record,
+    Shared,
     decode,
     decode_origin,
+    decode_shared,
 )
 from .elf import (
     EM_68K,
@@ -138,16 +141,17 @@ class Notes:
     ``stack_pointers`` are those of the threads, as far as the notes were looked at; ``records`` are those of a
     COREFILT note by address range, ``record_at`` where that note stands: its offset in the core and its length in
     bytes, or None. ``made`` is what a batch told of how it made the core (empty: nothing), ``fitted`` tells that
-    mappings were cut to fit a size, ``origin`` that --format made a plain core of an FDPIC one. ``prstatus`` is the
-    size in bytes of the first PRSTATUS (0: there is none), ``loadmaps`` are the addresses in it, if it is FDPIC's;
-    ``only_plain`` tells that there is a note which the FDPIC dumper never writes. ``crashed``, ``prpsinfo`` and
-    ``siginfo`` are descriptors: of the first PRSTATUS, and of the two notes (empty: none). ``threads`` counts each
-    PRSTATUS that was looked at; where it is more than one there can be more.
+    mappings were cut to fit a size, ``origin`` that --format made a plain core of an FDPIC one, ``shared`` that another
+    core holds blocks of this one. ``prstatus`` is the size in bytes of the first PRSTATUS (0: there is none),
+    ``loadmaps`` are the addresses in it, if it is FDPIC's; ``only_plain`` tells that there is a note which the FDPIC
+    dumper never writes. ``crashed``, ``prpsinfo`` and ``siginfo`` are descriptors: of the first PRSTATUS, and of the
+    two notes (empty: none). ``threads`` counts each PRSTATUS that was looked at; where it is more than one there can be
+    more.
     """
 
     __slots__ = (
         "auxv", "crashed", "files", "fitted", "loadmaps", "made", "only_plain", "origin", "prpsinfo", "prstatus",
-        "record_at", "records", "siginfo", "stack_pointers", "threads", "warnings",
+        "record_at", "records", "shared", "siginfo", "stack_pointers", "threads", "warnings",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -160,6 +164,7 @@ class Notes:
         self.records: dict[tuple[int, int], Record] = {}
         self.record_at: tuple[int, int] | None = None
         self.origin: Origin | None = None
+        self.shared: Shared | None = None
         self.loadmaps: tuple[int, int] | None = None
         self.only_plain = False
         self.prstatus = 0
@@ -218,6 +223,9 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget
                 continue
             if name + b"\0" == COREFILT and n_type == NT_COREFILT_ORIGIN:
                 _take_origin(chunk[desc_at : desc_at + n_descsz], ehdr, notes)
+                continue
+            if name + b"\0" == COREFILT and n_type == NT_COREFILT_SHARED:
+                _take_shared(chunk[desc_at : desc_at + n_descsz], ehdr, notes)
                 continue
             if first_type is None:
                 first_type = n_type
@@ -304,6 +312,14 @@ def _take_records(desc: bytes, ehdr: Ehdr, notes: Notes, place: tuple[int, int])
         notes.records = decode(desc, ehdr)
     except ValueError as error:
         notes.warnings.append(f"the COREFILT note cannot be used: {error}")
+
+
+def _take_shared(desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
+    if notes.shared is None:
+        try:
+            notes.shared = decode_shared(desc, ehdr)
+        except ValueError as error:
+            notes.warnings.append(f"the COREFILT note of a core without its shared memory cannot be used: {error}")
 
 
 def _take_origin(desc: bytes, ehdr: Ehdr, notes: Notes) -> None:

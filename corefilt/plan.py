@@ -299,7 +299,9 @@ def section_headers(
     for section in sections:
         at = bisect_right(starts, section.sh_offset) - 1
         size, sh_type = section.sh_size, section.sh_type
-        if at >= 0 and section.sh_addr and section.sh_offset < segments[at][0] + segments[at][1]:
+        # One without bytes stands where others have theirs.
+        held = section.sh_addr and sh_type != SHT_NOBITS
+        if at >= 0 and held and section.sh_offset < segments[at][0] + segments[at][1]:
             kept = max(0, segments[at][0] + segments[at][2] - section.sh_offset)
             if kept == 0:
                 sh_type = SHT_NOBITS

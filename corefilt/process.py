@@ -17,7 +17,7 @@ from .procmaps import Areas, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # In all, for the files of one process; each takes some 20 microseconds unless its server does not answer.
 DEADLINE = 5.0
@@ -42,16 +42,57 @@ class FileFacts:
         self.linked, self.executable, self.dax, self.huge = linked, executable, dax, huge
 
 
-class Process:
-    """What was read of a process: ``areas``, the ``facts`` of their files by index, and ``notices`` for people."""
+class Seen:
+    """What is known of a process: ``areas``, the ``facts`` of their files by index, and ``notices`` for people."""
 
     __slots__ = ("areas", "facts", "name", "notices")
 
-    def __init__(self, pid: int) -> None:
-        """Read all of it. Raises EvidenceError."""
-        self.name = f"process {pid}"
+    areas: Areas
+
+    def __init__(self, name: str) -> None:
+        """Begin with nothing."""
+        self.name = name
         self.notices: list[str] = []
         self.facts: dict[int, FileFacts] = {}
+
+    def ask_files(
+        self, ask: Callable[[int], FileFacts | None], found: dict[int, FileFacts], refused: list[int]
+    ) -> bool:
+        """Ask for the file of every mapping, each inode once, within DEADLINE; tells whether that was enough.
+
+        ``refused`` are the mappings of files that gave no answer.
+        """
+        areas = self.areas
+        known: dict[tuple[tuple[int, int], int], FileFacts | None] = {}
+        until = time.monotonic() + DEADLINE
+        for i, nature in enumerate(areas.nature):
+            if nature.what != "file":
+                continue
+            if time.monotonic() > until:
+                return False
+            inode = areas.device[i], areas.inode[i]
+            if inode not in known:
+                known[inode] = ask(i)
+                if known[inode] is None:
+                    refused.append(i)
+            facts = known[inode]
+            if facts is not None:
+                found[i] = facts
+        return True
+
+
+class Process(Seen):
+    """A process by its number."""
+
+    __slots__ = ()
+
+    def __init__(self, pid: int, folder: int | None = None) -> None:
+        """Read all of it, from an open folder of /proc where one is given. Raises EvidenceError."""
+        super().__init__(f"process {pid}")
+        if folder is not None:
+            self.areas = self._read_map(folder)
+            self._look_at_files(folder)
+            return
         try:
             folder = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -103,27 +144,16 @@ class Process:
             )
 
     def _ask(self, folder: int, found: dict[int, FileFacts], refused: list[int], done: threading.Event) -> None:
-        areas = self.areas
-        known: dict[tuple[tuple[int, int], int], FileFacts | None] = {}
-        told: set[object] = set()
-        until = time.monotonic() + DEADLINE
         try:
             names = _names_of_files(folder)
-            for i, nature in enumerate(areas.nature):
-                if nature.what != "file":
-                    continue
-                if time.monotonic() > until:
-                    return
-                inode = areas.device[i], areas.inode[i]
-                if inode not in known:
-                    known[inode] = _facts(folder, names.get((areas.start[i], areas.end[i])), areas.path[i], inode)
-                facts = known[inode]
-                if facts is not None:
-                    found[i] = facts
-                elif inode not in told:
-                    told.add(inode)
-                    refused.append(i)
-            done.set()
+            areas = self.areas
+
+            def ask(i: int) -> FileFacts | None:
+                name = names.get((areas.start[i], areas.end[i]))
+                return _facts(folder, name, areas.path[i], (areas.device[i], areas.inode[i]))
+
+            if self.ask_files(ask, found, refused):
+                done.set()
         finally:
             os.close(folder)
 
@@ -153,21 +183,27 @@ def _facts(folder: int, name: str | None, path: bytes | None, inode: tuple[tuple
         except (OSError, ValueError):
             continue
         try:
-            mode, nlink, device, number, attributes, known = _fast.file_status(fd)
-            # map_files leads to the file itself; a name may by now be that of another one.
-            if place.startswith(b"root/") and (device, number) != inode:
-                continue
-            return FileFacts(
-                linked=nlink > 0,
-                executable=bool(mode & 0o111),
-                dax=bool(attributes & STATX_ATTR_DAX) if known & STATX_ATTR_DAX else None,
-                huge=_is_hugetlbfs(fd) if device[0] == 0 else False,
-            )
+            facts, found = facts_of(fd)
         except OSError:
             continue
         finally:
             os.close(fd)
+        # map_files leads to the file itself; a name may by now be that of another one.
+        if not place.startswith(b"root/") or found == inode:
+            return facts
     return None
+
+
+def facts_of(fd: int) -> tuple[FileFacts, tuple[tuple[int, int], int]]:
+    """What an open file is, with its device and inode; O_PATH is enough. Raises OSError."""
+    mode, nlink, device, number, attributes, known = _fast.file_status(fd)
+    facts = FileFacts(
+        linked=nlink > 0,
+        executable=bool(mode & 0o111),
+        dax=bool(attributes & STATX_ATTR_DAX) if known & STATX_ATTR_DAX else None,
+        huge=_is_hugetlbfs(fd) if device[0] == 0 else False,
+    )
+    return facts, (device, number)
 
 
 def _places(name: str | None, path: bytes | None) -> Iterator[bytes]:

@@ -18,7 +18,11 @@ _LINE = re.compile(
     re.MULTILINE,
 )
 _ATTRIBUTES = re.compile(rb"(?:\n[A-Za-z_]+:[^\n]*(?=\n))*\n*")
-_WORTH = re.compile(rb"\n(VmFlags|Anonymous|Swap|SwapPss|KernelPageSize):[ \t]*([^\n]*)")
+_WORTH = re.compile(
+    rb"\n(VmFlags|Anonymous|Rss|Swap|SwapPss|KernelPageSize|Shared_Hugetlb|Private_Hugetlb):[ \t]*([^\n]*)"
+)
+# What takes room: Rss does not count pages of hugetlbfs, which stand by themselves (smaps_hugetlb_range).
+_RESIDENT = (b"Rss", b"Swap", b"Shared_Hugetlb", b"Private_Hugetlb")
 
 # What stands in brackets and is no mapping that the kernel made of itself (show_map_vma); older kernels also name
 # threads' stacks.
@@ -54,13 +58,17 @@ class Nature:
 
 
 class Areas:
-    """All mappings of a map in its order; addresses and offsets in bytes, ``device`` as (major, minor)."""
+    """All mappings of a map in its order; addresses and offsets in bytes, ``device`` as (major, minor).
 
-    __slots__ = ("device", "end", "inode", "nature", "offset", "path", "start")
+    ``resident`` are the bytes of it that are in memory or in swap, -1 where the map does not tell.
+    """
+
+    __slots__ = ("device", "end", "inode", "nature", "offset", "path", "resident", "start")
 
     def __init__(self) -> None:
         """Begin with none."""
         self.start, self.end, self.offset, self.inode = (array("Q") for _ in range(4))
+        self.resident = array("q")
         self.device: list[tuple[int, int]] = []
         self.path: list[bytes | None] = []
         self.nature: list[Nature] = []
@@ -93,7 +101,8 @@ def parse(text: bytes, name: str, *, most: int = 1 << 24) -> Areas:
         path = (line[8] or b"").rstrip(b"\r") or None
         if path is not None and path[:1] == b"[" and path[-1:] != b"]" and line.end() == len(text):
             break
-        key = (line[3], *_what(path, int(line[7])), *_details(text[line.end() : behind]))
+        found = dict(_WORTH.findall(text, line.end(), behind))
+        key = (line[3], *_what(path, int(line[7])), *_details(found))
         if key not in natures:
             natures[key] = Nature(*key)
         device = int(line[5], 16), int(line[6], 16)
@@ -101,6 +110,7 @@ def parse(text: bytes, name: str, *, most: int = 1 << 24) -> Areas:
         areas.end.append(end)
         areas.offset.append(int(line[4], 16))
         areas.inode.append(min(int(line[7]), (1 << 64) - 1))
+        areas.resident.append(_resident(found))
         areas.device.append(devices.setdefault(device, device))
         areas.path.append(paths.setdefault(path, path) if path is not None else None)
         areas.nature.append(natures[key])
@@ -121,11 +131,10 @@ def _what(path: bytes | None, inode: int) -> tuple[str, bytes]:
     return ("memory", b"") if path.startswith(_MEMORY) else ("special", path)
 
 
-def _details(attributes: bytes) -> tuple[frozenset[bytes] | None, bool | None, bool | None, int | None]:
+def _details(found: dict[bytes, bytes]) -> tuple[frozenset[bytes] | None, bool | None, bool | None, int | None]:
     """VmFlags, whether pages were copied, whether only Swap says so, and the page size in bytes."""
-    if len(attributes) < 3:
+    if not found:
         return None, None, None, None
-    found = dict(_WORTH.findall(attributes))
     flags = frozenset(found[b"VmFlags"].split()) if b"VmFlags" in found else None
     anonymous, swap_pss, swap = (_kilobytes(found.get(key)) for key in (b"Anonymous", b"SwapPss", b"Swap"))
     page = _kilobytes(found.get(b"KernelPageSize"))
@@ -133,6 +142,14 @@ def _details(attributes: bytes) -> tuple[frozenset[bytes] | None, bool | None, b
     # Swap also counts what shared memory has swapped out, which says nothing of this mapping (smap_gather_stats).
     swapped = None if swap is None else bool(swap and swap_pss is None)
     return flags, copied, swapped, page << 10 if page is not None else None
+
+
+def _resident(found: dict[bytes, bytes]) -> int:
+    if b"Rss" not in found:
+        return -1
+    sizes = (_kilobytes(found.get(key)) or 0 for key in _RESIDENT)
+    # A saved map can claim anything.
+    return min(sum(sizes) << 10, (1 << 63) - 1)
 
 
 def _kilobytes(value: bytes | None) -> int | None:

@@ -597,6 +597,9 @@ def likeliest(rules: Rules, case: Case, possible: int) -> int:
 def _preferences(rules: Rules, case: Case) -> tuple[int, ...]:
     path = case.path
     if path is None:
+        if case.area is not None and case.area.nature.copied is False and not case.present:
+            # Nearly all that is reserved and has no pages was never written to; either way there are none to lose.
+            return (Kind.EXCLUDED,)
         executable_page = case.flags & (PF_W | PF_X) == PF_X and rules.ehdr.e_machine == elf.EM_ARM
         first = Kind.SPECIAL if executable_page else Kind.PRIVATE_ANON
         if not rules.named and not case.writable:

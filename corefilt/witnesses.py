@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .procmaps import Nature
     from .rules import Case, Rules
 
+# VM_DONTDUMP, VM_DROPPABLE and VM_IO.
+UNDUMPED = {b"dd", b"dp", b"io"}
 SHARED = Kind.SHARED_ANON | Kind.SHARED_FILE | Kind.SHARED_HUGE | Kind.SHARED_DAX
 
 
@@ -103,9 +105,12 @@ def own_pages(rules: Rules, case: Case) -> None:
     """
     if case.area is None:
         return
-    if case.area.nature.copied:
+    nature = case.area.nature
+    if nature.copied:
         case.rule_out(Kind.CLEAN, "smaps counts pages of its own (Anonymous)", source=Source.SMAPS)
-    elif case.area.nature.swapped:
+        if nature.flags is not None and not nature.flags & UNDUMPED:
+            case.rule_out(Kind.EXCLUDED, "VmFlags without dd, dp and io, and pages of its own", source=Source.SMAPS)
+    elif nature.swapped:
         case.rule_out(Kind.CLEAN, "smaps counts pages in Swap", source=Source.SMAPS, convention=True)
 
 

@@ -1,9 +1,10 @@
-"""Fixtures that more than one test file uses."""
+"""Fixtures that more than one test file uses, and what holds for a session of several processes."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.samples import sample_core
@@ -12,6 +13,8 @@ from support.samples import sample_core
 # the installed package.
 os.environ["PYTHONSAFEPATH"] = "1"
 
+REPORTS = pytest.StashKey[dict[str, str]]()
+
 
 @pytest.fixture
 def core(tmp_path: Path) -> Path:
@@ -19,3 +22,42 @@ def core(tmp_path: Path) -> Path:
     path = tmp_path / "core"
     path.write_bytes(sample_core())
     return path
+
+
+@pytest.fixture(scope="session")
+def reports(pytestconfig: pytest.Config) -> dict[str, str]:
+    """Collect texts by title, to be printed at the end of the session."""
+    return pytestconfig.stash.setdefault(REPORTS, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Give all of tests/kernel to one process, where the programs are dumped once, and the rest to whoever is idle."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "kernel" if nodeid.startswith("tests/kernel/") else nodeid
+
+    return Scheduling(config, log)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send the texts from the process that made them to the one that prints."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["reports"] = session.config.stash.get(REPORTS, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the texts of a process that ended; one that died has none."""
+    texts = getattr(node, "workeroutput", {}).get("reports", {})
+    node.config.stash.setdefault(REPORTS, {}).update(texts)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the agreement with the kernel even when every test passed."""
+    for title, text in terminalreporter.config.stash.get(REPORTS, {}).items():
+        terminalreporter.section(title)
+        terminalreporter.write_line(text)

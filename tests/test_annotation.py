@@ -17,7 +17,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from kernel.dumps import only_file, why_no_cores
+from kernel.dumps import dumping, only_file
 from support.builder import (
     EM_386,
     EM_PPC,
@@ -627,9 +627,6 @@ def test_elftools_reads_all_notes(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def dumps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """Dump a process: its program, the core, and the core with a note."""
-    reason = why_no_cores()
-    if reason:
-        pytest.skip(reason)
     program = shutil.which("sleep")
     if program is None:
         pytest.skip("sleep is not installed")
@@ -640,11 +637,14 @@ def dumps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     def unlimited() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-    with subprocess.Popen([program, "60"], cwd=where, preexec_fn=unlimited) as process:
-        try:
-            wait_until(lambda: b"libc" in Path(f"/proc/{process.pid}/maps").read_bytes())
-        finally:
-            process.send_signal(signal.SIGABRT)
+    with dumping() as reason:
+        if reason:
+            pytest.skip(reason)
+        with subprocess.Popen([program, "60"], cwd=where, preexec_fn=unlimited) as process:
+            try:
+                wait_until(lambda: b"libc" in Path(f"/proc/{process.pid}/maps").read_bytes())
+            finally:
+                process.send_signal(signal.SIGABRT)
     core = only_file(where)
     out = folder / "annotated"
     api.filter(core, out, filter=0x33, annotate=True)

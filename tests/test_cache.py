@@ -77,6 +77,18 @@ def held(path: Path, start: int, end: int) -> int:
     return end - start - sum(min(stop, end) - at for at, stop in gone)
 
 
+def one_of_three(run: Callable[[], None]) -> None:
+    """Ask that one of three runs goes well: a machine short of memory takes pages back on its own, or keeps them."""
+    for left in (2, 1, 0):
+        try:
+            run()
+        except AssertionError:
+            if not left:
+                raise
+        else:
+            return
+
+
 @pytest.mark.parametrize("sync", [True, False])
 @pytest.mark.parametrize(
     ("engine", "jobs"),
@@ -86,36 +98,41 @@ def held(path: Path, start: int, end: int) -> int:
 def test_what_was_there_stays_and_the_rest_goes(
     engine: str, jobs: int, sync: bool, flags: str, cold_core: Path, tmp_path: Path
 ) -> None:
-    cool(cold_core)
     middle = SIZE // 2, SIZE // 2 + 8 * MIB
-    warm(cold_core, *middle)
-    before = held(cold_core, 0, SIZE + PAGE)
-    assert 8 * MIB <= before <= 8 * MIB + EDGE
     out = tmp_path / "out"
-    corefilt.filter(cold_core, out, filter="all", engine=engine, jobs=jobs, sync=sync)
-    assert held(cold_core, *middle) >= 8 * MIB - EDGE
-    assert held(cold_core, 0, SIZE + PAGE) <= before + EDGE
-    if sync:
-        assert held(out, 0, SIZE) <= EDGE
+
+    def run() -> None:
+        cool(cold_core)
+        warm(cold_core, *middle)
+        before = held(cold_core, 0, SIZE + PAGE)
+        assert 8 * MIB <= before <= 8 * MIB + EDGE
+        corefilt.filter(cold_core, out, filter="all", engine=engine, jobs=jobs, sync=sync, force=True)
+        assert held(cold_core, *middle) >= 8 * MIB - EDGE
+        assert held(cold_core, 0, SIZE + PAGE) <= before + EDGE
+        if sync:
+            assert held(out, 0, SIZE) <= EDGE
+
+    one_of_three(run)
     assert out.read_bytes() == cold_core.read_bytes()
+
+
+def kept_in_the_cache(core: Path, out: Path, *, cache: str) -> None:
+    cool(core)
+    corefilt.filter(core, out, filter="all", cache=cache, engine="readwrite", force=True)
+    assert held(core, 0, SIZE) >= SIZE - EDGE
+    assert held(out, 0, SIZE) >= SIZE - EDGE
 
 
 @pytest.mark.usefixtures("any_size_is_large")
 def test_who_wants_the_copy_kept_has_it(cold_core: Path, tmp_path: Path) -> None:
-    cool(cold_core)
-    corefilt.filter(cold_core, tmp_path / "out", filter="all", cache="keep", engine="readwrite")
-    assert held(cold_core, 0, SIZE) >= SIZE - EDGE
-    assert held(tmp_path / "out", 0, SIZE) >= SIZE - EDGE
+    one_of_three(lambda: kept_in_the_cache(cold_core, tmp_path / "out", cache="keep"))
 
 
 def test_a_core_that_is_not_large_stays(cold_core: Path, tmp_path: Path) -> None:
     """64 MiB are less than an eighth of this machine's memory."""
     if os.sysconf("SC_PHYS_PAGES") * PAGE // 8 <= SIZE:
         pytest.skip("this machine has less than 512 MiB of memory")
-    cool(cold_core)
-    corefilt.filter(cold_core, tmp_path / "out", filter="all", engine="readwrite")
-    assert held(cold_core, 0, SIZE) >= SIZE - EDGE
-    assert held(tmp_path / "out", 0, SIZE) >= SIZE - EDGE
+    one_of_three(lambda: kept_in_the_cache(cold_core, tmp_path / "out", cache="auto"))
 
 
 def test_holes_do_not_make_a_core_large(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -149,18 +166,18 @@ def through_pipe(path: Path) -> tuple[int, threading.Thread]:
 
 @pytest.mark.usefixtures("any_size_is_large")
 def test_what_a_pipe_brings_goes(flags: str, cold_core: Path, tmp_path: Path) -> None:
-    reader, thread = through_pipe(cold_core)
-    corefilt.filter(reader, tmp_path / "out", filter="all")
-    thread.join()
-    os.close(reader)
-    assert held(tmp_path / "out", 0, SIZE) <= EDGE
+    def run() -> None:
+        reader, thread = through_pipe(cold_core)
+        corefilt.filter(reader, tmp_path / "out", filter="all", force=True)
+        thread.join()
+        os.close(reader)
+        assert held(tmp_path / "out", 0, SIZE) <= EDGE
+
+    one_of_three(run)
     assert (tmp_path / "out").read_bytes() == cold_core.read_bytes()
 
 
-@pytest.mark.parametrize("engine", ["splice", "sendfile", "readwrite"])
-@pytest.mark.usefixtures("any_size_is_large")
-def test_what_goes_down_a_pipe_goes(engine: str, flags: str, cold_core: Path) -> None:
-    cool(cold_core)
+def sent_down_a_pipe(core: Path, engine: str) -> bytearray:
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, MIB)
     got = bytearray()
@@ -172,13 +189,24 @@ def test_what_goes_down_a_pipe_goes(engine: str, flags: str, cold_core: Path) ->
     thread = threading.Thread(target=drain)
     thread.start()
     try:
-        corefilt.filter(cold_core, writer, filter="all", engine=engine)
+        corefilt.filter(core, writer, filter="all", engine=engine)
     finally:
         os.close(writer)
         thread.join()
-    # What was still in the pipe when the end came could not be dropped.
-    assert held(cold_core, 0, SIZE) <= EDGE + MIB
-    assert got == cold_core.read_bytes()
+    return got
+
+
+@pytest.mark.parametrize("engine", ["splice", "sendfile", "readwrite"])
+@pytest.mark.usefixtures("any_size_is_large")
+def test_what_goes_down_a_pipe_goes(engine: str, flags: str, cold_core: Path) -> None:
+    def run() -> None:
+        cool(cold_core)
+        got = sent_down_a_pipe(cold_core, engine)
+        # What was still in the pipe when the end came could not be dropped.
+        assert held(cold_core, 0, SIZE) <= EDGE + MIB
+        assert got == cold_core.read_bytes()
+
+    one_of_three(run)
 
 
 @pytest.mark.parametrize("answer", ["nothing", "an error"])
@@ -193,16 +221,15 @@ def test_where_the_cache_cannot_be_asked_nothing_is_dropped(
             return []
         raise OSError(1, "not permitted")
 
-    left = []
-    # Three times, because a machine short of memory takes pages back on its own.
-    for run in range(3):
+    def run() -> None:
         warm(cold_core, 0, SIZE)
         with monkeypatch.context() as patch:
             patch.setattr("corefilt.cache.dontcache", lambda fd: 0)
             patch.setattr(_fast, "absent", ask)
-            corefilt.filter(cold_core, tmp_path / f"out{run}", filter="all", engine="copy_file_range")
-        left.append(held(cold_core, 0, SIZE))
-    assert max(left) >= SIZE - EDGE
+            corefilt.filter(cold_core, tmp_path / "out", filter="all", engine="copy_file_range", force=True)
+        assert held(cold_core, 0, SIZE) >= SIZE - EDGE
+
+    one_of_three(run)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -214,12 +241,16 @@ def test_where_the_cache_does_not_tell_the_kernel_drops_what_it_can(
     with cold_core.open("rb") as file:
         if not dontcache(file.fileno()):
             pytest.skip("neither this kernel nor this file system knows RWF_DONTCACHE")
-    cool(cold_core)
-    with monkeypatch.context() as patch:
-        patch.setattr("corefilt.cache.tells", lambda fd: False)
-        patch.setattr(_fast, "absent", lambda fd, start, length: [])
-        corefilt.filter(cold_core, tmp_path / "out", filter="all", engine="readwrite", jobs=jobs)
-    assert held(cold_core, 0, SIZE) < SIZE // 2
+
+    def run() -> None:
+        cool(cold_core)
+        with monkeypatch.context() as patch:
+            patch.setattr("corefilt.cache.tells", lambda fd: False)
+            patch.setattr(_fast, "absent", lambda fd, start, length: [])
+            corefilt.filter(cold_core, tmp_path / "out", filter="all", engine="readwrite", jobs=jobs, force=True)
+        assert held(cold_core, 0, SIZE) < SIZE // 2
+
+    one_of_three(run)
     assert (tmp_path / "out").read_bytes() == cold_core.read_bytes()
 
 

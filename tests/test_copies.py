@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernel.dumps import only_file, why_no_cores
+from kernel.dumps import dumping, only_file
 from support.builder import PT_NOTE, Image, Load, Note, elf_image, kernel_notes, library, make_core, page
 from support.maps import Area, saved
 from support.run import assert_error, corefilt, environment, kept_sizes, listing
@@ -374,9 +374,6 @@ sys.stdin.read()
 
 
 def test_a_core_of_the_kernels(root: Path) -> None:
-    reason = why_no_cores()
-    if reason:
-        pytest.skip(reason)
     table, script = store(root, "/data/table", STORED), store(root, "/data/run", page(b"run", 3), 0o755)
     folder = root.parent / "dump"
     folder.mkdir()
@@ -384,16 +381,19 @@ def test_a_core_of_the_kernels(root: Path) -> None:
     def unlimited() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-    with subprocess.Popen(
-        [sys.executable, "-I", "-c", VICTIM, str(table), str(script)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder, preexec_fn=unlimited, env=environment(),
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        Path(f"/proc/{process.pid}/coredump_filter").write_text("0x1ff")
-        maps = root.parent / "saved-map"
-        maps.write_bytes(Path(f"/proc/{process.pid}/maps").read_bytes())
-        process.send_signal(signal.SIGABRT)
+    with dumping() as reason:
+        if reason:
+            pytest.skip(reason)
+        with subprocess.Popen(
+            [sys.executable, "-I", "-c", VICTIM, str(table), str(script)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder, preexec_fn=unlimited, env=environment(),
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            Path(f"/proc/{process.pid}/coredump_filter").write_text("0x1ff")
+            maps = root.parent / "saved-map"
+            maps.write_bytes(Path(f"/proc/{process.pid}/maps").read_bytes())
+            process.send_signal(signal.SIGABRT)
     core = only_file(folder)
     try:
         report = look(core, Path("/"), "--maps", str(maps))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from kernel.dumps import dumping
 from support.run import COREFILT, assert_promises, corefilt, environment
 
 import corefilt as api
@@ -44,10 +45,11 @@ def sizes(out: str) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Run the demo once where a core can be had."""
-    if demo.no_core_here() is not None:
-        pytest.skip(f"no core file here: {demo.no_core_here()}")
     folder = tmp_path_factory.mktemp("demo")
-    done = run_demo(folder=folder)
+    with dumping():
+        if demo.no_core_here() is not None:
+            pytest.skip(f"no core file here: {demo.no_core_here()}")
+        done = run_demo(folder=folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert os.listdir(folder) == []
     if "No core file can be had here" in done.stdout:

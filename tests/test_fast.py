@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.builder import Note, note_bytes
+from support.builds import UNTRACED
 from support.run import child_setup
 from support.samples import noise
 
@@ -689,8 +690,9 @@ def asleep(pid: int) -> bool:
 def test_control_c_reaches_what_is_blocked(call: str) -> None:
     """Nothing between the sign of readiness and the call sleeps."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(call=call)], stdout=subprocess.PIPE, preexec_fn=child_setup()
-    )
+        [sys.executable, "-c", SCRIPT.format(call=call)],
+        stdout=subprocess.PIPE, env={**os.environ, **UNTRACED}, preexec_fn=child_setup(),
+    )  # fmt: skip
     with process:
         assert process.stdout is not None
         try:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.builds import of_a_plain_build
 from support.run import without_privileges
 
 from corefilt import sidecars
@@ -453,6 +454,7 @@ def test_one_json_object_has_a_greatest_length(tmp_path: Path, monkeypatch: pyte
         assert "-o export" in error.hint
 
 
+@of_a_plain_build
 def test_json_that_takes_more_memory_than_there_is(tmp_path: Path) -> None:
     path = saved(tmp_path, b'{"a":[' + b"{}," * 4000000 + b"{}]}\n")
     script = (

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel.dumps import only_file, why_no_cores
+from kernel.dumps import dumping, only_file
 from support.builder import ET_CORE, ET_DYN, ET_EXEC, PT_NOTE, Image, Note, elf_image, note_bytes
 from support.run import environment, without_privileges
 from support.samples import noise
@@ -1048,9 +1048,6 @@ os.abort()
 
 @pytest.fixture(scope="module")
 def real_core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    reason = why_no_cores()
-    if reason:
-        pytest.skip(reason)
     folder = tmp_path_factory.mktemp("crash")
 
     def setup() -> None:
@@ -1058,7 +1055,10 @@ def real_core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 
     command = [sys.executable, "-I", "-S", "-c", CRASH]
-    subprocess.run(command, cwd=folder, preexec_fn=setup, stderr=subprocess.DEVNULL, timeout=60, check=False)
+    with dumping() as reason:
+        if reason:
+            pytest.skip(reason)
+        subprocess.run(command, cwd=folder, preexec_fn=setup, stderr=subprocess.DEVNULL, timeout=60, check=False)
     yield only_file(folder)
     shutil.rmtree(folder)
 

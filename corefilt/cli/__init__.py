@@ -19,10 +19,20 @@ if TYPE_CHECKING:
 COMMANDS = {
     "filter": ("FILTER [CORE] [-o OUT]", "what a bare FILTER does"),
     "inspect": ("CORE", "the mappings, their kinds and evidence, what every bit keeps"),
+    "handle": ("NUMBER...", "what core_pattern starts: saves and filters the core of a crash"),
+    "install": ("", "has the kernel give cores to the handler"),
+    "uninstall": ("", "has it do what it did before"),
+    "status": ("", "whether cores reach the handler, and what is in the way"),
+    "show": ("PID...", "the filters of processes, and what they would keep"),
+    "set": ("FILTER (PID... | -- COMMAND...)", "sets the filter of processes, or of a command"),
+    "doctor": ("[PID]", "why a process would leave no core, or what this machine allows"),
     "verify": ("FULL FILTERED", "proves the promises on two finished cores"),
     "digest": ("CORE", "xxh3_128 of every segment"),
     "batch": ("FILTER SOURCE... (--to DIR | --replace)", "filters all cores of an archive"),
+    "restore": ("(MANIFEST | CORE)...", "puts back what --shared-once took out"),
     "demo": ("", "crashes a small process here and filters its core"),
+    "man": ("[PAGE]", "a manual page, for man -l -"),
+    "completion": ("SHELL", "what completes corefilt's words in bash, zsh or fish"),
 }
 
 

@@ -11,6 +11,7 @@ from ..archive.pool import MOST_JOBS, default_jobs, run_in_pool
 from ..core import MAX_HEADERS
 from ..errors import UsageError
 from ..filterbits import describe, parse_filter
+from ..report import printable
 from ..sizes import parse_size
 from ..writer import make_wish
 from .batchreport import JsonLines, Progress, summary
@@ -72,6 +73,16 @@ def parser() -> Parser:
         help="how much a compressed core may have before the end of NT_FILE (default 64M)",
     )
     p.add_argument(
+        "--shared-once",
+        action="store_true",
+        help="when all is done, keep equal blocks of shared memory in one core only (corefilt restore puts them back)",
+    )
+    p.add_argument(
+        "--dedupe",
+        action="store_true",
+        help="when all is done, have the file system keep equal blocks of shared memory once (XFS, btrfs)",
+    )
+    p.add_argument(
         "--jobs",
         metavar="N",
         help="how many cores at a time (default: as many as there are processors, and memory for)",
@@ -107,6 +118,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     arguments = parser().parse_intermixed_args(with_json_target(argv))
     arguments.engine = engine_of(arguments)
     check_compression(arguments)
+    if arguments.shared_once and arguments.dedupe:
+        raise UsageError("--shared-once and --dedupe both keep shared memory once", "leave one of them out")
     arguments.jobs = _count("--jobs", arguments.jobs) if arguments.jobs is not None else default_jobs()
     arguments.writers = _count("--writers", arguments.writers)
     return arguments
@@ -169,7 +182,7 @@ def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
         dry_run=arguments.dry_run,
         keep_free=parse_size(arguments.keep_free) if arguments.keep_free is not None else None,
     )
-    if (job.verify or job.replace) and not job.dry_run:
+    if (job.verify or job.replace or arguments.shared_once or arguments.dedupe) and not job.dry_run:
         # A library that is missing is to be told before anything is done.
         from .. import verify  # noqa: F401
     return job, warnings
@@ -202,6 +215,9 @@ def run(argv: list[str]) -> int:
                 verbose=arguments.verbose,
             ):
                 say(text)
+    if not job.dry_run and (arguments.shared_once or arguments.dedupe):
+        for text in _kept_once(arguments, outcomes):
+            say(text)
     for warning in warnings:
         say(f"corefilt: {warning}")
     return 4 if any(outcome.status == "failed" for outcome in outcomes) else 0
@@ -212,6 +228,26 @@ def _carried_out(tasks: list[Task], arguments: argparse.Namespace, progress: Pro
     for task, outcome in pool:
         progress.done(task)
         yield outcome
+
+
+def _kept_once(arguments: argparse.Namespace, outcomes: list[Outcome]) -> Iterator[str]:
+    """Have shared memory stand once in what this job has written, now or before; in words what came of it."""
+    from ..archive.dedupe import dedupe
+    from ..archive.remote import is_url
+    from ..archive.sharing import share_once
+
+    cores = [
+        outcome.output
+        for outcome in outcomes
+        if outcome.status in ("filtered", "unchanged") and outcome.output is not None and not is_url(outcome.output)
+    ]
+    done = share_once(cores) if arguments.shared_once else dedupe(cores)
+    if not arguments.quiet:
+        yield f"corefilt: {done}"
+    if arguments.verbose:
+        yield from (f"  left as it is: {printable(path)}: {printable(why)}" for path, why in done.skipped.items())
+    elif done.skipped:
+        yield f"  {len(done.skipped)} cores were left as they are (-v says why)"
 
 
 def _shows(arguments: argparse.Namespace) -> bool:

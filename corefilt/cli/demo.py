@@ -23,12 +23,17 @@ became smaller. Where this machine leaves no core file, it takes the small one t
 PATIENCE = 60
 
 
+def parser() -> Parser:
+    """The options of ``corefilt demo``."""
+    p = Parser("corefilt demo", DESCRIPTION)
+    p.add_argument("--filter", metavar="FILTER", default=FILTER, help=f"which mappings to keep (default {FILTER})")
+    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
+    return p
+
+
 def run(argv: list[str]) -> int:
     """Show it; returns the exit code."""
-    parser = Parser("corefilt demo", DESCRIPTION)
-    parser.add_argument("--filter", metavar="FILTER", default=FILTER, help=f"which mappings to keep (default {FILTER})")
-    parser.add_argument("--version", action="version", version=f"corefilt {__version__}")
-    arguments = parser.parse_args(argv)
+    arguments = parser().parse_args(argv)
     parse_filter(arguments.filter)
     with tempfile.TemporaryDirectory(prefix="corefilt-demo-") as folder:
         small = os.path.join(folder, "small.core")

@@ -38,7 +38,10 @@ other commands (corefilt COMMAND --help):
 {commands}
 
 exit codes: 0 done; 1 failed, OUT not created or changed, CORE (with -i) still valid; 2 usage; 3 written, but the
-input was damaged or truncated; 4 --strict left bytes undecided"""
+input was damaged or truncated; 4 --strict left bytes undecided
+
+environment: COREFILT_ENGINE demands an engine, as --engine does; COREFILT_TRACEBACK shows, set to 1, where a fault of
+corefilt is; NO_COLOR leaves colours out"""
 
 
 # What changes lengths or offsets, and so needs another file.
@@ -227,6 +230,8 @@ def run(argv: list[str]) -> int:
         output = target.path if isinstance(target, NamedFile) else target
         check_report_place(arguments.json, core.source, None if arguments.dry_run or arguments.in_place else output)
         report = write_filtered(core, wanted, target, options)
+    if isinstance(target, NamedFile) and arguments.dry_run:
+        notices.append(f"its name would be {target.path}")
     report.notices += warnings + notices
     if not arguments.quiet:
         say(report.summary(verbose=arguments.verbose))

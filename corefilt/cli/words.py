@@ -11,10 +11,12 @@ from ..errors import OutputError, ReportPlaceError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
 
     from rich.console import RenderableType
 
+    from ..errors import CorefiltError
     from ..sources import Source
 
 STDOUT = "-"
@@ -34,6 +36,22 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=max(columns - 2, 20))
 
 
+class _Version(argparse.Action):
+    """``action="version"``: everything that a report of a fault should name, found out when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, version: str, **options: Any) -> None:
+        """Take no value; ``version`` is the first line."""
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="the version, the engines and the libraries")
+        self.version = version
+
+    def __call__(self, parser: argparse.ArgumentParser, *about: object) -> None:
+        """Say it on standard output, and leave."""
+        from ..versions import lines
+
+        tell("\n".join([self.version, *lines()]) + "\n")
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
     """An argparse parser that raises, and never abbreviates."""
 
@@ -46,6 +64,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=_Formatter,
         )
+        self.register("action", "version", _Version)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the whole usage."""
@@ -58,7 +77,7 @@ class Parser(argparse.ArgumentParser):
             metavar="FILE",
             help="a saved /proc/PID/maps or smaps, alone or in a report or journal; auto: look beside CORE",
         )
-        self.add_argument("--pid", metavar="PID", type=_pid, help="the process, while it still exists")
+        self.add_argument("--pid", metavar="PID", type=pid_number, help="the process, while it still exists")
         self.add_argument("--sysroot", metavar="DIR", help="the mapped files below this folder")
 
     def add_json(self) -> None:
@@ -71,7 +90,7 @@ class Parser(argparse.ArgumentParser):
         )
 
 
-def _pid(text: str) -> int:
+def pid_number(text: str) -> int:
     """A process's number; argparse says what is wrong with another text."""
     if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 1 << 31:
         raise argparse.ArgumentTypeError(f"{text!r} is no process number")
@@ -99,6 +118,14 @@ def say(text: str) -> None:
         sys.stderr.flush()
     except (OSError, ValueError):
         return
+
+
+def one_failed(pid: int, error: CorefiltError) -> dict[str, object]:
+    """Say what is wrong with one process of several, of which the others are still done; the same for JSON."""
+    from ..report import error_as_dict, printable
+
+    say(f"corefilt: {printable(str(error))}" + (f"\n  try: {printable(error.hint)}" if error.hint else ""))
+    return {"pid": pid, "error": error_as_dict(type(error).__name__, str(error), error.hint, error.exit_code)["error"]}
 
 
 def tell(text: str) -> None:

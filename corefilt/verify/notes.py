@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 COREFILT = b"COREFILT\0"
 NT_PRSTATUS = 1
 # Their types, and what wrote them (docs/annotation.md).
-FITS, ORIGIN = 0x46495453, 0x46445043
+FITS, ORIGIN, SHARED = 0x46495453, 0x46445043, 0x53484152
 _OURS = {
-    0x4B494E44: "of kinds (--annotate)", FITS: "of a fit (--fit, --minimal)", ORIGIN: "of --format",
+    0x4B494E44: "of kinds (--annotate)",
+    FITS: "of a fit (--fit, --minimal)",
+    ORIGIN: "of --format",
+    SHARED: "of --shared-once",
     0x4D414445: "of a batch (what it was made of)",
-}  # fmt: skip
+}
 # Notes are looked at one by one this far, in bytes: as far as corefilt reads them itself.
 MOST_WALKED = 64 << 20
 _CHUNK = 1 << 16

@@ -9,8 +9,6 @@ import pytest
 from kernel.dumps import CannotCompileError, Core, Zoo, compile_c, compile_zoo, why_no_cores
 from kernel.waiting import Waiting, full_of, waiting
 
-REPORTS = pytest.StashKey[dict[str, str]]()
-
 
 @pytest.fixture(scope="session")
 def cores() -> None:
@@ -72,16 +70,3 @@ def small(waiting_program: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 def small_full(small: Waiting) -> Core:
     """Dump the small one without a limit."""
     return full_of(small)
-
-
-@pytest.fixture(scope="session")
-def reports(pytestconfig: pytest.Config) -> dict[str, str]:
-    """Collect texts by title, to be printed at the end of the session."""
-    return pytestconfig.stash.setdefault(REPORTS, {})
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the agreement with the kernel even when every test passed."""
-    for title, text in terminalreporter.config.stash.get(REPORTS, {}).items():
-        terminalreporter.section(title)
-        terminalreporter.write_line(text)

@@ -1,6 +1,8 @@
 /* Crashes under a name, in its first thread or in another; says its pid and the crashing thread's id before.
  *
- * crasher NAME-IN-HEX|- main|thread|wait
+ * crasher NAME-IN-HEX|- main|thread|orphan|wait
+ *
+ * orphan: in another thread, after the first has ended.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -24,10 +26,19 @@ static void *crash(void *unused)
     return NULL;
 }
 
+static pthread_t first;
+
+static void *crash_alone(void *unused)
+{
+    pthread_join(first, NULL);
+    return crash(unused);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 3)
         return 2;
+    first = pthread_self();
     if (strcmp(argv[1], "-")) {
         unsigned byte;
         for (size_t i = 0; i < sizeof name - 1 && sscanf(argv[1] + 2 * i, "%2x", &byte) == 1; i++)
@@ -38,6 +49,12 @@ int main(int argc, char **argv)
         printf("%d\n", getpid());
         fflush(stdout);
         getchar();
+    }
+    if (!strcmp(argv[2], "orphan")) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, crash_alone, NULL))
+            return 3;
+        pthread_exit(NULL);
     }
     if (!strcmp(argv[2], "thread")) {
         pthread_t thread;

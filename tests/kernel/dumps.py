@@ -6,6 +6,7 @@ corefilt: a mistake in corefilt's idea of ELF must not hide itself.
 """
 
 import ctypes
+import fcntl
 import json
 import mmap
 import os
@@ -15,6 +16,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -73,16 +75,47 @@ def kernel_version() -> tuple[int, int]:
     return int(major), int(minor)
 
 
+class _Turns:
+    """Lets one process of a suite change what holds for the whole machine while no other depends on it."""
+
+    depth = 0
+
+    @contextmanager
+    def taken(self, how: int) -> Iterator[None]:
+        """Wait for a turn; inside one, another is there already."""
+        if self.depth:
+            yield
+            return
+        with open(Path(tempfile.gettempdir(), "corefilt-tests.lock"), "a") as file:
+            fcntl.flock(file, how)
+            self.depth += 1
+            try:
+                yield
+            finally:
+                self.depth -= 1
+
+
+_TURNS = _Turns()
+
+
 @contextmanager
 def sysctl(name: str, value: int | str | bytes) -> Iterator[None]:
     """Set a sysctl for a while."""
     file = Path("/proc/sys", name)
-    before = file.read_bytes()
-    file.write_bytes(value if isinstance(value, bytes) else f"{value}\n".encode())
-    try:
-        yield
-    finally:
-        file.write_bytes(before)
+    with _TURNS.taken(fcntl.LOCK_EX):
+        before = file.read_bytes()
+        file.write_bytes(value if isinstance(value, bytes) else f"{value}\n".encode())
+        try:
+            yield
+        finally:
+            file.write_bytes(before)
+
+
+@contextmanager
+def dumping() -> Iterator[str | None]:
+    """Keep sysctls as they are while a process is dumped elsewhere than in this folder; yield why it leaves no core."""
+    with _TURNS.taken(fcntl.LOCK_SH):
+        yield why_no_cores()
 
 
 @contextmanager

@@ -27,12 +27,8 @@ class Waiting:
 
     def dump(self, name: str, coredump_filter: int = FULL, limit: int = ALL, file_size: int = ALL) -> Path | None:
         """Let a twin die under a filter and soft limits; return its core, or None where it left none."""
-        pid = self._twin()
-        Path(f"/proc/{pid}/coredump_filter").write_text(f"{coredump_filter:#x}")
-        resource.prlimit(pid, resource.RLIMIT_CORE, (limit, ALL))
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (file_size, ALL))
-        self.smaps = self.smaps or Path(f"/proc/{pid}/smaps").read_bytes()
-        status = self._die()
+        self.ready(coredump_filter, limit, file_size)
+        status = self.die()
         assert os.WIFSIGNALED(status), f"a twin ended with {status:#x}"
         found = [path for path in self.folder.iterdir() if path.name.startswith("core") and path.name != "cores"]
         if not found:
@@ -42,14 +38,32 @@ class Waiting:
         left.rename(to)
         return to
 
+    def ready(self, coredump_filter: int = FULL, limit: int = ALL, file_size: int = ALL) -> int:
+        """Have a twin that is to die under a filter and soft limits; return its pid."""
+        pid = self._twin()
+        Path(f"/proc/{pid}/coredump_filter").write_text(f"{coredump_filter:#x}")
+        resource.prlimit(pid, resource.RLIMIT_CORE, (limit, ALL))
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (file_size, ALL))
+        self.smaps = self.smaps or Path(f"/proc/{pid}/smaps").read_bytes()
+        return pid
+
+    def release(self) -> None:
+        """Let the twin that is ready die."""
+        os.write(self._go, b"d")
+
+    def die(self) -> int:
+        """Let the twin that is ready die; return its status when it is gone."""
+        self.release()
+        return self.status()
+
+    def status(self) -> int:
+        """The status of the twin, when it is gone."""
+        return self._number()
+
     def _twin(self) -> int:
         assert self._process.stdin is not None
         self._process.stdin.write(b"t")
         self._process.stdin.flush()
-        return self._number()
-
-    def _die(self) -> int:
-        os.write(self._go, b"d")
         return self._number()
 
     def _number(self) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from support.builder import PN_XNUM, PT_LOAD, PT_NOTE, Ehdr, Phdr, parse_core
+from support.builds import SANITIZED
 
 COREFILT = (sys.executable, "-m", "corefilt")
 MIB = 1 << 20
@@ -44,7 +45,7 @@ def child_setup(memory: int | None = None, file_size: int | None = None) -> Call
 
     def setup() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if memory is not None:
+        if memory is not None and not SANITIZED:
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         if file_size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.builds import UNTRACED
 from support.run import Done, finish, start
 
 # What can change a file or a name; where strace is to fail a call, it is one of these.
@@ -68,5 +69,5 @@ def run_with_fault(fault: str, name: str, count: int, *args: str | Path) -> Done
 
 
 def _steady() -> dict[str, str]:
-    """Make runs alike, so that a call has the same count in each."""
-    return {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+    """Make runs alike, so that a call has the same count in each, and all calls are corefilt's or the interpreter's."""
+    return {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", **UNTRACED}

@@ -1,0 +1,96 @@
+"""``corefilt doctor [PID]``: why a process would leave no core; without one, what this machine allows."""
+
+from __future__ import annotations
+
+from .. import __version__
+from ..procfolder import ProcFolder
+from .words import STDOUT, Parser, draw, pid_number, with_json_target, write_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..doctor.fact import Fact
+    from ..doctor.row import Row
+
+DESCRIPTION = """\
+With PID: goes through the conditions under which the kernel writes a core (core(5)), and says of each whether this
+process meets it, why, and what could be done. Exit code 4 if something stands in the way of a core.
+Without: what this machine's kernel, the file system of this folder, tools and libraries allow."""
+
+
+def parser() -> Parser:
+    """The options of ``corefilt doctor``."""
+    p = Parser("corefilt doctor", DESCRIPTION)
+    p.add_argument("pid", metavar="PID", nargs="?", type=pid_number, help="a process")
+    p.add_json()
+    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
+    return p
+
+
+def run(argv: list[str]) -> int:
+    """Examine; returns the exit code."""
+    arguments = parser().parse_intermixed_args(with_json_target(argv))
+    if arguments.pid is None:
+        return _machine(arguments.json)
+    from ..doctor.diagnosis import diagnose, writes_core
+    from ..doctor.row import NO, UNKNOWN
+
+    with ProcFolder(arguments.pid) as folder:
+        rows = diagnose(folder)
+    writes = writes_core(rows)
+    if arguments.json is not None:
+        about = {"schema": 1, "version": __version__, "pid": arguments.pid, "writes_core": writes}
+        write_json({**about, "conditions": [row.as_dict() for row in rows]}, arguments.json)
+    if arguments.json != STDOUT:
+        names = {answer: [row.name for row in rows if row.answer == answer] for answer in (NO, UNKNOWN)}
+        _draw_rows(rows)
+        if not writes:
+            said = f"no core would be written: {', '.join(names[NO])}"
+        elif names[UNKNOWN]:
+            said = f"a core would be written, as far as can be told (not: {', '.join(names[UNKNOWN])})"
+        else:
+            said = "a core would be written"
+        draw("", f"{folder.name}: {said}")
+    return 0 if writes else 4
+
+
+def _draw_rows(rows: list[Row]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    styles = {"ok": "green", "no": "bold red", "cannot tell": "yellow"}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("condition", no_wrap=True)
+    table.add_column("answer", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    table.add_column("what to do", overflow="fold")
+    for row in rows:
+        table.add_row(row.name, Text(row.answer, style=styles[row.answer]), Text(row.reason), Text(row.remedy))
+    draw(table)
+
+
+def _machine(target: str | None) -> int:
+    from ..doctor.filesystem import filesystem_facts
+    from ..doctor.machine import kernel_facts
+    from ..doctor.tools import tool_facts
+
+    facts = [*kernel_facts(), *filesystem_facts(), *tool_facts()]
+    if target is not None:
+        about = {"schema": 1, "version": __version__}
+        write_json({**about, "facts": [fact.as_dict() for fact in facts]}, target)
+    if target != STDOUT:
+        _draw_facts(facts)
+    return 0
+
+
+def _draw_facts(facts: list[Fact]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("where", "what", "value", "that means"):
+        table.add_column(name, overflow="fold", no_wrap=name != "that means")
+    before = ""
+    for fact in facts:
+        table.add_row(fact.group if fact.group != before else "", fact.name, Text(fact.value), Text(fact.meaning))
+        before = fact.group
+    draw(table)

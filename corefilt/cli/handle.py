@@ -1,0 +1,29 @@
+"""``corefilt handle``: what core_pattern starts, by hand."""
+
+from __future__ import annotations
+
+from .. import __version__
+from ..handler.crash import PATTERN
+from .words import Parser
+
+DESCRIPTION = f"""\
+Saves the core that the kernel sends on standard input, filtered by what /proc shows of its process.
+The kernel starts it, from /proc/sys/kernel/core_pattern: |.../corefilt-handle {PATTERN}
+What it does with a core stands in /etc/corefilt.conf, a file of root's; what it has to say goes to the journal."""
+
+
+def parser() -> Parser:
+    """The options of ``corefilt handle``."""
+    p = Parser("corefilt handle", DESCRIPTION)
+    p.add_argument("--config", metavar="FILE", help="other settings than /etc/corefilt.conf, also root's")
+    p.add_argument("numbers", metavar="NUMBER", nargs="+", help=f"{PATTERN}, in this order".replace("%", "%%"))
+    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
+    return p
+
+
+def run(argv: list[str]) -> int:
+    """Save one core; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    from ..handler.entry import main
+
+    return main([*(["--config", arguments.config] if arguments.config is not None else []), *arguments.numbers])

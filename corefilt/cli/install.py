@@ -1,0 +1,110 @@
+"""``corefilt install``: has the kernel give cores to the handler, now and after every start."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from .. import __version__
+from ..errors import InstallError
+from ..handler.footing import faults
+from ..handler.install import plan_install
+from ..handler.pattern import handler_line, knows_pidfd, socket_line
+from ..handler.status import NO_PIPE_LIMIT, Ground
+from ..handler.sysctl import DROP_IN, MODES, PIPE_LIMIT, Sysctls
+from .words import Parser, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..handler.install import Plan
+
+DESCRIPTION = """\
+Sets kernel.core_pattern to start the handler, and writes /etc/sysctl.d/60-corefilt.conf, which sets it again at every
+start and records what was set before. Nothing is changed while anybody but root could change the interpreter, what
+it imports or its libraries, or while the configuration, its account or its folder cannot be used."""
+
+
+def run(argv: list[str]) -> int:
+    """Install; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    sysctls = Sysctls(arguments.root)
+    if arguments.socket is not None:
+        line = socket_line(arguments.socket)
+        _refuse_old_kernel(sysctls)
+    else:
+        line = handler_line(sys.executable, pidfd=knows_pidfd(os.uname().release))
+    plan = plan_install(line, root=arguments.root, pipe_limit=arguments.pipe_limit, force=arguments.force)
+    _refuse_bad_ground(arguments.root)
+    carry_out(plan, dry_run=arguments.dry_run)
+    if line.startswith(b"|") and sysctls.get(PIPE_LIMIT) == b"0" and not arguments.pipe_limit:
+        say(f"corefilt: {NO_PIPE_LIMIT}")
+    return 0
+
+
+def parser() -> Parser:
+    """The options."""
+    made = Parser("corefilt install", DESCRIPTION)
+    made.add_argument("-f", "--force", action="store_true", help="take the place of another handler")
+    made.add_argument(
+        "--pipe-limit", metavar="N", type=_count, help="also set kernel.core_pipe_limit: handlers at once, 0: no bound"
+    )
+    made.add_argument(
+        "--socket", metavar="PATH", help="the socket of corefilt serve instead of the handler (Linux 6.17 and later)"
+    )
+    add_shared(made)
+    return made
+
+
+def add_shared(parser: Parser) -> None:
+    """Add what install and uninstall have in common."""
+    parser.add_argument("-n", "--dry-run", action="store_true", help="say what would change, and change nothing")
+    add_root(parser)
+    parser.add_argument("--version", action="version", version=f"corefilt {__version__}")
+
+
+def add_root(parser: Parser) -> None:
+    """Add ``--root``."""
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        default="/",
+        help="a folder that stands for / with /etc and, unless it is an image, /proc/sys; the interpreter is this one",
+    )
+
+
+def carry_out(plan: Plan, *, dry_run: bool) -> None:
+    """Do what is planned, or say what would be done."""
+    if not dry_run:
+        plan.carry_out()
+    will = "would be " if dry_run else ""
+    for change in plan.changes:
+        before, after = (repr(os.fsdecode(value)) for value in (change.before, change.after))
+        say(f"corefilt: {change.name} {will or 'is now '}{after}, {'not' if dry_run else 'before:'} {before}")
+    say(f"corefilt: {DROP_IN} {will or 'is '}{'removed' if plan.drop_in is None else 'written'}")
+    for notice in plan.notices:
+        say(f"corefilt: {notice}")
+
+
+def _refuse_old_kernel(sysctls: Sysctls) -> None:
+    """Raise InstallError for a kernel that would take the line of a socket for the name of a file."""
+    modes = sysctls.get(MODES)
+    if modes is None or b"socket" not in modes.split():
+        raise InstallError(f"{MODES} has no socket: this kernel cannot ask one", "that came with Linux 6.17")
+
+
+def _refuse_bad_ground(root: str) -> None:
+    """Raise InstallError while the handler would fail, or would run what others wrote."""
+    problems = [*Ground(root).problems, *map(str, faults(sys.executable))]
+    if problems:
+        for problem in problems[1:]:
+            say(f"corefilt: {problem}")
+        more = f", and {len(problems) - 1} more" if problems[1:] else ""
+        raise InstallError(f"{problems[0]}{more}: nothing was installed", "corefilt status shows all that is needed")
+
+
+def _count(text: str) -> int:
+    """A number that a sysctl holds; argparse says what is wrong with another text."""
+    if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 31:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of handlers")
+    return int(text)

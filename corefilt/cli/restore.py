@@ -1,0 +1,40 @@
+"""``corefilt restore``: puts back what --shared-once took out."""
+
+from __future__ import annotations
+
+import os
+
+from .. import __version__
+from ..report import printable
+from ..sizes import show_size
+from .words import Parser, say, with_json_target, write_json
+
+DESCRIPTION = """\
+Makes cores that --shared-once took blocks of shared memory out of byte for byte what they were. A manifest stands for
+all of its cores; it goes when all of them are whole."""
+
+
+def parser() -> Parser:
+    """The options of ``corefilt restore``."""
+    p = Parser("corefilt restore", DESCRIPTION)
+    p.add_argument("places", metavar="MANIFEST|CORE", nargs="+", help="a manifest of --shared-once, or a core")
+    p.add_argument("-q", "--quiet", action="store_true", help="no words about what was done")
+    p.add_json()
+    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
+    return p
+
+
+def run(argv: list[str]) -> int:
+    """Restore; returns the exit code."""
+    arguments = parser().parse_intermixed_args(with_json_target(argv))
+    from ..archive.restoring import restore
+
+    done = restore(arguments.places)
+    if not arguments.quiet:
+        for path in done:
+            say(f"corefilt: {printable(path)}: whole again, {show_size(os.path.getsize(path))}")
+        if not done:
+            say("corefilt: nothing was taken out of these")
+    if arguments.json is not None:
+        write_json({"schema": 1, "version": __version__, "restored": done}, arguments.json)
+    return 0

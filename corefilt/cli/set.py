@@ -1,0 +1,87 @@
+"""``corefilt set FILTER (PID... | -- COMMAND...)``: sets the filter of processes, or runs a command under it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from .. import __version__
+from ..errors import ProcessError, UsageError
+from ..filterbits import ALIASES, NAMES, CoredumpFilter, describe, parse_filter
+from ..procfilter import set_filter
+from ..procfolder import ProcFolder
+from .words import Parser, one_failed, pid_number, say
+
+DESCRIPTION = """\
+Sets the coredump_filter of processes that run, or of a command that is run in this one's place. Children have the
+filter of their parent, and it stays over exec; threads share it."""
+# What a shell says of a command that is not there, and of one that cannot be run.
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+# What Python ignores, and what it runs should not find ignored.
+IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def parser() -> Parser:
+    """The options of ``corefilt set``; what follows ``--`` is not its business."""
+    p = Parser("corefilt set", DESCRIPTION)
+    p.usage = "corefilt set [-h] [-q] [--version] FILTER (PID... | -- COMMAND...)"
+    p.add_argument("filter", metavar="FILTER", help="which mappings to keep")
+    p.add_argument("pid", metavar="PID", nargs="*", type=pid_number, help="a process")
+    p.add_argument("-q", "--quiet", action="store_true", help="say nothing but warnings and errors")
+    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
+    return p
+
+
+def run(argv: list[str]) -> int:
+    """Set it; returns the exit code, 1 where one process of several failed. Does not return from a command."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    options, command = argv[:at], argv[at + 1 :]
+    for word in options:
+        if word[:1] == "-" and word[1:].split(",")[0] in {**NAMES, **ALIASES}:
+            # parse_filter has the words for it, argparse would not let it come so far.
+            parse_filter(word)
+    arguments = parser().parse_intermixed_args(options)
+    wanted, warnings = parse_filter(arguments.filter)
+    if bool(command) == bool(arguments.pid):
+        raise UsageError(
+            "a filter is set either of processes or of a command", "corefilt set FILTER PID..., or FILTER -- COMMAND..."
+        )
+    for warning in warnings:
+        say(f"corefilt: {warning}")
+    failed = False
+    for pid in arguments.pid or [os.getpid()]:
+        try:
+            with ProcFolder(pid) as folder:
+                before, after = set_filter(folder, wanted)
+        except ProcessError as error:
+            one_failed(pid, error)
+            failed = True
+            continue
+        if after != wanted:
+            missing = CoredumpFilter(wanted & ~after)
+            say(f"corefilt: {folder.name}: this kernel does not know {describe(missing)}; the filter is {after:#x}")
+        if not arguments.quiet and not command:
+            say(f"corefilt: {folder.name}: filter {describe(after)}, was {int(before):#x}")
+    return 1 if failed else _become(command) if command else 0
+
+
+def _become(command: list[str]) -> int:
+    """Run the command in this process's place; returns what a shell would where that cannot be."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        code, why = NOT_FOUND, error.strerror
+    except OSError as error:
+        code, why = NOT_EXECUTABLE, error.strerror
+    except ValueError:
+        code, why = NOT_FOUND, "it has no name"
+    from ..report import printable
+
+    say(f"corefilt: {printable(command[0])}: cannot be run: {why}")
+    return code

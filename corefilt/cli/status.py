@@ -1,0 +1,37 @@
+"""``corefilt status``: whether cores reach the handler, and what stands in their way."""
+
+from __future__ import annotations
+
+from .. import __version__
+from ..handler.status import Status
+from ..report import printable
+from .install import add_root
+from .words import Parser, say, tell, with_json_target, write_json
+
+DESCRIPTION = """\
+Shows what kernel.core_pattern is, what it will be after the next start, whether the configuration, its account and
+its folder can be used, whether anybody but root could change what the handler runs, and what it last complained of.
+Exit code 0: cores reach the handler; 4: something is in the way."""
+IN_THE_WAY = 4
+
+
+def run(argv: list[str]) -> int:
+    """Show it; returns the exit code."""
+    arguments = parser().parse_args(with_json_target(argv))
+    status = Status(arguments.root)
+    if arguments.json is not None:
+        write_json(status.as_dict(), arguments.json)
+    else:
+        tell("".join(f"{printable(line)}\n" for line in status.lines()))
+        for line in (*status.problems, *status.recommendations):
+            say(f"corefilt: {printable(line)}")
+    return IN_THE_WAY if status.problems else 0
+
+
+def parser() -> Parser:
+    """The options."""
+    made = Parser("corefilt status", DESCRIPTION)
+    made.add_json()
+    add_root(made)
+    made.add_argument("--version", action="version", version=f"corefilt {__version__}")
+    return made

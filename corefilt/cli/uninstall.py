@@ -1,0 +1,26 @@
+"""``corefilt uninstall``: has the kernel do with cores what it did before ``corefilt install``."""
+
+from __future__ import annotations
+
+from ..handler.install import plan_uninstall
+from .install import add_shared, carry_out
+from .words import Parser
+
+DESCRIPTION = """\
+Sets kernel.core_pattern to what it was before corefilt install, and removes /etc/sysctl.d/60-corefilt.conf. What
+somebody else has set since stays as it is."""
+
+
+def run(argv: list[str]) -> int:
+    """Take the handler away; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    carry_out(plan_uninstall(root=arguments.root, force=arguments.force), dry_run=arguments.dry_run)
+    return 0
+
+
+def parser() -> Parser:
+    """The options."""
+    made = Parser("corefilt uninstall", DESCRIPTION)
+    made.add_argument("-f", "--force", action="store_true", help="set what was before, whatever is set now")
+    add_shared(made)
+    return made

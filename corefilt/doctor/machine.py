@@ -1,0 +1,61 @@
+"""What this machine's kernel does with cores, and what it shows of processes."""
+
+from __future__ import annotations
+
+import os
+
+from ..filterbits import CoredumpFilter, describe
+from ..report import printable
+from .fact import Fact
+from .kernel import kernel_rows
+from .row import OK
+from .settings import FILE, PIPE, SOCKET, Settings, read_sysctl
+
+GROUP = "kernel"
+_WAYS = {
+    FILE: "cores are files by this name",
+    PIPE: "cores go through a pipe to this program",
+    SOCKET: "cores go to the server of this socket",
+}
+
+
+def kernel_facts() -> list[Fact]:
+    """The kernel's release, configuration and sysctls."""
+    settings = Settings()
+    facts = [Fact(GROUP, "release", f"{os.uname().release} {os.uname().machine}")]
+    facts += [Fact(GROUP, row.name, "yes" if row.answer == OK else row.answer, row.reason) for row in kernel_rows()]
+    if settings.pattern is not None:
+        uses_pid = ", with .PID behind it" if settings.way == FILE and settings.uses_pid else ""
+        facts.append(
+            Fact(GROUP, "core_pattern", printable(settings.pattern) or "empty", _WAYS[settings.way] + uses_pid)
+        )
+    modes = {0: "no core of what changed its rights", 1: "cores of all, owned by their users", 2: "root has such cores"}
+    facts.append(Fact(GROUP, "suid_dumpable", str(settings.suid_dumpable), modes.get(settings.suid_dumpable, "")))
+    for name, meaning in (
+        ("core_pipe_limit", "how many readers of pipes are waited for; 0: none is"),
+        ("core_file_note_size_limit", "NT_FILE is left out of a core where it would be longer"),
+        ("core_sort_vma", "1: small mappings come first in a core"),
+        ("core_modes", "ways that this kernel knows"),
+    ):
+        value = read_sysctl(f"kernel/{name}")
+        if value is not None:
+            facts.append(Fact(GROUP, name, printable(value.replace(b"\n", b" ")), meaning))
+    return [*facts, *_proc_facts()]
+
+
+def _proc_facts() -> list[Fact]:
+    facts = []
+    try:
+        with open("/proc/self/coredump_filter", "rb") as file:
+            own = CoredumpFilter(int(file.read(), 16))
+        facts.append(Fact(GROUP, "filter", describe(own), "what children of this shell get"))
+    except (OSError, ValueError):
+        pass
+    try:
+        with open("/proc/self/smaps", "rb") as file:
+            flags = b"\nVmFlags:" in file.read(1 << 16)
+        meaning = "kinds by --pid are exact" if flags else "kinds by --pid are less exact"
+        facts.append(Fact(GROUP, "VmFlags in smaps", "yes" if flags else "no", meaning))
+    except OSError:
+        facts.append(Fact(GROUP, "VmFlags in smaps", "no", "there is no smaps: kinds by --pid are less exact"))
+    return facts

@@ -1,0 +1,171 @@
+"""The child: reads the core, filters it, and tells how it went. It holds descriptors, and no right to anything else."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+
+from ..core import MAX_HEADERS, Core, Plan, open_core
+from ..engine import Engine
+from ..errors import CorefiltError, EvidenceError, OutputError
+from ..filterbits import CoredumpFilter
+from ..plan import TO_THE_END, Step
+from ..sources import PipeSource, open_source
+from ..wish import Wish
+from ..writer import Options, write_plan
+from .handed import Handed
+from .outputs import Output, check_floor, floor_under
+from .result import FAILED, FILTERED, WHOLE, Result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..report import Report
+    from ..sources import Source
+    from .config import Config
+    from .crash import Crash
+    from .victim import Victim
+
+
+# What a run may load late. Once it is confined, the child may have no right to read the package or the interpreter's.
+_LATE = tuple(
+    f"corefilt.{name}"
+    for name in ("annotation", "evidence", "fdpicrules", "gaps", "loadmaps", "missing", "procmaps", "witnesses")
+)
+_FOR_RLIMIT = {
+    "ignore": (),
+    "truncate": ("corefilt.limits", "copy"),
+    "fit": ("corefilt.crew", "corefilt.fit", "corefilt.fitted", "corefilt.limits", "corefilt.memory", "copy"),
+}
+
+
+class Work:
+    """What there is to do: a core that comes by ``stream``, what its process shows, and two empty files.
+
+    Every step writes the file that it does not read.
+    """
+
+    def __init__(self, crash: Crash, config: Config, victim: Victim, stream: int, files: tuple[int, int]) -> None:
+        """Hold the descriptors, and load now what these settings take: later there may be no right to."""
+        self.crash, self.config, self.victim, self.stream = crash, config, victim, stream
+        self.outputs = [Output(fd) for fd in files]
+        self.check = floor_under(files[0], config.free_space)
+        self.notices: list[str] = []
+        for name in (*_LATE, *_FOR_RLIMIT[config.rlimit]):
+            import_module(name)
+        self.compress: Callable[[int, int, int, Callable[[int], None]], int] | None = None
+        if config.compress is not None:
+            try:
+                from .compression import compress
+            except ImportError:
+                self.notices.append("not compressed: the zstandard library is not installed")
+            else:
+                self.compress = compress
+
+    def carry_out(self) -> Result:
+        """Do all of it; whatever stands against it is in the result's words."""
+        try:
+            check_floor(self.stream_to.fd, self.config.free_space)
+            process = self._evidence()
+            source = open_source(self.stream, max_headers=MAX_HEADERS)
+            try:
+                result = self._filter(source, process)
+            except OutputError:
+                raise
+            except CorefiltError as error:
+                if not isinstance(source, PipeSource) or source.position:
+                    raise
+                result = self._save_whole(source, error)
+            self._fit(result, process)
+            self._compress(result)
+        except CorefiltError as error:
+            return Result(FAILED, str(error))
+        except OSError as error:
+            return Result(FAILED, str(error.strerror or error))
+        except MemoryError:
+            return Result(FAILED, "out of memory")
+        result.words = "; ".join(self.notices)
+        return result
+
+    @property
+    def stream_to(self) -> Output:
+        """The file that the stream is written to."""
+        return self.outputs[0]
+
+    def _evidence(self) -> Handed | None:
+        name = f"process {self.crash.pid}"
+        if self.victim.why_not:
+            self.notices.append(f"no evidence: {self.victim.why_not}")
+            return None
+        try:
+            return Handed(name, self.victim, self.config.smaps_budget)
+        except EvidenceError as error:
+            self.notices.append(f"no evidence: {error}")
+            return None
+
+    def _plan(self, core: Core, process: Handed | None) -> Plan:
+        """What the filter leaves, by what the process showed, as far as it is that of this core."""
+        wanted = CoredumpFilter.ALL if self.config.annotate_full else self.config.filter
+        evidence = None
+        if process is not None:
+            try:
+                evidence = core.evidence(process=process)
+            except EvidenceError as error:
+                self.notices.append(f"no evidence: {error}")
+        return Plan(core, wanted, core.rules(evidence=evidence), "keep")
+
+    def _filter(self, source: Source, process: Handed | None) -> Result:
+        core = Core(source)
+        truncate = self.crash.limit if self.config.rlimit == "truncate" else None
+        options = Options(annotate=self.config.annotate_full, truncate=truncate, on_progress=self.check)
+        report = write_plan(self._plan(core, process), self.stream_to, options)
+        if process is not None:
+            self.notices += process.notices
+        return self._result(report)
+
+    def _result(self, report: Report) -> Result:
+        result = Result(FILTERED)
+        result.damaged = report.damaged or report.input_bytes is None
+        result.input_bytes, result.output_bytes = report.input_bytes or 0, report.output_bytes
+        result.dropped, result.assumed = report.dropped_bytes, report.assumed_bytes
+        self.notices += report.warnings
+        return result
+
+    def _save_whole(self, source: Source, error: CorefiltError) -> Result:
+        """Save what cannot be filtered as it comes."""
+        sink = self.stream_to.open(source)
+        engine = Engine(source, sink, writeback=True, on_progress=self.check)
+        engine.run([Step(0, TO_THE_END, 0)])
+        if not engine.moved:
+            raise OutputError("the kernel sent no byte")
+        sink.commit(engine.moved, sync=True)
+        result = Result(WHOLE)
+        result.damaged, result.input_bytes, result.output_bytes = True, engine.moved, engine.moved
+        self.notices.append(f"saved as it came: {error}")
+        return result
+
+    def _fit(self, result: Result, process: Handed | None) -> None:
+        """Make what was saved fit RLIMIT_CORE, by what a backtrace needs first."""
+        if self.config.rlimit != "fit" or result.output_bytes <= self.crash.limit or result.status != FILTERED:
+            return
+        os.lseek(self.stream_to.fd, 0, os.SEEK_SET)
+        with open_core(self.stream_to.fd) as core:
+            options = Options(
+                fit=Wish(fit=self.crash.limit), annotate=self.config.annotate_full, on_progress=self.check
+            )
+            report = write_plan(self._plan(core, process), self.outputs[1], options)
+        result.file, result.output_bytes = 1, report.output_bytes
+        self.notices.append(f"made to fit RLIMIT_CORE ({self.crash.limit} bytes)")
+
+    def _compress(self, result: Result) -> None:
+        if self.compress is None or self.config.compress is None:
+            return
+        source, target = self.outputs[result.file], self.outputs[1 - result.file]
+        try:
+            result.output_bytes = self.compress(source.fd, target.fd, self.config.compress, self.check)
+        except (OSError, OutputError) as error:
+            target.abort()
+            self.notices.append(f"not compressed: {error}")
+            return
+        result.file, result.compressed = 1 - result.file, True

@@ -1,0 +1,98 @@
+"""Makes manual pages of those pages of the documentation that say in their first line that they are one.
+
+The line: ``<!-- man: NAME(SECTION): PURPOSE -->``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import roff
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+_DECLARED = re.compile(r"<!-- man: ([\w-]+)\((\d)\): (.*?) -->\n")
+
+
+def declared(path: Path) -> tuple[str, str, str] | None:
+    """Name, section and purpose of the manual page that a page of the documentation is, or None."""
+    match = _DECLARED.match(path.read_text())
+    return (match[1], match[2], match[3]) if match else None
+
+
+def page(path: Path, about: tuple[str, str, str]) -> str:
+    """The manual page."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(path.read_text())
+    see_also = [".SH SEE ALSO", f"corefilt(1), {roff.escape(roff.SEE_ALSO)}"]
+    return roff.tidy([roff.head(*about), ".SH DESCRIPTION", *_blocks(tokens), *see_also])
+
+
+def _blocks(tokens: list[Token]) -> list[str]:
+    found: list[str] = []
+    lists: list[str] = []
+    item = False
+    header: list[str] = []
+    row: list[str] = []
+    for before, token in zip([None, *tokens], tokens, strict=False):
+        match token.type:
+            case "inline":
+                text = roff.lines(_inline(token))
+                opened = before.type if before else ""
+                if opened == "heading_open" and before is not None:
+                    if before.tag != "h1":
+                        found.append(f'{".SH" if before.tag == "h2" else ".SS"} "{text}"')
+                elif opened in ("th_open", "td_open"):
+                    row.append(text)
+                elif item:
+                    found.append(f'.IP "{lists[-1]}" 3\n{text}')
+                    item = False
+                else:
+                    found.append(f".PP\n{text}")
+            case "fence" | "code_block":
+                found.append(roff.verbatim(token.content))
+            case "bullet_list_open":
+                lists.append("\\(bu")
+            case "ordered_list_open":
+                lists.append("0.")
+            case "list_item_open":
+                if lists[-1] != "\\(bu":
+                    lists[-1] = f"{int(lists[-1][:-1]) + 1}."
+                item = True
+            case "bullet_list_close" | "ordered_list_close":
+                lists.pop()
+            case "thead_close":
+                header, row = row, []
+            case "tr_close" if header:
+                found.append(_row(header, row))
+                row = []
+            case "table_close":
+                header = []
+    return found
+
+
+def _row(header: list[str], row: list[str]) -> str:
+    """A row of a table: its first cell, and under it the others, by their columns' names where there are several."""
+    first, *others = row
+    named = [f"{name}: {cell}" if name else cell for name, cell in zip(header[1:], others, strict=True) if cell]
+    text = "\n.br\n".join(named) if len(others) > 1 else "".join(others)
+    return f".TP\n{first or chr(92) + '&'}\n{text}"
+
+
+def _inline(token: Token) -> str:
+    found = []
+    for child in token.children or []:
+        match child.type:
+            case "text":
+                found.append(roff.escape(child.content))
+            case "code_inline":
+                found.append(roff.bold(child.content))
+            case "softbreak" | "hardbreak":
+                found.append("\n")
+            case "strong_open":
+                found.append("\\fB")
+            case "em_open":
+                found.append("\\fI")
+            case "strong_close" | "em_close":
+                found.append("\\fR")
+    return "".join(found)

@@ -1,0 +1,101 @@
+"""The command: ``python tests/fuzz TARGET --minutes N``, with coverage to guide it (atheris, libFuzzer).
+
+    python tests/fuzz all --minutes 60        an hour in all, shared by the targets
+    python tests/fuzz tables --runs 100000    so many executions
+    python tests/fuzz all --replay            every input of the corpus once, without atheris
+    python tests/fuzz tables --input FILE     one input, as a failing one that was kept
+
+The corpus grows in build/fuzz/TARGET; what fails is kept in build/fuzz as crash-TARGET-*. Where the compiled module is
+to guide it, too, .ci/fuzz builds it so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve()
+sys.path[0] = str(HERE.parents[1])
+
+from fuzz.seeds import SEEDS, fill  # noqa: E402
+
+TARGETS = tuple(SEEDS)
+CORPUS = HERE.parents[2] / "build" / "fuzz"
+# A core of 64 KiB takes some milliseconds; what takes this long follows a size that was only claimed.
+SECONDS, MEGABYTES = 30, 2048
+
+
+def parse() -> argparse.Namespace:
+    """The arguments."""
+    parser = argparse.ArgumentParser(prog="python tests/fuzz", description="Fuzz one reader of foreign bytes, or all.")
+    parser.add_argument("target", help="a function of tests/fuzz/targets.py, or all")
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long, in all (default 1)")
+    parser.add_argument("--runs", type=int, default=0, help="so many executions, instead")
+    parser.add_argument("--seed", type=int, default=0, help="libFuzzer's seed; 0: another one each time")
+    parser.add_argument("--replay", action="store_true", help="run the corpus once, and nothing else")
+    parser.add_argument("--input", type=Path, help="run one file")
+    parser.add_argument("--corpus", type=Path, default=CORPUS, help="where it grows (default build/fuzz)")
+    return parser.parse_args()
+
+
+def replay(target: str, corpus: Path) -> None:
+    """Run everything that was found so far, to see what it covers."""
+    from fuzz.targets import MOST_BYTES, run
+
+    fill(target, corpus / target, MOST_BYTES.get(target, 4096))
+    inputs = sorted((corpus / target).iterdir())
+    taken = sum(run(target, path.read_bytes()) for path in inputs)
+    print(f"{target}: {len(inputs)} inputs, {taken} of them sound")
+
+
+def fuzz(target: str, arguments: argparse.Namespace) -> None:
+    """Fuzz one target; does not return."""
+    import atheris
+
+    with atheris.instrument_imports(include=["corefilt"]):
+        from fuzz.targets import MOST_BYTES, run
+
+    most = MOST_BYTES.get(target, 4096)
+    corpus = arguments.corpus / target
+    fill(target, corpus, most)
+    bound = f"-runs={arguments.runs}" if arguments.runs else f"-max_total_time={int(arguments.minutes * 60)}"
+    options = [
+        bound, f"-max_len={most}", f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-seed={arguments.seed}",
+        "-print_final_stats=1", f"-artifact_prefix={arguments.corpus}/crash-{target}-", str(corpus),
+    ]  # fmt: skip
+    atheris.Setup([sys.argv[0], *options], lambda data: run(target, data) and None)
+    atheris.Fuzz()
+
+
+def main() -> int:
+    """Do what was asked; returns the exit code."""
+    arguments = parse()
+    if arguments.target not in (*TARGETS, "all"):
+        print(f"no target {arguments.target!r}; there are {', '.join(TARGETS)}, and all", file=sys.stderr)
+        return 2
+    if arguments.input is not None:
+        from fuzz.targets import run
+
+        run(arguments.target, arguments.input.read_bytes())
+    elif arguments.replay:
+        for target in TARGETS if arguments.target == "all" else [arguments.target]:
+            replay(target, arguments.corpus)
+    elif arguments.target == "all":
+        # libFuzzer ends its process, so that each target has one of its own.
+        share = ["--minutes", str(arguments.minutes / len(TARGETS)), "--runs", str(arguments.runs)]
+        common = [*share, "--seed", str(arguments.seed), "--corpus", str(arguments.corpus)]
+        codes = [
+            subprocess.run([sys.executable, HERE.parent, name, *common], check=False).returncode for name in TARGETS
+        ]
+        return max(map(abs, codes))
+    else:
+        os.makedirs(arguments.corpus, exist_ok=True)
+        fuzz(arguments.target, arguments)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""What each target begins with: cores and notes that the builder makes, and, where there are any, cores of others.
+
+Cores of others are never kept beside the targets: they are read from COREFILT_FOREIGN_CORES, or from the folder that
+tests/foreign uses, and cut to what a target takes.
+"""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from support.builder import (
+    NT_FILE,
+    NT_PRSTATUS,
+    Image,
+    elf_image,
+    kernel_notes,
+    make_core,
+    note_bytes,
+    parse_core,
+    parse_notes,
+)
+from support.maps import ZERO, Area, maps_text, smaps_text
+from support.samples import PAGE, SHARED, SHARED_FILE, sample_core, tagged
+
+from fuzz.shapes import SHAPES, Choices
+
+NO_CHOICES = bytes(Choices.COUNT)
+FOREIGN = Path(
+    os.environ.get("COREFILT_FOREIGN_CORES") or Path(__file__).parents[2].parent / "shared" / "foreign-cores"
+)
+AREAS = [
+    Area(SHARED, SHARED + 4 * PAGE, "rw-s", ZERO, 0, (0, 1), 7, "rd wr sh mr mw me ms sd"),
+    Area(SHARED_FILE, SHARED_FILE + 2 * PAGE, "rw-s", "/var/lib/victim/table.db", 0, (8, 1), 9),
+    Area(0x7FFC00000000, 0x7FFC00001000, "---p", "[stack]"),
+]
+
+
+def _whole(data: bytes) -> Iterator[bytes]:
+    """A core with some choices of filter and of what else."""
+    for choices in (NO_CHOICES, b"\0\0\0\x33", b"\0\x01\0\x31", b"\0\0\x01\xff", b"\x04\x03\x01\xff"):
+        yield data + choices
+
+
+def _cores() -> Iterator[bytes]:
+    small = {"anon_pages": 1, "shared_pages": 1}
+    made = [
+        sample_core(**small), sample_core(xnum=True, **small), sample_core(layout="gcore", **small),
+        sample_core(layout="gcore-notes-first", **small), tagged(), tagged(interleaved=True),
+    ]  # fmt: skip
+    for bits, little_endian, machine in SHAPES:
+        shape = {"bits": bits, "little_endian": little_endian, "machine": machine}
+        made.append(make_core([], kernel_notes([(1, 2, 3, "/a")], **shape), **shape))  # type: ignore[arg-type]
+    for core in made:
+        yield from _whole(core)
+
+
+def _shaped(make: Callable[..., bytes]) -> Iterator[bytes]:
+    """What is made for every shape, with the choice that says so."""
+    for i, (bits, little_endian, machine) in enumerate(SHAPES):
+        made = make(bits=bits, little_endian=little_endian, machine=machine)
+        yield from (made + bytes((0, 0, more, i)) for more in (0, 1, 2))
+
+
+def _notes(**shape: int) -> bytes:
+    files = [(0x10000, 0x12000, 0, "/dev/zero (deleted)"), (0x40000, 0x42000, 0x1000, "/lib/a.so")]
+    return note_bytes(kernel_notes(files, {33: 0x40000}, threads=2, **shape), bool(shape["little_endian"]))  # type: ignore[arg-type]
+
+
+def _descs(kind: int) -> Iterator[bytes]:
+    def make(**shape: int) -> bytes:
+        notes = kernel_notes([(0x10000, 0x12000, 0, "/a"), (0x40000, 0x42000, 0, "/b")], **shape)  # type: ignore[arg-type]
+        return next(note.desc for note in notes if note.type == kind)
+
+    return _shaped(make)
+
+
+def _record(**shape: int) -> bytes:
+    order = "<" if shape["little_endian"] else ">"
+    head = struct.pack(order + "IIII", 1, 24, 1, 0)
+    return head + struct.pack(order + "QQHHBBH", 0x10000, 0x12000, 1, 1, 0, 0, 1)
+
+
+def _image(**shape: int) -> bytes:
+    segments = [Image(0, 0xF00, "r--"), Image(0x1000, 0x1F00, "r-x"), Image(0x4000, 0x3000, "rw-", filesz=0x1F00)]
+    return elf_image(segments, relro=(0x4000, 0x1000), size=1024, **shape)  # type: ignore[arg-type]
+
+
+def _loadmap(**shape: int) -> bytes:
+    order = "<" if shape["little_endian"] else ">"
+    if shape["bits"] == 64:
+        return struct.pack(order + "HH4xQQII", 0, 1, 0x10000, 0, 0x1000, 0)
+    return struct.pack(order + "HHIII4x", 0, 1, 0x10000, 0, 0x1000)
+
+
+def _sidecars() -> Iterator[bytes]:
+    text = maps_text(AREAS)
+    yield text
+    yield smaps_text(AREAS)
+    yield b"ProblemType: Crash\nProcMaps:\n " + text.strip().replace(b"\n", b"\n ") + b"\nTags: x\n"
+    yield b"ProblemType: Crash\nProcMaps: base64\n " + base64.b64encode(zlib.compress(text)) + b"\n"
+    yield b"COREDUMP_FILENAME=/a/core\nCOREDUMP_PROC_MAPS\n" + struct.pack("<Q", len(text)) + text + b"\n\n"
+    yield b'{"COREDUMP_FILENAME": "/a", "COREDUMP_PROC_MAPS": "' + text.replace(b"\n", b"\\n") + b'"}\n'
+    yield b'\x1e{"COREDUMP_PROC_MAPS": [' + b", ".join(b"%d" % byte for byte in text) + b"]}\n"
+
+
+def _patterns() -> Iterator[bytes]:
+    for text in (b"core", b"core.%p", b"|/bin/x %P %s %e%%", b"/var/c/%h/%e.%t.%u%g%d", b"%E%f%F%i%I%c%C%", b"@sock"):
+        yield text
+        yield text + b"\0../.."
+
+
+def _words() -> Iterator[bytes]:
+    for text in (
+        "0x33", "0b110011", "00000033", "33", "default,-shared-anonymous", "all", "none,+elf-headers", "coremask:1",
+        "core_flags:3", "coredump_omit_anonymous_shared:1", "omit-anonymous-shared", "64K", "2G", "unlimited",
+        "0x10000=private-anonymous", "/dev/*=shared-anonymous", "size>=64G", "0xbdffffa8,0", "2:64M", "0x3f,0x33",
+        "h=web1", "[!a]?*", "-none", "0xffffffff",
+    ):  # fmt: skip
+        yield text.encode()
+
+
+SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
+    "tables": _cores, "options": _cores, "pipes": _cores, "inplace": _cores,
+    "notes": lambda: _shaped(_notes), "nt_file": lambda: _descs(NT_FILE), "prstatus": lambda: _descs(NT_PRSTATUS),
+    "record": lambda: _shaped(_record), "image": lambda: _shaped(_image), "loadmap": lambda: _shaped(_loadmap),
+    "maps": lambda: (text + NO_CHOICES for text in (maps_text(AREAS), smaps_text(AREAS))),
+    "sidecar": _sidecars, "pattern": _patterns, "words": _words,
+    "native": lambda: _shaped(_notes),
+}  # fmt: skip
+
+
+def foreign(name: str, most: int) -> Iterator[bytes]:
+    """What cores of others have for a target, no longer than ``most`` bytes."""
+    for path in sorted(FOREIGN.rglob("*")):
+        if not path.is_file() or path.suffix == ".tsv":
+            continue
+        if path.suffix == ".maps":
+            if name in ("maps", "sidecar"):
+                yield path.read_bytes()[:most]
+            continue
+        raw = path.read_bytes()
+        core = bz2.decompress(raw) if path.suffix == ".bz2" else raw
+        yield from _pieces(name, core, most)
+
+
+def _pieces(name: str, core: bytes, most: int) -> Iterator[bytes]:
+    if name in ("tables", "options", "pipes", "inplace"):
+        # What is cut off is missing, as in a core that a limit has cut.
+        yield core[: most - Choices.COUNT] + b"\0\0\0\x31"
+        return
+    try:
+        ehdr, _ = parse_core(core)
+        found = parse_notes(core)
+    except (ValueError, struct.error):
+        return
+    i = next((i for i, shape in enumerate(SHAPES) if shape == (ehdr.bits, ehdr.little_endian, ehdr.e_machine)), 0)
+    tail = bytes((0, 0, 0, i))
+    if name in ("notes", "native"):
+        yield note_bytes(found, ehdr.little_endian)[: most - len(tail)] + tail
+    kinds = {"nt_file": NT_FILE, "prstatus": NT_PRSTATUS}
+    yield from (note.desc[: most - len(tail)] + tail for note in found if note.type == kinds.get(name))
+
+
+def fill(name: str, folder: Path, most: int) -> None:
+    """Write all of a target's seeds into a folder, where fuzzing keeps what it finds, too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, make in (("seed", SEEDS[name]()), ("foreign", foreign(name, most))):
+        for i, data in zip(range(1000), make, strict=False):
+            (folder / f"{kind}-{i:03}").write_bytes(data)

@@ -1,0 +1,455 @@
+"""The targets: each takes any bytes, and fails only where corefilt does.
+
+A target fails by any exception but CorefiltError's children, by a broken promise, or by an answer that differs from
+that of a plain model written here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import tempfile
+from array import array
+from collections.abc import Callable
+from itertools import accumulate
+from pathlib import Path
+
+from support.builder import Load, Note, kernel_notes, library, make_core, page
+from support.instants import assert_valid
+from support.opening import in_memory, in_pipe, opened
+from support.run import assert_promises
+from support.samples import PAGE, noise, sample_core
+
+import corefilt
+from corefilt import _fast, annotation, corepattern, images, loadmaps, procmaps, sidecars
+from corefilt.cli import inspect
+from corefilt.core import Core
+from corefilt.errors import CorefiltError
+from corefilt.filterbits import CoredumpFilter, describe, parse_filter
+from corefilt.identity import Identity
+from corefilt.naming import Naming, parse_given
+from corefilt.notes import FileNote
+from corefilt.registers import Thread, read_threads
+from corefilt.report import printable
+from corefilt.selectors import Assumption
+from corefilt.sizes import parse_size
+from corefilt.variants import parse_loadmaps
+from corefilt.wish import parse_follow, parse_ladder
+from corefilt.writer import Options, write_filtered
+from fuzz.shapes import Choices
+
+UNKNOWN = ("keep", "guess", "drop")
+A, B, PLACE = 0x10000, 0x40000, 0x40000000
+# What one process may decompress or read here; the limit itself is for files of a whole machine.
+sidecars.MOST = 1 << 20
+# A core that was made for the evidence that a target brings.
+SAMPLE = sample_core()
+
+
+def filtered(core: bytes, wanted: int, **options: object) -> tuple[bytes, corefilt.Report]:
+    """Filter from a file into a file; returns the output and the report."""
+    with in_memory(core) as fd, in_memory() as out:
+        report = corefilt.filter(fd, out, filter=wanted, sync=False, **options)  # type: ignore[arg-type]
+        return os.pread(out, os.fstat(out).st_size, 0), report
+
+
+def looked_at(core: Core, wanted: int, **options: object) -> None:
+    """Ask an open core for everything that is told of it."""
+    plan = core.plan(wanted, **options)  # type: ignore[arg-type]
+    for mapping in plan.mappings:
+        assert mapping.certainty in annotation.CERTAINTIES
+        assert mapping.present >= 0
+    inspect.as_dict(core, plan)
+    inspect.fdpic_lines(core)
+    Identity(core.notes, core.ehdr)
+    read_threads(core.source, core.ehdr, core.table)
+
+
+# --- whole cores --------------------------------------------------------------------------------------------
+
+
+def tables(data: bytes) -> None:
+    """A core as a file: what a filter leaves is a part of it, and filtered once more it stays as it is."""
+    choices = Choices(data)
+    wanted, unknown, sparse = choices.filter(), UNKNOWN[choices.number(3)], ("auto", "never", "always")
+    core = choices.content
+    with opened(core) as it:
+        looked_at(it, wanted, unknown=unknown)
+    out, report = filtered(core, wanted, unknown=unknown, sparse=sparse[choices.number(3)])
+    report.as_dict()
+    report.summary(verbose=True)
+    assert report.output_bytes == len(out)
+    assert_promises(core, out, overlapping=True)
+    if unknown == "keep":
+        assert filtered(out, wanted)[0] == out
+
+
+def options(data: bytes) -> None:
+    """A core with what the options make of it: no fault, and never much larger."""
+    choices = Choices(data)
+    wanted, which, size = choices.filter(), choices.number(8), choices.number(256) << 8
+    chosen: list[dict[str, object]] = [
+        {"annotate": True}, {"fit": size}, {"minimal": True, "follow": 2}, {"truncate": max(size, 1 << 16)},
+        {"format": "elf"}, {"format": "fdpic"}, {"dumper": "fdpic-old"}, {"fit": size, "ladder": "0x33,0x1"},
+    ]  # fmt: skip
+    core = choices.content
+    out, report = filtered(core, wanted, **chosen[which])
+    report.as_dict()
+    report.summary(verbose=True)
+    assert report.output_bytes == len(out)
+    if which in (1, 7):
+        assert len(out) <= size
+    with opened(out) as it:
+        looked_at(it, wanted)
+
+
+def pipes(data: bytes) -> None:
+    """A core through a pipe: into a file as from a file, and into a pipe a part of it."""
+    choices = Choices(data)
+    wanted, core = choices.filter(), choices.content
+    with in_pipe(core) as fd, in_memory() as out:
+        corefilt.filter(fd, out, filter=wanted, sync=False)
+        piped = os.pread(out, os.fstat(out).st_size, 0)
+    assert_promises(core, piped, overlapping=True)
+    assert piped == filtered(core, wanted)[0]
+    reader, writer = os.pipe()
+    with in_pipe(core) as fd, open(reader, "rb") as pipe:
+        try:
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+            corefilt.filter(fd, writer, filter=wanted)
+        finally:
+            os.close(writer)
+        assert_promises(core, pipe.read(), header_final=False, overlapping=True)
+
+
+_PLACE = Path(tempfile.mkdtemp(prefix="corefilt-fuzz-"))
+
+
+def inplace(data: bytes) -> None:
+    """A core that is punched: valid afterwards, and the same bytes stay as in a copy."""
+    choices = Choices(data)
+    wanted, core = choices.filter(), choices.content
+    try:
+        least = filtered(core, wanted)[0]
+    except CorefiltError:
+        least = None
+    path = _PLACE / "core"
+    path.write_bytes(core)
+    try:
+        with corefilt.open(path) as it:
+            damaged = it.damaged
+            write_filtered(it, CoredumpFilter(wanted), "-", Options(in_place=True, force=True, sync=False))
+    except CorefiltError:
+        assert path.read_bytes() == core
+        raise
+    finally:
+        after = path.read_bytes()
+        path.unlink()
+    assert len(after) == len(core)
+    if not damaged and least is not None:
+        assert_valid(core, after, least)
+
+
+# --- notes --------------------------------------------------------------------------------------------------
+
+LOADS = [Load(A, noise(2, 1)), Load(B, noise(2, 2))]
+
+
+def notes(data: bytes) -> None:
+    """The bytes of a note segment, in a core that is sound besides."""
+    choices = Choices(data)
+    shape = choices.shape()
+    core = make_core(LOADS, choices.content, **shape._asdict())
+    with opened(core) as it:
+        looked_at(it, 0x33)
+    assert_promises(core, filtered(core, 0x33)[0])
+    filtered(core, 0x33, minimal=True)
+
+
+def nt_file(data: bytes) -> None:
+    """A descriptor of NT_FILE, alone against a model and in a core."""
+    choices = Choices(data)
+    shape, desc = choices.shape(), choices.content
+    try:
+        found = FileNote(desc, shape.ehdr)
+    except ValueError:
+        found = None
+    expected = _entries(desc, shape.bits // 8, "<" if shape.little_endian else ">")
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        assert expected == [(found.start(i), found.end(i), found.offset(i), found.path(i)) for i in range(found.count)]
+    core = make_core(LOADS, [*kernel_notes(None, **shape._asdict()), Note("CORE", 0x46494C45, desc)], **shape._asdict())
+    with opened(core) as it:
+        looked_at(it, 0x33)
+
+
+def _entries(desc: bytes, word: int, order: str) -> list[tuple[int, int, int, bytes]] | None:
+    """NT_FILE as fill_files_note writes it; None where it does not hold what it counts."""
+    letter = "Q" if word == 8 else "I"
+    if len(desc) < 2 * word:
+        return None
+    count, unit = struct.unpack_from(order + 2 * letter, desc)
+    if count > (len(desc) - 2 * word) // (3 * word + 1):
+        return None
+    numbers = struct.unpack_from(f"{order}{3 * count}{letter}", desc, 2 * word)
+    names = desc[(2 + 3 * count) * word :].split(b"\0")[:-1]
+    if len(names) < count:
+        return None
+    return [
+        (*numbers[3 * i : 3 * i + 2], numbers[3 * i + 2] * unit, name[: 1 << 16])
+        for i, name in enumerate(names[:count])
+    ]
+
+
+def prstatus(data: bytes) -> None:
+    """A descriptor of NT_PRSTATUS: registers, loadmaps, and what a backtrace needs by them."""
+    choices = Choices(data)
+    shape, desc = choices.shape(), choices.content
+    try:
+        Thread(desc, shape.ehdr)
+    except ValueError:
+        pass
+    own = kernel_notes([], **shape._asdict())
+    core = make_core(LOADS, [Note("CORE", 1, desc), *own[1:]], **shape._asdict())
+    out = filtered(core, 0x1FF, minimal=True, follow=2)[0]
+    with opened(out) as it:
+        looked_at(it, 0x33)
+    if choices.number(2):
+        filtered(core, 0x1FF, format="elf")
+
+
+def record(data: bytes) -> None:
+    """A descriptor of a COREFILT note, of mappings or of FDPIC, and a core that brings it."""
+    choices = Choices(data)
+    shape, desc = choices.shape(), choices.content
+    for decode in (annotation.decode, annotation.decode_origin):
+        try:
+            decode(desc, shape.ehdr)
+        except ValueError:
+            pass
+    kind = choices.number(3)
+    own = kernel_notes([(B, B + 2 * PAGE, 0, "/data/table")], **shape._asdict())
+    which = (annotation.NT_COREFILT_KINDS, annotation.NT_COREFILT_ORIGIN, annotation.NT_COREFILT_FITS)[kind]
+    core = make_core(LOADS, [Note("COREFILT", which, desc), *own], **shape._asdict())
+    with opened(core) as it:
+        looked_at(it, 0x33)
+    assert_promises(core, filtered(core, choices.number(256))[0])
+
+
+# --- what lies in payloads ----------------------------------------------------------------------------------
+
+
+def image(data: bytes) -> None:
+    """The first pages of a mapped file that may be an ELF image."""
+    choices = Choices(data)
+    shape, wanted, content = choices.shape(), choices.number(256), choices.content
+    where = images.needs(content[:PAGE])
+    if where is not None:
+        at, length = where
+        found = images.headers(content[:PAGE], content[at : at + length].ljust(length, b"\0"), PAGE)
+        placed = images.place(found, PLACE, PLACE + PAGE, {PLACE + 0x1000, PLACE + 0x3000})
+        found.unwritten(0, PAGE)
+        if placed is not None:
+            placed.holds(PLACE, PLACE + PAGE, 0)
+            placed.wrote(PLACE, PLACE + PAGE)
+    loads, files = library(PLACE, "/opt/lib.so", **shape._asdict())
+    pages = max(1, -(-len(content) // PAGE))
+    head = Load(PLACE - pages * PAGE, page(content, pages), flags="r-x")
+    core = make_core(
+        [head, *loads],
+        kernel_notes(
+            [(head.vaddr, PLACE, 0, "/opt/lib.so"), *(entry._replace(offset=entry.offset + 1) for entry in files)],
+            {33: head.vaddr},
+            **shape._asdict(),
+        ),
+        **shape._asdict(),
+    )
+    with opened(core) as it:
+        looked_at(it, wanted)
+    assert_promises(core, filtered(core, wanted)[0])
+    filtered(core, wanted, minimal=True)
+
+
+def loadmap(data: bytes) -> None:
+    """A stack in which loadmaps are looked for."""
+    choices = Choices(data)
+    ehdr, content = choices.shape().ehdr, choices.content
+    try:
+        found = loadmaps.read_piece(content, A, ehdr)
+        assert A + found.size <= A + len(content)
+    except ValueError:
+        pass
+    places = loadmaps.find(content, A, ehdr, [A, B], lambda address: A <= address < B)
+    assert all(not place or A <= place < A + len(content) for place in places)
+
+
+# --- what lies beside cores ---------------------------------------------------------------------------------
+
+
+def maps(data: bytes) -> None:
+    """A saved maps or smaps, by itself and as evidence of a core."""
+    choices = Choices(data)
+    try:
+        areas = procmaps.parse(choices.content, "maps")
+        assert all(start < end for start, end in zip(areas.start, areas.end, strict=True))
+    finally:
+        wanted = choices.filter()
+        with in_memory(choices.content) as fd, opened(SAMPLE) as it:
+            looked_at(it, wanted, maps=f"/proc/self/fd/{fd}")
+
+
+def sidecar(data: bytes) -> None:
+    """A report or a journal that holds a saved map."""
+    with in_memory(data) as fd:
+        found = sidecars.read_sidecar(f"/proc/self/fd/{fd}", "/var/lib/systemd/coredump/core.victim")
+        assert len(found.text) <= sidecars.MOST
+
+
+# --- words --------------------------------------------------------------------------------------------------
+
+
+def pattern(data: bytes) -> None:
+    """A template of core_pattern: no value adds a folder or an argument, whatever it is."""
+    template, _, rest = data.partition(b"\0")
+    value = rest or b"../x /y"
+
+    def value_of(letter: str) -> bytes:
+        return value if letter in corepattern.ESCAPED else b"%d" % len(rest)
+
+    made = corepattern.expand(template, value_of)
+    assert made.count(b"/") == _literal(template).count(b"/")
+    line = corepattern.as_kept(template)
+    words = corepattern.arguments(line, value_of)
+    assert len(words) == len(corepattern.arguments(line, lambda letter: b""))
+    corepattern.check_template(template)
+    with opened(SAMPLE) as it:
+        Naming(os.fsdecode(template), given={"h": os.fsdecode(value).replace("\0", "")}).path(it)
+
+
+def _literal(template: bytes) -> bytes:
+    """What of a template is no specifier."""
+    out, at = b"", 0
+    while at < len(template):
+        if template[at : at + 1] == b"%":
+            out += b"%" if template[at + 1 : at + 2] == b"%" else b""
+            at += 2
+        else:
+            out += template[at : at + 1]
+            at += 1
+    return out
+
+
+def words(data: bytes) -> None:
+    """What people write: filters, sizes, selectors, and the rest that the command line takes apart."""
+    text = os.fsdecode(data)
+    readers: list[Callable[[str], object]] = [
+        parse_size, parse_follow, parse_ladder, parse_loadmaps, lambda word: parse_given([word]), printable, _selector,
+        _filter,
+    ]  # fmt: skip
+    for read in readers:
+        try:
+            read(text)
+        except CorefiltError as error:
+            assert str(error)
+
+
+def _filter(text: str) -> None:
+    value, _ = parse_filter(text)
+    assert 0 <= value <= 0x1FF
+    assert describe(value)
+
+
+def _selector(text: str) -> None:
+    for word in (text, text + "=private-anonymous"):
+        Assumption(word).fits(A, B, b"/var/lib/victim/table.db")
+
+
+# --- the compiled module ------------------------------------------------------------------------------------
+
+
+def native(data: bytes) -> None:
+    """The functions of _fast that take bytes and columns, each against a model of a few lines."""
+    choices = Choices(data)
+    content, wide, big = choices.content, bool(choices.number(2)), bool(choices.number(2))
+    _notes_by_model(content, big)
+    _phdrs_and_back(content, wide, big)
+    _cut_by_model(content)
+    assert _fast.is_zero(content) == (not any(content))
+    granule = 1 << choices.number(8)
+    with in_memory() as fd:
+        left_out = _fast.write_at(fd, 16, content, granule=granule)
+        os.ftruncate(fd, 16 + len(content))
+        assert left_out <= len(content)
+        room = bytearray(len(content) + 1)
+        assert _fast.read_into(fd, 16, room) == len(content)
+        assert room[:-1] == content
+        with in_memory() as other:
+            scratch = bytearray(64)
+            moved, _ = _fast.move(_fast.READWRITE, fd, 16, other, 3, 1 << 40, scratch, granule=granule)
+            os.ftruncate(other, 3 + len(content))
+            assert moved == len(content)
+            assert os.pread(other, len(content) + 1, 3) == content
+
+
+def _notes_by_model(content: bytes, big: bool) -> None:
+    expected, at = [], 0
+    while at + 12 <= len(content):
+        namesz, descsz, kind = struct.unpack_from(">III" if big else "<III", content, at)
+        desc = at + 12 + (namesz + 3 & ~3)
+        if desc + descsz > len(content):
+            break
+        expected.append((kind, at + 12, namesz, desc, descsz))
+        at = min(len(content), desc + (descsz + 3 & ~3))
+    assert _fast.walk_notes(content, big=big) == (expected, at)
+
+
+def _phdrs_and_back(content: bytes, wide: bool, big: bool) -> None:
+    entry = 56 if wide else 32
+    table = content[: len(content) // entry * entry]
+    count = len(table) // entry
+    columns = [array("I" if i < 2 else "Q", bytes((4 if i < 2 else 8) * count)) for i in range(8)]
+    _fast.decode_phdrs(table, columns, wide=wide, big=big)
+    fields = struct.Struct((">" if big else "<") + ("IIQQQQQQ" if wide else "IIIIIIII"))
+    order = (0, 1, 2, 3, 4, 5, 6, 7) if wide else (0, 6, 1, 2, 3, 4, 5, 7)
+    for i, row in enumerate(fields.iter_unpack(table)):
+        assert [column[i] for column in columns] == [row[at] for at in order]
+    back = bytearray(len(table))
+    _fast.encode_phdrs(back, columns, wide=wide, big=big)
+    assert back == table
+
+
+def _cut_by_model(content: bytes) -> None:
+    """Offsets and ascending ranges of small numbers; an offset moves up by every byte that is cut before it."""
+    offsets = array("Q", content[:16].ljust(16, b"\0"))
+    points = list(accumulate(content[16:32]))
+    ranges = list(zip(points[::2], points[1::2], strict=False))
+    starts, ends = array("Q", (low for low, _ in ranges)), array("Q", (high for _, high in ranges))
+    before = array("Q", accumulate((high - low for low, high in ranges), initial=0))
+    out = array("Q", bytes(8 * len(offsets)))
+    _fast.shift(offsets, out, starts, ends, before, 200)
+    cut = {byte for low, high in ranges for byte in range(low, high)}
+    for offset, to in zip(offsets, out, strict=True):
+        at = min(offset, 200)
+        assert to == at - sum(byte < at for byte in cut)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    each.__name__: each
+    for each in (
+        tables, options, pipes, inplace, notes, nt_file, prstatus, record, image, loadmap, maps, sidecar, pattern,
+        words, native,
+    )
+}  # fmt: skip
+MOST_BYTES = {"tables": 1 << 16, "options": 1 << 16, "pipes": 1 << 16, "inplace": 1 << 16, "pattern": 200, "words": 100}
+"""The length of an input at most; 4,096 for the others."""
+
+
+def run(name: str, data: bytes) -> bool:
+    """Give an input to a target; returns whether it was taken for good. Raises what is a fault."""
+    try:
+        TARGETS[name](data)
+    except CorefiltError as error:
+        assert str(error)
+        return False
+    return True

@@ -1,0 +1,408 @@
+"""The handler behind the real core_pattern: processes that crash here, and what the kernel itself would have kept."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from kernel.crashing import compile_crasher, crash, need_system
+from kernel.dumps import (
+    FULL,
+    CannotCompileError,
+    Core,
+    compile_c,
+    huge_pages,
+    read_tags,
+    run_program,
+    sysctl,
+)
+from kernel.handling import JOURNAL, Place, in_core_pattern
+from kernel.waiting import Waiting, masked, waiting
+
+from corefilt.handler import readers
+
+USER = 1000
+MANY = 100
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """Give a folder whose path is short enough for core_pattern."""
+    need_system()
+    with tempfile.TemporaryDirectory(prefix="cf", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Place(Path(folder))
+
+
+@pytest.fixture(scope="module")
+def crasher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    need_system()
+    folder = tmp_path_factory.mktemp("crasher")
+    for above in (folder, folder.parent, folder.parent.parent):
+        above.chmod(0o755)
+    try:
+        return compile_crasher(folder)
+    except CannotCompileError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a folder that any user can die in."""
+    with tempfile.TemporaryDirectory(prefix="cf", dir="/tmp") as name:
+        Path(name).chmod(0o777)
+        (Path(name) / "here").mkdir(mode=0o777)
+        yield Path(name) / "here"
+
+
+def same_but_for_pids(ours: Path, kernels: Path) -> bool:
+    """Tell whether two twins' cores differ in nothing but what must differ."""
+    full = Core(kernels)
+    return masked(ours.read_bytes(), full) == masked(kernels.read_bytes(), full)
+
+
+# --- what the kernel would have written -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [0x0, 0x10, 0x31, 0x33, 0x1FF])
+def test_a_twin_is_dumped_alike(value: int, small: Waiting, place: Place, tmp_path: Path) -> None:
+    place.write(filter=f"{value:#x}")
+    small.ready()
+    with in_core_pattern(place) as handler:
+        status = small.die()
+        said = handler.said()
+    assert os.WCOREDUMP(status)
+    assert b"no evidence" not in said["MESSAGE"]
+    kernels = small.dump(f"{value:#x}", value)
+    assert kernels is not None
+    assert same_but_for_pids(place.core(), kernels)
+    kernels.unlink()
+
+
+def test_a_hundred_at_once(waiting_program: Path, place: Place, tmp_path: Path) -> None:
+    """While another process forks as fast as it can, so that pids are used up."""
+    place.write(name="%P", free_space=0)
+    with ExitStack() as undo:
+        all_of_them = [undo.enter_context(waiting(waiting_program, tmp_path / str(number))) for number in range(MANY)]
+        pids = [process.ready() for process in all_of_them]
+        forks = undo.enter_context(subprocess.Popen(["sh", "-c", "while :; do (exit 0); done"]))
+        undo.callback(forks.kill)
+        with in_core_pattern(place) as handler:
+            for process in all_of_them:
+                process.release()
+            statuses = [process.status() for process in all_of_them]
+            handler.wait()
+        forks.kill()
+        assert all(os.WCOREDUMP(status) for status in statuses)
+        assert {path.name for path in place.cores()} == {str(pid) for pid in pids}
+        for pid, process in zip(pids, all_of_them, strict=True):
+            kernels = process.dump("kernels", 0x33)
+            assert kernels is not None
+            assert same_but_for_pids(place.out / str(pid), kernels)
+
+
+def test_the_zoo(zoo_program: Path, place: Place, tmp_path: Path) -> None:
+    """Every sort of mapping: what the handler takes out of a full dump is what the kernel leaves out, by smaps and
+    map_files. Twins with another filter than the full one are saved as the kernel dumps them."""
+    place.write(filter="0x33", name="%P")
+    whole = place.root / "whole.conf"
+    whole.write_text(place.config.read_text().replace("'0x33'", "'all'"))
+    patch = f"""
+if "000001ff" not in open(f"/proc/{{sys.argv[1]}}/coredump_filter").read():
+    config = {str(whole)!r}
+"""
+    zoo = tmp_path / "zoo"
+    (zoo / "files").mkdir(parents=True)
+    shutil.copytree(zoo_program.parent / "images", zoo / "images")
+    for name in ("0x33", "0x1ff"):
+        (zoo / name).mkdir()
+    with huge_pages(zoo, 12) as hugetlbfs, in_core_pattern(place, patch) as handler:
+        run_program([str(zoo_program), "wild", str(zoo), hugetlbfs, "0x33", "0x1ff"])
+        for _ in range(2):
+            said = handler.said()
+            assert b"no evidence" not in said["MESSAGE"]
+    kernels, ours = (Core(path) for path in sorted(place.cores(), key=lambda path: int(path.name)))
+    tags, categories, _ = read_tags(zoo, kernels)
+    theirs, mine = kernels.sizes(), ours.sizes()
+    assert theirs.keys() == mine.keys()
+    assert [tags[address] for address in theirs if mine[address] < theirs[address]] == []
+    more = [address for address in theirs if mine[address] > theirs[address]]
+    # Writable and private, and never written to: nothing shows that (anon_vma), and what is not certain is kept.
+    for address in more:
+        assert kernels.loads[address].p_flags & 2, tags[address]
+        assert categories[tags[address]] in ("file", "file+header"), tags[address]
+    assert len(more) < 8
+    assert (b"on an assumption" in said["MESSAGE"]) == bool(more)
+
+
+# --- processes of every sort ------------------------------------------------------------------------------
+
+
+def test_threads(place: Place, folder: Path) -> None:
+    program = compile_c("threads.c", place.root / "threads", "-O0", "-pthread")
+    (folder / "0x1ff").mkdir()
+    with in_core_pattern(place) as handler:
+        subprocess.run([program, folder, "0x1ff"], check=False, timeout=60)
+        said = handler.said()
+    assert said["COREDUMP_COMM"] == b"threads"
+    core = Core(place.core())
+    assert all(load.p_offset + load.p_filesz <= len(core.data) for load in core.phdrs)
+    if shutil.which("gdb"):
+        command = ["gdb", "-nx", "-batch", "-ex", "thread apply all bt", str(program), str(place.core())]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        assert shown.count("\nThread ") == 5
+        assert shown.count(" in wait_forever ") >= 2 * (2 + 10)
+
+
+def test_the_first_thread_has_ended(crasher: Path, place: Place, folder: Path) -> None:
+    """Its folder in /proc shows no memory any more; those of the others do."""
+    with in_core_pattern(place) as handler:
+        crash(crasher, folder, who="orphan")
+        said = handler.said()
+    assert b"no evidence" not in said["MESSAGE"]
+    assert said["COREDUMP_EXE"] == os.fsencode(crasher)
+
+
+def test_a_users_process(crasher: Path, place: Place, folder: Path) -> None:
+    """It may read its core, and so may nobody else."""
+    with in_core_pattern(place) as handler:
+        what = crash(crasher, folder, uid=USER)
+        said = handler.said()
+    assert what.files == []
+    core = place.core()
+    assert os.getxattr(core, readers.ACL) == readers.acl(USER)
+    assert (core.stat().st_uid, core.stat().st_gid) == (0, 0)
+    assert said["MESSAGE_ID"] == b"fc2e22bc6ee647b6b90729ab34a250b1"
+    facts = {
+        "pid": b"%d" % what.pid,
+        "uid": b"%d" % USER,
+        "gid": b"%d" % USER,
+        "signal": b"11",
+        "comm": b"crasher",
+        "exe": os.fsencode(crasher),
+        "rlimit": b"%d" % (resource.RLIM_INFINITY & (1 << 64) - 1),
+        "hostname": os.uname().nodename.encode(),
+    }
+    for name, value in facts.items():
+        assert said[f"COREDUMP_{name.upper()}"] == value
+        assert os.getxattr(core, f"user.coredump.{name}") == value
+    assert said["COREDUMP_SIGNAL_NAME"] == b"SIGSEGV"
+    assert said["COREDUMP_FILENAME"] == os.fsencode(core)
+    assert int(said["COREDUMP_TIMESTAMP"]) // 1_000_000 in what.seconds
+
+
+def test_a_set_uid_program(crasher: Path, place: Place, folder: Path) -> None:
+    """With suid_dumpable 2 its core is root's alone, whoever started it."""
+    program = place.root / "privileged"
+    shutil.copy(crasher, program)
+    program.chmod(0o4755)
+    with sysctl("fs/suid_dumpable", 2), in_core_pattern(place) as handler:
+        crash(program, folder, uid=USER)
+        said = handler.said()
+    assert said["COREDUMP_UID"] == b"%d" % USER
+    assert b"no evidence" not in said["MESSAGE"]
+    assert place.core().stat().st_mode & 0o777 == 0o600
+    assert readers.ACL not in os.listxattr(place.core())
+    assert len(Core(place.core()).loads) > 4
+
+
+def test_a_process_in_other_namespaces(crasher: Path, place: Place, folder: Path) -> None:
+    """Its number and its paths are its own: the executable lies on a mount that nobody else sees."""
+    place.write(name="%e.%p.%P")
+    script = (
+        f"ulimit -S -c unlimited && mount -t tmpfs none /mnt && cp {crasher} /mnt/inside && exec /mnt/inside - main"
+    )
+    command = ["unshare", "--pid", "--mount", "--fork", "--mount-proc", "sh", "-c", script]
+
+    def none_of_its_own() -> None:
+        # unshare dies of the signal that its child died of.
+        resource.setrlimit(resource.RLIMIT_CORE, (1, resource.RLIM_INFINITY))
+
+    with in_core_pattern(place) as handler:
+        subprocess.run(command, cwd=folder, preexec_fn=none_of_its_own, capture_output=True, timeout=60, check=False)
+        said = handler.said()
+    outside = int(said["COREDUMP_PID"])
+    assert outside > 1
+    assert place.core().name == f"inside.1.{outside}"
+    assert said["COREDUMP_EXE"] == b"/mnt/inside"
+    assert b"no evidence" not in said["MESSAGE"]
+
+
+@pytest.mark.parametrize(
+    "comm", [b" --name=/etc/x", b"new\nline", b"100%p %s", b"../../etc/x", b"\xff\xfe", b"a:\tb", b""]
+)
+def test_what_a_process_calls_itself(comm: bytes, crasher: Path, place: Place, folder: Path) -> None:
+    place.write(name="z%e.%s")
+    with in_core_pattern(place) as handler:
+        crash(crasher, folder, comm=comm, called=b"--config=x %c \n")
+        said = handler.said()
+    assert said["COREDUMP_COMM"] == comm
+    assert os.fsencode(place.core().name) == b"z" + (comm.replace(b"/", b"!") or b"!") + b".11"
+    assert b"\n" not in said["MESSAGE"]
+
+
+def unlimited() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize(("how", "limit"), [("ignore", 0), ("truncate", 60000), ("fit", 60000), ("truncate", 0)])
+def test_the_limit_of_the_process(how: str, limit: int, small: Waiting, place: Place) -> None:
+    place.write(rlimit=how, filter="all")
+    small.ready(limit=limit)
+    with in_core_pattern(place) as handler:
+        small.die()
+        said = handler.said()
+    assert said["COREDUMP_RLIMIT"] == b"%d" % limit
+    if how == "ignore":
+        assert len(Core(place.core()).data) > 100_000
+    elif limit == 0:
+        assert place.cores() == []
+        assert b"RLIMIT_CORE is 0" in said["MESSAGE"]
+    elif how == "truncate":
+        kernels = small.dump("cut", FULL, limit)
+        assert kernels is not None
+        assert place.core().stat().st_size == kernels.stat().st_size
+        kernels.unlink()
+    else:
+        assert place.cores(), said["MESSAGE"]
+        assert place.core().stat().st_size <= limit
+        assert len(Core(place.core()).loads) > 4
+
+
+def test_the_journal_itself_crashes(place: Place) -> None:
+    """It holds the socket that the handler would tell it by, and reads no more."""
+    code = f"""
+import os, signal, socket
+taken = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+taken.bind({str(JOURNAL)!r})
+os.kill(os.getpid(), signal.SIGSEGV)
+"""
+    with in_core_pattern(place) as handler:
+        JOURNAL.unlink()
+        subprocess.run([sys.executable, "-I", "-c", code], preexec_fn=unlimited, timeout=60, check=False)
+        handler.wait()
+    assert len(Core(place.core()).loads) > 4
+
+
+# --- pids that are used again -----------------------------------------------------------------------------
+
+
+def test_a_number_that_is_used_again_before_the_handler_looks(small: Waiting, place: Place) -> None:
+    """The process is killed while it is dumped, and root's next process has its number: nothing of that is shown."""
+    go = place.root / "go"
+    os.mkfifo(go)
+    pid = small.ready()
+    with in_core_pattern(place, f"open({str(go)!r}).close()") as handler:
+        small.release()
+        wait_for_handler(place)
+        os.kill(pid, signal.SIGKILL)
+        small.status()
+        with process_of_number(pid) as secret:
+            go.write_text("")
+            said = handler.said()
+            secret.kill()
+    assert b"no evidence" in said["MESSAGE"]
+    assert "COREDUMP_COMM" not in said
+    assert place.core().name.startswith("core.!.")
+
+
+def wait_for_handler(place: Place) -> None:
+    """Wait until the kernel has started the handler."""
+    name = os.fsencode(place.root / "h")
+    while True:
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if name in process.read_bytes().split(b"\0"):
+                    return
+            except OSError:
+                continue
+
+
+def process_of_number(pid: int) -> "subprocess.Popen[bytes]":
+    """Start processes until one has this number."""
+    for _ in range(1000):
+        Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
+        process = subprocess.Popen(["sleep", "60"])
+        if process.pid == pid:
+            return process
+        process.kill()
+        process.wait()
+    raise AssertionError(f"{pid} cannot be had")
+
+
+# --- faults -----------------------------------------------------------------------------------------------
+
+IN_THE_MIDDLE = """
+from corefilt.handler import child
+real = child.write_plan
+def write_plan(*args):
+    result = real(*args)
+    {what}
+    return result
+child.write_plan = write_plan
+"""
+FAULTS = {
+    "child killed": IN_THE_MIDDLE.format(what="os.kill(os.getpid(), 9)"),
+    "parent killed": IN_THE_MIDDLE.format(what="import time; os.kill(os.getppid(), 9); time.sleep(99)"),
+    "child stuck": IN_THE_MIDDLE.format(what="import time; time.sleep(99)"),
+    "child mad": IN_THE_MIDDLE.format(what="raise ZeroDivisionError('mad')"),
+    "child silent": IN_THE_MIDDLE.format(what="os._exit(0)"),
+    "parent mad": "from corefilt.handler import parent; parent._give_rights = None",
+    "settings": "config = '/none/such'",
+    "no memory": IN_THE_MIDDLE.format(what="raise MemoryError"),
+    "child killed early": "from corefilt.handler import child as c; c.Work.carry_out = lambda w: os._exit(9)",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_goes_wrong_leaves_nothing_and_takes_no_slot(fault: str, small: Waiting, place: Place) -> None:
+    """With core_pipe_limit 1 the next crash is handled only if nothing of the first is left."""
+    place.write(deadline=2)
+    small.ready()
+    with in_core_pattern(place, FAULTS[fault], pipe_limit=1) as handler:
+        small.die()
+        if fault != "parent killed":
+            said = handler.said()
+            assert b"no core was saved" in said["MESSAGE"]
+        handler.wait()
+    assert place.cores() == []
+    place.write()
+    small.ready()
+    with in_core_pattern(place, pipe_limit=1) as handler:
+        assert os.WCOREDUMP(small.die())
+        assert b"dumped core" in handler.said()["MESSAGE"]
+    assert len(Core(place.core()).loads) > 4
+
+
+def test_evidence_that_cannot_be_read(small: Waiting, place: Place) -> None:
+    patch = "from corefilt.handler import victim; victim._look = lambda *args: None"
+    small.ready()
+    with in_core_pattern(place, patch) as handler:
+        small.die()
+        said = handler.said()
+    assert b"no evidence" in said["MESSAGE"]
+    assert len(Core(place.core()).loads) > 4
+
+
+def test_smaps_that_takes_too_long(small: Waiting, place: Place) -> None:
+    """Then maps is used, and that is said."""
+    patch = """
+from corefilt.handler import handed
+real = handed.read_within
+handed.read_within = lambda fd, budget: real(fd, budget) if budget != 0.25 else None
+"""
+    place.write(smaps_budget=0.25)
+    small.ready()
+    with in_core_pattern(place, patch) as handler:
+        small.die()
+        said = handler.said()
+    assert b"smaps was not read within 0.25 s; its maps tells less" in said["MESSAGE"]
+    assert b"no evidence" not in said["MESSAGE"]
+    assert len(Core(place.core()).loads) > 4

@@ -1,0 +1,21 @@
+"""How the compiled module was built: what a sanitizer or a tracer changes besides what it looks for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+SANITIZED = "libasan" in Path("/proc/self/maps").read_text()
+"""Under ASan a process has 16 TiB of address space and no bound on its memory."""
+
+TRACED = "coverage" in sys.modules
+"""While lines are traced, Python code runs between them, which makes calls and gets signals of its own."""
+
+UNTRACED = {"COVERAGE_PROCESS_CONFIG": ""}
+"""The environment of a child whose own calls are counted, or which is to get a signal at one of them."""
+
+of_a_plain_build = pytest.mark.skipif(
+    SANITIZED or TRACED, reason="a sanitizer or a tracer has memory, calls and signals of its own"
+)

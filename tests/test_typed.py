@@ -1,0 +1,23 @@
+"""The types that corefilt ships, as a type checker sees them from outside: right calls pass, wrong ones do not."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TYPED = Path(__file__).parent / "typed"
+
+
+@pytest.mark.parametrize("name", ["right.py", "wrong.py"])
+def test_calls(name: str, tmp_path: Path) -> None:
+    """Check a file strictly; an error that is expected and does not come is an error."""
+    text = (TYPED / name).read_text()
+    assert (text.count("# type: ignore[") > 20) == (name == "wrong.py")
+    (tmp_path / name).write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--warn-unused-ignores", "--cache-dir", tmp_path / "cache",
+         "--python-executable", sys.executable, name],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
