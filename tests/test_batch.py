@@ -721,24 +721,22 @@ def killed_and_resumed(tmp_path: Path, cores: list[tuple[str, bytes]], kills: in
         build(folder / "p", cores, all_ways=False)
 
     def args(folder: Path) -> list[str | Path]:
-        return [
-            "batch",
-            FLT,
-            folder / "p",
-            *(["--replace"] if replace else ["--to", folder / "out"]),
-            "--no-sync",
-            "-q",
-        ]
+        where = ["--replace"] if replace else ["--to", folder / "out"]
+        return ["batch", FLT, folder / "p", *where, "--no-sync", "--spool", "-q"]
 
-    began = time.monotonic()
-    assert corefilt(*args(clean), timeout=600).code == 0
-    length = time.monotonic() - began
+    def seconds() -> float:
+        began = time.monotonic()
+        assert corefilt(*args(clean), timeout=600).code == 0
+        return time.monotonic() - began
+
+    whole, idle = seconds(), seconds()
     chance = random.Random(kills)
     inodes: dict[Path, int] = {}
     for _ in range(kills):
         process = start(*args(hit), start_new_session=True)
         try:
-            process.wait(chance.uniform(0, length))
+            # Each of them comes a little further, so that there is work to kill until the end.
+            process.wait(chance.uniform(0, idle + 3 * max(whole - idle, 0) / kills))
         except subprocess.TimeoutExpired:
             process.kill()
         process.communicate()
