@@ -9,7 +9,20 @@ import sys
 from types import FrameType, ModuleType
 from typing import Any
 
-from bench import copies, handler, inplace, machine, options, report, rivals, segments, shared, sharing, tools
+from bench import (
+    batch,
+    copies,
+    handler,
+    inplace,
+    machine,
+    options,
+    report,
+    rivals,
+    segments,
+    shared,
+    sharing,
+    tools,
+)
 from bench import filter as bench_filter
 from bench.measure import BenchError
 
@@ -21,6 +34,7 @@ SCRIPTS: dict[str, ModuleType] = {
     "inplace": inplace,
     "segments": segments,
     "tools": tools,
+    "batch": batch,
     "handler": handler,
 }
 

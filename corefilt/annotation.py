@@ -27,6 +27,8 @@ NT_COREFILT_FITS = 0x46495453
 NT_COREFILT_ORIGIN = 0x46445043
 # "SHAR" in ASCII: blocks of shared memory were taken out that another core holds; corefilt restore puts them back.
 NT_COREFILT_SHARED = 0x53484152
+# "MADE" in ASCII: what a batch tells of how it made the core, where the file system keeps no attributes.
+NT_COREFILT_MADE = 0x4D414445
 VERSION = 1
 
 CERTAINTIES = ("exact", "inferred", "assumed", "stated")
@@ -107,6 +109,20 @@ def decode_origin(desc: bytes, ehdr: Ehdr) -> Origin:
     if not ehdr.wide and any(address >> 32 for pair in pairs for address in pair):
         raise ValueError("an address in it has more than 32 bits")
     return Origin(e_flags, [(pair[0], pair[1]) for pair in pairs])
+
+
+def made_size(page_size: int) -> int:
+    """The length in bytes of the note that tells how a core was made: a page, so that payload stays aligned."""
+    return max(page_size, 4096)
+
+
+def encode_made(ehdr: Ehdr, text: bytes, size: int) -> bytes:
+    """That note as bytes, header included and filled up to ``size`` with zeros."""
+    out = bytearray(size)
+    struct.pack_into(ehdr.order + "III", out, 0, len(NAME), size - _NOTE_HEADER, NT_COREFILT_MADE)
+    out[12 : 12 + len(NAME)] = NAME
+    out[_NOTE_HEADER : _NOTE_HEADER + len(text)] = text[: size - _NOTE_HEADER]
+    return bytes(out)
 
 
 def note_size(count: int, page_size: int) -> int:

@@ -386,17 +386,21 @@ class Plan:
         core = self.core
         return lay_out(core.ehdr, core.table, core.sections, self.sizes, core.present, core.end, core.gaps, note)
 
-    def note(self, *, annotate: bool) -> Note | None:
+    def note(self, *, annotate: bool, stamp: bytes | None = None) -> Note | None:
         """What becomes of the notes: records of the findings come in, or all are converted, or neither (None).
 
-        Raises AnnotationError.
+        ``stamp`` is what a batch tells of how it makes the core. Raises AnnotationError.
         """
-        note = place_for_note(self.core, self.conversion, annotate=annotate)
-        if annotate and note is not None:
-            maps = self.core.maps
-            size = annotation.note_size(len(maps), maps.page_size)
-            records = [(maps.start(m), maps.end(m), finding) for m, finding in enumerate(self.findings)]
-            note.data = annotation.encode(self.core.ehdr, records, size) + note.data[size:]
+        note = place_for_note(self.core, self.conversion, annotate=annotate, stamped=stamp is not None)
+        if note is None:
+            return None
+        maps, made, records = self.core.maps, b"", b""
+        if stamp is not None:
+            made = annotation.encode_made(self.core.ehdr, stamp, annotation.made_size(maps.page_size))
+        if annotate:
+            findings = [(maps.start(m), maps.end(m), finding) for m, finding in enumerate(self.findings)]
+            records = annotation.encode(self.core.ehdr, findings, annotation.note_size(len(maps), maps.page_size))
+        note.data = made + records + note.data[len(made) + len(records) :]
         return note
 
     def kept(self, m: int) -> int:
@@ -435,16 +439,17 @@ def _most(kinds: int, wanted: int, dumper: str) -> int:
     return max(level(kind, CoredumpFilter(wanted), dumper) for kind in single(kinds))
 
 
-def place_for_note(core: Core, conversion: Conversion | None, *, annotate: bool) -> Note | None:
-    """Where new notes go, with zeros for the records of mappings; None where there are no new ones.
+def place_for_note(core: Core, conversion: Conversion | None, *, annotate: bool, stamped: bool = False) -> Note | None:
+    """Where new notes go, with zeros for a stamp and for the records of mappings; None where there are no new ones.
 
-    The records go over some of the same length, or before all other notes. Raises AnnotationError where there is no
-    such place.
+    Records alone go over some of the same length; anything else before all other notes. Raises AnnotationError where
+    there is no such place.
     """
     size = annotation.note_size(len(core.maps), core.maps.page_size) if annotate else 0
+    size += annotation.made_size(core.maps.page_size) if stamped else 0
     if conversion is not None:
         return _place_for_all(core, conversion, size)
-    if not annotate:
+    if not size:
         return None
     if not core.ehdr.wide and max(core.table.p_offset, default=0) + size >= 1 << 32:
         raise AnnotationError(f"{core.source.name}: a note would move segments behind what 32 bits can tell")
@@ -452,13 +457,21 @@ def place_for_note(core: Core, conversion: Conversion | None, *, annotate: bool)
     first = next((i for i, p_type in enumerate(table.p_type) if p_type == PT_NOTE and there[i]), None)
     if first is None:
         raise AnnotationError(f"{core.source.name}: has no notes that another one could be put before")
-    if len({(core.maps.start(m), core.maps.end(m)) for m in range(len(core.maps))}) < len(core.maps):
+    if annotate and len({(core.maps.start(m), core.maps.end(m)) for m in range(len(core.maps))}) < len(core.maps):
         raise AnnotationError(f"{core.source.name}: two segments have the same addresses, by which a note knows them")
     old = core.notes.record_at
-    if old is not None and old[1] == size and old[0] + size <= table.p_offset[first] + there[first]:
+    if old is not None and not stamped and old[1] == size and old[0] + size <= table.p_offset[first] + there[first]:
         return Note(first, old[0], size, bytes(size))
     _refuse_over_notes(core, first)
     return Note(first, table.p_offset[first], 0, bytes(size))
+
+
+def takes_a_note(core: Core) -> bool:
+    """Whether there is a place for one more note."""
+    try:
+        return place_for_note(core, None, annotate=False, stamped=True) is not None
+    except AnnotationError:
+        return False
 
 
 def _refuse_over_notes(core: Core, notes: int) -> None:

@@ -9,6 +9,7 @@ from .annotation import NAME as COREFILT
 from .annotation import (
     NT_COREFILT_FITS,
     NT_COREFILT_KINDS,
+    NT_COREFILT_MADE,
     NT_COREFILT_ORIGIN,
     NT_COREFILT_SHARED,
     Origin,
@@ -139,17 +140,18 @@ class Notes:
 
     ``stack_pointers`` are those of the threads, as far as the notes were looked at; ``records`` are those of a
     COREFILT note by address range, ``record_at`` where that note stands: its offset in the core and its length in
-    bytes, or None. ``fitted`` tells that mappings were cut to fit a size, ``origin`` that --format made a plain core
-    of an FDPIC one, ``shared`` that another core holds blocks of this one. ``prstatus`` is the size in bytes of the
-    first PRSTATUS (0: there is none), ``loadmaps`` are the addresses in it, if it is FDPIC's; ``only_plain`` tells that
-    there is a note which the FDPIC dumper never writes.
-    ``crashed``, ``prpsinfo`` and ``siginfo`` are descriptors: of the first PRSTATUS, and of the two notes (empty:
-    none). ``threads`` counts each PRSTATUS that was looked at; where it is more than one there can be more.
+    bytes, or None. ``made`` is what a batch told of how it made the core (empty: nothing), ``fitted`` tells that
+    mappings were cut to fit a size, ``origin`` that --format made a plain core of an FDPIC one, ``shared`` that another
+    core holds blocks of this one. ``prstatus`` is the size in bytes of the first PRSTATUS (0: there is none),
+    ``loadmaps`` are the addresses in it, if it is FDPIC's; ``only_plain`` tells that there is a note which the FDPIC
+    dumper never writes. ``crashed``, ``prpsinfo`` and ``siginfo`` are descriptors: of the first PRSTATUS, and of the
+    two notes (empty: none). ``threads`` counts each PRSTATUS that was looked at; where it is more than one there can be
+    more.
     """
 
     __slots__ = (
-        "auxv", "crashed", "files", "fitted", "loadmaps", "only_plain", "origin", "prpsinfo", "prstatus", "record_at",
-        "records", "shared", "siginfo", "stack_pointers", "threads", "warnings",
+        "auxv", "crashed", "files", "fitted", "loadmaps", "made", "only_plain", "origin", "prpsinfo", "prstatus",
+        "record_at", "records", "shared", "siginfo", "stack_pointers", "threads", "warnings",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -158,6 +160,7 @@ class Notes:
         self.crashed = self.prpsinfo = self.siginfo = b""
         self.files: FileNote | None = None
         self.fitted = False
+        self.made = b""
         self.records: dict[tuple[int, int], Record] = {}
         self.record_at: tuple[int, int] | None = None
         self.origin: Origin | None = None
@@ -213,6 +216,10 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget
                 continue
             if name + b"\0" == COREFILT and n_type == NT_COREFILT_FITS:
                 notes.fitted = True
+                continue
+            if name + b"\0" == COREFILT and n_type == NT_COREFILT_MADE:
+                # The newest stands first.
+                notes.made = notes.made or chunk[desc_at : desc_at + n_descsz].rstrip(b"\0")
                 continue
             if name + b"\0" == COREFILT and n_type == NT_COREFILT_ORIGIN:
                 _take_origin(chunk[desc_at : desc_at + n_descsz], ehdr, notes)

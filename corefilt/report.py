@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from . import __version__
-from .annotation import NT_COREFILT_KINDS
+from .annotation import NT_COREFILT_KINDS, NT_COREFILT_MADE
 from .elf import PN_XNUM, PT_NOTE
 from .fdpic import is_fdpic
 from .filterbits import CoredumpFilter, describe
@@ -232,10 +232,15 @@ def _changes(plan: Plan, layout: Layout, *, mended: bool) -> list[str]:
     if plan.conversion is not None:
         changes += plan.conversion.changes
     for put in layout.puts:
-        head = (put.put or b"")[:24]
-        if head[12:20] == b"COREFILT" and core.ehdr.number(head[8:12]) == NT_COREFILT_KINDS:
+        at, data = 0, put.put or b""
+        while data[at + 12 : at + 20] == b"COREFILT":
+            size, n_type = 24 + core.ehdr.number(data[at + 4 : at + 8]), core.ehdr.number(data[at + 8 : at + 12])
             how = "replaced" if core.notes.record_at is not None and put.length else "added"
-            changes.append(f"a COREFILT note of {24 + core.ehdr.number(head[4:8])} bytes was {how}")
+            if n_type == NT_COREFILT_KINDS:
+                changes.append(f"a COREFILT note of {size} bytes was {how}")
+            elif n_type == NT_COREFILT_MADE:
+                changes.append(f"a COREFILT note of {size} bytes, which tells how the core was made, was added")
+            at += size
     return changes
 
 

@@ -40,8 +40,8 @@ class Options:
 
     __slots__ = (
         "annotate", "assume", "cache", "compact", "compress", "compress_threads", "dry_run", "dumper", "engine", "fit",
-        "force", "format", "in_place", "jobs", "loadmaps", "maps", "on_progress", "pid", "sparse", "strict", "sync",
-        "sysroot", "truncate", "unknown",
+        "force", "format", "in_place", "jobs", "loadmaps", "maps", "on_progress", "pid", "sparse", "stamp", "strict",
+        "sync", "sysroot", "truncate", "unknown",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +73,8 @@ class Options:
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
         """Hold the options."""
+        # What a batch tells of the core in a note, by the bytes that hang on an assumption; of no option's name.
+        self.stamp: Callable[[int], bytes] | None = None
         self.unknown, self.assume, self.strict = unknown, assume, strict
         self.maps, self.pid, self.sysroot, self.annotate = maps, pid, sysroot, annotate
         self.sparse, self.engine, self.sync, self.force = sparse, engine, sync, force
@@ -216,7 +218,9 @@ class _Run:
 
     def _lay_out(self) -> Layout:
         self.plan.conversion = self.conversion
-        return self.plan.laid_out(self.plan.note(annotate=self.options.annotate))
+        stamp = self.options.stamp
+        told = stamp(sum(self.plan.assumed)) if stamp is not None else None
+        return self.plan.laid_out(self.plan.note(annotate=self.options.annotate, stamp=told))
 
 
 def stop_if_undecided(plan: Plan, options: Options) -> None:
@@ -303,7 +307,8 @@ class _SettledAtTheEnd(_Run):
         self._payload = rules.payload
         self._written = array("Q", core.present)
         # Its length is known from the start, its content at the end.
-        self._note = place_for_note(core, self.conversion, annotate=options.annotate)
+        stamped = options.stamp is not None
+        self._note = place_for_note(core, self.conversion, annotate=options.annotate, stamped=stamped)
 
     def write(self, sink: Sink) -> None:
         engine, core = self._engine(sink), self.core

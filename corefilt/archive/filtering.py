@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from functools import partial
 
-from ..core import MAX_HEADERS, Core
+from ..core import MAX_HEADERS, Core, takes_a_note
 from ..errors import InputError, OutputError
 from ..filterbits import CoredumpFilter
 from ..identity import Identity
@@ -76,7 +76,7 @@ def _filtered_here(task: Task, place: Place, on_progress: Told | None) -> Outcom
     try:
         if task.replace:
             mark = provenance.read(fd)
-            if mark is not None and mark.is_of(task) and mark.output == provenance.Fingerprint.of(fd):
+            if mark is not None and mark.is_of(task) and mark.stands_for(fd):
                 return _unchanged(task, status, mark, task.source)
             lock_file(fd, task.source)
             return _written(task, source, place, place, on_progress)
@@ -98,7 +98,7 @@ def _mark_at(target: Place) -> provenance.Provenance | None:
     fd, _ = target.open()
     try:
         mark = provenance.read(fd)
-        return mark if mark is not None and mark.output == provenance.Fingerprint.of(fd) else None
+        return mark if mark is not None and mark.stands_for(fd) else None
     finally:
         os.close(fd)
 
@@ -139,9 +139,13 @@ def _written(task: Task, file: FileSource, place: Place, target: Place | None, o
             checks = partial(_check, source, task, folder) if verified and isinstance(source, FileSource) else None
             output = (ReplacedFile if task.replace else BesideFile)(task, target, file.fd, checks)
         watch = Watch(target, task, on_progress)
-        report = write_filtered(core, CoredumpFilter(task.filter), output, options_of(task, watch))
-        before = os.fstat(file.fd).st_blocks * 512
         made = output if isinstance(output, ArchiveFile) else None
+        options = options_of(task, watch)
+        if target is not None and made is not None and not provenance.keeps_attributes(target.folder):
+            made.marked = options.fit is None and takes_a_note(core)
+            options.stamp = partial(provenance.stamp, task, made.fingerprint) if made.marked else None
+        report = write_filtered(core, CoredumpFilter(task.filter), output, options)
+        before = os.fstat(file.fd).st_blocks * 512
         return _outcome(task, core, report, before, made, time.monotonic() - began)
 
 

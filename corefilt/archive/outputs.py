@@ -35,6 +35,7 @@ class ArchiveFile(NamedFile):
         self.fingerprint = provenance.Fingerprint.of(origin)
         self.status = os.fstat(origin)
         self.undecided = 0
+        # By an attribute, or by a note within.
         self.marked = False
 
     def settled(self, plan: Plan) -> None:
@@ -43,7 +44,7 @@ class ArchiveFile(NamedFile):
 
     def complete(self, fd: int) -> None:
         """Mark and check what is whole. Raises OutputError where the input has changed meanwhile."""
-        self.marked = provenance.write(fd, self.task, self.fingerprint, self.undecided)
+        self.marked = provenance.write(fd, self.task, self.fingerprint, self.undecided) or self.marked
         if self.check is not None:
             self.check(fd)
         if provenance.Fingerprint.of(self.origin) != self.fingerprint:

@@ -13,6 +13,9 @@ import os
 from dataclasses import dataclass
 
 from .. import __version__
+from ..core import MAX_HEADERS, Core
+from ..errors import CorefiltError
+from ..sources import FileSource, as_core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ MOST_BYTES = 1024
 _MOVERS = ("engine", "jobs", "cache", "sync", "sparse", "spool", "max_headers", "compress_threads")
 # With size and time enough to tell one core from the next that gets its name.
 _HEAD = 64 << 10
+_UNKNOWN = (errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_ATTRIBUTES = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.E2BIG, errno.ENOSPC)
 
 
@@ -49,14 +53,15 @@ class Fingerprint:
 class Provenance:
     """Which work made an output (``version``, ``filter``, and a digest of the options), of which ``input``.
 
-    ``output`` is the fingerprint of what was written, ``undecided`` the bytes that hang on an assumption.
+    ``output`` is the fingerprint of what was written, or None for a note within that; ``undecided`` are the bytes that
+    hang on an assumption.
     """
 
     version: str
     filter: str
     options: str
     input: Fingerprint
-    output: Fingerprint
+    output: Fingerprint | None
     undecided: int
 
     def encode(self) -> bytes:
@@ -64,6 +69,7 @@ class Provenance:
         sizes = {
             side: [print.size, print.mtime_ns, print.head]
             for side, print in (("input", self.input), ("output", self.output))
+            if print is not None
         }
         told = {
             "schema": SCHEMA, "version": self.version, "filter": self.filter, "options": self.options,
@@ -79,8 +85,11 @@ class Provenance:
             if told["schema"] != SCHEMA:
                 return None
             before, after = (
-                Fingerprint(int(size), int(ns), str(head)) for size, ns, head in (told["input"], told["output"])
+                Fingerprint(int(side[0]), int(side[1]), str(side[2])) if side is not None else None
+                for side in (told["input"], told.get("output"))
             )
+            if before is None:
+                return None
             work = str(told["version"]), str(told["filter"]), str(told["options"])
             return cls(*work, before, after, int(told["undecided"]))
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -89,6 +98,10 @@ class Provenance:
     def is_of(self, task: Task) -> bool:
         """Whether the same work is asked for."""
         return (self.filter, self.options) == work_of(task)
+
+    def stands_for(self, fd: int) -> bool:
+        """Whether an open file is what was written then."""
+        return self.output is None or self.output == Fingerprint.of(fd)
 
 
 def work_of(task: Task) -> tuple[str, str]:
@@ -99,11 +112,34 @@ def work_of(task: Task) -> tuple[str, str]:
 
 
 def read(fd: int) -> Provenance | None:
-    """What an open file tells; None where it tells nothing."""
+    """What an open file tells, by its attribute, or by a note where it can have none; None where it tells nothing."""
     try:
         return Provenance.decode(os.getxattr(fd, ATTRIBUTE))
-    except OSError:
+    except OSError as error:
+        return _of_note(fd) if error.errno in _UNKNOWN else None
+
+
+def _of_note(fd: int) -> Provenance | None:
+    source = FileSource(fd, "the output", size=os.fstat(fd).st_size, owned=False)
+    try:
+        with Core(as_core(source, max_headers=MAX_HEADERS)) as core:
+            return Provenance.decode(core.notes.made)
+    except CorefiltError:
         return None
+
+
+def keeps_attributes(folder: int) -> bool:
+    """Whether what is written into an open folder can have attributes."""
+    try:
+        os.getxattr(folder, ATTRIBUTE)
+    except OSError as error:
+        return error.errno not in _UNKNOWN
+    return True
+
+
+def stamp(task: Task, source: Fingerprint, undecided: int) -> bytes:
+    """The text of a note within an output, where its file has no attributes."""
+    return Provenance(__version__, *work_of(task), source, None, undecided).encode()
 
 
 def write(fd: int, task: Task, source: Fingerprint, undecided: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from ..errors import CorefiltError
+from ..errors import CorefiltError, NotACoreError
 from .outcome import Outcome
 
 TYPE_CHECKING = False
@@ -67,10 +67,13 @@ def run_task(task: Task, on_progress: Callable[[int], None] | None = None) -> Ou
 
 
 def safely(task: Task, work: Callable[[], Outcome]) -> Outcome:
-    """What the work gives, or a failed outcome with what it raised."""
+    """What the work gives, or an outcome with what it raised: failed, or listed for what is no core after all."""
     began = time.monotonic()
+    status = "failed"
     try:
         return work()
+    except NotACoreError as error:
+        status, reason = "listed", str(error)
     except CorefiltError as error:
         reason = f"{error} ({error.hint})" if error.hint else str(error)
     except MemoryError:
@@ -79,4 +82,4 @@ def safely(task: Task, work: Callable[[], Outcome]) -> Outcome:
         reason = f"{error.filename or 'system'}: {error.strerror or error}"
     except Exception as error:
         reason = f"{type(error).__name__}: {error} (this is a fault of corefilt: please report it)"
-    return task.outcome("failed", reason.removeprefix(f"{task.source}: "), seconds=time.monotonic() - began)
+    return task.outcome(status, reason.removeprefix(f"{task.source}: "), seconds=time.monotonic() - began)

@@ -26,6 +26,7 @@ _OURS = {
     FITS: "of a fit (--fit, --minimal)",
     ORIGIN: "of --format",
     SHARED: "of --shared-once",
+    0x4D414445: "of a batch (what it was made of)",
 }
 # Notes are looked at one by one this far, in bytes: as far as corefilt reads them itself.
 MOST_WALKED = 64 << 20
