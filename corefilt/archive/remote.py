@@ -6,6 +6,8 @@ GOOGLE_APPLICATION_CREDENTIALS, FSSPEC_*), their own files, and the ssh agent.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import time
 from datetime import datetime
@@ -15,15 +17,17 @@ from ..errors import CorefiltError, InputError, MissingLibraryError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any, TypeVar
 
     T = TypeVar("T")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-# Seconds to wait before the same is tried once more, by a new connection. The libraries below try again on their own,
-# but give up on a host that does not answer, and on a connection of ssh that has ended.
-WAITS = (0.2, 1.0, 4.0)
+# Seconds to wait before the same is tried once more, by a new connection: s3fs tries five times within two seconds, but
+# not where no connection is made, and a connection of ssh that has ended stays so.
+WAITS = (1.0, 4.0)
+# botocore would try five times for each of s3fs's, over up to 15 seconds.
+_S3 = {"config_kwargs": {"retries": {"mode": "standard", "max_attempts": 1}}}
 # What no second try makes better.
 _FINAL = (
     CorefiltError,
@@ -42,17 +46,18 @@ class Scheme(NamedTuple):
     """``extra`` is corefilt's that brings what is needed; ``metadata`` is the argument of open() for an object's.
 
     ``renames`` tells a file system, where a new file is there from its first byte on, from a store, where an object
-    appears when its upload is completed.
+    appears when its upload is completed. ``options`` are the library's.
     """
 
     extra: str
     metadata: str | None
     renames: bool
+    options: Mapping[str, object] = {}
 
 
 SCHEMES = {
-    "s3": Scheme("s3", "Metadata", False),
-    "s3a": Scheme("s3", "Metadata", False),
+    "s3": Scheme("s3", "Metadata", False, _S3),
+    "s3a": Scheme("s3", "Metadata", False, _S3),
     "gs": Scheme("gs", "metadata", False),
     "gcs": Scheme("gs", "metadata", False),
     "sftp": Scheme("sftp", None, True),
@@ -89,7 +94,7 @@ class Remote:
         except ImportError:
             raise self._missing() from None
         try:
-            fs, path = url_to_fs(self.url, **({"skip_instance_cache": True} if fresh else {}))
+            fs, path = url_to_fs(self.url, skip_instance_cache=fresh, **self.scheme.options)
         except ImportError:
             raise self._missing() from None
         return fs, path
@@ -103,16 +108,17 @@ class Remote:
 
         Where a connection breaks it is called again. What goes wrong for good is raised as ``error``.
         """
-        for wait in (0.0, *WAITS):
-            time.sleep(wait)
+        for tries in range(1 + len(WAITS)):
+            if tries:
+                time.sleep(WAITS[tries - 1])
             try:
-                return attempt(self._connected(fresh=wait > 0)[0], wait > 0)
+                return attempt(self._connected(fresh=tries > 0)[0], tries > 0)
             except CorefiltError:
                 raise
             except _FINAL as final:
                 raise error(f"{self.url}: {words(final)}") from None
             except Exception as broken:
-                if wait == WAITS[-1]:
+                if tries == len(WAITS):
                     raise error(f"{self.url}: {words(broken)}", "it was tried several times") from None
         raise AssertionError("the last try returns or raises")
 
@@ -198,4 +204,6 @@ def version_of(info: dict[str, Any]) -> tuple[object, ...]:
 def words(error: Exception) -> str:
     """What went wrong, in one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, FileNotFoundError) and not error.strerror:
+        text = os.strerror(errno.ENOENT)
     return " ".join(str(text).split())

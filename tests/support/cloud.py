@@ -1,0 +1,130 @@
+"""An object store on loopback, as a process of its own, and a proxy before it that cuts connections."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import re
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+BUCKET = "cores"
+_MISSING = [name for name in ("s3fs", "moto", "flask") if importlib.util.find_spec(name) is None]
+needs_store = [
+    pytest.mark.skipif(bool(_MISSING), reason=f"pip install '.[test-cloud]' brings {', '.join(_MISSING)}"),
+    pytest.mark.skipif(
+        os.environ.get("COREFILT_TEST_SYSTEM") != "1", reason="COREFILT_TEST_SYSTEM=1 lets tests start servers"
+    ),
+]
+
+
+@contextmanager
+def store() -> Iterator[int]:
+    """Start moto's server on a port of the system's choice; gives the port."""
+    command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", "0"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            port = next(
+                int(found[1]) for line in server.stderr if (found := re.search(r"http://127.0.0.1:(\d+)", line))
+            )
+            threading.Thread(target=server.stderr.read, daemon=True).start()
+            yield port
+        finally:
+            server.kill()
+
+
+def addresses(port: int) -> dict[str, str]:
+    """Make the environment in which S3 is at this port."""
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
+class CuttingProxy:
+    """Passes connections on to a port of loopback, and cuts some of them after some bytes.
+
+    Of every connection as many bytes pass as the next of `budgets` says, both ways together, then it is reset; None
+    lets it live, and so does the end of the budgets. `cuts` counts them.
+    """
+
+    def __init__(self, target: int, budgets: Iterator[int | None]) -> None:
+        self._target, self._budgets = target, budgets
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.cuts = self.connections = 0
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> CuttingProxy:
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        # Closing does not wake who waits in accept(), shutting down does.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            server = socket.create_connection(("127.0.0.1", self._target))
+            wire = _Wire(self, client, server, next(self._budgets, None))
+            for pair in ((client, server), (server, client)):
+                threading.Thread(target=wire.carry, args=pair, daemon=True).start()
+
+
+class _Wire:
+    def __init__(self, proxy: CuttingProxy, client: socket.socket, server: socket.socket, left: int | None) -> None:
+        self._proxy, self._ends, self._left = proxy, (client, server), left
+        self._lock, self._over = threading.Lock(), False
+
+    def carry(self, taker: socket.socket, giver: socket.socket) -> None:
+        try:
+            while data := taker.recv(1 << 16):
+                with self._lock:
+                    if self._left is not None:
+                        self._left -= len(data)
+                        if self._left < 0:
+                            break
+                giver.sendall(data)
+        except OSError:
+            pass
+        self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+            self._proxy.cuts += self._left is not None and self._left < 0
+            for end in self._ends:
+                # Closing at once sends a reset.
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+                end.close()
+
+
+def often(seed: int, least: int, most: int) -> Iterator[int | None]:
+    """Budgets without an end, between two bounds."""
+    rand = random.Random(seed)
+    while True:
+        yield rand.randint(least, most)
