@@ -21,7 +21,7 @@ from corefilt.errors import OutputError
 from corefilt.sizes import show_size
 
 HOSTILE = "/tmp/</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>\u202e\x1b[2J\udcff\"'&amp;"
-ABOUT = About("0x31 (private-anonymous)", "2026-11-28 02:40 UTC", "0.1.0")
+ABOUT = About("0x31 (private-anonymous)", "2026-11-28 02:40 UTC")
 
 
 def outcomes() -> list[Outcome]:
@@ -136,19 +136,19 @@ def test_the_largest_come_first_and_the_rest_together() -> None:
 
 def test_the_embedded_json_is_that_of_the_json_lines() -> None:
     reader = Reader(page(outcomes(), ABOUT))
-    assert embedded(reader) == [json.loads(json.dumps(outcome.as_dict())) for outcome in outcomes()]
+    assert embedded(reader) == [json.loads(json.dumps(outcome.as_line())) for outcome in outcomes()]
     assert [Outcome.of_dict(entry) for entry in embedded(reader)] == outcomes()  # type: ignore[arg-type]
 
 
 @settings(max_examples=40)
 @given(st.lists(OUTCOME, max_size=4), st.text())
 def test_no_name_is_more_than_a_text(found: list[Outcome], words: str) -> None:
-    text = page(found, About(words, "now", "0.1.0"))
+    text = page(found, About(words, "now"))
     text.encode()
     reader = Reader(text)
     assert len(reader.scripts) == 2
     assert set(reader.tags) <= set(Reader(page(outcomes(), ABOUT)).tags)
-    assert embedded(reader) == [json.loads(json.dumps(outcome.as_dict())) for outcome in found]
+    assert embedded(reader) == [json.loads(json.dumps(outcome.as_line())) for outcome in found]
     assert reader.links == ["data:,"]
 
 
@@ -185,7 +185,7 @@ def test_an_empty_archive_has_a_page() -> None:
 
 
 def test_a_dry_run_is_told() -> None:
-    assert "would do" in page([], About("0x33", "now", "0.1.0", dry_run=True))
+    assert "would do" in page([], About("0x33", "now", dry_run=True))
     assert "would do" not in page([], ABOUT)
 
 

@@ -20,6 +20,7 @@ from .lock import lock_file
 from .outputs import ArchiveFile, BesideFile, ReplacedFile
 from .owner import Refused, as_owner, owner_to_become
 from .places import Place, enter, make_place
+from .task import Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from ..sinks import NamedFile
     from ..sources import Source
     from .outcome import Outcome
-    from .task import Task
 
     Told = Callable[[int], None]
 
@@ -74,6 +74,13 @@ def _filtered_here(task: Task, place: Place, on_progress: Told | None) -> Outcom
     fd, status = place.open()
     source = FileSource(fd, task.source, size=status.st_size)
     try:
+        if task.policy is not None:
+            from .deciding import decided
+
+            choice = decided(task, task.policy, source, place)
+            if not isinstance(choice, Task):
+                return choice
+            task = choice
         if task.replace:
             mark = provenance.read(fd)
             if mark is not None and mark.is_of(task) and mark.stands_for(fd):
@@ -125,8 +132,10 @@ def _written(task: Task, file: FileSource, place: Place, target: Place | None, o
     )
     folder = f"/proc/self/fd/{(target or place).folder}"
     verified = target is not None and not task.dry_run and (task.verify or task.replace)
-    if task.options.get("spool") and isinstance(source, PipeSource):
-        source = _owning(source, partial(spooled, source, folder))
+    # What is chosen from has to be looked into before it is copied.
+    chooses = task.options.get("fit") is not None and not verified
+    if (task.options.get("spool") or chooses) and isinstance(source, PipeSource):
+        source = _owning(source, partial(spooled, source, folder if target is not None else None))
     elif verified:
         source = _owning(source, partial(as_plain_file, source, folder))
     with Core(source) as core:

@@ -14,6 +14,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from .. import __version__
 from ..errors import OutputError
 from ..report import printable
 from ..sizes import show_size
@@ -45,7 +46,6 @@ class About:
 
     filter: str
     when: str
-    version: str
     dry_run: bool = False
 
 
@@ -73,7 +73,7 @@ def page(outcomes: Sequence[Outcome], about: About) -> str:
         count=len(outcomes),
         rows="\n".join(map(_row, outcomes)),
         json="\n".join(map(_json, outcomes)),
-        version=escape(about.version),
+        version=__version__,
     )
 
 
@@ -88,6 +88,15 @@ def write_page(path: str, outcomes: Sequence[Outcome], about: About) -> None:
         raise OutputError(f"{path}: the report cannot be written: {reason}") from None
 
 
+def check_place(path: str) -> None:
+    """Find out before anything is done whether a page can be written there. Raises OutputError."""
+    try:
+        open(path, "a").close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{path}: the report cannot be written: {reason}") from None
+
+
 def _hash(text: str) -> str:
     """As a Content-Security-Policy names what it lets be: a style or script of exactly this text."""
     return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
@@ -95,7 +104,7 @@ def _hash(text: str) -> str:
 
 def _json(outcome: Outcome) -> str:
     r"""The outcome's JSON line, with ``<`` as ``\u003c``: nothing in it ends the element that it stands in."""
-    return json.dumps(outcome.as_dict()).replace("<", "\\u003c")
+    return json.dumps(outcome.as_line()).replace("<", "\\u003c")
 
 
 def _tiles(found: int, totals: Totals) -> Iterator[str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .content import Content
+    from .policy import Policy
 
 # What is left free of a file system unless something else is said: a twentieth of it, as journald leaves, up to 4 GiB.
 KEEP_FREE_SHARE = 20
@@ -43,6 +44,7 @@ class Job:
     force: bool = False
     dry_run: bool = False
     keep_free: int | None = None
+    policy: Policy | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant. Raises UsageError."""
@@ -126,7 +128,7 @@ def _task(job: Job, item: Item, content: Content, size: int) -> Task:
     made = Task(
         item.path, job.filter, root=item.root, wrapping=content.wrapping, member=content.member, replace=job.replace,
         options=job.options, compress=job.compress, verify=job.verify or job.replace, force=job.force,
-        dry_run=job.dry_run, size=size,
+        dry_run=job.dry_run, size=size, policy=job.policy,
     )  # fmt: skip
     if content.reason or job.dry_run:
         return made

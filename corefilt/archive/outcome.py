@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 
+from .. import __version__
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +44,10 @@ class Outcome:
     def as_dict(self) -> dict[str, object]:
         """The fields as JSON takes them."""
         return {**asdict(self), "kinds": {name: list(pair) for name, pair in self.kinds.items()}}
+
+    def as_line(self) -> dict[str, object]:
+        """What a line of JSON says of it."""
+        return {"schema": 1, "version": __version__, **self.as_dict()}
 
     @classmethod
     def of_dict(cls, values: Mapping[str, object]) -> Outcome:

@@ -105,9 +105,16 @@ class Provenance:
 
 
 def work_of(task: Task) -> tuple[str, str]:
-    """The filter as text, and a digest of everything else that decides what comes out."""
+    """The filter as text, and a digest of everything else that decides what comes out.
+
+    With a policy it is what was asked for, whatever rule decides today.
+    """
+    if task.work is not None:
+        return task.work
     deciding = {name: value for name, value in task.options.items() if name not in _MOVERS}
     text = json.dumps([deciding, task.member, task.compress], sort_keys=True, default=str)
+    if task.policy is not None:
+        text += repr(task.policy)
     return f"{task.filter:#x}", hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

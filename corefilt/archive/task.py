@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from .policy import Policy
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -25,7 +27,8 @@ class Task:
     the arguments of ``writer.make_wish``). ``compress`` is what --compress says. ``verify`` holds the result against
     the input before it gets its name, ``force`` goes over what stands against it, ``keep_free`` are bytes of the file
     system that are left free. ``size`` is the file's in bytes; ``device`` the one that bounds the work, or 0 where
-    processors do. ``rule`` names the rule of a policy that chose all this.
+    processors do. A ``policy`` has the last word on filter and options, or leaves nothing to do; ``rule`` names the
+    rule that had it, and ``work`` is what provenance tells of the task before that.
     """
 
     source: str
@@ -43,7 +46,9 @@ class Task:
     keep_free: int = 0
     size: int = 0
     device: int = 0
+    policy: Policy | None = None
     rule: str | None = None
+    work: tuple[str, str] | None = None
 
     @property
     def name(self) -> str:

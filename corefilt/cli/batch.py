@@ -6,6 +6,7 @@ import sys
 import time
 
 from .. import __version__
+from ..archive.htmlpage import About, check_place, write_page
 from ..archive.job import Job, clean_up, plan
 from ..archive.pool import MOST_JOBS, default_jobs, run_in_pool
 from ..core import MAX_HEADERS
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..archive.outcome import Outcome
+    from ..archive.policy import Policy
     from ..archive.task import Task
 
 DESCRIPTION = """\
@@ -56,6 +58,12 @@ def parser() -> Parser:
         help="replace files in DIR; with --replace, also cores that are damaged or have several names",
     )
     p.add_argument("--verify", action="store_true", help="hold each core against the full one before it gets its name")
+    p.add_argument(
+        "--policy",
+        metavar="FILE",
+        help="rules that say by age, size, executable, signal, user and kinds which core is filtered how, kept or "
+        "deleted; FILTER is for what no rule means (docs/policies.md)",
+    )
     add_decisions(p)
     p.add_argument(
         "--maps",
@@ -106,6 +114,7 @@ def parser() -> Parser:
         default=None,
         help="one JSON object a line for everything that was found, on standard output or in FILE",
     )
+    p.add_argument("--html", metavar="FILE", help="the report as a page for a browser, with pictures and a table")
     p.add_argument("--progress", choices=("auto", "always", "never"), default="auto", help="a bar, on a terminal")
     p.add_argument("-q", "--quiet", action="store_true", help="say nothing but what failed")
     p.add_argument("-v", "--verbose", action="store_true", help="say what became of everything that was found")
@@ -181,6 +190,7 @@ def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
         force=arguments.force,
         dry_run=arguments.dry_run,
         keep_free=parse_size(arguments.keep_free) if arguments.keep_free is not None else None,
+        policy=_policy(arguments.policy),
     )
     if (job.verify or job.replace or arguments.shared_once or arguments.dedupe) and not job.dry_run:
         # A library that is missing is to be told before anything is done.
@@ -188,10 +198,20 @@ def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
     return job, warnings
 
 
+def _policy(path: str | None) -> Policy | None:
+    if path is None:
+        return None
+    from ..archive.policyfile import load_policy
+
+    return load_policy(path)
+
+
 def run(argv: list[str]) -> int:
     """Filter an archive; returns the exit code."""
     arguments = parse(argv)
     job, warnings = job_of(arguments)
+    if arguments.html is not None:
+        check_place(arguments.html)
     began = time.monotonic()
     bar = Progress(_shows(arguments), stays=arguments.progress == "always")
     with JsonLines(arguments.json) as lines, job.lock(), bar as progress:
@@ -215,12 +235,20 @@ def run(argv: list[str]) -> int:
                 verbose=arguments.verbose,
             ):
                 say(text)
+            if arguments.html is not None:
+                _write_page(arguments, outcomes)
     if not job.dry_run and (arguments.shared_once or arguments.dedupe):
         for text in _kept_once(arguments, outcomes):
             say(text)
     for warning in warnings:
         say(f"corefilt: {warning}")
     return 4 if any(outcome.status == "failed" for outcome in outcomes) else 0
+
+
+def _write_page(arguments: argparse.Namespace, outcomes: list[Outcome]) -> None:
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    about = About(describe(parse_filter(arguments.filter)[0]), when, dry_run=arguments.dry_run)
+    write_page(arguments.html, outcomes, about)
 
 
 def _carried_out(tasks: list[Task], arguments: argparse.Namespace, progress: Progress) -> Iterator[Outcome]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 
-from .. import __version__
 from ..archive.outcome import STATUSES
-from ..archive.totals import total
+from ..archive.totals import NO_RULE, largest, total
 from ..errors import OutputError
 from ..report import printable
 from ..sizes import show_size
@@ -53,7 +52,7 @@ class JsonLines:
         """Write one line. Raises OutputError."""
         if self._target is None:
             return
-        line = json.dumps({"schema": 1, "version": __version__, **outcome.as_dict()}) + "\n"
+        line = json.dumps(outcome.as_line()) + "\n"
         if self._file is None:
             tell(line)
             return
@@ -149,6 +148,11 @@ def summary(
             after = sum(outcome.allocated_after or 0 for outcome in of)
             sizes = f"{show_size(before):>10} {show_size(after):>10}" if status == "filtered" else ""
             yield f"  {status:10} {len(of):>7} {sizes}".rstrip()
+    if set(totals.rules) - {NO_RULE}:
+        yield f"  {'rule':24} {'count':>7} {'before':>10} {'after':>10} {'saved':>10}"
+        for name, part in largest(totals.rules, len(totals.rules)):
+            sizes = f"{show_size(part.before):>10} {show_size(part.after):>10} {show_size(part.saved):>10}"
+            yield f"  {printable(name):24} {part.count:>7} {sizes}"
     if totals.undecided:
         yield f"  undecided: {show_size(totals.undecided)} could be of several kinds (corefilt inspect shows which)"
     if unfinished > 0:
