@@ -2,10 +2,13 @@
 
 import re
 import subprocess
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from support.pages import ELSEWHERE, EVERYWHERE, PAGES, ROOT, SYSTEM, blocks, prepare, run, to_run
+
+from corefilt.cli import COMMANDS as COMMANDS_OF_COREFILT
 
 RUN_BY = {"fdpic.md": "test_fdpic.py"}
 """Pages whose files only the test of their subject can make; it runs them by ``support.pages.run``."""
@@ -57,3 +60,21 @@ def test_the_two_commands_are_what_ci_runs() -> None:
 def test_every_page_is_in_the_index() -> None:
     linked = set(re.findall(r"\]\((docs/[\w-]+\.md)\)", (ROOT / "README.md").read_text()))
     assert linked == {str(page.relative_to(ROOT)) for page in PAGES if page.parent.name == "docs"}
+
+
+def known_options() -> set[str]:
+    """Return the options of all commands."""
+    parsers = [import_module(f"corefilt.cli.{name}").parser() for name in COMMANDS_OF_COREFILT]
+    return {flag for parser in parsers for action in parser._actions for flag in action.option_strings}
+
+
+@EVERY_PAGE
+def test_options_are_spelled_as_corefilt_knows_them(page: Path) -> None:
+    """Also in what is not run: a unit, a manifest, a command for another machine, a word in the text."""
+    known = known_options()
+    text = page.read_text()
+    lines = [line for block in blocks(page) for line in block.text.splitlines()]
+    lines += [quoted for quoted in re.findall(r"`([^`\n]+)`", text) if quoted.startswith("corefilt ")]
+    for line in lines:
+        for command in re.findall(r"\bcorefilt ([^|;&>]*)", line):
+            assert set(re.findall(r"(?<!\S)--?[a-zA-Z][\w-]*", command)) <= known, line
