@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import tarfile
@@ -106,16 +108,26 @@ def test_every_wrapping_is_filtered_to_its_path(tmp_path: Path) -> None:
     assert {path: path.stat().st_ino for path in out.rglob("*")} == before
 
 
+def give_acl(path: Path) -> None:
+    """Let user 1000 read a file, as systemd-coredump lets the crashed process's user, where there are ACLs."""
+    entries = [(0x1, 6, 0xFFFFFFFF), (0x2, 4, 1000), (0x4, 4, 0xFFFFFFFF), (0x10, 4, 0xFFFFFFFF), (0x20, 0, 0xFFFFFFFF)]
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    with contextlib.suppress(OSError):
+        os.setxattr(path, "system.posix_acl_access", acl)
+
+
 def test_replacing_keeps_format_name_mode_owner_attributes_and_times(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     expected = build(archive, small_cores(2))
     for path in archive.rglob("*"):
         if path.is_file():
             path.chmod(0o640)
+            give_acl(path)
             os.utime(path, ns=(1_600_000_000_123_456_789, 1_500_000_000_987_654_321))
     before = {path: (path.read_bytes(), path.stat()) for path in archive.rglob("*") if path.is_file()}
     attributes = {path: {name: os.getxattr(path, name) for name in os.listxattr(path)} for path in before}
     lines = batch(archive, "--replace")
+    smaller = {data: filtered(data, tmp_path) for data in set(expected.values())}
     done = {Path(str(line["source"])) for line in lines if line["status"] == "filtered"}
     assert done == {archive / name for name in expected if (archive / name).is_file()}
     for path, (data, was) in before.items():
@@ -128,8 +140,7 @@ def test_replacing_keeps_format_name_mode_owner_attributes_and_times(tmp_path: P
             was.st_mode, was.st_uid, was.st_gid, was.st_mtime_ns,
         )  # fmt: skip
         assert path.read_bytes()[:3] == data[:3]
-        full = unpacked(data)
-        assert unpacked(path.read_bytes()) == filtered(full, tmp_path)
+        assert unpacked(path.read_bytes()) == smaller[unpacked(data)]
         kept = {name: os.getxattr(path, name) for name in os.listxattr(path) if name != "user.corefilt"}
         assert kept == attributes[path]
     kept_back = [line for line in lines if line["status"] == "kept"]
