@@ -326,6 +326,19 @@ def test_maps_beside_a_core_and_in_its_report_count(maps: str, tmp_path: Path) -
         assert all(size for size in sizes.values())
 
 
+def test_the_journal_is_asked_for_what_systemd_stored(tmp_path: Path) -> None:
+    data = make_core([Load(0x1000000, noise(2, 1)), Load(0x2000000, noise(2, 2))], kernel_notes(None))
+    text = b"01000000-01002000 rw-p 00000000 00:00 0 \n02000000-02002000 rw-s 00000000 00:01 7 /dev/zero (deleted)\n"
+    path = tmp_path / "p" / systemd(tmp_path / "p", "x", data, 0)
+    maps = b"COREDUMP_PROC_MAPS\n" + len(text).to_bytes(8, "little") + text
+    put(tmp_path / "answer", b"COREDUMP_FILENAME=" + os.fsencode(path) + b"\n" + maps + b"\n\n")
+    put(tmp_path / "bin/journalctl", f'#!/bin/sh\nexec cat "{tmp_path}/answer"\n'.encode())
+    (tmp_path / "bin/journalctl").chmod(0o755)
+    with_journal = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    (line,) = batch(tmp_path / "p", "--to", tmp_path / "out", env=with_journal)
+    assert (line["undecided_bytes"], line["kinds"]["shared-anonymous"]) == (0, [2 * PAGE, 0])  # type: ignore[index]
+
+
 # --- bad archives -----------------------------------------------------------------------------------------
 
 
@@ -717,8 +730,8 @@ def killed_and_resumed(tmp_path: Path, cores: list[tuple[str, bytes]], kills: in
     import time
 
     clean, hit = tmp_path / "clean", tmp_path / "hit"
-    for folder in (clean, hit):
-        build(folder / "p", cores, all_ways=False)
+    build(clean / "p", cores, all_ways=False)
+    shutil.copytree(clean / "p", hit / "p")
 
     def args(folder: Path) -> list[str | Path]:
         where = ["--replace"] if replace else ["--to", folder / "out"]

@@ -45,8 +45,12 @@ class ArchiveFile(NamedFile):
     def complete(self, fd: int) -> None:
         """Mark and check what is whole. Raises OutputError where the input has changed meanwhile."""
         self.marked = provenance.write(fd, self.task, self.fingerprint, self.undecided) or self.marked
+        self._stand_still()
         if self.check is not None:
             self.check(fd)
+            self._stand_still()
+
+    def _stand_still(self) -> None:
         if provenance.Fingerprint.of(self.origin) != self.fingerprint:
             raise OutputError(f"{self.path}: the core changed while it was read", "wait until nobody writes to it")
 

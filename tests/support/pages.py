@@ -46,7 +46,15 @@ def _journal_entry(folder: Path) -> None:
     (folder / "entry").write_bytes(head + b"COREDUMP_PROC_MAPS\n" + size + maps + b"\n\n")
 
 
-FILES: dict[str, Callable[[Path], None]] = {"howto-systemd-coredump.md": _journal_entry}
+def _archive(folder: Path) -> None:
+    """Make ``archive``: three cores in two folders."""
+    for name in ("one.core", "a/two.core", "b/three.core"):
+        path = folder / "archive" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((folder / "core").read_bytes())
+
+
+FILES: dict[str, Callable[[Path], None]] = {"howto-systemd-coredump.md": _journal_entry, "archives.md": _archive}
 """By the name of a page: what puts files of its own into the folder, beside ``core`` and ``maps``."""
 
 
