@@ -4,6 +4,7 @@ Switches, all off unless set in the environment: COREFILT_ABI3 (one wheel for CP
 COREFILT_SANITIZE (address and undefined-behaviour sanitizers), COREFILT_TRACE (line tracing for coverage).
 """
 
+import dis
 import os
 import sysconfig
 from pathlib import Path
@@ -39,6 +40,8 @@ if sanitize:
     ldflags = sanitizers
 if abi3:
     macros.append(("Py_LIMITED_API", "0x030B0000"))
+    # The flags of code objects (Include/cpython/code.h), which the limited API leaves out; see _fast.pyx.
+    macros += [(f"CO_{name}", hex(value)) for value, name in dis.COMPILER_FLAG_NAMES.items()]
     options["bdist_wheel"] = {"py_limited_api": "cp311"}
 
 # Manual pages and completion, each into the folder of its name below the prefix; `python manual` writes them.

@@ -153,6 +153,12 @@ cdef enum:
 # looks for it in memory that is in pieces. 2 GiB from a pipe to ext4 took 4.1 s in writes of 1 MiB and 1.9 s in
 # writes of 128 KiB beside other programs (medians of five, Linux 6.18, two cores).
 cdef extern from *:
+    """
+    #if CYTHON_COMPILING_IN_LIMITED_API
+    /* Cython would import inspect for constants that setup.py defines: 10 ms, as long as Python itself takes. */
+    #define __Pyx_init_co_variables() (0 ? __Pyx_init_co_variables() : 0)
+    #endif
+    """
     const unsigned long CYTHON_HEX_VERSION
 
 cdef enum:

@@ -12,7 +12,7 @@ from . import _fast
 from .engine import MOVERS
 
 # Extras that only those need who work on corefilt itself.
-DEVELOPMENT = ("test", "lint")
+DEVELOPMENT = {"test", "test-cloud", "checked", "fuzz", "lint"}
 
 
 def lines() -> list[str]:
@@ -41,8 +41,8 @@ def libraries() -> list[str]:
     """The distributions that corefilt can use, as it was installed with their names; what it needs comes first."""
     found: dict[str, None] = {}
     for requirement in metadata.requires("corefilt") or []:
-        name, extra = re.findall(r"^[\w.-]+", requirement), re.findall(r"extra == ['\"](\w+)", requirement)
-        if not set(extra) & set(DEVELOPMENT):
+        name, extra = re.findall(r"^[\w.-]+", requirement), re.findall(r"extra == ['\"]([\w-]+)", requirement)
+        if not DEVELOPMENT & set(extra):
             found[name[0]] = None
     return list(found)
 

@@ -10,8 +10,8 @@ from support.pages import ELSEWHERE, EVERYWHERE, PAGES, ROOT, SYSTEM, blocks, pr
 
 from corefilt.cli import COMMANDS as COMMANDS_OF_COREFILT
 
-RUN_BY = {"fdpic.md": "test_fdpic.py"}
-"""Pages whose files only the test of their subject can make; it runs them by ``support.pages.run``."""
+RUN_BY = {"archives.md": "test_archives_doc.py", "fdpic.md": "test_fdpic.py", "live.md": "test_live.py"}
+"""Pages whose files and processes only the test of their subject can make; it runs them by ``support.pages.run``."""
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 COMMANDS = [page for page in PAGES if to_run(page) and page.name not in RUN_BY]
 
@@ -47,7 +47,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_pages_run_elsewhere_are() -> None:
     for page, test in RUN_BY.items():
-        assert re.search(rf'\brun\(.*"{re.escape(page)}"', (ROOT / "tests" / test).read_text())
+        assert re.search(rf'\bpages\.run\(.*"{re.escape(page)}"', (ROOT / "tests" / test).read_text())
 
 
 def test_the_two_commands_are_what_ci_runs() -> None:
@@ -76,5 +76,5 @@ def test_options_are_spelled_as_corefilt_knows_them(page: Path) -> None:
     lines = [line for block in blocks(page) for line in block.text.splitlines()]
     lines += [quoted for quoted in re.findall(r"`([^`\n]+)`", text) if quoted.startswith("corefilt ")]
     for line in lines:
-        for command in re.findall(r"\bcorefilt ([^|;&>]*)", line):
+        for command in re.findall(r"\bcorefilt ((?:(?! -- )[^|;&>])*)", line):
             assert set(re.findall(r"(?<!\S)--?[a-zA-Z][\w-]*", command)) <= known, line

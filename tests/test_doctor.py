@@ -272,6 +272,7 @@ def test_what_this_machine_allows(tmp_path: Path) -> None:
     assert said["free"]["value"].endswith("iB")
     assert said["block size"]["value"] == str(os.statvfs(tmp_path).f_bsize)
     assert said["corefilt"]["value"] == __version__
+    assert "readwrite" in said["engines"]["value"].split(", ")
     for name in tools.TOOLS:
         assert (said[name]["value"] == "no") == (shutil.which(name) is None)
     if shutil.which("stat"):

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support import pages
 from support.run import COREFILT, assert_error, assert_usage, corefilt, environment, without_privileges
 
 from corefilt import process
@@ -372,15 +373,6 @@ def test_usage(args: tuple[str, ...]) -> None:
 
 # --- the page ---------------------------------------------------------------------------------------------
 
-PAGE = Path(__file__).parent.parent / "docs" / "live.md"
-EXAMPLES = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
 
-
-@pytest.mark.parametrize("text", EXAMPLES, ids=lambda text: text.split("\n")[0])
-def test_examples_of_the_page(text: str, running: subprocess.Popen[str], tmp_path: Path) -> None:
-    variables = environment({"PID": str(running.pid), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
-    command = ["bash", "-euo", "pipefail", "-c", text]
-    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    assert b"Traceback" not in done.stderr
-    assert done.stdout or done.stderr
+def test_the_commands_of_the_page(running: subprocess.Popen[str], tmp_path: Path) -> None:
+    pages.run(pages.ROOT / "docs" / "live.md", tmp_path, extra={"PID": str(running.pid)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -141,6 +142,19 @@ def test_a_process_of_our_own_is_read(tmp_path: Path) -> None:
     assert peer.size > 1 << 20
 
 
+def test_an_executable_that_was_replaced_is_known_by_its_name(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+    with subprocess.Popen([program, "1000"]) as child:
+        program.unlink()
+        pidfd = os.pidfd_open(child.pid)
+        try:
+            assert read_peer(Dumping(child.pid, 1, 0, 0, 1), pidfd).executable == os.fsencode(program)
+        finally:
+            os.close(pidfd)
+            child.kill()
+
+
 def test_a_process_that_is_gone_or_another() -> None:
     child = subprocess.Popen(["true"])
     pidfd = os.pidfd_open(child.pid)
@@ -238,7 +252,6 @@ def run_folder() -> Path:
     """Make a folder that root alone can write to on the whole way."""
     if os.geteuid() != 0 or not os.access("/run", os.W_OK):
         pytest.skip("the socket's folder must be root's")
-    import shutil
     import tempfile
 
     folder = Path(tempfile.mkdtemp(prefix="corefilt-test-", dir="/run"))

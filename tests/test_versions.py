@@ -30,7 +30,7 @@ def test_the_interpreter_the_kernel_and_the_compiler() -> None:
 def test_every_library_that_it_may_use_and_no_tool_of_its_makers() -> None:
     line = said("libraries: ")
     assert f"rich {metadata.version('rich')}" in line
-    assert "pytest" not in line and "ruff" not in line
+    assert not re.search(r"pytest|ruff|Cython|atheris|moto|corefilt", line)
 
 
 def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,3 +56,8 @@ def test_nothing_is_loaded_that_is_named() -> None:
     script = "import sys; from corefilt import versions; versions.lines(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert not {"rich", "xxhash", "elftools", "zstandard"} & set(done.stdout.decode().split())
+
+
+def test_what_counts_as_development_are_extras_that_there_are() -> None:
+    extras = metadata.metadata("corefilt").get_all("Provides-Extra") or []
+    assert set(extras) >= versions.DEVELOPMENT

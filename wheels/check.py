@@ -17,8 +17,8 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 OLDEST_GLIBC = (2, 17)
 MODULE = "corefilt/_fast.abi3.so"
 LIBRARIES = {"libc.so.6", "libpthread.so.0"}
-# What the package holds besides Python: types and the demo's core; sources of the compiled module stay out.
-DATA = (".py", ".pyi", ".typed", ".gz")
+# The source of the compiled module is for who builds it.
+NOT_FOR_USERS = ".pyx"
 # What setuptools adds to an sdist.
 MADE = ("PKG-INFO", "setup.cfg", "corefilt.egg-info/")
 
@@ -72,7 +72,7 @@ def complaints_about_wheel(path: Path, tree: Path) -> list[str]:
         data = f"corefilt-{version}.data/data/"
         wanted = {MODULE}
         for name in files_of(tree):
-            if name.startswith("corefilt/") and name.endswith(DATA):
+            if name.startswith("corefilt/") and not name.endswith(NOT_FOR_USERS):
                 wanted.add(name)
             elif name.startswith("share/"):
                 wanted.add(data + name)

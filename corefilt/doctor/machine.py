@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from ..engine import MOVERS
 from ..filterbits import CoredumpFilter, describe
 from ..report import printable
+from ..versions import lacking
 from .fact import Fact
 from .kernel import kernel_rows
 from .row import OK
@@ -40,6 +42,8 @@ def kernel_facts() -> list[Fact]:
         value = read_sysctl(f"kernel/{name}")
         if value is not None:
             facts.append(Fact(GROUP, name, printable(value.replace(b"\n", b" ")), meaning))
+    known = [name for name in MOVERS if not lacking(name)]
+    facts.append(Fact(GROUP, "engines", ", ".join(known), "ways to move bytes that this kernel has a call for"))
     return [*facts, *_proc_facts()]
 
 

@@ -7,10 +7,10 @@ import platform
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 
 from .. import __version__
 from ..report import printable
+from ..versions import libraries, version_of
 from .fact import Fact
 
 # Each with what it is for.
@@ -30,15 +30,6 @@ TOOLS = {
     "gzip": "unpacks .gz",
     "strace": "shows what a run asks of the kernel",
 }
-LIBRARIES = {
-    "rich": "tables and progress",
-    "pyelftools": "verify",
-    "xxhash": "verify and digest",
-    "zstandard": "cores packed with zstd",
-    "fsspec": "cores in other places",
-    "dask": "batches on many machines",
-    "distributed": "batches on many machines",
-}
 # For a tool to say its version, in seconds; lldb took 0.3 s.
 PATIENCE = 10
 
@@ -50,7 +41,7 @@ def tool_facts() -> list[Fact]:
     libc = " ".join(part for part in platform.libc_ver() if part)
     facts.append(Fact("libraries", "corefilt", __version__))
     facts.append(Fact("libraries", "python", f"{platform.python_version()}{f', {libc}' if libc else ''}"))
-    return facts + [Fact("libraries", name, _library(name), purpose) for name, purpose in LIBRARIES.items()]
+    return facts + [Fact("libraries", name, version_of(name)) for name in libraries()]
 
 
 def _tool(name: str, purpose: str) -> Fact:
@@ -67,10 +58,3 @@ def _tool(name: str, purpose: str) -> Fact:
         return Fact("tools", name, "yes", f"{purpose}; does not tell its version")
     lines = [printable(line.strip()) for line in told.decode("utf-8", "backslashreplace").splitlines()]
     return Fact("tools", name, next((line for line in lines if line), "yes"), purpose)
-
-
-def _library(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "no"

@@ -77,8 +77,11 @@ class Work:
                 if not isinstance(source, PipeSource) or source.position:
                     raise
                 result = self._save_whole(source, error)
+            # The kernel waits for no disk: it is done with the process from here on.
+            os.close(self.stream)
             self._fit(result, process)
             self._compress(result)
+            os.fsync(self.outputs[result.file].fd)
         except CorefiltError as error:
             return Result(FAILED, str(error))
         except OSError as error:
@@ -118,7 +121,7 @@ class Work:
     def _filter(self, source: Source, process: Handed | None) -> Result:
         core = Core(source)
         truncate = self.crash.limit if self.config.rlimit == "truncate" else None
-        options = Options(annotate=self.config.annotate_full, truncate=truncate, on_progress=self.check)
+        options = Options(annotate=self.config.annotate_full, truncate=truncate, sync=False, on_progress=self.check)
         report = write_plan(self._plan(core, process), self.stream_to, options)
         if process is not None:
             self.notices += process.notices
@@ -135,11 +138,11 @@ class Work:
     def _save_whole(self, source: Source, error: CorefiltError) -> Result:
         """Save what cannot be filtered as it comes."""
         sink = self.stream_to.open(source)
-        engine = Engine(source, sink, writeback=True, on_progress=self.check)
+        engine = Engine(source, sink, on_progress=self.check)
         engine.run([Step(0, TO_THE_END, 0)])
         if not engine.moved:
             raise OutputError("the kernel sent no byte")
-        sink.commit(engine.moved, sync=True)
+        sink.commit(engine.moved, sync=False)
         result = Result(WHOLE)
         result.damaged, result.input_bytes, result.output_bytes = True, engine.moved, engine.moved
         self.notices.append(f"saved as it came: {error}")
@@ -152,7 +155,7 @@ class Work:
         os.lseek(self.stream_to.fd, 0, os.SEEK_SET)
         with open_core(self.stream_to.fd) as core:
             options = Options(
-                fit=Wish(fit=self.crash.limit), annotate=self.config.annotate_full, on_progress=self.check
+                fit=Wish(fit=self.crash.limit), annotate=self.config.annotate_full, sync=False, on_progress=self.check
             )
             report = write_plan(self._plan(core, process), self.outputs[1], options)
         result.file, result.output_bytes = 1, report.output_bytes

@@ -28,7 +28,6 @@ def compress(source: int, target: int, level: int, check: Callable[[int], None])
             written += _write(out, worker.compress(piece))
             check(len(piece))
         written += _write(out, worker.flush())
-    os.fsync(target)
     return written
 
 

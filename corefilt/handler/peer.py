@@ -83,7 +83,8 @@ def _of_memory(folder: int) -> tuple[bytes | None, int]:
     """Executable and size, from a thread that still has its memory: the first can have ended before another crashed."""
     for thread in _threads(folder):
         try:
-            executable = os.fsencode(os.readlink(f"{thread}/exe", dir_fd=folder))
+            # That it was replaced since, by an update say, makes it no other program.
+            executable = os.fsencode(os.readlink(f"{thread}/exe", dir_fd=folder)).removesuffix(b" (deleted)")
         except OSError:
             continue
         return executable if _is_in_our_namespace(folder, thread) else None, memory_size(

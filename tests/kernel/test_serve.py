@@ -1,5 +1,6 @@
 """The server of coredump sockets on the real kernel: crashes by the dozen, forged clients, and ends in the middle."""
 
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,8 @@ from kernel.dumps import CannotCompileError, Core, sysctl
 from kernel.serving import Serving, need_sockets, serving, wait_for
 from kernel.trusted import CHILD, Installation, installation
 from kernel.waiting import Waiting, full_of, masked, waiting
+
+from corefilt.handler.sysctl import DROP_IN
 
 DEFAULT = 0x33
 # As many as the machine the tests are run on starts in a few seconds, and as many as crash in a bad night.
@@ -398,6 +401,24 @@ def test_the_socket_is_roots_alone(installed: Installation) -> None:
         assert other.returncode == 1
         assert "somebody listens" in other.stderr
         assert server.stop() == 0
+
+
+def test_status_tells_whether_the_server_is_there(installed: Installation, crasher: Path) -> None:
+    if Path(DROP_IN).exists():
+        pytest.skip(f"{DROP_IN} is there: corefilt is in use on this machine")
+    with serving(installed) as server:
+        try:
+            assert installed.run("install", "--socket", server.path).returncode == 0
+            done = installed.run("status", "--json")
+            assert (done.returncode, json.loads(done.stdout)["problems"]) == (0, [])
+            run_crasher(crasher)
+            installed.cores_of(1)
+            assert server.stop() == 0
+            done = installed.run("status")
+            assert (done.returncode, "nobody listens" in done.stderr) == (4, True)
+        finally:
+            installed.run("uninstall", "--force")
+    assert not Path(DROP_IN).exists()
 
 
 def connects_as(uid: int, path: Path) -> str:

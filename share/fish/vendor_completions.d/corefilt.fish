@@ -2,7 +2,7 @@
 
 function __corefilt_command
     set -l words (commandline -opc)
-    if contains -- "$words[2]" filter inspect handle install uninstall status show set doctor verify digest batch restore demo man completion
+    if contains -- "$words[2]" filter inspect handle install uninstall serve status show set doctor verify digest batch restore demo man completion
         echo $words[2]
     else
         echo filter
@@ -100,6 +100,10 @@ complete -c corefilt -n '__corefilt_is uninstall' -s f -l force -d 'set what was
 complete -c corefilt -n '__corefilt_is uninstall' -s n -l dry-run -d 'say what would change, and change nothing'
 complete -c corefilt -n '__corefilt_is uninstall' -l root -x -a '(__fish_complete_directories)' -d 'a folder that stands for / with /etc and, unless it is an image, /proc/sys; the interpreter is this one'
 complete -c corefilt -n '__corefilt_is uninstall' -l version -d 'the version, the engines and the libraries'
+complete -c corefilt -n __corefilt_first -a serve -d 'takes cores from the kernel by a socket, and decides on each'
+complete -c corefilt -n '__corefilt_is serve' -s h -l help -d 'show this help message and exit'
+complete -c corefilt -n '__corefilt_is serve' -l config -r -F -d 'other settings than /etc/corefilt.conf, also root\'s'
+complete -c corefilt -n '__corefilt_is serve' -l version -d 'the version, the engines and the libraries'
 complete -c corefilt -n __corefilt_first -a status -d 'whether cores reach the handler, and what is in the way'
 complete -c corefilt -n '__corefilt_is status' -s h -l help -d 'show this help message and exit'
 complete -c corefilt -n '__corefilt_is status' -l json -d 'the report as one JSON object, on standard output or in FILE'
@@ -146,6 +150,7 @@ complete -c corefilt -n '__corefilt_is batch' -l to -x -a '(__fish_complete_dire
 complete -c corefilt -n '__corefilt_is batch' -l replace -d 'put each filtered core, once it is verified, in the place of the full one: name, format, mode, owner, attributes and times stay'
 complete -c corefilt -n '__corefilt_is batch' -s f -l force -d 'replace files in DIR; with --replace, also cores that are damaged or have several names'
 complete -c corefilt -n '__corefilt_is batch' -l verify -d 'hold each core against the full one before it gets its name'
+complete -c corefilt -n '__corefilt_is batch' -l policy -r -F -d 'rules that say by age, size, executable, signal, user and kinds which core is filtered how, kept or deleted; FILTER is for what no rule means (docs/policies.md)'
 complete -c corefilt -n '__corefilt_is batch' -l unknown -x -a 'keep guess drop' -d 'what to do with a mapping that could be of several kinds: keep what any of them would keep (default), guess the likeliest, or drop all but what each of them would keep'
 complete -c corefilt -n '__corefilt_is batch' -l assume -x -d 'say what a mapping is; SELECTOR is an address, a path glob, or like \'size>64G\''
 complete -c corefilt -n '__corefilt_is batch' -l annotate -d 'record kinds and evidence in a note, to be filtered by later'
@@ -175,6 +180,7 @@ complete -c corefilt -n '__corefilt_is batch' -l keep-free -x -d 'stop a core th
 complete -c corefilt -n '__corefilt_is batch' -l no-sync -d 'do not wait for the disk before a core gets its name'
 complete -c corefilt -n '__corefilt_is batch' -s n -l dry-run -d 'find and plan only'
 complete -c corefilt -n '__corefilt_is batch' -l json -d 'one JSON object a line for everything that was found, on standard output or in FILE'
+complete -c corefilt -n '__corefilt_is batch' -l html -r -F -d 'the report as a page for a browser, with pictures and a table'
 complete -c corefilt -n '__corefilt_is batch' -l progress -x -a 'auto always never' -d 'a bar, on a terminal'
 complete -c corefilt -n '__corefilt_is batch' -s q -l quiet -d 'say nothing but what failed'
 complete -c corefilt -n '__corefilt_is batch' -s v -l verbose -d 'say what became of everything that was found'
