@@ -468,6 +468,18 @@ def test_a_tar_whose_headers_never_end(tmp_path: Path) -> None:
     assert "damaged" in lines["x.tar.gz"][1]
 
 
+def test_a_tar_whose_headers_stand_for_headers(tmp_path: Path) -> None:
+    """Every one of them speaks of the next; a reader that follows them goes as deep."""
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 0
+    put(tmp_path / "p/x.tar", info.tobuf() * 5000)
+    put(tmp_path / "p/y.tar", tar_of({"sparse": b""}).replace(b"sparse\0", b"\xff\xfe\0\0\0\0\0"))
+    put(tmp_path / "p/core", sample_core())
+    lines = by_source(batch(tmp_path / "p", "--to", tmp_path / "out"), tmp_path / "p")
+    assert lines["core"] == ("filtered", "")
+    assert {status for name, (status, _) in lines.items() if name != "core"} == {"listed"}
+
+
 def test_sparse_bombs_take_what_is_there(tmp_path: Path) -> None:
     folder = tmp_path / "p"
     data = make_core([Load(0x1000000, noise(1, 1), memsz=1 << 40)], kernel_notes([]))

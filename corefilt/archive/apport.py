@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 APPORT = "apport"
-_REPORT = re.compile(rb"^(?:ProblemType|Architecture|CoreDump|ProcMaps):", re.MULTILINE)
+_REPORT = re.compile(rb"^(?:ProblemType|CoreDump|ProcMaps):", re.MULTILINE)
 
 
 def is_report(head: bytes) -> bool:

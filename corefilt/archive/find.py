@@ -167,3 +167,6 @@ def look_into(item: Item) -> Iterator[tuple[Content, int]]:
         yield Content((), reason=error.strerror or str(error)), size
     except MemoryError:
         yield Content((), reason="takes more memory than there is to look into"), size
+    except Exception as error:
+        # Whatever a reader of archives makes of hostile bytes, one file does not end the job.
+        yield Content((), reason=f"cannot be read: {type(error).__name__}: {error}"), size
