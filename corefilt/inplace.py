@@ -188,10 +188,13 @@ class _InPlace:
             place = _Place(os.open(self.name, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY), self.name, owned=True)
         except OSError as error:
             raise InPlaceError(f"{self.name}: cannot be changed: {error.strerror}") from None
-        status = os.fstat(place.fd)
-        if (status.st_dev, status.st_ino, status.st_size) != (*self.core.source.identity, self.end):
+        try:
+            status = os.fstat(place.fd)
+            if (status.st_dev, status.st_ino, status.st_size) != (*self.core.source.identity, self.end):
+                raise InPlaceError(f"{self.name}: has changed since it was opened", "wait until nobody writes to it")
+        except BaseException:
             place.close()
-            raise InPlaceError(f"{self.name}: has changed since it was opened", "wait until nobody writes to it")
+            raise
         return place
 
     def _refuse(self, status: os.stat_result) -> None:

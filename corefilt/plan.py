@@ -224,6 +224,9 @@ def lay_out(
             # They are lost, or are said to stand where other things do: they come to stand at the end.
             at = last
         replaced = len(tail) if end is None else min(len(tail), end - at)
+        if ehdr.e_phnum != PN_XNUM and len(tail) - replaced > cuts.total:
+            # gdb's are of no use for reading a core, and an output is never larger than its input for them.
+            tail = b""
     if tail and (ehdr.wide or cuts.shift(at) < 1 << 32):
         puts.append(Step(at, replaced, cuts.shift(at), tail))
         e_shoff = cuts.shift(at)

@@ -8,7 +8,7 @@ import os
 import stat
 
 from .errors import OutputError, UsageError
-from .sources import Source, descriptor_of, enlarge_pipe
+from .sources import Source, descriptor_of, enlarge_pipe, shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class StdoutSink(Sink):
     def close(self) -> None:
         """Close the reading descriptor."""
         if self.reader >= 0:
-            os.close(self.reader)
+            shut(self.reader)
             self.reader = -1
 
 
@@ -92,8 +92,6 @@ class NewFileSink(Sink):
     """A file without a name, or a hidden temporary one, until it is whole."""
 
     seekable = True
-    # What a name begins with that is there before the file is whole.
-    prefix = ".corefilt-"
 
     def __init__(self, path: str, *, replace: bool, folder: int | None = None) -> None:
         """Open a temporary file in the folder of ``path``, mode 0600; ``folder`` is that one where it is open already.
@@ -132,9 +130,10 @@ class NewFileSink(Sink):
             if os.path.exists(f"/proc/self/fd/{fd}"):
                 return fd
             os.close(fd)
-        self._temporary = self._random_name()
-        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(self._temporary, flags, 0o600, dir_fd=self._folder)
+        from .temporary import create
+
+        self._temporary, fd = create(self._folder)
+        return fd
 
     def commit(self, size: int, *, sync: bool) -> None:
         """Cut to size, wait for the disk, and give the file its name."""
@@ -160,14 +159,16 @@ class NewFileSink(Sink):
     def complete(self, size: int) -> None:
         """What is left to do to a file whose content is whole, before the disk has it and it gets its name."""
 
-    def _random_name(self) -> str:
-        return f"{self.prefix}{os.urandom(8).hex()}"
-
     def _give_name(self) -> None:
         if self._temporary is None:
-            name = self._random_name() if self._replace else self._leaf
+            name = self._leaf
             if self._replace:
-                self._temporary = name
+                # No call gives a nameless file the place of another; killed here, it leaves its other name behind.
+                from .temporary import hold, new_name, remove_leftovers
+
+                remove_leftovers(self._folder)
+                hold(self.fd)
+                self._temporary = name = new_name()
             # With a dir_fd, Python calls linkat and follows the link in /proc to the nameless file.
             os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=self._folder, follow_symlinks=True)
         elif not self._replace:
@@ -191,8 +192,9 @@ class NewFileSink(Sink):
     def close(self) -> None:
         """Give both descriptors back."""
         if self.owned:
-            os.close(self._folder)
-        super().close()
+            self.owned = False
+            shut(self._folder)
+            shut(self.fd)
 
 
 class NamedFile:
@@ -293,19 +295,18 @@ def _refuse_same(source: Source, status: os.stat_result, name: str) -> None:
 
 
 def seekable_from(path: Place | NamedFile) -> bool:
-    """Whether OUT would be written as a file; nothing is opened."""
+    """Whether OUT would be written as a file; nothing is opened. Raises OutputError where that cannot be told."""
     if isinstance(path, NamedFile):
         return path.seekable
     path = descriptor_of(path)
     if path in ("-", b"-"):
         path = 1
-    try:
-        status = os.fstat(path) if isinstance(path, int) else os.stat(path)
-        if isinstance(path, int) and stat.S_ISREG(status.st_mode):
-            return _at_end(path, status)
-    except OSError:
-        return True
-    return stat.S_ISREG(status.st_mode)
+    with reported(os.fsdecode(path) if not isinstance(path, int) else f"descriptor {path}"):
+        try:
+            status = os.fstat(path) if isinstance(path, int) else os.stat(path)
+        except FileNotFoundError:
+            return True
+        return stat.S_ISREG(status.st_mode) and (not isinstance(path, int) or _at_end(path, status))
 
 
 def _at_end(fd: int, status: os.stat_result) -> bool:

@@ -64,8 +64,8 @@ class Source:
     def close(self) -> None:
         """Give the descriptor back."""
         if self.owned:
-            os.close(self.fd)
             self.owned = False
+            shut(self.fd)
 
 
 class FileSource(Source):
@@ -164,6 +164,15 @@ class Extents:
             data, at = self.first(at, end)
             if data < at:
                 yield data, at
+
+
+def shut(fd: int) -> None:
+    """Close a descriptor that was read, or whose file is on the disk: what close could still tell changes nothing."""
+    try:
+        os.close(fd)
+    except OSError:
+        # It is closed all the same (close(2)).
+        return
 
 
 def enlarge_pipe(fd: int) -> None:

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from . import elf
 from .core import Core, Plan, as_filter, ceiling, open_core, place_for_note
 from .engine import Engine
-from .errors import UndecidedError, UnstreamableError, UsageError
+from .errors import OutputError, UndecidedError, UnstreamableError, UsageError
 from .filterbits import CoredumpFilter
 from .kinds import CURRENT
 from .plan import TO_THE_END, Layout, Step, kept_bytes, lay_out, tag_bytes, tagged_loads
@@ -311,6 +311,8 @@ class _SettledAtTheEnd(_Run):
         self._note = place_for_note(core, self.conversion, annotate=options.annotate, stamped=stamped)
 
     def write(self, sink: Sink) -> None:
+        if not sink.seekable:
+            raise OutputError(f"{sink.name}: was a file, and is none any more")
         engine, core = self._engine(sink), self.core
         engine.run(self._steps())
         inserted = self._note.grown if self._note is not None else 0

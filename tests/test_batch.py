@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import shutil
@@ -44,6 +45,7 @@ from support.run import (
 from support.samples import PAGE, noise, sample_core
 
 from corefilt.compression import recognise
+from corefilt.temporary import new_name
 
 FLT = "0x31"
 
@@ -741,10 +743,13 @@ def test_a_worker_that_dies_takes_only_its_core_with_it(tmp_path: Path) -> None:
 
 def test_leavings_of_a_killed_job_are_removed(tmp_path: Path) -> None:
     put(tmp_path / "p/core", sample_core())
-    put(tmp_path / "p/.corefilt-batch-0011223344556677", b"half a core")
-    put(tmp_path / "p/.corefilt-0011223344556677", b"another command's")
-    batch(tmp_path / "p", "--replace")
-    assert listing(tmp_path / "p").keys() == {"core", ".corefilt-0011223344556677"}
+    lost, held = (tmp_path / "p" / new_name() for _ in range(2))
+    put(lost, b"half a core")
+    put(held, b"another command's")
+    with held.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        batch(tmp_path / "p", "--replace")
+    assert listing(tmp_path / "p").keys() == {"core", held.name}
 
 
 def killed_and_resumed(tmp_path: Path, cores: list[tuple[str, bytes]], kills: int, replace: bool) -> None:

@@ -357,6 +357,16 @@ def test_pn_xnum_with_its_section_header_in_a_false_place(e_shoff: int) -> None:
     assert out[PAGE : 4 * PAGE] == core[PAGE : 4 * PAGE]
 
 
+def test_section_headers_that_a_segment_lies_over_make_no_output_larger() -> None:
+    """They would have to stand at the end, where nothing was cut that could make room for them."""
+    core = sample_core(layout="gcore", patch={"phdr[13].p_filesz": 1 << 40})
+    out = planned(core, "all")
+    assert len(out) <= len(core)
+    ehdr = parse_core(out)[0]
+    assert (ehdr.e_shoff, ehdr.e_shnum) == (0, 0)
+    assert_promises(core, out, overlapping=True)
+
+
 # --- plans ------------------------------------------------------------------------------------------------
 
 

@@ -9,9 +9,10 @@ import sys
 
 from ..errors import CorefiltError, InputError, UsageError
 from ..sources import FileSource
+from ..temporary import is_temporary
 from . import wrappings
 from .content import Content
-from .places import TEMPORARY, enter, open_folder
+from .places import enter, open_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _below(root: str, without: frozenset[tuple[int, int]]) -> Iterator[Item]:
                 item = _item(folder, name, below, root)
                 if item is None:
                     folders.append(below)
-                elif not name.startswith(TEMPORARY):
+                elif not is_temporary(name):
                     yield item
             waiting += reversed(folders)
         except OSError as error:

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field, replace
 
 from ..compression import SUFFIXES
 from ..errors import UsageError
+from ..temporary import remove_leftovers
 from . import wrappings
 from .apport import APPORT
 from .find import Item, find, look_into
 from .lock import Lock
 from .outcome import Outcome
-from .places import TEMPORARY
 from .task import Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .content import Content
     from .policy import Policy
@@ -90,27 +90,19 @@ def plan(job: Job, found: Callable[[int], None] | None = None) -> tuple[list[Tas
 
 
 def clean_up(job: Job, tasks: Sequence[Task]) -> None:
-    """Remove what a job that was killed has left in the folders that this one writes to, which it has locked."""
+    """Remove what a job that was killed has left in the folders that this one writes to."""
     if job.dry_run:
         return
-    folders = {os.path.dirname(task.output or task.source) for task in tasks}
-    for folder in folders:
-        for name in _leavings(folder):
-            try:
-                os.unlink(os.path.join(folder, name))
-            except OSError:
-                # It is not ours to remove, or it is gone.
-                continue
-
-
-def _leavings(folder: str) -> Iterator[str]:
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith(TEMPORARY) and entry.is_file(follow_symlinks=False):
-                    yield entry.name
-    except OSError:
-        return
+    for path in {os.path.dirname(task.output or task.source) for task in tasks}:
+        try:
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            # Whoever writes there will say why it cannot be opened, or makes it first.
+            continue
+        try:
+            remove_leftovers(folder)
+        finally:
+            os.close(folder)
 
 
 def _own_folder(job: Job) -> frozenset[tuple[int, int]]:

@@ -11,7 +11,7 @@ from ..errors import OutputError
 from ..replacement import ReplacementSink
 from ..sinks import NamedFile, NewFileSink
 from . import provenance
-from .places import TEMPORARY, Place
+from .places import Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,8 +87,6 @@ class ReplacedFile(ArchiveFile):
 
 
 class _BesideSink(NewFileSink):
-    prefix = TEMPORARY
-
     def __init__(self, file: BesideFile) -> None:
         self._file = file
         super().__init__(file.path, replace=file.task.force, folder=file.place.folder)
@@ -98,8 +96,6 @@ class _BesideSink(NewFileSink):
 
 
 class _ReplacedSink(ReplacementSink):
-    prefix = TEMPORARY
-
     def __init__(self, file: ReplacedFile) -> None:
         self._file = file
         super().__init__(file.path, file.origin, folder=file.place.folder)

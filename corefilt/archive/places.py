@@ -12,9 +12,6 @@ import stat
 
 from ..errors import InputError, OutputError
 
-# What the names of files begin with that are not whole yet; a job that was killed can leave them.
-TEMPORARY = ".corefilt-batch-"
-
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOCTTY
 
 

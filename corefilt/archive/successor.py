@@ -7,13 +7,10 @@ from dataclasses import replace
 
 from ..replacement import ReplacementSink
 from . import provenance
-from .places import TEMPORARY
 
 
 class Successor(ReplacementSink):
     """What a job told of the old file it tells of this one too, so that none takes it for another and does it again."""
-
-    prefix = TEMPORARY
 
     def complete(self, size: int) -> None:
         """Take over what belongs to the name, and the mark of the job that made the old file."""

@@ -12,11 +12,13 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from support.builder import (
     NT_FILE,
     NT_PRSTATUS,
+    PT_LOAD,
     Image,
     elf_image,
     kernel_notes,
@@ -26,7 +28,7 @@ from support.builder import (
     parse_notes,
 )
 from support.maps import ZERO, Area, maps_text, smaps_text
-from support.samples import PAGE, SHARED, SHARED_FILE, sample_core, tagged
+from support.samples import SHARED, SHARED_FILE, sample_core, tagged
 
 from fuzz.shapes import SHAPES, Choices
 
@@ -34,11 +36,26 @@ NO_CHOICES = bytes(Choices.COUNT)
 FOREIGN = Path(
     os.environ.get("COREFILT_FOREIGN_CORES") or Path(__file__).parents[2].parent / "shared" / "foreign-cores"
 )
+
+
+def _perms(p_flags: int) -> str:
+    """The flags as maps has them, of a private mapping."""
+    return "".join(letter if p_flags & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1))) + "p"
+
+
+NAMED = {
+    SHARED: Area(0, 0, "rw-s", ZERO, 0, (0, 1), 7, "rd wr sh mr mw me ms sd"),
+    SHARED_FILE: Area(0, 0, "rw-s", "/var/lib/victim/table.db", 0, (8, 1), 9, "rd wr sh mr mw me ms sd"),
+}
 AREAS = [
-    Area(SHARED, SHARED + 4 * PAGE, "rw-s", ZERO, 0, (0, 1), 7, "rd wr sh mr mw me ms sd"),
-    Area(SHARED_FILE, SHARED_FILE + 2 * PAGE, "rw-s", "/var/lib/victim/table.db", 0, (8, 1), 9),
-    Area(0x7FFC00000000, 0x7FFC00001000, "---p", "[stack]"),
-]
+    replace(
+        NAMED.get(phdr.p_vaddr, Area(0, 0, _perms(phdr.p_flags))),
+        start=phdr.p_vaddr, end=phdr.p_vaddr + phdr.p_memsz,
+    )
+    for phdr in parse_core(sample_core())[1]
+    if phdr.p_type == PT_LOAD
+]  # fmt: skip
+"""What /proc/PID/maps had said of the process whose core the target has."""
 
 
 def _whole(data: bytes) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 
-from support.builder import Load, Note, kernel_notes, library, make_core, page
+from support.builder import PN_XNUM, Load, Note, kernel_notes, library, make_core, page
 from support.instants import assert_valid
 from support.opening import in_memory, in_pipe, opened
 from support.run import assert_promises
@@ -66,6 +66,14 @@ def looked_at(core: Core, wanted: int, **options: object) -> None:
     read_threads(core.source, core.ehdr, core.table)
 
 
+def hold(core: bytes, out: bytes, report: corefilt.Report, *, header_final: bool = True) -> None:
+    """Hold an output against its input, unless the count of program headers was mended: the reader has no other."""
+    at = 56 if core[4] == 2 else 44
+    if report.damaged and int.from_bytes(core[at : at + 2], "little") == PN_XNUM:
+        return
+    assert_promises(core, out, header_final=header_final, overlapping=True)
+
+
 # --- whole cores --------------------------------------------------------------------------------------------
 
 
@@ -80,7 +88,7 @@ def tables(data: bytes) -> None:
     report.as_dict()
     report.summary(verbose=True)
     assert report.output_bytes == len(out)
-    assert_promises(core, out, overlapping=True)
+    hold(core, out, report)
     if unknown == "keep":
         assert filtered(out, wanted)[0] == out
 
@@ -109,18 +117,18 @@ def pipes(data: bytes) -> None:
     choices = Choices(data)
     wanted, core = choices.filter(), choices.content
     with in_pipe(core) as fd, in_memory() as out:
-        corefilt.filter(fd, out, filter=wanted, sync=False)
+        report = corefilt.filter(fd, out, filter=wanted, sync=False)
         piped = os.pread(out, os.fstat(out).st_size, 0)
-    assert_promises(core, piped, overlapping=True)
+    hold(core, piped, report)
     assert piped == filtered(core, wanted)[0]
     reader, writer = os.pipe()
     with in_pipe(core) as fd, open(reader, "rb") as pipe:
         try:
             fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
-            corefilt.filter(fd, writer, filter=wanted)
+            report = corefilt.filter(fd, writer, filter=wanted)
         finally:
             os.close(writer)
-        assert_promises(core, pipe.read(), header_final=False, overlapping=True)
+        hold(core, pipe.read(), report, header_final=False)
 
 
 _PLACE = Path(tempfile.mkdtemp(prefix="corefilt-fuzz-"))

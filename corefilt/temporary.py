@@ -1,0 +1,99 @@
+"""Temporary files beside the output: how they are called, whose they are, and which ones a killed run left behind.
+
+Whoever writes one holds a lock on it (flock(2)), which the kernel gives back however a run ends. So a file of such a
+name that can be locked is nobody's any more, and the next run that needs one removes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from binascii import crc32
+
+_ANYONES = ".corefilt-"
+# The host is a part of the name: where a file system keeps locks to itself (FUSE, CIFS), they say nothing of others.
+_PREFIX = f"{_ANYONES}{crc32(os.fsencode(os.uname().nodename)):08x}"
+_LENGTH = len(_PREFIX) + 8
+# Names that are looked through; a folder of so many is no place for a lost file to be noticed.
+MOST_NAMES = 1 << 14
+_ATTEMPTS = 16
+
+
+def new_name() -> str:
+    """A name that nothing has."""
+    return _PREFIX + os.urandom(4).hex()
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is no output yet, of whatever run on whatever host."""
+    return name.startswith(_ANYONES)
+
+
+def hold(fd: int) -> bool:
+    """Lock a file while its descriptor is open; False where somebody else has it.
+
+    True, too, where its file system has no locks: nobody can take such a file for a lost one.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def create(folder: int) -> tuple[str, int]:
+    """A new file in a folder, and its descriptor; mode 0600. Raises OSError."""
+    remove_leftovers(folder)
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    for _ in range(_ATTEMPTS):
+        name = new_name()
+        fd = os.open(name, flags, 0o600, dir_fd=folder)
+        try:
+            # Between the two, another run may have taken it for a lost one.
+            if hold(fd) and _is_named(fd, name, folder):
+                return name, fd
+        except BaseException:
+            os.close(fd)
+            os.unlink(name, dir_fd=folder)
+            raise
+        os.close(fd)
+    raise BlockingIOError(errno.EAGAIN, f"{_ATTEMPTS} new files were taken away")
+
+
+def remove_leftovers(folder: int) -> None:
+    """Remove what runs of this user on this host left in a folder when they were killed."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for _, entry in zip(range(MOST_NAMES), entries, strict=False)]
+    except OSError:
+        return
+    for name in names:
+        if name.startswith(_PREFIX) and len(name) == _LENGTH:
+            try:
+                _remove_if_lost(name, folder)
+            except OSError:
+                continue
+
+
+def _remove_if_lost(name: str, folder: int) -> None:
+    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode) or os.geteuid() not in (0, status.st_uid):
+        return
+    fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_named(fd, name, folder):
+            os.unlink(name, dir_fd=folder)
+    finally:
+        os.close(fd)
+
+
+def _is_named(fd: int, name: str, folder: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:
+        return False

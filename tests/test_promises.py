@@ -1,0 +1,69 @@
+"""The promises as properties of any core: filters in turn, a filter twice, and every engine."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from support.opening import in_memory, opened
+from support.run import assert_promises, kept_sizes
+from support.samples import sample_core
+from support.strategies import FILTERS, cores
+
+import corefilt
+
+LAYOUTS = [sample_core(), sample_core(xnum=True), sample_core(layout="gcore"), sample_core(layout="gcore-notes-first")]
+ENGINES = ["readwrite", "copy_file_range", "sendfile"]
+
+
+def filtered(core: bytes, wanted: int, **options: object) -> bytes:
+    with in_memory(core) as fd, in_memory() as out:
+        corefilt.filter(fd, out, filter=wanted, sync=False, **options)  # type: ignore[arg-type]
+        return os.pread(out, os.fstat(out).st_size, 0)
+
+
+def contradicts(core: bytes) -> bool:
+    """Tell whether evidence of a mapping leaves no kind, so that it is kept whatever the filter."""
+    with opened(core) as it:
+        return any(finding.contradiction for finding in it.plan("all").findings)
+
+
+@settings(deadline=None, max_examples=60)
+@given(core=st.one_of(cores(), st.sampled_from(LAYOUTS)), first=FILTERS, then=FILTERS)
+def test_of_two_filters_in_turn_the_smaller_part_of_every_mapping_stays(core: bytes, first: int, then: int) -> None:
+    """With the kinds written down; where the second filter is a part of the first, it is as if it had been alone."""
+    assume(not contradicts(core))
+    fixed = filtered(core, 0x1FF, annotate=True)
+    one, other = kept_sizes(filtered(fixed, first)), kept_sizes(filtered(fixed, then))
+    both = filtered(filtered(fixed, first), then)
+    assert kept_sizes(both) == [min(pair) for pair in zip(one, other, strict=True)]
+    assert_promises(fixed, both)
+    assert filtered(filtered(fixed, first | then), then) == filtered(fixed, then)
+
+
+@settings(deadline=None, max_examples=60)
+@given(core=st.one_of(cores(), st.sampled_from(LAYOUTS)), wanted=FILTERS)
+def test_twice_is_once(core: bytes, wanted: int) -> None:
+    """Byte for byte, as long as what is open is kept."""
+    assume(not contradicts(core))
+    once = filtered(core, wanted)
+    assert filtered(once, wanted) == once
+
+
+@pytest.mark.parametrize("wanted", [0x0, 0x1, 0x10, 0x31, 0x33])
+def test_sections_without_bytes_keep_their_size(wanted: int) -> None:
+    """gdb's: one that a filter emptied stands where another segment has its bytes now."""
+    core = sample_core(layout="gcore")
+    once = filtered(core, wanted)
+    assert filtered(once, wanted) == once
+
+
+@settings(deadline=None, max_examples=30)
+@given(core=cores(), wanted=FILTERS, unknown=st.sampled_from(["keep", "guess", "drop"]))
+def test_every_engine_gives_the_same_bytes(core: bytes, wanted: int, unknown: str) -> None:
+    outs = {filtered(core, wanted, unknown=unknown, engine=engine) for engine in ENGINES}
+    outs |= {filtered(core, wanted, unknown=unknown, sparse=sparse) for sparse in ("auto", "never", "always")}
+    outs.add(filtered(core, wanted, unknown=unknown, jobs=2, engine="readwrite"))
+    assert len(outs) == 1
