@@ -13,6 +13,7 @@ from .find import Item, find, look_into
 from .lock import Lock
 from .outcome import Outcome
 from .places import TEMPORARY
+from .remote import is_url, local_path
 from .task import Task
 
 TYPE_CHECKING = False
@@ -52,12 +53,14 @@ class Job:
             raise UsageError("--to and --replace both say where the cores go", "leave one of them out")
         if self.to is None and not self.replace and not self.dry_run:
             raise UsageError("nothing says where the cores go", "--to DIR, or --replace puts them where they are")
+        if self.replace and any(is_url(local_path(source)) for source in self.sources):
+            raise UsageError("--replace works on files, not behind URLs", "--to writes the cores elsewhere")
         if not self.sources:
             raise UsageError("no SOURCE is named", "a folder, a file, a glob, or - for a list on standard input")
 
     def lock(self) -> Lock:
         """Lock what the job writes to, so that no other one does. Raises LockedError and OSError."""
-        if self.dry_run:
+        if self.dry_run or (self.to is not None and is_url(self.to)):
             return Lock([])
         if self.to is not None:
             os.makedirs(self.to, mode=0o700, exist_ok=True)
@@ -93,7 +96,8 @@ def clean_up(job: Job, tasks: Sequence[Task]) -> None:
     """Remove what a job that was killed has left in the folders that this one writes to, which it has locked."""
     if job.dry_run:
         return
-    folders = {os.path.dirname(task.output or task.source) for task in tasks}
+    written = (task.output or task.source for task in tasks)
+    folders = {os.path.dirname(path) for path in written if not is_url(path)}
     for folder in folders:
         for name in _leavings(folder):
             try:
@@ -133,6 +137,8 @@ def _task(job: Job, item: Item, content: Content, size: int) -> Task:
     if content.reason or job.dry_run:
         return made
     output = os.path.join(job.to, output_name(item.below, content, compress)) if job.to is not None else None
+    if is_url(output or ""):
+        return replace(made, output=output)
     status, room = _room_at(os.path.dirname(output or item.path))
     if job.keep_free is not None:
         room = job.keep_free
