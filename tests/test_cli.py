@@ -55,7 +55,10 @@ DIGEST_OPTIONS = {"-h", "--help", "--json", "--version"}
 BATCH_OPTIONS = OPTIONS - {
     "-o", "--output", "--pid", "-i", "--in-place", "--compact", "--cache", "--name", "--directory", "--set",
     "--uses-pid",
-} | {"--to", "--replace", "--verify", "--writers", "--keep-free", "--shared-once", "--dedupe"}  # fmt: skip
+} | {
+    "--to", "--replace", "--verify", "--writers", "--keep-free", "--shared-once", "--dedupe", "--policy", "--html",
+    "--dask",
+}  # fmt: skip
 RESTORE_OPTIONS = {"-h", "--help", "-q", "--quiet", "--json", "--version"}
 DEMO_OPTIONS = {"-h", "--help", "--filter", "--version"}
 SHOW_OPTIONS = {"-h", "--help", "--filter", "-v", "--verbose", "--json", "--version"}

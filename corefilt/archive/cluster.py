@@ -33,8 +33,8 @@ class ClusterError(CorefiltError):
     hint = "the scheduler's address is what dask-scheduler says, like tcp://host:8786"
 
 
-def run_on_cluster(tasks: Iterable[Task], address: str) -> Iterator[Outcome]:
-    """Carry tasks out on the workers of the scheduler at an address; outcomes come as they are there.
+def run_on_cluster(tasks: Iterable[Task], address: str) -> Iterator[tuple[Task, Outcome]]:
+    """Carry tasks out on the workers of the scheduler at an address; each comes with its outcome when that is there.
 
     What the workers read and write must be reachable for each of them: an object store, or a shared folder. Raises
     MissingLibraryError, UsageError or ClusterError.
@@ -55,10 +55,10 @@ def run_on_cluster(tasks: Iterable[Task], address: str) -> Iterator[Outcome]:
         threads = _check_workers(client, address)
         remaining = iter(tasks)
         running = {_submitted(client, task): task for task in islice(remaining, threads * WAITING)}
-        done = as_completed(running)
+        done = as_completed(running, loop=client.loop)
         for future in done:
             task = running.pop(future)
-            yield _outcome_of(future, task, address)
+            yield task, _outcome_of(future, task, address)
             for another in islice(remaining, 1):
                 following = _submitted(client, another)
                 running[following] = another

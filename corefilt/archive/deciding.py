@@ -1,4 +1,4 @@
-"""A task with a policy becomes one with a rule's filter and options, or an outcome where the rule leaves nothing to do.
+"""A task with a policy becomes one with a rule's filter and options, or an outcome where a rule leaves nothing to do.
 
 A core that the same policy has been carried out on is not filtered by it again, as it is another core now; but it can
 have grown old enough to be deleted.
@@ -7,14 +7,12 @@ have grown old enough to be deleted.
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
 
-from ..core import MAX_HEADERS, Core
+from ..core import Core
 from ..filterbits import CoredumpFilter
 from ..identity import Identity
-from ..sources import FileSource
-from . import provenance, wrappings
+from . import provenance
 from .facts import facts_of
 from .lock import lock_file
 from .policy import DELETE, FIT, KEEP, MINIMAL
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..rules import Rules
-    from .facts import Facts
+    from ..sources import FileSource, Source
     from .outcome import Outcome
     from .places import Place
     from .policy import Decision, Policy
@@ -34,28 +32,43 @@ if TYPE_CHECKING:
 _CHANGING = ("fit", "truncate", "annotate", "format", "loadmaps")
 
 
-def decided(task: Task, policy: Policy, file: FileSource, place: Place) -> Task | Outcome:
-    """What the policy makes of the task on an open file at its place; where a rule says so, the file is deleted.
+def decided(task: Task, policy: Policy, source: Source, *, age: float | None, stored: int) -> Task | Outcome:
+    """What the policy makes of a task; the source of its core is closed.
 
-    Raises InputError for what is no core, LockedError and OSError.
+    ``age`` is the file's in seconds, ``stored`` are the bytes that it takes. An outcome says ``deleted`` of what is to
+    be deleted; nothing is deleted here. Raises InputError for what is no core.
     """
-    status = os.fstat(file.fd)
-    own = FileSource(os.dup(file.fd), file.name, size=file.size)
-    most = task.options.get("max_headers")
-    most = most if isinstance(most, int) else MAX_HEADERS
-    with Core(wrappings.opened(own, task.wrapping, task.member, max_headers=most)) as core:
-        rules = _rules(core, task) if policy.asks_for_shares else None
-        facts = facts_of(core, age=time.time() - status.st_mtime, rules=rules)
-        executable = Identity(core.notes, core.ehdr).comm
+    with Core(source) as core:
+        facts = facts_of(core, age=age, rules=_rules(core, task) if policy.asks_for_shares else None)
+        comm = Identity(core.notes, core.ehdr).comm
     decision = policy.decide(facts)
-    chosen = replace(task, rule=decision.rule)
-    if decision.action.name == DELETE:
-        name = facts.executable or (os.fsdecode(executable) if executable is not None else None)
-        return _deleted(chosen, facts, name, file, place)
-    if decision.action.name == KEEP and task.replace:
-        words = f"rule {decision.rule!r} keeps it" + (f", {decision.doubt}" if decision.doubt else "")
-        return chosen.outcome("kept", words, input_bytes=facts.size, allocated_before=status.st_blocks * 512)
-    return carried_over(chosen, decision)
+    name, chosen = decision.action.name, replace(task, rule=decision.rule)
+    if name not in (DELETE, KEEP) or (name == KEEP and not task.replace):
+        return carried_over(chosen, decision)
+    told: dict[str, Any] = {
+        "input_bytes": facts.size,
+        "allocated_before": stored,
+        "executable": facts.executable or (os.fsdecode(comm) if comm is not None else None),
+        "signal": facts.signal,
+    }
+    if name == KEEP:
+        doubt = f", {decision.doubt}" if decision.doubt else ""
+        return chosen.outcome("kept", f"rule {decision.rule!r} keeps it{doubt}", **told)
+    words = "is left out; it stays where it is" if not task.replace else "would be deleted" if task.dry_run else ""
+    return chosen.outcome("deleted", words, **told)
+
+
+def delete(outcome: Outcome, file: FileSource, place: Place) -> Outcome:
+    """Delete the open file at its place; the outcome that told so, or what stands against it.
+
+    Raises LockedError and OSError.
+    """
+    lock_file(file.fd, outcome.source)
+    status, there = os.fstat(file.fd), place.status()
+    if there is None or (there.st_dev, there.st_ino) != (status.st_dev, status.st_ino):
+        return replace(outcome, status="kept", reason="another file has its name now")
+    os.unlink(place.leaf, dir_fd=place.folder)
+    return outcome
 
 
 def carried_over(task: Task, decision: Decision) -> Task:
@@ -83,21 +96,3 @@ def _rules(core: Core, task: Task) -> Rules:
         maps=maps if isinstance(maps, str) else None, sysroot=sysroot if isinstance(sysroot, str) else None
     )
     return core.rules(evidence=evidence)
-
-
-def _deleted(task: Task, facts: Facts, executable: str | None, file: FileSource, place: Place) -> Outcome:
-    status = os.fstat(file.fd)
-    told: dict[str, Any] = {
-        "input_bytes": facts.size, "allocated_before": status.st_blocks * 512, "executable": executable,
-        "signal": facts.signal,
-    }  # fmt: skip
-    if not task.replace:
-        return task.outcome("deleted", "is left out; the file itself stays", **told)
-    if task.dry_run:
-        return task.outcome("deleted", "would be deleted", **told)
-    lock_file(file.fd, task.source)
-    there = place.status()
-    if there is None or (there.st_dev, there.st_ino) != (status.st_dev, status.st_ino):
-        return task.outcome("kept", "another file has its name now")
-    os.unlink(place.leaf, dir_fd=place.folder)
-    return task.outcome("deleted", **told)

@@ -20,6 +20,7 @@ from .lock import lock_file
 from .outputs import ArchiveFile, BesideFile, ReplacedFile
 from .owner import Refused, as_owner, owner_to_become
 from .places import Place, enter, make_place
+from .remote import is_url
 from .task import Task
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ..sinks import NamedFile
     from ..sources import Source
     from .outcome import Outcome
+    from .policy import Policy
 
     Told = Callable[[int], None]
 
@@ -40,6 +42,10 @@ _OF_SOURCES = ("spool", "max_headers")
 
 def filtered(task: Task, on_progress: Told | None) -> Outcome:
     """Do it. Raises CorefiltError's children and OSError."""
+    if is_url(task.source) or is_url(task.output or ""):
+        from .remotely import filtered_remotely
+
+        return filtered_remotely(task, on_progress)
     if task.replace and any(layer in wrappings.CONTAINERS for layer in task.wrapping):
         return task.outcome("kept", f"is inside {_article(task)}, which stays as it is: --to DIR takes the core out")
     with enter(task.source, task.root) as place:
@@ -75,9 +81,7 @@ def _filtered_here(task: Task, place: Place, on_progress: Told | None) -> Outcom
     source = FileSource(fd, task.source, size=status.st_size)
     try:
         if task.policy is not None:
-            from .deciding import decided
-
-            choice = decided(task, task.policy, source, place)
+            choice = _chosen(task, task.policy, source, place)
             if not isinstance(choice, Task):
                 return choice
             task = choice
@@ -96,6 +100,29 @@ def _filtered_here(task: Task, place: Place, on_progress: Told | None) -> Outcom
             return _written(task, source, place, target, on_progress)
     finally:
         source.close()
+
+
+def _chosen(task: Task, policy: Policy, file: FileSource, place: Place) -> Task | Outcome:
+    from .deciding import decided, delete
+
+    status = os.fstat(file.fd)
+    choice = decided(
+        task,
+        policy,
+        _opened(task, file),
+        age=time.time() - status.st_mtime,
+        stored=status.st_blocks * 512,
+    )
+    if isinstance(choice, Task) or choice.status != "deleted" or not task.replace or task.dry_run:
+        return choice
+    return delete(choice, file, place)
+
+
+def _opened(task: Task, file: FileSource) -> Source:
+    """The core in a file, which stays open beside it."""
+    own = FileSource(os.dup(file.fd), file.name, size=file.size)
+    most = task.options.get("max_headers")
+    return wrappings.opened(own, task.wrapping, task.member, max_headers=most if isinstance(most, int) else MAX_HEADERS)
 
 
 def _mark_at(target: Place) -> provenance.Provenance | None:
@@ -124,12 +151,7 @@ def _unchanged(task: Task, status: os.stat_result, mark: provenance.Provenance, 
 
 def _written(task: Task, file: FileSource, place: Place, target: Place | None, on_progress: Told | None) -> Outcome:
     began = time.monotonic()
-    # The file stays open beside its core, which may close it.
-    own = FileSource(os.dup(file.fd), file.name, size=file.size)
-    max_headers = task.options.get("max_headers")
-    source = wrappings.opened(
-        own, task.wrapping, task.member, max_headers=max_headers if isinstance(max_headers, int) else MAX_HEADERS
-    )
+    source = _opened(task, file)
     folder = f"/proc/self/fd/{(target or place).folder}"
     verified = target is not None and not task.dry_run and (task.verify or task.replace)
     # What is chosen from has to be looked into before it is copied.
@@ -155,7 +177,8 @@ def _written(task: Task, file: FileSource, place: Place, target: Place | None, o
             options.stamp = partial(provenance.stamp, task, made.fingerprint) if made.marked else None
         report = write_filtered(core, CoredumpFilter(task.filter), output, options)
         before = os.fstat(file.fd).st_blocks * 512
-        return _outcome(task, core, report, before, made, time.monotonic() - began)
+        marked = made.marked if made is not None else None
+        return outcome_of(task, core, report, before, marked=marked, seconds=time.monotonic() - began)
 
 
 def _nothing_to_do(task: Task, core: Core, file: FileSource) -> Outcome | None:
@@ -167,7 +190,7 @@ def _nothing_to_do(task: Task, core: Core, file: FileSource) -> Outcome | None:
         return None
     provenance.write(file.fd, task, provenance.Fingerprint.of(file.fd), report.assumed_bytes)
     before = os.fstat(file.fd).st_blocks * 512
-    outcome = _outcome(task, core, report, before, None, report.seconds)
+    outcome = outcome_of(task, core, report, before, marked=None, seconds=report.seconds)
     return replace(outcome, status="unchanged", reason="the filter takes nothing out", allocated_after=before)
 
 
@@ -231,13 +254,12 @@ def options_of(task: Task, on_progress: Told | None) -> Options:
     )
 
 
-def _outcome(
-    task: Task, core: Core, report: Report, before: int, output: ArchiveFile | None, seconds: float
-) -> Outcome:
+def outcome_of(task: Task, core: Core, report: Report, before: int, *, marked: bool | None, seconds: float) -> Outcome:
+    """What became of a core whose file takes ``before`` bytes; ``marked`` is None where nothing was written."""
     identity = Identity(core.notes, core.ehdr)
     executable = identity.executable if identity.executable is not None else identity.comm
     reasons = list(report.warnings)
-    if output is not None and not output.marked:
+    if marked is False:
         reasons.append("its file system keeps no attributes: another run cannot tell that this was done")
     return task.outcome(
         "filtered",

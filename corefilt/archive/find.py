@@ -11,8 +11,9 @@ from ..errors import CorefiltError, InputError, UsageError
 from ..sources import FileSource
 from ..temporary import is_temporary
 from . import wrappings
-from .content import Content
+from .content import Content, unsafe
 from .places import enter, open_folder
+from .remote import files_below, is_url, local_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,12 +36,6 @@ class Item:
         self.path, self.root, self.below, self.reason = path, root, below, reason
 
 
-def is_url(source: str) -> bool:
-    """Whether a source is named by a URL, as fsspec takes them."""
-    scheme, separator, _ = source.partition("://")
-    return bool(separator) and scheme.isascii() and scheme.replace("+", "").isalnum()
-
-
 def find(sources: Iterable[str], without: frozenset[tuple[int, int]] = _NEVER) -> Iterator[Item]:
     """All files of the sources, each once; folders ``without`` (device, inode) are not entered.
 
@@ -60,8 +55,10 @@ def find(sources: Iterable[str], without: frozenset[tuple[int, int]] = _NEVER) -
 
 
 def _all_items(sources: Iterable[str], without: frozenset[tuple[int, int]]) -> Iterator[Item]:
-    for source in sources:
-        if source == STDIN:
+    for source in map(local_path, sources):
+        if is_url(source):
+            yield from _behind(source)
+        elif source == STDIN:
             for path in _listed(sys.stdin.buffer.read() if sys.stdin is not None else b""):
                 yield from _named(path, os.path.normpath(path).lstrip(os.sep), without)
         elif os.path.lexists(source):
@@ -75,6 +72,12 @@ def _all_items(sources: Iterable[str], without: frozenset[tuple[int, int]]) -> I
                 yield from _named(path, os.path.relpath(path, fixed), without)
         else:
             raise UsageError(f"{source}: is not there")
+
+
+def _behind(url: str) -> Iterator[Item]:
+    """All files behind a URL. Raises InputError and its kin."""
+    for found in files_below(url):
+        yield Item(found.url, "", found.relative, unsafe(found.relative))
 
 
 def _fixed_part(pattern: str) -> str:
@@ -153,6 +156,11 @@ def look_into(item: Item) -> Iterator[tuple[Content, int]]:
         return
     size = 0
     try:
+        if is_url(item.path):
+            from .remotely import content_of
+
+            yield content_of(item.path)
+            return
         with enter(item.path, item.root) as place:
             fd, status = place.open()
             size = status.st_size

@@ -6,13 +6,15 @@ import os
 from dataclasses import dataclass, field, replace
 
 from ..compression import SUFFIXES
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from ..temporary import remove_leftovers
 from . import wrappings
 from .apport import APPORT
 from .find import Item, find, look_into
 from .lock import Lock
 from .outcome import Outcome
+from .places import open_folder
+from .remote import is_url, local_path
 from .task import Task
 
 TYPE_CHECKING = False
@@ -52,12 +54,14 @@ class Job:
             raise UsageError("--to and --replace both say where the cores go", "leave one of them out")
         if self.to is None and not self.replace and not self.dry_run:
             raise UsageError("nothing says where the cores go", "--to DIR, or --replace puts them where they are")
+        if self.replace and any(is_url(local_path(source)) for source in self.sources):
+            raise UsageError("--replace works on files, not behind URLs", "--to writes the cores elsewhere")
         if not self.sources:
             raise UsageError("no SOURCE is named", "a folder, a file, a glob, or - for a list on standard input")
 
     def lock(self) -> Lock:
         """Lock what the job writes to, so that no other one does. Raises LockedError and OSError."""
-        if self.dry_run:
+        if self.dry_run or (self.to is not None and is_url(self.to)):
             return Lock([])
         if self.to is not None:
             os.makedirs(self.to, mode=0o700, exist_ok=True)
@@ -93,16 +97,25 @@ def clean_up(job: Job, tasks: Sequence[Task]) -> None:
     """Remove what a job that was killed has left in the folders that this one writes to."""
     if job.dry_run:
         return
-    for path in {os.path.dirname(task.output or task.source) for task in tasks}:
+    written = {(os.path.dirname(task.output), "") if task.output else _folder_of(task) for task in tasks}
+    for root, below in written:
+        if is_url(root):
+            continue
         try:
-            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
+            folder = open_folder(root or os.curdir, below)
+        except InputError:
             # Whoever writes there will say why it cannot be opened, or makes it first.
             continue
         try:
             remove_leftovers(folder)
         finally:
             os.close(folder)
+
+
+def _folder_of(task: Task) -> tuple[str, str]:
+    """The folder of a task's source: the one that no link is followed below, and where it lies there."""
+    folder = os.path.dirname(task.source)
+    return (task.root, os.path.relpath(folder, task.root)) if task.root else (folder, "")
 
 
 def _own_folder(job: Job) -> frozenset[tuple[int, int]]:
@@ -125,6 +138,8 @@ def _task(job: Job, item: Item, content: Content, size: int) -> Task:
     if content.reason or job.dry_run:
         return made
     output = os.path.join(job.to, output_name(item.below, content, compress)) if job.to is not None else None
+    if is_url(output or ""):
+        return replace(made, output=output)
     status, room = _room_at(os.path.dirname(output or item.path))
     if job.keep_free is not None:
         room = job.keep_free

@@ -41,6 +41,9 @@ class RemoteFile(NamedFile):
             raise OutputError(f"{self.path}: exists", "-f replaces it")
         return RemoteSink(self)
 
+    def complete(self, fd: int) -> None:
+        """A child checks what is whole before it is sent, and adds to the metadata. Raises OutputError."""
+
 
 class RemoteSink(Sink):
     """A temporary file that is uploaded when it is whole."""
@@ -60,6 +63,7 @@ class RemoteSink(Sink):
         try:
             with reported(self.name):
                 os.ftruncate(self.fd, size)
+            self._file.complete(self.fd)
             store(self._file.remote, self.fd, size, self._file.metadata)
             self.allocated = size
         finally:

@@ -9,6 +9,7 @@ from .. import __version__
 from ..archive.htmlpage import About, check_place, write_page
 from ..archive.job import Job, clean_up, plan
 from ..archive.pool import MOST_JOBS, default_jobs, run_in_pool
+from ..archive.remote import local_path
 from ..core import MAX_HEADERS
 from ..errors import UsageError
 from ..filterbits import describe, parse_filter
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from ..archive.task import Task
 
 DESCRIPTION = """\
-Filters all cores of an archive. SOURCE is a folder with all below it, a file, a glob, or - for a list of paths on
-standard input, one a line or ended by NUL. Cores are known by their content, also compressed (zstd, lz4, xz, gzip,
-bzip2), in tar and zip archives, in folders of systemd-coredump and abrt, and in reports of apport.
+Filters all cores of an archive. SOURCE is a folder with all below it, a file, a glob, a URL (s3://, gs://, sftp://,
+file://) with all below it, or - for a list of paths on standard input, one a line or ended by NUL. Cores are known by
+their content, also compressed (zstd, lz4, xz, gzip, bzip2), in tar and zip archives, in folders of systemd-coredump and
+abrt, and in reports of apport.
 
 A job that was ended goes on where it stopped when it is started again; one that is done does nothing."""
 
@@ -44,7 +46,9 @@ def parser() -> Parser:
     p = Parser("corefilt batch", DESCRIPTION, EPILOG)
     p.add_argument("filter", metavar="FILTER", help="which mappings to keep, as corefilt --help says")
     p.add_argument("sources", metavar="SOURCE", nargs="+", help="where cores are")
-    p.add_argument("--to", metavar="DIR", help="write the filtered cores below this folder, by the paths they had")
+    p.add_argument(
+        "--to", metavar="DIR", help="write the filtered cores below this folder or URL, by the paths they had"
+    )
     p.add_argument(
         "--replace",
         action="store_true",
@@ -105,6 +109,11 @@ def parser() -> Parser:
         "--keep-free",
         metavar="SIZE",
         help="stop a core that would leave less of its file system free (default: a twentieth, 4G at most)",
+    )
+    p.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="have the workers of a dask.distributed scheduler do it, which reach sources and DIR as this machine does",
     )
     p.add_argument("--no-sync", action="store_true", help="do not wait for the disk before a core gets its name")
     p.add_argument("-n", "--dry-run", action="store_true", help="find and plan only")
@@ -182,7 +191,7 @@ def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
     job = Job(
         arguments.sources,
         int(wanted),
-        to=arguments.to,
+        to=local_path(arguments.to) if arguments.to is not None else None,
         replace=arguments.replace,
         options=options,
         compress=arguments.compress or "same",
@@ -252,7 +261,12 @@ def _write_page(arguments: argparse.Namespace, outcomes: list[Outcome]) -> None:
 
 
 def _carried_out(tasks: list[Task], arguments: argparse.Namespace, progress: Progress) -> Iterator[Outcome]:
-    pool = run_in_pool(tasks, jobs=arguments.jobs, writers=arguments.writers, on_progress=progress.passed)
+    if arguments.dask is not None:
+        from ..archive.cluster import run_on_cluster
+
+        pool = run_on_cluster(tasks, arguments.dask)
+    else:
+        pool = run_in_pool(tasks, jobs=arguments.jobs, writers=arguments.writers, on_progress=progress.passed)
     for task, outcome in pool:
         progress.done(task)
         yield outcome

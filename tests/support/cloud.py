@@ -13,13 +13,23 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+import corefilt
+
 BUCKET = "cores"
-_MISSING = [name for name in ("s3fs", "moto", "flask") if importlib.util.find_spec(name) is None]
+
+
+def _needs(*packages: str) -> pytest.MarkDecorator:
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"pip install '.[test-cloud]' brings {', '.join(missing)}")
+
+
+needs_dask = _needs("distributed")
 needs_store = [
-    pytest.mark.skipif(bool(_MISSING), reason=f"pip install '.[test-cloud]' brings {', '.join(_MISSING)}"),
+    _needs("s3fs", "moto", "flask"),
     pytest.mark.skipif(
         os.environ.get("COREFILT_TEST_SYSTEM") != "1", reason="COREFILT_TEST_SYSTEM=1 lets tests start servers"
     ),
@@ -50,6 +60,16 @@ def addresses(port: int) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
+
+
+def piped(core: bytes, wanted: int, folder: Path) -> bytes:
+    """Filter a core as it comes down a pipe into a file, here."""
+    source, target = folder / "piped-source", folder / "piped"
+    source.write_bytes(core)
+    with subprocess.Popen(["cat", source], stdout=subprocess.PIPE) as cat:
+        assert cat.stdout is not None
+        corefilt.filter(cat.stdout, target, filter=wanted, force=True)
+    return target.read_bytes()
 
 
 class CuttingProxy:
