@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
+from . import _fast
 from .compression import PIECE, Compression, encoder
 from .errors import CorefiltError
 from .sinks import NamedFile, Sink, open_sink, reported
@@ -80,8 +81,10 @@ class PackedSink(Sink):
         try:
             with reported(self.name):
                 stream = encoder(self._compression)
-                while piece := os.read(self._read, PIECE):
-                    self._put(stream.compress(piece))
+                # Whole pieces, however they came: what an encoder makes of bytes depends on how they are cut.
+                room = bytearray(PIECE)
+                while got := _fast.read_into(self._read, -1, room):
+                    self._put(stream.compress(bytes(room[:got])))
                 if not self._aborted:
                     self._put(stream.flush())
         except (CorefiltError, OSError, MemoryError) as error:

@@ -143,6 +143,21 @@ def test_levels(level: str, tmp_path: Path) -> None:
     assert DECOMPRESS[level.partition(":")[0]](out.read_bytes()) == streamed(data)
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_how_the_bytes_come_changes_nothing(form: str, tmp_path: Path) -> None:
+    """A batch that is run again makes the same files."""
+    data = sample_core(anon_pages=700)
+    outs = []
+    for piece in (len(data), 7001):
+        process = start(FLT, "--compress", form, "--compress-threads", "1", "-q", stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        for at in range(0, len(data), piece):
+            process.stdin.write(data[at : at + piece])
+            process.stdin.flush()
+        outs.append(finish(process).out)
+    assert outs[0] == outs[1]
+
+
 def test_several_threads_write_the_same_core(tmp_path: Path) -> None:
     data = make_core([Load(0x1000000, noise(1500, 1) + bytes(2000 * PAGE))], kernel_notes([]))
     out = tmp_path / "out.zst"
