@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 import select
 import signal
 import stat
@@ -39,7 +40,7 @@ from support.samples import sample_core
 
 import corefilt
 from corefilt.errors import ConfigError, UsageError
-from corefilt.handler import readers
+from corefilt.handler import readers, victim
 from corefilt.handler.account import find_account
 from corefilt.handler.config import Config, parse_config, read_config
 from corefilt.handler.crash import Crash, parse_crash
@@ -658,6 +659,34 @@ def test_a_process_whose_memory_is_not_that_of_the_core(place: Place) -> None:
             other.kill()
     assert done.code == 0
     assert "is not of this process" in done.said
+
+
+@pytest.mark.parametrize("why", ["more than are looked at", "the limit", "none"])
+def test_more_mapped_files_than_descriptors(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some are looked at, and that is said; descriptors are left for the rest of the work."""
+    need_root()
+    there = len(os.listdir("/proc/self/map_files"))
+    if why == "more than are looked at":
+        monkeypatch.setattr(victim, "MOST_FILES", 2)
+    if why == "the limit":
+        monkeypatch.setattr(resource, "setrlimit", refused_by_the_kernel)
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (victim.LEFT_OVER + 2, victim.LEFT_OVER + 2))
+    pidfd = os.pidfd_open(os.getpid())
+    try:
+        seen = victim.open_victim(Crash(os.getpid(), 0, 0, 11, 0, 0, 1, pidfd))
+    finally:
+        os.close(pidfd)
+    try:
+        assert seen.why_not == ""
+        assert len(seen.files) == (there if why == "none" else 2)
+        assert seen.notices == ([] if why == "none" else [f"only 2 of its {there} mapped files are looked at"])
+        assert min(seen.smaps, seen.maps) >= 0
+    finally:
+        seen.close()
+
+
+def refused_by_the_kernel(*args: object) -> None:
+    raise ValueError("not allowed to raise maximum limit")
 
 
 def test_a_map_that_takes_too_long() -> None:

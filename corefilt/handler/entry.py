@@ -9,7 +9,7 @@ from ..errors import CorefiltError, UsageError
 from .config import PATH, Config, read_config
 from .crash import Crash, parse_crash
 from .messages import ERROR, Messages
-from .parent import handle, raise_limit
+from .parent import handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ def main(argv: list[str]) -> int:
 
 def _run(crash: Crash, config: Config, messages: Messages) -> int:
     try:
-        raise_limit()
         return 0 if handle(crash, 0, config, messages) is not None else 1
     except Exception as error:
         messages.say(f"process {crash.pid}: no core was saved: {type(error).__name__}: {error}", ERROR)

@@ -20,7 +20,7 @@ from .messages import CRITICAL, ERROR, Messages
 from .places import open_folder
 from .result import FAILED, MOST, WHOLE, Result, unpack
 from .target import Target, name_of
-from .victim import MOST_FILES, Victim, open_victim
+from .victim import Victim, open_victim
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,16 +34,30 @@ if TYPE_CHECKING:
 LEAST_LIMIT = 4096
 
 
+class _Stream:
+    """The pipe that the core comes by, until it is closed."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
 def handle(crash: Crash, stream: int, config: Config, messages: Messages) -> str | None:
     """Save the core that comes by ``stream``, which is closed; returns its path, or None, and says which and why."""
     until = time.monotonic() + config.deadline
-    victim = Victim()
+    victim, coming = Victim(), _Stream(stream)
     try:
         with ExitStack() as undo:
-            undo.callback(_close, stream)
+            undo.callback(coming.close)
             victim = open_victim(crash)
             undo.callback(victim.close)
-            path, result, notices = _save(crash, victim, stream, config, until, undo)
+            path, result, notices = _save(crash, victim, coming, config, until, undo)
     except (CorefiltError, OSError) as error:
         words = str(error) if isinstance(error, CorefiltError) else f"{error.filename or 'system'}: {error.strerror}"
         messages.say(f"{_who(crash, victim)}: no core was saved: {words}", ERROR, fields(crash, victim))
@@ -59,7 +73,7 @@ def handle(crash: Crash, stream: int, config: Config, messages: Messages) -> str
 
 
 def _save(
-    crash: Crash, victim: Victim, stream: int, config: Config, until: float, undo: ExitStack
+    crash: Crash, victim: Victim, stream: _Stream, config: Config, until: float, undo: ExitStack
 ) -> tuple[str, Result, list[str]]:
     account = find_account(config.user)
     if account.uid == crash.uid:
@@ -84,7 +98,13 @@ def _save(
 
 
 def _have_done(
-    crash: Crash, victim: Victim, stream: int, config: Config, account: Account, files: tuple[int, int], until: float
+    crash: Crash,
+    victim: Victim,
+    stream: _Stream,
+    config: Config,
+    account: Account,
+    files: tuple[int, int],
+    until: float,
 ) -> Result:
     """Have a child do the work until the deadline; when this returns there is no child. Raises OutputError."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -93,11 +113,11 @@ def _have_done(
         parent = os.getpid()
         child = os.fork()
         if not child:
-            _be_the_child(crash, victim, stream, config, account, files, writer, parent)
+            _be_the_child(crash, victim, stream.fd, config, account, files, writer, parent)
         undo.callback(_end, child)
         os.close(writer)
         # The child's end is then the end of all reading: the kernel stops to write and waits for nobody.
-        _close(stream)
+        stream.close()
         victim.close()
         waiting = select.poll()
         waiting.register(reader, select.POLLIN)
@@ -169,21 +189,3 @@ def _give_rights(fd: int, crash: Crash, victim: Victim) -> list[str]:
 def _who(crash: Crash, victim: Victim) -> str:
     comm = victim.comm.decode("utf-8", "backslashreplace") if victim.comm is not None else "?"
     return f"process {crash.pid} ({comm}) of user {crash.uid}, signal {crash.signal}"
-
-
-def _close(fd: int) -> None:
-    try:
-        os.close(fd)
-    except OSError:
-        # It was handed over and closed already.
-        return
-
-
-def raise_limit() -> None:
-    """Allow a descriptor for every mapped file."""
-    import resource
-
-    wanted = MOST_FILES + 64
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Files of one process that are handed over, a descriptor each; a large program maps some thousand.
 MOST_FILES = 16384
+# For everything else that is opened.
+LEFT_OVER = 64
 # Threads that are tried where the first has ended before the others.
 MOST_THREADS = 256
 # A page, as far as the kernel fills it; Groups alone can make status longer.
@@ -149,14 +151,29 @@ def _open_files(victim: Victim, folder: int) -> None:
     except OSError as error:
         victim.notices.append(f"its files cannot be listed: {error.strerror}")
         return
-    if len(names) > MOST_FILES:
-        victim.notices.append(f"only {MOST_FILES} of its {len(names)} mapped files are looked at")
-    for name in names[:MOST_FILES]:
+    most = _room(len(names))
+    if len(names) > most:
+        victim.notices.append(f"only {most} of its {len(names)} mapped files are looked at")
+    for name in names[:most]:
         try:
             victim.files[name] = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
         except OSError:
-            # A mapping that went away, or no descriptor is left: the child misses it and says so.
+            # A mapping that went away: the child misses it and says so.
             continue
+
+
+def _room(wanted: int) -> int:
+    """How many of so many descriptors there can be, others left over; raises RLIMIT_NOFILE for them where it may."""
+    import resource
+
+    wanted = min(wanted, MOST_FILES)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted + LEFT_OVER:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted + LEFT_OVER, max(hard, wanted + LEFT_OVER)))
+        except (OSError, ValueError):
+            return max(0, soft - LEFT_OVER)
+    return wanted
 
 
 def _read_status(victim: Victim, status: bytes, crash: Crash) -> None:

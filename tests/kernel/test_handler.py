@@ -337,6 +337,20 @@ def process_of_number(pid: int) -> "subprocess.Popen[bytes]":
     raise AssertionError(f"{pid} cannot be had")
 
 
+def test_without_a_pidfd_its_status_tells(small: Waiting, place: Place) -> None:
+    """As before Linux 6.16."""
+    small.ready()
+    with in_core_pattern(place, 'os.close(3); sys.argv[-1] = ""') as handler:
+        small.die()
+        said = handler.said()
+    assert b"no evidence" not in said["MESSAGE"]
+    assert said["COREDUMP_COMM"] == b"program"
+    kernels = small.dump("without", 0x33)
+    assert kernels is not None
+    assert same_but_for_pids(place.core(), kernels)
+    kernels.unlink()
+
+
 # --- faults -----------------------------------------------------------------------------------------------
 
 IN_THE_MIDDLE = """
