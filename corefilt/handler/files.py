@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+from .. import temporary
 from ..errors import InstallError
 
 # Drop-ins, settings and configurations are a page or two.
 MOST = 1 << 20
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def read_file(path: str) -> bytes | None:
@@ -23,22 +25,25 @@ def read_file(path: str) -> bytes | None:
 
 def replace_file(path: str, text: bytes, mode: int = 0o644) -> None:
     """Put a file in its place, also on the disk; the folder is made where it is missing. Raises InstallError."""
-    folder = os.path.dirname(path)
-    part = f"{path}.{os.getpid()}"
+    folder_path, name = os.path.split(path)
     try:
-        os.makedirs(folder, 0o755, exist_ok=True)
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        os.makedirs(folder_path, 0o755, exist_ok=True)
+        folder = os.open(folder_path, _FOLDER)
         try:
-            with open(fd, "wb") as file:
-                file.write(text)
-                file.flush()
-                os.fchmod(fd, mode)
-                os.fsync(fd)
-            os.rename(part, path)
-        except BaseException:
-            os.unlink(part)
-            raise
-        _sync_folder(folder)
+            part, fd = temporary.create(folder)
+            try:
+                with open(fd, "wb") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fchmod(fd, mode)
+                    os.fsync(fd)
+                    os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                os.unlink(part, dir_fd=folder)
+                raise
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise InstallError(f"{path}: cannot be written: {error.strerror}") from None
 
@@ -47,16 +52,12 @@ def remove_file(path: str) -> None:
     """Remove a file, also from the disk; one that is missing is as good. Raises InstallError."""
     try:
         os.unlink(path)
-        _sync_folder(os.path.dirname(path))
+        folder = os.open(os.path.dirname(path), _FOLDER)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except FileNotFoundError:
         return
     except OSError as error:
         raise InstallError(f"{path}: cannot be removed: {error.strerror}") from None
-
-
-def _sync_folder(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -9,8 +9,8 @@ from ..errors import InstallError
 from .pattern import is_handler, starts_handler
 from .sysctl import DROP_IN, PATTERN, PIPE_LIMIT, DropIn, Sysctls, at_start, remove_drop_in
 
-# What a kernel starts with (core_pattern in fs/coredump.c); the last resort where nobody knows what was before.
-KERNELS_OWN = b"core"
+# What a kernel starts with (fs/coredump.c): what was before where nobody recorded it, as in the image of a system.
+KERNELS_OWN = {PATTERN: b"core", PIPE_LIMIT: b"0"}
 
 
 class Change(NamedTuple):
@@ -55,18 +55,20 @@ def plan_install(line: bytes, *, root: str = "/", pipe_limit: int | None = None,
     Below a root that has no /proc/sys, which is an image of a system, only the drop-in is written.
     """
     sysctls, old = Sysctls(root), DropIn.read(root)
-    settings = {**(old.settings if old is not None else {}), PATTERN: line}
+    settings = {PATTERN: line}
     if pipe_limit is not None:
         settings[PIPE_LIMIT] = b"%d" % pipe_limit
-    _refuse_to_replace(sysctls, old, root, force=force)
+    elif old is not None and PIPE_LIMIT in old.settings:
+        settings[PIPE_LIMIT] = old.settings[PIPE_LIMIT]
+    _refuse_to_replace(line, sysctls, old, root, force=force)
     former: dict[str, bytes] = {}
     changes = []
     for name, value in settings.items():
         live = sysctls.get(name)
         if live is None:
             continue
-        if is_ours(name, live, old):
-            former[name] = old.former.get(name, KERNELS_OWN) if old is not None else KERNELS_OWN
+        if is_ours(name, live, old) or live == line:
+            former[name] = (old.former if old is not None else KERNELS_OWN).get(name, KERNELS_OWN[name])
         else:
             former[name] = live
         if live != value:
@@ -86,13 +88,13 @@ def plan_uninstall(*, root: str = "/", force: bool = False) -> Plan:
         if not force:
             raise InstallError(
                 f"{DROP_IN} is missing, and with it what core_pattern was before",
-                f"--force sets the kernel's own, {os.fsdecode(KERNELS_OWN)}",
+                f"--force sets the kernel's own, {os.fsdecode(KERNELS_OWN[PATTERN])}",
             )
-        return Plan(root, [Change(PATTERN, live, KERNELS_OWN)], None, [])
+        return Plan(root, [Change(PATTERN, live, KERNELS_OWN[PATTERN])], None, [])
     changes, notices = [], []
-    for name, value in old.former.items():
-        now = sysctls.get(name)
-        if now is None or now == value:
+    for name, own in KERNELS_OWN.items():
+        now, value = sysctls.get(name), old.former.get(name, own)
+        if name not in old.settings or now is None or now == value:
             continue
         if is_ours(name, now, old) or force:
             changes.append(Change(name, now, value))
@@ -109,12 +111,12 @@ def is_ours(name: str, live: bytes, drop_in: DropIn | None) -> bool:
     return drop_in is not None and drop_in.settings.get(name) == live
 
 
-def _refuse_to_replace(sysctls: Sysctls, old: DropIn | None, root: str, *, force: bool) -> None:
+def _refuse_to_replace(line: bytes, sysctls: Sysctls, old: DropIn | None, root: str, *, force: bool) -> None:
     live, where = sysctls.get(PATTERN), PATTERN
     if live is None:
         # An image: what would decide there when it starts.
         where, live = at_start(PATTERN, root) or (PATTERN, b"")
-    if is_handler(live) and not is_ours(PATTERN, live, old) and not force:
+    if is_handler(live) and live != line and not is_ours(PATTERN, live, old) and not force:
         raise InstallError(
             f"{where} names another handler: {os.fsdecode(live)!r}",
             "--force takes its place; corefilt uninstall brings it back",
