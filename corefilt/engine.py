@@ -210,6 +210,9 @@ class Engine:
                     break
             if self._crew is not None:
                 self._gather(self._crew, wait=True)
+            if isinstance(self.source, FileSource) and self.source.is_cut():
+                # What is behind the end looks like a hole.
+                raise self._shorter()
             if self._cache is not None:
                 self._cache.finish()
         finally:

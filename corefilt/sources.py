@@ -83,6 +83,13 @@ class FileSource(Source):
             raise InputError(f"{self.name}: cannot be read at byte {offset}: {error.strerror}") from None
         return bytes(room) if got == len(room) else bytes(room[:got])
 
+    def is_cut(self) -> bool:
+        """Whether the file is shorter now than when it was opened."""
+        try:
+            return os.fstat(self.fd).st_size < self.base + self.size
+        except OSError as error:
+            raise InputError(f"{self.name}: {error.strerror}") from None
+
 
 class PipeSource(Source):
     """An input that passes once; ``ahead`` holds what was read from ``position`` on but not consumed."""

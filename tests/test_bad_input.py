@@ -39,12 +39,12 @@ from support.builder import (
     parse_notes,
 )
 from support.run import (
-    HOSTILE_MEMORY,
     Done,
     assert_error,
     assert_promises,
     assert_usage,
     corefilt,
+    hostile_memory,
     listing,
     present,
     without_privileges,
@@ -62,7 +62,7 @@ PAST = 1 << 63
 
 
 def hostile(*args: str | Path, **options: object) -> Done:
-    return corefilt(*args, memory=HOSTILE_MEMORY, timeout=60, **options)
+    return corefilt(*args, memory=hostile_memory(), timeout=60, **options)
 
 
 def core_with(notes: list[Note] | bytes = NOTES, loads: list[Load] = LOADS, **options: object) -> Callable[[], bytes]:

@@ -13,21 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fuzz.seeds import AREAS
 from support.builder import parse_core
 from support.faults import COUNTED, KILLED, NEVER, SHORT, Ended, Faults, faults, library
 from support.instants import assert_valid
-from support.maps import ZERO, Area, maps_text
+from support.maps import maps_text
 from support.run import corefilt, listing
-from support.samples import PAGE, SHARED, SHARED_FILE, sample_core
+from support.samples import sample_core
+
+import corefilt as api
+from corefilt.errors import InputError
 
 CORE = sample_core()
 OLD = b"what was there before"
-MAPS = maps_text(
-    [
-        Area(SHARED, SHARED + 4 * PAGE, "rw-s", ZERO, 0, (0, 1), 7),
-        Area(SHARED_FILE, SHARED_FILE + 2 * PAGE, "rw-s", "/var/lib/victim/table.db", 0, (8, 1), 9),
-    ]
-)
+MAPS = maps_text(AREAS)
 
 
 @dataclass(frozen=True)
@@ -291,6 +290,19 @@ def test_killed_at_a_random_moment(kills: int, seed: int, way: str, made: Path, 
             _check_killed(scene, now, f"kill {killed}")
             assert it.run(argv=_once_more(scene)).code == 0
             assert scene.listing() == scene.expected
+
+
+@pytest.mark.parametrize("engine", ["auto", "readwrite", "copy_file_range", "sendfile"])
+def test_a_core_that_is_cut_while_it_is_read(engine: str, tmp_path: Path) -> None:
+    """Nothing of a file is mapped into memory, so that what went missing is an error and no SIGBUS."""
+    core, out = tmp_path / "core", tmp_path / "out"
+    core.write_bytes(CORE)
+    with api.open(core) as it:
+        plan = it.plan(0x31)
+        os.truncate(core, len(CORE) // 2)
+        with pytest.raises(InputError, match="became shorter"):
+            plan.write(out, engine=engine)
+    assert not out.exists()
 
 
 def test_what_a_killed_run_left_is_removed_and_nothing_else(made: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,17 @@ from support.builds import SANITIZED
 
 COREFILT = (sys.executable, "-m", "corefilt")
 MIB = 1 << 20
-HOSTILE_MEMORY = 600 * MIB
-"""The address space of a run on a hostile core: what a header claims must not be allocated."""
+
+
+@cache
+def hostile_memory() -> int:
+    """Return the address space of a run on a hostile core, in bytes: what a header claims must not be allocated.
+
+    Twice what a run may take: the bare interpreter and 40 MiB.
+    """
+    command = [sys.executable, "-c", "print(next(line for line in open('/proc/self/status') if 'VmPeak' in line))"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return 2 * (int(told.split()[1]) * 1024 + 40 * MIB)
 
 
 @dataclass(frozen=True)
