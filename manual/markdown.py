@@ -41,7 +41,8 @@ def _blocks(tokens: list[Token]) -> list[str]:
                 opened = before.type if before else ""
                 if opened == "heading_open" and before is not None:
                     if before.tag != "h1":
-                        found.append(f'{".SH" if before.tag == "h2" else ".SS"} "{text}"')
+                        title = roff.escape(re.sub("[`*]", "", token.content))
+                        found.append(f'.SH "{title.upper()}"' if before.tag == "h2" else f'.SS "{title}"')
                 elif opened in ("th_open", "td_open"):
                     row.append(text)
                 elif item:

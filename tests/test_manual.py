@@ -101,3 +101,24 @@ def test_the_map_has_every_module_and_nothing_else() -> None:
     rows = re.findall(r"^\| `([\w/]+)` \| (.*) \|$", rooms, flags=re.MULTILINE)
     assert sorted(f"corefilt.{name.replace('/', '.')}" for name, _ in rows) == sorted(there)
     assert all(job for _, job in rows)
+
+
+def test_the_page_of_the_handler_has_every_setting() -> None:
+    from corefilt.handler.config import Config
+
+    text = (ROOT / "docs" / "handler.md").read_text()
+    rows = set(re.findall(r"^\| `([a-z-]+)` \| ", text, flags=re.MULTILINE))
+    assert {slot.replace("_", "-") for slot in Config.__slots__} - {"serve"} == rows
+
+
+def test_the_page_of_policies_has_every_action_and_condition() -> None:
+    from corefilt.archive import policyfile
+    from corefilt.archive.policy import ACTIONS
+
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "policies.md").read_text(), flags=re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`([a-z]+)`", row)}
+    assert named >= set(ACTIONS)
+    with pytest.raises(policyfile.PolicyError) as refused:
+        policyfile.parse_policy('[[rule]]\nname = "x"\naction = "keep"\nwhen.nothing = 1\n', "here")
+    conditions = set(re.findall(r"[a-z]+", refused.value.hint.partition("are ")[2]))
+    assert conditions and conditions <= named
