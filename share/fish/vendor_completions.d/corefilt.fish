@@ -146,7 +146,7 @@ complete -c corefilt -n '__corefilt_is digest' -l version -d 'the version, the e
 complete -c corefilt -n 'not __corefilt_first; and __corefilt_is digest' -F
 complete -c corefilt -n __corefilt_first -a batch -d 'filters all cores of an archive'
 complete -c corefilt -n '__corefilt_is batch' -s h -l help -d 'show this help message and exit'
-complete -c corefilt -n '__corefilt_is batch' -l to -x -a '(__fish_complete_directories)' -d 'write the filtered cores below this folder, by the paths they had'
+complete -c corefilt -n '__corefilt_is batch' -l to -x -a '(__fish_complete_directories)' -d 'write the filtered cores below this folder or URL, by the paths they had'
 complete -c corefilt -n '__corefilt_is batch' -l replace -d 'put each filtered core, once it is verified, in the place of the full one: name, format, mode, owner, attributes and times stay'
 complete -c corefilt -n '__corefilt_is batch' -s f -l force -d 'replace files in DIR; with --replace, also cores that are damaged or have several names'
 complete -c corefilt -n '__corefilt_is batch' -l verify -d 'hold each core against the full one before it gets its name'
@@ -177,6 +177,7 @@ complete -c corefilt -n '__corefilt_is batch' -l dedupe -d 'when all is done, ha
 complete -c corefilt -n '__corefilt_is batch' -l jobs -x -d 'how many cores at a time (default: as many as there are processors, and memory for)'
 complete -c corefilt -n '__corefilt_is batch' -l writers -x -d 'how many of them may copy to one disk at a time (default 1; cores that are compressed do not count)'
 complete -c corefilt -n '__corefilt_is batch' -l keep-free -x -d 'stop a core that would leave less of its file system free (default: a twentieth, 4G at most)'
+complete -c corefilt -n '__corefilt_is batch' -l dask -x -d 'have the workers of a dask.distributed scheduler do it, which reach sources and DIR as this machine does'
 complete -c corefilt -n '__corefilt_is batch' -l no-sync -d 'do not wait for the disk before a core gets its name'
 complete -c corefilt -n '__corefilt_is batch' -s n -l dry-run -d 'find and plan only'
 complete -c corefilt -n '__corefilt_is batch' -l json -d 'one JSON object a line for everything that was found, on standard output or in FILE'
