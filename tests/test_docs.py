@@ -10,7 +10,7 @@ from support.pages import ELSEWHERE, EVERYWHERE, PAGES, ROOT, SYSTEM, blocks, pr
 
 from corefilt.cli import COMMANDS as COMMANDS_OF_COREFILT
 
-RUN_BY = {"archives.md": "test_archives_doc.py", "fdpic.md": "test_fdpic.py", "live.md": "test_live.py"}
+RUN_BY = {"fdpic.md": "test_fdpic.py", "live.md": "test_live.py"}
 """Pages whose files and processes only the test of their subject can make; it runs them by ``support.pages.run``."""
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 COMMANDS = [page for page in PAGES if to_run(page) and page.name not in RUN_BY]
