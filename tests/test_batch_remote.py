@@ -17,7 +17,18 @@ from typing import Any
 
 import pytest
 from support.archives import lines_of
-from support.cloud import BUCKET, CuttingProxy, addresses, needs_dask, needs_store, often, piped, store
+from support.cloud import (
+    BUCKET,
+    CuttingProxy,
+    addresses,
+    needs_dask,
+    needs_sshd,
+    needs_store,
+    often,
+    piped,
+    sshd,
+    store,
+)
 from support.run import assert_error, assert_promises, assert_usage, corefilt, listing
 from support.samples import sample_core
 
@@ -156,7 +167,7 @@ def test_over_connections_that_break(bucket: Bucket) -> None:
     cores = {f"in/{n}": sample_core(anon_pages=1500 + n, shared_pages=300) for n in range(6)}
     for name, data in cores.items():
         bucket.put(name, data)
-    with CuttingProxy(bucket.port, often(3, MIB, 24 * MIB)) as proxy:
+    with CuttingProxy(bucket.port, often(3, 4 * MIB, 16 * MIB)) as proxy:
         found = batch(bucket, f"{bucket.url}/in", "--to", f"{bucket.url}/out", port=proxy.port)
         assert proxy.cuts > 1
     assert {status for status, _ in found.values()} == {"filtered"}
@@ -177,6 +188,34 @@ def test_a_file_url_is_a_path(tmp_path: Path) -> None:
     done = corefilt("batch", "0x31", f"file://{tmp_path}/core", "--to", f"file://{tmp_path}/out", "--no-sync", "-q")
     assert done.code == 0, done.err
     assert_promises(CORE, (tmp_path / "out" / "core").read_bytes())
+
+
+def over_ssh(test: Any) -> Any:
+    for mark in needs_sshd:
+        test = mark(test)
+    return test
+
+
+@over_ssh
+def test_sftp_there_and_back(tmp_path: Path) -> None:
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    archive.mkdir()
+    (archive / "a.core").write_bytes(CORE)
+    (archive / "b.gz").write_bytes(gzip.compress(CORE))
+    (archive / "notes.txt").write_text("no core at all, but a text")
+    with sshd(tmp_path) as url:
+        for status in ("filtered", "unchanged"):
+            done = corefilt(
+                "batch", "0x31", f"{url}{archive}", "--to", f"{url}{out}", "--json",
+                env={"FSSPEC_SFTP_KEY_FILENAME": str(tmp_path / "user")},
+            )  # fmt: skip
+            assert done.code == 0, done.err
+            assert sorted(str(line["status"]) for line in lines_of(done.out)) == sorted([status, status, "listed"])
+    assert sorted(listing(out)) == ["a.core", "b.gz"]
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o600}
+    for made in ((out / "a.core").read_bytes(), gzip.decompress((out / "b.gz").read_bytes())):
+        (tmp_path / "made").write_bytes(made)
+        assert corefilt("verify", archive / "a.core", tmp_path / "made").code == 0
 
 
 # --- on a cluster -------------------------------------------------------------------------------------------

@@ -277,7 +277,7 @@ def test_connections_that_break_are_taken_up_again(
 ) -> None:
     core = sample_core(anon_pages=8000, shared_pages=2000)
     put(f"{bucket}/in", core)
-    with CuttingProxy(port, often(1, MIB, 24 * MIB)) as proxy:
+    with CuttingProxy(port, often(1, 4 * MIB, 16 * MIB)) as proxy:
         use(proxy.port, monkeypatch)
         filtered(f"{bucket}/in", f"{bucket}/out")
         assert proxy.cuts > 1

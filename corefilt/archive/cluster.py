@@ -24,7 +24,7 @@ RETRIES = 2
 # Tasks that the scheduler holds for each thread of a worker: enough for none to wait, and few to be held.
 WAITING = 4
 # Seconds that a scheduler is waited for.
-PATIENCE = 30
+PATIENCE = 10
 
 
 class ClusterError(CorefiltError):
@@ -41,11 +41,14 @@ def run_on_cluster(tasks: Iterable[Task], address: str) -> Iterator[tuple[Task, 
     """
     try:
         from distributed import Client, as_completed
+        from distributed.comm import get_address_host_port
     except ImportError:
         raise MissingLibraryError("--dask needs dask.distributed", "pip install 'corefilt[dask]'") from None
     # What it logs of lost connections is told by outcomes and errors.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
+        # A client that does not come to be waits for a minute to be closed, and complains.
+        get_address_host_port(address, strict=True)
         client = Client(address, timeout=PATIENCE, set_as_default=False)
     except ValueError as error:
         raise UsageError(f"--dask {address}: {error}", ClusterError.hint) from None

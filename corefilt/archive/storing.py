@@ -103,6 +103,8 @@ def _put_by_name(fs: Any, remote: Remote, fd: int, size: int, metadata: Mapping[
     fs.makedirs(folder, exist_ok=True)
     try:
         with fs.open(temporary, "wb") as file:
+            # Before anything of a core is in it.
+            file.chmod(0o600)
             _copy(fd, size, file)
         fs.mv(temporary, remote.path)
     except BaseException:

@@ -36,6 +36,44 @@ needs_store = [
 ]
 
 
+SSHD = "/usr/sbin/sshd"
+needs_sshd = [
+    _needs("fsspec", "paramiko"),
+    pytest.mark.skipif(not os.path.exists(SSHD), reason="sshd (Debian's openssh-server) is not installed"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="sshd needs root"),
+    needs_store[-1],
+]
+
+
+@contextmanager
+def sshd(folder: Path) -> Iterator[str]:
+    """Start sshd with keys of its own in a folder; gives the URL of its root, to which the key `user` is let in."""
+    Path("/run/sshd").mkdir(exist_ok=True)
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    settings = {
+        "AuthorizedKeysFile": folder / "user.pub",
+        "StrictModes": "no",
+        "PidFile": "none",
+        "ListenAddress": f"127.0.0.1:{port}",
+        "Subsystem": "sftp internal-sftp",
+    }
+    options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+    command = [SSHD, "-D", "-e", "-f", os.devnull, "-h", folder / "host", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            next(line for line in server.stderr if "listening on" in line)
+            reader = threading.Thread(target=server.stderr.read)
+            reader.start()
+            yield f"sftp://root@127.0.0.1:{port}"
+        finally:
+            server.kill()
+            reader.join()
+
+
 @contextmanager
 def store() -> Iterator[int]:
     """Start moto's server on a port of the system's choice; gives the port."""
