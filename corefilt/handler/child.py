@@ -6,21 +6,22 @@ import os
 import stat
 from importlib import import_module
 
+from ..compression import check_decoder
 from ..core import MAX_HEADERS, Core, Plan, open_core
 from ..engine import Engine
-from ..errors import CorefiltError, EvidenceError, OutputError
+from ..errors import CorefiltError, EvidenceError, MissingLibraryError, OutputError
 from ..filterbits import CoredumpFilter
 from ..plan import TO_THE_END, Step
 from ..sources import PipeSource, open_source
 from ..wish import Wish
 from ..writer import Options, write_plan
+from .compression import compress
 from .handed import Handed
 from .outputs import Output, check_floor, floor_under
 from .result import FAILED, FILTERED, WHOLE, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
 
     from ..report import Report
     from ..sources import Source
@@ -55,14 +56,13 @@ class Work:
         self.notices: list[str] = []
         for name in (*_LATE, *_FOR_RLIMIT[config.rlimit]):
             import_module(name)
-        self.compress: Callable[[int, int, int, Callable[[int], None]], int] | None = None
-        if config.compress is not None:
+        self.level = config.compress
+        if self.level is not None:
             try:
-                from .compression import compress
-            except ImportError:
-                self.notices.append("not compressed: the zstandard library is not installed")
-            else:
-                self.compress = compress
+                check_decoder("zstd")
+            except MissingLibraryError as error:
+                self.level = None
+                self.notices.append(f"not compressed: {error}")
 
     def carry_out(self) -> Result:
         """Do all of it; whatever stands against it is in the result's words."""
@@ -173,11 +173,11 @@ class Work:
         self.notices.append(f"made to fit RLIMIT_CORE ({self.crash.limit} bytes)")
 
     def _compress(self, result: Result) -> None:
-        if self.compress is None or self.config.compress is None:
+        if self.level is None:
             return
         source, target = self.outputs[result.file], self.outputs[1 - result.file]
         try:
-            result.output_bytes = self.compress(source.fd, target.fd, self.config.compress, self.check)
+            result.output_bytes = compress(source.fd, target.fd, self.level, self.check)
         except (OSError, OutputError) as error:
             target.abort()
             self.notices.append(f"not compressed: {error}")

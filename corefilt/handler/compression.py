@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 
-import zstandard
+from ..compression import Compression, encoder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ PIECE = 16 << 20
 def compress(source: int, target: int, level: int, check: Callable[[int], None]) -> int:
     """Compress one whole file into another, which is emptied before; returns the bytes written. Raises OSError."""
     os.ftruncate(target, 0)
-    size = os.fstat(source).st_size
-    worker = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj(size=size)
+    worker = encoder(Compression("zstd", level))
     written = at = 0
     with io.FileIO(target, "r+", closefd=False) as out:
         out.seek(0)

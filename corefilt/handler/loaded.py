@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 # What the handler uses where it is installed.
-OPTIONAL = ("zstandard", "seccomp", "pyseccomp")
+OPTIONAL = ("compression.zstd", "backports.zstd", "seccomp", "pyseccomp")
 _DELETED = " (deleted)"
 
 

@@ -25,6 +25,7 @@ from kernel.dumps import (
 )
 from kernel.handling import JOURNAL, Place, in_core_pattern
 from kernel.waiting import Waiting, masked, waiting
+from support.archives import UNPACK
 
 from corefilt.handler import readers
 
@@ -429,7 +430,6 @@ def test_coredumpctl_lists_it(crasher: Path, place: Place, folder: Path) -> None
         pytest.skip(
             "needs systemd-journal-remote and coredumpctl (Debian: the packages of these names, systemd-coredump)"
         )
-    zstandard = pytest.importorskip("zstandard")
     # Of one that is not compressed, its dump says "Protocol not supported" (systemd 252).
     place.write(compress="zstd")
     with in_core_pattern(place) as handler:
@@ -444,4 +444,4 @@ def test_coredumpctl_lists_it(crasher: Path, place: Place, folder: Path) -> None
     assert listed[-7:-1] == [str(what.pid), str(USER), str(USER), "SIGSEGV", "present", str(crasher)]
     done = subprocess.run([*command, "dump", str(what.pid), "-o", folder / "out"], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert (folder / "out").read_bytes() == zstandard.ZstdDecompressor().decompress(place.core().read_bytes())
+    assert (folder / "out").read_bytes() == UNPACK["zstd"](place.core().read_bytes())

@@ -17,7 +17,7 @@ from corefilt.handler.config import PATH
 CHILD = 64007
 # A handler takes half a second while other tests run.
 PATIENCE = 60
-PACKAGES = ("corefilt", "zstandard", "pyseccomp")
+PACKAGES = ("corefilt", "backports.zstd", "pyseccomp")
 
 
 class Installation:
@@ -76,12 +76,15 @@ def copy_package(name: str, site: Path) -> None:
     if name == "corefilt":
         (where,) = corefilt.__path__
     else:
-        spec = find_spec(name)
+        try:
+            spec = find_spec(name)
+        except ModuleNotFoundError:
+            return
         if spec is None or spec.origin is None:
             return
         where = os.path.dirname(spec.origin) if spec.submodule_search_locations else spec.origin
     if os.path.isdir(where):
-        shutil.copytree(where, site / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(where, site / name.replace(".", "/"), ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copy(where, site)
 
