@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import base64
 import bz2
+import gzip
+import io
+import lzma
 import os
 import struct
+import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -142,13 +147,39 @@ def _words() -> Iterator[bytes]:
         yield text.encode()
 
 
+def _wrapped() -> Iterator[bytes]:
+    core = make_core([], kernel_notes([(1, 2, 3, "/a")]))
+    packed = [gzip.compress(core, mtime=0), bz2.compress(core), lzma.compress(core)]
+    yield from (core, *packed)
+    for content in (core, packed[0]):
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w") as tar:
+            info = tarfile.TarInfo("a/core")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        yield from (made.getvalue(), gzip.compress(made.getvalue(), mtime=0))
+        made = io.BytesIO()
+        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(zipfile.ZipInfo("core"), content)
+        yield made.getvalue()
+    lines = [base64.b64encode(piece) for piece in (gzip.compress(core, mtime=0),)]
+    yield b"ProblemType: Crash\nCoreDump: base64\n " + b"\n ".join(lines) + b"\nTags: x\n"
+
+
+def _policies() -> Iterator[bytes]:
+    delete = b'[[rule]]\nname = "old"\nwhen.older = "365d"\naction = "delete"\n\n'
+    keep = b'[[rule]]\nname = "rest"\naction = "filter"\nfilter = "0x31"\n'
+    fit = b'[[rule]]\nname = "x"\naction = "fit"\nsize = "64M"\nwhen.signal = ["SIGSEGV", 6]\n'
+    yield from (keep, delete + keep, fit)
+
+
 SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "tables": _cores, "options": _cores, "pipes": _cores, "inplace": _cores,
     "notes": lambda: _shaped(_notes), "nt_file": lambda: _descs(NT_FILE), "prstatus": lambda: _descs(NT_PRSTATUS),
     "record": lambda: _shaped(_record), "image": lambda: _shaped(_image), "loadmap": lambda: _shaped(_loadmap),
     "maps": lambda: (text + NO_CHOICES for text in (maps_text(AREAS), smaps_text(AREAS))),
     "sidecar": _sidecars, "pattern": _patterns, "words": _words,
-    "native": lambda: _shaped(_notes),
+    "native": lambda: _shaped(_notes), "wrapping": _wrapped, "policy": _policies,
 }  # fmt: skip
 
 

@@ -11,7 +11,8 @@ import os
 import struct
 import tempfile
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from support.samples import PAGE, noise, sample_core
 
 import corefilt
 from corefilt import _fast, annotation, corepattern, images, loadmaps, procmaps, sidecars
+from corefilt.archive import wrappings
+from corefilt.archive.policyfile import parse_policy
 from corefilt.cli import inspect
 from corefilt.core import Core
 from corefilt.errors import CorefiltError
@@ -34,6 +37,7 @@ from corefilt.registers import Thread, read_threads
 from corefilt.report import printable
 from corefilt.selectors import Assumption
 from corefilt.sizes import parse_size
+from corefilt.sources import FileSource, Source
 from corefilt.variants import parse_loadmaps
 from corefilt.wish import parse_follow, parse_ladder
 from corefilt.writer import Options, write_filtered
@@ -314,6 +318,38 @@ def sidecar(data: bytes) -> None:
         assert len(found.text) <= sidecars.MOST
 
 
+def wrapping(data: bytes) -> None:
+    """A file with cores in it: compressed, in an archive, in a report."""
+    with in_memory(data) as fd, opened_folder() as folder:
+        found = list(wrappings.contents(FileSource(fd, "wrapped", size=len(data), owned=False), "core", folder))
+        for content in found:
+            if content.reason:
+                continue
+            source: Source = FileSource(os.dup(fd), "wrapped", size=len(data))
+            try:
+                source = wrappings.opened(source, content.wrapping, content.member, max_headers=1 << 20)
+                looked_at(Core(source), 0x33)
+            except CorefiltError as error:
+                assert str(error)
+            finally:
+                source.close()
+
+
+@contextmanager
+def opened_folder() -> Iterator[int]:
+    """Open the folder of this process's own files."""
+    folder = os.open(_PLACE, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def policy(data: bytes) -> None:
+    """A file of rules for archives of cores."""
+    parse_policy(data.decode(errors="replace"), "policy")
+
+
 # --- words --------------------------------------------------------------------------------------------------
 
 
@@ -446,7 +482,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     each.__name__: each
     for each in (
         tables, options, pipes, inplace, notes, nt_file, prstatus, record, image, loadmap, maps, sidecar, pattern,
-        words, native,
+        words, native, wrapping, policy,
     )
 }  # fmt: skip
 MOST_BYTES = {"tables": 1 << 16, "options": 1 << 16, "pipes": 1 << 16, "inplace": 1 << 16, "pattern": 200, "words": 100}
