@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from support.archives import (
+    BOMB_MEMORY,
     PACK,
     UNPACK,
     build,
@@ -32,7 +33,6 @@ from support.archives import (
 )
 from support.builder import Load, kernel_notes, make_core
 from support.run import (
-    HOSTILE_MEMORY,
     assert_error,
     assert_promises,
     assert_usage,
@@ -451,7 +451,7 @@ def test_a_zip_bomb_is_bounded_by_what_is_there(tmp_path: Path) -> None:
     lying[at + 12 : at + 16] = (1 << 31).to_bytes(4, "little")
     put(tmp_path / "p/lying.zip", bytes(lying))
     lines = by_source(
-        batch(tmp_path / "p", "--to", tmp_path / "out", "--keep-free", "100T", code=4, memory=HOSTILE_MEMORY),
+        batch(tmp_path / "p", "--to", tmp_path / "out", "--keep-free", "100T", code=4, memory=BOMB_MEMORY),
         tmp_path / "p",
     )
     assert lines["bomb.zip!core"][0] == "failed"
@@ -465,7 +465,7 @@ def test_a_tar_whose_headers_never_end(tmp_path: Path) -> None:
     info = tarfile.TarInfo("././@LongLink")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 33
     put(tmp_path / "p/x.tar.gz", PACK["gzip"](info.tobuf() + bytes(64 << 20)))
-    lines = by_source(batch(tmp_path / "p", "--to", tmp_path / "out", memory=HOSTILE_MEMORY), tmp_path / "p")
+    lines = by_source(batch(tmp_path / "p", "--to", tmp_path / "out", memory=BOMB_MEMORY), tmp_path / "p")
     assert lines["x.tar.gz"][0] == "listed"
     assert "damaged" in lines["x.tar.gz"][1]
 

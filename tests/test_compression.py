@@ -15,9 +15,9 @@ from pathlib import Path
 
 import lz4.frame
 import pytest
+from support.archives import BOMB_MEMORY
 from support.builder import Load, kernel_notes, make_core, page
 from support.run import (
-    HOSTILE_MEMORY,
     assert_error,
     assert_promises,
     assert_usage,
@@ -348,9 +348,9 @@ def patched(core: bytes, size: int) -> bytes:
 
 @pytest.mark.parametrize("form", ["zstd", "lz4"])
 def test_what_grows_a_hundredfold_takes_no_memory(form: str) -> None:
-    data = bomb(form, HOSTILE_MEMORY)
-    assert len(data) < HOSTILE_MEMORY // 100
-    process = start(FLT, "-q", memory=HOSTILE_MEMORY, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    data = bomb(form, BOMB_MEMORY)
+    assert len(data) < BOMB_MEMORY // 100
+    process = start(FLT, "-q", memory=BOMB_MEMORY, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     done = finish(process, data)
     assert done.code == 0, done.err
 
@@ -359,7 +359,7 @@ def test_a_block_of_zstd_that_grows_most_takes_no_memory() -> None:
     """4 bytes of input that stand for 128 KiB each: 64 KiB of it would be 2 GiB."""
     frame = b"\x28\xb5\x2f\xfd\x00\x58"
     blocks = b"".join((((128 << 10) << 3) | 1 << 1).to_bytes(3, "little") + b"A" for _ in range(20000))
-    process = start(FLT, "-q", memory=HOSTILE_MEMORY, stdin=subprocess.PIPE)
+    process = start(FLT, "-q", memory=BOMB_MEMORY, stdin=subprocess.PIPE)
     done = finish(process, frame + blocks)
     assert_error(done, "not an ELF file")
 

@@ -248,7 +248,7 @@ def test_configurations(
     assert f"{config} says {'y' if line == '=y' else 'n'}" in row.reason
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"x" * 1000)[:20]])
+@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"x" * 1000, mtime=0)[:20]])
 def test_configurations_that_cannot_be_read(content: bytes, tmp_path: Path) -> None:
     config = tmp_path / "config.gz"
     config.write_bytes(content)

@@ -22,7 +22,6 @@ from .result import FAILED, FILTERED, WHOLE, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-
     from ..report import Report
     from ..sources import Source
     from .config import Config

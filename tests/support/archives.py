@@ -27,6 +27,8 @@ else:
 
 FOREIGN = Path(os.environ.get("COREFILT_FOREIGN_CORES") or Path(__file__).parents[3] / "shared" / "foreign-cores")
 MOST_OF_FOREIGN = 600 << 10
+BOMB_MEMORY = 600 << 20
+"""The address space of a run over a bomb, threads and their stacks included: what a bomb holds does not fit in."""
 MAPS = "00400000-00401000 r-xp 00000000 08:01 1 /usr/bin/none\n"
 MACHINE = "0123456789abcdef0123456789abcdef"
 
