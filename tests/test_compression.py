@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,18 +144,26 @@ def test_levels(level: str, tmp_path: Path) -> None:
     assert DECOMPRESS[level.partition(":")[0]](out.read_bytes()) == streamed(data)
 
 
+def fed(writer: int, data: bytes, piece: int) -> None:
+    """Write data piece by piece, and close."""
+    with open(writer, "wb", buffering=0) as pipe:
+        for at in range(0, len(data), piece):
+            pipe.write(data[at : at + piece])
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_how_the_bytes_come_changes_nothing(form: str, tmp_path: Path) -> None:
     """A batch that is run again makes the same files."""
     data = sample_core(anon_pages=700)
     outs = []
     for piece in (len(data), 7001):
-        process = start(FLT, "--compress", form, "--compress-threads", "1", "-q", stdin=subprocess.PIPE)
-        assert process.stdin is not None
-        for at in range(0, len(data), piece):
-            process.stdin.write(data[at : at + piece])
-            process.stdin.flush()
+        reader, writer = os.pipe()
+        with open(reader, "rb") as pipe:
+            process = start(FLT, "--compress", form, "--compress-threads", "1", "-q", stdin=pipe)
+        feeder = threading.Thread(target=fed, args=(writer, data, piece))
+        feeder.start()
         outs.append(finish(process).out)
+        feeder.join()
     assert outs[0] == outs[1]
 
 
