@@ -199,7 +199,7 @@ def read_ehdr(source: Source) -> Ehdr:
     if not raw:
         raise NotACoreError(f"{source.name}: is empty")
     if raw[:4] != ELFMAG[: len(raw)]:
-        raise NotACoreError(f"{source.name}: is not an ELF file", _packed_hint(raw))
+        raise NotACoreError(f"{source.name}: is not an ELF file")
     if len(raw) < 16 or (raw[4] in (1, 2) and len(raw) < (64 if raw[4] == 2 else 52)):
         raise DamagedCoreError(f"{source.name}: ends in the ELF header, after {len(raw)} bytes")
     if raw[4] not in (1, 2):
@@ -217,21 +217,6 @@ def read_ehdr(source: Source) -> Ehdr:
     if ehdr.e_phoff < ehdr.size or ehdr.e_phoff >= END_OF_OFFSETS:
         raise DamagedCoreError(f"{source.name}: ELF header: e_phoff is {ehdr.e_phoff:#x}, where no table can be")
     return ehdr
-
-
-_PACKED = {
-    b"\x28\xb5\x2f\xfd": "zstd -dc",
-    b"\x04\x22\x4d\x18": "lz4 -dc",
-    b"\xfd7zX": "xz -dc",
-    b"\x1f\x8b": "gzip -dc",
-    b"BZh": "bzip2 -dc",
-}
-
-
-def _packed_hint(raw: bytes) -> str | None:
-    """What unpacks a file that begins so."""
-    tool = next((tool for magic, tool in _PACKED.items() if raw.startswith(magic)), None)
-    return f"it is compressed: {tool} FILE | corefilt FILTER" if tool else None
 
 
 def count_phdrs(source: Source, ehdr: Ehdr) -> tuple[int, list[str]]:

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from .elf import PF_R
 from .kinds import FDPIC_OLD, Kind, Source
 from .rules import not_there, partly_there, present_bytes, wholly_there
-from .witnesses import SHARED, flags
+from .witnesses import SHARED, flags, not_excluded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ LAST: tuple[Callable[[Rules, Case], None], ...] = (maybe_without_mmu,)
 OLD_FIRST: tuple[Callable[[Rules, Case], None], ...] = (old_flags, old_present)
 OLD_LAST: tuple[Callable[[Rules, Case], None], ...] = (old_untouched,)
 # What they conclude from is what the dumper of today does: VM_DONTDUMP, which bits were in force, what it leaves out.
-NOT_OLD = (present_bytes, flags, partly_there, wholly_there, not_there)
+NOT_OLD = (present_bytes, flags, not_excluded, partly_there, wholly_there, not_there)
 
 
 def with_fdpic(

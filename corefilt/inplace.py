@@ -314,6 +314,8 @@ class _InPlace:
             os.ftruncate(place.fd, size)
         except OSError as error:
             raise self._stopped(f"cannot be cut to {size} bytes", error) from None
+        # Whoever reads it now should not take it for one that somebody else cut.
+        self.core.source.size = size
         return size
 
     def _pull_in(self, place: _Place, size: int) -> None:

@@ -22,6 +22,7 @@ import sys
 import time
 import zlib
 
+from .compression import recognise
 from .errors import EvidenceError
 
 TYPE_CHECKING = False
@@ -54,14 +55,6 @@ _REPORT = re.compile(rb"^(?:ProblemType|ProcMaps):", re.MULTILINE)
 _EXPORT = re.compile(rb"[A-Z0-9_]{1,64}=")
 _JSON = re.compile(rb"[\s\x1e]*\{")
 _FIELD = re.compile(rb"[A-Z0-9_]{1,64}")
-
-_PACKED = {
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\xfd7zXZ\0": "xz",
-    b"\x04\x22\x4d\x18": "lz4",
-    b"BZh": "bzip2",
-}
 
 _FILENAME = b"COREDUMP_FILENAME"
 _MAPS = b"COREDUMP_PROC_MAPS"
@@ -193,9 +186,9 @@ def _sidecar_in(stream: _Input, name: str, core_path: str | None) -> Sidecar:
 def _unknown(head: bytes, name: str) -> EvidenceError:
     if not head:
         return EvidenceError(f"{name}: is empty", "a maps read after its process has ended is empty; save it before")
-    for magic, packer in _PACKED.items():
-        if head.startswith(magic):
-            return EvidenceError(f"{name}: is compressed with {packer}", "decompress it first")
+    packer = recognise(head)
+    if packer is not None:
+        return EvidenceError(f"{name}: is compressed with {packer}", "decompress it first")
     if head.startswith(b"\x7fELF"):
         what = "a core" if head[16:18] in (b"\4\0", b"\0\4") else "an ELF file"
         return EvidenceError(f"{name}: is {what}, not a maps or smaps", "name the text that was saved beside the core")

@@ -108,10 +108,15 @@ def own_pages(rules: Rules, case: Case) -> None:
     nature = case.area.nature
     if nature.copied:
         case.rule_out(Kind.CLEAN, "smaps counts pages of its own (Anonymous)", source=Source.SMAPS)
-        if nature.flags is not None and not nature.flags & UNDUMPED:
-            case.rule_out(Kind.EXCLUDED, "VmFlags without dd, dp and io, and pages of its own", source=Source.SMAPS)
     elif nature.swapped:
         case.rule_out(Kind.CLEAN, "smaps counts pages in Swap", source=Source.SMAPS, convention=True)
+
+
+def not_excluded(rules: Rules, case: Case) -> None:
+    """What has pages of its own is dumped unless a flag is against it (vma_dump_size)."""
+    nature = case.area.nature if case.area is not None else None
+    if nature is not None and nature.copied and nature.flags is not None and not nature.flags & UNDUMPED:
+        case.rule_out(Kind.EXCLUDED, "VmFlags without dd, dp and io, and pages of its own", source=Source.SMAPS)
 
 
 def never_writable(rules: Rules, case: Case) -> None:
@@ -224,6 +229,7 @@ WITNESSES: tuple[Callable[[Rules, Case], None], ...] = (
     flags,
     page_size,
     own_pages,
+    not_excluded,
     device,
     links,
     mode,

@@ -280,19 +280,6 @@ def test_what_is_no_whole_core(core: bytes, kind: type[CorefiltError], words: st
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("magic", "tool"),
-    [
-        (b"\x28\xb5\x2f\xfd", "zstd -dc"), (b"\x04\x22\x4d\x18", "lz4 -dc"), (b"\xfd7zXZ\0", "xz -dc"),
-        (b"\x1f\x8b\x08", "gzip -dc"), (b"BZh9", "bzip2 -dc"),
-    ],
-)  # fmt: skip
-def test_a_compressed_core_is_told_how_to_come_in(magic: bytes, tool: str) -> None:
-    with pytest.raises(NotACoreError) as caught, opened(magic + bytes(100)):
-        raise AssertionError("opened")
-    assert tool in caught.value.hint
-
-
 def test_a_claim_of_2_to_the_32_headers_allocates_nothing() -> None:
     far = {"phdr[0].p_offset": 64 + 56 * (1 << 25), "phdr[0].p_filesz": 0}
     core = make_core(LOADS, kernel_notes(), xnum=True, patch=far)

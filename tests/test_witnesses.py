@@ -341,6 +341,17 @@ CASES = [
         area=area_of(READ, flags="rd mr mw me ac sd", swap=4, swap_pss=None),
     ),
     Case(
+        "not_excluded",
+        "memory with pages of its own, of which the core has none",
+        "exact",
+        "private-anonymous",
+        SMAPS,
+        NOT_THERE,
+        None,
+        area=area_of(NOT_THERE, path="", offset=0, inode=0, device=(0, 0), flags="rd wr mr mw me ac", anonymous=4),
+        detailed=True,
+    ),
+    Case(
         "device",
         "not huge, by another mapping on the same device",
         "inferred",
