@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from . import _fast
 from .elf import PT_LOAD, PT_NOTE, Ehdr
 from .mappings import flags_text
-from .notes import MOST_WALKED
+from .notes import MOST_WALKED, WINDOW
 from .sizes import show_size
 
 TYPE_CHECKING = False
@@ -25,14 +26,18 @@ def whole_notes(peek: Callable[[int, int], bytes], ehdr: Ehdr, start: int, there
     """
     at = 0
     while there - at >= 12 and at < MOST_WALKED:
-        raw = peek(start + at, 12)
-        if len(raw) < 12:
-            break
-        n_namesz, n_descsz = (ehdr.number(raw[i : i + 4]) for i in (0, 4))
-        desc = at + 12 + (n_namesz + 3 & ~3)
-        if desc + n_descsz > there:
-            break
-        at = min(desc + (n_descsz + 3 & ~3), there)
+        chunk = peek(start + at, min(WINDOW, there - at))
+        done = _fast.walk_notes(chunk, big=ehdr.big)[1]
+        if not done:
+            if len(chunk) < 12:
+                break
+            # It is cut, or larger than the window.
+            n_namesz, n_descsz = (ehdr.number(chunk[i : i + 4]) for i in (0, 4))
+            desc = 12 + (n_namesz + 3 & ~3)
+            if at + desc + n_descsz > there:
+                break
+            done = min(desc + (n_descsz + 3 & ~3), there - at)
+        at += done
     return at
 
 

@@ -176,7 +176,7 @@ def test_in_place(name: str, unpacked: Path, tmp_path: Path) -> None:
     end = described_end(*parse_core(before))
     damaged = end > len(before)
     core, copy, again = (tmp_path / word for word in ("core", "copy", "again"))
-    for flt in ("0x31", "0x0"):
+    for flt in ("0x31", "0x0") if len(before) < 1 << 20 else ("0x31",):
         core.write_bytes(before)
         if name in NOT_OF_A_PROCESS and corefilt(flt, core, "-i", "-n").code == 1:
             pytest.skip(NOT_OF_A_PROCESS[name])
@@ -238,7 +238,8 @@ def test_debuggers_open_what_they_opened(name: str, unpacked: Path, tmp_path: Pa
         pytest.skip("neither gdb nor eu-readelf is installed")
     source = unpack(name, unpacked)
     expected = [opened(source, tmp_path) for opened in readers]
-    for flt in FILTERS:
+    # Each reader takes half a second; what it needs stands with or without the rest.
+    for flt in ("0x0", "0x33"):
         out = tmp_path / f"core-{flt}"
         done = corefilt(flt, source, "-o", out)
         if name in NOT_OF_A_PROCESS and done.code == 1:
