@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from kernel.crashing import NOBODY, compile_crasher, need_system
+from kernel.crashing import NOBODY, compile_crasher, need_system, open_to_all
 from kernel.dumps import CannotCompileError, kernel_version, sysctl
 from support.run import corefilt
 
@@ -54,8 +54,8 @@ def crasher(tmp_path_factory: pytest.TempPathFactory) -> Path:
         program = compile_crasher(folder)
     except CannotCompileError as error:
         pytest.skip(str(error))
-    for path in (program, folder, *folder.parents[:2]):
-        path.chmod(0o755)
+    program.chmod(0o755)
+    open_to_all(folder)
     return program
 
 
@@ -75,8 +75,7 @@ def plain_pattern() -> Iterator[None]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Give a folder where everybody may make files."""
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
+    open_to_all(tmp_path)
     place = tmp_path / "here"
     place.mkdir()
     place.chmod(0o777)

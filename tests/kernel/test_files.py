@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from kernel.crashing import NOBODY, compile_crasher, crash, need_system
+from kernel.crashing import NOBODY, compile_crasher, crash, need_system, open_to_all
 from kernel.dumps import CannotCompileError, sysctl
 
 import corefilt
@@ -39,14 +39,6 @@ def full(crasher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     open_to_all(folder)
     (folder / "core").chmod(0o644)
     return folder / "core"
-
-
-def open_to_all(folder: Path) -> None:
-    """Let other users come this far."""
-    while folder != folder.parent:
-        if folder.stat().st_uid == os.geteuid():
-            folder.chmod(folder.stat().st_mode | 0o111)
-        folder = folder.parent
 
 
 def look(folder: Path) -> dict[str, tuple[object, ...]]:
