@@ -96,7 +96,8 @@ def forked(library: ctypes.CDLL, request: dict[str, object]) -> dict[str, object
     (folder / "stdout").write_bytes(out)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     told = folder / "told"
-    answer = json.loads(told.read_text()) if told.exists() else {}
+    # A child that was killed may have been about to write it.
+    answer = json.loads(told.read_text()) if code >= 0 and told.exists() else {}
     told.unlink(missing_ok=True)
     return {"code": code, **answer}
 
