@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from support import ready
 from support.builder import PN_XNUM, PT_LOAD, PT_NOTE, Ehdr, Phdr, parse_core
 from support.builds import SANITIZED
 
@@ -93,10 +94,13 @@ def finish(process: subprocess.Popen[bytes], data: bytes | None = None, timeout:
         process.kill()
         process.communicate()
         raise
-    lines = (err or b"").decode(errors="backslashreplace").splitlines()
-    done = Done(process.returncode, out or b"", tuple(lines))
+    return _done(process.returncode, out or b"", err or b"")
+
+
+def _done(code: int, out: bytes, err: bytes) -> Done:
+    lines = err.decode(errors="backslashreplace").splitlines()
     assert not any("Traceback" in line for line in lines), "\n".join(lines)
-    return done
+    return Done(code, out, tuple(lines))
 
 
 def corefilt(*args: str | Path, pipe: bytes | None = None, source: Path | None = None, **options: Any) -> Done:
@@ -107,14 +111,27 @@ def corefilt(*args: str | Path, pipe: bytes | None = None, source: Path | None =
     """
     timeout = options.pop("timeout", 120)
     if source is None:
-        if pipe is not None:
-            options["stdin"] = subprocess.PIPE
-        return finish(start(*args, **options), pipe, timeout)
+        return _corefilt(args, pipe, timeout, options)
     with subprocess.Popen(["cat", source], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as cat:
         assert cat.stdout is not None
-        process = start(*args, stdin=cat.stdout, **options)
-        cat.stdout.close()
-        return finish(process, None, timeout)
+        with cat.stdout as piped:
+            return _corefilt(args, None, timeout, {**options, "stdin": piped})
+
+
+def _corefilt(args: tuple[str | Path, ...], data: bytes | None, timeout: float, options: dict[str, Any]) -> Done:
+    """Have the program that is ready do it, where what is asked for is something that it can do."""
+    given = {name: options[name] for name in ("stdin", "stdout") if options.get(name) is not None}
+    files = {name: file if isinstance(file, int) else file.fileno() for name, file in given.items()}
+    if options.keys() - {"stdin", "stdout", "env", "cwd", "memory", "file_size"} or min(files.values(), default=0) < 0:
+        if data is not None:
+            options["stdin"] = subprocess.PIPE
+        return finish(start(*args, **options), data, timeout)
+    code, out, err = ready.run(
+        [os.fspath(arg) for arg in args], environment(options.get("env")), cwd=options.get("cwd"),
+        stdin=data if data is not None else files.get("stdin"), stdout=files.get("stdout"),
+        memory=None if SANITIZED else options.get("memory"), file_size=options.get("file_size"), timeout=timeout,
+    )  # fmt: skip
+    return _done(code, out, err)
 
 
 def assert_error(done: Done, *words: str, code: int | Sequence[int] = 1, out: bytes = b"") -> None:
