@@ -1,7 +1,7 @@
 """A program that has imported corefilt and forks for every run: support.ready talks to it.
 
-A run here is what ``corefilt`` does from ``entry`` on, in a process of its own; what an interpreter takes to start and to
-import is saved. Its arguments name the modules to import.
+A run here is what ``corefilt`` does from ``entry`` on, in a process of its own; what an interpreter takes to start and
+to import is saved. Its arguments name the modules to import.
 """
 
 from __future__ import annotations
