@@ -120,7 +120,7 @@ def test_minimal(name: str, unpacked: Path, tmp_path: Path) -> None:
     source, out = unpack(name, unpacked), tmp_path / "out"
     before = source.read_bytes()
     ehdr, phdrs = parse_core(before)
-    done = corefilt("all", source, "--minimal", "--follow", "2", "-o", out)
+    done = corefilt("all", source, "--minimal", "--follow", "2", "-o", out, "--no-sync")
     if name in NOT_OF_A_PROCESS and done.code == 1:
         assert_error(done)
         return
@@ -141,7 +141,7 @@ def test_filters(name: str, unpacked: Path, tmp_path: Path) -> None:
     # 66,000 segments take every reader here a second, and all of them are alike.
     for flt in FILTERS if ehdr.phnum < PN_XNUM else ("0x33", "all"):
         out = tmp_path / f"file-{flt}"
-        done = corefilt(flt, source, "-o", out)
+        done = corefilt(flt, source, "-o", out, "--no-sync")
         if name in NOT_OF_A_PROCESS and done.code == 1:
             assert_error(done)
             continue
@@ -149,13 +149,13 @@ def test_filters(name: str, unpacked: Path, tmp_path: Path) -> None:
         assert_readable(source, out, damaged=damaged)
 
         piped, spooled = tmp_path / f"pipe-{flt}", False
-        done = corefilt(flt, "-", "-o", piped, source=source)
+        done = corefilt(flt, "-", "-o", piped, "--no-sync", source=source)
         if ehdr.e_shoff and done.code == 1:
             # gdb's layout: what stands at the end is needed at the beginning.
             assert_error(done, "--spool")
             assert not piped.exists()
             spooled = True
-            done = corefilt(flt, "-", "-o", piped, "--spool", source=source)
+            done = corefilt(flt, "-", "-o", piped, "--spool", "--no-sync", source=source)
         assert_sound(done, before, piped.read_bytes(), flt, damaged=damaged)
         assert_readable(source, piped, damaged=damaged)
         if spooled:
@@ -181,7 +181,7 @@ def test_in_place(name: str, unpacked: Path, tmp_path: Path) -> None:
         if name in NOT_OF_A_PROCESS and corefilt(flt, core, "-i", "-n").code == 1:
             pytest.skip(NOT_OF_A_PROCESS[name])
         code = 3 if damaged else 0
-        assert corefilt(flt, source, "-o", copy, "-f").code == code
+        assert corefilt(flt, source, "-o", copy, "-f", "--no-sync").code == code
         assert corefilt(flt, core, "-i", *(["-f"] if damaged else [])).code == code
         if damaged:
             # Sizes say what is there, and what is not there is not said to be.
@@ -195,7 +195,7 @@ def test_in_place(name: str, unpacked: Path, tmp_path: Path) -> None:
             # Behind the last segment stands what nobody claims: what the segment gave up cannot be told from it.
             core.write_bytes(before)
         else:
-            assert corefilt("all", core, "-o", again, "-f").code == 0
+            assert corefilt("all", core, "-o", again, "-f", "--no-sync").code == 0
             assert again.read_bytes() == copy.read_bytes()
         assert corefilt(flt, core, "-i", "--compact").code == 0
         assert core.read_bytes() == copy.read_bytes()
@@ -241,7 +241,7 @@ def test_debuggers_open_what_they_opened(name: str, unpacked: Path, tmp_path: Pa
     # Each reader takes half a second; what it needs stands with or without the rest.
     for flt in ("0x0", "0x33"):
         out = tmp_path / f"core-{flt}"
-        done = corefilt(flt, source, "-o", out)
+        done = corefilt(flt, source, "-o", out, "--no-sync")
         if name in NOT_OF_A_PROCESS and done.code == 1:
             pytest.skip(NOT_OF_A_PROCESS[name])
         assert [opened(out, tmp_path) for opened in readers] == expected, flt
