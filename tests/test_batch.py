@@ -32,6 +32,7 @@ from support.archives import (
     zip_of,
 )
 from support.builder import Load, kernel_notes, make_core
+from support.cutting import cut_under_windows
 from support.run import (
     assert_error,
     assert_promises,
@@ -539,6 +540,25 @@ def test_a_core_that_changes_while_it_is_replaced_stays(how: str, tmp_path: Path
     assert outcome.status == "failed", outcome
     assert listing(tmp_path).keys() == {"core"}
     assert path.stat().st_mtime_ns == 1
+
+
+@pytest.mark.parametrize("way", ["replaced", "beside, the core", "beside, the output"])
+def test_a_core_that_is_cut_while_it_is_checked(way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The check maps both files; the outcome tells which one may have been cut, and nothing gets a name."""
+    from corefilt.archive.task import Task, run_task
+
+    path, out = str(tmp_path / "core"), str(tmp_path / "out" / "core")
+    Path(path).write_bytes(sample_core())
+    cut_under_windows(monkeypatch, out if way == "beside, the output" else path)
+    if way == "replaced":
+        outcome = run_task(Task(path, 0x31, replace=True))
+    else:
+        outcome = run_task(Task(path, 0x31, output=out, verify=True))
+    which = "" if way == "replaced" else f"{path} or {out}: "
+    assert outcome.status == "failed", outcome
+    assert outcome.reason == (f"{which}was cut while it was read, or its disk failed (wait until nobody writes to it)")
+    assert not Path(out).exists()
+    assert not list(tmp_path.rglob(".corefilt-*"))
 
 
 def test_another_file_takes_the_name_meanwhile(tmp_path: Path) -> None:
