@@ -1,20 +1,24 @@
 """The command: ``python tests/fuzz TARGET --minutes N``, with coverage to guide it (atheris, libFuzzer).
 
-    python tests/fuzz all --minutes 60        an hour in all, shared by the targets
+    python tests/fuzz all --minutes 60        an hour, shared by the targets, of which every processor runs one
     python tests/fuzz tables --runs 100000    so many executions
     python tests/fuzz all --replay            every input of the corpus once, without atheris
     python tests/fuzz tables --input FILE     one input, as a failing one that was kept
 
-The corpus grows in build/fuzz/TARGET; what fails is kept in build/fuzz as crash-TARGET-*. Where the compiled module is
-to guide it, too, .ci/fuzz builds it so.
+The corpus grows in build/fuzz/TARGET, beside what libFuzzer says in TARGET.log when all targets run; what fails is kept
+in build/fuzz as crash-TARGET-*. Where the compiled module is to guide it, too, .ci/fuzz builds it so.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
@@ -34,6 +38,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("target", help="a function of tests/fuzz/targets.py, or all")
     parser.add_argument("--minutes", type=float, default=1.0, help="how long, in all (default 1)")
     parser.add_argument("--runs", type=int, default=0, help="so many executions, instead")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many targets at a time")
     parser.add_argument("--seed", type=int, default=0, help="libFuzzer's seed; 0: another one each time")
     parser.add_argument("--replay", action="store_true", help="run the corpus once, and nothing else")
     parser.add_argument("--input", type=Path, help="run one file")
@@ -70,6 +75,37 @@ def fuzz(target: str, arguments: argparse.Namespace) -> None:
     atheris.Fuzz()
 
 
+def fuzz_one_of_all(target: str, arguments: argparse.Namespace, temporary: str) -> bool:
+    """Fuzz one target in a process of its own, which libFuzzer ends; returns whether nothing was found."""
+    minutes = arguments.minutes * arguments.jobs / len(TARGETS)
+    said = arguments.corpus / f"{target}.log"
+    with said.open("w") as log:
+        code = subprocess.run(
+            [
+                sys.executable, HERE.parent, target, "--minutes", str(minutes), "--runs", str(arguments.runs),
+                "--seed", str(arguments.seed), "--corpus", str(arguments.corpus),
+            ],
+            stdout=log, stderr=log, env={**os.environ, "TMPDIR": temporary}, check=False,
+        ).returncode  # fmt: skip
+    text = said.read_text(errors="replace")
+    runs = re.findall(r"^stat::number_of_executed_units: *(\d+)", text, re.MULTILINE)
+    reached = re.findall(r"^#\d+.* cov: (\d+) ft: (\d+) corp: (\d+)", text, re.MULTILINE)
+    if code or not runs or not reached:
+        print(f"{target}: FAILED, exit code {code}; {said} ends so:", *text.splitlines()[-30:], sep="\n", flush=True)
+        return False
+    branches, features, inputs = reached[-1]
+    print(f"{target}: {runs[-1]} executions, {branches} branches, {features} features, {inputs} inputs", flush=True)
+    return True
+
+
+def fuzz_all(arguments: argparse.Namespace) -> int:
+    """Fuzz all targets, several at a time; returns the exit code."""
+    arguments.corpus.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(arguments.jobs) as pool:
+        sound = pool.map(partial(fuzz_one_of_all, arguments=arguments, temporary=temporary), TARGETS)
+        return 0 if all(list(sound)) else 1
+
+
 def main() -> int:
     """Do what was asked; returns the exit code."""
     arguments = parse()
@@ -84,13 +120,7 @@ def main() -> int:
         for target in TARGETS if arguments.target == "all" else [arguments.target]:
             replay(target, arguments.corpus)
     elif arguments.target == "all":
-        # libFuzzer ends its process, so that each target has one of its own.
-        share = ["--minutes", str(arguments.minutes / len(TARGETS)), "--runs", str(arguments.runs)]
-        common = [*share, "--seed", str(arguments.seed), "--corpus", str(arguments.corpus)]
-        codes = [
-            subprocess.run([sys.executable, HERE.parent, name, *common], check=False).returncode for name in TARGETS
-        ]
-        return max(map(abs, codes))
+        return fuzz_all(arguments)
     else:
         os.makedirs(arguments.corpus, exist_ok=True)
         fuzz(arguments.target, arguments)
