@@ -1,7 +1,7 @@
 """The command: ``python tests/fuzz TARGET --minutes N``, with coverage to guide it (atheris, libFuzzer).
 
     python tests/fuzz all --minutes 60        an hour, shared by the targets, of which every processor runs one
-    python tests/fuzz tables --runs 100000    so many executions
+    python tests/fuzz tables --runs 100000    so many executions; with --minutes, at most so long
     python tests/fuzz all --replay            every input of the corpus once, without atheris
     python tests/fuzz tables --input FILE     one input, as a failing one that was kept
 
@@ -36,14 +36,17 @@ def parse() -> argparse.Namespace:
     """The arguments."""
     parser = argparse.ArgumentParser(prog="python tests/fuzz", description="Fuzz one reader of foreign bytes, or all.")
     parser.add_argument("target", help="a function of tests/fuzz/targets.py, or all")
-    parser.add_argument("--minutes", type=float, default=1.0, help="how long, in all (default 1)")
-    parser.add_argument("--runs", type=int, default=0, help="so many executions, instead")
+    parser.add_argument("--minutes", type=float, default=0.0, help="how long, in all (default 1, without --runs)")
+    parser.add_argument("--runs", type=int, default=0, help="so many executions of each target")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many targets at a time")
     parser.add_argument("--seed", type=int, default=0, help="libFuzzer's seed; 0: another one each time")
     parser.add_argument("--replay", action="store_true", help="run the corpus once, and nothing else")
     parser.add_argument("--input", type=Path, help="run one file")
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="where it grows (default build/fuzz)")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not arguments.runs and not arguments.minutes:
+        arguments.minutes = 1.0
+    return arguments
 
 
 def replay(target: str, corpus: Path) -> None:
@@ -66,9 +69,11 @@ def fuzz(target: str, arguments: argparse.Namespace) -> None:
     most = MOST_BYTES.get(target, 4096)
     corpus = arguments.corpus / target
     fill(target, corpus, most)
-    bound = f"-runs={arguments.runs}" if arguments.runs else f"-max_total_time={int(arguments.minutes * 60)}"
+    bounds = [f"-runs={arguments.runs}"] if arguments.runs else []
+    if arguments.minutes:
+        bounds.append(f"-max_total_time={max(1, int(arguments.minutes * 60))}")
     options = [
-        bound, f"-max_len={most}", f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-seed={arguments.seed}",
+        *bounds, f"-max_len={most}", f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-seed={arguments.seed}",
         "-print_final_stats=1", f"-artifact_prefix={arguments.corpus}/crash-{target}-", str(corpus),
     ]  # fmt: skip
     atheris.Setup([sys.argv[0], *options], lambda data: run(target, data) and None)
@@ -77,7 +82,8 @@ def fuzz(target: str, arguments: argparse.Namespace) -> None:
 
 def fuzz_one_of_all(target: str, arguments: argparse.Namespace, temporary: str) -> bool:
     """Fuzz one target in a process of its own, which libFuzzer ends; returns whether nothing was found."""
-    minutes = arguments.minutes * arguments.jobs / len(TARGETS)
+    rounds = -(-len(TARGETS) // arguments.jobs)
+    minutes = arguments.minutes / rounds
     said = arguments.corpus / f"{target}.log"
     with said.open("w") as log:
         code = subprocess.run(
