@@ -436,6 +436,23 @@ def test_a_container_that_is_cut_or_damaged(kind: str, tmp_path: Path) -> None:
             assert head[:4] == b"\x7fELF"
 
 
+def test_a_member_of_a_zip_without_a_name(tmp_path: Path) -> None:
+    """It is told, and what else is found is filtered."""
+    name = b"x.core"
+    whole = zip_of({name.decode(): sample_core()})
+    at = whole.rindex(b"PK\1\2")
+    directory = bytearray(whole[at:].replace(name, b"", 1))
+    directory[28:30] = bytes(2)
+    end = directory.rindex(b"PK\5\6")
+    directory[end + 12 : end + 16] = end.to_bytes(4, "little")
+    put(tmp_path / "p/x.zip", whole[:at] + directory)
+    put(tmp_path / "p/core", sample_core())
+    lines = by_source(batch(tmp_path / "p", "--to", tmp_path / "out"), tmp_path / "p")
+    assert lines["core"][0] == "filtered"
+    assert {status for name, (status, _) in lines.items() if name != "core"} == {"listed"}
+    assert any("leads out of the archive" in reason for _, reason in lines.values())
+
+
 def test_a_zip_bomb_is_bounded_by_what_is_there(tmp_path: Path) -> None:
     """A gigabyte of one letter in a megabyte of zip, and a zip whose directory claims what is not there."""
     held = io.BytesIO()
