@@ -32,6 +32,7 @@ from support.archives import (
     zip_of,
 )
 from support.builder import Load, kernel_notes, make_core
+from support.cutting import cut_under_windows
 from support.run import (
     assert_error,
     assert_promises,
@@ -435,6 +436,23 @@ def test_a_container_that_is_cut_or_damaged(kind: str, tmp_path: Path) -> None:
             assert head[:4] == b"\x7fELF"
 
 
+def test_a_member_of_a_zip_without_a_name(tmp_path: Path) -> None:
+    """It is told, and what else is found is filtered."""
+    name = b"x.core"
+    whole = zip_of({name.decode(): sample_core()})
+    at = whole.rindex(b"PK\1\2")
+    directory = bytearray(whole[at:].replace(name, b"", 1))
+    directory[28:30] = bytes(2)
+    end = directory.rindex(b"PK\5\6")
+    directory[end + 12 : end + 16] = end.to_bytes(4, "little")
+    put(tmp_path / "p/x.zip", whole[:at] + directory)
+    put(tmp_path / "p/core", sample_core())
+    lines = by_source(batch(tmp_path / "p", "--to", tmp_path / "out"), tmp_path / "p")
+    assert lines["core"][0] == "filtered"
+    assert {status for name, (status, _) in lines.items() if name != "core"} == {"listed"}
+    assert any("leads out of the archive" in reason for _, reason in lines.values())
+
+
 def test_a_zip_bomb_is_bounded_by_what_is_there(tmp_path: Path) -> None:
     """A gigabyte of one letter in a megabyte of zip, and a zip whose directory claims what is not there."""
     held = io.BytesIO()
@@ -539,6 +557,25 @@ def test_a_core_that_changes_while_it_is_replaced_stays(how: str, tmp_path: Path
     assert outcome.status == "failed", outcome
     assert listing(tmp_path).keys() == {"core"}
     assert path.stat().st_mtime_ns == 1
+
+
+@pytest.mark.parametrize("way", ["replaced", "beside, the core", "beside, the output"])
+def test_a_core_that_is_cut_while_it_is_checked(way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The check maps both files; the outcome tells which one may have been cut, and nothing gets a name."""
+    from corefilt.archive.task import Task, run_task
+
+    path, out = str(tmp_path / "core"), str(tmp_path / "out" / "core")
+    Path(path).write_bytes(sample_core())
+    cut_under_windows(monkeypatch, out if way == "beside, the output" else path)
+    if way == "replaced":
+        outcome = run_task(Task(path, 0x31, replace=True))
+    else:
+        outcome = run_task(Task(path, 0x31, output=out, verify=True))
+    which = "" if way == "replaced" else f"{path} or {out}: "
+    assert outcome.status == "failed", outcome
+    assert outcome.reason == (f"{which}was cut while it was read, or its disk failed (wait until nobody writes to it)")
+    assert not Path(out).exists()
+    assert not list(tmp_path.rglob(".corefilt-*"))
 
 
 def test_another_file_takes_the_name_meanwhile(tmp_path: Path) -> None:

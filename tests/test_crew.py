@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.builder import Load, kernel_notes, make_core
+from support.builds import UNTRACED
 from support.run import MIB, assert_promises, environment, listing
 from support.samples import PAGE, noise
 
@@ -156,7 +157,7 @@ def test_a_signal_ends_all_threads(number: int, times: int, core: Path) -> None:
     before = listing(core.parent)
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, "all", core, "-o", core.with_name("out"), "--jobs", "2", "--engine", "readwrite"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(UNTRACED),
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout is not None

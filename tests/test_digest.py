@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import xxhash
 from support.builder import Load, kernel_notes, make_core, page, parse_core
+from support.cutting import cut_under_windows
 from support.run import assert_error, corefilt
 from support.samples import noise, sample_core, tagged
 
+from corefilt.cli import main
 from corefilt.errors import NotACoreError
 from corefilt.verify import digest
 
@@ -74,6 +76,21 @@ def test_a_cut_core(core: Path) -> None:
     last = digest(core)[-1]
     assert (last.bytes, last.missing) == (3996, 100)
     assert last.xxh3_128 == xxhash.xxh3_128_hexdigest(core.read_bytes()[-3996:])
+
+
+def test_a_core_that_is_cut_while_it_is_read(
+    core: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its pages are gone when they are touched: the command says so, with exit code 1."""
+    cut_under_windows(monkeypatch, str(core))
+    assert main(["digest", str(core)]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines() == [
+        f"corefilt: {core}: was cut while it was read, or its disk failed",
+        "  try: wait until nobody writes to it",
+    ]
+    assert core.stat().st_size == 0
 
 
 def test_no_core(tmp_path: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import pytest
-from fuzz.seeds import SEEDS
+from fuzz.seeds import FOUND, SEEDS, found
 from fuzz.targets import TARGETS, run
 
-FUZZ = Path(__file__).parent / "fuzz"
 RUNS = 100
 NUMBERS = (0, 1, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 32, 1 << 62, 1 << 63, (1 << 64) - 1, (1 << 64) - 4096)
 
@@ -31,12 +29,10 @@ def test_what_is_no_input_at_all(target: str) -> None:
         run(target, data)
 
 
-FOUND = sorted((FUZZ / "found").glob("*/*"))
-
-
-@pytest.mark.parametrize("path", FOUND, ids=lambda path: f"{path.parent.name}-{path.name}")
-def test_what_once_failed(path: Path) -> None:
-    run(path.parent.name, path.read_bytes())
+@pytest.mark.parametrize("target", [folder.name for folder in sorted(FOUND.iterdir())])
+def test_what_once_failed(target: str) -> None:
+    for data in found(target):
+        run(target, data)
 
 
 def mutated(draw: random.Random, data: bytes) -> bytes:

@@ -27,10 +27,12 @@ from support.builder import (
     parse_notes,
     patched,
 )
+from support.cutting import cut_under_windows
 from support.run import assert_error, corefilt
 from support.samples import ANON, PAGE, SHARED, STACK, noise, sample_core, tagged
 
 import corefilt as api
+from corefilt.cli import main
 from corefilt.errors import InputError
 from corefilt.verify import Verdict, verify
 from corefilt.verify.files import CoreFile
@@ -465,6 +467,25 @@ def test_a_file_that_is_cut_under_a_window(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="was cut while it was read"):
         guarded(work, str(path))
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["the full core", "the filtered core"])
+def test_command_when_a_core_is_cut(
+    which: int,
+    pair: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The command says so, with exit code 1."""
+    cut_under_windows(monkeypatch, str(pair[which]))
+    assert main(["verify", *map(str, pair)]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines() == [
+        f"corefilt: {pair[0]} or {pair[1]}: was cut while it was read, or its disk failed",
+        "  try: wait until nobody writes to it",
+    ]
+    assert pair[which].stat().st_size == 0
 
 
 def test_a_file_that_is_cut_before_a_window(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def as_plain_file(source: Source, folder: str) -> FileSource:
 def check(full: FileSource, fd: int, name: str, folder: str) -> None:
     """Hold what was written to ``fd`` against the full core; temporary copies go to ``folder``.
 
-    Raises OutputError with what is broken, and MissingLibraryError.
+    Raises OutputError with what is broken, InputError where one of them is cut meanwhile, and MissingLibraryError.
     """
     from ..verify import verify
 
@@ -31,7 +31,8 @@ def check(full: FileSource, fd: int, name: str, folder: str) -> None:
         damage = written.check()
         if damage is not None:
             raise OutputError(f"{name}: what was written cannot be read back: {damage}")
-        verdict = verify(f"/proc/self/fd/{full.fd}", f"/proc/self/fd/{written.fd}")
+        paths = f"/proc/self/fd/{full.fd}", f"/proc/self/fd/{written.fd}"
+        verdict = verify(*paths, names=(full.name, name))
     finally:
         written.close()
     if verdict.findings:

@@ -41,7 +41,8 @@ def contents(source: FileSource) -> Iterator[Content]:
     try:
         with _opened(source) as archive:
             for info in islice(archive.infolist(), MOST_MEMBERS):
-                if not info.is_dir():
+                # is_dir() of Python before 3.12 raises IndexError where there is no name.
+                if not info.filename.endswith("/"):
                     yield _content(archive, info)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         yield Content((ZIP,), reason=f"the zip is damaged: {error}")

@@ -28,9 +28,9 @@ _NO_MORE = 1 << 63
 class CoreFile:
     """A core that is open for reading; a context manager. ``size`` is its length in bytes when it was opened."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open it. Raises InputError."""
-        self.name = os.fsdecode(path)
+    def __init__(self, path: str | os.PathLike[str], name: str = "") -> None:
+        """Open it; errors call it ``name``, or as the path does. Raises InputError."""
+        self.name = name or os.fsdecode(path)
         try:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         except (OSError, ValueError) as error:

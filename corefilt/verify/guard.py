@@ -29,6 +29,7 @@ def guarded(work: Callable[[], T], *names: str) -> T:
 
     Raises InputError where one of them was cut while a page of it was looked at.
     """
+    which = " or ".join(dict.fromkeys(names))
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -43,12 +44,10 @@ def guarded(work: Callable[[], T], *names: str) -> T:
     finally:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status == -signal.SIGBUS:
-        raise InputError(
-            f"{' or '.join(names)}: was cut while it was read, or its disk failed", "wait until nobody writes to it"
-        )
+        raise InputError(f"{which}: was cut while it was read, or its disk failed", "wait until nobody writes to it")
     if status or not raw:
         how = f"signal {-status}" if status < 0 else f"exit code {status}"
-        raise CorefiltError(f"{' or '.join(names)}: the process that read it ended early ({how})")
+        raise CorefiltError(f"{which}: the process that read it ended early ({how})")
     good, value = pickle.loads(raw)
     if not good:
         raise value

@@ -31,23 +31,26 @@ def verify(
     pid: int | None = None,
     sysroot: str | None = None,
     dumper: str = "current",
+    names: tuple[str, str] | None = None,
 ) -> Verdict:
     """Whether ``filtered`` keeps the promises toward ``full``, both of them files.
 
     With a ``filter`` also whether it leaves what that filter would; the other options are the evidence that it was
-    filtered with. Reads in a child process, so that a file which is cut meanwhile is an error and no crash. Raises
-    InputError and its kin for a full core that cannot be read or changes meanwhile, and what ``Core.plan`` raises.
+    filtered with. ``names`` are what errors call the two. Reads in a child process, so that a file which is cut
+    meanwhile is an error and no crash. Raises InputError and its kin for a full core that cannot be read or changes
+    meanwhile, and what ``Core.plan`` raises.
     """
     expectation = None
     if filter is not None:
         expectation = Expectation(filter, assume=assume, maps=maps, pid=pid, sysroot=sysroot, dumper=dumper)
-    names = os.fsdecode(full), os.fsdecode(filtered)
-    return guarded(partial(_prove, *names, expectation), *names)
+    paths = os.fsdecode(full), os.fsdecode(filtered)
+    names = names or paths
+    return guarded(partial(_prove, paths, names, expectation), *names)
 
 
-def _prove(full: str, filtered: str, expectation: Expectation | None) -> Verdict:
-    verdict = Verdict(full, filtered)
-    with CoreFile(full) as one, CoreFile(filtered) as other:
+def _prove(paths: tuple[str, str], names: tuple[str, str], expectation: Expectation | None) -> Verdict:
+    verdict = Verdict(*names)
+    with CoreFile(paths[0], names[0]) as one, CoreFile(paths[1], names[1]) as other:
         old = Tables(one)
         verdict.segments = len(old.segments)
         try:
@@ -71,7 +74,7 @@ def _prove(full: str, filtered: str, expectation: Expectation | None) -> Verdict
         check_sections(files, cores, verdict, fitted=fitted)
         check_unclaimed(files, cores, verdict)
         if expectation is not None:
-            expectation.check(full, new, pairs, verdict, fitted=fitted)
+            expectation.check(paths[0], new, pairs, verdict, fitted=fitted)
         for file in files:
             file.check_unchanged()
     return verdict

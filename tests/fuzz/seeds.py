@@ -215,9 +215,17 @@ def _pieces(name: str, core: bytes, most: int) -> Iterator[bytes]:
     yield from (note.desc[: most - len(tail)] + tail for note in found if note.type == kinds.get(name))
 
 
+FOUND = Path(__file__).parent / "found"
+
+
+def found(name: str) -> Iterator[bytes]:
+    """What a target failed with once."""
+    return (path.read_bytes() for path in sorted((FOUND / name).glob("*")))
+
+
 def fill(name: str, folder: Path, most: int) -> None:
     """Write all of a target's seeds into a folder, where fuzzing keeps what it finds, too."""
     folder.mkdir(parents=True, exist_ok=True)
-    for kind, make in (("seed", SEEDS[name]()), ("foreign", foreign(name, most))):
+    for kind, make in (("seed", SEEDS[name]()), ("found", found(name)), ("foreign", foreign(name, most))):
         for i, data in zip(range(1000), make, strict=False):
             (folder / f"{kind}-{i:03}").write_bytes(data)

@@ -135,7 +135,8 @@ def pipes(data: bytes) -> None:
         hold(core, pipe.read(), report, header_final=False)
 
 
-_PLACE = Path(tempfile.mkdtemp(prefix="corefilt-fuzz-"))
+_FOLDER = tempfile.TemporaryDirectory(prefix="corefilt-fuzz-")
+_PLACE = Path(_FOLDER.name)
 
 
 def inplace(data: bytes) -> None:
