@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import xxhash
+from support.archives import PACK
 from support.builder import Load, kernel_notes, make_core, page, parse_core
 from support.run import assert_error, corefilt
 from support.samples import noise, sample_core, tagged
@@ -74,6 +75,13 @@ def test_a_cut_core(core: Path) -> None:
     last = digest(core)[-1]
     assert (last.bytes, last.missing) == (3996, 100)
     assert last.xxh3_128 == xxhash.xxh3_128_hexdigest(core.read_bytes()[-3996:])
+
+
+def test_a_compressed_core(core: Path, tmp_path: Path) -> None:
+    (tmp_path / "packed").write_bytes(PACK["zstd"](core.read_bytes()))
+    assert corefilt("digest", tmp_path / "packed").out == corefilt("digest", core).out
+    (tmp_path / "packed").write_bytes(PACK["gzip"](core.read_bytes())[:-3000])
+    assert corefilt("digest", tmp_path / "packed").code == 3
 
 
 def test_no_core(tmp_path: Path) -> None:
