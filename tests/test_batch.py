@@ -21,7 +21,9 @@ from support.archives import (
     BOMB_MEMORY,
     PACK,
     UNPACK,
+    WAYS,
     build,
+    fresh_crashes,
     lines_of,
     put,
     real_cores,
@@ -193,7 +195,8 @@ def test_batch_truncate_replace(tmp_path: Path) -> None:
 
 
 def test_three_hundred_cores_are_each_handled_or_listed(tmp_path: Path) -> None:
-    cores = real_cores()
+    fresh = fresh_crashes(tmp_path / "crashes", 2)
+    cores = real_cores() + fresh
     if len(cores) * 12 < 300:
         pytest.skip("no foreign cores: COREFILT_FOREIGN_CORES names no folder with any")
     archive, out = tmp_path / "archive", tmp_path / "out"
@@ -207,6 +210,12 @@ def test_three_hundred_cores_are_each_handled_or_listed(tmp_path: Path) -> None:
     others = [line for line in lines if line["status"] == "listed" and "not of a process" in str(line["reason"])]
     assert len(filtered) + len(failed) + len(others) == len(expected) >= 300
     assert len(filtered) >= 300
+    # Those of this machine are there in every wrapping; where it makes none, that is said.
+    made_here = {data for _, data in fresh}
+    crashed = [line for line in filtered if expected[str(line["output"]).removeprefix(f"{out}/")] in made_here]
+    ways = {str(line["wrapping"]) for line in lines if line["status"] == "filtered"}
+    print(f"{len(filtered)} cores of {len(expected)}, {len(crashed)} of them fresh crashes, in {len(ways)} wrappings")
+    assert len(crashed) == len(fresh) * len(WAYS)
     for line in filtered:
         name = str(line["output"]).removeprefix(f"{out}/")
         made = unpacked((out / name).read_bytes())
