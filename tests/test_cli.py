@@ -49,7 +49,8 @@ UNINSTALL_OPTIONS = {"-h", "--help", "-f", "--force", "-n", "--dry-run", "--root
 SERVE_OPTIONS = {"-h", "--help", "--config", "--version"}
 STATUS_OPTIONS = {"-h", "--help", "--json", "--root", "--version"}
 VERIFY_OPTIONS = {
-    "-h", "--help", "--filter", "--assume", "--json", "--version", "--maps", "--pid", "--sysroot", "--dumper", "--truncate",
+    "-h", "--help", "--filter", "--assume", "--json", "--version", "--maps", "--pid", "--sysroot", "--dumper",
+    "--truncate",
 }  # fmt: skip
 DIGEST_OPTIONS = {"-h", "--help", "--json", "--version"}
 BATCH_OPTIONS = OPTIONS - {
