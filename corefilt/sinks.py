@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from .core import Plan
     from .sources import Place
 
-# What O_TMPFILE answers on file systems and kernels that do not know it.
-_NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
-
 
 class Sink:
     """An output: ``seekable`` ones take bytes at any offset from ``base`` on and give them back by ``reader``."""
@@ -124,7 +121,9 @@ class NewFileSink(Sink):
         try:
             fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._folder)
         except OSError as error:
-            if error.errno not in _NO_TMPFILE:
+            from .temporary import NO_TMPFILE
+
+            if error.errno not in NO_TMPFILE:
                 raise
         else:
             if os.path.exists(f"/proc/self/fd/{fd}"):

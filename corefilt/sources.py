@@ -6,7 +6,6 @@ has read ahead; the engine takes that first.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import stat
@@ -286,18 +285,19 @@ class SpooledSource(FileSource):
 
 def spooled(pipe: Source, folder: str | None = None) -> SpooledSource:
     """All of a source in a temporary file in ``folder``, else where temporary files go. Raises InputError."""
-    import tempfile
+    from .temporary import nameless
 
-    folder = tempfile.gettempdir() if folder is None else folder
+    if folder is None:
+        import tempfile
+
+        folder = tempfile.gettempdir()
     copy = -1
     try:
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            copy = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
-                raise
-            copy, path = tempfile.mkstemp(prefix=".corefilt-", dir=folder)
-            os.unlink(path)
+            copy = nameless(place)
+        finally:
+            os.close(place)
         size, scratch = 0, bytearray(PIPE_SIZE)
         while isinstance(pipe, PipeSource) and (held := pipe.take(PIPE_SIZE)):
             _fast.write_at(copy, size, held, granule=4096)

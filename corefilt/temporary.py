@@ -12,6 +12,8 @@ import os
 import stat
 from binascii import crc32
 
+# What O_TMPFILE answers on file systems and kernels that do not know it.
+NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 _ANYONES = ".corefilt-"
 # The host is a part of the name: where a file system keeps locks to itself (FUSE, CIFS), they say nothing of others.
 _PREFIX = f"{_ANYONES}{crc32(os.fsencode(os.uname().nodename)):08x}"
@@ -62,6 +64,18 @@ def create(folder: int) -> tuple[str, int]:
             raise
         os.close(fd)
     raise BlockingIOError(errno.EAGAIN, f"{_ATTEMPTS} new files were taken away")
+
+
+def nameless(folder: int) -> int:
+    """A new file in a folder that vanishes with its descriptor; mode 0600. Raises OSError."""
+    try:
+        return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    except OSError as error:
+        if error.errno not in NO_TMPFILE:
+            raise
+    name, fd = create(folder)
+    os.unlink(name, dir_fd=folder)
+    return fd
 
 
 def remove_leftovers(folder: int) -> None:

@@ -21,7 +21,9 @@ from support.archives import (
     BOMB_MEMORY,
     PACK,
     UNPACK,
+    WAYS,
     build,
+    fresh_crashes,
     lines_of,
     put,
     real_cores,
@@ -45,8 +47,10 @@ from support.run import (
 )
 from support.samples import PAGE, noise, sample_core
 
+from corefilt.archive.task import Task, run_task
 from corefilt.compression import recognise
 from corefilt.temporary import new_name
+from corefilt.verify import verify
 
 FLT = "0x31"
 
@@ -153,8 +157,47 @@ def test_replacing_keeps_format_name_mode_owner_attributes_and_times(tmp_path: P
     assert {path: path.stat().st_ino for path in archive.rglob("*")} == inodes
 
 
+FIT = {"fit": None, "allocated": False, "minimal": False, "follow": None, "ladder": None}
+WRITTEN: dict[str, dict[str, object]] = {
+    "truncate": {"truncate": "20K"},
+    "truncate, annotate": {"truncate": "20K", "annotate": True},
+    "truncate to the headers": {"truncate": "4K"},
+    "fit": {"fit": {**FIT, "fit": "40K"}},
+    "minimal": {"fit": {**FIT, "minimal": True}},
+    "annotate": {"annotate": True},
+    "drop": {"unknown": "drop"},
+    "sparse": {"sparse": "always", "engine": "readwrite"},
+}
+"""Options of `filter` that make something else of a core."""
+
+
+@pytest.mark.parametrize("replace", [False, True], ids=["to", "replace"])
+@pytest.mark.parametrize("options", WRITTEN)
+def test_what_any_option_makes_stands_the_check(options: str, replace: bool, tmp_path: Path) -> None:
+    data, limit = sample_core(), WRITTEN[options].get("truncate")
+    put(tmp_path / "full", data)
+    for name, content, wrapping in (("raw", data, ()), ("packed.zst", PACK["zstd"](data), ("zstd",))):
+        put(tmp_path / "p" / name, content)
+        task = Task(
+            f"{tmp_path}/p/{name}", 0x31, wrapping=wrapping, replace=replace, verify=True, options=WRITTEN[options],
+            output=None if replace else f"{tmp_path}/out/{name}",
+        )  # fmt: skip
+        outcome = run_task(task)
+        assert (outcome.status, outcome.reason) == ("filtered", "")
+        verdict = verify(tmp_path / "full", str(outcome.output), truncate=limit)  # type: ignore[arg-type]
+        assert verdict.holds, str(verdict)
+        assert run_task(task).status == "unchanged"
+
+
+def test_batch_truncate_replace(tmp_path: Path) -> None:
+    put(tmp_path / "p/core", sample_core())
+    (line,) = batch(tmp_path / "p", "--replace", "--truncate", "20K")
+    assert (line["status"], (tmp_path / "p/core").stat().st_size) == ("filtered", 20480)
+
+
 def test_three_hundred_cores_are_each_handled_or_listed(tmp_path: Path) -> None:
-    cores = real_cores()
+    fresh = fresh_crashes(tmp_path / "crashes", 2)
+    cores = real_cores() + fresh
     if len(cores) * 12 < 300:
         pytest.skip("no foreign cores: COREFILT_FOREIGN_CORES names no folder with any")
     archive, out = tmp_path / "archive", tmp_path / "out"
@@ -168,6 +211,12 @@ def test_three_hundred_cores_are_each_handled_or_listed(tmp_path: Path) -> None:
     others = [line for line in lines if line["status"] == "listed" and "not of a process" in str(line["reason"])]
     assert len(filtered) + len(failed) + len(others) == len(expected) >= 300
     assert len(filtered) >= 300
+    # Those of this machine are there in every wrapping; where it makes none, that is said.
+    made_here = {data for _, data in fresh}
+    crashed = [line for line in filtered if expected[str(line["output"]).removeprefix(f"{out}/")] in made_here]
+    ways = {str(line["wrapping"]) for line in lines if line["status"] == "filtered"}
+    print(f"{len(filtered)} cores of {len(expected)}, {len(crashed)} of them fresh crashes, in {len(ways)} wrappings")
+    assert len(crashed) == len(fresh) * len(WAYS)
     for line in filtered:
         name = str(line["output"]).removeprefix(f"{out}/")
         made = unpacked((out / name).read_bytes())
@@ -529,7 +578,6 @@ def test_sparse_bombs_take_what_is_there(tmp_path: Path) -> None:
 def test_a_core_that_changes_while_it_is_replaced_stays(how: str, tmp_path: Path) -> None:
     """The change is made when the temporary file is there: by then the core has been looked at."""
     from corefilt.archive import filtering
-    from corefilt.archive.task import Task, run_task
 
     path = tmp_path / "core"
     path.write_bytes(sample_core())
@@ -580,7 +628,6 @@ def test_a_core_that_is_cut_while_it_is_checked(way: str, monkeypatch: pytest.Mo
 
 def test_another_file_takes_the_name_meanwhile(tmp_path: Path) -> None:
     from corefilt.archive import filtering
-    from corefilt.archive.task import Task, run_task
 
     path = tmp_path / "core"
     path.write_bytes(sample_core())
@@ -704,8 +751,6 @@ def test_what_the_owner_may_not_root_does_not_for_him(tmp_path: Path) -> None:
 
 @as_root
 def test_a_folder_that_became_a_link_is_not_followed(tmp_path: Path) -> None:
-    from corefilt.archive.task import Task, run_task
-
     put(tmp_path / "victim/core", sample_core())
     (tmp_path / "archive").mkdir()
     (tmp_path / "archive/sub").symlink_to(tmp_path / "victim")

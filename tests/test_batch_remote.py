@@ -21,7 +21,9 @@ from support.cloud import (
     BUCKET,
     CuttingProxy,
     addresses,
+    gs_store,
     needs_dask,
+    needs_gs,
     needs_sshd,
     needs_store,
     often,
@@ -190,10 +192,45 @@ def test_a_file_url_is_a_path(tmp_path: Path) -> None:
     assert_promises(CORE, (tmp_path / "out" / "core").read_bytes())
 
 
-def over_ssh(test: Any) -> Any:
-    for mark in needs_sshd:
+def marked(test: Any, marks: list[Any]) -> Any:
+    for mark in marks:
         test = mark(test)
     return test
+
+
+def over_ssh(test: Any) -> Any:
+    return marked(test, needs_sshd)
+
+
+def over_gs(test: Any) -> Any:
+    return marked(test, needs_gs)
+
+
+@over_gs
+def test_gs_there_and_back_and_again(tmp_path: Path) -> None:
+    """From a folder to a bucket, from bucket to bucket with what is compressed, and back; none of it twice."""
+    (tmp_path / "store").mkdir()
+    put = {"a.core": CORE, "sub/b.core.gz": gzip.compress(CORE, 1), "notes.txt": b"no core"}
+    for name, data in put.items():
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    with gs_store(tmp_path / "store") as env:
+        for wanted, source, target in (
+            ("all", str(tmp_path / "in"), f"gs://{BUCKET}/up"),
+            ("0x31", f"gs://{BUCKET}/up", f"gs://{BUCKET}/small"),
+            ("all", f"gs://{BUCKET}/small", str(tmp_path / "back")),
+        ):
+            for status in ("filtered", "unchanged"):
+                done = corefilt(
+                    "batch", wanted, source, "--to", target, "--json", "--verify", "--no-sync", env=env, timeout=100
+                )
+                assert done.code == 0, done.err
+                found = [line["status"] for line in lines_of(done.out) if line["status"] != "listed"]
+                assert found == [status] * 2, done.err
+    made = (tmp_path / "back" / "a.core").read_bytes()
+    assert_promises(CORE, made)
+    assert gzip.decompress((tmp_path / "back" / "sub" / "b.core.gz").read_bytes()) == made
 
 
 @over_ssh

@@ -50,6 +50,7 @@ SERVE_OPTIONS = {"-h", "--help", "--config", "--version"}
 STATUS_OPTIONS = {"-h", "--help", "--json", "--root", "--version"}
 VERIFY_OPTIONS = {
     "-h", "--help", "--filter", "--assume", "--json", "--version", "--maps", "--pid", "--sysroot", "--dumper",
+    "--truncate",
 }  # fmt: skip
 DIGEST_OPTIONS = {"-h", "--help", "--json", "--version"}
 BATCH_OPTIONS = OPTIONS - {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import xxhash
+from support.archives import PACK
 from support.builder import Load, kernel_notes, make_core, page, parse_core
 from support.cutting import cut_under_windows
 from support.run import assert_error, corefilt
@@ -91,6 +92,13 @@ def test_a_core_that_is_cut_while_it_is_read(
         "  try: wait until nobody writes to it",
     ]
     assert core.stat().st_size == 0
+
+
+def test_a_compressed_core(core: Path, tmp_path: Path) -> None:
+    (tmp_path / "packed").write_bytes(PACK["zstd"](core.read_bytes()))
+    assert corefilt("digest", tmp_path / "packed").out == corefilt("digest", core).out
+    (tmp_path / "packed").write_bytes(PACK["gzip"](core.read_bytes())[:-3000])
+    assert corefilt("digest", tmp_path / "packed").code == 3
 
 
 def test_no_core(tmp_path: Path) -> None:

@@ -18,8 +18,6 @@ from hypothesis import strategies as st
 from support.builder import (
     EM_386,
     EM_AARCH64,
-    EM_PPC,
-    EM_PPC64,
     EM_X86_64,
     PT_AARCH64_MEMTAG_MTE,
     PT_LOAD,
@@ -28,10 +26,10 @@ from support.builder import (
     Note,
     kernel_notes,
     make_core,
-    mte_tags,
     page,
     parse_core,
 )
+from support.limited import NOTES, PATTERNS, SHAPES, A, B, patterned, write_sparse
 from support.opening import in_pipe
 from support.run import COREFILT, assert_error, assert_usage, corefilt, environment, finish, listing, start
 from support.samples import noise, sample_core
@@ -41,9 +39,7 @@ from corefilt.errors import EngineError, NoCoreError, UnstreamableError, UsageEr
 from corefilt.limits import Account, Limit, parse_limit
 
 PAGE = 4096
-A, B, C = 0x10000, 0x40000, 0x80000
-XSAVE_LAYOUT = Note("LINUX", 0x205, bytes(range(96)))
-NOTES = [*kernel_notes([(B, B + 4 * PAGE, 0, "/dev/zero (deleted)")], threads=2), XSAVE_LAYOUT]
+C = 0x80000
 LIMITLESS = (1 << 64) - 1
 
 
@@ -197,52 +193,6 @@ def naive_cut(path: Path, limit: int, *, zeros_are_holes: bool = False) -> int:
         written += length
         size = place + length
     return len(data) if size < len(data) and written + 1 <= limit else size
-
-
-def write_sparse(path: Path, core: bytes, holes: set[int]) -> None:
-    """Write a core without the pages, named by their offsets, that hold nothing; all else is written, zeros too."""
-    with path.open("wb") as file:
-        file.truncate(len(core))
-        for at in range(0, len(core), PAGE):
-            if at not in holes:
-                file.seek(at)
-                file.write(core[at : at + PAGE])
-
-
-PATTERNS = ("x0.x", "..x.", "0000", "xx..", "....", "x", ".", "0")
-
-
-def patterned(patterns: list[str], **options: object) -> tuple[bytes, set[int]]:
-    """Make a core whose pages are given by letters: written, written full of zeros, or a hole."""
-    loads = [
-        Load(A + 0x100000 * i, b"".join(page(b"x" if letter == "x" else b"") for letter in pattern))
-        for i, pattern in enumerate(patterns)
-    ]
-    extra = [mte_tags(load) for load in loads] if options.get("machine") == EM_AARCH64 else []
-    notes = options.pop("notes", NOTES)
-    core = make_core(loads, notes, extra_phdrs=extra, **options)  # type: ignore[arg-type]
-    phdrs = [phdr for phdr in parse_core(core)[1] if phdr.p_type == PT_LOAD]
-    return core, {
-        phdr.p_offset + i * PAGE
-        for phdr, pattern in zip(phdrs, patterns, strict=True)
-        for i, letter in enumerate(pattern)
-        if letter == "."
-    }
-
-
-SHAPES: dict[str, dict[str, object]] = {
-    "x86-64": {},
-    "i386": {"bits": 32, "machine": EM_386, "notes": [*kernel_notes(bits=32, machine=EM_386), XSAVE_LAYOUT]},
-    "ppc": {
-        "bits": 32, "machine": EM_PPC, "little_endian": False,
-        "notes": kernel_notes(bits=32, machine=EM_PPC, little_endian=False),
-    },
-    "ppc64": {
-        "machine": EM_PPC64, "little_endian": False, "notes": kernel_notes(machine=EM_PPC64, little_endian=False),
-    },
-    "xnum": {"xnum": True},
-    "memory tags": {"machine": EM_AARCH64, "notes": kernel_notes(machine=EM_AARCH64)},
-}  # fmt: skip
 
 
 def interesting(size: int, seed: int) -> list[int]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.archives import PACK
 from support.builder import (
     EM_386,
     EM_ARM,
@@ -153,16 +154,32 @@ def test_another_format_is_told(tmp_path: Path) -> None:
 
 
 def test_cut_cores(tmp_path: Path) -> None:
-    """Of a core that was cut, the mended output holds, and one whose headers claim too much does not."""
+    """Of a core that was cut, the mended output holds."""
     full, out = tmp_path / "full", tmp_path / "out"
     whole = sample_core()
     for end in (len(whole) - 100, len(whole) - 5 * PAGE, 0x1000 + 10, 900):
         full.write_bytes(whole[:end])
         assert corefilt("0x33", full, "-o", out, "-f", "-q").code == 3
         assert_holds(verify(full, out, filter="0x33"))
-    full.write_bytes(whole)
-    assert corefilt("0x33", full, "-o", out, "-f", "-q", "--truncate", "24K").code == 0
-    assert_broken(full, out, "segment", "behind the end of the file")
+
+
+@pytest.mark.parametrize("pack", ["zstd", "xz"])
+def test_compressed_cores(pack: str, tmp_path: Path) -> None:
+    """Either side, or both, can be compressed; a cut stream is a cut core on the one side, and broken on the other."""
+    full, packed, out = tmp_path / "full", tmp_path / "full.x", tmp_path / "out"
+    core = sample_core(anon_pages=80)
+    full.write_bytes(core)
+    packed.write_bytes(PACK[pack](core))
+    assert corefilt("0x33", packed, "-o", out, "--compress", pack, "-q").code == 0
+    for one in (full, packed):
+        assert_holds(verify(one, out, filter="0x33"))
+        assert_broken(one, out, "filter", "leaves 0", filter="0x31")
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-9])
+    assert_broken(full, out, "header", "is cut off")
+    packed.write_bytes(packed.read_bytes()[:-9])
+    assert corefilt("0x33", packed, "-o", out, "-f", "-q").code == 3
+    assert_holds(verify(packed, out))
 
 
 # --- every kind of breakage ---------------------------------------------------------------------------------

@@ -8,6 +8,10 @@ from ..core import MAX_HEADERS
 from ..errors import OutputError
 from ..sources import FileSource, PipeSource, Source, as_core, spooled
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .task import Task
+
 
 def as_plain_file(source: Source, folder: str) -> FileSource:
     """A core as a file that begins with it: itself, or a copy in ``folder`` that has no name. Raises InputError."""
@@ -16,13 +20,14 @@ def as_plain_file(source: Source, folder: str) -> FileSource:
     return spooled(source, folder)
 
 
-def check(full: FileSource, fd: int, name: str, folder: str) -> None:
-    """Hold what was written to ``fd`` against the full core; temporary copies go to ``folder``.
+def check(full: FileSource, fd: int, task: Task, folder: str) -> None:
+    """Hold what a task wrote to ``fd`` against the full core; temporary copies go to ``folder``.
 
     Raises OutputError with what is broken, InputError where one of them is cut meanwhile, and MissingLibraryError.
     """
     from ..verify import verify
 
+    name, truncate = task.output or task.source, task.options.get("truncate")
     written: Source = FileSource(fd, name, size=os.fstat(fd).st_size, owned=False)
     written = as_core(written, max_headers=MAX_HEADERS)
     try:
@@ -31,8 +36,12 @@ def check(full: FileSource, fd: int, name: str, folder: str) -> None:
         damage = written.check()
         if damage is not None:
             raise OutputError(f"{name}: what was written cannot be read back: {damage}")
-        paths = f"/proc/self/fd/{full.fd}", f"/proc/self/fd/{written.fd}"
-        verdict = verify(*paths, names=(full.name, name))
+        verdict = verify(
+            f"/proc/self/fd/{full.fd}",
+            f"/proc/self/fd/{written.fd}",
+            truncate=truncate if isinstance(truncate, str | int) else None,
+            names=(full.name, name),
+        )
     finally:
         written.close()
     if verdict.findings:

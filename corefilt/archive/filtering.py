@@ -167,7 +167,9 @@ def _written(task: Task, file: FileSource, place: Place, target: Place | None, o
             return idle
         output: str | NamedFile = os.devnull
         if target is not None:
-            checks = partial(_check, source, task, folder) if verified and isinstance(source, FileSource) else None
+            checks = None
+            if verified and isinstance(source, FileSource):
+                checks = partial(check, source, task=task, folder=folder)
             output = (ReplacedFile if task.replace else BesideFile)(task, target, file.fd, checks)
         watch = Watch(target, task, on_progress)
         made = output if isinstance(output, ArchiveFile) else None
@@ -200,10 +202,6 @@ def _owning(source: Source, make: Callable[[], FileSource]) -> FileSource:
     except BaseException:
         source.close()
         raise
-
-
-def _check(full: FileSource, task: Task, folder: str, fd: int) -> None:
-    check(full, fd, task.output or task.source, folder)
 
 
 class Watch:

@@ -251,11 +251,7 @@ def _written(task: Task, source: Input, place: Place | None, on_progress: Callab
         options = options_of(task, Watch(place, task, on_progress))
         checks = None
         if writes and task.verify and isinstance(opened, FileSource):
-            full = opened
-
-            def checks(fd: int) -> None:
-                check(full, fd, task.output or task.source, folder)
-
+            checks = partial(check, opened, task=task, folder=folder)
         made = _Made(task, source, checks)
         output: str | NamedFile = os.devnull
         if writes and task.output is not None:

@@ -12,6 +12,7 @@ import tempfile
 
 from ..errors import OutputError
 from ..sinks import NamedFile, Sink, reported
+from ..temporary import nameless, new_name
 from .remote import Remote
 
 TYPE_CHECKING = False
@@ -53,8 +54,12 @@ class RemoteSink(Sink):
     def __init__(self, file: RemoteFile) -> None:
         """Open one in TMPDIR. Raises OutputError."""
         self._file = file
-        with reported(tempfile.gettempdir()), tempfile.TemporaryFile(prefix=".corefilt-") as temporary:
-            fd = os.dup(temporary.fileno())
+        with reported(tempfile.gettempdir()):
+            folder = os.open(tempfile.gettempdir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fd = nameless(folder)
+            finally:
+                os.close(folder)
         super().__init__(fd, file.path, owned=True)
         self.reader = self.fd
 
@@ -99,7 +104,7 @@ def _put_by_commit(fs: Any, remote: Remote, fd: int, size: int, metadata: Mappin
 
 def _put_by_name(fs: Any, remote: Remote, fd: int, size: int, metadata: Mapping[str, str]) -> None:
     folder, _, _ = remote.path.rpartition("/")
-    temporary = f"{folder}/.corefilt-{os.urandom(8).hex()}"
+    temporary = f"{folder}/{new_name()}"
     fs.makedirs(folder, exist_ok=True)
     try:
         with fs.open(temporary, "wb") as file:

@@ -6,7 +6,6 @@ import sys
 import time
 
 from .. import __version__
-from ..archive.htmlpage import About, check_place, write_page
 from ..archive.job import Job, clean_up, plan
 from ..archive.pool import MOST_JOBS, default_jobs, run_in_pool
 from ..archive.remote import local_path
@@ -220,6 +219,8 @@ def run(argv: list[str]) -> int:
     arguments = parse(argv)
     job, warnings = job_of(arguments)
     if arguments.html is not None:
+        from ..archive.htmlpage import check_place
+
         check_place(arguments.html)
     began = time.monotonic()
     bar = Progress(_shows(arguments), stays=arguments.progress == "always")
@@ -255,6 +256,8 @@ def run(argv: list[str]) -> int:
 
 
 def _write_page(arguments: argparse.Namespace, outcomes: list[Outcome]) -> None:
+    from ..archive.htmlpage import About, write_page
+
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     about = About(describe(parse_filter(arguments.filter)[0]), when, dry_run=arguments.dry_run)
     write_page(arguments.html, outcomes, about)

@@ -10,7 +10,8 @@ from .words import STDOUT, Parser, refuse_report_over, say, tell, with_json_targ
 DESCRIPTION = """\
 Holds a filtered core against the full one: every kept byte is the same at its address, none was invented, program
 headers, notes and sections agree, and no two claim the same bytes. With --filter, what is left of every mapping is
-what that filter leaves; the evidence options are those that it was filtered with.
+what that filter leaves; the evidence options are those that it was filtered with. With --truncate it ends where the
+kernel would have ended it. Both can be compressed.
 
 exit code: 0 every promise is kept, 4 one is broken"""
 
@@ -23,6 +24,7 @@ def parser() -> Parser:
     p.add_argument("--filter", metavar="FILTER", default=None, help="check that it is what this filter leaves")
     p.add_evidence()
     p.add_argument("--assume", metavar="SELECTOR=KIND", action="append", default=[], help="as for corefilt filter")
+    p.add_argument("--truncate", metavar="SIZE", help="check that it was cut as RLIMIT_CORE cuts: SIZE or rlimit")
     p.add_argument("--dumper", choices=DUMPERS, default=CURRENT, help="as for corefilt filter")
     p.add_json()
     p.add_argument("--version", action="version", version=f"corefilt {__version__}")
@@ -45,6 +47,7 @@ def run(argv: list[str]) -> int:
         pid=arguments.pid,
         sysroot=arguments.sysroot,
         dumper=arguments.dumper,
+        truncate=arguments.truncate,
     )
     for warning in warnings:
         say(f"corefilt: {warning}")
@@ -52,4 +55,6 @@ def run(argv: list[str]) -> int:
         write_json(verdict.as_dict(), arguments.json)
     if arguments.json != STDOUT:
         tell(f"{verdict}\n")
+    if not verdict.holds and verdict.short and arguments.truncate is None:
+        say("corefilt: FILTERED ends before what its headers claim; --truncate SIZE checks what a limit has cut")
     return 0 if verdict.holds else 4

@@ -6,14 +6,15 @@ from functools import partial
 
 from xxhash import xxh3_128
 
-from .files import CoreFile
 from .guard import guarded
+from .plain import open_plain
 from .tables import Tables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
+    from .files import CoreFile
     from .tables import Segment
 
 # What stands for holes: small enough to stay in a second-level cache.
@@ -52,13 +53,13 @@ class Digest:
 def digest(core: str | os.PathLike[str]) -> list[Digest]:
     """The digests of all segments of a file, in the order of the program headers; holes count as zeros.
 
-    Raises InputError and its kin.
+    What is compressed is copied to a temporary file. Raises InputError and its kin.
     """
     return guarded(partial(_digest, core), str(core))
 
 
 def _digest(core: str | os.PathLike[str]) -> list[Digest]:
-    with CoreFile(core) as file:
+    with open_plain(core) as file:
         tables = Tables(file)
         # Equal ranges, of which most are empty, are hashed once.
         known: dict[tuple[int, int], str] = {}

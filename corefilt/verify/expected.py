@@ -41,7 +41,8 @@ class Expectation:
         kept: dict[int, int] = {}
         for pair in pairs:
             kept[pair.full] = kept.get(pair.full, 0) + filtered.segments[pair.filtered].p_filesz
-        with open_core(path) as core:
+        # A pipe would leave of it what it has to leave, for want of looking ahead.
+        with open_core(path, spool=True) as core:
             plan = core.plan(
                 self.filter, assume=self.assume, maps=self.maps, pid=self.pid, sysroot=self.sysroot,
                 dumper=self.dumper,

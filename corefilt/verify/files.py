@@ -26,7 +26,12 @@ _NO_MORE = 1 << 63
 
 
 class CoreFile:
-    """A core that is open for reading; a context manager. ``size`` is its length in bytes when it was opened."""
+    """A core that is open for reading; a context manager. ``size`` is its length in bytes when it was opened.
+
+    ``damage`` is what was wrong with what it was made of, if it is a copy.
+    """
+
+    damage: str | None = None
 
     def __init__(self, path: str | os.PathLike[str], name: str = "") -> None:
         """Open it; errors call it ``name``, or as the path does. Raises InputError."""
@@ -88,15 +93,16 @@ class CoreFile:
         """
         if not self._asked <= at < self._data_end:
             self._asked = at
-            self._data, self._data_end = self._ask(at)
+            self._data, self._data_end = self.next_data(at)
             while self._data_end < end:
-                start, stop = self._ask(self._data_end)
+                start, stop = self.next_data(self._data_end)
                 if start - self._data_end > SMALL_HOLE:
                     break
                 self._data_end = stop
         return min(max(at, self._data), end), min(self._data_end, end)
 
-    def _ask(self, at: int) -> tuple[int, int]:
+    def next_data(self, at: int) -> tuple[int, int]:
+        """The first data from ``at`` on as (start, end), as the file system has it; both are huge if there is none."""
         try:
             start = os.lseek(self.fd, at, os.SEEK_DATA)
             return start, os.lseek(self.fd, start, os.SEEK_HOLE)

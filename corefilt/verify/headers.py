@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # What no option changes. The other fields say where tables stand and how long they are.
 _FIXED = ("e_ident", "e_type", "e_machine", "e_version", "e_entry", "e_ehsize", "e_phentsize")
 _SECTION_FIXED = ("sh_name", "sh_flags", "sh_addr", "sh_link", "sh_info", "sh_addralign", "sh_entsize")
+# What the ELF header says of the section headers but their place.
+_SECTIONS_COUNTED = ("e_shentsize", "e_shnum", "e_shstrndx")
 _SHF_ALLOC = 2
 
 
@@ -49,12 +51,14 @@ def _text(value: Any) -> str:
 
 
 def check_sections(
-    files: tuple[CoreFile, CoreFile], cores: tuple[Tables, Tables], verdict: Verdict, *, fitted: bool
+    files: tuple[CoreFile, CoreFile], cores: tuple[Tables, Tables], verdict: Verdict, *, fitted: bool, cut: bool
 ) -> None:
     """Hold the section headers, which gdb writes, and the one of PN_XNUM, against each other."""
     full, filtered = cores
     if filtered.sections_lost:
         at = filtered.header["e_shoff"]
+        if cut and _may_be_cut_off(full, filtered):
+            return
         verdict.findings.append(Finding("sections", f"the section headers at {at:#x} (e_shoff) are not in the file"))
         return
     if len(full.sections) != len(filtered.sections):
@@ -72,10 +76,26 @@ def check_sections(
         for core in cores
     ]
     for k, (was, now) in enumerate(zip(full.sections, filtered.sections, strict=True)):
-        text = _section_fault(files, was, now, loads, filtered.size)
+        text = _section_fault(files, was, now, loads, filtered.size, cut=cut)
         if text is not None:
             finding = Finding("sections", f"section {k}: {text}", address=now["sh_addr"], bytes=now["sh_size"])
             verdict.findings.append(finding)
+
+
+def _may_be_cut_off(full: Tables, filtered: Tables) -> bool:
+    """Whether section headers that are not there are as many as the full core's, and behind all that is."""
+    if not full.header["e_shoff"] or any(filtered.header[name] != full.header[name] for name in _SECTIONS_COUNTED):
+        return False
+    # Of PN_XNUM's it is known where they stand; those of gdb have their contents before them, and are aligned.
+    exact = full.header["e_phnum"] == PN_XNUM and len(filtered.segments) == filtered.count
+    return not exact or _behind_segments(filtered) == _behind_segments(full)
+
+
+def _behind_segments(core: Tables) -> int:
+    """How far behind the last segment the section headers begin."""
+    ends = (segment.p_offset + segment.p_filesz for segment in core.segments if segment.p_filesz)
+    at: int = core.header["e_shoff"]
+    return at - max(ends, default=0)
 
 
 def _section_fault(
@@ -84,6 +104,8 @@ def _section_fault(
     now: dict[str, Any],
     loads: list[list[Segment]],
     size: int,
+    *,
+    cut: bool,
 ) -> str | None:
     for name in _SECTION_FIXED:
         if was[name] != now[name]:
@@ -92,7 +114,9 @@ def _section_fault(
         return f"sh_type is {now['sh_type']}, not {was['sh_type']}"
     if now["sh_type"] in ("SHT_NOBITS", "SHT_NULL"):
         return None
-    if now["sh_offset"] + now["sh_size"] > max(size, was["sh_offset"] + was["sh_size"] - files[0].size + size):
+    if not cut and now["sh_offset"] + now["sh_size"] > max(
+        size, was["sh_offset"] + was["sh_size"] - files[0].size + size
+    ):
         return "reaches behind the end of the file"
     if now["sh_type"] == "SHT_NOTE":
         return None

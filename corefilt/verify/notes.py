@@ -91,9 +91,13 @@ def own_notes(file: CoreFile, core: Tables) -> set[int]:
 
 
 class _NoteSegment:
-    """One segment: ``foreign`` are the ranges that others wrote, ``own`` what corefilt wrote."""
+    """One segment: ``foreign`` are the ranges that others wrote, ``own`` what corefilt wrote.
 
-    def __init__(self, file: CoreFile, core: Tables, i: int) -> None:
+    Of a segment that the file does not have in full only whole notes count, as gdb refuses a core with any other; but
+    where a limit may have ``cut`` it, everything does.
+    """
+
+    def __init__(self, file: CoreFile, core: Tables, i: int, *, cut: bool = False) -> None:
         self.file, self.core, self.i = file, core, i
         self.own: list[Note] = []
         self.foreign: Spans = []
@@ -105,8 +109,16 @@ class _NoteSegment:
                 self.foreign.append((reached, note.start))
                 reached = note.end
         end = core.segments[i].p_offset + core.present(i)
-        # Of a segment that is cut only whole notes count: gdb refuses a core with any other.
-        self.foreign.append((reached, end if core.present(i) == core.segments[i].p_filesz else whole))
+        self.is_short = core.present(i) < core.segments[i].p_filesz
+        if self.is_short and not (cut and not self._begins_own(whole, end)):
+            end = whole
+        self.foreign.append((reached, end))
+
+    def _begins_own(self, at: int, end: int) -> bool:
+        """Whether what is cut off between two offsets would have been a note of corefilt's."""
+        raw = self.file.read(at, min(12 + len(COREFILT), end - at))
+        n_namesz, n_type = self.core.number(raw[:4]), self.core.number(raw[8:12])
+        return n_namesz == len(COREFILT) and n_type in _OURS and COREFILT.startswith(raw[12:])
 
     @property
     def length(self) -> int:
@@ -123,18 +135,25 @@ class _NoteSegment:
 
 
 def check_notes(
-    files: tuple[CoreFile, CoreFile], cores: tuple[Tables, Tables], pair: tuple[int, int], verdict: Verdict
+    files: tuple[CoreFile, CoreFile],
+    cores: tuple[Tables, Tables],
+    pair: tuple[int, int],
+    verdict: Verdict,
+    *,
+    cut: bool,
 ) -> bool:
     """Hold one note segment against another; tells whether they were written in another format.
 
-    A difference that nothing declares becomes a finding, one that a note of corefilt's declares a change.
+    A difference that nothing declares becomes a finding, one that a note of corefilt's declares a change. Of one that
+    is ``cut`` the beginning must be there.
     """
-    old, new = (_NoteSegment(file, core, i) for file, core, i in zip(files, cores, pair, strict=True))
-    _tell_own(old, new, verdict)
+    old = _NoteSegment(files[0], cores[0], pair[0])
+    new = _NoteSegment(files[1], cores[1], pair[1], cut=cut)
+    _tell_own(old, new, verdict, cut=cut and new.is_short)
     apart = _difference(old, new)
-    if apart is None and old.length == new.length:
+    if apart is None and (old.length == new.length or (cut and new.is_short and new.length < old.length)):
         return False
-    converted = _conversion(old, new)
+    converted = _conversion(old, new, cut=cut and new.is_short)
     if converted is not None:
         verdict.changes.append(converted)
         return True
@@ -142,7 +161,7 @@ def check_notes(
     return False
 
 
-def _tell_own(old: _NoteSegment, new: _NoteSegment, verdict: Verdict) -> None:
+def _tell_own(old: _NoteSegment, new: _NoteSegment, verdict: Verdict, *, cut: bool) -> None:
     before = [(note.n_type, old.desc(note)) for note in old.own]
     after = [(note.n_type, new.desc(note)) for note in new.own]
     for n_type, desc in after:
@@ -150,7 +169,8 @@ def _tell_own(old: _NoteSegment, new: _NoteSegment, verdict: Verdict) -> None:
             before.remove((n_type, desc))
         else:
             verdict.changes.append(f"a COREFILT note {_OURS[n_type]} of {len(desc)} bytes is new")
-    verdict.changes += [f"a COREFILT note {_OURS[n_type]} was taken out" for n_type, _ in before]
+    if not cut:
+        verdict.changes += [f"a COREFILT note {_OURS[n_type]} was taken out" for n_type, _ in before]
 
 
 def _difference(old: _NoteSegment, new: _NoteSegment) -> Difference | None:
@@ -200,7 +220,7 @@ def _named(old: _NoteSegment, new: _NoteSegment, segment: int, apart: Difference
     return Finding("notes", text, segment=segment, bytes=abs(new.length - old.length))
 
 
-def _conversion(old: _NoteSegment, new: _NoteSegment) -> str | None:
+def _conversion(old: _NoteSegment, new: _NoteSegment, *, cut: bool) -> str | None:
     """What --format did, or None where these are simply other notes.
 
     Every NT_PRSTATUS has two words less, or two words more and then notes may be missing that the FDPIC dumper does
@@ -219,6 +239,8 @@ def _conversion(old: _NoteSegment, new: _NoteSegment) -> str | None:
     rest = iter(after)
     other = next(rest, None)
     for note in before:
+        if other is None and cut:
+            break
         if other is not None and _stands_for(old, note, new, other, two):
             other = next(rest, None)
         elif shrunk or note.n_type == NT_PRSTATUS:

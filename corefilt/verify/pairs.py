@@ -50,6 +50,9 @@ class _Pairing:
         place = 0
         for i, segment in enumerate(self.full.segments):
             pieces = self._pieces(segment, place)
+            if not pieces and place == len(self.filtered.segments) < self.filtered.count:
+                # The file ends before this one's program header.
+                return
             if not pieces:
                 text = f"segment {i} ({segment.where}) is missing"
                 self._broken(i, segment, text, segment.p_memsz)
@@ -146,15 +149,15 @@ class _Pairing:
         self.verdict.findings.append(Finding("segment", text, segment=i, address=segment.p_vaddr, bytes=count))
 
 
-def check_places(full: Tables, filtered: Tables, pairs: list[Pair], verdict: Verdict) -> None:
-    """What the filtered core's headers claim must be in the file, and no two may claim the same bytes.
+def check_places(full: Tables, filtered: Tables, pairs: list[Pair], verdict: Verdict, *, cut: bool) -> None:
+    """What the filtered core's headers claim must be in the file, unless it is cut, and no two the same bytes.
 
     Claims that lie over each other in the full core may do so in the filtered one.
     """
     partner = {pair.filtered: pair.full for pair in pairs}
     for j, segment in enumerate(filtered.segments):
         beyond = segment.p_filesz - filtered.present(j)
-        if beyond:
+        if beyond and not cut:
             text = (
                 f"segment {j} of the filtered core ({segment.where}): {beyond} of its {segment.p_filesz} bytes lie "
                 "behind the end of the file"
@@ -194,15 +197,18 @@ def claims(core: Tables) -> list[tuple[int, int, int]]:
     return [(start, end, label) for start, end, label in found if start < end]
 
 
-def unclaimed(core: Tables) -> Iterator[tuple[int, int]]:
-    """The ranges of a file that no header claims, and that no section has for its content, ascending."""
-    sections = [
+def unclaimed(core: Tables, *, sections: bool = True) -> Iterator[tuple[int, int]]:
+    """The ranges of a file that no header claims, and that no section has for its content, ascending.
+
+    Without ``sections`` that of sections is claimed by nobody.
+    """
+    contents = [
         (section["sh_offset"], section["sh_offset"] + section["sh_size"], _SECTIONS)
-        for section in core.sections
+        for section in (core.sections if sections else ())
         if section["sh_type"] not in ("SHT_NULL", "SHT_NOBITS")
     ]
     reached = 0
-    for start, end, _ in sorted(claims(core) + sections):
+    for start, end, _ in sorted(claims(core) + contents):
         if start > reached:
             yield reached, start
         reached = max(reached, end)

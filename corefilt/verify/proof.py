@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from functools import partial
 
 from ..errors import DamagedCoreError, NotACoreError
+from ..limits import parse_limit
+from .cut import check_cut
 from .expected import Expectation
-from .files import CoreFile, difference
+from .files import difference
 from .guard import guarded
 from .headers import check_header, check_sections
 from .notes import FITS, check_notes, own_notes
 from .pairs import MTE, Pair, check_places, pair_segments
+from .plain import open_plain
 from .tables import Tables
 from .unclaimed import check_unclaimed
 from .verdict import Finding, Verdict
@@ -19,6 +23,9 @@ from .verdict import Finding, Verdict
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ..limits import Limit
+    from .files import CoreFile
 
 
 def verify(
@@ -31,48 +38,63 @@ def verify(
     pid: int | None = None,
     sysroot: str | None = None,
     dumper: str = "current",
+    truncate: int | str | None = None,
     names: tuple[str, str] | None = None,
 ) -> Verdict:
     """Whether ``filtered`` keeps the promises toward ``full``, both of them files.
 
     With a ``filter`` also whether it leaves what that filter would; the other options are the evidence that it was
-    filtered with. ``names`` are what errors call the two. Reads in a child process, so that a file which is cut
-    meanwhile is an error and no crash. Raises InputError and its kin for a full core that cannot be read or changes
-    meanwhile, and what ``Core.plan`` raises.
+    filtered with. ``truncate`` is a limit that it was cut by, as corefilt.filter() takes it: then it must end where the
+    kernel ends it under that. ``names`` are what errors call the two. What is compressed is copied to a temporary file.
+    Reads in a child process, so that a file which is cut meanwhile is an error and no crash. Raises InputError and its
+    kin for a full core that cannot be read or changes meanwhile, UsageError for a limit that is none, and what
+    ``Core.plan`` raises.
     """
     expectation = None
     if filter is not None:
         expectation = Expectation(filter, assume=assume, maps=maps, pid=pid, sysroot=sysroot, dumper=dumper)
+    limit = parse_limit(truncate) if truncate is not None else None
+    if limit is not None and not limit.cuts:
+        limit = None
     paths = os.fsdecode(full), os.fsdecode(filtered)
     names = names or paths
-    return guarded(partial(_prove, paths, names, expectation), *names)
+    return guarded(partial(_prove, paths, names, expectation, limit), *names)
 
 
-def _prove(paths: tuple[str, str], names: tuple[str, str], expectation: Expectation | None) -> Verdict:
-    verdict = Verdict(*names)
-    with CoreFile(paths[0], names[0]) as one, CoreFile(paths[1], names[1]) as other:
+def _prove(
+    paths: tuple[str, str], names: tuple[str, str], expectation: Expectation | None, limit: Limit | None
+) -> Verdict:
+    verdict, cut = Verdict(*names), limit is not None
+    with ExitStack() as stack:
+        one = stack.enter_context(open_plain(paths[0], names[0]))
         old = Tables(one)
         verdict.segments = len(old.segments)
         try:
-            new = Tables(other)
+            other = stack.enter_context(open_plain(paths[1], names[1]))
+            new = Tables(other, cut=cut)
         except (NotACoreError, DamagedCoreError) as error:
             verdict.findings.append(Finding("header", str(error)))
             return verdict
+        if other.damage is not None:
+            verdict.findings.append(Finding("header", f"{other.name}: {other.damage}"))
+        verdict.short = new.is_short
         files, cores = (one, other), (old, new)
         fitted = FITS in own_notes(other, new)
         pairs = pair_segments(old, new, verdict, may_split=fitted)
-        check_places(old, new, pairs, verdict)
+        check_places(old, new, pairs, verdict, cut=cut)
         converted = False
         for pair in pairs:
             if old.segments[pair.full].p_type == "PT_NOTE":
-                converted |= check_notes(files, cores, (pair.full, pair.filtered), verdict)
+                converted |= check_notes(files, cores, (pair.full, pair.filtered), verdict, cut=cut)
             else:
                 _check_payload(files, cores, pair, verdict)
         present = (old.present(i) for i, segment in enumerate(old.segments) if segment.p_type == "PT_LOAD")
         verdict.dropped_bytes = sum(present) - verdict.kept_bytes
         check_header(old, new, verdict, fitted=fitted, converted=converted)
-        check_sections(files, cores, verdict, fitted=fitted)
+        check_sections(files, cores, verdict, fitted=fitted, cut=cut)
         check_unclaimed(files, cores, verdict)
+        if limit is not None:
+            check_cut(files, cores, pairs, limit, verdict)
         if expectation is not None:
             expectation.check(paths[0], new, pairs, verdict, fitted=fitted)
         for file in files:

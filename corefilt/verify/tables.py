@@ -88,11 +88,12 @@ class Tables:
     """What the tables of a core say.
 
     ``header`` has the ELF header's fields by name. ``sections`` are the section headers that are all there, and
-    ``sections_lost`` tells that some are not.
+    ``sections_lost`` tells that some are not. ``count`` is the number of program headers that the core says it has;
+    with ``cut`` there can be fewer ``segments``.
     """
 
-    def __init__(self, file: CoreFile) -> None:
-        """Read them. Raises NotACoreError or DamagedCoreError."""
+    def __init__(self, file: CoreFile, *, cut: bool = False) -> None:
+        """Read them; of a core that may be ``cut``, those that are there. Raises NotACoreError or DamagedCoreError."""
         self.name, self.size = file.name, file.size
         raw = file.read(0, 64)
         if raw[:4] != b"\x7fELF" or len(raw) < 52 or raw[4] not in (1, 2) or raw[5] not in (1, 2):
@@ -109,7 +110,9 @@ class Tables:
         self.sections = self._sections(file)
         self.sections_lost = bool(self.header["e_shoff"]) and not self.sections
         self.segments = Segments()
-        for entry in self._entries(file, self._count(file)):
+        self.count = self._count(file)
+        there = max(0, self.size - self.header["e_phoff"]) // max(self.header["e_phentsize"], 1)
+        for entry in self._entries(file, min(self.count, there) if cut else self.count):
             self.segments.append(entry)
 
     @property
@@ -136,6 +139,19 @@ class Tables:
         """Where the program headers end."""
         end: int = self.header["e_phoff"] + len(self.segments) * self.header["e_phentsize"]
         return end
+
+    @property
+    def whole(self) -> int:
+        """Where the last of what the headers claim of the file ends, in bytes."""
+        tables = [("e_phoff", self.count, "e_phentsize"), ("e_shoff", self.header["e_shnum"], "e_shentsize")]
+        ends = [self.header[at] + count * self.header[size] for at, count, size in tables if self.header[at]]
+        ends += [segment.p_offset + segment.p_filesz for segment in self.segments if segment.p_filesz]
+        return max(ends, default=0)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the file ends before that."""
+        return self.size < self.whole
 
     def _parse(self, struct: Construct, stream: BytesIO, what: str) -> Any:
         try:

@@ -27,7 +27,9 @@ def check_unclaimed(files: tuple[CoreFile, CoreFile], cores: tuple[Tables, Table
     moved = [(start, end) for start, end in unclaimed(cores[1]) if not _in_place(files, start, end)]
     if not moved:
         return
-    theirs = [(start, end, _count(files[0], start, end)) for start, end in unclaimed(cores[0])]
+    # What was in sections may be there still, when the headers of these are cut off.
+    ranges = unclaimed(cores[0], sections=not cores[1].sections_lost)
+    theirs = [(start, end, _count(files[0], start, end)) for start, end in ranges]
     theirs = [there for there in theirs if there[2]]
     at = 0
     for start, end in moved:

@@ -45,10 +45,13 @@ class Verdict:
     """The outcome: ``findings`` are broken promises, ``changes`` what an option changed and a note declares.
 
     ``segments`` counts the full core's program headers; ``kept_bytes`` and ``dropped_bytes`` are payload of the full
-    core that is in the filtered one, and that is not.
+    core that is in the filtered one, and that is not. ``short`` tells that the filtered one's headers claim more of the
+    file than there is, as when a limit has cut it.
     """
 
-    __slots__ = ("changes", "dropped_bytes", "filter", "filtered", "findings", "full", "kept_bytes", "segments")
+    __slots__ = (
+        "changes", "dropped_bytes", "filter", "filtered", "findings", "full", "kept_bytes", "segments", "short",
+    )  # fmt: skip
 
     def __init__(self, full: str, filtered: str) -> None:
         """Begin with nothing found."""
@@ -57,6 +60,7 @@ class Verdict:
         self.changes: list[str] = []
         self.filter: str | None = None
         self.segments = self.kept_bytes = self.dropped_bytes = 0
+        self.short = False
 
     @property
     def holds(self) -> bool:

@@ -9,6 +9,9 @@ import io
 import json
 import lzma
 import os
+import re
+import signal
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -46,6 +49,29 @@ def real_cores() -> list[tuple[str, bytes]]:
     """List a crash of the demo's program, and what is there of foreign cores."""
     demo = files("corefilt.demo").joinpath("small.core.gz").read_bytes()
     return [("demo.core", gzip.decompress(demo)), *foreign_cores()]
+
+
+def fresh_crashes(folder: Path, count: int) -> list[tuple[str, bytes]]:
+    """List cores of this interpreter, made now in a folder; none where core_pattern has them go elsewhere."""
+    if not re.fullmatch(r"core(\.%p)?", Path("/proc/sys/kernel/core_pattern").read_text().strip()):
+        return []
+    found = []
+    for number in range(count):
+        place = folder / f"crash-{number}"
+        place.mkdir(parents=True)
+        # Without private anonymous memory they are small, and still the kernel's own.
+        code = (
+            "import os, mmap, resource, signal\n"
+            "most = resource.getrlimit(resource.RLIMIT_CORE)[1]\n"
+            "resource.setrlimit(resource.RLIMIT_CORE, (most, most))\n"
+            "open('/proc/self/coredump_filter', 'w').write('0x12')\n"
+            f"shared = mmap.mmap(-1, {4096 * (8 + number)}); shared.write(bytes(range(256)) * 64)\n"
+            "os.kill(os.getpid(), signal.SIGABRT)\n"
+        )
+        done = subprocess.run([sys.executable, "-ISEc", code], cwd=place, stderr=subprocess.DEVNULL, check=False)
+        assert done.returncode == -signal.SIGABRT
+        found += [(f"fresh-{number}.core", path.read_bytes()) for path in place.iterdir()]
+    return found
 
 
 def tar_of(members: dict[str, bytes], mode: str = "w") -> bytes:

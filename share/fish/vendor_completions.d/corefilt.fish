@@ -134,6 +134,7 @@ complete -c corefilt -n '__corefilt_is verify' -l maps -r -F -d 'a saved /proc/P
 complete -c corefilt -n '__corefilt_is verify' -l pid -x -a '(__fish_complete_pids)' -d 'the process, while it still exists'
 complete -c corefilt -n '__corefilt_is verify' -l sysroot -x -a '(__fish_complete_directories)' -d 'the mapped files below this folder'
 complete -c corefilt -n '__corefilt_is verify' -l assume -x -d 'as for corefilt filter'
+complete -c corefilt -n '__corefilt_is verify' -l truncate -x -d 'check that it was cut as RLIMIT_CORE cuts: SIZE or rlimit'
 complete -c corefilt -n '__corefilt_is verify' -l dumper -x -a 'current fdpic-old' -d 'as for corefilt filter'
 complete -c corefilt -n '__corefilt_is verify' -l json -d 'the report as one JSON object, on standard output or in FILE'
 complete -c corefilt -n '__corefilt_is verify' -l version -d 'the version, the engines and the libraries'
