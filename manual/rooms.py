@@ -12,8 +12,8 @@ BEGIN, END = "<!-- rooms: written by `python manual` -->\n", "<!-- end of rooms 
 GROUPS = {
     "Where bytes come from": "sources compression unpacking",
     "What is in a core": "elf notes identity registers mappings memory payload images gaps missing fdpic loadmaps",
-    "What lies beside a core": "evidence procmaps sidecars process procfolder procfilter sysroot copies annotation "
-    "selectors",
+    "What lies beside a core": "evidence procmaps sidecars savedmaps apportreport journal process procfolder "
+    "procfilter sysroot copies annotation selectors",
     "Which kinds are left": "filterbits kinds rules neighbours witnesses fdpicrules live",
     "What is kept": "core plan wish selection essentials worth fit fitted limits variants",
     "How bytes move": "writer engine _fast crew cutting cache sinks packing temporary replacement inplace discard",

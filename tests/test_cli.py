@@ -585,7 +585,10 @@ def test_filtering_loads_nothing_heavy(args: tuple[str, ...], core: Path, tmp_pa
 
 
 # What only evidence beside the core needs.
-BESIDE = {"annotation", "copies", "evidence", "process", "procmaps", "sidecars", "sysroot", "witnesses"}
+BESIDE = {
+    "annotation", "apportreport", "copies", "evidence", "journal", "process", "procmaps", "savedmaps", "sidecars",
+    "sysroot", "witnesses",
+}  # fmt: skip
 
 
 def beside(names: set[str]) -> set[str]:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from support.builds import of_a_plain_build
 from support.run import without_privileges
 
-from corefilt import sidecars
+from corefilt import journal, savedmaps, sidecars
 from corefilt.errors import EvidenceError
 from corefilt.sidecars import find_sidecars, read_sidecar
 
@@ -160,9 +160,9 @@ def test_what_is_none_of_these(tmp_path: Path, content: bytes, word: str, hint: 
 
 def test_no_more_is_read_than_a_map_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, MAPS)
-    monkeypatch.setattr(sidecars, "MOST", len(MAPS))
+    monkeypatch.setattr(savedmaps, "MOST", len(MAPS))
     assert read_sidecar(path, None).text == MAPS
-    monkeypatch.setattr(sidecars, "MOST", len(MAPS) - 1)
+    monkeypatch.setattr(savedmaps, "MOST", len(MAPS) - 1)
     assert "longer" in str(refused(path))
 
 
@@ -257,7 +257,7 @@ def test_a_report_passes_in_little_memory(tmp_path: Path) -> None:
 
 
 def test_a_small_report_of_a_large_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sidecars, "MOST", 1 << 20)
+    monkeypatch.setattr(savedmaps, "MOST", 1 << 20)
     large = MAPS + bytes(64 << 20)
     path = saved(tmp_path, report(ProcMaps=gzipped(large, len(large))))
     del large
@@ -446,9 +446,9 @@ def test_one_json_object_has_a_greatest_length(tmp_path: Path, monkeypatch: pyte
     entries = [entry(f"/a/core.{n}", MAPS) for n in range(3)]
     for form in (json_lines, json_pretty):
         path = saved(tmp_path, form(entries))
-        monkeypatch.setattr(sidecars, "MOST_JSON", len(form(entries[:1])))
+        monkeypatch.setattr(journal, "MOST_JSON", len(form(entries[:1])))
         assert read_sidecar(path, "/a/core.2").text == MAPS
-        monkeypatch.setattr(sidecars, "MOST_JSON", len(form(entries[:1])) - 1)
+        monkeypatch.setattr(journal, "MOST_JSON", len(form(entries[:1])) - 1)
         error = refused(path, "/a/core.2")
         assert "longer" in str(error)
         assert "-o export" in error.hint
@@ -459,7 +459,7 @@ def test_json_that_takes_more_memory_than_there_is(tmp_path: Path) -> None:
     path = saved(tmp_path, b'{"a":[' + b"{}," * 4000000 + b"{}]}\n")
     script = (
         "import resource, sys\n"
-        "from corefilt.sidecars import *\n"
+        "from corefilt.sidecars import EvidenceError, find_sidecars, read_sidecar\n"
         "resource.setrlimit(resource.RLIMIT_AS, (200 << 20, 200 << 20))\n"
         "try: read_sidecar(sys.argv[1], None)\n"
         "except EvidenceError as error: print(error)\n"
@@ -487,7 +487,7 @@ def test_lengths_in_an_export_are_only_claims(tmp_path: Path, monkeypatch: pytes
             path = saved(tmp_path, b"__CURSOR=x\n" + field + b"\n" + struct.pack("<Q", length) + MAPS + b"\n\n")
             refused(path)
     path = saved(tmp_path, export([entry("/a/core.1", MAPS)]))
-    monkeypatch.setattr(sidecars, "MOST", len(MAPS) - 1)
+    monkeypatch.setattr(savedmaps, "MOST", len(MAPS) - 1)
     assert "longer" in str(refused(path))
 
 
@@ -614,7 +614,7 @@ def test_what_may_not_be_read_is_passed_over(core: Path) -> None:
     saved(core.parent, report(ProcMaps=STRIPPED), "a.crash").chmod(0)
     script = (
         "import sys\n"
-        "from corefilt.sidecars import *\n"
+        "from corefilt.sidecars import EvidenceError, find_sidecars, read_sidecar\n"
         "for found in find_sidecars(sys.argv[1]): print(found.name)\n"
         "try: read_sidecar(sys.argv[2], None)\n"
         "except EvidenceError as error: print(error)\n"
@@ -723,7 +723,7 @@ def gone(pid: int) -> bool:
 def test_a_journalctl_that_does_not_end(
     stored: Path, no_journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
-    monkeypatch.setattr(sidecars, "JOURNAL_SECONDS", 0.5)
+    monkeypatch.setattr(journal, "JOURNAL_SECONDS", 0.5)
     journalctl(no_journal, f'echo $$ > "{tmp_path}/pids"; sleep 60 & echo $! >> "{tmp_path}/pids"; {script}')
     begun = time.monotonic()
     assert found(stored) == []
@@ -736,8 +736,8 @@ def test_a_journalctl_that_does_not_end(
 
 
 def test_a_journalctl_that_says_too_much(stored: Path, no_journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sidecars, "MOST_JOURNAL", 1 << 20)
-    monkeypatch.setattr(sidecars, "JOURNAL_SECONDS", 30.0)
+    monkeypatch.setattr(journal, "MOST_JOURNAL", 1 << 20)
+    monkeypatch.setattr(journal, "JOURNAL_SECONDS", 30.0)
     journalctl(no_journal, "exec cat /dev/zero")
     begun = time.monotonic()
     assert found(stored) == []
@@ -774,10 +774,10 @@ def test_signals_of_children_may_be_ignored(stored: Path, no_journal: Path, tmp_
     saved(tmp_path, export([entry("/a", MAPS)]), "answer")
     journalctl(no_journal, f'cat "{tmp_path}/answer"')
     script = (
-        "import signal, sys, time, corefilt.sidecars as s\n"
+        "import signal, sys, time, corefilt.journal as j, corefilt.sidecars as s\n"
         "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
-        "all_of = s._all_of\n"
-        "s._all_of = lambda *a: (all_of(*a), time.sleep(0.3))[0]\n"
+        "all_of = j._all_of\n"
+        "j._all_of = lambda *a: (all_of(*a), time.sleep(0.3))[0]\n"
         "print(len(list(s.find_sidecars(sys.argv[1]))))"
     )
     told = subprocess.run([sys.executable, "-c", script, stored], capture_output=True, text=True)
@@ -832,7 +832,7 @@ def test_the_real_journal_knows_the_core(stored: Path, no_journal: Path, real_jo
 @pytest.mark.skipif(not Path("/usr/bin/journalctl").exists(), reason="needs /usr/bin/journalctl")
 def test_the_journal_of_this_machine_takes_the_question(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin")
-    assert sidecars._run_journalctl([f"COREDUMP_FILENAME={stored}"]) == b""
+    assert journal._run_journalctl([f"COREDUMP_FILENAME={stored}"]) == b""
 
 
 # Whatever it is.
@@ -858,7 +858,7 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
     except EvidenceError as error:
         assert str(path) in str(error)
     else:
-        assert sidecars._MAPPING.match(text)
+        assert savedmaps.MAPPING.match(text)
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -868,9 +868,9 @@ def test_finding_never_fails(tmp_path: Path, no_journal: Path, content: bytes, a
     for name in ("maps", "ProcMaps", "x.crash"):
         saved(tmp_path, content, name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sidecars, "_run_journalctl", lambda _: answer)
+        patch.setattr(journal, "_run_journalctl", lambda _: answer)
         for _, text in found(core):
-            assert sidecars._MAPPING.match(text)
+            assert savedmaps.MAPPING.match(text)
 
 
 @pytest.mark.parametrize("core", ["", "-", "/", "a\0b", "\ud800", "/nowhere/core", "x/" * 5000, f"/nowhere/{STORED}"])

@@ -8,8 +8,8 @@ from functools import partial
 from itertools import chain
 
 from .. import compression
+from ..apportreport import field_of_report
 from ..errors import EvidenceError
-from ..sidecars import field_of_report
 from .content import HEAD, Content, why_no_core
 from .streams import first_bytes
 

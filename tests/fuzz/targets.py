@@ -23,7 +23,7 @@ from support.run import assert_promises
 from support.samples import PAGE, noise, sample_core
 
 import corefilt
-from corefilt import _fast, annotation, corepattern, images, loadmaps, procmaps, sidecars
+from corefilt import _fast, annotation, corepattern, images, loadmaps, procmaps, savedmaps, sidecars
 from corefilt.archive import wrappings
 from corefilt.archive.policyfile import parse_policy
 from corefilt.cli import inspect
@@ -46,7 +46,7 @@ from fuzz.shapes import Choices
 UNKNOWN = ("keep", "guess", "drop")
 A, B, PLACE = 0x10000, 0x40000, 0x40000000
 # What one process may decompress or read here; the limit itself is for files of a whole machine.
-sidecars.MOST = 1 << 20
+savedmaps.MOST = 1 << 20
 # A core that was made for the evidence that a target brings.
 SAMPLE = sample_core()
 
@@ -316,7 +316,7 @@ def sidecar(data: bytes) -> None:
     """A report or a journal that holds a saved map."""
     with in_memory(data) as fd:
         found = sidecars.read_sidecar(f"/proc/self/fd/{fd}", "/var/lib/systemd/coredump/core.victim")
-        assert len(found.text) <= sidecars.MOST
+        assert len(found.text) <= savedmaps.MOST
 
 
 def wrapping(data: bytes) -> None:
