@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from .evidence import Evidence
-    from .rules import Rules
+    from .findings import Rules
     from .sysroot import MappedFile
 
     # Gives the core's bytes at an offset, of a length.

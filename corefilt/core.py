@@ -13,6 +13,7 @@ from .elf import MACHINES, PT_LOAD, PT_NOTE, Ehdr, Phdrs, Shdr
 from .errors import AnnotationError, DamagedCoreError, SelectorError, UnstreamableError, UsageError
 from .fdpic import recognise
 from .filterbits import CoredumpFilter, parse_filter
+from .findings import Rules
 from .kinds import CURRENT, DUMPERS, Finding, Kind, level, single
 from .mappings import Mappings, flags_text
 from .notes import FileNote, Notes, read_notes
@@ -28,7 +29,6 @@ from .plan import (
     tag_bytes,
     tagged_loads,
 )
-from .rules import Rules
 from .selectors import Assumption
 from .sources import Extents, FileSource, Source, open_source
 

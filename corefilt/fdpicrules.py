@@ -17,7 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .rules import Case, Rules
+    from .case import Case
+    from .findings import Rules
 
 
 def without_mmu(rules: Rules, case: Case) -> None:

@@ -14,6 +14,7 @@ from array import array
 from .elf import PF_R, PF_W, PF_X, PT_LOAD, Ehdr, Phdrs
 from .errors import EvidenceError, ProcessError
 from .evidence import Evidence
+from .findings import Rules
 from .kinds import Finding
 from .mappings import Mappings
 from .notes import AT_NULL, AT_PAGESZ, FileNote, Notes
@@ -21,7 +22,6 @@ from .payload import Payload
 from .plan import kept_bytes
 from .process import DEADLINE, Process
 from .procfilter import read_filter, read_limits
-from .rules import Rules
 from .sources import Source
 
 TYPE_CHECKING = False

@@ -10,35 +10,19 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from . import elf
+from .case import DELETED
 from .elf import PF_R, PF_W, PF_X
-from .kinds import CURRENT, NAMES, Finding, Kind, Source, single
-from .mappings import NO_FILE, Mappings
-from .neighbours import Neighbours
-from .notes import AT_EXECFN, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
+from .kinds import Kind, single
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .annotation import Record
-    from .elf import Ehdr
-    from .evidence import Area, Evidence
-    from .fdpic import Fdpic
-    from .payload import Payload
-    from .selectors import Assumption
-
-DELETED = b" (deleted)"
-DISBELIEVED = "the COREFILT note contradicts the core and is not believed"
+    from .case import Case
+    from .findings import Rules
 
 # Addresses of the gate mapping, which the kernel lists last: [vsyscall] on x86-64, [vectors] on ARM.
 GATES = {(elf.EM_X86_64, 0xFFFFFFFFFF600000), (elf.EM_ARM, 0xFFFF0000)}
-
-# The smallest huge page of a machine; what is not shaped by it cannot be hugetlbfs.
-SMALLEST_HUGE = {elf.EM_X86_64: 2 << 20, elf.EM_386: 2 << 20, elf.EM_S390: 1 << 20, elf.EM_PPC: 1 << 14}
-SMALLEST_HUGE_ELSEWHERE = 1 << 16
-
-# [vvar] and its companions have up to 6 pages on Linux 6.18; what is larger is none of them.
-MOST_VVAR_PAGES = 16
 
 # Folders whose files belong to the system: nobody maps those shared for writing.
 SYSTEM_FOLDERS = (
@@ -54,258 +38,10 @@ DATA_FILES = (b"/gconv-modules.cache", b"/lib/modules")
 ARCHIVES = (b".jsa", b".pdmp", b"/sbcl.core", b".art", b".oat")
 
 
-class Case:
-    """One mapping under examination; the rules narrow ``proven`` and ``possible``."""
-
-    __slots__ = (
-        "area", "dax", "end", "evidence", "file_offset", "first", "flags", "m", "page_size", "path", "possible",
-        "present", "proven", "record", "settled", "sources", "start",
-    )  # fmt: skip
-
-    def __init__(self, mappings: Mappings, m: int, payload: Payload | None, evidence: Evidence | None = None) -> None:
-        """Begin with every kind."""
-        self.m = m
-        self.start, self.end = mappings.start(m), mappings.end(m)
-        self.flags, self.present = mappings.flags(m), mappings.dumped(m)
-        self.path, self.file_offset = mappings.path(m), mappings.file_offset(m)
-        self.page_size = mappings.page_size
-        self.first = payload.first.get(m) if payload else None
-        self.proven = self.possible = Kind.ALL
-        self.area: Area | None = evidence.area(m) if evidence is not None else None
-        self.record: Record | None = evidence.records.get(m) if evidence is not None else None
-        self.evidence: list[str] = []
-        self.sources = 0
-        # Whether anything speaks for DAX: it is not what is left when all else is disproved.
-        self.settled = self.dax = False
-
-    def rule_out(self, kinds: int, why: str, *, convention: bool = False, source: int = Source.CORE) -> None:
-        """Take kinds away; ``why`` is noted if that changed anything. A convention never takes the last one."""
-        if convention and (not self.possible & ~kinds or (self.settled and source == Source.CORE)):
-            return
-        before = self.possible, self.proven
-        self.possible &= ~kinds
-        if not convention:
-            self.proven &= ~kinds
-        if before != (self.possible, self.proven):
-            self.sources |= source
-            if why and why not in self.evidence:
-                self.evidence.append(why)
-
-    def only(self, kinds: int, why: str, *, convention: bool = False, source: int = Source.CORE) -> None:
-        """Take all other kinds away."""
-        self.rule_out(Kind.ALL & ~kinds, why, convention=convention, source=source)
-
-    def add(self, kinds: int, why: str) -> None:
-        """Take kinds back in that what was asked before cannot tell from those that are left."""
-        if kinds & ~self.possible:
-            self.possible |= kinds
-            self.proven |= kinds
-            self.evidence.append(why)
-
-    def header_page(self, kept: bool, why: str, *, convention: bool = False, source: int = Source.CORE) -> None:
-        """Say whether bit 4 keeps the first page, if that is still open."""
-        if not self.possible & Kind.HEADED or not self.possible & Kind.UNHEADED:
-            return
-        # Only private file mappings have one; what else the mapping may be, it stays.
-        self.rule_out(Kind.UNHEADED if kept else Kind.HEADED, why, convention=convention, source=source)
-
-    @property
-    def size(self) -> int:
-        """Its length in bytes."""
-        return self.end - self.start
-
-    @property
-    def writable(self) -> bool:
-        """PF_W."""
-        return bool(self.flags & PF_W)
-
-    @property
-    def deleted(self) -> bool:
-        """Whether the name says that its link is gone (or the name is just like that)."""
-        return self.path is not None and self.path.endswith(DELETED)
-
-
-class Rules:
-    """All rules over one core. ``payload`` is None where the payload cannot be looked at before it is gone."""
-
-    def __init__(
-        self,
-        ehdr: Ehdr,
-        mappings: Mappings,
-        payload: Payload | None,
-        assumptions: list[Assumption] | None = None,
-        evidence: Evidence | None = None,
-        *,
-        fdpic: Fdpic | None = None,
-        dumper: str = CURRENT,
-    ) -> None:
-        """Look over the mappings as a whole; findings are made one by one by ``decide``.
-
-        ``fdpic`` tells what is FDPIC about the core, ``dumper`` by whose rules the filter is read.
-        """
-        self.ehdr, self.mappings, self.payload = ehdr, mappings, payload
-        self.evidence, self.fdpic, self.dumper = evidence, fdpic, dumper
-        # Whether the machine has an MMU; None where only FDPIC programs run that tell nothing of it.
-        self.mmu = fdpic.mmu if fdpic is not None else True
-        self.loaded: list[tuple[int, int]] = []
-        self._rules = RULES
-        if evidence is not None:
-            from .witnesses import WITNESSES
-
-            # Behind what the table proves, and before the conventions that could go against it.
-            self._rules = (*RULES[:BEFORE_WITNESSES], *WITNESSES, *RULES[BEFORE_WITNESSES:])
-        if fdpic is not None or dumper != CURRENT:
-            from .fdpicrules import with_fdpic
-
-            self._rules = with_fdpic(self._rules, BEFORE_WITNESSES, fdpic=fdpic is not None, dumper=dumper)
-        self.assumptions = assumptions or []
-        self.named = mappings.notes.files is not None
-        self.neighbours = Neighbours(mappings)
-        self.vvar = vvar_candidates(mappings)
-        self._findings: dict[tuple[object, ...], Finding] = {}
-        self._plain: dict[tuple[object, ...], Finding] = {}
-        auxv = mappings.notes.auxv
-        arguments = [auxv[key] for key in (AT_RANDOM, AT_EXECFN, AT_PLATFORM) if auxv.get(key)]
-        # The kernel leaves the loadmaps beside them.
-        self.arguments = sorted(arguments + [address for address in (fdpic.loadmaps if fdpic else ()) if address])
-        # Where NT_FILE tells memory from files nothing is left for them to tell.
-        self.stack_pointers = [] if self.named else sorted(mappings.notes.stack_pointers)
-        self.vdso = auxv.get(AT_SYSINFO_EHDR, -1)
-        self.huge_mask = SMALLEST_HUGE.get(ehdr.e_machine, SMALLEST_HUGE_ELSEWHERE) - 1
-
-    @property
-    def by_files(self) -> bool:
-        """Whether the mapped files are held against the payload (--sysroot)."""
-        return self.evidence is not None and self.evidence.sysroot is not None
-
-    def decide(self, m: int) -> Finding:
-        """The finding for mapping ``m`` by all that is known so far. The same evidence gives the same object."""
-        plain = self._plain_key(m)
-        if plain is not None and plain in self._plain:
-            return self._plain[plain]
-        case = self._examine(m)
-        finding = self._conclude(case)
-        if finding.contradiction and case.record is not None:
-            # Where it is the map that contradicts the note, nothing tells which of them is wrong.
-            alone = self._conclude(self._examine(m, by_map=False))
-            if alone.contradiction:
-                finding = self._conclude(self._examine(m, believing=False))
-        if plain is not None:
-            self._plain[plain] = finding
-        return finding
-
-    def _examine(self, m: int, *, believing: bool = True, by_map: bool = True) -> Case:
-        """Ask every rule; without ``believing`` or ``by_map``, as if note or map said nothing of this mapping."""
-        case = Case(self.mappings, m, self.payload, self.evidence)
-        if not by_map:
-            case.area = None
-        if not believing:
-            case.record = None
-            case.evidence.append(DISBELIEVED)
-        for rule in self._rules:
-            rule(self, case)
-        return case
-
-    def stated(self, m: int) -> Assumption | None:
-        """The first assumption that fits mapping ``m``; all are asked, so that each knows whether it is of use."""
-        start, end, path = self.mappings.start(m), self.mappings.end(m), self.mappings.path(m)
-        fitting = [assumption for assumption in self.assumptions if assumption.fits(start, end, path)]
-        return fitting[0] if fitting else None
-
-    def take_loadmaps(self) -> None:
-        """Learn from the loadmaps, once the payload they lie in has been looked at."""
-        if self.fdpic is None or self.payload is None:
-            return
-        from .loadmaps import read_piece
-
-        for address, piece in self.payload.held.items():
-            try:
-                found = read_piece(piece, address, self.ehdr)
-            except ValueError:
-                # It is told where the core is looked at; what does not hold tells nothing.
-                continue
-            self.loaded += [(start, size) for start, _, size in found.segments if size]
-        self.loaded.sort()
-
-    def proven(self, m: int) -> int:
-        """The kinds that nothing but a convention rules out for mapping ``m``."""
-        return self.decide(m).proven
-
-    def _plain_key(self, m: int) -> tuple[object, ...] | None:
-        """All that the rules look at in a mapping without a name that nothing points at; a core can have a million."""
-        mappings, payload = self.mappings, self.payload
-        if mappings.file[m] != NO_FILE or m in self.vvar or self.assumptions:
-            return None
-        table, i = mappings.table, mappings.phdr[m]
-        start, size = table.p_vaddr[i], table.p_memsz[i]
-        end = start + size
-        if _points_into(self.arguments, start, end) or _points_into(self.stack_pointers, start, end):
-            return None
-        if self.loaded and any(at < end and start < at + length for at, length in self.loaded):
-            return None
-        if (self.ehdr.e_machine, start) in GATES or start == self.vdso or self.neighbours.nameless_images(payload):
-            return None
-        first = payload.first.get(m) if payload else None
-        beside = self.evidence.alike(m) if self.evidence is not None else None
-        held = table.p_filesz[i] + mappings.given_up.get(i, 0)
-        return table.p_flags[i], first, held, size, (start | end) & self.huge_mask == 0, beside
-
-    def _conclude(self, case: Case) -> Finding:
-        # What was proven beats what a convention ruled out before.
-        possible, proven, record = case.possible or case.proven, case.proven, case.record
-        if not case.dax and not possible & ~Kind.DAX:
-            possible = 0
-        stated = self.stated(case.m)
-        if stated is not None:
-            case.evidence.append(f"--assume says {stated.kind}")
-            case.sources |= Source.USER
-            possible = possible & NAMES[stated.kind] or case.proven & NAMES[stated.kind]
-        contradiction = not possible
-        if contradiction:
-            case.evidence.append("contradiction: nothing is left, so anything is possible")
-            possible, proven, certainty = Kind.ALL, Kind.ALL, "assumed"
-        elif stated is not None or (record and record.certainty == "stated" and not possible & ~record.possible):
-            certainty = "stated"
-        elif len(single(possible)) > 1:
-            certainty = "assumed"
-        else:
-            certainty = "exact" if possible == proven else "inferred"
-        likely = record.likely if record is not None and possible & record.likely else likeliest(self, case, possible)
-        key = possible, proven, likely, certainty, tuple(case.evidence), case.sources
-        if key not in self._findings:
-            finding = self._findings[key] = Finding(*key, self.dumper)
-            finding.contradiction, finding.disbelieved = contradiction, DISBELIEVED in case.evidence
-        return self._findings[key]
-
-
-def _points_into(addresses: list[int], start: int, end: int) -> bool:
+def points_into(addresses: list[int], start: int, end: int) -> bool:
     """Whether any of some sorted addresses lies in ``[start, end)``."""
     at = bisect_left(addresses, start)
     return at < len(addresses) and addresses[at] < end
-
-
-def vvar_candidates(mappings: Mappings) -> set[int]:
-    """The nameless, unwritable, small mappings that touch [vdso] in one chain: [vvar] and its companions."""
-    most = MOST_VVAR_PAGES * mappings.page_size
-    vdso = mappings.notes.auxv.get(AT_SYSINFO_EHDR)
-    if not vdso:
-        return set()
-    nameless = {
-        mappings.start(m): m
-        for m in range(len(mappings))
-        if mappings.file[m] == NO_FILE and mappings.flags(m) == PF_R and mappings.end(m) - mappings.start(m) <= most
-    }
-    by_end = {mappings.end(m): m for m in nameless.values()}
-    chain: set[int] = set()
-    at = vdso
-    while at in by_end and by_end[at] not in chain:
-        chain.add(by_end[at])
-        at = mappings.start(by_end[at])
-    at = next((mappings.end(m) for m in range(len(mappings)) if mappings.start(m) == vdso), 0)
-    while at in nameless and nameless[at] not in chain:
-        chain.add(nameless[at])
-        at = mappings.end(nameless[at])
-    return chain
 
 
 # --- what the table alone proves --------------------------------------------------------------------------
@@ -337,7 +73,7 @@ def vdso(rules: Rules, case: Case) -> None:
 
 def stack(rules: Rules, case: Case) -> None:
     """AT_RANDOM, AT_EXECFN and AT_PLATFORM point into the main thread's stack, which has no file."""
-    if case.path is None and _points_into(rules.arguments, case.start, case.end):
+    if case.path is None and points_into(rules.arguments, case.start, case.end):
         case.only(Kind.PRIVATE_ANON, "holds the main thread's arguments (AT_RANDOM)")
 
 
@@ -359,7 +95,7 @@ def no_file(rules: Rules, case: Case) -> None:
 
 def thread_stack(rules: Rules, case: Case) -> None:
     """Where NT_FILE is missing, a thread's stack pointer still tells a stack, which hardly anybody maps from a file."""
-    if case.path is None and case.writable and _points_into(rules.stack_pointers, case.start, case.end):
+    if case.path is None and case.writable and points_into(rules.stack_pointers, case.start, case.end):
         case.only(Kind.PRIVATE_ANON, "a thread's stack pointer points into it", convention=True)
 
 

@@ -13,8 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .case import Case
+    from .findings import Rules
     from .procmaps import Nature
-    from .rules import Case, Rules
 
 # VM_DONTDUMP, VM_DROPPABLE and VM_IO.
 UNDUMPED = {b"dd", b"dp", b"io"}

@@ -12,10 +12,10 @@ from .core import Core, Plan, as_filter, ceiling, open_core, place_for_note
 from .engine import Engine
 from .errors import OutputError, UndecidedError, UnstreamableError, UsageError
 from .filterbits import CoredumpFilter
+from .findings import Rules
 from .kinds import CURRENT
 from .plan import TO_THE_END, Layout, Step, kept_bytes, lay_out, tag_bytes, tagged_loads
 from .report import Report
-from .rules import Rules
 from .sinks import NamedFile, Sink, open_sink, seekable_from
 from .sources import PipeSource
 

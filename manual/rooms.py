@@ -14,7 +14,7 @@ GROUPS = {
     "What is in a core": "elf notes identity registers mappings memory payload images gaps missing fdpic loadmaps",
     "What lies beside a core": "evidence procmaps sidecars savedmaps apportreport journal process procfolder "
     "procfilter sysroot copies annotation selectors",
-    "Which kinds are left": "filterbits kinds rules neighbours witnesses fdpicrules live",
+    "Which kinds are left": "filterbits kinds case rules findings neighbours witnesses fdpicrules live",
     "What is kept": "core plan wish selection essentials worth fit fitted limits variants",
     "How bytes move": "writer engine _fast crew cutting cache sinks packing temporary replacement inplace discard",
     "Names, words and numbers": "__init__ __main__ corepattern corefile naming report errors sizes share versions",

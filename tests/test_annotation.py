@@ -43,8 +43,8 @@ import corefilt as api
 from corefilt import annotation
 from corefilt.core import place_for_note
 from corefilt.errors import AnnotationError
+from corefilt.findings import DISBELIEVED
 from corefilt.kinds import Finding, Kind, Source, single
-from corefilt.rules import DISBELIEVED
 
 SHAPES = [(64, True, 62), (64, False, 21), (32, True, 3), (32, False, EM_PPC)]
 by_shape = pytest.mark.parametrize(("bits", "little_endian", "machine"), SHAPES)

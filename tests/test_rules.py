@@ -27,7 +27,7 @@ from support.opening import kept, look, opened
 from support.samples import HEAP, HUGE, LIBRARY, PAGE, VDSO, VDSO_AUXV, VDSO_LOAD, nameless, vvar_core
 from support.strategies import FILTERS, cores
 
-from corefilt import rules
+from corefilt import findings, rules
 from corefilt.core import Mapping
 from corefilt.errors import SelectorError
 from corefilt.filterbits import CoredumpFilter as Bit
@@ -491,7 +491,7 @@ def test_no_other_rule_would_decide_the_same(rule: str, monkeypatch: pytest.Monk
     """Every rule has a case whose answer is another one without it."""
     cases = [case for case in CASES if case.rule == rule]
     assert cases
-    monkeypatch.setattr(rules, "RULES", without(rule))
+    monkeypatch.setattr(findings, "RULES", without(rule))
     assert [case.claim for case in cases if said(case) != (case.certainty, case.kinds, case.header)]
 
 

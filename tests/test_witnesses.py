@@ -20,11 +20,11 @@ from corefilt.copies import Copy
 from corefilt.errors import EvidenceError
 from corefilt.evidence import Evidence
 from corefilt.filterbits import CoredumpFilter as Bit
+from corefilt.findings import DISBELIEVED
 from corefilt.kinds import NAMES, WHOLE, Finding, Kind, Source, name_of, single
 from corefilt.mappings import flags_text
 from corefilt.process import FileFacts
 from corefilt.procmaps import parse
-from corefilt.rules import DISBELIEVED
 
 A, B = 0x10001000, 0x20001000
 SIZE = 2 * PAGE

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..rules import Rules
+    from ..findings import Rules
     from ..sources import FileSource, Source
     from .outcome import Outcome
     from .places import Place

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..core import Core
-    from ..rules import Rules
+    from ..findings import Rules
 
 
 @dataclass(frozen=True, slots=True)
