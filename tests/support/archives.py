@@ -9,7 +9,6 @@ import io
 import json
 import lzma
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import lz4.frame
+from kernel.dumps import dumping
 
 from support.samples import sample_core
 
@@ -52,26 +52,26 @@ def real_cores() -> list[tuple[str, bytes]]:
 
 
 def fresh_crashes(folder: Path, count: int) -> list[tuple[str, bytes]]:
-    """List cores of this interpreter, made now in a folder; none where core_pattern has them go elsewhere."""
-    if not re.fullmatch(r"core(\.%p)?", Path("/proc/sys/kernel/core_pattern").read_text().strip()):
-        return []
-    found = []
-    for number in range(count):
-        place = folder / f"crash-{number}"
-        place.mkdir(parents=True)
-        # Without private anonymous memory they are small, and still the kernel's own.
-        code = (
-            "import os, mmap, resource, signal\n"
-            "most = resource.getrlimit(resource.RLIMIT_CORE)[1]\n"
-            "resource.setrlimit(resource.RLIMIT_CORE, (most, most))\n"
-            "open('/proc/self/coredump_filter', 'w').write('0x12')\n"
-            f"shared = mmap.mmap(-1, {4096 * (8 + number)}); shared.write(bytes(range(256)) * 64)\n"
-            "os.kill(os.getpid(), signal.SIGABRT)\n"
-        )
-        done = subprocess.run([sys.executable, "-ISEc", code], cwd=place, stderr=subprocess.DEVNULL, check=False)
-        assert done.returncode == -signal.SIGABRT
-        found += [(f"fresh-{number}.core", path.read_bytes()) for path in place.iterdir()]
-    return found
+    """List cores of this interpreter, made now in a folder; none where they would go elsewhere."""
+    with dumping() as reason:
+        return [] if reason is not None else [core for number in range(count) for core in _crashed(folder, number)]
+
+
+def _crashed(folder: Path, number: int) -> list[tuple[str, bytes]]:
+    place = folder / f"crash-{number}"
+    place.mkdir(parents=True)
+    # Without private anonymous memory it is small, and still the kernel's own.
+    code = (
+        "import os, mmap, resource, signal\n"
+        "most = resource.getrlimit(resource.RLIMIT_CORE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (most, most))\n"
+        "open('/proc/self/coredump_filter', 'w').write('0x12')\n"
+        f"shared = mmap.mmap(-1, {4096 * (8 + number)}); shared.write(bytes(range(256)) * 64)\n"
+        "os.kill(os.getpid(), signal.SIGABRT)\n"
+    )
+    done = subprocess.run([sys.executable, "-ISEc", code], cwd=place, stderr=subprocess.DEVNULL, check=False)
+    assert done.returncode == -signal.SIGABRT
+    return [(f"fresh-{number}.core", path.read_bytes()) for path in place.iterdir()]
 
 
 def tar_of(members: dict[str, bytes], mode: str = "w") -> bytes:
