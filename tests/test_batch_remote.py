@@ -26,7 +26,6 @@ from support.cloud import (
     needs_gs,
     needs_sshd,
     needs_store,
-    often,
     piped,
     sshd,
     store,
@@ -169,7 +168,7 @@ def test_over_connections_that_break(bucket: Bucket) -> None:
     cores = {f"in/{n}": sample_core(anon_pages=1500 + n, shared_pages=300) for n in range(6)}
     for name, data in cores.items():
         bucket.put(name, data)
-    with CuttingProxy(bucket.port, often(3, 4 * MIB, 16 * MIB)) as proxy:
+    with CuttingProxy(bucket.port, every=20 * MIB) as proxy:
         found = batch(bucket, f"{bucket.url}/in", "--to", f"{bucket.url}/out", port=proxy.port)
         assert proxy.cuts > 1
     assert {status for status, _ in found.values()} == {"filtered"}

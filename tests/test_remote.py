@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from support.builder import FileEntry, Load, kernel_notes, make_core
-from support.cloud import BUCKET, CuttingProxy, addresses, needs_store, often, piped, store
+from support.cloud import BUCKET, CuttingProxy, addresses, needs_store, piped, store
 from support.run import assert_promises, environment
 from support.samples import ANON, SHARED, sample_core
 
@@ -277,7 +277,7 @@ def test_connections_that_break_are_taken_up_again(
 ) -> None:
     core = sample_core(anon_pages=8000, shared_pages=2000)
     put(f"{bucket}/in", core)
-    with CuttingProxy(port, often(1, 4 * MIB, 16 * MIB)) as proxy:
+    with CuttingProxy(port, every=20 * MIB) as proxy:
         use(proxy.port, monkeypatch)
         filtered(f"{bucket}/in", f"{bucket}/out")
         assert proxy.cuts > 1
@@ -295,7 +295,7 @@ def test_a_store_that_is_gone_leaves_nothing(
     output = RemoteFile(f"{bucket}/out", force=True)
     path = tmp_path / "core"
     path.write_bytes(sample_core(anon_pages=5000))
-    with CuttingProxy(port, repeat(2 * MIB)) as proxy:
+    with CuttingProxy(port, each=2 * MIB) as proxy:
         use(proxy.port, monkeypatch)
         with corefilt.open(path) as core, pytest.raises(OutputError) as caught:
             write_filtered(core, FILTER, output, Options())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import random
 import re
 import socket
 import struct
@@ -146,12 +145,13 @@ def piped(core: bytes, wanted: int, folder: Path) -> bytes:
 class CuttingProxy:
     """Passes connections on to a port of loopback, and cuts some of them after some bytes.
 
-    Of every connection as many bytes pass as the next of `budgets` says, both ways together, then it is reset; None
-    lets it live, and so does the end of the budgets. `cuts` counts them.
+    `each` connection carries so many bytes, both ways together, then it is reset; or of `every` so many bytes of all
+    connections, the one that carries the last is. `cuts` counts them.
     """
 
-    def __init__(self, target: int, budgets: Iterator[int | None]) -> None:
-        self._target, self._budgets = target, budgets
+    def __init__(self, target: int, *, each: int | None = None, every: int | None = None) -> None:
+        self._target, self._each = target, each
+        self._shared = None if every is None else _Budget(every)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.cuts = self.connections = 0
@@ -175,35 +175,50 @@ class CuttingProxy:
                 return
             self.connections += 1
             server = socket.create_connection(("127.0.0.1", self._target))
-            wire = _Wire(self, client, server, next(self._budgets, None))
+            wire = _Wire(self, client, server, self._shared or _Budget(self._each or 0))
             for pair in ((client, server), (server, client)):
                 threading.Thread(target=wire.carry, args=pair, daemon=True).start()
 
 
+class _Budget:
+    """So many bytes, again and again."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._left = size
+        self._lock = threading.Lock()
+
+    def spend(self, count: int) -> bool:
+        """Whether there are so many bytes left; if not, a new budget begins."""
+        with self._lock:
+            self._left -= count
+            enough = self._left >= 0
+            if not enough:
+                self._left = self._size
+        return enough
+
+
 class _Wire:
-    def __init__(self, proxy: CuttingProxy, client: socket.socket, server: socket.socket, left: int | None) -> None:
-        self._proxy, self._ends, self._left = proxy, (client, server), left
+    def __init__(self, proxy: CuttingProxy, client: socket.socket, server: socket.socket, budget: _Budget) -> None:
+        self._proxy, self._ends, self._budget = proxy, (client, server), budget
         self._lock, self._over = threading.Lock(), False
 
     def carry(self, taker: socket.socket, giver: socket.socket) -> None:
+        spent = False
         try:
             while data := taker.recv(1 << 16):
-                with self._lock:
-                    if self._left is not None:
-                        self._left -= len(data)
-                        if self._left < 0:
-                            break
+                if spent := not self._budget.spend(len(data)):
+                    break
                 giver.sendall(data)
         except OSError:
             pass
-        self._end()
+        self._end(spent)
 
-    def _end(self) -> None:
+    def _end(self, spent: bool) -> None:
         with self._lock:
             if self._over:
                 return
             self._over = True
-            self._proxy.cuts += self._left is not None and self._left < 0
+            self._proxy.cuts += spent
             for end in self._ends:
                 # Closing at once sends a reset.
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -212,10 +227,3 @@ class _Wire:
                 except OSError:
                     pass
                 end.close()
-
-
-def often(seed: int, least: int, most: int) -> Iterator[int | None]:
-    """Budgets without an end, between two bounds."""
-    rand = random.Random(seed)
-    while True:
-        yield rand.randint(least, most)
