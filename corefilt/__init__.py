@@ -8,21 +8,22 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .core import Core, Mapping, Plan
+    from .core import Core, Mapping
     from .core import open_core as open
     from .errors import CorefiltError
     from .filterbits import CoredumpFilter
+    from .filtering import filter_core as filter
+    from .kept import Plan
     from .report import Report
-    from .writer import filter_core as filter
 
 _WHERE = {
     "Core": ("core", "Core"),
     "CoredumpFilter": ("filterbits", "CoredumpFilter"),
     "CorefiltError": ("errors", "CorefiltError"),
     "Mapping": ("core", "Mapping"),
-    "Plan": ("core", "Plan"),
+    "Plan": ("kept", "Plan"),
     "Report": ("report", "Report"),
-    "filter": ("writer", "filter_core"),
+    "filter": ("filtering", "filter_core"),
     "open": ("core", "open_core"),
 }
 

@@ -1,34 +1,23 @@
-"""A core that is open: its tables, its mappings, and the plan for a filter."""
+"""A core that is open: its tables, its notes, its mappings, and what can be asked of them."""
 
 from __future__ import annotations
 
 import os
 import stat
 from array import array
-from functools import lru_cache
 from itertools import pairwise
 
 from . import annotation, elf
 from .elf import MACHINES, PT_LOAD, PT_NOTE, Ehdr, Phdrs, Shdr
-from .errors import AnnotationError, DamagedCoreError, SelectorError, UnstreamableError, UsageError
+from .errors import DamagedCoreError, UnstreamableError, UsageError
 from .fdpic import recognise
-from .filterbits import CoredumpFilter, parse_filter
+from .filterbits import CoredumpFilter, as_filter
 from .findings import Rules
-from .kinds import CURRENT, DUMPERS, Finding, Kind, level, single
+from .kinds import CURRENT, DUMPERS, Finding
 from .mappings import Mappings, flags_text
 from .notes import FileNote, Notes, read_notes
 from .payload import Payload
-from .plan import (
-    Layout,
-    Note,
-    cut_out,
-    end_of_segments,
-    is_dense,
-    kept_bytes,
-    lay_out,
-    tag_bytes,
-    tagged_loads,
-)
+from .plan import cut_out, end_of_segments, is_dense
 from .selectors import Assumption
 from .sources import Extents, FileSource, Source, open_source
 
@@ -38,18 +27,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .evidence import Evidence
-    from .fit import Fit
+    from .kept import Plan
     from .loadmaps import Loadmap
     from .process import Seen
-    from .report import Report
     from .sources import Place
     from .sysroot import Sysroot
-    from .variants import Conversion
 
 # Headers and notes that a pipe may bring before NT_FILE ends; NT_FILE itself is 4 MiB at most by default
 # (core_file_note_size_limit), and a million program headers are 56 MiB.
 MAX_HEADERS = 64 << 20
-UNKNOWN = ("keep", "guess", "drop")
 
 
 class Mapping:
@@ -292,209 +278,11 @@ class Core:
         The options are those of ``corefilt filter``. Raises FilterError, UsageError, EvidenceError, or SelectorError
         for an assumption that fits nothing.
         """
+        from .kept import Plan
+
         wanted = as_filter(filter)[0]
         evidence = self.evidence(maps=maps, pid=pid, sysroot=sysroot)
         return Plan(self, wanted, self.rules(assume, evidence=evidence, dumper=dumper), unknown)
-
-
-def as_filter(value: int | str) -> tuple[CoredumpFilter, list[str]]:
-    """A filter from Python: an int is its bits, a text is read as on the command line; with its warnings."""
-    if isinstance(value, str):
-        return parse_filter(value)
-    return parse_filter(f"{int(value):#x}") if int(value) >= 0 else parse_filter(str(value))
-
-
-class Plan:
-    """What a filter keeps of every mapping: ``findings``, and ``sizes`` in bytes for every program header."""
-
-    def __init__(self, core: Core, wanted: CoredumpFilter, rules: Rules, unknown: str) -> None:
-        """Decide every mapping by the rules; ``unknown`` says what becomes of what stays open."""
-        if unknown not in UNKNOWN:
-            raise UsageError(f"unknown is {unknown!r}", f"it can be {', '.join(UNKNOWN)}")
-        self.core, self.filter, self.rules, self.unknown = core, wanted, rules, unknown
-        self.findings = [rules.decide(m) for m in range(len(core.maps))]
-        unused = [a.text for a in rules.assumptions if not a.used]
-        if unused:
-            raise SelectorError(f"--assume {unused[0]!r} fits no mapping of this core")
-        self.sizes = array("Q", core.present)
-        self.assumed = array("Q", bytes(8 * len(self.findings)))
-        self.fit: Fit | None = None
-        self.conversion: Conversion | None = None
-        self._decide_sizes()
-        for tag, load in tagged_loads(core.table).items():
-            self.sizes[tag] = min(self.sizes[tag], tag_bytes(core.table, self.sizes, tag, load))
-
-    def _decide_sizes(self) -> None:
-        page, present = self.core.maps.page_size, self.core.present
-        levels: dict[Finding, tuple[int, int, int]] = {}
-        for m, (finding, i) in enumerate(zip(self.findings, self.core.maps.phdr, strict=True)):
-            there = present[i]
-            if not there:
-                continue
-            if finding not in levels:
-                least, likely, most = finding.levels(self.filter)
-                levels[finding] = {"keep": most, "guess": likely, "drop": least}[self.unknown], least, most
-            kept, least, most = levels[finding]
-            self.sizes[i] = kept_bytes(kept, there, page)
-            if least != most:
-                self.assumed[m] = kept_bytes(most, there, page) - kept_bytes(least, there, page)
-
-    def write(
-        self,
-        output: Place,
-        *,
-        force: bool = False,
-        strict: bool = False,
-        sparse: str = "auto",
-        engine: str = "auto",
-        jobs: int | None = None,
-        cache: str = "auto",
-        compress: str | None = None,
-        compress_threads: int | None = None,
-        sync: bool = True,
-        annotate: bool = False,
-        truncate: int | str | None = None,
-        format: str = "same",
-        loadmaps: tuple[int, int] | None = None,
-    ) -> Report:
-        """Write the filtered core; the options are those of ``corefilt filter``. Raises CorefiltError's children.
-
-        A pipe can be written once, and into a file what it keeps is settled only at its end.
-        """
-        from .writer import Options, write_plan
-
-        options = Options(
-            unknown=self.unknown, force=force, strict=strict, sparse=sparse, engine=engine, jobs=jobs, cache=cache,
-            compress=compress, compress_threads=compress_threads, sync=sync, annotate=annotate, truncate=truncate,
-            format=format, loadmaps=loadmaps,
-        )  # fmt: skip
-        return write_plan(self, output, options)
-
-    @property
-    def mappings(self) -> Sequence[Mapping]:
-        """The mappings, made when looked at."""
-        maps, there = self.rules.mappings, self.core.present
-        return [Mapping(maps, m, finding, there[maps.phdr[m]]) for m, finding in enumerate(self.findings)]
-
-    @property
-    def layout(self) -> Layout:
-        """The output's layout."""
-        return self.laid_out()
-
-    def laid_out(self, note: Note | None = None) -> Layout:
-        """The output's layout with a note put in."""
-        core = self.core
-        return lay_out(core.ehdr, core.table, core.sections, self.sizes, core.present, core.end, core.gaps, note)
-
-    def note(self, *, annotate: bool, stamp: bytes | None = None) -> Note | None:
-        """What becomes of the notes: records of the findings come in, or all are converted, or neither (None).
-
-        ``stamp`` is what a batch tells of how it makes the core. Raises AnnotationError.
-        """
-        note = place_for_note(self.core, self.conversion, annotate=annotate, stamped=stamp is not None)
-        if note is None:
-            return None
-        maps, made, records = self.core.maps, b"", b""
-        if stamp is not None:
-            made = annotation.encode_made(self.core.ehdr, stamp, annotation.made_size(maps.page_size))
-        if annotate:
-            findings = [(maps.start(m), maps.end(m), finding) for m, finding in enumerate(self.findings)]
-            records = annotation.encode(self.core.ehdr, findings, annotation.note_size(len(maps), maps.page_size))
-        note.data = made + records + note.data[len(made) + len(records) :]
-        return note
-
-    def kept(self, m: int) -> int:
-        """Bytes of mapping ``m`` that stay."""
-        return self.sizes[self.core.maps.phdr[m]]
-
-    def by_kind(self) -> Iterator[tuple[str, int, int, int]]:
-        """For every kind that is there: its name, and bytes kept, dropped and decided by an assumption."""
-        sums: dict[str, list[int]] = {}
-        present, sizes = self.core.present, self.sizes
-        for finding, i, assumed in zip(self.findings, self.core.maps.phdr, self.assumed, strict=True):
-            entry = sums.get(finding.kind)
-            if entry is None:
-                entry = sums[finding.kind] = [0, 0, 0]
-            kept = sizes[i]
-            entry[0] += kept
-            entry[1] += present[i] - kept
-            entry[2] += assumed
-        for name, (kept, dropped, assumed) in sorted(sums.items()):
-            yield name, kept, dropped, assumed
-
-
-def ceiling(rules: Rules, m: int, wanted: CoredumpFilter) -> int:
-    """The most that any finding which can still come may keep of mapping ``m`` (a level)."""
-    payload = rules.payload
-    if payload is None or payload.pending(m) or rules.by_files:
-        # A statement can contradict what is proven, and then anything is possible.
-        kinds = Kind.ALL if rules.stated(m) else rules.proven(m) or Kind.ALL
-    else:
-        kinds = rules.decide(m).possible
-    return _most(kinds, int(wanted), rules.dumper)
-
-
-@lru_cache(1 << 10)
-def _most(kinds: int, wanted: int, dumper: str) -> int:
-    return max(level(kind, CoredumpFilter(wanted), dumper) for kind in single(kinds))
-
-
-def place_for_note(core: Core, conversion: Conversion | None, *, annotate: bool, stamped: bool = False) -> Note | None:
-    """Where new notes go, with zeros for a stamp and for the records of mappings; None where there are no new ones.
-
-    Records alone go over some of the same length; anything else before all other notes. Raises AnnotationError where
-    there is no such place.
-    """
-    size = annotation.note_size(len(core.maps), core.maps.page_size) if annotate else 0
-    size += annotation.made_size(core.maps.page_size) if stamped else 0
-    if conversion is not None:
-        return _place_for_all(core, conversion, size)
-    if not size:
-        return None
-    if not core.ehdr.wide and max(core.table.p_offset, default=0) + size >= 1 << 32:
-        raise AnnotationError(f"{core.source.name}: a note would move segments behind what 32 bits can tell")
-    table, there = core.table, core.present
-    first = next((i for i, p_type in enumerate(table.p_type) if p_type == PT_NOTE and there[i]), None)
-    if first is None:
-        raise AnnotationError(f"{core.source.name}: has no notes that another one could be put before")
-    if annotate and len({(core.maps.start(m), core.maps.end(m)) for m in range(len(core.maps))}) < len(core.maps):
-        raise AnnotationError(f"{core.source.name}: two segments have the same addresses, by which a note knows them")
-    old = core.notes.record_at
-    if old is not None and not stamped and old[1] == size and old[0] + size <= table.p_offset[first] + there[first]:
-        return Note(first, old[0], size, bytes(size))
-    _refuse_over_notes(core, first)
-    return Note(first, table.p_offset[first], 0, bytes(size))
-
-
-def takes_a_note(core: Core) -> bool:
-    """Whether there is a place for one more note."""
-    try:
-        return place_for_note(core, None, annotate=False, stamped=True) is not None
-    except AnnotationError:
-        return False
-
-
-def _refuse_over_notes(core: Core, notes: int) -> None:
-    table, there, at = core.table, core.present, core.table.p_offset[notes]
-    others = ((i, start) for i, start in enumerate(table.p_offset) if i != notes and there[i])
-    over = next((i for i, start in others if start <= at < start + there[i]), None)
-    if over is not None:
-        raise AnnotationError(f"{core.source.name}: program header {over} lies over the notes (program header {notes})")
-
-
-def _place_for_all(core: Core, conversion: Conversion, size: int) -> Note:
-    """The place of all notes and of the padding behind them, which the kernel fills up to a page."""
-    phdr, table = conversion.phdr, core.table
-    _refuse_over_notes(core, phdr)
-    start, behind = table.p_offset[phdr], conversion.behind
-    data = bytes(size) + conversion.data
-    # Payload behind them stays aligned to pages, and what else may follow to words.
-    followed = any(offset >= behind for i, offset in enumerate(table.p_offset) if i != phdr)
-    unit = max(core.maps.exec_page_size, core.maps.page_size) if followed else 8
-    room = len(data) + (behind - start - len(data)) % unit
-    if not core.ehdr.wide and max(table.p_offset) + room - (behind - start) >= 1 << 32:
-        raise AnnotationError(f"{core.source.name}: longer notes would move segments behind what 32 bits can tell")
-    return Note(phdr, start, behind - start, data.ljust(room, b"\0"), size=len(data), e_flags=conversion.e_flags)
 
 
 def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:

@@ -139,6 +139,13 @@ def _interface_of_2007(word: str) -> CoredumpFilter:
     raise FilterError(f"filter {word!r} names no interface that ever was")
 
 
+def as_filter(value: int | str) -> tuple[CoredumpFilter, list[str]]:
+    """A filter from Python: an int is its bits, a text is read as on the command line; with its warnings."""
+    if isinstance(value, str):
+        return parse_filter(value)
+    return parse_filter(f"{int(value):#x}") if int(value) >= 0 else parse_filter(str(value))
+
+
 def _is_hex(word: str) -> bool:
     return bool(word) and not word.strip("0123456789abcdef")
 

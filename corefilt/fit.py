@@ -28,9 +28,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .core import Core, Plan
+    from .core import Core
     from .essentials import Range
     from .fitted import FittedLayout
+    from .kept import Plan
 
 # Kinds that pointers are followed into: what the process itself wrote.
 WRITTEN = Kind.PRIVATE_ANON | Kind.WRITTEN | Kind.SHARED_ANON | Kind.PRIVATE_HUGE

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import TypeAlias
 
-    from .core import Plan
-    from .writer import Options
+    from .kept import Plan
+    from .options import Options
 
     Bytes: TypeAlias = bytes | bytearray
 

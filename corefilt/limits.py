@@ -23,7 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from .core import Core, Plan
+    from .core import Core
+    from .kept import Plan
     from .plan import Layout
     from .report import Report
     from .sinks import Sink

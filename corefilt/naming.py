@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from .corefile import CoreFile
 from .corepattern import ESCAPED, SPECIFIERS, USES_PID, check_template, expand
 from .errors import NameTemplateError, UsageError
 from .identity import Identity
@@ -58,6 +59,11 @@ class Naming:
         if name.endswith("/"):
             raise NameTemplateError(f"the template makes the name {name!r}, which is a folder")
         return os.path.join(self.directory or "", name), values.notices
+
+    def file(self, core: Core, *, force: bool) -> tuple[CoreFile, list[str]]:
+        """The file of this name, made by the kernel's rules, over an old one with ``force``; as ``path`` besides."""
+        path, notices = self.path(core)
+        return CoreFile(path, replace=force, dumpable=self.dumpable), notices
 
     @property
     def dumpable(self) -> int:

@@ -13,7 +13,7 @@ from .sources import Source, enlarge_pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .core import Plan
+    from .kept import Plan
     from .sources import Place
 
 

@@ -16,8 +16,9 @@ from .sources import FileSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .core import Mapping, Plan
+    from .core import Mapping
     from .engine import Engine
+    from .kept import Plan
     from .kinds import Finding
     from .plan import Layout
     from .sinks import Sink

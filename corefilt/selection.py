@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .core import Plan
+    from .kept import Plan
 
 # A hole of the input that is no longer than this is kept with its surroundings: it would cost program headers.
 SMALL_HOLE = 64 << 10

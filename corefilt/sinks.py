@@ -12,7 +12,7 @@ from .sources import Source, descriptor_of, enlarge_pipe, shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .core import Plan
+    from .kept import Plan
     from .sources import Place
 
 

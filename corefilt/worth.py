@@ -15,8 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from .core import Plan
     from .essentials import Essentials, Range
+    from .kept import Plan
     from .memory import Memory
 
 # Kinds by their worth: what only the process knew first, what is still on the disk last.

@@ -15,8 +15,9 @@ GROUPS = {
     "What lies beside a core": "evidence procmaps sidecars savedmaps apportreport journal process procfolder "
     "procfilter sysroot copies annotation selectors",
     "Which kinds are left": "filterbits kinds case rules findings neighbours witnesses fdpicrules live",
-    "What is kept": "core plan wish selection essentials worth fit fitted limits variants",
-    "How bytes move": "writer engine _fast crew cutting cache sinks packing temporary replacement inplace discard",
+    "What is kept": "core kept plan noteplace wish selection essentials worth fit fitted limits variants",
+    "How a core is written": "options filtering writer run beforehand settled inplace",
+    "How bytes move": "engine _fast crew cutting cache sinks packing temporary replacement discard",
     "Names, words and numbers": "__init__ __main__ corepattern corefile naming report errors sizes share versions",
 }
 

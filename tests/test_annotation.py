@@ -41,10 +41,10 @@ from support.strategies import FILTERS, cores
 
 import corefilt as api
 from corefilt import annotation
-from corefilt.core import place_for_note
 from corefilt.errors import AnnotationError
 from corefilt.findings import DISBELIEVED
 from corefilt.kinds import Finding, Kind, Source, single
+from corefilt.noteplace import place_for_note
 
 SHAPES = [(64, True, 62), (64, False, 21), (32, True, 3), (32, False, EM_PPC)]
 by_shape = pytest.mark.parametrize(("bits", "little_endian", "machine"), SHAPES)

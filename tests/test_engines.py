@@ -616,7 +616,8 @@ def test_a_core_cut_short_is_the_same_in_every_way_into_a_file(core: bytes, want
 def test_progress_adds_up(way: str) -> None:
     from corefilt.core import open_core
     from corefilt.filterbits import CoredumpFilter
-    from corefilt.writer import Options, write_filtered
+    from corefilt.options import Options
+    from corefilt.writer import write_filtered
 
     seen: list[int] = []
     options = Options(on_progress=seen.append, sync=False)

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corefilt.core import as_filter
 from corefilt.errors import FilterError
-from corefilt.filterbits import ALIASES, NAMES, CoredumpFilter, describe, parse_filter
+from corefilt.filterbits import ALIASES, NAMES, CoredumpFilter, as_filter, describe, parse_filter
 
 Bit = CoredumpFilter
 VALUES = st.integers(0, 0x1FF)

@@ -582,7 +582,8 @@ def test_standard_input_is_only_read(core: Path) -> None:
     finally:
         os.close(fd)
     with core.open("rb") as file, api.open(file) as it, pytest.raises(UsageError, match="named by its path"):
-        from corefilt.writer import Options, write_filtered
+        from corefilt.options import Options
+        from corefilt.writer import write_filtered
 
         write_filtered(it, api.CoredumpFilter(0x31), "-", Options(in_place=True))
 
@@ -651,7 +652,8 @@ def test_a_core_that_may_only_be_read(core: Path) -> None:
 
 
 def test_a_core_that_somebody_else_still_writes(core: Path) -> None:
-    from corefilt.writer import Options, write_filtered
+    from corefilt.options import Options
+    from corefilt.writer import write_filtered
 
     with api.open(core) as it:
         with core.open("ab") as file:

@@ -348,7 +348,8 @@ def test_what_is_cut_off_is_read_nevertheless(tmp_path: Path) -> None:
 def test_a_pipe_is_not_cut_without_writing(busy: Path) -> None:
     with in_pipe(busy.read_bytes()) as fd, api.open(fd) as core:
         plan = core.plan("all")
-        from corefilt.writer import Options, write_plan
+        from corefilt.options import Options
+        from corefilt.writer import write_plan
 
         with pytest.raises(UnstreamableError, match="is found out by writing it"):
             write_plan(plan, busy.with_name("out"), Options(truncate=8000, dry_run=True))

@@ -29,9 +29,10 @@ from support.run import assert_promises, kept_sizes
 from support.samples import noise, sample_core, tagged
 from support.strategies import cores
 
-from corefilt.core import Plan, place_for_note
 from corefilt.filterbits import CoredumpFilter
+from corefilt.kept import Plan
 from corefilt.kinds import NOTHING, ONE_PAGE, WHOLE
+from corefilt.noteplace import place_for_note
 from corefilt.plan import TO_THE_END, Cuts, Layout, Note, cut_out, kept_bytes, lay_out
 
 PAGE = 4096

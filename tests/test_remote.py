@@ -27,7 +27,8 @@ from corefilt.archive.storing import store as stored
 from corefilt.core import MAX_HEADERS, Core
 from corefilt.errors import CorefiltError, InputError, MissingLibraryError, OutputError, UsageError
 from corefilt.filterbits import CoredumpFilter
-from corefilt.writer import Options, write_filtered
+from corefilt.options import Options
+from corefilt.writer import write_filtered
 
 MIB = 1 << 20
 FILTER = CoredumpFilter(0x31)
@@ -345,7 +346,8 @@ def peak_of(source: str, target: str, port: int) -> int:
         from corefilt.archive.storing import RemoteFile
         from corefilt.core import MAX_HEADERS, Core
         from corefilt.filterbits import CoredumpFilter
-        from corefilt.writer import Options, write_filtered
+        from corefilt.options import Options
+        from corefilt.writer import write_filtered
 
         source, target = sys.argv[1:]
         with Core(open_remote(source, max_headers=MAX_HEADERS)) as core:

@@ -7,12 +7,14 @@ import time
 from dataclasses import replace
 from functools import partial
 
-from ..core import MAX_HEADERS, Core, takes_a_note
+from ..core import MAX_HEADERS, Core
 from ..errors import InputError, OutputError
 from ..filterbits import CoredumpFilter
 from ..identity import Identity
+from ..noteplace import takes_a_note
+from ..options import Options, make_wish
 from ..sources import FileSource, PipeSource, spooled
-from ..writer import Options, make_wish, write_filtered
+from ..writer import write_filtered
 from . import provenance, wrappings
 from .apport import APPORT
 from .checking import as_plain_file, check

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..core import Plan
+    from ..kept import Plan
     from ..sources import Source
     from .task import Task
 

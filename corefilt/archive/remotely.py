@@ -13,9 +13,10 @@ import time
 from functools import partial
 
 from .. import __version__
-from ..core import MAX_HEADERS, Core, takes_a_note
+from ..core import MAX_HEADERS, Core
 from ..errors import CorefiltError, OutputError
 from ..filterbits import CoredumpFilter
+from ..noteplace import takes_a_note
 from ..sinks import NamedFile, NewFileSink
 from ..sources import FileSource, PipeSource, spooled
 from ..writer import write_filtered
@@ -35,7 +36,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..core import Plan
+    from ..kept import Plan
     from ..sources import Source
     from .outcome import Outcome
 

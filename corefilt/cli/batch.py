@@ -12,9 +12,9 @@ from ..archive.remote import local_path
 from ..core import MAX_HEADERS
 from ..errors import UsageError
 from ..filterbits import describe, parse_filter
+from ..options import make_wish
 from ..report import printable
 from ..sizes import parse_size
-from ..writer import make_wish
 from .batchreport import JsonLines, Progress, summary
 from .decisions import add_compression, add_decisions, check_compression, engine_of
 from .words import Parser, say, with_json_target

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from ..core import UNKNOWN
 from ..engine import ENGINES, SPARSE
 from ..errors import UsageError
+from ..kept import UNKNOWN
 from ..kinds import CURRENT, DUMPERS
-from ..writer import FORMATS
+from ..options import FORMATS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

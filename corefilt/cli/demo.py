@@ -10,9 +10,9 @@ import tempfile
 
 from .. import __version__, demo
 from ..filterbits import describe, parse_filter
+from ..filtering import filter_core
 from ..report import Report
 from ..sizes import show_size
-from ..writer import filter_core
 from .words import Parser, draw, tell
 
 FILTER = "omit-anonymous-shared"

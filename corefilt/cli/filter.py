@@ -9,10 +9,11 @@ from ..core import MAX_HEADERS, open_core
 from ..engine import CACHE, MOST_JOBS
 from ..errors import FilterError, ReportPlaceError, UsageError
 from ..filterbits import ALIASES, NAMES, parse_filter
+from ..options import Options, make_naming, make_wish
 from ..report import printable
 from ..sinks import NamedFile
 from ..sizes import parse_size
-from ..writer import Options, make_naming, make_wish, named, write_filtered
+from ..writer import write_filtered
 from . import COMMANDS
 from .decisions import add_compression, add_decisions, check_compression, engine_of
 from .words import STDOUT, Parser, check_report_place, say, with_json_target, write_json
@@ -226,7 +227,7 @@ def run(argv: list[str]) -> int:
             compact=arguments.compact,
             on_progress=on_progress,
         )
-        target, notices = named(core, naming, options) if naming is not None else (arguments.output, [])
+        target, notices = naming.file(core, force=options.force) if naming is not None else (arguments.output, [])
         output = target.path if isinstance(target, NamedFile) else target
         check_report_place(arguments.json, core.source, None if arguments.dry_run or arguments.in_place else output)
         report = write_filtered(core, wanted, target, options)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .. import __version__
-from ..core import MAX_HEADERS, UNKNOWN, Core, Plan, open_core
+from ..core import MAX_HEADERS, Core, open_core
 from ..fdpic import is_fdpic
 from ..filterbits import NAMES, CoredumpFilter, describe, parse_filter
+from ..kept import UNKNOWN, Plan
 from ..kinds import CURRENT, DUMPERS, NOTHING, ONE_PAGE
 from ..report import evidence_texts, mapping_as_dict, notices, printable
 from ..sizes import parse_size, show_size

@@ -7,14 +7,16 @@ import stat
 from importlib import import_module
 
 from ..compression import check_decoder
-from ..core import MAX_HEADERS, Core, Plan, open_core
+from ..core import MAX_HEADERS, Core, open_core
 from ..engine import Engine
 from ..errors import CorefiltError, EvidenceError, MissingLibraryError, OutputError
 from ..filterbits import CoredumpFilter
+from ..kept import Plan
+from ..options import Options
 from ..plan import TO_THE_END, Step
 from ..sources import PipeSource, open_source
 from ..wish import Wish
-from ..writer import Options, write_plan
+from ..writer import write_plan
 from .compression import compress
 from .handed import Handed
 from .outputs import Output, check_floor, floor_under

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..core import Plan
+    from ..kept import Plan
     from .pairs import Pair
     from .tables import Tables
     from .verdict import Verdict

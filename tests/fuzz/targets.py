@@ -33,6 +33,7 @@ from corefilt.filterbits import CoredumpFilter, describe, parse_filter
 from corefilt.identity import Identity
 from corefilt.naming import Naming, parse_given
 from corefilt.notes import FileNote
+from corefilt.options import Options
 from corefilt.registers import Thread, read_threads
 from corefilt.report import printable
 from corefilt.selectors import Assumption
@@ -40,7 +41,7 @@ from corefilt.sizes import parse_size
 from corefilt.sources import FileSource, Source
 from corefilt.variants import parse_loadmaps
 from corefilt.wish import parse_follow, parse_ladder
-from corefilt.writer import Options, write_filtered
+from corefilt.writer import write_filtered
 from fuzz.shapes import Choices
 
 UNKNOWN = ("keep", "guess", "drop")
