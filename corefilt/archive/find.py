@@ -77,7 +77,9 @@ def _all_items(sources: Iterable[str], without: frozenset[tuple[int, int]]) -> I
 def _behind(url: str) -> Iterator[Item]:
     """All files behind a URL. Raises InputError and its kin."""
     for found in files_below(url):
-        yield Item(found.url, "", found.relative, unsafe(found.relative))
+        # One that was named itself is meant.
+        if found.url == url or not is_temporary(os.path.basename(found.relative)):
+            yield Item(found.url, "", found.relative, unsafe(found.relative))
 
 
 def _fixed_part(pattern: str) -> str:
