@@ -16,6 +16,7 @@ from .sources import PipeSource
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .core import Core
+    from .evidence import Evidence
     from .filterbits import CoredumpFilter
     from .options import Options
     from .report import Report
@@ -26,16 +27,25 @@ if TYPE_CHECKING:
 COMPRESSED_SUFFIXES = (".zst", ".lz4", ".xz", ".gz", ".bz2")
 
 
-def write_filtered(core: Core, wanted: CoredumpFilter, output: Place | NamedFile, options: Options) -> Report:
+def write_filtered(
+    core: Core,
+    wanted: CoredumpFilter,
+    output: Place | NamedFile,
+    options: Options,
+    *,
+    evidence: Evidence | None = None,
+) -> Report:
     """Filter an open core into ``output`` and tell what was done; in place there is no other output.
 
+    ``evidence`` is what was gathered already, instead of what the options name.
     Raises InputError, OutputError, UndecidedError and their kin; whatever is raised, no output bears its name.
     """
     began = time.monotonic()
     output = compressed(core, output, options)
     if options.fit is not None:
         check_fit(core, output, options)
-    evidence = core.evidence(maps=options.maps, pid=options.pid, sysroot=options.sysroot)
+    if evidence is None:
+        evidence = core.evidence(maps=options.maps, pid=options.pid, sysroot=options.sysroot)
     if isinstance(core.source, PipeSource) and not options.in_place and seekable_from(output):
         rules = core.rules(options.assume, evidence=evidence, dumper=options.dumper, with_payload=True)
         return _carry_out(SettledAtTheEnd(core, wanted, rules, options), output, began)

@@ -11,12 +11,11 @@ from ..core import MAX_HEADERS, Core, open_core
 from ..engine import Engine
 from ..errors import CorefiltError, EvidenceError, MissingLibraryError, OutputError
 from ..filterbits import CoredumpFilter
-from ..kept import Plan
 from ..options import Options
 from ..plan import TO_THE_END, Step
 from ..sources import PipeSource, open_source
 from ..wish import Wish
-from ..writer import write_plan
+from ..writer import write_filtered
 from .compression import compress
 from .handed import Handed
 from .outputs import Output, check_floor, floor_under
@@ -24,6 +23,7 @@ from .result import FAILED, FILTERED, WHOLE, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..evidence import Evidence
     from ..report import Report
     from ..sources import Source
     from .config import Config
@@ -43,6 +43,12 @@ _FOR_RLIMIT = {
 }
 
 
+def load() -> None:
+    """Load what any work takes and nothing has loaded yet."""
+    for name in _LATE:
+        import_module(name)
+
+
 class Work:
     """What there is to do: a core that comes by ``stream``, what its process shows, and two empty files.
 
@@ -55,7 +61,7 @@ class Work:
         self.outputs = [Output(fd) for fd in files]
         self.check = floor_under(files[0], config.free_space)
         self.notices: list[str] = []
-        for name in (*_LATE, *_FOR_RLIMIT[config.rlimit]):
+        for name in _FOR_RLIMIT[config.rlimit]:
             import_module(name)
         self.level = config.compress
         if self.level is not None:
@@ -119,22 +125,25 @@ class Work:
             self.notices.append(f"no evidence: {error}")
             return None
 
-    def _plan(self, core: Core, process: Handed | None) -> Plan:
-        """What the filter leaves, by what the process showed, as far as it is that of this core."""
-        wanted = CoredumpFilter.ALL if self.config.annotate_full else self.config.filter
-        evidence = None
-        if process is not None:
-            try:
-                evidence = core.evidence(process=process)
-            except EvidenceError as error:
-                self.notices.append(f"no evidence: {error}")
-        return Plan(core, wanted, core.rules(evidence=evidence), "keep")
+    def _shown(self, core: Core, process: Handed | None) -> Evidence | None:
+        """What the process showed, as far as it is that of this core."""
+        if process is None:
+            return None
+        try:
+            return core.evidence(process=process)
+        except EvidenceError as error:
+            self.notices.append(f"no evidence: {error}")
+            return None
+
+    @property
+    def _wanted(self) -> CoredumpFilter:
+        return CoredumpFilter.ALL if self.config.annotate_full else self.config.filter
 
     def _filter(self, source: Source, process: Handed | None) -> Result:
         core = Core(source)
         truncate = self.crash.limit if self.config.rlimit == "truncate" else None
         options = Options(annotate=self.config.annotate_full, truncate=truncate, sync=False, on_progress=self.check)
-        report = write_plan(self._plan(core, process), self.stream_to, options)
+        report = write_filtered(core, self._wanted, self.stream_to, options, evidence=self._shown(core, process))
         if process is not None:
             self.notices += process.notices
         return self._result(report)
@@ -169,7 +178,7 @@ class Work:
             options = Options(
                 fit=Wish(fit=self.crash.limit), annotate=self.config.annotate_full, sync=False, on_progress=self.check
             )
-            report = write_plan(self._plan(core, process), self.outputs[1], options)
+            report = write_filtered(core, self._wanted, self.outputs[1], options, evidence=self._shown(core, process))
         result.file, result.output_bytes = 1, report.output_bytes
         self.notices.append(f"made to fit RLIMIT_CORE ({self.crash.limit} bytes)")
 

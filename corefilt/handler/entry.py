@@ -6,14 +6,15 @@ import os
 import sys
 
 from ..errors import CorefiltError, UsageError
-from .config import PATH, Config, read_config
-from .crash import Crash, parse_crash
+from .crash import parse_crash
+from .forked import Forked
 from .messages import ERROR, Messages
-from .parent import handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    from .crash import Crash
 
 
 def main(argv: list[str]) -> int:
@@ -21,25 +22,32 @@ def main(argv: list[str]) -> int:
     _reserve()
     sys.dont_write_bytecode = True
     os.environ.clear()
-    messages = Messages()
+    path, numbers = None, argv
+    if argv[:1] == ["--config"] and len(argv) > 1:
+        path, numbers = argv[1], argv[2:]
     try:
-        path, numbers = PATH, argv
-        if argv[:1] == ["--config"] and len(argv) > 1:
-            path, numbers = argv[1], argv[2:]
         crash = parse_crash(numbers)
         if os.geteuid():
             raise UsageError("only root can take a core from the kernel")
-        config = read_config(path)
+        return _run(crash, path)
     except CorefiltError as error:
-        messages.say(f"no core was saved: {error}" + (f" ({error.hint})" if error.hint else ""), ERROR)
+        Messages().say(f"no core was saved: {error}" + (f" ({error.hint})" if error.hint else ""), ERROR)
         return error.exit_code
-    messages = Messages(journal=config.journal)
-    return _run(crash, config, messages)
 
 
-def _run(crash: Crash, config: Config, messages: Messages) -> int:
+def _run(crash: Crash, path: str | None) -> int:
+    messages = Messages()
     try:
-        return 0 if handle(crash, 0, config, messages) is not None else 1
+        with Forked(crash, 0) as child:
+            # Only now: what this loads, the child does not wait for.
+            from .config import PATH, read_config
+            from .parent import handle
+
+            config = read_config(path or PATH)
+            messages = Messages(journal=config.journal)
+            return 0 if handle(crash, child, config, messages) is not None else 1
+    except CorefiltError:
+        raise
     except Exception as error:
         messages.say(f"process {crash.pid}: no core was saved: {type(error).__name__}: {error}", ERROR)
         return 1

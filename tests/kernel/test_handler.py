@@ -356,12 +356,12 @@ def test_without_a_pidfd_its_status_tells(small: Waiting, place: Place) -> None:
 
 IN_THE_MIDDLE = """
 from corefilt.handler import child
-real = child.write_plan
-def write_plan(*args):
-    result = real(*args)
+real = child.write_filtered
+def write_filtered(*args, **options):
+    result = real(*args, **options)
     {what}
     return result
-child.write_plan = write_plan
+child.write_filtered = write_filtered
 """
 FAULTS = {
     "child killed": IN_THE_MIDDLE.format(what="os.kill(os.getpid(), 9)"),
