@@ -79,6 +79,8 @@ class Rules:
         # Where NT_FILE tells memory from files nothing is left for them to tell.
         self.stack_pointers = [] if self.named else sorted(mappings.notes.stack_pointers)
         self.vdso = auxv.get(AT_SYSINFO_EHDR, -1)
+        gates = [address for machine, address in GATES if machine == ehdr.e_machine]
+        self._marked = sorted([*self.arguments, *self.stack_pointers, *gates, self.vdso])
         self.huge_mask = SMALLEST_HUGE.get(ehdr.e_machine, SMALLEST_HUGE_ELSEWHERE) - 1
 
     @property
@@ -147,11 +149,9 @@ class Rules:
         table, i = mappings.table, mappings.phdr[m]
         start, size = table.p_vaddr[i], table.p_memsz[i]
         end = start + size
-        if points_into(self.arguments, start, end) or points_into(self.stack_pointers, start, end):
+        if points_into(self._marked, start, max(end, start + 1)) or self.neighbours.nameless_images(payload):
             return None
         if self.loaded and any(at < end and start < at + length for at, length in self.loaded):
-            return None
-        if (self.ehdr.e_machine, start) in GATES or start == self.vdso or self.neighbours.nameless_images(payload):
             return None
         first = payload.first.get(m) if payload else None
         beside = self.evidence.alike(m) if self.evidence is not None else None

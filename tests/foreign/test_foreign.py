@@ -156,9 +156,11 @@ def test_filters(name: str, unpacked: Path, tmp_path: Path) -> None:
             assert not piped.exists()
             spooled = True
             done = corefilt(flt, "-", "-o", piped, "--spool", "--no-sync", source=source)
-        assert_sound(done, before, piped.read_bytes(), flt, damaged=damaged)
-        assert_readable(source, piped, damaged=damaged)
-        if spooled:
+        if damaged:
+            assert_sound(done, before, piped.read_bytes(), flt, damaged=True)
+            assert_readable(source, piped, damaged=True)
+        else:
+            assert done.code == 0
             assert piped.read_bytes() == out.read_bytes()
 
         done = corefilt(flt, *(["-", "--spool"] if spooled else []), source=source)

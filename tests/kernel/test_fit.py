@@ -15,7 +15,7 @@ from kernel.victims import VICTIMS, ours
 import corefilt
 from corefilt.fit import FitError
 
-SIZES = ("smallest", "minimal", 1 << 20, 16 << 20)
+SIZES = ("smallest", "minimal", 1 << 20, pytest.param(16 << 20, marks=pytest.mark.slow))
 
 
 @dataclass(frozen=True)

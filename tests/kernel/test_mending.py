@@ -158,7 +158,9 @@ def many(cores: None, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Pat
     return {ALL: full, **{limit: dumped(limit) for limit in (5_000_000, brim - 1, brim)}}
 
 
-@pytest.mark.parametrize("which", [1, 2], ids=["among the pages", "by one byte"])
+@pytest.mark.parametrize(
+    "which", [pytest.param(1, id="among the pages", marks=pytest.mark.slow), pytest.param(2, id="by one byte")]
+)
 def test_a_lost_count_is_written_again(many: dict[int, Path], tmp_path: Path, which: int) -> None:
     """The section header at the end is the last piece, so any limit that cuts at all cuts it off."""
     full, cut = Core(many[ALL]), list(many.values())[which]

@@ -19,7 +19,7 @@ import pytest
 
 from support import ready
 from support.builder import PN_XNUM, PT_LOAD, PT_NOTE, Ehdr, Phdr, parse_core
-from support.builds import SANITIZED
+from support.builds import SANITIZED, UNTRACED
 
 COREFILT = (sys.executable, "-m", "corefilt")
 MIB = 1 << 20
@@ -71,7 +71,8 @@ def start(
     options.setdefault("stdin", subprocess.DEVNULL)
     options.setdefault("stdout", subprocess.PIPE)
     options.setdefault("stderr", subprocess.PIPE)
-    options["env"] = environment(options.get("env"))
+    # A signal that comes while the tracer is at work is lost.
+    options["env"] = environment({**UNTRACED, **(options.get("env") or {})})
     options.setdefault("preexec_fn", child_setup(memory, file_size))
     prefix = options.pop("prefix", ())
     return subprocess.Popen([*prefix, *COREFILT, *(os.fspath(arg) for arg in args)], **options)
