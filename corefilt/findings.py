@@ -5,6 +5,8 @@ Mappings of which the rules see the same share one finding: a core can have a mi
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from . import elf
 from .case import Case
 from .elf import PF_R
@@ -12,10 +14,12 @@ from .kinds import CURRENT, NAMES, Finding, Kind, Source, single
 from .mappings import NO_FILE
 from .neighbours import Neighbours
 from .notes import AT_EXECFN, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
-from .rules import BEFORE_WITNESSES, GATES, RULES, likeliest, points_into
+from .rules import BEFORE_WITNESSES, GATES, RULES, likeliest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from .elf import Ehdr
     from .evidence import Evidence
     from .fdpic import Fdpic
@@ -71,7 +75,7 @@ class Rules:
         self.neighbours = Neighbours(mappings)
         self.vvar = vvar_candidates(mappings)
         self._findings: dict[tuple[object, ...], Finding] = {}
-        self._plain: dict[tuple[object, ...], Finding] = {}
+        self._plain: dict[tuple[object, ...] | None, Finding] = {}
         auxv = mappings.notes.auxv
         arguments = [auxv[key] for key in (AT_RANDOM, AT_EXECFN, AT_PLATFORM) if auxv.get(key)]
         # The kernel leaves the loadmaps beside them.
@@ -90,7 +94,16 @@ class Rules:
 
     def decide(self, m: int) -> Finding:
         """The finding for mapping ``m`` by all that is known so far. The same evidence gives the same object."""
-        plain = self._plain_key(m)
+        (plain,) = self._plain_keys((m,))
+        return self._decide(m, plain)
+
+    def decide_all(self) -> list[Finding]:
+        """The finding for every mapping."""
+        known, decide = self._plain, self._decide
+        count = len(self.mappings)
+        return [known.get(plain) or decide(m, plain) for m, plain in enumerate(self._plain_keys(range(count)))]
+
+    def _decide(self, m: int, plain: tuple[object, ...] | None) -> Finding:
         if plain is not None and plain in self._plain:
             return self._plain[plain]
         case = self._examine(m)
@@ -141,22 +154,32 @@ class Rules:
         """The kinds that nothing but a convention rules out for mapping ``m``."""
         return self.decide(m).proven
 
-    def _plain_key(self, m: int) -> tuple[object, ...] | None:
-        """All that the rules look at in a mapping without a name that nothing points at; a core can have a million."""
-        mappings, payload = self.mappings, self.payload
-        if mappings.file[m] != NO_FILE or m in self.vvar or self.assumptions:
-            return None
-        table, i = mappings.table, mappings.phdr[m]
-        start, size = table.p_vaddr[i], table.p_memsz[i]
-        end = start + size
-        if points_into(self._marked, start, max(end, start + 1)) or self.neighbours.nameless_images(payload):
-            return None
-        if self.loaded and any(at < end and start < at + length for at, length in self.loaded):
-            return None
-        first = payload.first.get(m) if payload else None
-        beside = self.evidence.alike(m) if self.evidence is not None else None
-        held = table.p_filesz[i] + mappings.given_up.get(i, 0)
-        return table.p_flags[i], first, held, size, (start | end) & self.huge_mask == 0, beside
+    def _plain_keys(self, mappings: Iterable[int]) -> Iterator[tuple[object, ...] | None]:
+        """All that the rules look at in mappings without a name that nothing points at, and None for others.
+
+        A core can have a million of them.
+        """
+        maps, payload, vvar, evidence, loaded = self.mappings, self.payload, self.vvar, self.evidence, self.loaded
+        table, phdr, file, given_up, huge_mask = maps.table, maps.phdr, maps.file, maps.given_up, self.huge_mask
+        p_vaddr, p_memsz, p_filesz, p_flags = table.p_vaddr, table.p_memsz, table.p_filesz, table.p_flags
+        marked, first = self._marked, payload.first if payload else {}
+        if self.assumptions or self.neighbours.nameless_images(payload):
+            yield from (None for _ in mappings)
+            return
+        for m in mappings:
+            i = phdr[m]
+            start, size = p_vaddr[i], p_memsz[i]
+            end = start + size
+            at = bisect_left(marked, start)
+            pointed = at < len(marked) and marked[at] < (end if size else start + 1)
+            if loaded and not pointed:
+                pointed = any(at < end and start < at + length for at, length in loaded)
+            if file[m] != NO_FILE or m in vvar or pointed:
+                yield None
+            else:
+                beside = evidence.alike(m) if evidence is not None else None
+                held = p_filesz[i] + given_up.get(i, 0) if given_up else p_filesz[i]
+                yield p_flags[i], first.get(m), held, size, (start | end) & huge_mask == 0, beside
 
     def _conclude(self, case: Case) -> Finding:
         # What was proven beats what a convention ruled out before.

@@ -34,7 +34,7 @@ class Plan:
         if unknown not in UNKNOWN:
             raise UsageError(f"unknown is {unknown!r}", f"it can be {', '.join(UNKNOWN)}")
         self.core, self.filter, self.rules, self.unknown = core, wanted, rules, unknown
-        self.findings = [rules.decide(m) for m in range(len(core.maps))]
+        self.findings = rules.decide_all()
         unused = [a.text for a in rules.assumptions if not a.used]
         if unused:
             raise SelectorError(f"--assume {unused[0]!r} fits no mapping of this core")

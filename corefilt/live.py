@@ -112,7 +112,7 @@ class Live:
             rules.payload.read_from(memory)
             if memory.late:
                 self.notices.append(f"{self.name}: its memory did not all answer within {DEADLINE:g} s")
-        self.findings: list[Finding] = [rules.decide(m) for m in range(len(nothing))]
+        self.findings: list[Finding] = rules.decide_all()
 
     def share(self, m: int, wanted: CoredumpFilter) -> Share:
         """What a filter would keep of mapping ``m``."""
