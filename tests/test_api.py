@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.builder import Load, kernel_notes, make_core, page
+from support.builds import UNTRACED
 from support.maps import Area, saved
 from support.opening import in_memory, in_pipe
 from support.run import assert_promises, kept_sizes
@@ -60,7 +61,9 @@ def test_a_name_that_is_not_there() -> None:
 def loaded_by(statement: str) -> set[str]:
     """Return the modules that a statement loads in a fresh interpreter."""
     script = f"import sys; before = set(sys.modules); {statement}; print(*(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, **UNTRACED}, capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split())
 
 

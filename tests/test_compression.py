@@ -18,6 +18,7 @@ import lz4.frame
 import pytest
 from support.archives import BOMB_MEMORY
 from support.builder import Load, kernel_notes, make_core, page
+from support.builds import UNTRACED
 from support.run import (
     assert_error,
     assert_promises,
@@ -433,7 +434,7 @@ def test_the_plain_path_loads_nothing_of_it(target: str, core: Path) -> None:
     with core.open("rb") as stdin:
         run = subprocess.run(
             [sys.executable, "-c", program, FLT, "-q", *args],
-            stdin=stdin, capture_output=True, env=environment(), check=False,
+            stdin=stdin, capture_output=True, env=environment(UNTRACED), check=False,
         )  # fmt: skip
     assert run.returncode == 0
     assert run.stderr.decode().split() == ["[]"]
