@@ -170,6 +170,7 @@ class Rules:
             i = phdr[m]
             start, size = p_vaddr[i], p_memsz[i]
             end = start + size
+            # As points_into, which would be one more call for each of a million.
             at = bisect_left(marked, start)
             pointed = at < len(marked) and marked[at] < (end if size else start + 1)
             if loaded and not pointed:

@@ -122,7 +122,7 @@ class SettledAtTheEnd(Run):
                 target, run = target + offset - run, offset
                 self._payload.look(m, core.source)
             if m is not None:
-                kept = kept_bytes(ceiling(self.rules, m, self.wanted), present, core.maps.page_size)
+                kept = kept_bytes(_ceiling(self.rules, m, self.wanted), present, core.maps.page_size)
             else:
                 kept = tag_bytes(table, self._written, i, load_of[i]) if i in load_of else present
             self._written[i] = kept
@@ -162,7 +162,7 @@ def _moves(first: Layout, last: Layout, end: int) -> Iterator[tuple[int, int, in
         at = stop
 
 
-def ceiling(rules: Rules, m: int, wanted: CoredumpFilter) -> int:
+def _ceiling(rules: Rules, m: int, wanted: CoredumpFilter) -> int:
     """The most that any finding which can still come may keep of mapping ``m`` (a level)."""
     payload = rules.payload
     if payload is None or payload.pending(m) or rules.by_files:

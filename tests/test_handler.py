@@ -41,8 +41,9 @@ from support.samples import sample_core
 
 import corefilt
 from corefilt.errors import ConfigError, UsageError
-from corefilt.handler import readers, victim
-from corefilt.handler.account import find_account
+from corefilt.filterbits import CoredumpFilter
+from corefilt.handler import order, readers, victim
+from corefilt.handler.account import Account, find_account
 from corefilt.handler.config import Config, parse_config, read_config
 from corefilt.handler.crash import Crash, parse_crash
 from corefilt.handler.handed import read_within
@@ -535,6 +536,32 @@ def test_the_parent_is_killed(place: Place) -> None:
         os.close(child)
         assert ended
     assert place.cores() == []
+
+
+def test_the_parent_is_killed_before_it_has_read_the_settings(place: Place) -> None:
+    """The child, which waits for them, ends: nothing reads from the kernel any more."""
+    patch = "import os; from corefilt.handler import config; config.read_config = lambda path: os.kill(os.getpid(), 9)"
+    with start(place, patch=patch) as process:
+        assert process.wait(PATIENCE) == -signal.SIGKILL
+        assert process.stdin is not None
+        waiting = select.poll()
+        # POLLERR tells of a pipe that nobody reads, without being asked for.
+        waiting.register(process.stdin, 0)
+        assert waiting.poll(PATIENCE * 1000)
+        process.stdin.close()
+    assert place.cores() == []
+
+
+def test_an_order_is_what_the_child_then_goes_by() -> None:
+    config = Config()
+    config.annotate_full, config.compress, config.free_space = True, 19, (1 << 64) - 1
+    config.rlimit, config.smaps_budget, config.filter = "truncate", 86400.0, CoredumpFilter(0x1FF)
+    raw = order.pack(order.Order(config, Account((1 << 32) - 2, 5), (7, 8)))
+    assert len(raw) <= order.MOST
+    found = order.unpack(raw)
+    assert (found.account.uid, found.account.gid, found.files) == ((1 << 32) - 2, 5, (7, 8))
+    names = ("annotate_full", "compress", "free_space", "rlimit", "smaps_budget", "filter")
+    assert [getattr(found.config, name) for name in names] == [getattr(config, name) for name in names]
 
 
 def test_the_parent_is_asked_to_end(place: Place) -> None:
