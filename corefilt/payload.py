@@ -175,7 +175,7 @@ class Payload:
                 self._place(m, piece[table_at : table_at + length])
             else:
                 self._want_table(m, table_at, length)
-        elif m in self._first_bytes:
+        elif m in self._first_bytes and images.needs(self._first_bytes[m]) == (offset, len(piece)):
             self._place(m, piece)
 
     def _want_table(self, m: int, table_at: int, length: int) -> None:
@@ -217,8 +217,9 @@ class Payload:
             self._waiting[self._mappings.path(m)] -= 1
         while m in self.wants:
             for start, length in self.wants.pop(m):
+                # Of a segment that is cut, as much as a core claims that is filtered from it.
                 piece = source.peek(offset + start, length)
-                if len(piece) == length:
+                if piece:
                     self.take(m, start, piece)
 
     def read_from(self, source: Source) -> None:

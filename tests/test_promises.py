@@ -7,9 +7,10 @@ import os
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support.builder import parse_core
 from support.opening import in_memory, opened
 from support.run import assert_promises, kept_sizes
-from support.samples import sample_core
+from support.samples import PAGE, VDSO, sample_core, vvar_core
 from support.strategies import FILTERS, cores
 
 import corefilt
@@ -64,6 +65,17 @@ def test_twice_is_once_where_the_kinds_are_written_down(core: bytes, wanted: int
     assume(not contradicts(core))
     once = filtered(core, wanted, annotate=True)
     assert filtered(once, wanted, annotate=True) == once
+
+
+@pytest.mark.parametrize("content", [b"", b"x"])
+@pytest.mark.parametrize("left", [1, PAGE - 1, PAGE, 3 * PAGE + 1])
+def test_what_is_left_of_a_cut_mapping_is_looked_at(content: bytes, left: int) -> None:
+    """The first run knows what the second one sees: whether all that is there of a mapping beside [vdso] is zero."""
+    core = vvar_core(content)
+    (before,) = (phdr for phdr in parse_core(core)[1] if phdr.p_vaddr == VDSO - 4 * PAGE)
+    once = filtered(core[: before.p_offset + left], 0x100)
+    assert sum(kept_sizes(once)) == (0 if content else left)
+    assert filtered(once, 0x100) == once
 
 
 @pytest.mark.parametrize("wanted", [0x0, 0x1, 0x10, 0x31, 0x33])
