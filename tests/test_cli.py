@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.builder import Load, kernel_notes, make_core, page
+from support.builds import UNTRACED
 from support.maps import Area, saved
 from support.run import COREFILT, assert_error, assert_promises, assert_usage, corefilt, environment, finish, start
 
@@ -555,7 +556,11 @@ def loaded(*args: str, tmp_path: Path) -> set[str]:
     def modules(code: str) -> set[str]:
         told = "import sys; print(*sys.modules, file=sys.stderr)"
         done = subprocess.run(
-            [sys.executable, "-c", f"{code}; {told}", *args], capture_output=True, cwd=tmp_path, check=True
+            [sys.executable, "-c", f"{code}; {told}", *args],
+            env={**os.environ, **UNTRACED},
+            capture_output=True,
+            cwd=tmp_path,
+            check=True,
         )
         return set(done.stderr.splitlines()[-1].decode().split())
 

@@ -8,13 +8,13 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kernel.dumps import dumping, only_file
 from support.builder import PT_NOTE, Image, Load, Note, elf_image, kernel_notes, library, make_core, page
+from support.builds import INTERPRETER
 from support.maps import Area, saved
 from support.run import assert_error, corefilt, environment, kept_sizes, listing
 from support.samples import HEAP, PAGE, noise, sample_core
@@ -385,7 +385,7 @@ def test_a_core_of_the_kernels(root: Path) -> None:
         if reason:
             pytest.skip(reason)
         with subprocess.Popen(
-            [sys.executable, "-I", "-c", VICTIM, str(table), str(script)],
+            [INTERPRETER, "-I", "-c", VICTIM, str(table), str(script)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder, preexec_fn=unlimited, env=environment(),
         ) as process:  # fmt: skip
             assert process.stdout is not None

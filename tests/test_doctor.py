@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.builds import INTERPRETER
 from support.run import assert_error, corefilt, environment, without_privileges
 
 from corefilt import __version__, _fast
@@ -43,7 +43,7 @@ def settings(pattern: bytes | None = b"core", **others: bytes) -> Settings:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process in a folder of its own that waits."""
-    command = [sys.executable, "-I", "-S", "-c", "print('ready', flush=True); input()"]
+    command = [INTERPRETER, "-I", "-S", "-c", "print('ready', flush=True); input()"]
     with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
@@ -215,7 +215,7 @@ def test_names_that_are_foreseen(running: subprocess.Popen[bytes]) -> None:
     comm = Path(f"/proc/{running.pid}/comm").read_bytes().strip()
     assert foreseen(b"%P.%u.%e", subject, settings()) == b"%d.%d." % (running.pid, os.getuid()) + comm
     assert foreseen(b"x", subject, settings(), uses_pid=True).startswith(b"x.")
-    assert foreseen(b"%E", subject, settings()) == os.fsencode(os.path.realpath(sys.executable)).replace(b"/", b"!")
+    assert foreseen(b"%E", subject, settings()) == os.fsencode(INTERPRETER).replace(b"/", b"!")
     assert split(b"/a/%e/core.%p") == (b"/a/%e/", b"core.%p")
     assert split(b"core") == (b"", b"core")
     assert unforeseen(b"%e.%t.%s%%t%t") == "%t, %s"

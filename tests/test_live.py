@@ -7,13 +7,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support import pages
+from support.builds import INTERPRETER
 from support.run import COREFILT, assert_error, assert_usage, corefilt, environment, without_privileges
 
 from corefilt import process
@@ -43,7 +43,7 @@ for line in sys.stdin:
 
 @contextmanager
 def child(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-I", "-c", CHILD, str(folder / "mapped")]
+    command = [INTERPRETER, "-I", "-c", CHILD, str(folder / "mapped")]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), text=True
     ) as running:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from support.builder import Load, kernel_notes, make_core
+from support.builds import INTERPRETER
 from support.opening import opened
 from support.run import assert_error, corefilt, environment, listing, without_privileges
 
@@ -63,7 +64,7 @@ sys.stdin.read()
 @contextmanager
 def child(folder: Path, *prefix: str) -> Iterator[int]:
     """Run a process with known mappings, and end it; yields its pid."""
-    command = [*prefix, sys.executable, "-I", "-c", CHILD, str(folder)]
+    command = [*prefix, INTERPRETER, "-I", "-c", CHILD, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()) as running:
         try:
             assert running.stdout is not None
@@ -161,7 +162,7 @@ def test_its_mappings_are_those_of_smaps(pid: int) -> None:
 
 
 def test_itself() -> None:
-    assert os.fsencode(os.path.realpath(sys.executable)) in Process(os.getpid()).areas.path
+    assert os.fsencode(INTERPRETER) in Process(os.getpid()).areas.path
 
 
 @may_see_all
@@ -171,7 +172,7 @@ def test_huge_pages(tmp_path: Path) -> None:
         "held = mmap.mmap(fd, 2 << 20); print('ready', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-I", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [INTERPRETER, "-I", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as running:
         try:
             assert running.stdout is not None

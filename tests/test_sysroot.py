@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel.dumps import dumping, only_file
 from support.builder import ET_CORE, ET_DYN, ET_EXEC, PT_NOTE, Image, Note, elf_image, note_bytes
+from support.builds import INTERPRETER
 from support.run import environment, without_privileges
 from support.samples import noise
 
@@ -1054,7 +1055,7 @@ def real_core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
         resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 
-    command = [sys.executable, "-I", "-S", "-c", CRASH]
+    command = [INTERPRETER, "-I", "-S", "-c", CRASH]
     with dumping() as reason:
         if reason:
             pytest.skip(reason)

@@ -8,7 +8,6 @@ import shutil
 import socket
 import stat
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 from kernel.crashing import NOBODY, compile_crasher, need_system, open_to_all
 from kernel.dumps import CannotCompileError, kernel_version, sysctl
+from support.builds import INTERPRETER
 from support.run import corefilt
 
 COUNT = itertools.count()
@@ -120,7 +120,7 @@ def crashed(
     look = look or folder
     command = [str(program), "-", "wait"]
     if script:
-        command = [shutil.which("python3", path=os.defpath) or sys.executable, "-I", "-S", "-c", script + WAIT]
+        command = [shutil.which("python3", path=os.defpath) or INTERPRETER, "-I", "-S", "-c", script + WAIT]
     seen = files_in(look)
     with subprocess.Popen(
         command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=setup(**how)
@@ -452,7 +452,7 @@ def helper(folder: Path, text: str, mode: int = 0o755) -> Iterator[tuple[str, Pa
     out = folder.parent / "out"
     out.mkdir(exist_ok=True)
     program = folder.parent / "helper"
-    program.write_text(text.format(python=os.path.realpath(sys.executable), out=str(out / "core")))
+    program.write_text(text.format(python=INTERPRETER, out=str(out / "core")))
     program.chmod(mode)
     link = Path(f"/run/corefilt-test-{os.getpid()}")
     link.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -26,6 +25,7 @@ from kernel.dumps import (
 from kernel.handling import JOURNAL, Place, in_core_pattern
 from kernel.waiting import Waiting, masked, waiting
 from support.archives import UNPACK
+from support.builds import INTERPRETER
 
 from corefilt.handler import readers
 
@@ -287,7 +287,7 @@ os.kill(os.getpid(), signal.SIGSEGV)
 """
     with in_core_pattern(place) as handler:
         JOURNAL.unlink()
-        subprocess.run([sys.executable, "-I", "-c", code], preexec_fn=unlimited, timeout=60, check=False)
+        subprocess.run([INTERPRETER, "-I", "-c", code], preexec_fn=unlimited, timeout=60, check=False)
         handler.wait()
     assert len(Core(place.core()).loads) > 4
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from kernel.crashing import Crash, compile_crasher, crash, limits, names_offline, need_system
 from kernel.dumps import CannotCompileError, kernel_version, sysctl
+from support.builds import INTERPRETER
 
 import corefilt
 from corefilt.corepattern import MOST_OF_A_PATTERN, arguments, as_kept
@@ -230,12 +231,11 @@ with open({out!r}, "wb") as file:
 )
 def test_arguments_behind_a_pipe(crasher: Path, tmp_path: Path, words: bytes) -> None:
     """Split before anything is expanded: a blank in a name adds no argument."""
-    import sys
     import time
 
     out = tmp_path / "out"
     helper = tmp_path / "h"
-    helper.write_text(HELPER.format(python=sys.executable, out=str(out)))
+    helper.write_text(HELPER.format(python=INTERPRETER, out=str(out)))
     helper.chmod(0o755)
     link = Path(f"/run/corefilt-test-{os.getpid()}")
     link.symlink_to(helper)

@@ -18,6 +18,7 @@ from kernel.dumps import CannotCompileError, Core, sysctl
 from kernel.serving import Serving, need_sockets, serving, wait_for
 from kernel.trusted import CHILD, Installation, installation
 from kernel.waiting import Waiting, full_of, masked, waiting
+from support.builds import INTERPRETER
 
 from corefilt.handler.sysctl import DROP_IN
 
@@ -58,7 +59,7 @@ def start_crasher(crasher: Path, **how: int) -> "subprocess.Popen[bytes]":
 def big() -> "subprocess.Popen[bytes]":
     """Let a process of 200 MiB crash, which takes a handler a while."""
     code = "import os, signal; x = os.urandom(1 << 20) * 200; os.kill(os.getpid(), signal.SIGSEGV)"
-    return subprocess.Popen([sys.executable, "-c", code], preexec_fn=limits())
+    return subprocess.Popen([INTERPRETER, "-c", code], preexec_fn=limits())
 
 
 def in_flight(server: Serving) -> int:

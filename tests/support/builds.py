@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,9 @@ TRACED = "coverage" in sys.modules
 
 UNTRACED = {"COVERAGE_PROCESS_CONFIG": ""}
 """The environment of a child whose own calls are counted, or which is to get a signal at one of them."""
+
+INTERPRETER = os.readlink("/proc/self/exe")
+"""For a process that is looked at, or crashes: no sanitizer is loaded into it, and nothing that pip installed."""
 
 of_a_plain_build = pytest.mark.skipif(
     SANITIZED or TRACED, reason="a sanitizer or a tracer has memory, calls and signals of its own"
