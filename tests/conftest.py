@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from support.samples import sample_core
 
 # `python -m corefilt` in a child would find the sources of this checkout, which hold no compiled module, before
 # the installed package.
 os.environ["PYTHONSAFEPATH"] = "1"
+
+# How long an example takes is no property: the machine can be busy.
+settings.register_profile("corefilt", deadline=None)
+settings.load_profile("corefilt")
 
 # What sets sysctls or stands in for the journal: there is one of each on a machine.
 OF_THE_MACHINE = ("tests/kernel/", "tests/test_handler.py", "tests/test_install.py", "tests/test_serve.py")

@@ -171,7 +171,7 @@ def test_a_note_holds_what_was_found(bits: int, little_endian: bool, machine: in
         )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(core=cores())
 def test_every_finding_comes_back(core: bytes) -> None:
     findings = found(core)
@@ -286,7 +286,7 @@ def test_a_note_that_reaches_past_its_segment() -> None:
         assert "past its segment" in it.notes.warnings[0]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(desc=st.one_of(st.binary(max_size=120), st.binary(max_size=48).map(lambda tail: desc_of([], count=2) + tail)))
 def test_any_bytes_are_records_or_an_error(desc: bytes) -> None:
     with opened(core_with(forged(desc))) as it:
@@ -360,7 +360,7 @@ def test_with_pn_xnum(wanted: int, piped: bool) -> None:
     assert parse_sections(out)[0].sh_info == 3
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(core=cores(), wanted=FILTERS, unknown=st.sampled_from(["keep", "guess", "drop"]))
 def test_any_core_can_be_annotated(core: bytes, wanted: int, unknown: str) -> None:
     plain, out = filtered(core, wanted, unknown=unknown)[0], annotated(core, wanted, unknown=unknown)
@@ -369,7 +369,7 @@ def test_any_core_can_be_annotated(core: bytes, wanted: int, unknown: str) -> No
     assert annotated(core, wanted, unknown=unknown, piped=True) == out
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(core=cores(), wanted=FILTERS)
 def test_a_second_time_changes_nothing(core: bytes, wanted: int) -> None:
     assume(not any(finding.contradiction for finding in found(core)))
@@ -378,7 +378,7 @@ def test_a_second_time_changes_nothing(core: bytes, wanted: int) -> None:
     assert annotated(once, wanted) == once
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(core=cores(), first=FILTERS, then=FILTERS, unknown=st.sampled_from(["keep", "guess", "drop"]))
 def test_what_was_filtered_is_filtered_later_as_the_whole_would_have_been(
     core: bytes, first: int, then: int, unknown: str

@@ -38,6 +38,7 @@ from support.builder import (
     parse_core,
     parse_notes,
 )
+from support.builds import of_a_plain_build
 from support.run import (
     Done,
     assert_error,
@@ -492,6 +493,7 @@ def test_notes_that_never_end() -> None:
     assert_error(hostile("0x33", pipe=head + note + bytes(100 << 20)), "--max-headers")
 
 
+@of_a_plain_build
 def test_notes_that_say_nothing(tmp_path: Path) -> None:
     """A hole where the notes should be is not walked to its end, note by empty note."""
     source, out = tmp_path / "core", tmp_path / "out"

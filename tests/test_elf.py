@@ -62,7 +62,7 @@ def headers(draw: st.DrawFn) -> tuple[bytes, dict[str, int], int, bool]:
     return ident(bits, little_endian) + struct.pack(layout, *fields.values()), fields, bits, little_endian
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(headers())
 def test_the_elf_header_is_decoded_and_encoded(drawn: tuple[bytes, dict[str, int], int, bool]) -> None:
     raw, fields, bits, little_endian = drawn
@@ -76,7 +76,7 @@ def test_the_elf_header_is_decoded_and_encoded(drawn: tuple[bytes, dict[str, int
     assert {name: getattr(without, name) for name in fields} == {**fields, **changed}
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(headers(), st.data())
 def test_a_header_cut_short_is_no_header(drawn: tuple[bytes, dict[str, int], int, bool], data: st.DataObject) -> None:
     raw = drawn[0]
@@ -106,7 +106,7 @@ def ehdr_of(bits: int, little_endian: bool) -> Ehdr:
 
 
 @by_shape
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_program_headers_are_decoded_and_encoded(bits: int, little_endian: bool, data: st.DataObject) -> None:
     coder, names = phdr_layout(bits, little_endian)
@@ -138,7 +138,7 @@ def test_a_replaced_table_leaves_the_old_one_alone() -> None:
 
 
 @by_shape
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_section_headers(bits: int, little_endian: bool, data: st.DataObject) -> None:
     widths = [32, 32, bits, bits, bits, bits, 32, 32, bits, bits]

@@ -575,21 +575,21 @@ UNKNOWN = st.sampled_from(["keep", "guess", "drop"])
 SPARSE = st.sampled_from(["auto", "never", "always"])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(core=cores(), wanted=FILTERS, unknown=UNKNOWN, sparse=SPARSE)
 def test_a_pipe_into_a_file_is_a_file_into_a_file(core: bytes, wanted: int, unknown: str, sparse: str) -> None:
     outcome = run(core, "pipe-file", wanted, unknown=unknown, sparse=sparse)
     assert outcome.core == run(core, "file-file", wanted, unknown=unknown).core
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(core=cores(), wanted=FILTERS, unknown=UNKNOWN)
 def test_a_file_into_a_pipe_is_a_file_into_a_file(core: bytes, wanted: int, unknown: str) -> None:
     outcome = run(core, "file-pipe", wanted, unknown=unknown)
     assert outcome.core == run(core, "file-file", wanted, unknown=unknown).core
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(core=cores(), wanted=FILTERS, unknown=UNKNOWN, way=st.sampled_from(WAYS))
 def test_any_output_is_a_part_of_its_input(core: bytes, wanted: int, unknown: str, way: str) -> None:
     outcome = run(core, way, wanted, unknown=unknown)
@@ -597,7 +597,7 @@ def test_any_output_is_a_part_of_its_input(core: bytes, wanted: int, unknown: st
     assert outcome.report.output_bytes == len(outcome.core)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(core=cores(), wanted=FILTERS, data=st.data())
 def test_a_core_cut_short_is_the_same_in_every_way_into_a_file(core: bytes, wanted: int, data: st.DataObject) -> None:
     start = next(phdr.p_offset for phdr in parse_core(core)[1] if phdr.p_type == PT_LOAD)

@@ -107,7 +107,7 @@ def test_sizes_that_lie_end_the_walk(big: bool, namesz: int, descsz: int) -> Non
         assert found[0] == (1, 12, namesz, 12 + (namesz + 3 & ~3), descsz)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(raw=st.binary(max_size=120), big=st.booleans())
 def test_any_bytes_can_be_walked(raw: bytes, big: bool) -> None:
     found, done = _fast.walk_notes(raw, big=big)
@@ -157,7 +157,7 @@ def test_nt_file_with_buffers_that_do_not_fit(size: int, ranges: int, names: int
         )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(desc=st.binary(max_size=150), count=st.integers(0, 6), wide=st.booleans(), big=st.booleans())
 def test_any_bytes_are_split_or_refused(desc: bytes, count: int, wide: bool, big: bool) -> None:
     try:
@@ -221,7 +221,7 @@ def test_zero_is_only_what_has_no_other_byte(size: int) -> None:
 # --- writing ----------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     pages=st.lists(st.booleans(), max_size=6),
     offset=st.integers(0, 3 * 512),

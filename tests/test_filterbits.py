@@ -149,7 +149,7 @@ def test_a_number_of_any_length_is_answered_at_once() -> None:
         assert len(refused(text)) < 200
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(VALUES)
 def test_every_form_of_a_number_is_read_back(value: int) -> None:
     for text in (f"{value:#x}", f"{value:#b}", f"{value:08x}", f"{value:#X}"):
@@ -219,7 +219,7 @@ def test_a_sign_in_front_is_refused_with_the_spelling(text: str, spelling: str) 
     assert spelling in refused(text)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from("+-"), st.one_of(st.sampled_from(sorted(BITS)), VALUES)), max_size=8), VALUES)
 def test_a_list_is_what_its_terms_make_of_it(terms: list[tuple[str, str | int]], first: int) -> None:
     expected, text = first, f"{first:#x}"
@@ -230,14 +230,14 @@ def test_a_list_is_what_its_terms_make_of_it(terms: list[tuple[str, str | int]],
     assert read(text) == expected
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(VALUES)
 def test_a_description_can_be_read_back(value: int) -> None:
     number, _, names = describe(CoredumpFilter(value)).partition(" (")
     assert read(number) == read(",".join(names.rstrip(")").split(", "))) == value
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.text(alphabet="0123456789abcdefxX+-,:_ \n\0\u0660nola", max_size=14))
 def test_any_text_is_a_filter_or_an_error(text: str) -> None:
     try:
@@ -303,7 +303,7 @@ def test_an_old_interface_combines_like_any_other_term() -> None:
 # --- from Python ------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(VALUES)
 def test_an_int_is_its_bits(value: int) -> None:
     """33 as an int has but one reading."""

@@ -301,7 +301,7 @@ def processes(draw: st.DrawFn) -> bytes:
     return make_core(loads, notes, **shape)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(core=processes(), sparse=st.booleans(), annotate=st.booleans(), data=st.data())
 def test_never_larger_and_more_room_only_adds(
     core: bytes, sparse: bool, annotate: bool, data: st.DataObject, tmp_path: Path

@@ -206,7 +206,7 @@ def test_all_changes_nothing(tmp_path: Path) -> None:
     assert report.freed_bytes == report.punched_bytes == 0
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(before=cores(), wanted=FILTERS)
 def test_any_core_of_the_kernels(before: bytes, wanted: int, tmp_path: Path) -> None:
     path = written(tmp_path, before)

@@ -118,7 +118,7 @@ def test_the_bits_of_kinds_stay_what_they_are() -> None:
 # --- findings ---------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(possible=st.integers(1, Kind.ALL), wanted=FILTERS, data=st.data())
 def test_a_finding_keeps_the_least_the_likeliest_and_the_most(
     possible: int, wanted: CoredumpFilter, data: st.DataObject
@@ -131,7 +131,7 @@ def test_a_finding_keeps_the_least_the_likeliest_and_the_most(
     assert least <= guess <= most
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(possible=st.integers(1, Kind.ALL), data=st.data())
 def test_the_others_are_all_other_names(possible: int, data: st.DataObject) -> None:
     likely = data.draw(st.sampled_from(single(possible)))
@@ -142,7 +142,7 @@ def test_the_others_are_all_other_names(possible: int, data: st.DataObject) -> N
     assert finding.others() == sorted(finding.others())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(kind=st.sampled_from(single(Kind.ALL)), wanted=FILTERS, more=FILTERS)
 def test_another_bit_never_takes_anything_away(kind: int, wanted: CoredumpFilter, more: CoredumpFilter) -> None:
     assert level(kind, wanted) <= level(kind, wanted | more)

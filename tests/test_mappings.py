@@ -78,7 +78,7 @@ def test_one_wide_entry_names_several_mappings() -> None:
     assert found == {A: (b"/a", PAGE), A + PAGE: (b"/a", 2 * PAGE), A + 2 * PAGE: (b"/a", 3 * PAGE)}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.permutations(range(8)), st.permutations(range(8)))
 def test_neither_table_needs_an_order(by_load: list[int], by_file: list[int]) -> None:
     """core_sort_vma orders both by what is dumped of a mapping."""

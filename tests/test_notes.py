@@ -232,7 +232,7 @@ def test_an_nt_file_of_nothing_is_one() -> None:
     assert notes.warnings == []
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(desc=st.binary(max_size=200), shape=st.sampled_from(SHAPES))
 def test_any_bytes_are_an_nt_file_or_an_error(desc: bytes, shape: tuple[int, bool]) -> None:
     ehdr = Ehdr(b"\x7fELF" + bytes([shape[0] // 32, 2 - shape[1], 1]) + bytes(57))
@@ -245,7 +245,7 @@ def test_any_bytes_are_an_nt_file_or_an_error(desc: bytes, shape: tuple[int, boo
         assert names in desc
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(raw=st.binary(max_size=300), piped=st.booleans())
 def test_any_bytes_are_notes_or_a_warning(raw: bytes, piped: bool) -> None:
     try:

@@ -49,7 +49,7 @@ def bytes_of(ranges: Sequence[Range]) -> set[int]:
 # --- cuts -------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(drops=RANGES, keeps=RANGES)
 def test_what_is_cut_is_what_is_dropped_and_not_kept(drops: list[Range], keeps: list[Range]) -> None:
     cuts = cut_out(list(drops), list(keeps))
@@ -60,7 +60,7 @@ def test_what_is_cut_is_what_is_dropped_and_not_kept(drops: list[Range], keeps: 
     assert all(end < start for (_, end), (start, _) in pairwise(ranges))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(drops=RANGES)
 def test_a_byte_moves_up_by_what_was_cut_before_it(drops: list[Range]) -> None:
     cuts = cut_out(list(drops), [])
@@ -88,7 +88,7 @@ def test_no_more_is_kept_than_is_there(level: int, there: int, kept: int) -> Non
     assert kept_bytes(level, there, 4096) == kept
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(drops=RANGES, at=st.integers(0, 60), inserted=st.integers(1, 20))
 def test_what_comes_in_moves_what_stands_behind_it(drops: list[Range], at: int, inserted: int) -> None:
     gone = bytes_of(drops) - {at - 1, at}
@@ -134,7 +134,7 @@ def assert_minus_cuts(core: bytes, layout: Layout, out: bytes) -> None:
     assert out[first:] == bytes(left[first:])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(core=cores(), wanted=st.integers(0, 0x1FF), unknown=st.sampled_from(["keep", "guess", "drop"]))
 def test_the_output_is_the_input_minus_what_was_cut(core: bytes, wanted: int, unknown: str) -> None:
     with opened(core) as it:
@@ -144,7 +144,7 @@ def test_the_output_is_the_input_minus_what_was_cut(core: bytes, wanted: int, un
     assert_promises(core, out)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(core=cores(), wanted=st.integers(0, 0x1FF))
 def test_offsets_are_running_sums_as_the_kernel_writes_them(core: bytes, wanted: int) -> None:
     """A dropped segment's offset is where the next one begins."""
@@ -155,7 +155,7 @@ def test_offsets_are_running_sums_as_the_kernel_writes_them(core: bytes, wanted:
         offset += load.p_filesz
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(core=cores())
 def test_all_of_a_core_is_the_core(core: bytes) -> None:
     assert planned(core, "all") == core
@@ -172,7 +172,7 @@ def overlapping(data: bytes, sizes: Sequence[int], offsets: Sequence[int]) -> by
     return make_core(loads, kernel_notes())
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     places=st.lists(
         st.tuples(st.integers(0, 3000), st.integers(0, 1000), st.integers(0, 1000)), min_size=1, max_size=5

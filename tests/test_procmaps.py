@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.builds import of_a_plain_build
 from support.maps import Area, maps_text, smaps_text
 
 from corefilt.errors import EvidenceError
@@ -356,7 +357,7 @@ PIECES = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(text=st.one_of(st.binary(max_size=300), st.lists(PIECES, max_size=12).map(b"".join)))
 @example(b"0-1 rw-p 0 0:0 0")
 @example(b"0-1 rw-p 0 0:0 " + b"9" * 20)
@@ -392,7 +393,7 @@ ROWS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(rows=st.lists(ROWS, min_size=1, max_size=6), detailed=st.booleans())
 def test_what_is_written_is_read(rows: list[Area], detailed: bool) -> None:
     areas = parse((smaps_text if detailed else maps_text)(rows), "map")
@@ -428,6 +429,7 @@ def seconds_for(count: int, *, detailed: bool = False) -> float:
     return time.perf_counter() - began
 
 
+@of_a_plain_build
 def test_the_time_grows_with_the_mappings_only() -> None:
     """A quarter of a million; squared it would be minutes."""
     assert seconds_for(250_000) < 10

@@ -31,7 +31,7 @@ def contradicts(core: bytes) -> bool:
         return any(finding.contradiction for finding in it.plan("all").findings)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(core=st.one_of(cores(), st.sampled_from(LAYOUTS)), first=FILTERS, then=FILTERS)
 def test_of_two_filters_in_turn_the_smaller_part_of_every_mapping_stays(core: bytes, first: int, then: int) -> None:
     """With the kinds written down; where the second filter is a part of the first, it is as if it had been alone."""
@@ -50,7 +50,7 @@ def tells_its_filter(core: bytes) -> bool:
         return any(0 < mapping.present < mapping.end - mapping.start for mapping in it.mappings)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(core=st.one_of(cores(), st.sampled_from(LAYOUTS)), wanted=FILTERS)
 def test_twice_is_once(core: bytes, wanted: int) -> None:
     """Byte for byte, as long as what is open is kept, and what decided the rest is not dropped with it."""
@@ -59,7 +59,7 @@ def test_twice_is_once(core: bytes, wanted: int) -> None:
     assert filtered(once, wanted) == once
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(core=st.one_of(cores(), st.sampled_from(LAYOUTS)), wanted=FILTERS)
 def test_twice_is_once_where_the_kinds_are_written_down(core: bytes, wanted: int) -> None:
     assume(not contradicts(core))
@@ -86,7 +86,7 @@ def test_sections_without_bytes_keep_their_size(wanted: int) -> None:
     assert filtered(once, wanted) == once
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(core=cores(), wanted=FILTERS, unknown=st.sampled_from(["keep", "guess", "drop"]))
 def test_every_engine_gives_the_same_bytes(core: bytes, wanted: int, unknown: str) -> None:
     outs = {filtered(core, wanted, unknown=unknown, engine=engine) for engine in ENGINES}

@@ -853,21 +853,21 @@ def test_what_is_guessed() -> None:
 # --- any core ---------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(core=cores(), wanted=FILTERS, piped=st.booleans())
 def test_drop_keeps_no_more_than_guess_and_guess_no_more_than_keep(core: bytes, wanted: int, piped: bool) -> None:
     drop, guess, keep = (kept(core, wanted, unknown, piped=piped) for unknown in ("drop", "guess", "keep"))
     assert all(drop[address] <= guess[address] <= keep[address] for address in keep)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(core=cores(), wanted=FILTERS, more=FILTERS, unknown=st.sampled_from(["keep", "drop", "guess"]))
 def test_a_filter_with_more_bits_keeps_no_less(core: bytes, wanted: int, more: int, unknown: str) -> None:
     less_kept, more_kept = kept(core, wanted, unknown), kept(core, wanted | more, unknown)
     assert all(less_kept[address] <= more_kept[address] for address in less_kept)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(core=cores(), wanted=FILTERS)
 def test_a_pipe_loses_nothing_that_a_file_proves(core: bytes, wanted: int) -> None:
     """What nothing but a convention rules out may be lost; what keeps a byte for certain keeps it in a pipe."""
@@ -878,7 +878,7 @@ def test_a_pipe_loses_nothing_that_a_file_proves(core: bytes, wanted: int) -> No
     assert all(from_pipe[address] >= count for address, count in exact.items())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(core=cores())
 def test_every_finding_has_its_reasons(core: bytes) -> None:
     with opened(core) as it:

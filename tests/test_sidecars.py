@@ -847,7 +847,7 @@ PIECES = st.sampled_from(
 ) | st.binary(max_size=20)  # fmt: skip
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.binary(max_size=200), st.lists(PIECES, max_size=12).map(b"".join)))
 @example(b'{"COREDUMP_PROC_MAPS":[[]]}')
 @example(b"A=\nA\n")
@@ -861,7 +861,7 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
         assert savedmaps.MAPPING.match(text)
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(PIECES, max_size=12).map(b"".join), st.lists(PIECES, max_size=12).map(b"".join))
 def test_finding_never_fails(tmp_path: Path, no_journal: Path, content: bytes, answer: bytes) -> None:
     core = saved(tmp_path, b"core", STORED)

@@ -51,7 +51,7 @@ def test_what_is_no_size(text: str) -> None:
     assert "64K" in caught.value.hint
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(0, 1 << 60), st.sampled_from(["", "K", "M", "G", "T", "P"]))
 def test_units_are_powers_of_1024(count: int, unit: str) -> None:
     assert parse_size(f"{count}{unit}") == count * 1024 ** " KMGTP".index(unit or " ")
@@ -70,7 +70,7 @@ def test_sizes_are_shown_in_three_figures(size: int, text: str) -> None:
     assert show_size(size) == text
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(0, 1 << 60))
 def test_what_is_shown_is_right_to_a_percent(size: int) -> None:
     figures, unit = show_size(size).split()
@@ -147,7 +147,7 @@ def test_addresses(selector: str, fits: bool) -> None:
     assert Assumption(f"{selector}=special").fits(0x1000, 0x2000, None) is fits
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(length=st.integers(1, 5000), size=st.integers(0, 5000))
 def test_sizes_select(length: int, size: int) -> None:
     answers = {">": length > size, ">=": length >= size, "<": length < size, "<=": length <= size}

@@ -544,7 +544,7 @@ def grow(root: Path, entries: list[tuple[list[str], str | tuple[str, str]]]) -> 
             path.symlink_to(target if target else ".")
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(entries=entries, paths=st.lists(steps, min_size=1, max_size=6))
 def test_any_tree_is_walked_as_the_kernel_does(
     entries: list[tuple[list[str], str | tuple[str, str]]], paths: list[str]
@@ -573,7 +573,7 @@ def test_any_tree_is_walked_as_the_kernel_does(
                     os.close(expected)
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.binary(max_size=80), st.lists(st.binary(max_size=4), max_size=20).map(b"/".join)))
 def test_any_bytes_are_a_name_or_not_usable(name: bytes) -> None:
     with tempfile.TemporaryDirectory() as place, closing(Sysroot(place)) as folder:
@@ -734,7 +734,7 @@ def test_an_image_that_is_cut_has_no_build_id(cut: int) -> None:
     assert build_id_in(identified()[:cut]) is None
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.integers(0, PAGE - 1), st.integers(0, 255)), max_size=12),
     st.lists(st.tuples(st.integers(0, 250), st.integers(0, 255)), max_size=12),
@@ -1009,7 +1009,7 @@ def test_a_file_that_cannot_be_compared_is_not_usable(tmp_path: Path) -> None:
             first_difference(lambda at, count: b"x" * count, 0, file, 0, PAGE, PAGE)
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     page_size=st.sampled_from([512, PAGE]),
     pages=st.lists(st.tuples(st.sampled_from(["same", "zero", "other", "both zero", "last byte"])), max_size=12),

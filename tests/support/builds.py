@@ -21,5 +21,5 @@ INTERPRETER = os.readlink("/proc/self/exe")
 """For a process that is looked at, or crashes: no sanitizer is loaded into it, and nothing that pip installed."""
 
 of_a_plain_build = pytest.mark.skipif(
-    SANITIZED or TRACED, reason="a sanitizer or a tracer has memory, calls and signals of its own"
+    SANITIZED or TRACED, reason="a sanitizer or a tracer takes time, and has memory, calls and signals of its own"
 )
