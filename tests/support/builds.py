@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ UNTRACED = {"COVERAGE_PROCESS_CONFIG": ""}
 
 INTERPRETER = os.readlink("/proc/self/exe")
 """For a process that is looked at, or crashes: no sanitizer is loaded into it, and nothing that pip installed."""
+
+WITH_PACKAGES = {"PYTHONPATH": sysconfig.get_path("purelib"), **UNTRACED}
+"""The environment in which it has what pip installed, for what only serves a test."""
 
 of_a_plain_build = pytest.mark.skipif(
     SANITIZED or TRACED, reason="a sanitizer or a tracer takes time, and has memory, calls and signals of its own"

@@ -8,7 +8,6 @@ import re
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import corefilt
+from support.builds import INTERPRETER, WITH_PACKAGES
 
 BUCKET = "cores"
 
@@ -76,8 +76,10 @@ def sshd(folder: Path) -> Iterator[str]:
 @contextmanager
 def store() -> Iterator[int]:
     """Start moto's server on a port of the system's choice; gives the port."""
-    command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", "0"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+    command = [INTERPRETER, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **WITH_PACKAGES}
+    ) as server:
         assert server.stderr is not None
         try:
             port = next(
@@ -107,9 +109,14 @@ def gs_store(folder: Path) -> Iterator[dict[str, str]]:
 
     Without the last setting, gcsfs asks Google for the sort of a bucket, for a minute each time.
     """
-    command = [sys.executable, "-c", _GS_SERVER, BUCKET, str(folder)]
+    command = [INTERPRETER, "-c", _GS_SERVER, BUCKET, str(folder)]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, **WITH_PACKAGES},
     ) as server:
         assert server.stdout is not None
         try:
