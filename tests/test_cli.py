@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from support.builder import Load, kernel_notes, make_core, page
 from support.builds import UNTRACED
-from support.maps import Area, saved
+from support.maps import map_of
 from support.run import COREFILT, assert_error, assert_promises, assert_usage, corefilt, environment, finish, start
 
 import corefilt as api
@@ -283,27 +283,6 @@ def test_the_module_is_the_program(module: str) -> None:
 
 
 # --- evidence ---------------------------------------------------------------------------------------------
-
-
-def map_of(core: Path, folder: Path, *, moved: int = 0) -> str:
-    """Write down a map of a core's mappings, or of those of a process that is none of its."""
-    with api.open(core) as it:
-        areas = [
-            Area(
-                each.start + moved,
-                each.end + moved,
-                f"{each.flags}p",
-                each.path or "",
-                each.file_offset or 0,
-                (8, 1),
-                7,
-            )
-            if each.path
-            else Area(each.start + moved, each.end + moved, f"{each.flags}p", "[vdso]" if "x" in each.flags else "")
-            for each in it.mappings
-            if each.start >> 63 == 0
-        ]
-    return saved(folder, areas)
 
 
 @pytest.mark.parametrize("command", [["0x33", "CORE", "-o", "OUT"], ["inspect", "CORE"], ["0x33", "CORE", "-n"]])

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import corefilt
+
 ZERO = "/dev/zero (deleted)"
 
 
@@ -68,3 +70,24 @@ def saved(folder: Path, areas: Iterable[Area], *, detailed: bool = False, name: 
     path = folder / name
     path.write_bytes((smaps_text if detailed else maps_text)(areas))
     return str(path)
+
+
+def map_of(core: Path, folder: Path, *, moved: int = 0, detailed: bool = False) -> str:
+    """Write down a map of a core's mappings, or of those of a process that is none of its."""
+    with corefilt.open(core) as it:
+        areas = [
+            Area(
+                each.start + moved,
+                each.end + moved,
+                f"{each.flags}p",
+                each.path or "",
+                each.file_offset or 0,
+                (8, 1),
+                7,
+            )
+            if each.path
+            else Area(each.start + moved, each.end + moved, f"{each.flags}p", "[vdso]" if "x" in each.flags else "")
+            for each in it.mappings
+            if each.start >> 63 == 0
+        ]
+    return saved(folder, areas, detailed=detailed)
