@@ -47,6 +47,6 @@ def _device_discards(device: str) -> bool | None:
             (path for path in (f"{folder}/queue", f"{folder}/../queue") if os.path.exists(path)), f"{folder}/queue"
         )
         with open(f"{place}/discard_max_bytes", "rb") as file:
-            return int(file.read()) > 0
+            return int(file.read() or b"") > 0
     except (OSError, ValueError):
         return None

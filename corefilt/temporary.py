@@ -63,6 +63,10 @@ def create(folder: int) -> tuple[str, int]:
             os.unlink(name, dir_fd=folder)
             raise
         os.close(fd)
+        try:
+            os.unlink(name, dir_fd=folder)
+        except FileNotFoundError:
+            continue
     raise BlockingIOError(errno.EAGAIN, f"{_ATTEMPTS} new files were taken away")
 
 

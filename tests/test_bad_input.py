@@ -38,7 +38,7 @@ from support.builder import (
     parse_core,
     parse_notes,
 )
-from support.builds import of_a_plain_build
+from support.builds import PATIENCE, of_a_plain_build
 from support.run import (
     Done,
     assert_error,
@@ -63,7 +63,7 @@ PAST = 1 << 63
 
 
 def hostile(*args: str | Path, **options: object) -> Done:
-    return corefilt(*args, memory=hostile_memory(), timeout=60, **options)
+    return corefilt(*args, memory=hostile_memory(), timeout=PATIENCE, **options)
 
 
 def core_with(notes: list[Note] | bytes = NOTES, loads: list[Load] = LOADS, **options: object) -> Callable[[], bytes]:

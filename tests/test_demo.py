@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 from kernel.dumps import dumping
+from support.builds import PATIENCE
 from support.run import COREFILT, assert_promises, corefilt, environment
 
 import corefilt as api
@@ -31,7 +32,7 @@ def run_demo(*args: str, no_core: bool = False, folder: Path) -> subprocess.Comp
         stdin=subprocess.DEVNULL,
         env={**environment(), "TMPDIR": str(folder)},
         preexec_fn=forbid if no_core else None,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
 

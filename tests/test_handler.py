@@ -425,7 +425,9 @@ if {kills}:
         except OSError as error:
             print(error.errno)
 """
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
     return done.stdout.split()
 
 
@@ -492,7 +494,7 @@ def test_the_right_to_read(everybodys: Path) -> None:
     code = "import os, sys; os.setgid(7); os.setuid({0}); print(open(sys.argv[1], sys.argv[2]).read(3))"
     for uid, mode, out in ((USER, "r", "sec\n"), (USER + 1, "r", ""), (USER, "r+", "")):
         run = [sys.executable, "-I", "-c", code.format(uid), str(file), mode]
-        assert subprocess.run(run, capture_output=True, text=True, timeout=60, check=False).stdout == out
+        assert subprocess.run(run, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout == out
 
 
 def test_nobody_may_read_a_core_of_dump_mode_2(place: Place) -> None:
@@ -635,7 +637,7 @@ def test_stdout_and_stderr_are_closed(place: Place) -> None:
         ["sh", "-c", command, "sh", main, str(place.config)],
         input=sample_core(),
         env=environment(),
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0
@@ -867,7 +869,9 @@ def test_what_the_command_refuses(words: list[str], place: Place) -> None:
 
 def test_the_parent_loads_the_standard_library_and_no_name_service() -> None:
     code = "import sys; before = set(sys.modules); import corefilt.handler.entry; print(*(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
     names = set(done.stdout.split())
     ours = {name for name in names if name.startswith("corefilt.")}
     allowed = {"errors", "corepattern", "filterbits", "sizes", "handler"}

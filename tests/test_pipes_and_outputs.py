@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from support.builder import Load, kernel_notes, make_core, parse_core
+from support.builds import PATIENCE
 from support.run import (
     COREFILT,
     MIB,
@@ -442,7 +443,7 @@ def test_closed_standard_streams(closed: str, core: Path, expected: bytes) -> No
         env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert process.returncode == 0, process.stderr
     assert b"Traceback" not in process.stderr
@@ -458,7 +459,7 @@ def test_streams_that_are_needed_but_closed(closed: str, core: Path) -> None:
         env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     lines = tuple(process.stderr.decode().splitlines())
     assert_error(Done(process.returncode, process.stdout, lines), code=(1, 2))
@@ -499,7 +500,7 @@ def test_terminal_by_name(terminal: tuple[int, int], core: Path) -> None:
 def test_words_on_a_terminal(terminal: tuple[int, int], core: Path, expected: bytes) -> None:
     """Only the words go there; with the progress bar always on, the core is the same."""
     out = core.parent / "out"
-    done = corefilt(FLT, core, "-o", out, "--progress", "always", stderr=terminal[1], timeout=60)
+    done = corefilt(FLT, core, "-o", out, "--progress", "always", stderr=terminal[1], timeout=PATIENCE)
     assert done.code == 0
     assert out.read_bytes() == expected
     assert b"Traceback" not in os.read(terminal[0], 1 << 16)
@@ -798,7 +799,7 @@ def test_plain_ascii_environment(core: Path, expected: bytes) -> None:
         env=environment({"PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == expected

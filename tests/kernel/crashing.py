@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from kernel.dumps import compile_c, may_change_system
+from support.builds import PATIENCE
 
 import corefilt
 
@@ -91,7 +92,7 @@ def crash(
         cwd=folder,
         capture_output=True,
         preexec_fn=limits(**options),
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     pid, tid = map(int, done.stdout.split())

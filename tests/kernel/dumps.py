@@ -22,6 +22,8 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.builds import PATIENCE
+
 HERE = Path(__file__).parent
 PAGE = resource.getpagesize()
 FULL = 0x1FF
@@ -184,7 +186,7 @@ def compile_zoo(folder: Path) -> Path:
     return compile_c("zoo.c", folder / "zoo", "-O1", "-pthread", "-Wl,-z,now")
 
 
-def run_program(command: list[str], timeout: float = 60) -> None:
+def run_program(command: list[str], timeout: float = PATIENCE) -> None:
     """Run a program of this folder to its end, and sweep up what outlives it."""
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -341,12 +343,12 @@ def run_corefilt(full: Path, coredump_filter: int, out: Path, *options: str, way
 def inspect(core: Path, key: str) -> dict[int, str]:
     """Return what `corefilt inspect` says of every mapping under one key, by its address."""
     command = corefilt_command("inspect", core, "--json")
-    done = subprocess.run(command, capture_output=True, text=True, cwd=core.parent, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=core.parent, timeout=PATIENCE, check=True)
     return {int(row["start"], 16): row[key] for row in json.loads(done.stdout)["mappings"]}
 
 
 def _finish(command: list[str], cwd: Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=PATIENCE, check=False)
     assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {done.stderr}"
     return done.stderr
 
@@ -366,7 +368,7 @@ def _through_pipe(command: list[str], full: Path, out: Path, way: str) -> str:
             stderr=subprocess.PIPE,
             text=True,
             cwd=out.parent,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
     assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {done.stderr}"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from kernel.dumps import sysctl
+from support.builds import PATIENCE
 from support.run import environment
 
 from corefilt.handler.crash import PATTERN
@@ -21,7 +22,6 @@ from corefilt.handler.crash import PATTERN
 # Nobody's account: it owns nothing and needs no row in /etc/passwd.
 ACCOUNT = 61999
 JOURNAL = Path("/run/systemd/journal/socket")
-PATIENCE = 60
 MAIN = "import sys; from corefilt.handler.entry import main; sys.exit(main(sys.argv[1:]))"
 # Standard output and error stay closed, as the kernel has them.
 SHIM = """#!{python} -I

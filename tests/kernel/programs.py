@@ -32,9 +32,9 @@ from kernel.dumps import (
     sweep,
     twin_folders,
 )
+from support.builds import PATIENCE
 
 SOURCES = HERE / "programs_src"
-PATIENCE = 60  # seconds until something that was started has to answer
 ALL_FILTERS = range(FULL + 1)
 SINGLE_BITS = tuple(1 << bit for bit in range(9))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from kernel.crashing import NOBODY, compile_crasher, need_system, open_to_all
 from kernel.dumps import CannotCompileError, kernel_version, sysctl
-from support.builds import INTERPRETER
+from support.builds import INTERPRETER, PATIENCE
 from support.run import corefilt
 
 COUNT = itertools.count()
@@ -130,7 +130,7 @@ def crashed(
         if before is not None:
             before()
         says = Says(process.pid)
-        process.communicate(b"\n", timeout=60)
+        process.communicate(b"\n", timeout=PATIENCE)
     assert process.returncode < 0
     return says, [path for path, which in files_in(look).items() if seen.get(path) != which]
 

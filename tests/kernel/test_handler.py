@@ -25,7 +25,7 @@ from kernel.dumps import (
 from kernel.handling import JOURNAL, Place, in_core_pattern
 from kernel.waiting import Waiting, masked, waiting
 from support.archives import UNPACK
-from support.builds import INTERPRETER
+from support.builds import INTERPRETER, PATIENCE
 
 from corefilt.handler import readers
 
@@ -150,14 +150,14 @@ def test_threads(place: Place, folder: Path) -> None:
     program = compile_c("threads.c", place.root / "threads", "-O0", "-pthread")
     (folder / "0x1ff").mkdir()
     with in_core_pattern(place) as handler:
-        subprocess.run([program, folder, "0x1ff"], check=False, timeout=60)
+        subprocess.run([program, folder, "0x1ff"], check=False, timeout=PATIENCE)
         said = handler.said()
     assert said["COREDUMP_COMM"] == b"threads"
     core = Core(place.core())
     assert all(load.p_offset + load.p_filesz <= len(core.data) for load in core.phdrs)
     if shutil.which("gdb"):
         command = ["gdb", "-nx", "-batch", "-ex", "thread apply all bt", str(program), str(place.core())]
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
         assert shown.count("\nThread ") == 5
         assert shown.count(" in wait_forever ") >= 2 * (2 + 10)
 
@@ -227,7 +227,9 @@ def test_a_process_in_other_namespaces(crasher: Path, place: Place, folder: Path
         resource.setrlimit(resource.RLIMIT_CORE, (1, resource.RLIM_INFINITY))
 
     with in_core_pattern(place) as handler:
-        subprocess.run(command, cwd=folder, preexec_fn=none_of_its_own, capture_output=True, timeout=60, check=False)
+        subprocess.run(
+            command, cwd=folder, preexec_fn=none_of_its_own, capture_output=True, timeout=PATIENCE, check=False
+        )
         said = handler.said()
     outside = int(said["COREDUMP_PID"])
     assert outside > 1
@@ -287,7 +289,7 @@ os.kill(os.getpid(), signal.SIGSEGV)
 """
     with in_core_pattern(place) as handler:
         JOURNAL.unlink()
-        subprocess.run([INTERPRETER, "-I", "-c", code], preexec_fn=unlimited, timeout=60, check=False)
+        subprocess.run([INTERPRETER, "-I", "-c", code], preexec_fn=unlimited, timeout=PATIENCE, check=False)
         handler.wait()
     assert len(Core(place.core()).loads) > 4
 

@@ -13,6 +13,7 @@ from kernel.crashing import need_system
 from kernel.dumps import Core, sysctl
 from kernel.trusted import CHILD, Installation, installation, put_back
 from kernel.waiting import Waiting, masked
+from support.builds import PATIENCE
 
 from corefilt.handler.sysctl import DROP_IN, PATTERN, PIPE_LIMIT, Sysctls
 
@@ -190,6 +191,8 @@ def test_an_environment_in_a_folder_of_anybodys(tmp_path: Path) -> None:
     python.symlink_to(sys.executable)
     command = [str(python), "-m", "corefilt", "install", "-n"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False, cwd="/")
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=PATIENCE, check=False, cwd="/"
+    )
     assert done.returncode == 1
     assert "/tmp: may be written to by anybody" in done.stderr

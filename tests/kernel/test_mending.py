@@ -22,6 +22,7 @@ from kernel.dumps import (
     twin_folders,
 )
 from kernel.waiting import ALL, Waiting, edges, waiting
+from support.builds import PATIENCE
 
 import corefilt
 
@@ -61,7 +62,7 @@ def gdb_says(program: Path, core: Path) -> str:
     if not shutil.which("gdb"):
         pytest.skip("no gdb in PATH")
     command = ["gdb", "-nx", "-batch", "-ex", "set debuginfod enabled off", "-ex", "p $pc", program, core]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     return done.stdout + done.stderr
 
 

@@ -22,6 +22,7 @@ from kernel.dumps import (
     sysctl,
     twin_folders,
 )
+from support.builds import PATIENCE
 from support.syscalls import calls_after_opening, need_strace, run_with_fault
 
 MANY = 66_000
@@ -46,7 +47,7 @@ def backtraces(program: Path, core: Path) -> str:
         ["gdb", "-nx", "-batch", *arguments, program, core],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -59,7 +60,7 @@ def test_gdb_shows_the_same_threads(cores: None, tmp_path: Path) -> None:
         pytest.skip("no gdb in PATH")
     program = compile_or_skip("threads.c", tmp_path, "-O0", "-pthread")
     (name,) = twin_folders(tmp_path, (0x33,))
-    subprocess.run([program, tmp_path, name], check=False, timeout=60)
+    subprocess.run([program, tmp_path, name], check=False, timeout=PATIENCE)
     full = only_file(tmp_path / name)
     small = run_corefilt(full, 0x31, tmp_path / "small").core
     assert small.path.stat().st_size < full.stat().st_size
@@ -76,7 +77,7 @@ def test_gdb_shows_the_same_threads_of_a_core_filtered_in_place(cores: None, tmp
     need_strace()
     program = compile_or_skip("threads.c", tmp_path, "-O0", "-pthread")
     (name,) = twin_folders(tmp_path, (0x33,))
-    subprocess.run([program, tmp_path, name], check=False, timeout=60)
+    subprocess.run([program, tmp_path, name], check=False, timeout=PATIENCE)
     full = only_file(tmp_path / name)
     shown = backtraces(program, full)
     copy = run_corefilt(full, 0x31, tmp_path / "copy").core
@@ -84,7 +85,7 @@ def test_gdb_shows_the_same_threads_of_a_core_filtered_in_place(cores: None, tmp
 
     def filtered() -> Core:
         shutil.copy(full, core)
-        subprocess.run(corefilt_command("0x31", core, "-i", "-q"), check=True, timeout=60)
+        subprocess.run(corefilt_command("0x31", core, "-i", "-q"), check=True, timeout=PATIENCE)
         return Core(core)
 
     whole = filtered()
@@ -96,7 +97,7 @@ def test_gdb_shows_the_same_threads_of_a_core_filtered_in_place(cores: None, tmp
         shutil.copy(full, core)
         run_with_fault("signal=KILL", step, count, "0x31", core, "-i", "-q")
         assert backtraces(program, core) == shown, step
-        subprocess.run(corefilt_command("0x31", core, "-i", "-q"), check=True, timeout=60)
+        subprocess.run(corefilt_command("0x31", core, "-i", "-q"), check=True, timeout=PATIENCE)
         assert Core(core).data[:] == whole.data[:]
 
 
@@ -139,14 +140,14 @@ def test_too_many_mappings_in_place(many: dict[int, Core], tmp_path: Path) -> No
     core = tmp_path / "core"
     shutil.copy(full.path, core)
     small = run_corefilt(full.path, 0x0, tmp_path / "small").core
-    subprocess.run(corefilt_command("0x0", core, "-i"), check=True, timeout=60)
+    subprocess.run(corefilt_command("0x0", core, "-i"), check=True, timeout=PATIENCE)
     punched = Core(core)
     assert punched.ehdr == full.ehdr
     assert punched.xnum == full.xnum
     assert punched.sizes() == small.sizes()
     assert not changed_bytes(full, punched)
     assert core.stat().st_blocks < full.path.stat().st_blocks
-    subprocess.run(corefilt_command("0x0", core, "-i", "--compact"), check=True, timeout=60)
+    subprocess.run(corefilt_command("0x0", core, "-i", "--compact"), check=True, timeout=PATIENCE)
     assert core.read_bytes() == small.data[:]
 
 

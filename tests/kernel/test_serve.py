@@ -18,7 +18,7 @@ from kernel.dumps import CannotCompileError, Core, sysctl
 from kernel.serving import Serving, need_sockets, serving, wait_for
 from kernel.trusted import CHILD, Installation, installation
 from kernel.waiting import Waiting, full_of, masked, waiting
-from support.builds import INTERPRETER
+from support.builds import INTERPRETER, PATIENCE
 
 from corefilt.handler.sysctl import DROP_IN
 
@@ -47,7 +47,7 @@ def crasher(installed: Installation, tmp_path_factory: pytest.TempPathFactory) -
 def run_crasher(crasher: Path, who: str = "main", **how: int) -> "subprocess.CompletedProcess[bytes]":
     """Crash, and give the pid among what was said."""
     return subprocess.run(
-        [crasher, "-", who], capture_output=True, cwd="/", timeout=60, check=False, preexec_fn=limits(**how)
+        [crasher, "-", who], capture_output=True, cwd="/", timeout=PATIENCE, check=False, preexec_fn=limits(**how)
     )
 
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from support.builds import SANITIZED
+from support.builds import PATIENCE, SANITIZED
 
 import corefilt
 from corefilt.handler.config import PATH
@@ -19,7 +19,6 @@ from corefilt.handler.config import PATH
 # Nobody's, and not the account that the crashing programs of these tests run under.
 CHILD = 64007
 # A handler takes half a second while other tests run.
-PATIENCE = 60
 PACKAGES = ("corefilt", "backports.zstd", "pyseccomp")
 
 
@@ -35,7 +34,7 @@ class Installation:
     def run(self, *words: object) -> "subprocess.CompletedProcess[str]":
         """Run a command of corefilt as the installed interpreter does."""
         command = [str(self.python), "-I", "-m", "corefilt", *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd="/")
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd="/")
 
     def cores_of(self, count: int) -> dict[int, Path]:
         """Wait until that many cores have their names, and give them by their pid.

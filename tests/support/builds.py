@@ -18,6 +18,9 @@ TRACED = "coverage" in sys.modules
 UNTRACED = {"COVERAGE_PROCESS_CONFIG": ""}
 """The environment of a child whose own calls are counted, or which is to get a signal at one of them."""
 
+PATIENCE = 600 if SANITIZED or TRACED else 120
+"""After so many seconds, what was started is taken not to end."""
+
 INTERPRETER = os.readlink("/proc/self/exe")
 """For a process that is looked at, or crashes: no sanitizer is loaded into it, and nothing that pip installed."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from support.builds import PATIENCE
 from support.run import environment
 
 HERE = Path(__file__).parent
@@ -126,4 +127,4 @@ def faults(
         it.warm()
         yield it
     finally:
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)

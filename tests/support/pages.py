@@ -27,6 +27,7 @@ from pathlib import Path
 import pytest
 
 import corefilt
+from support.builds import PATIENCE
 from support.run import environment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -123,7 +124,7 @@ def run(
             env={**environment(extra), "PATH": path},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=300,
+            timeout=PATIENCE,
             check=False,
         )
         if done.returncode == 127:

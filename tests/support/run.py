@@ -19,7 +19,7 @@ import pytest
 
 from support import ready
 from support.builder import PN_XNUM, PT_LOAD, PT_NOTE, Ehdr, Phdr, parse_core
-from support.builds import SANITIZED, UNTRACED
+from support.builds import PATIENCE, SANITIZED, UNTRACED
 
 COREFILT = (sys.executable, "-m", "corefilt")
 MIB = 1 << 20
@@ -87,7 +87,7 @@ def without_privileges() -> tuple[str, ...]:
     return ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 
 
-def finish(process: subprocess.Popen[bytes], data: bytes | None = None, timeout: float = 120) -> Done:
+def finish(process: subprocess.Popen[bytes], data: bytes | None = None, timeout: float = PATIENCE) -> Done:
     """Feed `data` and wait for the end; a run that does not end is killed and fails the test."""
     try:
         out, err = process.communicate(data, timeout=timeout)
@@ -110,7 +110,7 @@ def corefilt(*args: str | Path, pipe: bytes | None = None, source: Path | None =
     `pipe` sends bytes through a pipe to its standard input, `source` a file, by way of cat. The output of a
     run that names no other goes through a pipe, too.
     """
-    timeout = options.pop("timeout", 120)
+    timeout = options.pop("timeout", PATIENCE)
     if source is None:
         return _corefilt(args, pipe, timeout, options)
     with subprocess.Popen(["cat", source], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as cat:
