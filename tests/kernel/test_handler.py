@@ -255,7 +255,7 @@ def unlimited() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-@pytest.mark.parametrize(("how", "limit"), [("ignore", 0), ("truncate", 60000), ("fit", 60000), ("truncate", 0)])
+@pytest.mark.parametrize(("how", "limit"), [("ignore", 0), ("truncate", 60000), ("fit", 80000), ("truncate", 0)])
 def test_the_limit_of_the_process(how: str, limit: int, small: Waiting, place: Place) -> None:
     place.write(rlimit=how, filter="all")
     small.ready(limit=limit)
