@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import stat
-import sys
 
+from ..offspring import answer_of, told_of
 from .outcome import Outcome
-from .parent import die_with_parent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,43 +44,15 @@ def as_owner(owner: tuple[int, int], work: Callable[[], Outcome]) -> Outcome:
     # What is loaded later may lie where only root can read.
     from .. import cutting, fit, packing, unpacking, variants, verify  # noqa: F401
 
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    us = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        _in_child(owner, work, writer, us)
-    os.close(writer)
-    try:
-        with open(reader, "rb") as file:
-            told = file.read()
-    except BaseException:
-        os.kill(pid, signal.SIGKILL)
-        raise
-    finally:
-        _, how = os.waitpid(pid, 0)
-    try:
-        return Outcome.of_dict(json.loads(told))
-    except (ValueError, KeyError, TypeError):
-        ended = f"signal {os.WTERMSIG(how)}" if os.WIFSIGNALED(how) else f"exit code {os.waitstatus_to_exitcode(how)}"
-        raise Refused(f"the work as user {owner[0]} ended early: {ended}") from None
+    uid, gid = owner
 
-
-def _in_child(owner: tuple[int, int], work: Callable[[], Outcome], writer: int, parent: int) -> None:
-    code = 1
-    try:
-        uid, gid = owner
+    def become() -> None:
         os.setgroups([gid])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
-        die_with_parent(parent)
-        told = json.dumps(work().as_dict()).encode()
-        with open(writer, "wb") as file:
-            file.write(told)
-        code = 0
-    except BaseException as error:
-        code = 3 if isinstance(error, Exception) else 4
-    finally:
-        # Nothing of the parent's is to be done twice on the way out.
-        if sys.stderr is not None:
-            sys.stderr.flush()
-        os._exit(code)
+
+    told, status = answer_of(lambda: json.dumps(work().as_dict()).encode(), become=become)
+    try:
+        return Outcome.of_dict(json.loads(told))
+    except (ValueError, KeyError, TypeError):
+        raise Refused(f"the work as user {uid} ended early: {told_of(status)}") from None

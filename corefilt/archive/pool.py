@@ -13,7 +13,7 @@ from collections import Counter
 from multiprocessing.connection import wait
 
 from ..errors import CorefiltError
-from .parent import die_with_parent
+from ..offspring import die_with_parent
 from .task import run_task
 
 TYPE_CHECKING = False

@@ -7,11 +7,12 @@ and the parent says so.
 from __future__ import annotations
 
 import ctypes
-import os
 import pickle
 import signal
+from functools import partial
 
 from ..errors import CorefiltError, InputError
+from ..offspring import answer_of, told_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 # linux/prctl.h.
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+_PR_SET_DUMPABLE = 4
 
 
 def guarded(work: Callable[[], T], *names: str) -> T:
@@ -30,24 +31,11 @@ def guarded(work: Callable[[], T], *names: str) -> T:
     Raises InputError where one of them was cut while a page of it was looked at.
     """
     which = " or ".join(dict.fromkeys(names))
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _work_and_exit(work, writer)
-    os.close(writer)
-    try:
-        with open(reader, "rb") as answer:
-            raw = answer.read()
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        raise
-    finally:
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    raw, status = answer_of(partial(_outcome, work))
     if status == -signal.SIGBUS:
         raise InputError(f"{which}: was cut while it was read, or its disk failed", "wait until nobody writes to it")
     if status or not raw:
-        how = f"signal {-status}" if status < 0 else f"exit code {status}"
-        raise CorefiltError(f"{which}: the process that read it ended early ({how})")
+        raise CorefiltError(f"{which}: the process that read it ended early ({told_of(status)})")
     good, value = pickle.loads(raw)
     if not good:
         raise value
@@ -55,20 +43,11 @@ def guarded(work: Callable[[], T], *names: str) -> T:
     return outcome
 
 
-def _work_and_exit(work: Callable[[], object], writer: int) -> None:
-    """The child: never returns. It leaves no core of its own and does not outlive its parent."""
-    code = 1
+def _outcome(work: Callable[[], object]) -> bytes:
+    """What the work returned or raised; this process leaves no core of its own."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    signal.signal(signal.SIGBUS, signal.SIG_DFL)
     try:
-        prctl = ctypes.CDLL(None).prctl
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-        signal.signal(signal.SIGBUS, signal.SIG_DFL)
-        try:
-            outcome: tuple[bool, object] = True, work()
-        except Exception as error:
-            outcome = False, error
-        with open(writer, "wb") as answer:
-            pickle.dump(outcome, answer)
-        code = 0
-    finally:
-        os._exit(code)
+        return pickle.dumps((True, work()))
+    except Exception as error:
+        return pickle.dumps((False, error))
