@@ -32,8 +32,8 @@ def modules(packages: list[str]) -> list[str]:
     ]
 
 
-def own_lines() -> None:
-    """Where lines are traced, have a file of this process's own, closed now: its descriptor is closed in a moment."""
+def write_lines() -> None:
+    """Where lines are traced, write down those of the imports once, and close the file: a child's is one of its own."""
     if TRACED:
         from coverage import Coverage
 
@@ -44,7 +44,6 @@ def own_lines() -> None:
 
 def run(request: dict[str, object], descriptors: list[int]) -> None:
     """Be the command line, with these arguments, this environment and these three descriptors."""
-    own_lines()
     # Above the three, so that none of them stands where another has to go.
     moved = [os.dup2(fd, 10 + i) for i, fd in enumerate(descriptors)]
     for i, fd in enumerate(moved):
@@ -86,6 +85,7 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in modules(sys.argv[1:]):
         import_module(name)
+    write_lines()
     while True:
         raw, descriptors, _, _ = socket.recv_fds(connection, LARGEST, 3)
         if not raw:
