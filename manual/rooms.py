@@ -18,8 +18,8 @@ GROUPS = {
     "What is kept": "core kept plan noteplace wish selection essentials worth fit fitted limits variants",
     "How a core is written": "options filtering writer run beforehand settled inplace",
     "How bytes move": "engine _fast crew cutting cache sinks packing temporary replacement discard",
-    "Names, words, numbers and children": "__init__ __main__ corepattern corefile naming report errors sizes share versions "
-    "offspring",
+    "Names, words, numbers and children": "__init__ __main__ corepattern corefile naming report errors sizes share "
+    "versions offspring",
 }
 
 

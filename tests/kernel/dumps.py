@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.builds import PATIENCE
+from support.run import Done, corefilt
 
 HERE = Path(__file__).parent
 PAGE = resource.getpagesize()
@@ -334,26 +335,21 @@ def run_corefilt(full: Path, coredump_filter: int, out: Path, *options: str, way
     """Filter a core as a user would, from a file or a pipe, to a file or a pipe."""
     terms = [f"{coredump_filter:#x}"]
     if way == "file":
-        words = _finish(corefilt_command(*terms, full, "-o", out, *options), out.parent)
+        done = corefilt(*terms, full, "-o", out, *options, cwd=out.parent)
     else:
-        words = _through_pipe(corefilt_command(*terms, *options), full, out, way)
-    return Run(Core(out), words)
+        done = _through_pipe([*terms, *options], full, out, way)
+    assert done.code == 0, done
+    return Run(Core(out), "\n".join(done.err))
 
 
 def inspect(core: Path, key: str) -> dict[int, str]:
     """Return what `corefilt inspect` says of every mapping under one key, by its address."""
-    command = corefilt_command("inspect", core, "--json")
-    done = subprocess.run(command, capture_output=True, text=True, cwd=core.parent, timeout=PATIENCE, check=True)
-    return {int(row["start"], 16): row[key] for row in json.loads(done.stdout)["mappings"]}
+    done = corefilt("inspect", core, "--json", cwd=core.parent)
+    assert done.code == 0, done
+    return {int(row["start"], 16): row[key] for row in json.loads(done.out)["mappings"]}
 
 
-def _finish(command: list[str], cwd: Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=PATIENCE, check=False)
-    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {done.stderr}"
-    return done.stderr
-
-
-def _through_pipe(command: list[str], full: Path, out: Path, way: str) -> str:
+def _through_pipe(arguments: list[str], full: Path, out: Path, way: str) -> Done:
     """Run `cat full | corefilt > out`, or with one more cat behind it, so that both sides are pipes."""
     with ExitStack() as stack:
         target = stack.enter_context(out.open("wb"))
@@ -361,18 +357,7 @@ def _through_pipe(command: list[str], full: Path, out: Path, way: str) -> str:
         sink = None
         if way == "pipe-to-pipe":
             sink = stack.enter_context(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=target))
-        done = subprocess.run(
-            command,
-            stdin=source.stdout,
-            stdout=sink.stdin if sink else target,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=out.parent,
-            timeout=PATIENCE,
-            check=False,
-        )
-    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {done.stderr}"
-    return done.stderr
+        return corefilt(*arguments, stdin=source.stdout, stdout=sink.stdin if sink else target, cwd=out.parent)
 
 
 # ---- the zoo ---------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from kernel.dumps import (
     CannotCompileError,
     Core,
     compile_c,
-    corefilt_command,
     may_change_system,
     only_file,
     run_program,
@@ -23,6 +22,7 @@ from kernel.dumps import (
 )
 from kernel.waiting import ALL, Waiting, edges, waiting
 from support.builds import PATIENCE
+from support.run import corefilt as corefilt_command
 
 import corefilt
 
@@ -32,9 +32,8 @@ import corefilt
 def mended(cut: Path, out: Path, *options: str) -> dict[str, object]:
     """Make a cut core loadable; the report, after the promises have been held against it."""
     report = out.with_suffix(".json")
-    command = corefilt_command("all", cut, "-o", out, f"--json={report}", *options)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 3, done.stderr
+    done = corefilt_command("all", cut, "-o", out, f"--json={report}", *options)
+    assert done.code == 3, done
     before, after = Core(cut), Core(out)
     assert len(after.data) == len(before.data)
     for was, now in zip(before.phdrs, after.phdrs, strict=True):
@@ -53,7 +52,7 @@ def mended(cut: Path, out: Path, *options: str) -> dict[str, object]:
         if now.p_filesz < was.p_filesz
     }
     first = next(iter(lost), None)
-    assert first is None or re.search(rf"^  missing: {first[2:]}-", done.stderr, re.MULTILINE), done.stderr
+    assert first is None or any(line.startswith(f"  missing: {first[2:]}-") for line in done.err), done
     return told
 
 
@@ -168,9 +167,8 @@ def test_a_lost_count_is_written_again(many: dict[int, Path], tmp_path: Path, wh
     size = cut.stat().st_size
     assert size < full.ehdr["e_shoff"]
     report = tmp_path / "report"
-    command = corefilt_command("all", cut, "-o", tmp_path / "fixed", f"--json={report}")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 3, done.stderr
+    done = corefilt_command("all", cut, "-o", tmp_path / "fixed", f"--json={report}")
+    assert done.code == 3, done
     fixed = Core(tmp_path / "fixed")
     assert fixed.ehdr["e_phnum"] == PN_XNUM
     assert fixed.xnum == full.xnum

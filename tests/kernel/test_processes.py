@@ -14,7 +14,6 @@ from kernel.dumps import (
     Core,
     changed_bytes,
     compile_c,
-    corefilt_command,
     may_change_system,
     only_file,
     run_corefilt,
@@ -23,6 +22,7 @@ from kernel.dumps import (
     twin_folders,
 )
 from support.builds import PATIENCE
+from support.run import corefilt
 from support.syscalls import calls_after_opening, need_strace, run_with_fault
 
 MANY = 66_000
@@ -85,7 +85,7 @@ def test_gdb_shows_the_same_threads_of_a_core_filtered_in_place(cores: None, tmp
 
     def filtered() -> Core:
         shutil.copy(full, core)
-        subprocess.run(corefilt_command("0x31", core, "-i", "-q"), check=True, timeout=PATIENCE)
+        assert corefilt("0x31", core, "-i", "-q").code == 0
         return Core(core)
 
     whole = filtered()
@@ -97,7 +97,7 @@ def test_gdb_shows_the_same_threads_of_a_core_filtered_in_place(cores: None, tmp
         shutil.copy(full, core)
         run_with_fault("signal=KILL", step, count, "0x31", core, "-i", "-q")
         assert backtraces(program, core) == shown, step
-        subprocess.run(corefilt_command("0x31", core, "-i", "-q"), check=True, timeout=PATIENCE)
+        assert corefilt("0x31", core, "-i", "-q").code == 0
         assert Core(core).data[:] == whole.data[:]
 
 
@@ -140,14 +140,14 @@ def test_too_many_mappings_in_place(many: dict[int, Core], tmp_path: Path) -> No
     core = tmp_path / "core"
     shutil.copy(full.path, core)
     small = run_corefilt(full.path, 0x0, tmp_path / "small").core
-    subprocess.run(corefilt_command("0x0", core, "-i"), check=True, timeout=PATIENCE)
+    assert corefilt("0x0", core, "-i").code == 0
     punched = Core(core)
     assert punched.ehdr == full.ehdr
     assert punched.xnum == full.xnum
     assert punched.sizes() == small.sizes()
     assert not changed_bytes(full, punched)
     assert core.stat().st_blocks < full.path.stat().st_blocks
-    subprocess.run(corefilt_command("0x0", core, "-i", "--compact"), check=True, timeout=PATIENCE)
+    assert corefilt("0x0", core, "-i", "--compact").code == 0
     assert core.read_bytes() == small.data[:]
 
 
