@@ -1,8 +1,8 @@
-"""Puts together which lines the processes of a traced run wrote down, each in a file of its own: ``python .ci/lines.py``.
+"""Puts together which lines the processes of a traced run wrote down, each in a file of its own (python .ci/lines.py).
 
-``coverage combine`` does not take them: the compiled module tells its source by a path below the folder in which a process
-stands, and where no source is found there, its lines count as those of another language. A module that nothing has loaded
-counts with none of its lines.
+``coverage combine`` does not take them: the compiled module tells its source by a path below the folder in which a
+process stands, and where no source is found there, its lines count as those of another language. A module that nothing
+has loaded counts with none of its lines.
 """
 
 import os
