@@ -331,6 +331,21 @@ def test_what_a_killed_run_left_is_removed_and_nothing_else(made: Path, tmp_path
     assert parse_core((scene.folder / "out").read_bytes())
 
 
+def test_a_new_file_that_somebody_else_has_locked_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run can take it for a lost one between its making and its lock; whether that removes it or not."""
+    from corefilt import temporary
+
+    answers = iter([False])
+    monkeypatch.setattr(temporary, "hold", lambda fd: next(answers, True))
+    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        name, fd = temporary.create(folder)
+    finally:
+        os.close(folder)
+    os.close(fd)
+    assert os.listdir(tmp_path) == [name]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a file of somebody else")
 def test_what_another_user_left_is_left_alone(tmp_path: Path) -> None:
     from corefilt import temporary

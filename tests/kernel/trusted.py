@@ -18,7 +18,6 @@ from corefilt.handler.config import PATH
 
 # Nobody's, and not the account that the crashing programs of these tests run under.
 CHILD = 64007
-# A handler takes half a second while other tests run.
 PACKAGES = ("corefilt", "backports.zstd", "pyseccomp")
 
 
