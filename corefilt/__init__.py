@@ -8,23 +8,23 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .core import Core, Mapping
-    from .core import open_core as open
-    from .errors import CorefiltError
-    from .filterbits import CoredumpFilter
-    from .filtering import filter_core as filter
-    from .kept import Plan
-    from .report import Report
+    from corefilt.corefile.corefile import Core, Mapping
+    from corefilt.corefile.corefile import open_core as open
+    from corefilt.errors import CorefiltError
+    from corefilt.filterbits import CoredumpFilter
+    from corefilt.filtering.call import filter_core as filter
+    from corefilt.filtering.report import Report
+    from corefilt.plan.plan import Plan
 
 _WHERE = {
-    "Core": ("core", "Core"),
+    "Core": ("corefile.corefile", "Core"),
     "CoredumpFilter": ("filterbits", "CoredumpFilter"),
     "CorefiltError": ("errors", "CorefiltError"),
-    "Mapping": ("core", "Mapping"),
-    "Plan": ("kept", "Plan"),
-    "Report": ("report", "Report"),
-    "filter": ("filtering", "filter_core"),
-    "open": ("core", "open_core"),
+    "Mapping": ("corefile.corefile", "Mapping"),
+    "Plan": ("plan.plan", "Plan"),
+    "Report": ("filtering.report", "Report"),
+    "filter": ("filtering.call", "filter_core"),
+    "open": ("corefile.corefile", "open_core"),
 }
 
 __all__ = ["Core", "CoredumpFilter", "CorefiltError", "Mapping", "Plan", "Report", "filter", "open"]

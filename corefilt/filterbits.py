@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntFlag
 
-from .errors import FilterError
+from corefilt.errors import FilterError
 
 
 class CoredumpFilter(IntFlag):

@@ -1,13 +1,13 @@
 """The kinds of mapping that the kernel tells apart, and what a filter keeps of each.
 
-A mapping starts with every kind; evidence takes away those that it disproves (rules.py). The classes are those
+A mapping starts with every kind; evidence takes away those that it disproves (classify). The classes are those
 of ``vma_dump_size`` in fs/coredump.c by the rules of Linux 5.19 and later (the same in 6.19). Held against dumps
 by Linux 6.18 in tests/kernel.
 """
 
 from __future__ import annotations
 
-from .filterbits import CoredumpFilter as Bit
+from corefilt.filterbits import CoredumpFilter as Bit
 
 
 class Kind:

@@ -8,8 +8,8 @@ import platform
 import re
 from importlib import metadata
 
-from . import _fast
-from .engine import MOVERS
+from corefilt import _fast
+from corefilt.io.engine import MOVERS
 
 # Extras that only those need who work on corefilt itself.
 DEVELOPMENT = {"test", "test-cloud", "checked", "fuzz", "lint"}

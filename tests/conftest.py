@@ -19,7 +19,10 @@ settings.register_profile("corefilt", deadline=None)
 settings.load_profile("corefilt")
 
 # What sets sysctls or stands in for the journal: there is one of each on a machine.
-OF_THE_MACHINE = ("tests/kernel/", "tests/test_handler.py", "tests/test_install.py", "tests/test_serve.py")
+OF_THE_MACHINE = (
+    "tests/kernel/", "tests/integration/test_handler.py", "tests/unit/handler/admin/test_install.py",
+    "tests/unit/handler/serve/test_serve.py",
+)  # fmt: skip
 REPORTS = pytest.StashKey[dict[str, str]]()
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 from importlib import import_module
 
-from ..errors import CorefiltError, ReportPlaceError
+from corefilt.errors import CorefiltError, ReportPlaceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,13 +102,13 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _fail(error: CorefiltError, argv: list[str]) -> int:
-    from .words import is_named_twice, json_target, say, write_json
+    from corefilt.cli.words import is_named_twice, json_target, say, write_json
 
     hint = error.hint
     say(f"corefilt: {one_line(str(error))}" + (f"\n  try: {one_line(hint)}" if hint else ""))
     target = json_target(argv)
     if target and not isinstance(error, ReportPlaceError) and not is_named_twice(target, argv):
-        from ..report import error_as_dict
+        from corefilt.filtering.report import error_as_dict
 
         try:
             write_json(error_as_dict(type(error).__name__, str(error), hint, error.exit_code), target)
@@ -120,7 +120,7 @@ def _fail(error: CorefiltError, argv: list[str]) -> int:
 
 def one_line(text: str) -> str:
     """A message with whatever a hostile name brought into it made visible."""
-    from ..report import printable
+    from corefilt.filtering.report import printable
 
     return printable(text)
 

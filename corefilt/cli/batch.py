@@ -5,28 +5,28 @@ from __future__ import annotations
 import sys
 import time
 
-from .. import __version__
-from ..archive.job import Job, clean_up, plan
-from ..archive.pool import MOST_JOBS, default_jobs, run_in_pool
-from ..archive.remote import local_path
-from ..core import MAX_HEADERS
-from ..errors import UsageError
-from ..filterbits import describe, parse_filter
-from ..options import make_wish
-from ..report import printable
-from ..sizes import parse_size
-from .batchreport import JsonLines, Progress, summary
-from .decisions import add_compression, add_decisions, check_compression, engine_of
-from .words import Parser, say, with_json_target
+from corefilt import __version__
+from corefilt.batch.job import Job, clean_up, plan
+from corefilt.batch.pool import MOST_JOBS, default_jobs, run_in_pool
+from corefilt.batch.remote.url import local_path
+from corefilt.cli.batchreport import JsonLines, Progress, summary
+from corefilt.cli.decisions import add_compression, add_decisions, check_compression, engine_of
+from corefilt.cli.words import Parser, say, with_json_target
+from corefilt.corefile.corefile import MAX_HEADERS
+from corefilt.errors import UsageError
+from corefilt.filterbits import describe, parse_filter
+from corefilt.filtering.options import make_wish
+from corefilt.filtering.report import printable
+from corefilt.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from ..archive.outcome import Outcome
-    from ..archive.policy import Policy
-    from ..archive.task import Task
+    from corefilt.batch.outcome import Outcome
+    from corefilt.batch.policy.policy import Policy
+    from corefilt.batch.task import Task
 
 DESCRIPTION = """\
 Filters all cores of an archive. SOURCE is a folder with all below it, a file, a glob, a URL (s3://, gs://, sftp://,
@@ -180,11 +180,11 @@ def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
     if make_wish(**wish) is not None:
         options["fit"] = wish
     if arguments.truncate is not None:
-        from ..limits import parse_limit
+        from corefilt.plan.rlimit import parse_limit
 
         parse_limit(arguments.truncate)
     if arguments.loadmaps is not None:
-        from ..variants import parse_loadmaps
+        from corefilt.plan.format import parse_loadmaps
 
         options["loadmaps"] = parse_loadmaps(arguments.loadmaps)
     job = Job(
@@ -202,14 +202,14 @@ def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
     )
     if (job.verify or job.replace or arguments.shared_once or arguments.dedupe) and not job.dry_run:
         # A library that is missing is to be told before anything is done.
-        from .. import verify  # noqa: F401
+        from corefilt import verify  # noqa: F401
     return job, warnings
 
 
 def _policy(path: str | None) -> Policy | None:
     if path is None:
         return None
-    from ..archive.policyfile import load_policy
+    from corefilt.batch.policy.toml_file import load_policy
 
     return load_policy(path)
 
@@ -219,7 +219,7 @@ def run(argv: list[str]) -> int:
     arguments = parse(argv)
     job, warnings = job_of(arguments)
     if arguments.html is not None:
-        from ..archive.htmlpage import check_place
+        from corefilt.batch.report.html import check_place
 
         check_place(arguments.html)
     began = time.monotonic()
@@ -256,7 +256,7 @@ def run(argv: list[str]) -> int:
 
 
 def _write_page(arguments: argparse.Namespace, outcomes: list[Outcome]) -> None:
-    from ..archive.htmlpage import About, write_page
+    from corefilt.batch.report.html import About, write_page
 
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     about = About(describe(parse_filter(arguments.filter)[0]), when, dry_run=arguments.dry_run)
@@ -265,7 +265,7 @@ def _write_page(arguments: argparse.Namespace, outcomes: list[Outcome]) -> None:
 
 def _carried_out(tasks: list[Task], arguments: argparse.Namespace, progress: Progress) -> Iterator[Outcome]:
     if arguments.dask is not None:
-        from ..archive.cluster import run_on_cluster
+        from corefilt.batch.cluster import run_on_cluster
 
         pool = run_on_cluster(tasks, arguments.dask)
     else:
@@ -277,9 +277,9 @@ def _carried_out(tasks: list[Task], arguments: argparse.Namespace, progress: Pro
 
 def _kept_once(arguments: argparse.Namespace, outcomes: list[Outcome]) -> Iterator[str]:
     """Have shared memory stand once in what this job has written, now or before; in words what came of it."""
-    from ..archive.dedupe import dedupe
-    from ..archive.remote import is_url
-    from ..archive.sharing import share_once
+    from corefilt.batch.remote.url import is_url
+    from corefilt.batch.shared.dedupe import dedupe
+    from corefilt.batch.shared.reduce import share_once
 
     cores = [
         outcome.output

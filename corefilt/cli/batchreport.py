@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 
-from ..archive.outcome import STATUSES
-from ..archive.totals import NO_RULE, largest, total
-from ..errors import OutputError
-from ..report import printable
-from ..sizes import show_size
-from .words import STDOUT, reason, tell
+from corefilt.batch.outcome import STATUSES
+from corefilt.batch.report.totals import NO_RULE, largest, total
+from corefilt.cli.words import STDOUT, reason, tell
+from corefilt.errors import OutputError
+from corefilt.filtering.report import printable
+from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress as Bars
 
-    from ..archive.outcome import Outcome
-    from ..archive.task import Task
+    from corefilt.batch.outcome import Outcome
+    from corefilt.batch.task import Task
 
 # Failures that are told one by one where -v does not ask for all.
 MOST_SHOWN = 20

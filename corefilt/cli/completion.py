@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .. import __version__
-from ..share import read
-from .words import Parser, tell
+from corefilt import __version__
+from corefilt.cli.datafiles import read
+from corefilt.cli.words import Parser, tell
 
 DESCRIPTION = """\
 Prints what completes commands, options, filters and files for a shell that does not look into this environment:

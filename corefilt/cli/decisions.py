@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 
-from ..engine import ENGINES, SPARSE
-from ..errors import UsageError
-from ..kept import UNKNOWN
-from ..kinds import CURRENT, DUMPERS
-from ..options import FORMATS
+from corefilt.errors import UsageError
+from corefilt.filtering.options import FORMATS
+from corefilt.io.engine import ENGINES, SPARSE
+from corefilt.kinds import CURRENT, DUMPERS
+from corefilt.plan.plan import UNKNOWN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from .words import Parser
+    from corefilt.cli.words import Parser
 
 
 def add_decisions(p: Parser) -> None:
@@ -119,7 +119,7 @@ def check_compression(arguments: argparse.Namespace) -> None:
     """Read --compress-threads, and find out whether --compress can be meant. Raises UsageError."""
     if arguments.compress is None and arguments.compress_threads is None:
         return
-    from ..compression import parse_compress, parse_threads
+    from corefilt.io.compression import parse_compress, parse_threads
 
     threads = arguments.compress_threads
     arguments.compress_threads = parse_threads(threads) if threads is not None else None

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import tempfile
 
-from .. import __version__, demo
-from ..filterbits import describe, parse_filter
-from ..filtering import filter_core
-from ..report import Report
-from ..sizes import show_size
-from .words import Parser, draw, tell
+from corefilt import __version__
+from corefilt.cli import demo_core as demo
+from corefilt.cli.words import Parser, draw, tell
+from corefilt.filterbits import describe, parse_filter
+from corefilt.filtering.call import filter_core
+from corefilt.filtering.report import Report
+from corefilt.sizes import show_size
 
 FILTER = "omit-anonymous-shared"
 DESCRIPTION = """\

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .. import __version__
-from ..report import printable
-from .words import STDOUT, Parser, refuse_report_over, say, tell, with_json_target, write_json
+from corefilt import __version__
+from corefilt.cli.words import STDOUT, Parser, refuse_report_over, say, tell, with_json_target, write_json
+from corefilt.filtering.report import printable
 
 DESCRIPTION = """\
 Prints xxh3_128 of every segment's bytes in the file, with its number, type, size, addresses and flags; holes count
@@ -24,7 +24,7 @@ def run(argv: list[str]) -> int:
     """Digest one core; returns the exit code."""
     arguments = parser().parse_intermixed_args(with_json_target(argv))
     refuse_report_over(arguments.json, arguments.core)
-    from ..verify import digest
+    from corefilt.verify import digest
 
     digests = [one.as_dict() for one in digest(arguments.core)]
     if arguments.json is not None:

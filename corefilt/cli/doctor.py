@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .. import __version__
-from ..procfolder import ProcFolder
-from .words import STDOUT, Parser, draw, pid_number, with_json_target, write_json
+from corefilt import __version__
+from corefilt.cli.words import STDOUT, Parser, draw, pid_number, with_json_target, write_json
+from corefilt.procfs.pid import ProcFolder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..doctor.fact import Fact
-    from ..doctor.row import Row
+    from corefilt.doctor.fact import Fact
+    from corefilt.doctor.row import Row
 
 DESCRIPTION = """\
 With PID: goes through the conditions under which the kernel writes a core (core(5)), and says of each whether this
@@ -31,8 +31,8 @@ def run(argv: list[str]) -> int:
     arguments = parser().parse_intermixed_args(with_json_target(argv))
     if arguments.pid is None:
         return _machine(arguments.json)
-    from ..doctor.diagnosis import diagnose, writes_core
-    from ..doctor.row import NO, UNKNOWN
+    from corefilt.doctor.diagnosis import diagnose, writes_core
+    from corefilt.doctor.row import NO, UNKNOWN
 
     with ProcFolder(arguments.pid) as folder:
         rows = diagnose(folder)
@@ -69,9 +69,9 @@ def _draw_rows(rows: list[Row]) -> None:
 
 
 def _machine(target: str | None) -> int:
-    from ..doctor.filesystem import filesystem_facts
-    from ..doctor.machine import kernel_facts
-    from ..doctor.tools import tool_facts
+    from corefilt.doctor.filesystem import filesystem_facts
+    from corefilt.doctor.machine import kernel_facts
+    from corefilt.doctor.tools import tool_facts
 
     facts = [*kernel_facts(), *filesystem_facts(), *tool_facts()]
     if target is not None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from .. import __version__
-from ..core import MAX_HEADERS, open_core
-from ..engine import CACHE, MOST_JOBS
-from ..errors import FilterError, ReportPlaceError, UsageError
-from ..filterbits import ALIASES, NAMES, parse_filter
-from ..options import Options, make_naming, make_wish
-from ..report import printable
-from ..sinks import NamedFile
-from ..sizes import parse_size
-from ..writer import write_filtered
-from . import COMMANDS
-from .decisions import add_compression, add_decisions, check_compression, engine_of
-from .words import STDOUT, Parser, check_report_place, say, with_json_target, write_json
+from corefilt import __version__
+from corefilt.cli import COMMANDS
+from corefilt.cli.decisions import add_compression, add_decisions, check_compression, engine_of
+from corefilt.cli.words import STDOUT, Parser, check_report_place, say, with_json_target, write_json
+from corefilt.corefile.corefile import MAX_HEADERS, open_core
+from corefilt.errors import FilterError, ReportPlaceError, UsageError
+from corefilt.filterbits import ALIASES, NAMES, parse_filter
+from corefilt.filtering.options import Options, make_naming, make_wish
+from corefilt.filtering.report import printable
+from corefilt.filtering.write import write_filtered
+from corefilt.io.engine import CACHE, MOST_JOBS
+from corefilt.io.sinks import NamedFile
+from corefilt.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,11 +140,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     arguments.jobs = _jobs(arguments.jobs) if arguments.jobs is not None else None
     check_compression(arguments)
     if arguments.loadmaps is not None:
-        from ..variants import parse_loadmaps
+        from corefilt.plan.format import parse_loadmaps
 
         arguments.loadmaps = parse_loadmaps(arguments.loadmaps)
     if arguments.truncate is not None:
-        from ..limits import parse_limit
+        from corefilt.plan.rlimit import parse_limit
 
         parse_limit(arguments.truncate)
     if arguments.name is not None and (arguments.output is not None or arguments.in_place):
@@ -189,7 +189,7 @@ def run(argv: list[str]) -> int:
     )
     naming = None
     if arguments.name is not None or arguments.directory is not None or arguments.set or arguments.uses_pid != "no":
-        from ..naming import parse_given
+        from corefilt.filtering.naming import parse_given
 
         naming = make_naming(
             arguments.name,

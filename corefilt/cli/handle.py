@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .. import __version__
-from ..handler.crash import PATTERN
-from .words import Parser
+from corefilt import __version__
+from corefilt.cli.words import Parser
+from corefilt.handler.crash_info import PATTERN
 
 DESCRIPTION = f"""\
 Saves the core that the kernel sends on standard input, filtered by what /proc shows of its process.
@@ -24,6 +24,6 @@ def parser() -> Parser:
 def run(argv: list[str]) -> int:
     """Save one core; returns the exit code."""
     arguments = parser().parse_args(argv)
-    from ..handler.entry import main
+    from corefilt.handler.entry import main
 
     return main([*(["--config", arguments.config] if arguments.config is not None else []), *arguments.numbers])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from .. import __version__
-from ..core import MAX_HEADERS, Core, open_core
-from ..fdpic import is_fdpic
-from ..filterbits import NAMES, CoredumpFilter, describe, parse_filter
-from ..kept import UNKNOWN, Plan
-from ..kinds import CURRENT, DUMPERS, NOTHING, ONE_PAGE
-from ..report import evidence_texts, mapping_as_dict, notices, printable
-from ..sizes import parse_size, show_size
-from .words import STDOUT, Parser, check_report_place, draw, say, with_json_target, write_json
+from corefilt import __version__
+from corefilt.cli.words import STDOUT, Parser, check_report_place, draw, say, with_json_target, write_json
+from corefilt.corefile.corefile import MAX_HEADERS, Core, open_core
+from corefilt.corefile.fdpic import is_fdpic
+from corefilt.filterbits import NAMES, CoredumpFilter, describe, parse_filter
+from corefilt.filtering.report import evidence_texts, mapping_as_dict, notices, printable
+from corefilt.kinds import CURRENT, DUMPERS, NOTHING, ONE_PAGE
+from corefilt.plan.plan import UNKNOWN, Plan
+from corefilt.sizes import parse_size, show_size
 
 DESCRIPTION = """\
 Shows the mappings of a core: address, size, flags, kind, how certain that is, why, and what each of the nine

@@ -6,18 +6,18 @@ import argparse
 import os
 import sys
 
-from .. import __version__
-from ..errors import InstallError
-from ..handler.footing import faults
-from ..handler.install import plan_install
-from ..handler.pattern import handler_line, knows_pidfd, socket_line
-from ..handler.status import NO_PIPE_LIMIT, Ground
-from ..handler.sysctl import DROP_IN, MODES, PIPE_LIMIT, Sysctls
-from .words import Parser, say
+from corefilt import __version__
+from corefilt.cli.words import Parser, say
+from corefilt.errors import InstallError
+from corefilt.handler.admin.audit import faults
+from corefilt.handler.admin.install import plan_install
+from corefilt.handler.admin.status import NO_PIPE_LIMIT, Ground
+from corefilt.handler.admin.sysctl import DROP_IN, MODES, PIPE_LIMIT, Sysctls
+from corefilt.handler.pattern import handler_line, knows_pidfd, socket_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..handler.install import Plan
+    from corefilt.handler.admin.install import Plan
 
 DESCRIPTION = """\
 Sets kernel.core_pattern to start the handler, and writes /etc/sysctl.d/60-corefilt.conf, which sets it again at every

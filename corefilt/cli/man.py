@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .. import __version__
-from ..errors import UsageError
-from ..share import manual_pages, read
-from .words import Parser, tell
+from corefilt import __version__
+from corefilt.cli.datafiles import manual_pages, read
+from corefilt.cli.words import Parser, tell
+from corefilt.errors import UsageError
 
 DESCRIPTION = """\
 Prints a manual page as roff, for man to show:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from .. import __version__
-from ..report import printable
-from ..sizes import show_size
-from .words import Parser, say, with_json_target, write_json
+from corefilt import __version__
+from corefilt.cli.words import Parser, say, with_json_target, write_json
+from corefilt.filtering.report import printable
+from corefilt.sizes import show_size
 
 DESCRIPTION = """\
 Makes cores that --shared-once took blocks of shared memory out of byte for byte what they were. A manifest stands for
@@ -27,7 +27,7 @@ def parser() -> Parser:
 def run(argv: list[str]) -> int:
     """Restore; returns the exit code."""
     arguments = parser().parse_intermixed_args(with_json_target(argv))
-    from ..archive.restoring import restore
+    from corefilt.batch.shared.restore import restore
 
     done = restore(arguments.places)
     if not arguments.quiet:

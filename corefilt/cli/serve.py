@@ -7,19 +7,19 @@ import os
 import sys
 from functools import partial
 
-from .. import __version__
-from ..errors import UsageError
-from ..handler.config import PATH, read_config
-from ..handler.listening import listen
-from ..handler.messages import NOTICE, Messages
-from ..handler.serve import Server, leave_no_core, most_connections, start_handler
-from ..handler.serverules import parse_serve_rules
-from .words import Parser
+from corefilt import __version__
+from corefilt.cli.words import Parser
+from corefilt.errors import UsageError
+from corefilt.handler.config import PATH, read_config
+from corefilt.handler.log import NOTICE, Messages
+from corefilt.handler.serve.listener import listen
+from corefilt.handler.serve.rules import parse_serve_rules
+from corefilt.handler.serve.server import Server, leave_no_core, most_connections, start_handler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..handler.listening import Listening
-    from ..handler.serverules import ServeRules
+    from corefilt.handler.serve.listener import Listening
+    from corefilt.handler.serve.rules import ServeRules
 
 # Set by systemd where standard error is the journal.
 _JOURNAL = "JOURNAL_STREAM"

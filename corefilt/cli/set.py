@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 
-from .. import __version__
-from ..errors import ProcessError, UsageError
-from ..filterbits import ALIASES, NAMES, CoredumpFilter, describe, parse_filter
-from ..procfilter import set_filter
-from ..procfolder import ProcFolder
-from .words import Parser, one_failed, pid_number, say
+from corefilt import __version__
+from corefilt.cli.words import Parser, one_failed, pid_number, say
+from corefilt.errors import ProcessError, UsageError
+from corefilt.filterbits import ALIASES, NAMES, CoredumpFilter, describe, parse_filter
+from corefilt.procfs.coredump_filter import set_filter
+from corefilt.procfs.pid import ProcFolder
 
 DESCRIPTION = """\
 Sets the coredump_filter of processes that run, or of a command that is run in this one's place. Children have the
@@ -81,7 +81,7 @@ def _become(command: list[str]) -> int:
         code, why = NOT_EXECUTABLE, error.strerror
     except ValueError:
         code, why = NOT_FOUND, "it has no name"
-    from ..report import printable
+    from corefilt.filtering.report import printable
 
     say(f"corefilt: {printable(command[0])}: cannot be run: {why}")
     return code

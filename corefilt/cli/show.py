@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .. import __version__
-from ..errors import ProcessError
-from ..filterbits import CoredumpFilter, describe, parse_filter
-from ..live import Live, Share
-from ..procfolder import ProcFolder
-from ..report import evidence_texts, path_as_dict, printable
-from ..sizes import show_size
-from .words import STDOUT, Parser, draw, one_failed, pid_number, say, with_json_target, write_json
+from corefilt import __version__
+from corefilt.cli.words import STDOUT, Parser, draw, one_failed, pid_number, say, with_json_target, write_json
+from corefilt.doctor.live import Live, Share
+from corefilt.errors import ProcessError
+from corefilt.filterbits import CoredumpFilter, describe, parse_filter
+from corefilt.filtering.report import evidence_texts, path_as_dict, printable
+from corefilt.procfs.pid import ProcFolder
+from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

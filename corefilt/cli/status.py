@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .. import __version__
-from ..handler.status import Status
-from ..report import printable
-from .install import add_root
-from .words import Parser, say, tell, with_json_target, write_json
+from corefilt import __version__
+from corefilt.cli.install import add_root
+from corefilt.cli.words import Parser, say, tell, with_json_target, write_json
+from corefilt.filtering.report import printable
+from corefilt.handler.admin.status import Status
 
 DESCRIPTION = """\
 Shows what kernel.core_pattern is, what it will be after the next start, whether the configuration, its account and

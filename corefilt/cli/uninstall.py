@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..handler.install import plan_uninstall
-from .install import add_shared, carry_out
-from .words import Parser
+from corefilt.cli.install import add_shared, carry_out
+from corefilt.cli.words import Parser
+from corefilt.handler.admin.install import plan_uninstall
 
 DESCRIPTION = """\
 Sets kernel.core_pattern to what it was before corefilt install, and removes /etc/sysctl.d/60-corefilt.conf. What

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .. import __version__
-from ..filterbits import parse_filter
-from ..kinds import CURRENT, DUMPERS
-from .words import STDOUT, Parser, refuse_report_over, say, tell, with_json_target, write_json
+from corefilt import __version__
+from corefilt.cli.words import STDOUT, Parser, refuse_report_over, say, tell, with_json_target, write_json
+from corefilt.filterbits import parse_filter
+from corefilt.kinds import CURRENT, DUMPERS
 
 DESCRIPTION = """\
 Holds a filtered core against the full one: every kept byte is the same at its address, none was invented, program
@@ -36,7 +36,7 @@ def run(argv: list[str]) -> int:
     arguments = parser().parse_intermixed_args(with_json_target(argv))
     wanted, warnings = parse_filter(arguments.filter) if arguments.filter is not None else (None, [])
     refuse_report_over(arguments.json, arguments.full, arguments.filtered)
-    from ..verify import verify
+    from corefilt.verify import verify
 
     verdict = verify(
         arguments.full,

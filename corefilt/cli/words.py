@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 
-from ..errors import OutputError, ReportPlaceError, UsageError
+from corefilt.errors import OutputError, ReportPlaceError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from ..errors import CorefiltError
-    from ..sources import Source
+    from corefilt.errors import CorefiltError
+    from corefilt.io.sources import Source
 
 STDOUT = "-"
 # Wide enough for any path that people have.
@@ -46,7 +46,7 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *about: object) -> None:
         """Say it on standard output, and leave."""
-        from ..versions import lines
+        from corefilt.versions import lines
 
         tell("\n".join([self.version, *lines()]) + "\n")
         parser.exit()
@@ -122,7 +122,7 @@ def say(text: str) -> None:
 
 def one_failed(pid: int, error: CorefiltError) -> dict[str, object]:
     """Say what is wrong with one process of several, of which the others are still done; the same for JSON."""
-    from ..report import error_as_dict, printable
+    from corefilt.filtering.report import error_as_dict, printable
 
     say(f"corefilt: {printable(str(error))}" + (f"\n  try: {printable(error.hint)}" if error.hint else ""))
     return {"pid": pid, "error": error_as_dict(type(error).__name__, str(error), error.hint, error.exit_code)["error"]}

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from ..errors import ProcessError
-from ..live import Live
-from .kernel import kernel_rows
-from .limits import core_limit, file_size_limit
-from .memory import alive, data_of, filter_row, left_out
-from .pattern import pattern_rows
-from .place import place_rows
-from .privileges import dumpable, program_readable, program_rights
-from .row import NO, Row
-from .settings import Settings
-from .subject import Subject
+from corefilt.doctor.kernel import kernel_rows
+from corefilt.doctor.limits import core_limit, file_size_limit
+from corefilt.doctor.live import Live
+from corefilt.doctor.memory import alive, data_of, filter_row, left_out
+from corefilt.doctor.pattern import pattern_rows
+from corefilt.doctor.place import place_rows
+from corefilt.doctor.privileges import dumpable, program_readable, program_rights
+from corefilt.doctor.row import NO, Row
+from corefilt.doctor.settings import Settings
+from corefilt.doctor.subject import Subject
+from corefilt.errors import ProcessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..procfolder import ProcFolder
+    from corefilt.procfs.pid import ProcFolder
 
 
 def diagnose(folder: ProcFolder, settings: Settings | None = None) -> list[Row]:

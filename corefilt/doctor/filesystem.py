@@ -8,10 +8,10 @@ import re
 import tempfile
 from contextlib import contextmanager
 
-from .. import _fast
-from ..cache import dontcache
-from ..sizes import show_size
-from .fact import Fact
+from corefilt import _fast
+from corefilt.doctor.fact import Fact
+from corefilt.io.page_cache import dontcache
+from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

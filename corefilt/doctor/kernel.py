@@ -6,7 +6,7 @@ import gzip
 import os
 import zlib
 
-from .row import NO, OK, UNKNOWN, Row
+from corefilt.doctor.row import NO, OK, UNKNOWN, Row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from ..sizes import show_size
-from .row import NO, OK, Row
-from .settings import FILE, PIPE, Settings
-from .subject import Subject
+from corefilt.doctor.row import NO, OK, Row
+from corefilt.doctor.settings import FILE, PIPE, Settings
+from corefilt.doctor.subject import Subject
+from corefilt.sizes import show_size
 
 # ELF_EXEC_PAGESIZE, below which min_coredump in fs/binfmt_elf.c ends the dump; it is a page, or 4 KiB on some machines.
 LEAST = os.sysconf("SC_PAGE_SIZE")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 
-from ..engine import MOVERS
-from ..filterbits import CoredumpFilter, describe
-from ..report import printable
-from ..versions import lacking
-from .fact import Fact
-from .kernel import kernel_rows
-from .row import OK
-from .settings import FILE, PIPE, SOCKET, Settings, read_sysctl
+from corefilt.doctor.fact import Fact
+from corefilt.doctor.kernel import kernel_rows
+from corefilt.doctor.row import OK
+from corefilt.doctor.settings import FILE, PIPE, SOCKET, Settings, read_sysctl
+from corefilt.filterbits import CoredumpFilter, describe
+from corefilt.filtering.report import printable
+from corefilt.io.engine import MOVERS
+from corefilt.versions import lacking
 
 GROUP = "kernel"
 _WAYS = {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..filterbits import describe
-from ..sizes import show_size
-from .row import NO, OK, UNKNOWN, Row
+from corefilt.doctor.row import NO, OK, UNKNOWN, Row
+from corefilt.filterbits import describe
+from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..live import Live
-    from .subject import Subject
+    from corefilt.doctor.live import Live
+    from corefilt.doctor.subject import Subject
 
 
 def alive(subject: Subject) -> Row:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 
-from ..corepattern import arguments
-from ..report import printable
-from .row import NO, OK, UNKNOWN, Row
-from .settings import FILE, PIPE, Settings
-from .subject import Subject
-from .template import foreseen
+from corefilt.doctor.row import NO, OK, UNKNOWN, Row
+from corefilt.doctor.settings import FILE, PIPE, Settings
+from corefilt.doctor.subject import Subject
+from corefilt.doctor.template import foreseen
+from corefilt.filtering.report import printable
+from corefilt.procfs.core_pattern import arguments
 
 # sun_path less its final zero.
 MOST_OF_A_SOCKET = 107

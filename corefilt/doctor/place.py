@@ -9,13 +9,13 @@ import os
 import stat
 import subprocess
 
-from ..report import printable
-from ..sizes import show_size
-from .privileges import dump_mode_is_ordinary
-from .row import NO, OK, UNKNOWN, Row
-from .settings import FILE, Settings
-from .subject import CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SYS_RESOURCE, Subject
-from .template import foreseen, split, unforeseen
+from corefilt.doctor.privileges import dump_mode_is_ordinary
+from corefilt.doctor.row import NO, OK, UNKNOWN, Row
+from corefilt.doctor.settings import FILE, Settings
+from corefilt.doctor.subject import CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SYS_RESOURCE, Subject
+from corefilt.doctor.template import foreseen, split, unforeseen
+from corefilt.filtering.report import printable
+from corefilt.sizes import show_size
 
 _CLOSED = "may not be looked at"
 _FLAGS = os.O_PATH | os.O_CLOEXEC

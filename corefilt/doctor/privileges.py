@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import stat
 
-from .row import NO, OK, UNKNOWN, Row
-from .settings import FILE, Settings
-from .subject import Subject
+from corefilt.doctor.row import NO, OK, UNKNOWN, Row
+from corefilt.doctor.settings import FILE, Settings
+from corefilt.doctor.subject import Subject
 
 _REMEDY = (
     "prctl(PR_SET_DUMPABLE, 1) in the program; or fs.suid_dumpable = 2, with a pattern that begins with / or |, "

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 
-from ..errors import ProcessError
-from ..procfilter import read_limits
+from corefilt.errors import ProcessError
+from corefilt.procfs.coredump_filter import read_limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..procfolder import ProcFolder
+    from corefilt.procfs.pid import ProcFolder
 
 # Bits of CapEff (include/uapi/linux/capability.h).
 CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SYS_RESOURCE = 1, 3, 24

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from ..corepattern import expand, specifiers
-from .settings import Settings
-from .subject import Subject
+from corefilt.doctor.settings import Settings
+from corefilt.doctor.subject import Subject
+from corefilt.procfs.core_pattern import expand, specifiers
 
 # What is known only when the crash is there: the signal, the time, the processor, the thread.
 AT_THE_CRASH = "stCiI"

@@ -8,10 +8,10 @@ import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
-from .. import __version__
-from ..report import printable
-from ..versions import libraries, version_of
-from .fact import Fact
+from corefilt import __version__
+from corefilt.doctor.fact import Fact
+from corefilt.filtering.report import printable
+from corefilt.versions import libraries, version_of
 
 # Each with what it is for.
 TOOLS = {

@@ -1,5 +1,5 @@
 """``python -I -m corefilt.handler``: what the line of ``corefilt install`` starts."""
 
-from .entry import entry
+from corefilt.handler.entry import entry
 
 entry()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import ConfigError
+from corefilt.errors import ConfigError
 
 PASSWD = "/etc/passwd"
 _MOST = (1 << 32) - 2

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..corepattern import check_template, specifiers
-from ..errors import ConfigError, CorefiltError
-from ..filterbits import CoredumpFilter, parse_filter
-from ..sizes import parse_size
-from .places import read_own_file
+from corefilt.errors import ConfigError, CorefiltError
+from corefilt.filterbits import CoredumpFilter, parse_filter
+from corefilt.handler.secure_open import read_own_file
+from corefilt.procfs.core_pattern import check_template, specifiers
+from corefilt.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

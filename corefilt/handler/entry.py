@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import sys
 
-from ..errors import CorefiltError, UsageError
-from .crash import parse_crash
-from .forked import Forked
-from .messages import ERROR, Messages
+from corefilt.errors import CorefiltError, UsageError
+from corefilt.handler.crash_info import parse_crash
+from corefilt.handler.log import ERROR, Messages
+from corefilt.handler.worker_process import Forked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from .crash import Crash
+    from corefilt.handler.crash_info import Crash
 
 
 def main(argv: list[str]) -> int:
@@ -40,8 +40,8 @@ def _run(crash: Crash, path: str | None) -> int:
     try:
         with Forked(crash, 0) as child:
             # Only now: what this loads, the child does not wait for.
-            from .config import PATH, read_config
-            from .parent import handle
+            from corefilt.handler.config import PATH, read_config
+            from corefilt.handler.supervisor import handle
 
             config = read_config(path or PATH)
             messages = Messages(journal=config.journal)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 
-from ..errors import OutputError
-from ..sinks import NamedFile, Sink, reported
-from ..sizes import show_size
-from .target import free
+from corefilt.errors import OutputError
+from corefilt.handler.store import free
+from corefilt.io.sinks import NamedFile, Sink, reported
+from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..sources import Source
+    from corefilt.io.sources import Source
 
 
 class Output(NamedFile, Sink):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 
-from ..corepattern import MOST_OF_A_PATTERN, as_kept
-from ..errors import InstallError
-from .crash import PATTERN
+from corefilt.errors import InstallError
+from corefilt.handler.crash_info import PATTERN
+from corefilt.procfs.core_pattern import MOST_OF_A_PATTERN, as_kept
 
 MODULE = "corefilt.handler"
 # The kernels that know %F.

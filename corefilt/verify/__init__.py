@@ -6,7 +6,7 @@ corefilt's own rules. Both libraries come with ``pip install 'corefilt[verify]'`
 
 from __future__ import annotations
 
-from ..errors import MissingLibraryError
+from corefilt.errors import MissingLibraryError
 
 try:
     import elftools  # noqa: F401
@@ -16,8 +16,8 @@ except ModuleNotFoundError as error:
     hint = "pip install 'corefilt[verify]' brings it"
     raise MissingLibraryError(f"{missing} is not installed", hint) from None
 
-from .digests import Digest, digest
-from .proof import verify
-from .verdict import Finding, Verdict
+from corefilt.verify.digests import Digest, digest
+from corefilt.verify.proof import verify
+from corefilt.verify.verdict import Finding, Verdict
 
 __all__ = ["Digest", "Finding", "Verdict", "digest", "verify"]

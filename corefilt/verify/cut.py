@@ -10,19 +10,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .files import WINDOW
-from .notes import MOST_WALKED, walk
-from .pairs import MTE, Pair
-from .verdict import Finding
+from corefilt.verify.files import WINDOW
+from corefilt.verify.notes import MOST_WALKED, walk
+from corefilt.verify.pairs import MTE, Pair
+from corefilt.verify.verdict import Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ..limits import Limit
-    from .files import CoreFile
-    from .tables import Tables
-    from .verdict import Verdict
+    from corefilt.plan.rlimit import Limit
+    from corefilt.verify.files import CoreFile
+    from corefilt.verify.tables import Tables
+    from corefilt.verify.verdict import Verdict
 
 AT_PAGESZ = 6
 NT_AUXV = 6

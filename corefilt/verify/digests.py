@@ -6,16 +6,16 @@ from functools import partial
 
 from xxhash import xxh3_128
 
-from .guard import guarded
-from .plain import open_plain
-from .tables import Tables
+from corefilt.verify.guard import guarded
+from corefilt.verify.plain import open_plain
+from corefilt.verify.tables import Tables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
-    from .files import CoreFile
-    from .tables import Segment
+    from corefilt.verify.files import CoreFile
+    from corefilt.verify.tables import Segment
 
 # What stands for holes: small enough to stay in a second-level cache.
 _ZEROS = bytes(1 << 18)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from ..core import open_core
-from ..plan import kept_bytes, tag_bytes, tagged_loads
-from .verdict import Finding
+from corefilt.corefile.corefile import open_core
+from corefilt.plan.layout import kept_bytes, tag_bytes, tagged_loads
+from corefilt.verify.verdict import Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..kept import Plan
-    from .pairs import Pair
-    from .tables import Tables
-    from .verdict import Verdict
+    from corefilt.plan.plan import Plan
+    from corefilt.verify.pairs import Pair
+    from corefilt.verify.tables import Tables
+    from corefilt.verify.verdict import Verdict
 
 
 class Expectation:

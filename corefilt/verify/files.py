@@ -9,7 +9,7 @@ import stat
 
 from xxhash import xxh3_128_digest
 
-from ..errors import InputError
+from corefilt.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pickle
 import signal
 from functools import partial
 
-from ..errors import CorefiltError, InputError
-from ..offspring import answer_of, told_of
+from corefilt.children import answer_of, told_of
+from corefilt.errors import CorefiltError, InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from .files import difference
-from .tables import PN_XNUM
-from .verdict import Finding
+from corefilt.verify.files import difference
+from corefilt.verify.tables import PN_XNUM
+from corefilt.verify.verdict import Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .files import CoreFile
-    from .tables import Segment, Tables
-    from .verdict import Verdict
+    from corefilt.verify.files import CoreFile
+    from corefilt.verify.tables import Segment, Tables
+    from corefilt.verify.verdict import Verdict
 
 # What no option changes. The other fields say where tables stand and how long they are.
 _FIXED = ("e_ident", "e_type", "e_machine", "e_version", "e_entry", "e_ehsize", "e_phentsize")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .files import Difference, difference
-from .verdict import Finding
+from corefilt.verify.files import Difference, difference
+from corefilt.verify.verdict import Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .files import CoreFile
-    from .tables import Tables
-    from .verdict import Verdict
+    from corefilt.verify.files import CoreFile
+    from corefilt.verify.tables import Tables
+    from corefilt.verify.verdict import Verdict
 
     Spans = list[tuple[int, int]]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .verdict import Finding, Verdict
+from corefilt.verify.verdict import Finding, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .tables import Segment, Tables
+    from corefilt.verify.tables import Segment, Tables
 
 MTE = ("PT_AARCH64_MEMTAG_MTE", 0x70000002)
 # Four bits of tag for every 16 bytes of memory (arch/arm64/include/asm/mte-def.h).

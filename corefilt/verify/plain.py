@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from ..compression import recognise
-from ..sources import FileSource, as_core
-from .files import CoreFile
+from corefilt.io.compression import recognise
+from corefilt.io.sources import FileSource, as_core
+from corefilt.verify.files import CoreFile
 
 # As far as formats are told apart.
 _MAGIC_BYTES = 64

@@ -6,26 +6,26 @@ import os
 from contextlib import ExitStack
 from functools import partial
 
-from ..errors import DamagedCoreError, NotACoreError
-from ..limits import parse_limit
-from .cut import check_cut
-from .expected import Expectation
-from .files import difference
-from .guard import guarded
-from .headers import check_header, check_sections
-from .notes import FITS, check_notes, own_notes
-from .pairs import MTE, Pair, check_places, pair_segments
-from .plain import open_plain
-from .tables import Tables
-from .unclaimed import check_unclaimed
-from .verdict import Finding, Verdict
+from corefilt.errors import DamagedCoreError, NotACoreError
+from corefilt.plan.rlimit import parse_limit
+from corefilt.verify.cut import check_cut
+from corefilt.verify.expected import Expectation
+from corefilt.verify.files import difference
+from corefilt.verify.guard import guarded
+from corefilt.verify.headers import check_header, check_sections
+from corefilt.verify.notes import FITS, check_notes, own_notes
+from corefilt.verify.pairs import MTE, Pair, check_places, pair_segments
+from corefilt.verify.plain import open_plain
+from corefilt.verify.tables import Tables
+from corefilt.verify.unclaimed import check_unclaimed
+from corefilt.verify.verdict import Finding, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..limits import Limit
-    from .files import CoreFile
+    from corefilt.plan.rlimit import Limit
+    from corefilt.verify.files import CoreFile
 
 
 def verify(

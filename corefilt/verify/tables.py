@@ -12,7 +12,7 @@ from elftools.common.utils import struct_parse
 from elftools.construct import ConstructError
 from elftools.elf.structs import ELFStructs
 
-from ..errors import DamagedCoreError, NotACoreError
+from corefilt.errors import DamagedCoreError, NotACoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from elftools.construct import Construct
 
-    from .files import CoreFile
+    from corefilt.verify.files import CoreFile
 
 PN_XNUM = 0xFFFF
 # Entries that are read at a time.

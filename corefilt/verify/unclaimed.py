@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from xxhash import xxh3_128
 
-from .pairs import unclaimed
-from .verdict import Finding
+from corefilt.verify.pairs import unclaimed
+from corefilt.verify.verdict import Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .files import CoreFile
-    from .tables import Tables
-    from .verdict import Verdict
+    from corefilt.verify.files import CoreFile
+    from corefilt.verify.tables import Tables
+    from corefilt.verify.verdict import Verdict
 
 _ONES = b"\0" + b"\xff" * 255
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .. import __version__
-from ..report import printable
-from ..sizes import show_size
+from corefilt import __version__
+from corefilt.filtering.report import printable
+from corefilt.sizes import show_size
 
 # Findings that are told one by one to a person; JSON has them all.
 MOST_SHOWN = 20

@@ -1,4 +1,4 @@
-"""Makes corefilt/demo/small.core.gz anew: builds small.c, crashes it in /tmp, packs its core.
+"""Makes corefilt/cli/small.core.gz anew: builds small.c, crashes it in /tmp, packs its core.
 
 Needs gcc on x86-64, and a kernel.core_pattern without a slash. Run as ``python tests/demo/make.py``.
 """
@@ -31,7 +31,7 @@ def main() -> None:
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, unlimited),
         )
         (core,) = set(FOLDER.iterdir()) - {program, mapped}
-        target = HERE.parent.parent / "corefilt" / "demo" / "small.core.gz"
+        target = HERE.parent.parent / "corefilt" / "cli" / "small.core.gz"
         target.write_bytes(gzip.compress(core.read_bytes(), 9, mtime=0))
         print(f"{target.name}: {os.path.getsize(core)} bytes in {target.stat().st_size}")
     finally:

@@ -20,7 +20,7 @@ from support.builder import (
 )
 
 if TYPE_CHECKING:
-    from corefilt.elf import Ehdr
+    from corefilt.corefile.elf import Ehdr
 
 
 class Shape(NamedTuple):
@@ -33,7 +33,7 @@ class Shape(NamedTuple):
     @property
     def ehdr(self) -> Ehdr:
         """An ELF header of this shape."""
-        from corefilt.elf import Ehdr
+        from corefilt.corefile.elf import Ehdr
 
         return Ehdr(make_core([], bits=self.bits, little_endian=self.little_endian, machine=self.machine)[:64])
 

@@ -23,25 +23,31 @@ from support.run import assert_promises
 from support.samples import PAGE, noise, sample_core
 
 import corefilt
-from corefilt import _fast, annotation, corepattern, images, loadmaps, procmaps, savedmaps, sidecars
-from corefilt.archive import wrappings
-from corefilt.archive.policyfile import parse_policy
+from corefilt import _fast
+from corefilt.batch.policy.toml_file import parse_policy
+from corefilt.batch.sources import containers as wrappings
 from corefilt.cli import inspect
-from corefilt.core import Core
+from corefilt.corefile import corefilt_note as annotation
+from corefilt.corefile import images, loadmaps
+from corefilt.corefile.corefile import Core
+from corefilt.corefile.identity import Identity
+from corefilt.corefile.notes import FileNote
+from corefilt.corefile.registers import Thread, read_threads
 from corefilt.errors import CorefiltError
+from corefilt.evidence import saved_text as savedmaps
+from corefilt.evidence import sidecars
+from corefilt.evidence.assumptions import Assumption
 from corefilt.filterbits import CoredumpFilter, describe, parse_filter
-from corefilt.identity import Identity
-from corefilt.naming import Naming, parse_given
-from corefilt.notes import FileNote
-from corefilt.options import Options
-from corefilt.registers import Thread, read_threads
-from corefilt.report import printable
-from corefilt.selectors import Assumption
+from corefilt.filtering.naming import Naming, parse_given
+from corefilt.filtering.options import Options
+from corefilt.filtering.report import printable
+from corefilt.filtering.write import write_filtered
+from corefilt.io.sources import FileSource, Source
+from corefilt.plan.fit.request import parse_follow, parse_ladder
+from corefilt.plan.format import parse_loadmaps
+from corefilt.procfs import core_pattern as corepattern
+from corefilt.procfs import maps as procmaps
 from corefilt.sizes import parse_size
-from corefilt.sources import FileSource, Source
-from corefilt.variants import parse_loadmaps
-from corefilt.wish import parse_follow, parse_ladder
-from corefilt.writer import write_filtered
 from fuzz.shapes import Choices
 
 UNKNOWN = ("keep", "guess", "drop")

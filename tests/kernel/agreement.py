@@ -31,7 +31,7 @@ from kernel.programs import (
 
 import corefilt
 from corefilt.kinds import Finding
-from corefilt.plan import kept_bytes
+from corefilt.plan.layout import kept_bytes
 
 PID, ANNOTATED, SMAPS, MAPS, CORE, PIPE = (
     "`--pid`",

@@ -15,10 +15,10 @@ from kernel.programs import PATIENCE, CannotStartError
 from kernel.victims import VICTIMS
 
 import corefilt
-from corefilt.essentials import Essentials
-from corefilt.fit import FitError
-from corefilt.memory import Memory
-from corefilt.registers import read_threads
+from corefilt.corefile.memory import Memory
+from corefilt.corefile.registers import read_threads
+from corefilt.plan.fit.backtrace import Essentials
+from corefilt.plan.fit.choose import FitError
 from corefilt.sizes import show_size
 
 SIZES = (64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20)

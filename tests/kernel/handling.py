@@ -17,7 +17,7 @@ from kernel.dumps import sysctl
 from support.builds import PATIENCE
 from support.run import environment
 
-from corefilt.handler.crash import PATTERN
+from corefilt.handler.crash_info import PATTERN
 
 # Nobody's account: it owns nothing and needs no row in /etc/passwd.
 ACCOUNT = 61999
@@ -215,6 +215,7 @@ class Installed:
     def said(self) -> dict[str, bytes]:
         """Wait for the end, and return the fields of the next message."""
         self.wait()
+        self._listener.settimeout(PATIENCE)
         return entry(self._listener.recv(1 << 16))
 
 

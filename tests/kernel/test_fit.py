@@ -13,7 +13,7 @@ from kernel.programs import PATIENCE, CannotStartError
 from kernel.victims import VICTIMS, ours
 
 import corefilt
-from corefilt.fit import FitError
+from corefilt.plan.fit.choose import FitError
 
 SIZES = ("smallest", "minimal", 1 << 20, pytest.param(16 << 20, marks=pytest.mark.slow))
 

@@ -27,7 +27,7 @@ from kernel.waiting import Waiting, masked, waiting
 from support.archives import UNPACK
 from support.builds import INTERPRETER, PATIENCE
 
-from corefilt.handler import readers
+from corefilt.handler import acl as readers
 
 USER = 1000
 MANY = 100
@@ -357,13 +357,13 @@ def test_without_a_pidfd_its_status_tells(small: Waiting, place: Place) -> None:
 # --- faults -----------------------------------------------------------------------------------------------
 
 IN_THE_MIDDLE = """
-from corefilt.handler import child
-real = child.write_filtered
+from corefilt.handler import worker
+real = worker.write_filtered
 def write_filtered(*args, **options):
     result = real(*args, **options)
     {what}
     return result
-child.write_filtered = write_filtered
+worker.write_filtered = write_filtered
 """
 FAULTS = {
     "child killed": IN_THE_MIDDLE.format(what="os.kill(os.getpid(), 9)"),
@@ -371,10 +371,10 @@ FAULTS = {
     "child stuck": IN_THE_MIDDLE.format(what="import time; time.sleep(99)"),
     "child mad": IN_THE_MIDDLE.format(what="raise ZeroDivisionError('mad')"),
     "child silent": IN_THE_MIDDLE.format(what="os._exit(0)"),
-    "parent mad": "from corefilt.handler import parent; parent._give_rights = None",
+    "parent mad": "from corefilt.handler import supervisor; supervisor._give_rights = None",
     "settings": "config = '/none/such'",
     "no memory": IN_THE_MIDDLE.format(what="raise MemoryError"),
-    "child killed early": "from corefilt.handler import child as c; c.Work.carry_out = lambda w: os._exit(9)",
+    "child killed early": "from corefilt.handler import worker as c; c.Work.carry_out = lambda w: os._exit(9)",
 }
 
 
@@ -399,7 +399,7 @@ def test_what_goes_wrong_leaves_nothing_and_takes_no_slot(fault: str, small: Wai
 
 
 def test_evidence_that_cannot_be_read(small: Waiting, place: Place) -> None:
-    patch = "from corefilt.handler import victim; victim._look = lambda *args: None"
+    patch = "from corefilt.handler import crashed_process; crashed_process._look = lambda *args: None"
     small.ready()
     with in_core_pattern(place, patch) as handler:
         small.die()
@@ -411,9 +411,9 @@ def test_evidence_that_cannot_be_read(small: Waiting, place: Place) -> None:
 def test_smaps_that_takes_too_long(small: Waiting, place: Place) -> None:
     """Then maps is used, and that is said."""
     patch = """
-from corefilt.handler import handed
-real = handed.read_within
-handed.read_within = lambda fd, budget: real(fd, budget) if budget != 0.25 else None
+from corefilt.handler import process_evidence
+real = process_evidence.read_within
+process_evidence.read_within = lambda fd, budget: real(fd, budget) if budget != 0.25 else None
 """
     place.write(smaps_budget=0.25)
     small.ready()

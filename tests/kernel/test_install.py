@@ -15,7 +15,7 @@ from kernel.trusted import CHILD, Installation, installation, put_back
 from kernel.waiting import Waiting, masked
 from support.builds import PATIENCE
 
-from corefilt.handler.sysctl import DROP_IN, PATTERN, PIPE_LIMIT, Sysctls
+from corefilt.handler.admin.sysctl import DROP_IN, PATTERN, PIPE_LIMIT, Sysctls
 
 DEFAULT = 0x33
 APPORT = b"|/bin/false %p"
@@ -108,7 +108,7 @@ def spoil(installed: Installation, how: str) -> Path:
     """Let another user change one thing that the handler runs; return what to mend afterwards."""
     (site,) = installed.folder.glob("lib/python*/site-packages")
     if how == "writable-module":
-        path = site / "corefilt/core.py"
+        path = site / "corefilt/corefile/corefile.py"
         path.chmod(0o664)
     elif how == "writable-folder":
         path = site / "corefilt/handler"
@@ -137,7 +137,7 @@ def spoil(installed: Installation, how: str) -> Path:
 @pytest.mark.parametrize(
     ("how", "named"),
     [
-        ("writable-module", "core.py"),
+        ("writable-module", "corefile.py"),
         ("writable-folder", "corefilt/handler"),
         ("another's-interpreter-link", "bin/python"),
         ("another's-extension", "_fast"),

@@ -15,9 +15,9 @@ from kernel.programs import HarmedError, Visit, compile_forker, load_sizes, open
 from support.run import corefilt
 
 from corefilt import _fast
+from corefilt.doctor.live import Live
 from corefilt.filterbits import CoredumpFilter
-from corefilt.live import Live
-from corefilt.procfolder import ProcFolder
+from corefilt.procfs.pid import ProcFolder
 
 # Memory of several kinds, and then it waits.
 SCRIPT = """

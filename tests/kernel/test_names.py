@@ -12,8 +12,8 @@ from kernel.dumps import CannotCompileError, kernel_version, sysctl
 from support.builds import INTERPRETER
 
 import corefilt
-from corefilt.corepattern import MOST_OF_A_PATTERN, arguments, as_kept
 from corefilt.errors import NameTemplateError
+from corefilt.procfs.core_pattern import MOST_OF_A_PATTERN, arguments, as_kept
 
 COUNT = itertools.count()
 NEEDS = {"C": (6, 8), "f": (5, 10), "F": (6, 16)}

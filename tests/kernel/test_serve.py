@@ -20,7 +20,7 @@ from kernel.trusted import CHILD, Installation, installation
 from kernel.waiting import Waiting, full_of, masked, waiting
 from support.builds import INTERPRETER, PATIENCE
 
-from corefilt.handler.sysctl import DROP_IN
+from corefilt.handler.admin.sysctl import DROP_IN
 
 DEFAULT = 0x33
 # As many as the machine the tests are run on starts in a few seconds, and as many as crash in a bad night.

@@ -47,7 +47,7 @@ def foreign_cores(most: int = MOST_OF_FOREIGN) -> Iterator[tuple[str, bytes]]:
 
 def real_cores() -> list[tuple[str, bytes]]:
     """List a crash of the demo's program, and what is there of foreign cores."""
-    demo = files("corefilt.demo").joinpath("small.core.gz").read_bytes()
+    demo = files("corefilt.cli").joinpath("small.core.gz").read_bytes()
     return [("demo.core", gzip.decompress(demo)), *foreign_cores()]
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import corefilt
 from corefilt.filterbits import CoredumpFilter
-from corefilt.options import Options
-from corefilt.report import Report
-from corefilt.writer import write_filtered
+from corefilt.filtering.options import Options
+from corefilt.filtering.report import Report
+from corefilt.filtering.write import write_filtered
 from support.builder import PT_NOTE, SHT_NULL, parse_core, parse_notes, parse_sections
 
 SHT_NOBITS = 8

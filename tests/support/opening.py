@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import corefilt
-from corefilt.core import Core, Mapping
+from corefilt.corefile.corefile import Core, Mapping
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def to_run(page: Path, places: Collection[str] = (EVERYWHERE,)) -> list[Block]:
 
 def prepare(page: Path, folder: Path) -> None:
     """Put the files into a folder that the commands of a page speak of."""
-    packed = files("corefilt.demo").joinpath("small.core.gz").read_bytes()
+    packed = files("corefilt.cli").joinpath("small.core.gz").read_bytes()
     (folder / "core").write_bytes(gzip.decompress(packed))
     (folder / "maps").write_bytes(b"".join(_lines_of_maps(folder / "core")))
     if page.name in FILES:

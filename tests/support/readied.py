@@ -14,8 +14,7 @@ import socket
 import sys
 import traceback
 from importlib import import_module
-from pathlib import Path
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 TRACED = "coverage" in sys.modules
 CONNECTION = 0
@@ -23,12 +22,12 @@ LARGEST = 1 << 20
 
 
 def modules(packages: list[str]) -> list[str]:
-    """List the modules of packages, without those of the packages in them."""
+    """List the modules of packages and of the packages in them."""
     return [
-        f"{package}.{module.name}"
+        module.name
         for package in packages
-        for module in iter_modules([str(Path(import_module(package).__file__ or "").parent)])
-        if not module.ispkg and module.name != "__main__"
+        for module in walk_packages(import_module(package).__path__, f"{package}.")
+        if not module.ispkg
     ]
 
 

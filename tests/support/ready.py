@@ -20,8 +20,11 @@ from pathlib import Path
 from corefilt.cli import COMMANDS
 
 LIGHT = ("filter", "inspect")
-"""The commands that import only what stands in the package itself; their memory is what it would be."""
-PACKAGES = {True: ("corefilt",), False: ("corefilt", "corefilt.cli", "corefilt.verify", "corefilt.archive")}
+"""The commands that import only what a core's way through the package takes; their memory is what it would be."""
+FILTERING = tuple(
+    f"corefilt.{name}" for name in ("classify", "corefile", "evidence", "filtering", "io", "plan", "procfs")
+)
+PACKAGES = {True: FILTERING, False: (*FILTERING, "corefilt.cli", "corefilt.verify", "corefilt.batch")}
 LARGEST = 1 << 20
 PIECE = 1 << 18
 

@@ -1,0 +1,1 @@
+"""Which core of an archive is filtered how, kept or deleted."""

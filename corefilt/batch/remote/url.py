@@ -1,0 +1,209 @@
+"""Files behind a URL, by fsspec: object stores and other machines.
+
+Credentials and endpoints come from where the libraries look for them: the environment (AWS_*,
+GOOGLE_APPLICATION_CREDENTIALS, FSSPEC_*), their own files, and the ssh agent.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from datetime import datetime
+from typing import NamedTuple
+
+from corefilt.errors import CorefiltError, InputError, MissingLibraryError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# Seconds to wait before the same is tried once more, by a new connection: s3fs tries five times within two seconds, but
+# not where no connection is made, and a connection of ssh that has ended stays so.
+WAITS = (1.0, 4.0)
+# botocore would try five times for each of s3fs's, over up to 15 seconds.
+_S3 = {"config_kwargs": {"retries": {"mode": "standard", "max_attempts": 1}}}
+# What no second try makes better.
+_FINAL = (
+    CorefiltError,
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotImplementedError,
+    ValueError,
+    TypeError,
+)
+# What tells one content of a name from the next, where a store has it.
+_VERSION_KEYS = ("ETag", "etag", "generation", "mtime", "created")
+
+
+class Scheme(NamedTuple):
+    """``extra`` is corefilt's that brings what is needed; ``metadata`` is the argument of open() for an object's.
+
+    ``renames`` tells a file system, where a new file is there from its first byte on, from a store, where an object
+    appears when its upload is completed. ``options`` are the library's.
+    """
+
+    extra: str
+    metadata: str | None
+    renames: bool
+    options: Mapping[str, object] = {}
+
+
+SCHEMES = {
+    "s3": Scheme("s3", "Metadata", False, _S3),
+    "s3a": Scheme("s3", "Metadata", False, _S3),
+    "gs": Scheme("gs", "metadata", False),
+    "gcs": Scheme("gs", "metadata", False),
+    "sftp": Scheme("sftp", None, True),
+    "ssh": Scheme("sftp", None, True),
+    "memory": Scheme("s3", None, False),
+}
+
+
+def is_url(place: str) -> bool:
+    """Whether a place is a URL, and no path."""
+    return _SCHEME.match(place) is not None
+
+
+def local_path(place: str) -> str:
+    """The path that a ``file://`` URL stands for; any other place as it is."""
+    return place[len("file://") :] if place.lower().startswith("file:///") else place
+
+
+class Remote:
+    """What a URL names; ``path`` is what the file system behind it calls that."""
+
+    def __init__(self, url: str) -> None:
+        """Find the library for it; nothing is asked over the network. Raises UsageError or MissingLibraryError."""
+        found = _SCHEME.match(url)
+        name = found[1].lower() if found is not None else ""
+        if name not in SCHEMES:
+            raise UsageError(f"{url}: corefilt does not know {name}://", f"it knows {', '.join(SCHEMES)} and file")
+        self.url, self.scheme = url, SCHEMES[name]
+        self.path = self._connected(fresh=False)[1]
+
+    def _connected(self, *, fresh: bool) -> tuple[Any, str]:
+        try:
+            from fsspec.core import url_to_fs
+        except ImportError:
+            raise self._missing() from None
+        try:
+            fs, path = url_to_fs(self.url, skip_instance_cache=fresh, **self.scheme.options)
+        except ImportError:
+            raise self._missing() from None
+        return fs, path
+
+    def _missing(self) -> MissingLibraryError:
+        extra = self.scheme.extra
+        return MissingLibraryError(f"{self.url}: a library is missing", f"pip install 'corefilt[{extra}]'")
+
+    def persistently(self, attempt: Callable[[Any, bool], T], error: type[CorefiltError] = InputError) -> T:
+        """What ``attempt`` gives, which is called with the file system, and whether that is a new one.
+
+        Where a connection breaks it is called again. What goes wrong for good is raised as ``error``.
+        """
+        for tries in range(1 + len(WAITS)):
+            if tries:
+                time.sleep(WAITS[tries - 1])
+            try:
+                return attempt(self._connected(fresh=tries > 0)[0], tries > 0)
+            except CorefiltError:
+                raise
+            except _FINAL as final:
+                raise error(f"{self.url}: {words(final)}") from None
+            except Exception as broken:
+                if tries == len(WAITS):
+                    raise error(f"{self.url}: {words(broken)}", "it was tried several times") from None
+        raise AssertionError("the last try returns or raises")
+
+    def info(self) -> dict[str, Any]:
+        """What the store tells of it. Raises InputError."""
+
+        def attempt(fs: Any, fresh: bool) -> dict[str, Any]:
+            fs.invalidate_cache()
+            found: dict[str, Any] = fs.info(self.path)
+            return found
+
+        return self.persistently(attempt)
+
+    def exists(self) -> bool:
+        """Whether there is anything. Raises InputError."""
+
+        def attempt(fs: Any, fresh: bool) -> bool:
+            fs.invalidate_cache()
+            return bool(fs.exists(self.path))
+
+        return self.persistently(attempt)
+
+    def attribute(self, name: str) -> str | None:
+        """What an object's metadata say by that name; None where they do not, or cannot. Raises InputError."""
+        if self.scheme.metadata is None:
+            return None
+
+        def attempt(fs: Any, fresh: bool) -> str | None:
+            value = fs.getxattr(self.path, name)
+            return value if isinstance(value, str) else None
+
+        return self.persistently(attempt)
+
+    def modified(self) -> float | None:
+        """When it was written, in seconds since 1970, where that is known. Raises InputError."""
+        for key in ("LastModified", "mtime", "updated", "created"):
+            value = self.info().get(key)
+            if isinstance(value, int | float):
+                return float(value)
+            if isinstance(value, datetime):
+                return value.timestamp()
+        return None
+
+
+class Found(NamedTuple):
+    """A file below a URL: its own URL, its path below the one that was asked for, and its length in bytes."""
+
+    url: str
+    relative: str
+    size: int
+
+
+def files_below(url: str) -> Iterator[Found]:
+    """All files below a URL, or those that fit where it holds ``*``, ``?`` or ``[``, or the one that it names.
+
+    Raises InputError, UsageError and MissingLibraryError.
+    """
+    whole = Remote(url)
+    magic = re.search(r"[*?[]", url)
+    base = url[: url.rindex("/", 0, magic.start()) + 1] if magic is not None else url
+    root = Remote(base).path.rstrip("/")
+
+    def attempt(fs: Any, fresh: bool) -> dict[str, dict[str, Any]]:
+        fs.invalidate_cache()
+        entries: dict[str, dict[str, Any]] = (fs.find if magic is None else fs.glob)(whole.path, detail=True)
+        return entries
+
+    entries = whole.persistently(attempt)
+    if not entries and magic is None and not whole.exists():
+        raise InputError(f"{url}: No such file or directory")
+    for path, info in sorted(entries.items()):
+        if info.get("type") == "file":
+            relative = path[len(root) :].lstrip("/")
+            own = f"{base.rstrip('/')}/{relative}" if relative else base
+            yield Found(own, relative or root.rpartition("/")[2], int(info.get("size") or 0))
+
+
+def version_of(info: dict[str, Any]) -> tuple[object, ...]:
+    """What another content of the same name would differ in."""
+    return (info.get("size"), *(str(info[key]) for key in _VERSION_KEYS if key in info))
+
+
+def words(error: Exception) -> str:
+    """What went wrong, in one line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, FileNotFoundError) and not error.strerror:
+        text = os.strerror(errno.ENOENT)
+    return " ".join(str(text).split())

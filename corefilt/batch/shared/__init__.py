@@ -1,0 +1,1 @@
+"""Shared-memory deduplication (`--shared-once`, `--dedupe`) and its way back (`restore`)."""

@@ -1,0 +1,55 @@
+"""What something is by its first bytes: a core, or why not."""
+
+from __future__ import annotations
+
+import os
+
+from corefilt.corefile.elf import ELFMAG
+from corefilt.io import compression
+
+# Enough for the first bytes of everything that is told apart; tar has its magic at 257.
+HEAD = 512
+# More members of one archive are not looked at: a hostile one has no end.
+MOST_MEMBERS = 100_000
+
+
+class Content:
+    """One core in a file, or what the file is instead: then ``reason`` says it, and is empty otherwise."""
+
+    __slots__ = ("member", "reason", "wrapping")
+
+    def __init__(self, wrapping: tuple[str, ...], member: str | None = None, reason: str = "") -> None:
+        """Hold them; ``wrapping`` names the layers from the outside in."""
+        self.wrapping, self.member, self.reason = wrapping, member, reason
+
+
+def why_no_core(head: bytes, name: str | None = None) -> str:
+    """Nothing for the first bytes of a core, else what they are instead."""
+    inside = f"{name}, and what is in it " if name is not None else ""
+    if head.startswith(ELFMAG) and len(head) >= 18:
+        big = head[5:6] == b"\2"
+        e_type = int.from_bytes(head[16:18], "big" if big else "little")
+        kinds = {1: "an object file", 2: "an executable", 3: "a shared object or executable"}
+        return "" if e_type == 4 else f"{inside}is {kinds.get(e_type, f'of e_type {e_type}')}, not a core"
+    if not head:
+        return f"{inside}is empty"
+    if name is not None and compression.recognise(head) is not None:
+        return f"{inside}is compressed once more"
+    return f"{inside}is no ELF file"
+
+
+def member_content(head: bytes, wrapping: tuple[str, ...], name: str) -> Content:
+    """A member of an archive that begins with ``head``."""
+    packed = compression.recognise(head)
+    if packed is None:
+        return Content(wrapping, name, why_no_core(head))
+    # Of a member only its beginning is there; what is in it is seen when it is opened.
+    return Content((*wrapping, packed), name)
+
+
+def unsafe(name: str) -> str:
+    """Why a member's name must not become a path, or nothing."""
+    steps = name.replace("\\", "/").split("/")
+    if name.startswith(("/", "\\")) or os.pardir in steps or "\0" in name or not name.strip("/."):
+        return "its name leads out of the archive"
+    return ""

@@ -1,0 +1,81 @@
+"""Bytes that come in pieces as a file that can be read once, which is what the standard library's readers take."""
+
+from __future__ import annotations
+
+import io
+import os
+
+from corefilt.io import compression
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
+
+    from _typeshed import WriteableBuffer
+
+    from corefilt.io.sources import FileSource
+
+
+class _Pieces(io.RawIOBase):
+    """Made of pieces that come one after the other."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__()
+        self._pieces, self._held = pieces, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        if not self._held:
+            self._held = memoryview(next(self._pieces, b""))
+        room = memoryview(buffer).cast("B")
+        taken = self._held[: len(room)]
+        room[: len(taken)] = taken
+        self._held = self._held[len(taken) :]
+        return len(taken)
+
+
+def stream(read: Callable[[], bytes], layers: tuple[str, ...], what: str) -> BinaryIO:
+    """What ``read`` gives, decompressed by the layers from the outside in; ``what`` names it in errors."""
+    pieces = iter(read, b"")
+    for name in layers:
+        pieces = compression.decoded(name, _reader(_Pieces(pieces)), what)
+    return io.BufferedReader(_Pieces(pieces), compression.PIECE)
+
+
+def _reader(file: _Pieces) -> Callable[[], bytes]:
+    return lambda: file.read(compression.PIECE) or b""
+
+
+def from_start(source: FileSource) -> Callable[[], bytes]:
+    """Reads a file's bytes in order, beside whoever else reads it."""
+    at = 0
+
+    def read() -> bytes:
+        nonlocal at
+        piece = os.pread(source.fd, compression.PIECE, at)
+        at += len(piece)
+        return piece
+
+    return read
+
+
+def pieces_of(file: BinaryIO) -> Iterator[bytes]:
+    """All of a file, piece by piece."""
+    while piece := file.read(compression.PIECE):
+        yield piece
+
+
+def first_bytes(read: Callable[[], bytes], name: str, count: int, what: str) -> bytes:
+    """The first bytes that a compressed stream holds, or as many as there are; of one that is cut, what came."""
+    held = b""
+    try:
+        for piece in compression.decoded(name, read, what):
+            held += piece[: count - len(held)]
+            if len(held) == count:
+                break
+    except EOFError:
+        pass
+    return held

@@ -1,0 +1,1 @@
+"""Carries out one task of a batch."""

@@ -1,0 +1,98 @@
+"""A task with a policy becomes one with a rule's filter and options, or an outcome where a rule leaves nothing to do.
+
+A core that the same policy has been carried out on is not filtered by it again, as it is another core now; but it can
+have grown old enough to be deleted.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from corefilt.batch.files.lock import lock_file
+from corefilt.batch.policy.facts import facts_of
+from corefilt.batch.policy.policy import DELETE, FIT, KEEP, MINIMAL
+from corefilt.batch.work import provenance
+from corefilt.corefile.corefile import Core
+from corefilt.corefile.identity import Identity
+from corefilt.filterbits import CoredumpFilter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from corefilt.batch.files.safe_paths import Place
+    from corefilt.batch.outcome import Outcome
+    from corefilt.batch.policy.policy import Decision, Policy
+    from corefilt.batch.task import Task
+    from corefilt.classify.classifier import Rules
+    from corefilt.io.sources import FileSource, Source
+
+# Options that leave less of a core or change it; a rule that keeps it whole goes without them.
+_CHANGING = ("fit", "truncate", "annotate", "format", "loadmaps")
+
+
+def decided(task: Task, policy: Policy, source: Source, *, age: float | None, stored: int) -> Task | Outcome:
+    """What the policy makes of a task; the source of its core is closed.
+
+    ``age`` is the file's in seconds, ``stored`` are the bytes that it takes. An outcome says ``deleted`` of what is to
+    be deleted; nothing is deleted here. Raises InputError for what is no core.
+    """
+    with Core(source) as core:
+        facts = facts_of(core, age=age, rules=_rules(core, task) if policy.asks_for_shares else None)
+        comm = Identity(core.notes, core.ehdr).comm
+    decision = policy.decide(facts)
+    name, chosen = decision.action.name, replace(task, rule=decision.rule)
+    if name not in (DELETE, KEEP) or (name == KEEP and not task.replace):
+        return carried_over(chosen, decision)
+    told: dict[str, Any] = {
+        "input_bytes": facts.size,
+        "allocated_before": stored,
+        "executable": facts.executable or (os.fsdecode(comm) if comm is not None else None),
+        "signal": facts.signal,
+    }
+    if name == KEEP:
+        doubt = f", {decision.doubt}" if decision.doubt else ""
+        return chosen.outcome("kept", f"rule {decision.rule!r} keeps it{doubt}", **told)
+    words = "is left out; it stays where it is" if not task.replace else "would be deleted" if task.dry_run else ""
+    return chosen.outcome("deleted", words, **told)
+
+
+def delete(outcome: Outcome, file: FileSource, place: Place) -> Outcome:
+    """Delete the open file at its place; the outcome that told so, or what stands against it.
+
+    Raises LockedError and OSError.
+    """
+    lock_file(file.fd, outcome.source)
+    status, there = os.fstat(file.fd), place.status()
+    if there is None or (there.st_dev, there.st_ino) != (status.st_dev, status.st_ino):
+        return replace(outcome, status="kept", reason="another file has its name now")
+    os.unlink(place.leaf, dir_fd=place.folder)
+    return outcome
+
+
+def carried_over(task: Task, decision: Decision) -> Task:
+    """The task with what the decision says of filter and options, and no policy any more."""
+    action = decision.action
+    options = dict(task.options)
+    wanted = task.filter if action.filter is None else int(action.filter)
+    if decision.rule is not None and action.name != KEEP:
+        options.pop("fit", None)
+    if action.name in (FIT, MINIMAL):
+        options.pop("truncate", None)
+        options["fit"] = {
+            "fit": action.size, "allocated": False, "minimal": action.name == MINIMAL, "follow": None, "ladder": None,
+        }  # fmt: skip
+    elif action.name == KEEP:
+        wanted = int(CoredumpFilter.ALL)
+        options = {name: value for name, value in options.items() if name not in _CHANGING}
+    return replace(task, filter=wanted, options=options, policy=None, work=provenance.work_of(task))
+
+
+def _rules(core: Core, task: Task) -> Rules:
+    """The rules over this core by the evidence that it will be filtered by."""
+    maps, sysroot = task.options.get("maps"), task.options.get("sysroot")
+    evidence = core.evidence(
+        maps=maps if isinstance(maps, str) else None, sysroot=sysroot if isinstance(sysroot, str) else None
+    )
+    return core.rules(evidence=evidence)

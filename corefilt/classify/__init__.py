@@ -1,0 +1,1 @@
+"""Which kind each mapping is: candidates, rules, and the classifier that runs them."""

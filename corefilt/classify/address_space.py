@@ -1,0 +1,140 @@
+"""What the mappings show taken together: files, folders, the order of segments, what a partial dump left out."""
+
+from __future__ import annotations
+
+from corefilt.corefile.elf import PF_R, PF_W, PF_X
+from corefilt.corefile.mappings import NO_FILE, Mappings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.classify.payload import Payload
+
+# Two segments of one image differ in address less file offset by their alignment; 2 MiB pages are the most
+# that linkers use (max-page-size of ld for x86-64 was 2 MiB until 2.31).
+MOST_DRIFT = 16 << 20
+
+
+class Neighbours:
+    """Facts over all mappings of a core, from the table and NT_FILE only.
+
+    ``private_files_left_out``: the filter in force at the dump had no bit 2 (a header page stands alone
+    somewhere); ``private_anonymous_dumped``: it had bit 0 (a nameless writable mapping is there);
+    ``shared_anonymous_dumped``: it had bit 1.
+    """
+
+    def __init__(self, mappings: Mappings) -> None:
+        """Go over the mappings once."""
+        self._mappings = mappings
+        self._by_path: dict[bytes, list[int]] = {}
+        self._rank: dict[int, int] = {}
+        self._written: dict[bytes, dict[int, bool]] = {}
+        self._shapes: dict[bytes, int] = {}
+        self.private_files_left_out = False
+        self.private_anonymous_dumped = False
+        self.shared_anonymous_dumped = False
+        named = mappings.notes.files is not None
+        page = mappings.page_size
+        for m, (i, file) in enumerate(zip(mappings.phdr, mappings.file, strict=True)):
+            present = mappings.table.p_filesz[i] + mappings.given_up.get(i, 0)
+            if file == NO_FILE:
+                if named and present and not self.private_anonymous_dumped and mappings.flags(m) & PF_W:
+                    self.private_anonymous_dumped = True
+                continue
+            path = mappings.path(m)
+            if path is None:
+                continue
+            self._by_path.setdefault(path, []).append(m)
+            if present and path == b"/dev/zero (deleted)":
+                self.shared_anonymous_dumped = True
+            folder = path.rpartition(b"/")[0]
+            shape = mappings.start(m) | mappings.end(m) | (mappings.file_offset(m) or 0)
+            self._shapes[folder] = self._shapes.get(folder, 0) | shape
+            if present == page < mappings.end(m) - mappings.start(m) and mappings.file_offset(m) == 0:
+                self.private_files_left_out = True
+        if mappings.notes.fitted:
+            # What is missing was cut for its size.
+            self.private_files_left_out = self.private_anonymous_dumped = self.shared_anonymous_dumped = False
+        self._writable = {path for path, group in self._by_path.items() if any(mappings.flags(m) & PF_W for m in group)}
+
+    def writable_somewhere(self, path: bytes) -> bool:
+        """Whether any mapping of the file can be written to now."""
+        return path in self._writable
+
+    def small_pages_beside(self, path: bytes, huge: int) -> bool:
+        """Whether some mapping of a file in the same folder is not shaped in pages of ``huge`` bytes.
+
+        The kernel's own names (``/memfd:``, ``/SYSV``) stand in no folder and tell nothing.
+        """
+        folder = path.rpartition(b"/")[0]
+        return bool(folder) and self._shapes.get(folder, 0) & huge - 1 != 0
+
+    def nameless_images(self, payload: Payload | None) -> bool:
+        """Whether images were found that NT_FILE does not name; any mapping may then belong to one of them."""
+        return payload is not None and self._mappings.notes.files is None and bool(payload.images)
+
+    def headers_lost(self, m: int, payload: Payload) -> bool:
+        """Whether no image was found for the mapping's file although it could be one: its first page is not there."""
+        path = self._mappings.path(m)
+        return path is not None and path not in payload.seen
+
+    def starts_image(self, m: int) -> bool:
+        """Whether the mapping begins a group that is laid out like an ELF image."""
+        path = self._mappings.path(m)
+        return path is not None and self._mappings.file_offset(m) == 0 and self.written_by_order(m) is not None
+
+    def written_by_order(self, m: int) -> bool | None:
+        """Whether the order of a file's segments says that this one was written to; None if it is no image's order.
+
+        In an image offsets rise with addresses from 0 on, flags differ, and something is executable. What is
+        writable was written; so was a read-only segment right before a writable one (PT_GNU_RELRO), one behind
+        it, and the second of two read-only ones in a row. norelro images lose nothing by it.
+        """
+        path = self._mappings.path(m)
+        if path is None:
+            return None
+        if path not in self._written:
+            self._written[path] = self._read_order(self._by_path[path])
+        return self._written[path].get(m)
+
+    def _read_order(self, group: list[int]) -> dict[int, bool]:
+        mappings = self._mappings
+        written: dict[int, bool] = {}
+        ordered = sorted(group, key=mappings.start)
+        at = 0
+        while at < len(ordered):
+            run = self._run_from(ordered, at)
+            flags = [mappings.flags(i) for i in run]
+            if len(set(flags)) > 1 and any(f & PF_X for f in flags) and not flags[0] & PF_W:
+                written.update(_written_in_order(run, flags))
+            at += max(len(run), 1)
+        return written
+
+    def _run_from(self, ordered: list[int], at: int) -> list[int]:
+        """The mappings from one at file offset 0 on whose offsets rise with their addresses."""
+        mappings = self._mappings
+        if mappings.file_offset(ordered[at]) != 0:
+            return []
+        run = [ordered[at]]
+        before = 0
+        for i in range(at + 1, len(ordered)):
+            m = ordered[i]
+            offset = mappings.file_offset(m) or 0
+            drift = (mappings.start(m) - offset) - (mappings.start(run[-1]) - before)
+            if not offset or offset < before or not 0 <= drift <= MOST_DRIFT:
+                break
+            run.append(m)
+            before = offset
+        return run
+
+
+def _written_in_order(run: list[int], flags: list[int]) -> dict[int, bool]:
+    written: dict[int, bool] = {}
+    for at, m in enumerate(run):
+        before = flags[at - 1] if at else None
+        behind = flags[at + 1] if at + 1 < len(run) else 0
+        read_only = flags[at] == PF_R
+        written[m] = bool(
+            flags[at] & PF_W
+            or (read_only and at > 0 and (behind & PF_W or before == PF_R or any(f & PF_W for f in flags[:at])))
+        )
+    return written

@@ -1,0 +1,229 @@
+"""What the payload itself shows: the first bytes of files, ELF images, and whether a page is all zero.
+
+The few pieces that are worth a look are named before any byte is read (``wants``), so that the same facts come
+from a file, where they are read beforehand, and from a pipe, where they are looked at as they pass.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+
+from corefilt import _fast
+from corefilt.corefile import images
+from corefilt.corefile.elf import ELFMAG, PF_R, PF_W, PF_X
+from corefilt.corefile.mappings import NO_FILE, Mappings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from corefilt.corefile.images import Image
+    from corefilt.io.sources import Source
+
+# An ELF header and its program headers nearly always stand in the first page.
+FIRST_BYTES = 4096
+# How much of a mapping of /dev/zero is looked at for something else than zeros.
+MOST_OF_DEV_ZERO = 1 << 16
+# How many images can seem to lie in one another.
+MOST_NESTED = 4
+# Segments of images that are remembered in all; the most that a browser of 300 libraries has is some thousands.
+MOST_SEGMENTS = 1 << 18
+# How far into a mapping a pipe is read ahead for a program header table that stands behind the first page.
+MOST_LOOK_AHEAD = 1 << 20
+
+
+# Names of memory: nothing is loaded from there, and bit 4 depends on nothing that its pages say.
+NO_IMAGES = (b"/dev/zero", b"/anon_hugepage", b"/[aio]", b"anon_inode:", b"socket:[")
+
+
+class Payload:
+    """Facts from the payload, by mapping index.
+
+    ``first`` holds the first four bytes of a mapping, ``zero`` whether all that was looked at is zero (all of
+    it for a mapping that could be [vvar]), ``images`` the images that start in it; ``pe`` the names of PE files.
+    ``held`` are the pieces that were asked for by their addresses.
+    """
+
+    __slots__ = (
+        "_first_bytes",
+        "_headers",
+        "_held_at",
+        "_images_of",
+        "_mappings",
+        "_peers",
+        "_segments",
+        "_starts",
+        "_waiting",
+        "first",
+        "held",
+        "images",
+        "pe",
+        "seen",
+        "wants",
+        "zero",
+    )
+
+    def __init__(self, mappings: Mappings, vvar: Iterable[int], pieces: Iterable[tuple[int, int]] = ()) -> None:
+        """Name what is worth looking at.
+
+        ``vvar`` are the mappings that could be [vvar], ``pieces`` are addresses with the most bytes to hold from there.
+        """
+        self.held: dict[int, bytes] = {}
+        self._held_at: dict[tuple[int, int], int] = {}
+        self._mappings = mappings
+        self.first: dict[int, bytes] = {}
+        self.zero: dict[int, bool] = {}
+        self.images: dict[int, images.Image] = {}
+        self.pe: set[bytes | None] = set()
+        self.wants: dict[int, list[tuple[int, int]]] = {}
+        self._first_bytes: dict[int, bytes] = {}
+        self._peers: dict[bytes | None, list[int]] = {}
+        self._starts: dict[bytes | None, set[int]] = {}
+        self._images_of: dict[bytes | None, list[Image]] = {}
+        self._headers: dict[tuple[bytes, bytes], images.ImageHeaders] = {}
+        self._segments = 0
+        named = mappings.notes.files is not None
+        filesz, p_flags = mappings.table.p_filesz, mappings.table.p_flags
+        for m, (i, file) in enumerate(zip(mappings.phdr, mappings.file, strict=True)):
+            present, flags = filesz[i], p_flags[i]
+            path = None if file == NO_FILE else mappings.path(m)
+            if path is not None:
+                self._peers.setdefault(path, []).append(m)
+                worth_it = mappings.file_offset(m) == 0 and not path.startswith(NO_IMAGES)
+            else:
+                # Without NT_FILE any mapping may be an image's first, which no loader leaves writable; with
+                # it, only [vdso] is one.
+                worth_it = not flags & PF_W and (not named or bool(flags & PF_X))
+            if present and worth_it and flags & PF_R:
+                self.wants.setdefault(m, []).append((0, min(present, FIRST_BYTES)))
+        for m in vvar:
+            if mappings.present(m):
+                self.wants[m] = [(0, mappings.present(m))]
+        for m in self._peers.get(b"/dev/zero", ()):
+            if mappings.present(m):
+                self.wants[m] = [(0, min(mappings.present(m), MOST_OF_DEV_ZERO))]
+        for address, most in pieces:
+            self._want_held(address, most)
+        self.seen: set[bytes | None] = set()
+        self._waiting: dict[bytes | None, int] = {}
+        for m in self.wants:
+            self._waiting[mappings.path(m)] = self._waiting.get(mappings.path(m), 0) + 1
+
+    def _want_held(self, address: int, most: int) -> None:
+        mappings = self._mappings
+        for m in range(len(mappings)):
+            at = address - mappings.start(m)
+            if 0 <= at < min(mappings.present(m), MOST_LOOK_AHEAD):
+                self.wants.setdefault(m, []).append((at, min(most, mappings.present(m) - at)))
+                self._held_at[m, at] = address
+                return
+
+    def peers(self, m: int) -> list[int]:
+        """All mappings of the same file, in order; with no name, all that have none."""
+        if self._mappings.file[m] != NO_FILE:
+            return self._peers[self._mappings.path(m)]
+        if None not in self._peers:
+            self._peers[None] = [i for i in range(len(self._mappings)) if self._mappings.file[i] == NO_FILE]
+        return self._peers[None]
+
+    def image_of(self, m: int) -> Image | None:
+        """The image that the mapping belongs to.
+
+        Where the linker did not separate code from data, the page that PT_GNU_RELRO protects begins with file
+        offset 0 once more, and looks like an image inside the image: so the lowest that holds it is taken.
+        """
+        mappings = self._mappings
+        placed = self._images_of.get(mappings.path(m), [])
+        start, end, offset = mappings.start(m), mappings.end(m), mappings.file_offset(m)
+        at = bisect_right(placed, start, key=lambda image: image.low)
+        holding = [image for image in placed[max(at - MOST_NESTED, 0) : at] if image.holds(start, end, offset)]
+        return holding[0] if holding else None
+
+    def holds_unwritten(self, m: int) -> bool:
+        """Whether the mapping's part of the file lies in a segment of one of its images that nobody writes to."""
+        mappings = self._mappings
+        offset = mappings.file_offset(m)
+        if offset is None:
+            return False
+        end = offset + mappings.end(m) - mappings.start(m)
+        return any(image.headers.unwritten(offset, end) for image in self._images_of.get(mappings.path(m), ()))
+
+    def _starts_of(self, m: int) -> set[int]:
+        path = self._mappings.path(m)
+        if path not in self._starts:
+            self._starts[path] = {self._mappings.start(i) for i in self.peers(m)}
+        return self._starts[path]
+
+    def take(self, m: int, offset: int, piece: bytes) -> None:
+        """Look at a piece that was wanted; what it shows may be worth another."""
+        mappings = self._mappings
+        if (m, offset) in self._held_at:
+            self.held[self._held_at.pop((m, offset))] = piece
+            return
+        if offset == 0 and m not in self.zero:
+            self.zero[m] = _fast.is_zero(piece)
+        if offset == 0 and m not in self.first:
+            self.first[m] = piece[:4]
+            self.seen.add(mappings.path(m))
+            if piece[:2] == b"MZ" and mappings.file[m] != NO_FILE:
+                self.pe.add(mappings.path(m))
+            where = images.needs(piece) if piece[:4] == ELFMAG else None
+            if where is None:
+                return
+            table_at, length = where
+            self._first_bytes[m] = piece[:64]
+            if table_at + length <= len(piece):
+                self._place(m, piece[table_at : table_at + length])
+            else:
+                self._want_table(m, table_at, length)
+        elif m in self._first_bytes and images.needs(self._first_bytes[m]) == (offset, len(piece)):
+            self._place(m, piece)
+
+    def _want_table(self, m: int, table_at: int, length: int) -> None:
+        # Tools that rewrite programs (BOLT, patchelf) move the table behind everything else; it is looked for
+        # in the same mapping only when that is in the core.
+        if table_at + length <= min(self._mappings.present(m), MOST_LOOK_AHEAD):
+            self.wants.setdefault(m, []).append((table_at, length))
+
+    def _place(self, m: int, raw_table: bytes) -> None:
+        mappings = self._mappings
+        first = self._first_bytes.pop(m)
+        if (first, raw_table) not in self._headers:
+            if self._segments > MOST_SEGMENTS:
+                return
+            found = images.headers(first, raw_table, mappings.page_size)
+            self._headers[first, raw_table] = found
+            self._segments += len(found.segments)
+        found = self._headers[first, raw_table]
+        image = images.place(found, mappings.start(m), mappings.end(m), self._starts_of(m))
+        if image is not None:
+            self.images[m] = image
+            insort(self._images_of.setdefault(mappings.path(m), []), image, key=lambda image: image.low)
+
+    def pending(self, m: int) -> bool:
+        """Whether another mapping of the same file has yet to be looked at."""
+        if self._mappings.file[m] == NO_FILE and self._mappings.notes.files is not None:
+            # With NT_FILE no image is nameless, so these do not speak for each other.
+            return m in self.wants
+        return self._waiting.get(self._mappings.path(m), 0) > 0
+
+    def wants_of(self, m: int) -> bool:
+        """Whether any piece of the mapping is worth a look."""
+        return m in self.wants
+
+    def look(self, m: int, source: Source) -> None:
+        """Look at all that is wanted of one mapping."""
+        offset = self._mappings.table.p_offset[self._mappings.phdr[m]]
+        if m in self.wants:
+            self._waiting[self._mappings.path(m)] -= 1
+        while m in self.wants:
+            for start, length in self.wants.pop(m):
+                # Of a segment that is cut, as much as a core claims that is filtered from it.
+                piece = source.peek(offset + start, length)
+                if piece:
+                    self.take(m, start, piece)
+
+    def read_from(self, source: Source) -> None:
+        """Look at everything that is wanted, in a source that can be sought."""
+        for m in sorted(self.wants):
+            self.look(m, source)

@@ -1,0 +1,88 @@
+"""The rules for cores of FDPIC programs, and for the filter as the FDPIC dumper before Linux 5.10 read it.
+
+They are of the same sort as those in rules_core. ``FIRST`` are asked before any convention, ``LAST`` behind all others:
+they say what the others cannot tell here, and are the only ones that add kinds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from corefilt.classify.rules_core import not_there, partly_there, present_bytes, wholly_there
+from corefilt.classify.rules_evidence import SHARED, flags, not_excluded
+from corefilt.corefile.elf import PF_R
+from corefilt.kinds import FDPIC_OLD, Kind, Source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corefilt.classify.candidates import Case
+    from corefilt.classify.classifier import Rules
+
+
+def without_mmu(rules: Rules, case: Case) -> None:
+    """Without an MMU no page is copied on writing, so bit 0 keeps all that is private (vma_dump_size, Linux 5.10)."""
+    if rules.mmu is False:
+        case.rule_out(Kind.CLEAN, "without an MMU bit 0 keeps all that is private")
+
+
+def loaded(rules: Rules, case: Case) -> None:
+    """What a loadmap names was loaded by the kernel or the loader: private, from a file or copied out of one."""
+    at = bisect_left(rules.loaded, (case.end,)) - 1
+    if at >= 0 and sum(rules.loaded[at]) > case.start:
+        why = f"a segment was loaded at {rules.loaded[at][0]:#x}, by the loadmap"
+        case.rule_out(SHARED | Kind.PRIVATE_HUGE | Kind.SPECIAL, why, convention=True)
+        if not case.writable and rules.mmu:
+            case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=True)
+
+
+def old_flags(rules: Rules, case: Case) -> None:
+    """Of the VmFlags only io counts: VM_DONTDUMP is not asked for."""
+    if case.area is not None and case.area.nature.flags is not None and b"io" in case.area.nature.flags:
+        case.only(Kind.EXCLUDED | Kind.DAX, "VmFlags with io", source=Source.SMAPS)
+
+
+def old_present(rules: Rules, case: Case) -> None:
+    """What cannot be read is not dumped; what has bytes in the core otherwise was not excluded."""
+    if not case.flags & PF_R:
+        case.only(Kind.EXCLUDED, "cannot be read, and --dumper fdpic-old keeps none such")
+    elif case.present:
+        case.rule_out(Kind.EXCLUDED, "")
+
+
+def maybe_without_mmu(rules: Rules, case: Case) -> None:
+    """Where nothing tells whether there is an MMU, what was not written to may go by bit 0 all the same."""
+    if rules.mmu is None:
+        for clean, written in (
+            (Kind.PRIVATE_FILE, Kind.WRITTEN_FILE),
+            (Kind.PRIVATE_FILE_HEADED, Kind.WRITTEN_FILE_HEADED),
+        ):
+            if case.possible & clean:
+                case.add(written, "the core does not tell whether there is an MMU")
+
+
+def old_untouched(rules: Rules, case: Case) -> None:
+    """With an MMU bit 2 keeps what was never written to, memory too."""
+    touched = case.area is not None and case.area.nature.copied
+    if case.possible & Kind.PRIVATE_ANON and rules.mmu is not False and not touched:
+        case.add(Kind.PRIVATE_FILE, "memory that was never written to goes by bit 2 with --dumper fdpic-old")
+
+
+FIRST: tuple[Callable[[Rules, Case], None], ...] = (without_mmu, loaded)
+LAST: tuple[Callable[[Rules, Case], None], ...] = (maybe_without_mmu,)
+OLD_FIRST: tuple[Callable[[Rules, Case], None], ...] = (old_flags, old_present)
+OLD_LAST: tuple[Callable[[Rules, Case], None], ...] = (old_untouched,)
+# What they conclude from is what the dumper of today does: VM_DONTDUMP, which bits were in force, what it leaves out.
+NOT_OLD = (present_bytes, flags, not_excluded, partly_there, wholly_there, not_there)
+
+
+def with_fdpic(
+    asked: tuple[Callable[[Rules, Case], None], ...], before: int, *, fdpic: bool, dumper: str
+) -> tuple[Callable[[Rules, Case], None], ...]:
+    """The rules to ask: ``before`` of those that are ``asked`` anyway, then the first ones here, and so on."""
+    first, last = (FIRST, LAST) if fdpic else ((), ())
+    if dumper == FDPIC_OLD:
+        first, last = (*first, *OLD_FIRST), (*last, *OLD_LAST)
+    whole = (*asked[:before], *first, *asked[before:], *last)
+    return tuple(rule for rule in whole if dumper != FDPIC_OLD or rule not in NOT_OLD)

@@ -1,0 +1,1 @@
+"""What a core file says: ELF header, tables, notes, mappings, memory, registers, FDPIC, the COREFILT note."""

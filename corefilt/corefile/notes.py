@@ -1,0 +1,330 @@
+"""The notes of a core, as far as a filter needs them: who wrote it, NT_AUXV and NT_FILE."""
+
+from __future__ import annotations
+
+from array import array
+
+from corefilt import _fast
+from corefilt.corefile.corefilt_note import NAME as COREFILT
+from corefilt.corefile.corefilt_note import (
+    NT_COREFILT_FITS,
+    NT_COREFILT_KINDS,
+    NT_COREFILT_MADE,
+    NT_COREFILT_ORIGIN,
+    NT_COREFILT_SHARED,
+    Origin,
+    Record,
+    Shared,
+    decode,
+    decode_origin,
+    decode_shared,
+)
+from corefilt.corefile.elf import (
+    EM_68K,
+    EM_386,
+    EM_AARCH64,
+    EM_ARM,
+    EM_PPC,
+    EM_PPC64,
+    EM_RISCV,
+    EM_S390,
+    EM_SH,
+    EM_X86_64,
+    PT_NOTE,
+    Ehdr,
+    Phdrs,
+)
+from corefilt.corefile.fdpic import loadmaps_in
+from corefilt.errors import NotACoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corefilt.io.sources import Source
+
+NT_PRSTATUS, NT_PRPSINFO, NT_AUXV, NT_FILE, NT_SIGINFO = 1, 3, 6, 0x46494C45, 0x53494749
+
+# Where a stack pointer stands in NT_PRSTATUS, in bytes, by machine and class: pr_reg begins at 112 (ELFCLASS64), 72, or
+# 70 (m68k), then come the registers as struct elf_gregset has them. Held against gdb's on x86-64 and i386, for the
+# others taken from arch/*/include/uapi/asm/ptrace.h of Linux 6.18.
+STACK_POINTERS = {
+    (EM_X86_64, True): 264, (EM_386, False): 132, (EM_AARCH64, True): 360, (EM_ARM, False): 124,
+    (EM_RISCV, True): 128, (EM_RISCV, False): 80, (EM_PPC64, True): 120, (EM_PPC, False): 76, (EM_S390, True): 248,
+    (EM_SH, False): 132, (EM_68K, False): 130,
+}  # fmt: skip
+AT_NULL, AT_PHDR, AT_PAGESZ, AT_BASE, AT_ENTRY = 0, 3, 6, 7, 9
+AT_PLATFORM, AT_RANDOM, AT_EXECFN, AT_SYSINFO_EHDR = 15, 25, 31, 33
+
+# Notes are read in windows of this size; the notes of one thread take 3 to 6 KiB on x86-64.
+WINDOW = 1 << 16
+# Behind NT_FILE the notes are only checked, and no more than this much of them: a pipe must hold what is looked at.
+MOST_BEHIND = 1 << 20
+# The largest note is NT_FILE, of at most 16 MiB (core_file_note_size_limit, Linux 6.18).
+MOST_OF_A_NOTE = 64 << 20
+# Notes are looked through this far in all; 10,000 threads on x86-64 have 50 MiB of them.
+MOST_WALKED = 64 << 20
+# A path of 6,063 bytes was seen in a core, and none that was longer.
+MOST_OF_A_NAME = 1 << 16
+
+_FOREIGN = {
+    b"NetBSD-CORE": "NetBSD",
+    b"FreeBSD": "FreeBSD",
+    b"OpenBSD": "OpenBSD",
+    b"DragonFly": "DragonFly BSD",
+    b"QNX": "QNX",
+    b"GNU/Solaris": "Solaris",
+}
+
+
+class FileNote:
+    """NT_FILE: which file was mapped where."""
+
+    __slots__ = ("_desc", "_interned", "_names", "_paths", "_ranges", "count", "unit")
+
+    def __init__(self, desc: bytes, ehdr: Ehdr) -> None:
+        """Decode the descriptor; raises ValueError with what is wrong."""
+        word = 8 if ehdr.wide else 4
+        if len(desc) < 2 * word:
+            raise ValueError(f"its {len(desc)} bytes do not even hold a count")
+        count = ehdr.number(desc[:word])
+        room = (len(desc) - 2 * word) // (3 * word + 1)
+        if count > room:
+            raise ValueError(f"count is {count}, but its {len(desc)} bytes have room for {room}")
+        self._desc = desc
+        self._paths: dict[int, bytes] = {}
+        self._interned: dict[bytes, bytes] = {}
+        self.unit = ehdr.number(desc[word : 2 * word])
+        self._ranges = array("Q", bytes(24 * count))
+        self._names = array("Q", bytes(8 * (count + 1)))
+        self.count = _fast.decode_nt_file(desc, self._ranges, self._names, wide=ehdr.wide, big=ehdr.big)
+        if self.count < count:
+            raise ValueError(f"count is {count}, but only {self.count} names follow")
+
+    @classmethod
+    def of(cls, entries: Sequence[tuple[int, int, int, bytes]], ehdr: Ehdr) -> FileNote:
+        """The note that would hold these: (start, end, offset in bytes, path)."""
+        word = 8 if ehdr.wide else 4
+        # Offsets in pages where they can be, as the kernel has them, for 32 bits hold no more than 4 GiB.
+        unit = 1 if any(entry[2] % 4096 for entry in entries) else 4096
+        numbers = [len(entries), unit]
+        for start, end, offset, _ in entries:
+            numbers += [start, end, offset // unit]
+        mask = (1 << 8 * word) - 1
+        table = b"".join((value & mask).to_bytes(word, "big" if ehdr.big else "little") for value in numbers)
+        return cls(table + b"".join(entry[3].replace(b"\0", b"?") + b"\0" for entry in entries), ehdr)
+
+    def start(self, i: int) -> int:
+        """First address of entry ``i``."""
+        return self._ranges[3 * i]
+
+    def end(self, i: int) -> int:
+        """First address behind entry ``i``."""
+        return self._ranges[3 * i + 1]
+
+    def offset(self, i: int) -> int:
+        """Where entry ``i`` begins in its file, in bytes."""
+        return self._ranges[3 * i + 2] * self.unit
+
+    def path(self, i: int) -> bytes:
+        """The file's name as the kernel wrote it; equal names are one object."""
+        if i not in self._paths:
+            start = self._names[i]
+            path = self._desc[start : min(self._names[i + 1] - 1, start + MOST_OF_A_NAME)]
+            self._paths[i] = self._interned.setdefault(path, path)
+        return self._paths[i]
+
+
+class Notes:
+    """What the notes say. ``files`` is None where there is no NT_FILE that can be read.
+
+    ``stack_pointers`` are those of the threads, as far as the notes were looked at; ``records`` are those of a
+    COREFILT note by address range, ``record_at`` where that note stands: its offset in the core and its length in
+    bytes, or None. ``made`` is what a batch told of how it made the core (empty: nothing), ``fitted`` tells that
+    mappings were cut to fit a size, ``origin`` that --format made a plain core of an FDPIC one, ``shared`` that another
+    core holds blocks of this one. ``prstatus`` is the size in bytes of the first PRSTATUS (0: there is none),
+    ``loadmaps`` are the addresses in it, if it is FDPIC's; ``only_plain`` tells that there is a note which the FDPIC
+    dumper never writes. ``crashed``, ``prpsinfo`` and ``siginfo`` are descriptors: of the first PRSTATUS, and of the
+    two notes (empty: none). ``threads`` counts each PRSTATUS that was looked at; where it is more than one there can be
+    more.
+    """
+
+    __slots__ = (
+        "auxv", "crashed", "files", "fitted", "loadmaps", "made", "only_plain", "origin", "prpsinfo", "prstatus",
+        "record_at", "records", "shared", "siginfo", "stack_pointers", "threads", "warnings",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        """Begin with nothing known."""
+        self.auxv: dict[int, int] = {}
+        self.crashed = self.prpsinfo = self.siginfo = b""
+        self.files: FileNote | None = None
+        self.fitted = False
+        self.made = b""
+        self.records: dict[tuple[int, int], Record] = {}
+        self.record_at: tuple[int, int] | None = None
+        self.origin: Origin | None = None
+        self.shared: Shared | None = None
+        self.loadmaps: tuple[int, int] | None = None
+        self.only_plain = False
+        self.prstatus = 0
+        self.stack_pointers: list[int] = []
+        self.threads = 0
+        self.warnings: list[str] = []
+
+    def with_files(self, files: FileNote) -> Notes:
+        """The same notes with an NT_FILE."""
+        notes = Notes()
+        for name in self.__slots__:
+            setattr(notes, name, getattr(self, name))
+        notes.files = files
+        return notes
+
+
+def read_notes(source: Source, ehdr: Ehdr, table: Phdrs) -> Notes:
+    """Read the notes up to NT_FILE.
+
+    The kernel writes AUXV and FILE among the notes of the first thread, so nothing behind a second PRSTATUS
+    can be one of them; gdb writes PRPSINFO first and the two at the end (linux_make_corefile_notes), so there
+    the walk goes on. Raises NotACoreError for a core of another system. What is damaged becomes a warning.
+    """
+    notes = Notes()
+    budget = MOST_WALKED
+    for i, p_type in enumerate(table.p_type):
+        if p_type == PT_NOTE and table.p_filesz[i] and budget > 0:
+            budget = _walk(source, ehdr, table.p_offset[i], table.p_filesz[i], notes, budget)
+    if budget <= 0:
+        notes.warnings.append(f"the notes are more than {MOST_WALKED} bytes; the rest was not looked at")
+    return notes
+
+
+def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget: int) -> int:
+    """Walk one note segment; returns what is left of the budget, in bytes."""
+    end = at + length
+    first_type: int | None = None
+    complete = False
+    window = WINDOW
+    while end - at >= 12 and budget > 0 and not (complete and end - at > MOST_BEHIND):
+        chunk = source.peek(at, min(window, end - at))
+        found, done = _fast.walk_notes(chunk, big=ehdr.big)
+        for n_type, name_at, n_namesz, desc_at, n_descsz in found:
+            name = chunk[name_at : name_at + n_namesz].rstrip(b"\0")
+            _refuse_foreign(source.name, name)
+            if name + b"\0" == COREFILT and n_type == NT_COREFILT_KINDS:
+                length = desc_at + (n_descsz + 3 & ~3) - name_at + 12
+                _take_records(chunk[desc_at : desc_at + n_descsz], ehdr, notes, (at + name_at - 12, length))
+                continue
+            if name + b"\0" == COREFILT and n_type == NT_COREFILT_FITS:
+                notes.fitted = True
+                continue
+            if name + b"\0" == COREFILT and n_type == NT_COREFILT_MADE:
+                # The newest stands first.
+                notes.made = notes.made or chunk[desc_at : desc_at + n_descsz].rstrip(b"\0")
+                continue
+            if name + b"\0" == COREFILT and n_type == NT_COREFILT_ORIGIN:
+                _take_origin(chunk[desc_at : desc_at + n_descsz], ehdr, notes)
+                continue
+            if name + b"\0" == COREFILT and n_type == NT_COREFILT_SHARED:
+                _take_shared(chunk[desc_at : desc_at + n_descsz], ehdr, notes)
+                continue
+            if first_type is None:
+                first_type = n_type
+            elif n_type == NT_PRSTATUS and first_type == NT_PRSTATUS:
+                complete = True
+            if name == b"CORE" and (not complete or n_type == NT_PRSTATUS):
+                _take(n_type, chunk[desc_at : desc_at + n_descsz], ehdr, notes)
+        complete = complete or (notes.files is not None and bool(notes.auxv) and first_type == NT_PRSTATUS)
+        at, budget = at + done, budget - done
+        if found and found[-1][0] == found[-1][2] == found[-1][4] == 0:
+            notes.warnings.append(f"notes before {at:#x}: there are empty ones, which nobody writes")
+            return budget
+        window = WINDOW
+        if not done:
+            window = _length_of_next(chunk, ehdr)
+            if window > end - at:
+                notes.warnings.append(
+                    f"note at {at:#x}: n_namesz or n_descsz reaches {at + window - end} bytes past its segment"
+                )
+                return budget
+            if window > MOST_OF_A_NOTE:
+                notes.warnings.append(f"note at {at:#x}: is passed over, it claims {window} bytes")
+                at, window = at + window, WINDOW
+            elif len(chunk) < min(WINDOW, end - at) or (source.size is not None and at + window > source.size):
+                return budget
+    if end - at > MOST_BEHIND and first_type == NT_PRSTATUS:
+        # No thread has so much behind NT_FILE.
+        notes.threads = max(notes.threads, 2)
+    return budget
+
+
+def _length_of_next(chunk: bytes, ehdr: Ehdr) -> int:
+    if len(chunk) < 12:
+        return 12
+    n_namesz, n_descsz = (ehdr.number(chunk[i : i + 4]) for i in (0, 4))
+    return 12 + (n_namesz + 3 & ~3) + n_descsz
+
+
+def _refuse_foreign(core: str, name: bytes) -> None:
+    if name == b"VMCOREINFO":
+        raise NotACoreError(
+            f"{core}: is a dump of a kernel, not of a process (it has a VMCOREINFO note)",
+            "makedumpfile filters those",
+        )
+    system = next((system for mark, system in _FOREIGN.items() if name.startswith(mark)), None)
+    if system:
+        raise NotACoreError(f"{core}: is no Linux core but one of {system} (note name {name.decode('latin-1')!r})")
+
+
+def _take(n_type: int, desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
+    if n_type == NT_PRSTATUS:
+        notes.threads += 1
+        if not notes.prstatus:
+            notes.prstatus, notes.loadmaps, notes.crashed = len(desc), loadmaps_in(desc, ehdr), desc
+        word, at = 8 if ehdr.wide else 4, STACK_POINTERS.get((ehdr.e_machine, ehdr.wide), len(desc))
+        if at + word <= len(desc):
+            notes.stack_pointers.append(ehdr.number(desc[at : at + word]))
+    elif n_type == NT_PRPSINFO and not notes.prpsinfo:
+        notes.prpsinfo = desc
+    elif n_type == NT_AUXV and not notes.auxv:
+        word = 8 if ehdr.wide else 4
+        words = [ehdr.number(desc[i : i + word]) for i in range(0, len(desc) - word + 1, word)]
+        for key, value in zip(words[::2], words[1::2], strict=False):
+            if key == AT_NULL:
+                break
+            notes.auxv.setdefault(key, value)
+    elif n_type == NT_SIGINFO:
+        notes.only_plain = True
+        notes.siginfo = notes.siginfo or desc
+    elif n_type == NT_FILE and notes.files is None:
+        notes.only_plain = True
+        try:
+            notes.files = FileNote(desc, ehdr)
+        except ValueError as error:
+            notes.warnings.append(f"NT_FILE cannot be used: {error}")
+
+
+def _take_records(desc: bytes, ehdr: Ehdr, notes: Notes, place: tuple[int, int]) -> None:
+    if notes.record_at is not None:
+        # The newest stands first.
+        return
+    notes.record_at = place
+    try:
+        notes.records = decode(desc, ehdr)
+    except ValueError as error:
+        notes.warnings.append(f"the COREFILT note cannot be used: {error}")
+
+
+def _take_shared(desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
+    if notes.shared is None:
+        try:
+            notes.shared = decode_shared(desc, ehdr)
+        except ValueError as error:
+            notes.warnings.append(f"the COREFILT note of a core without its shared memory cannot be used: {error}")
+
+
+def _take_origin(desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
+    if notes.origin is None:
+        try:
+            notes.origin = decode_origin(desc, ehdr)
+        except ValueError as error:
+            notes.warnings.append(f"the COREFILT note of an FDPIC core cannot be used: {error}")

@@ -1,0 +1,1 @@
+"""What lies beside a core: saved maps, a journal, a report, mapped files, and what the user states."""

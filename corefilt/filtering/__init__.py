@@ -1,0 +1,1 @@
+"""Carries out one core: planned, streamed or in place, with its report."""

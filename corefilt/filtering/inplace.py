@@ -1,0 +1,440 @@
+"""Takes what a filter drops out of the core itself, which stays a valid core at every instant.
+
+The order makes it so. First the headers are rewritten, and nothing else happens before the disk has them: what is
+measured by a PT_LOAD (gdb's section headers, memory tag segments), then all program headers. No p_offset moves and
+every p_filesz only shrinks, while all payload is still there, so any mix of old and new entries is a valid core. A
+disk may tear a long table anywhere between two sectors, but no field, because fields that stand at multiples of
+their size never cross a sector; a core whose fields do not is refused. Then the dropped ranges become holes, which
+no header claims any more. Nothing else does: what a header, a note, a section or a kept segment claims is left
+alone, and so is what nobody ever claimed. Where a kept byte shares a block with dropped ones, the block stays.
+
+A run that was interrupted is finished by the next one, which finds what the first left behind (corefile.punched).
+
+``--compact`` then cuts a dropped tail off, or, where holes are left in between, puts a copy without them in the
+core's place by one rename. FALLOC_FL_COLLAPSE_RANGE would need no copy, but offsets and bytes cannot change in one
+step, and between the two the core would be none.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from array import array
+from bisect import bisect_right
+
+from corefilt import _fast
+from corefilt.corefile.elf import Phdrs, Shdr
+from corefilt.corefile.punched import claimed
+from corefilt.errors import CorefiltError, InPlaceError, UsageError
+from corefilt.filtering.report import Report, printable
+from corefilt.io.engine import Engine
+from corefilt.io.replace import ReplacementSink
+from corefilt.io.sinks import Sink
+from corefilt.io.sources import Extents, FileSource
+from corefilt.io.trim import discard_of
+from corefilt.plan.layout import Cuts, Layout, cut_out, joined, kept_bytes, section_headers, tagged_loads, taken
+from corefilt.sizes import show_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import TypeAlias
+
+    from corefilt.filtering.options import Options
+    from corefilt.plan.plan import Plan
+
+    Bytes: TypeAlias = bytes | bytearray
+
+# One system call punches no more than this, so that a signal is seen and the bar moves.
+PIECE = 1 << 30
+# What is compared and written back at a time when headers could not be written: a page, which one block holds.
+PAGE = 4096
+# What pwritev2(2) takes for a write that is on the disk when it returns; musl knows it from 1.2.5 on.
+_THROUGH: int = getattr(os, "RWF_DSYNC", 0)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_PUNCH = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV, errno.ESPIPE)
+
+
+def write_in_place(plan: Plan, options: Options, began: float) -> Report:
+    """Carry a plan out in the core itself and tell what was done; ``began`` is a monotonic time in seconds.
+
+    Raises UsageError or InPlaceError. Whatever is raised, the core is a valid one.
+    """
+    return _InPlace(plan, options).run(began)
+
+
+def whole_blocks(cuts: Cuts, kept: Sequence[tuple[int, int]], block: int, end: int) -> Iterator[tuple[int, int]]:
+    """What of the cuts can become a hole: every block of them that holds no kept byte.
+
+    ``kept`` are disjoint and ascending, ``block`` is the file system's in bytes, ``end`` the file's. Where a cut
+    ends within a block that has no kept byte but bytes that nobody claims, it is not rounded, and the file system
+    zeroes the cut's part of that block.
+    """
+    starts = [start for start, _ in kept]
+
+    def has_kept(at: int) -> bool:
+        i = bisect_right(starts, at + block - 1) - 1
+        return i >= 0 and kept[i][1] > at
+
+    for start, stop in cuts:
+        low, high = start - start % block, stop - stop % block
+        if low < start and has_kept(low):
+            start = low + block
+        if stop == end:
+            stop = high + block if high < stop else stop
+        elif high < stop and has_kept(high):
+            stop = high
+        if start < stop:
+            yield start, stop
+
+
+class _Place(Sink):
+    """The core as an output; what is done to it is done at once."""
+
+    seekable = True
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self.fd, length, offset)
+
+    def write_through(self, offset: int, data: Bytes) -> None:
+        """Write, and wait until the disk has these bytes, and these only. Raises OSError."""
+        view = memoryview(data)
+        while view:
+            done = os.pwritev(self.fd, [view], offset, _THROUGH)
+            view, offset = view[done:], offset + done
+        if not _THROUGH:
+            os.fdatasync(self.fd)
+
+    def put_back(self, offset: int, data: Bytes) -> bool:
+        """Undo a write that failed; tells whether the bytes are there again."""
+        try:
+            for at in range(-(offset % PAGE), len(data), PAGE):
+                first = max(at, 0)
+                piece = bytes(data[first : at + PAGE])
+                if self.read(offset + first, len(piece)) != piece:
+                    _fast.write_at(self.fd, offset + first, piece)
+        except OSError:
+            return False
+        return True
+
+    def allocation(self) -> int:
+        """How many bytes of the disk the file takes."""
+        return os.fstat(self.fd).st_blocks * 512
+
+
+class _InPlace:
+    """One run over one core."""
+
+    def __init__(self, plan: Plan, options: Options) -> None:
+        self.plan, self.core, self.options = plan, plan.core, options
+        core = plan.core
+        if core.source.compression is not None:
+            raise UsageError(
+                f"{core.source.name}: is compressed with {core.source.compression}, and a hole cannot be made in that",
+                "write another file: -o OUT --compress same; corefilt batch --replace puts it in the place of this one",
+            )
+        if not isinstance(core.source, FileSource) or not core.source.owned:
+            raise UsageError(f"{core.source.name}: only a regular file named by its path can be changed in place")
+        self.name, self.end = core.source.name, core.source.size
+        self.table = core.table.replaced(core.table.p_offset, plan.sizes)
+        self.sections = self._new_sections()
+        size, raw = core.ehdr.shdr_size, self.sections
+        decoded = [Shdr(raw[i : i + size], core.ehdr) for i in range(0, len(raw), size)]
+        self.kept = joined(claimed(core.ehdr, core.table, decoded, plan.sizes))
+        there = zip(core.table.p_offset, plan.sizes, core.present, strict=True)
+        drops = [(offset + size, offset + present) for offset, size, present in there if size < present]
+        self.cuts = cut_out(drops + core.gaps, self.kept)
+        self.allocated_before = 0
+        self.punched = 0
+        self.discard: str | None = None
+        self._undo: list[tuple[int, Bytes]] = []
+
+    def _new_sections(self) -> bytes:
+        core = self.core
+        if not core.sections:
+            return b""
+        new = section_headers(core.ehdr, core.table, core.sections, self.plan.sizes, Cuts([]))
+        at = core.ehdr.e_shoff
+        if new != _as_bytes(core.sections)[: len(new)] and taken(
+            core.ehdr, core.table, self.plan.sizes, at, at + len(new)
+        ):
+            raise InPlaceError(f"{self.name}: the section headers at {at:#x} (e_shoff) share bytes with others")
+        return new
+
+    # --- what stands against it -------------------------------------------------------------------------
+
+    def _objections(self, status: os.stat_result) -> Iterator[tuple[str, str]]:
+        """What only -f goes over, each with what to try instead."""
+        core, plan = self.core, self.plan
+        elsewhere = "-f goes ahead, -o OUT writes another file"
+        if core.damaged:
+            yield f"is damaged: {core.warnings[0]}", elsewhere
+        if status.st_nlink > 1:
+            yield f"has {status.st_nlink} names (hard links), and would change under all of them", elsewhere
+        lost = count = 0
+        for m, finding in enumerate(plan.findings):
+            if plan.assumed[m]:
+                most = kept_bytes(finding.levels(plan.filter)[2], core.present[core.maps.phdr[m]], core.maps.page_size)
+                lost, count = lost + most - plan.kept(m), count + (most > plan.kept(m))
+        if lost:
+            yield (
+                f"{lost} bytes in {count} mappings would be lost on an assumption",
+                "--assume SELECTOR=KIND settles them, --unknown keep keeps them, -f goes ahead",
+            )
+
+    def _open(self) -> _Place:
+        try:
+            place = _Place(os.open(self.name, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY), self.name, owned=True)
+        except OSError as error:
+            raise InPlaceError(f"{self.name}: cannot be changed: {error.strerror}") from None
+        try:
+            status = os.fstat(place.fd)
+            if (status.st_dev, status.st_ino, status.st_size) != (*self.core.source.identity, self.end):
+                raise InPlaceError(f"{self.name}: has changed since it was opened", "wait until nobody writes to it")
+        except BaseException:
+            place.close()
+            raise
+        return place
+
+    def _refuse(self, status: os.stat_result) -> None:
+        ehdr = self.core.ehdr
+        word = 8 if ehdr.wide else 4
+        for field, offset in (("e_phoff", ehdr.e_phoff), ("e_shoff", ehdr.e_shoff if self.sections else 0)):
+            if offset % word:
+                raise InPlaceError(
+                    f"{self.name}: ELF header: {field} is {offset:#x}, no multiple of {word}: a power cut could tear "
+                    "a number"
+                )
+        if not self.options.force:
+            for words, hint in self._objections(status):
+                raise InPlaceError(f"{self.name}: {words}", hint)
+
+    def _can_punch(self, place: _Place, block: int) -> bool:
+        """Try it behind the end of the file, where there is nothing. Raises InPlaceError where it must be possible."""
+        try:
+            _fast.punch(place.fd, -(-self.end // block) * block, block)
+        except OSError as error:
+            if self.options.compact and error.errno in _NO_PUNCH:
+                return False
+            raise InPlaceError(
+                f"{self.name}: holes cannot be punched here: {error.strerror}; nothing was changed",
+                "--compact makes a smaller copy in its place, -o OUT writes another file",
+            ) from None
+        return True
+
+    # --- what is done -----------------------------------------------------------------------------------
+
+    def run(self, began: float) -> Report:
+        """Do it, or with --dry-run say what would be done."""
+        source = self.core.source
+        if self.options.dry_run:
+            status = os.fstat(source.fd)
+            self.allocated_before = status.st_blocks * 512
+            self.discard = discard_of(source.fd)
+            report = InPlaceReport(self, None, None, self.end, began)
+            report.freed_bytes = sum(self._data_bytes(_block_of(source.fd)))
+            report.notices += [f"needs -f: {words}" for words, _ in self._objections(status)]
+            return report
+        place = self._open()
+        try:
+            status = os.fstat(place.fd)
+            self._refuse(status)
+            self.allocated_before = place.allocated = place.allocation()
+            self.discard = discard_of(place.fd)
+            size, engine = self._change(place), None
+            if self.options.compact:
+                layout = self.plan.layout
+                if layout.size < size:
+                    size, engine = layout.size, self._replace(place, layout)
+            return InPlaceReport(self, place, engine, size, began)
+        finally:
+            place.close()
+
+    def _change(self, place: _Place) -> int:
+        """Headers, tail, holes, in this order; returns how long the file is then, in bytes."""
+        block = _block_of(place.fd)
+        cuts, size = list(self.cuts), self.end
+        punches = self._can_punch(place, block) if cuts else True
+        self._rewrite_headers(place)
+        if self.options.compact:
+            if cuts and cuts[-1][1] == self.end:
+                size = self._cut_tail(place, cuts.pop()[0])
+            self._pull_in(place, size)
+        if punches:
+            self._punch(place, list(whole_blocks(Cuts(cuts), self.kept, block, size)))
+        if self.options.sync:
+            try:
+                os.fdatasync(place.fd)
+            except OSError as error:
+                raise self._stopped("the disk did not take all of it", error) from None
+        place.allocated = place.allocation()
+        if self.options.on_progress is not None:
+            self.options.on_progress(self.end - self.punched)
+        return size
+
+    def _rewrite_headers(self, place: _Place) -> None:
+        core = self.core
+        old = _as_bytes(core.sections)[: len(self.sections)]
+        if self.sections != old:
+            self._rewrite(place, core.ehdr.e_shoff, self.sections, old, "section headers")
+        before = core.table
+        tags = [i for i in tagged_loads(before) if before.p_filesz[i] != self.table.p_filesz[i]]
+        if tags:
+            sizes = array("Q", before.p_filesz)
+            for i in tags:
+                sizes[i] = self.table.p_filesz[i]
+            self._rewrite_table(place, before.replaced(before.p_offset, sizes))
+        if self.table.p_filesz != before.p_filesz:
+            self._rewrite_table(place, self.table)
+
+    def _rewrite_table(self, place: _Place, new: Phdrs) -> None:
+        ehdr = self.core.ehdr
+        self._rewrite(place, ehdr.e_phoff, new.encode(ehdr), self.core.table.encode(ehdr), "program headers")
+
+    def _rewrite(self, place: _Place, offset: int, new: Bytes, old: Bytes, what: str) -> None:
+        self._undo.append((offset, old))
+        try:
+            place.write_through(offset, new)
+        except OSError as error:
+            put_back = [place.put_back(at, data) for at, data in self._undo]
+            state = "nothing was changed" if all(put_back) else "some are the old ones and some the new, a valid core"
+            hint = None
+            if error.errno in _NO_ROOM:
+                hint = (
+                    f"free {show_size(len(new) + (1 << 20))} of the file system that it lies on, or of the quota: one "
+                    "that copies on write needs room even to overwrite (old snapshots hold some)"
+                )
+            raise InPlaceError(
+                f"{self.name}: the {what} cannot be rewritten: {error.strerror}; {state}", hint
+            ) from None
+
+    def _cut_tail(self, place: _Place, size: int) -> int:
+        try:
+            os.ftruncate(place.fd, size)
+        except OSError as error:
+            raise self._stopped(f"cannot be cut to {size} bytes", error) from None
+        # Whoever reads it now should not take it for one that somebody else cut.
+        self.core.source.size = size
+        return size
+
+    def _pull_in(self, place: _Place, size: int) -> None:
+        """Have empty segments that point behind the end point at it; where they point means nothing."""
+        offsets = self.table.p_offset
+        if max(offsets) <= size:
+            return
+        pairs = zip(offsets, self.table.p_filesz, strict=True)
+        self.table = self.table.replaced(
+            array("Q", (offset if filesz else min(offset, size) for offset, filesz in pairs)), self.table.p_filesz
+        )
+        try:
+            place.write_through(self.core.ehdr.e_phoff, self.table.encode(self.core.ehdr))
+        except OSError as error:
+            raise self._stopped("empty program headers point behind the end", error) from None
+
+    def _punch(self, place: _Place, ranges: list[tuple[int, int]]) -> None:
+        block = _block_of(place.fd)
+        on_progress = self.options.on_progress
+        for start, stop in ranges:
+            at = start
+            while at < stop:
+                upto = min(stop, (at + PIECE) // block * block)
+                try:
+                    _fast.punch(place.fd, at, upto - at)
+                except OSError as error:
+                    raise self._stopped(f"cannot be punched at byte {at}", error) from None
+                self.punched += min(upto, self.end) - at
+                if on_progress is not None:
+                    on_progress(upto - at)
+                at = upto
+
+    def _replace(self, place: _Place, layout: Layout) -> Engine:
+        """Put a copy without gaps in the core's place; returns what moved it."""
+        options = self.options
+        try:
+            sink = ReplacementSink(os.path.realpath(self.name), place.fd)
+            try:
+                engine = Engine(
+                    self.core.source, sink, demand=options.engine, sparse=options.sparse, writeback=options.sync
+                )
+                engine.run(layout.steps(self.end))
+                sink.commit(layout.size, sync=options.sync)
+            except BaseException:
+                sink.abort()
+                raise
+        except CorefiltError as error:
+            raise InPlaceError(
+                f"{self.name}: what was dropped is out of it, but it could not be made shorter: {error}",
+                f"{show_size(layout.size)} of room are needed for the copy; without --compact none are",
+            ) from None
+        place.allocated = sink.allocated
+        return engine
+
+    def _stopped(self, what: str, error: OSError) -> InPlaceError:
+        return InPlaceError(
+            f"{self.name}: {what}: {error.strerror}; it is a valid core, and {self.punched} bytes of it were punched",
+            "the same command again goes on with the rest",
+        )
+
+    def _data_bytes(self, block: int) -> Iterator[int]:
+        """How many bytes of what would be punched are on the disk, range by range."""
+        extents = Extents(self.core.source.fd)
+        for start, stop in whole_blocks(self.cuts, self.kept, block, self.end):
+            yield sum(high - low for low, high in extents.pieces(start, stop))
+
+
+def _as_bytes(sections: Sequence[Shdr]) -> bytes:
+    return b"".join(section.raw for section in sections)
+
+
+def _block_of(fd: int) -> int:
+    """The file system's block in bytes; an odd answer counts as a page."""
+    size = os.fstatvfs(fd).f_frsize
+    return size if 512 <= size <= 1 << 24 and size & size - 1 == 0 else PAGE
+
+
+class InPlaceReport(Report):
+    """The report of a run in place: what the file takes of the disk, before and after, in bytes.
+
+    ``freed_bytes`` is the difference, or for a dry run what would be punched of what is on the disk.
+    """
+
+    def __init__(self, run: _InPlace, place: _Place | None, engine: Engine | None, size: int, began: float) -> None:
+        """Gather what the run knows; ``size`` is the core's length now, ``engine`` what copied it, if anything."""
+        layout = Layout(run.cuts, run.table, [], size)
+        super().__init__(run.plan, layout, engine, place, time.monotonic() - began)
+        self.allocated_before = run.allocated_before
+        self.freed_bytes = run.allocated_before - (self.allocated_bytes or 0)
+        self.punched_bytes = run.punched
+        self.discard = run.discard
+        if engine is None:
+            self.engine, self.holes = "punch", "punched"
+
+    def as_dict(self) -> dict[str, object]:
+        """The report with the stable keys of schema 1, and those of a run in place."""
+        more = {
+            "allocated_before": self.allocated_before,
+            "freed_bytes": self.freed_bytes,
+            "punched_bytes": self.punched_bytes,
+            "discard": self.discard,
+        }
+        return {**super().as_dict(), **more}
+
+    def headline(self) -> str:
+        """How the summary begins."""
+        before = f"corefilt: {printable(self.input)}: "
+        if self.output is None:
+            return f"{before}{show_size(self.freed_bytes)} of {show_size(self.allocated_before)} on disk would be freed"
+        shorter = self.output_bytes != self.input_bytes
+        length = f"{show_size(self.input_bytes or 0)} -> {show_size(self.output_bytes)}, " if shorter else ""
+        on_disk = f"{show_size(self.allocated_before)} -> {show_size(self.allocated_bytes or 0)} on disk"
+        return f"{before}changed in place, {length}{on_disk}"
+
+    def summary(self, *, verbose: bool = False) -> str:
+        """What a person wants to know, in a few lines."""
+        lines = [super().summary(verbose=verbose)]
+        if self.output is not None and (self.allocated_bytes or 0) < self.output_bytes:
+            lines.append("  note: plain copies write the holes out as zeros: cp --sparse=always and tar -S keep them")
+        told = {"on": "on", "off": "off (fstrim tells the device later)", None: "not known"}[self.discard]
+        lines.append(f"  discard: {told}")
+        return "\n".join(lines)

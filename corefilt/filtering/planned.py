@@ -1,0 +1,83 @@
+"""Writes what was planned beforehand: from a file to anywhere, and from a pipe to a stream."""
+
+from __future__ import annotations
+
+import os
+from array import array
+
+from corefilt.corefile import elf
+from corefilt.filtering.run import Run, check_tail, stop_if_undecided
+from corefilt.io.sinks import Sink
+from corefilt.io.sources import PipeSource
+from corefilt.plan.layout import TO_THE_END
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.filtering.options import Options
+    from corefilt.io.engine import Engine
+    from corefilt.plan.plan import Plan
+    from corefilt.plan.rlimit import Limit
+
+
+class PlannedBeforehand(Run):
+    """From a file to anywhere, and from a pipe to a stream: the headers are known before the first byte leaves."""
+
+    def __init__(self, plan: Plan, options: Options) -> None:
+        """Lay the output out. Raises UndecidedError and what --fit and --truncate refuse."""
+        super().__init__(plan.core, plan.filter, options)
+        self.plan = plan
+        stop_if_undecided(self.plan, self.options)
+        self.layout = self._lay_out()
+        if options.fit is not None:
+            from corefilt.plan.fit.choose import fitted
+
+            plan.fit = fitted(plan, options.fit, self.layout.size, sparse=options.sparse, annotate=options.annotate)
+            self.layout = plan.fit.layout or self.layout
+        if self.limit is not None:
+            from corefilt.plan.rlimit import cut_of_input
+
+            cut = cut_of_input(self.core, self.layout, self.limit)
+            if cut is not None:
+                self._shorten(cut)
+
+    def dry(self) -> None:
+        """A pipe is read to its end, so that all of it is known; of a file all is."""
+        if isinstance(self.core.source, PipeSource):
+            with open(os.devnull, "wb") as nowhere:
+                self.write(Sink(nowhere.fileno(), os.devnull, owned=False))
+
+    def write(self, sink: Sink) -> None:
+        """Carry the layout out; where a pipe ends is known afterwards."""
+        core = self.core
+        if self.limit is not None and isinstance(core.source, PipeSource):
+            engine = self._cut_as_it_passes(core.source, sink, self.limit)
+        else:
+            engine = self._engine(sink, self.layout.size)
+            steps = self.layout.steps(TO_THE_END if core.end is None else core.end)
+            if self.cut is not None:
+                from corefilt.plan.rlimit import shortened
+
+                steps = shortened(steps, self.cut.size)
+            engine.run(steps)
+        if core.end is not None:
+            return
+        end = engine.at_end if engine.at_end is not None else 0
+        core.ends_at(end)
+        self.plan.sizes = array("Q", map(min, self.plan.sizes, core.present))
+        if core.ehdr.e_phnum == elf.PN_XNUM and core.ehdr.e_shoff:
+            check_tail(core, engine.replaced.get(core.ehdr.e_shoff, b""))
+
+    def _cut_as_it_passes(self, source: PipeSource, sink: Sink, limit: Limit) -> Engine:
+        from corefilt.filtering.truncated import CuttingEngine
+        from corefilt.plan.rlimit import FROM_A_PIPE, Cut
+
+        options = self.options
+        engine = CuttingEngine(
+            self.core, self.layout, limit.size, source, sink, demand=options.engine, on_progress=options.on_progress
+        )
+        self.engine = engine
+        engine.run(self.layout.steps(TO_THE_END))
+        engine.finish()
+        full = self.layout.size if engine.account.refused else engine.moved
+        self._shorten(Cut(limit, engine.moved, full, FROM_A_PIPE))
+        return engine

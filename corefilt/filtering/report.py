@@ -1,0 +1,292 @@
+"""What a run did, for a person on standard error and for a program as JSON."""
+
+from __future__ import annotations
+
+import os
+
+from corefilt import __version__
+from corefilt.corefile.corefilt_note import NT_COREFILT_KINDS, NT_COREFILT_MADE
+from corefilt.corefile.elf import PN_XNUM, PT_NOTE
+from corefilt.corefile.fdpic import is_fdpic
+from corefilt.filterbits import CoredumpFilter, describe
+from corefilt.io.sources import FileSource
+from corefilt.kinds import ONE_PAGE, Kind
+from corefilt.plan.layout import kept_bytes
+from corefilt.sizes import show_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.corefile.corefile import Mapping
+    from corefilt.io.engine import Engine
+    from corefilt.io.sinks import Sink
+    from corefilt.kinds import Finding
+    from corefilt.plan.layout import Layout
+    from corefilt.plan.plan import Plan
+
+
+class Report:
+    """The outcome of one filtering; the attributes are the keys of the JSON report, sizes in bytes."""
+
+    def __init__(self, plan: Plan, layout: Layout, engine: Engine | None, sink: Sink | None, seconds: float) -> None:
+        """Gather what plan, engine and sink know."""
+        core = plan.core
+        self.plan = plan
+        self.version = __version__
+        self.input = core.source.name
+        self.output = sink.name if sink is not None else None
+        self.filter = plan.filter
+        self.elf_class = "ELF64" if core.ehdr.wide else "ELF32"
+        self.machine = core.machine
+        self.format = _format_of(plan)
+        self.page_size = core.maps.page_size
+        self.segments = len(core.table)
+        self.input_bytes = core.end
+        self.output_bytes = layout.size if sink is None or sink.seekable or engine is None else engine.moved
+        self.allocated_bytes = _allocated(sink)
+        self.kinds = list(plan.by_kind())
+        self.kept_bytes = sum(kept for _, kept, _, _ in self.kinds)
+        self.dropped_bytes = sum(dropped for _, _, dropped, _ in self.kinds)
+        self.assumed_bytes = sum(assumed for *_, assumed in self.kinds)
+        self.holes = engine.holes if engine is not None else "none"
+        self.engine = engine.name if engine is not None else None
+        self.seconds = seconds
+        self.damaged = core.damaged
+        self.warnings = list(core.warnings)
+        self.notices = notices(plan)
+        # From a pipe into a stream the headers have left before the end was seen.
+        self.mended = isinstance(core.source, FileSource) or engine is None or engine.sink.seekable
+        self.changes = _changes(plan, layout, mended=self.mended)
+        if core.truncated and not self.mended:
+            self.notices.append(
+                "the program headers had left before the end of the core was seen, and claim what is not there; "
+                "corefilt all mends what was written, as a file"
+            )
+        self.fit = plan.fit
+        if plan.fit is not None:
+            self.changes += plan.fit.changes
+            self.notices += plan.fit.notices
+            wish = plan.fit.wish
+            if wish.allocated and wish.limit is not None and (self.allocated_bytes or 0) > wish.limit:
+                self.notices.append(
+                    f"this file system takes {self.allocated_bytes} bytes for it, more than was planned: it has large "
+                    "blocks, or holds room back"
+                )
+
+    def as_dict(self) -> dict[str, object]:
+        """The report with the stable keys of schema 1."""
+        return {
+            "schema": 1,
+            "version": self.version,
+            "input": self.input,
+            "output": self.output,
+            "filter": f"{int(self.filter):#x}",
+            "class": self.elf_class,
+            "machine": self.machine,
+            **({"format": self.format} if self.format is not None else {}),
+            "page_size": self.page_size,
+            "segments": self.segments,
+            "input_bytes": self.input_bytes,
+            "output_bytes": self.output_bytes,
+            "allocated_bytes": self.allocated_bytes,
+            "kept_bytes": self.kept_bytes,
+            "dropped_bytes": self.dropped_bytes,
+            "assumed_bytes": self.assumed_bytes,
+            "holes": self.holes,
+            "engine": self.engine,
+            "seconds": round(self.seconds, 6),
+            "warnings": self.warnings + self.notices,
+            "changes": self.changes,
+            **({"fit": self.fit.as_dict()} if self.fit is not None else {}),
+            "mappings": [mapping_as_dict(mapping, self.plan.kept(m)) for m, mapping in enumerate(self.plan.mappings)],
+        }
+
+    def headline(self) -> str:
+        """How the summary begins."""
+        arrow = (
+            f" -> {show_size(self.output_bytes)}"
+            if self.output is not None
+            else f", would become {show_size(self.output_bytes)}"
+        )
+        size = show_size(self.input_bytes) if self.input_bytes is not None else "pipe"
+        on_disk = f" ({show_size(self.allocated_bytes)} on disk)" if self.allocated_bytes is not None else ""
+        return f"corefilt: {printable(self.input)}: {size}{arrow}{on_disk}"
+
+    def summary(self, *, verbose: bool = False) -> str:
+        """What a person wants to know, in a few lines."""
+        about = f"{self.segments} segments, filter {describe(self.filter)}, {self.seconds:.2f} s"
+        lines = [f"{self.headline()}, {about}"]
+        width = max([len(name) for name, *_ in self.kinds] + [4])
+        if self.kinds:
+            lines.append(f"  {'kind':{width}}  {'kept':>10}  {'dropped':>10}  {'undecided':>10}")
+        for name, kept, dropped, assumed in self.kinds:
+            if kept or dropped or verbose:
+                undecided = show_size(assumed) if assumed else "-"
+                lines.append(f"  {name:{width}}  {show_size(kept):>10}  {show_size(dropped):>10}  {undecided:>10}")
+        if self.assumed_bytes:
+            verb = {"keep": "kept", "guess": "guessed", "drop": "dropped"}[self.plan.unknown]
+            lines.append(
+                f"  undecided: {show_size(self.assumed_bytes)} could be of several kinds and were {verb}; "
+                "corefilt inspect shows which, --maps, --pid, --sysroot or --assume settle them"
+            )
+        if verbose:
+            lines.append(
+                f"  engine: {self.engine or 'none'}; holes: {self.holes}; page size: {self.page_size}; "
+                f"{self.elf_class} {self.machine}"
+            )
+        elif self.holes == "guessed":
+            lines.append("  holes: guessed (pages of zeros became holes; a pipe does not tell which ones were)")
+        if self.fit is not None:
+            lines += [f"  {line}" for line in self.fit.lines()]
+        if self.plan.core.truncated:
+            from corefilt.corefile.truncation import missing_lines
+
+            lines += [f"  missing: {line}" for line in missing_lines(self.plan.core, printable)]
+        lines += [f"  changed: {change}" for change in self.changes]
+        lines += [f"  note: {printable(notice)}" for notice in self.notices]
+        lines += [f"  warning: {printable(warning)}" for warning in self.warnings]
+        return "\n".join(lines)
+
+
+def _allocated(sink: Sink | None) -> int | None:
+    return sink.allocated if sink is not None else None
+
+
+def notices(plan: Plan) -> list[str]:
+    """What a person should know beside the numbers."""
+    rules = plan.rules
+    told = rules.evidence.notices + rules.evidence.told_of_copies if rules.evidence is not None else []
+    if rules.payload is None and plan.filter & CoredumpFilter.ELF_HEADERS and plan.unknown == "keep":
+        page, core = plan.core.maps.page_size, plan.core
+        hedged = [
+            m
+            for m, finding in enumerate(plan.findings)
+            if finding.possible & Kind.HEADED
+            and finding.possible & Kind.UNHEADED
+            and 0 < plan.kept(m) == kept_bytes(ONE_PAGE, core.present[core.maps.phdr[m]], page)
+        ]
+        if hedged:
+            told.append(
+                f"from a pipe into a pipe the payload cannot be looked at first: {len(hedged)} mappings keep a page "
+                "that may be no header page"
+            )
+    dax = CoredumpFilter.PRIVATE_DAX | CoredumpFilter.SHARED_DAX
+    files = CoredumpFilter.PRIVATE_FILE_BACKED | CoredumpFilter.SHARED_FILE_BACKED
+    if plan.filter & dax and plan.filter & files != files:
+        told.append("a core does not show DAX: what is mapped from such a file system counts as file-backed")
+    told += _lost_loadmaps(plan)
+    contradicting = sum(finding.contradiction for finding in plan.findings)
+    if contradicting:
+        told.append(f"{contradicting} mappings contradict their evidence and were kept")
+    disbelieved = sum(finding.disbelieved for finding in plan.findings)
+    if disbelieved:
+        told.append(f"{disbelieved} mappings contradict the COREFILT note, which was not believed there")
+    return told
+
+
+def _format_of(plan: Plan) -> str | None:
+    """``elf`` or ``fdpic``: how the notes of the output are written; None where FDPIC has nothing to do with it."""
+    if plan.core.fdpic is None and plan.conversion is None:
+        return None
+    return "fdpic" if is_fdpic(plan.core.notes) != (plan.conversion is not None) else "elf"
+
+
+def _lost_loadmaps(plan: Plan) -> list[str]:
+    """What will be missed of an FDPIC core: without its loadmaps nobody can tell where the program was loaded."""
+    core = plan.core
+    told = []
+    for whose, address in zip(("program", "loader"), core.fdpic.loadmaps if core.fdpic else (), strict=False):
+        m = next((m for m in range(len(core.maps)) if core.maps.start(m) <= address < core.maps.end(m)), None)
+        if not address:
+            continue
+        if m is None:
+            told.append(f"the {whose}'s loadmap is said to be at {address:#x}, where nothing was mapped")
+        elif plan.kept(m) <= address - core.maps.start(m) < core.present[core.maps.phdr[m]] and plan.fit is None:
+            told.append(
+                f"the {whose}'s loadmap at {address:#x} is dropped with its stack; without it nobody can tell from the "
+                "core where the program was loaded (bit 0, private-anonymous, keeps it)"
+            )
+    return told
+
+
+def _changes(plan: Plan, layout: Layout, *, mended: bool) -> list[str]:
+    """Every change to headers and notes beyond offsets and sizes of what the filter dropped."""
+    core, table = plan.core, plan.core.table
+    changes = []
+    cut = sum(1 for there, claimed in zip(core.present, table.p_filesz, strict=True) if there < claimed)
+    if cut and mended:
+        changes.append(f"p_filesz of {cut} program headers was set to what is there")
+        for offset, there, claimed, p_type in zip(
+            table.p_offset, core.present, table.p_filesz, table.p_type, strict=True
+        ):
+            behind = min(core.end or 0, offset + claimed) - offset - there
+            if p_type == PT_NOTE and behind > 0:
+                changes.append(f"the notes end with the last whole one; {behind} bytes of a cut one stand behind it")
+    if core.gaps:
+        left = sum(end - start for start, end in core.gaps)
+        changes.append(f"{left} bytes that no header claims, as a run in place leaves them, were taken out")
+    if core.ehdr.e_shoff and mended and core.end is not None and not core.sections:
+        lost = core.ehdr.e_shoff + core.ehdr.e_shnum * core.ehdr.shdr_size > core.end
+        if core.ehdr.e_phnum != PN_XNUM:
+            changes.append("the section headers, which are not there, are no longer announced")
+        elif lost or isinstance(core.source, FileSource):
+            changes.append(f"section header 0, which counts {len(table)} program headers (PN_XNUM), was made anew")
+    if plan.conversion is not None:
+        changes += plan.conversion.changes
+    for put in layout.puts:
+        at, data = 0, put.put or b""
+        while data[at + 12 : at + 20] == b"COREFILT":
+            size, n_type = 24 + core.ehdr.number(data[at + 4 : at + 8]), core.ehdr.number(data[at + 8 : at + 12])
+            how = "replaced" if core.notes.record_at is not None and put.length else "added"
+            if n_type == NT_COREFILT_KINDS:
+                changes.append(f"a COREFILT note of {size} bytes was {how}")
+            elif n_type == NT_COREFILT_MADE:
+                changes.append(f"a COREFILT note of {size} bytes, which tells how the core was made, was added")
+            at += size
+    return changes
+
+
+def mapping_as_dict(mapping: Mapping, kept: int) -> dict[str, object]:
+    """One mapping with the stable keys; addresses are hex strings."""
+    entry: dict[str, object] = {
+        "start": f"{mapping.start:#x}",
+        "end": f"{mapping.end:#x}",
+        "flags": mapping.flags,
+        **path_as_dict(mapping.path),
+        "file_offset": mapping.file_offset,
+        "kind": mapping.kind,
+        "certainty": mapping.certainty,
+        "evidence": evidence_texts(mapping.finding),
+        "present": mapping.present,
+        "kept": kept,
+    }
+    if mapping.missing:
+        entry["missing"] = mapping.missing
+    return entry
+
+
+def path_as_dict(path: bytes | None) -> dict[str, str | None]:
+    """A path for JSON, which is UTF-8: in hex besides where the path is not."""
+    if path is None:
+        return {"path": None}
+    try:
+        return {"path": path.decode()}
+    except UnicodeDecodeError:
+        return {"path": path.decode("utf-8", "backslashreplace"), "path_bytes": path.hex()}
+
+
+def evidence_texts(finding: Finding) -> list[str]:
+    """The reasons for the kind, and what it could be instead."""
+    others = finding.others()
+    return [*finding.evidence, *([f"could also be: {', '.join(others)}"] if others else [])]
+
+
+def printable(text: str | bytes) -> str:
+    """A name out of a core for a terminal: what could steer the terminal is escaped."""
+    if isinstance(text, bytes):
+        text = os.fsdecode(text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def error_as_dict(kind: str, message: str, hint: str, exit_code: int) -> dict[str, object]:
+    """The report of a failure."""
+    return {"schema": 1, "error": {"type": kind, "message": message, "hint": hint, "exit_code": exit_code}}

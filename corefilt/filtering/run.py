@@ -1,0 +1,110 @@
+"""What every way to write a core has in common: the plan, the engine that carries it out, and the report."""
+
+from __future__ import annotations
+
+from corefilt.corefile import elf
+from corefilt.errors import UndecidedError
+from corefilt.filtering.report import Report
+from corefilt.io.engine import Engine
+from corefilt.plan.layout import Layout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.corefile.corefile import Core
+    from corefilt.filterbits import CoredumpFilter
+    from corefilt.filtering.options import Options
+    from corefilt.io.sinks import Sink
+    from corefilt.plan.format import Conversion
+    from corefilt.plan.plan import Plan
+    from corefilt.plan.rlimit import Cut, Limit
+
+
+class Run:
+    """What both ways share: the plan, the engine that carried it out, and the report."""
+
+    plan: Plan
+    layout: Layout
+
+    def __init__(self, core: Core, wanted: CoredumpFilter, options: Options) -> None:
+        """Find out what the options ask of this core. Raises UsageError and its kin."""
+        self.core, self.wanted, self.options = core, wanted, options
+        self.engine: Engine | None = None
+        self.limit = _limit(options.truncate, core) if options.truncate is not None else None
+        self.cut: Cut | None = None
+        self.conversion = _conversion(core, options)
+
+    def write(self, sink: Sink) -> None:
+        """Write the output, all but its name."""
+        raise AssertionError("a run is planned beforehand or settled at the end")
+
+    def dry(self) -> None:
+        """Find out what would be written, without an output."""
+
+    def _engine(self, sink: Sink, expected: int = 0) -> Engine:
+        options = self.options
+        self.engine = Engine(
+            self.core.source,
+            sink,
+            demand=options.engine,
+            sparse=options.sparse,
+            writeback=options.sync,
+            jobs=options.jobs,
+            cache=options.cache,
+            expected=expected,
+            on_progress=options.on_progress,
+        )
+        return self.engine
+
+    def report(self, sink: Sink | None, seconds: float) -> Report:
+        """What was done; ``sink`` is None after ``dry``."""
+        if self.cut is None:
+            return Report(self.plan, self.layout, self.engine, sink, seconds)
+        report = Report(self.cut.plan(self.plan, self.layout), self.layout, self.engine, sink, seconds)
+        self.cut.tell(report, self.plan)
+        return report
+
+    def _shorten(self, cut: Cut) -> None:
+        self.cut = cut
+        self.layout = Layout(self.layout.cuts, self.layout.table, self.layout.puts, cut.size)
+
+    def _lay_out(self) -> Layout:
+        self.plan.conversion = self.conversion
+        stamp = self.options.stamp
+        told = stamp(sum(self.plan.assumed)) if stamp is not None else None
+        return self.plan.laid_out(self.plan.note(annotate=self.options.annotate, stamp=told))
+
+
+def stop_if_undecided(plan: Plan, options: Options) -> None:
+    """With ``strict``, raise UndecidedError while any bytes hang on an assumption."""
+    undecided = sum(plan.assumed)
+    if options.strict and undecided:
+        count = sum(1 for size in plan.assumed if size)
+        raise UndecidedError(f"{plan.core.source.name}: {undecided} bytes in {count} mappings hang on an assumption")
+
+
+def check_tail(core: Core, raw: bytes) -> None:
+    """Hold PN_XNUM's section header 0, which a pipe brings last, against the count that was derived before."""
+    if len(raw) < core.ehdr.shdr_size:
+        core.warnings.append("section header 0, which repeats the count of segments, is missing")
+        return
+    sh_info = elf.Shdr(raw, core.ehdr).sh_info
+    if sh_info != len(core.table):
+        core.warnings.append(elf.mismatch(sh_info, len(core.table)))
+
+
+def _conversion(core: Core, options: Options) -> Conversion | None:
+    """What --format makes of the notes; records of mappings are written anew where they are wanted, or cut to fit."""
+    if options.format == "same" and options.loadmaps is None:
+        return None
+    from corefilt.plan.format import convert
+
+    annotated = options.annotate or (options.fit is not None and bool(core.notes.records))
+    return convert(core, options.format, options.loadmaps, annotated=annotated)
+
+
+def _limit(value: int | str, core: Core) -> Limit | None:
+    from corefilt.plan.rlimit import parse_limit, refuse_below_a_page
+
+    limit = parse_limit(value)
+    refuse_below_a_page(limit, core)
+    return limit if limit.cuts else None

@@ -1,0 +1,136 @@
+"""Writes a filtered core: checks what was asked for, chooses the way, and gives the output its name at the end."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from corefilt.errors import UnstreamableError, UsageError
+from corefilt.filtering.planned import PlannedBeforehand
+from corefilt.filtering.run import stop_if_undecided
+from corefilt.filtering.streamed import SettledAtTheEnd
+from corefilt.io.sinks import NamedFile, open_sink, seekable_from
+from corefilt.io.sources import PipeSource
+from corefilt.plan.plan import Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.corefile.corefile import Core
+    from corefilt.evidence.evidence import Evidence
+    from corefilt.filterbits import CoredumpFilter
+    from corefilt.filtering.options import Options
+    from corefilt.filtering.report import Report
+    from corefilt.filtering.run import Run
+    from corefilt.io.sources import Place
+
+# Those of corefilt.compression, which no run without compression loads.
+COMPRESSED_SUFFIXES = (".zst", ".lz4", ".xz", ".gz", ".bz2")
+
+
+def write_filtered(
+    core: Core,
+    wanted: CoredumpFilter,
+    output: Place | NamedFile,
+    options: Options,
+    *,
+    evidence: Evidence | None = None,
+) -> Report:
+    """Filter an open core into ``output`` and tell what was done; in place there is no other output.
+
+    ``evidence`` is what was gathered already, instead of what the options name.
+    Raises InputError, OutputError, UndecidedError and their kin; whatever is raised, no output bears its name.
+    """
+    began = time.monotonic()
+    output = compressed(core, output, options)
+    if options.fit is not None:
+        check_fit(core, output, options)
+    if evidence is None:
+        evidence = core.evidence(maps=options.maps, pid=options.pid, sysroot=options.sysroot)
+    if isinstance(core.source, PipeSource) and not options.in_place and seekable_from(output):
+        rules = core.rules(options.assume, evidence=evidence, dumper=options.dumper, with_payload=True)
+        return _carry_out(SettledAtTheEnd(core, wanted, rules, options), output, began)
+    plan = Plan(core, wanted, core.rules(options.assume, evidence=evidence, dumper=options.dumper), options.unknown)
+    if options.in_place:
+        from corefilt.filtering.inplace import write_in_place
+
+        stop_if_undecided(plan, options)
+        return write_in_place(plan, options, began)
+    return _carry_out(PlannedBeforehand(plan, options), output, began)
+
+
+def write_plan(plan: Plan, output: Place | NamedFile, options: Options) -> Report:
+    """As write_filtered, with a plan that was made before."""
+    began = time.monotonic()
+    core = plan.core
+    output = compressed(core, output, options)
+    if isinstance(core.source, PipeSource) and seekable_from(output):
+        assume = [assumption.text for assumption in plan.rules.assumptions]
+        rules = core.rules(assume, evidence=plan.rules.evidence, dumper=plan.rules.dumper, with_payload=True)
+        return _carry_out(SettledAtTheEnd(core, plan.filter, rules, options), output, began)
+    return _carry_out(PlannedBeforehand(plan, options), output, began)
+
+
+def compressed(core: Core, output: Place | NamedFile, options: Options) -> Place | NamedFile:
+    """The output as a place for compressed bytes, where --compress, or without it the name's end, asks for that.
+
+    Raises UsageError.
+    """
+    name = options.compress
+    if name is None:
+        path = output.path if isinstance(output, NamedFile) else output
+        name = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
+        if not name.endswith(COMPRESSED_SUFFIXES):
+            return output
+        from corefilt.io.compression import by_suffix
+
+        name = by_suffix(name)
+    elif name == "same":
+        name = core.source.compression
+    if name is None or name == "none" or options.in_place:
+        return output
+    from corefilt.io.compress import Packed
+    from corefilt.io.compression import default_threads, parse_compress
+
+    compression = parse_compress(name, options.compress_threads or default_threads())
+    return output if isinstance(compression, str) else Packed(output, compression, force=options.force)
+
+
+def _carry_out(run: Run, output: Place | NamedFile, began: float) -> Report:
+    core, options = run.core, run.options
+    if options.dry_run:
+        run.dry()
+        _check_input(core)
+        return run.report(None, time.monotonic() - began)
+    sink = open_sink(output, force=options.force, source=core.source)
+    try:
+        run.write(sink)
+        _check_input(core)
+        if isinstance(output, NamedFile):
+            output.settled(run.plan)
+        sink.commit(run.layout.size, sync=options.sync)
+    except BaseException as error:
+        sink.abort()
+        if isinstance(error, BrokenPipeError) and sink.failure is not None:
+            raise sink.failure from None
+        raise
+    return run.report(sink, time.monotonic() - began)
+
+
+def _check_input(core: Core) -> None:
+    damage = core.source.check()
+    if damage is not None and damage not in core.warnings:
+        core.warnings.append(damage)
+
+
+def check_fit(core: Core, output: Place | NamedFile, options: Options) -> None:
+    """Refuse what cannot be chosen from. Raises UnstreamableError or UsageError."""
+    if options.truncate is not None or options.in_place:
+        other = "--truncate cuts blindly" if options.truncate is not None else "-i moves nothing"
+        raise UsageError(f"{other}, and --fit and --minimal choose what to keep", "leave one of them out")
+    if isinstance(core.source, PipeSource):
+        raise UnstreamableError(
+            f"{core.source.name}: --fit and --minimal look into stacks before anything is copied, and a pipe cannot be "
+            "read twice"
+        )
+    if options.fit is not None and options.fit.allocated and not options.dry_run and not seekable_from(output):
+        raise UsageError("--fit-allocated counts disk use, and the output is no file", "-o FILE names one")

@@ -1,0 +1,1 @@
+"""Installs the handler, takes it out, and tells how it does."""

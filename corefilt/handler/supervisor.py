@@ -1,0 +1,98 @@
+"""The parent: root's part of the work. It opens, has the child do the work, and gives the core its name and rights.
+
+It reads no byte of the core and nothing of the evidence but what ``victim`` says, and it asks no name service.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+from corefilt.errors import CorefiltError, NoCoreError, OutputError
+from corefilt.handler import acl as readers
+from corefilt.handler.account import find_account
+from corefilt.handler.coredumpctl import attributes, fields
+from corefilt.handler.log import CRITICAL, ERROR
+from corefilt.handler.request import Order
+from corefilt.handler.result import FAILED, WHOLE
+from corefilt.handler.secure_open import open_folder
+from corefilt.handler.store import Target, name_of
+from corefilt.sizes import show_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.handler.config import Config
+    from corefilt.handler.crash_info import Crash
+    from corefilt.handler.crashed_process import Victim
+    from corefilt.handler.log import Messages
+    from corefilt.handler.result import Result
+    from corefilt.handler.worker_process import Forked
+
+# ELF_EXEC_PAGESIZE, under which the kernel writes no file (do_coredump).
+LEAST_LIMIT = 4096
+
+
+def handle(crash: Crash, child: Forked, config: Config, messages: Messages) -> str | None:
+    """Have the child save the core; returns its path, or None, and says which and why."""
+    victim = child.victim
+    try:
+        with ExitStack() as undo:
+            path, result, notices = _save(crash, child, config, undo)
+    except (CorefiltError, OSError) as error:
+        words = str(error) if isinstance(error, CorefiltError) else f"{error.filename or 'system'}: {error.strerror}"
+        messages.say(f"{_who(crash, victim)}: no core was saved: {words}", ERROR, fields(crash, victim))
+        return None
+    how = "as it came" if result.status == WHOLE else f"filter {config.filter:#x}, {show_size(result.dropped)} dropped"
+    if result.assumed:
+        how += f", {show_size(result.assumed)} of it kept on an assumption"
+    text = f"{_who(crash, victim)} dumped core: {path}, {show_size(result.output_bytes)}, {how}"
+    words = "; ".join(word for word in (*notices, result.words) if word)
+    told = fields(crash, victim, path, truncated=result.damaged)
+    messages.say(f"{text}; {words}" if words else text, CRITICAL, told)
+    return path
+
+
+def _save(crash: Crash, child: Forked, config: Config, undo: ExitStack) -> tuple[str, Result, list[str]]:
+    account = find_account(config.user)
+    if account.uid == crash.uid:
+        raise NoCoreError(f"it ran under the handler's own account ({config.user})", "nothing else should own it")
+    if config.rlimit != "ignore" and crash.limit < LEAST_LIMIT:
+        raise NoCoreError(f"RLIMIT_CORE is {crash.limit}", 'rlimit = "ignore" saves cores all the same')
+    target = Target(open_folder(config.directory), config.directory)
+    undo.callback(os.close, target.fd)
+    if target.free < config.free_space:
+        raise OutputError(f"{target.path}: less than {show_size(config.free_space)} are free (free-space)")
+    files: list[int] = []
+    for _ in range(2):
+        files.append(target.new_file())
+        undo.callback(os.close, files[-1])
+    result = child.have_done(Order(config, account, (files[0], files[1])), config.deadline)
+    if result.status == FAILED:
+        raise OutputError(result.words)
+    fd = files[result.file]
+    notices = _give_rights(fd, crash, child.victim)
+    ending = b".zst" if result.compressed else b""
+    return target.give_name(fd, name_of(config, crash, child.victim), ending), result, notices
+
+
+def _give_rights(fd: int, crash: Crash, victim: Victim) -> list[str]:
+    """Let its user read it where he may, and note on it what coredumpctl looks for; tells what did not work."""
+    notices = []
+    for name, value in attributes(crash, victim).items():
+        try:
+            os.setxattr(fd, name, value)
+        except OSError:
+            # The journal has it too.
+            break
+    uid = readers.reader_of(crash, victim)
+    if uid is not None:
+        try:
+            os.setxattr(fd, readers.ACL, readers.acl(uid))
+        except OSError as error:
+            notices.append(f"user {uid} cannot be let read it: {error.strerror}")
+    return notices
+
+
+def _who(crash: Crash, victim: Victim) -> str:
+    comm = victim.comm.decode("utf-8", "backslashreplace") if victim.comm is not None else "?"
+    return f"process {crash.pid} ({comm}) of user {crash.uid}, signal {crash.signal}"

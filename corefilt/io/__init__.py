@@ -1,0 +1,1 @@
+"""Where bytes come from, where they go, and how they move."""

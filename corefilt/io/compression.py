@@ -1,0 +1,269 @@
+"""The compressed formats that cores are kept in, told by their first bytes, and their streams both ways.
+
+All decoders answer as those of the standard library do: ``decompress(data, max_length)``, ``eof``, ``needs_input`` and
+``unused_data``, so that no input makes more bytes at a time than were asked for, and a stream that was cut is told from
+one that ends. zstd is the standard library's from Python 3.14 on, its backport before; lz4 is the lz4 package's.
+"""
+
+from __future__ import annotations
+
+import os
+
+from corefilt.errors import InputError, MissingLibraryError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, Protocol
+
+    class Decoder(Protocol):
+        """Decodes one frame, member or stream."""
+
+        @property
+        def eof(self) -> bool:
+            """Whether it has ended."""
+
+        @property
+        def needs_input(self) -> bool:
+            """Whether nothing more comes without more input."""
+
+        @property
+        def unused_data(self) -> bytes:
+            """What came behind the end."""
+
+        def decompress(self, data: bytes, max_length: int) -> bytes:
+            """What comes of the data, at most so many bytes of it."""
+
+    class Encoder(Protocol):
+        """Encodes one stream."""
+
+        def compress(self, data: bytes, /) -> bytes:
+            """What can be said by now."""
+
+        def flush(self) -> bytes:
+            """The end of it."""
+
+
+# Read and decoded at a time.
+PIECE = 256 << 10
+# What an xz stream may take of the memory to be decoded: xz -9 takes 65 MiB.
+XZ_MEMORY = 256 << 20
+# The window of zstd up to which the zstd program itself decodes without being asked to (--long=27).
+ZSTD_WINDOW_LOG = 27
+MOST_THREADS = 64
+
+MAGICS = {
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"\xfd7zXZ\0": "xz",
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+}
+# A frame that zstd and lz4 pass over, as pzstd writes one first.
+_SKIPPED = b"\x2a\x4d\x18"
+SUFFIXES = {"zstd": ".zst", "lz4": ".lz4", "xz": ".xz", "gzip": ".gz", "bzip2": ".bz2"}
+# The lowest and the highest level, and the one that is taken, which is the standard tool's own.
+LEVELS = {"zstd": (1, 22, 3), "lz4": (0, 12, 0), "xz": (0, 9, 6), "gzip": (1, 9, 6), "bzip2": (1, 9, 9)}
+
+
+class Compression:
+    """How an output is compressed; ``threads`` serve zstd only."""
+
+    __slots__ = ("level", "name", "threads")
+
+    def __init__(self, name: str, level: int | None = None, threads: int = 1) -> None:
+        """Hold them; without a level it is the format's own."""
+        self.name, self.threads = name, threads
+        self.level = LEVELS[name][2] if level is None else level
+
+
+def parse_compress(text: str, threads: int = 1) -> Compression | str:
+    """``same`` or ``none`` as they are, anything else as a Compression. Raises UsageError."""
+    if text in ("same", "none"):
+        return text
+    name, colon, level = text.partition(":")
+    if name not in SUFFIXES:
+        raise UsageError(f"--compress {text!r} is unknown", f"it can be {', '.join(SUFFIXES)}, same or none")
+    if not colon:
+        return Compression(name, threads=threads)
+    least, most, _ = LEVELS[name]
+    if not (level.isascii() and level.isdigit() and len(level) <= 2 and least <= int(level) <= most):
+        raise UsageError(f"--compress {text!r}: the level is no number from {least} to {most}")
+    return Compression(name, int(level), threads)
+
+
+def parse_threads(text: str) -> int:
+    """Threads of an encoder, one or more. Raises UsageError."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MOST_THREADS):
+        raise UsageError(f"--compress-threads is {text!r}", f"it can be 1 to {MOST_THREADS}")
+    return int(text)
+
+
+def by_suffix(path: str) -> str | None:
+    """The format that a file's name stands for."""
+    return next((name for name, suffix in SUFFIXES.items() if path.endswith(suffix)), None)
+
+
+def recognise(head: bytes) -> str | None:
+    """The format that begins with these bytes, or None."""
+    while head[1:4] == _SKIPPED and head[0] >> 4 == 5 and len(head) > 8:
+        head = head[8 + int.from_bytes(head[4:8], "little") :]
+    return next((name for magic, name in MAGICS.items() if head.startswith(magic)), None)
+
+
+def decoded(name: str, read: Callable[[], bytes], what: str) -> Iterator[bytes]:
+    """What a stream holds, in pieces of up to PIECE bytes; ``read`` gives its bytes and b"" at its end.
+
+    Streams that follow each other are one, as the standard tools take them. Raises EOFError where the stream is cut,
+    InputError with ``what`` in front where it is damaged, and MissingLibraryError.
+    """
+    new, damages = _decoders(name)
+    decoder, data = new(), b""
+    try:
+        while True:
+            if decoder.eof:
+                # Zeros fill up to a block of a tape, or to a multiple of four in xz.
+                rest = (decoder.unused_data or b"").lstrip(b"\0")
+                while not rest:
+                    data = read()
+                    if not data:
+                        return
+                    rest = data.lstrip(b"\0")
+                decoder, data = new(), rest
+            ended = False
+            if decoder.needs_input and not data:
+                data = read()
+                ended = not data
+            piece = decoder.decompress(data, PIECE)
+            data = b""
+            if piece:
+                yield piece
+            elif ended and not decoder.eof:
+                raise EOFError
+    except damages as error:
+        raise InputError(f"{what}: the {name} stream is damaged: {error}") from None
+
+
+def encoder(compression: Compression) -> Encoder:
+    """What compresses one stream. Raises MissingLibraryError."""
+    name, level = compression.name, compression.level
+    if name == "zstd":
+        zstd = _zstd()
+        options = {
+            zstd.CompressionParameter.compression_level: level,
+            zstd.CompressionParameter.checksum_flag: 1,
+            zstd.CompressionParameter.nb_workers: compression.threads if compression.threads > 1 else 0,
+        }
+        made: Encoder = zstd.ZstdCompressor(options=options)
+        return made
+    if name == "lz4":
+        return _Lz4Encoder(level)
+    if name == "xz":
+        import lzma
+
+        return lzma.LZMACompressor(preset=level)
+    if name == "gzip":
+        import zlib
+
+        return zlib.compressobj(level, wbits=zlib.MAX_WBITS | 16)
+    import bz2
+
+    return bz2.BZ2Compressor(level)
+
+
+def check_decoder(name: str) -> None:
+    """Raise MissingLibraryError where a format cannot be read here."""
+    _decoders(name)
+
+
+def default_threads() -> int:
+    """As many threads as there are processors for us."""
+    return min(len(os.sched_getaffinity(0)), MOST_THREADS)
+
+
+def _decoders(name: str) -> tuple[Callable[[], Decoder], tuple[type[Exception], ...]]:
+    """What makes decoders of a format, and what they raise for a stream that is damaged."""
+    if name == "zstd":
+        zstd = _zstd()
+        options = {zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
+        return lambda: zstd.ZstdDecompressor(options=options), (zstd.ZstdError,)
+    if name == "lz4":
+        return _lz4().LZ4FrameDecompressor, (RuntimeError,)
+    if name == "xz":
+        import lzma
+
+        return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY), (lzma.LZMAError,)
+    if name == "gzip":
+        import zlib
+
+        return _GzipDecoder, (zlib.error,)
+    import bz2
+
+    return bz2.BZ2Decompressor, (OSError,)
+
+
+class _GzipDecoder:
+    """zlib's decoder with the manners of the others."""
+
+    def __init__(self) -> None:
+        import zlib
+
+        self._decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._decoder.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decoder.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._decoder.decompress(self._decoder.unconsumed_tail + data, max_length)
+
+
+class _Lz4Encoder:
+    """lz4's encoder, which begins a frame by a call of its own."""
+
+    def __init__(self, level: int) -> None:
+        self._encoder = _lz4().LZ4FrameCompressor(compression_level=level, content_checksum=True)
+        self._begun = False
+
+    def compress(self, data: bytes, /) -> bytes:
+        return self._begin() + bytes(self._encoder.compress(data))
+
+    def flush(self) -> bytes:
+        return self._begin() + bytes(self._encoder.flush())
+
+    def _begin(self) -> bytes:
+        begin, self._begun = not self._begun, True
+        return bytes(self._encoder.begin()) if begin else b""
+
+
+def _zstd() -> Any:
+    try:
+        from compression import zstd
+    except ImportError:
+        try:
+            from backports import zstd
+        except ImportError:
+            raise _missing("zstd", "backports.zstd") from None
+    return zstd
+
+
+def _lz4() -> Any:
+    try:
+        import lz4.frame
+    except ImportError:
+        raise _missing("lz4", "lz4") from None
+    return lz4.frame
+
+
+def _missing(name: str, package: str) -> MissingLibraryError:
+    return MissingLibraryError(
+        f"{name} needs the package {package}, which is not installed", "pip install 'corefilt[compress]'"
+    )

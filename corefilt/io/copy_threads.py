@@ -1,0 +1,129 @@
+"""Copies the pieces of a large payload between two files with several threads.
+
+One thread spends as long on copying out of the page cache as on copying into it, and writers of one file wait
+for each other in the kernel. So two threads are as good as it gets, while one reads and the other writes: 1 GiB
+from ext4 to ext4 took 0.20 s instead of 0.33 s with one thread and 0.30 s with copy_file_range, four were no
+faster, and where other programs kept the processors busy copy_file_range was first (Linux 6.18, two cores).
+"""
+
+from __future__ import annotations
+
+import threading
+from queue import Empty, SimpleQueue
+
+from corefilt import _fast
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    # Offset in the input, offset in the output, length.
+    Piece = tuple[int, int, int]
+
+# What a thread takes on at a time. It bounds how long a signal waits for the threads.
+PIECE = 4 << 20
+# Read and written at a time; it stays in the processor's own cache. 64 KiB and 1 MiB were slower.
+BUFFER = 256 << 10
+
+
+class Crew:
+    """Threads beside the caller, who takes part; a context manager that ends with no thread left."""
+
+    def __init__(
+        self, fd_in: int, fd_out: int, jobs: int, *, granule: int, flags: tuple[int, int], writeback: bool
+    ) -> None:
+        """Name the two files; ``flags`` are those of preadv2 and pwritev2. The threads start with the first piece."""
+        self._fd_in, self._fd_out, self._granule, self._writeback = fd_in, fd_out, granule, writeback
+        self._flags_in, self._flags_out = flags
+        self._jobs = jobs
+        self._pieces: SimpleQueue[Piece | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[Piece, int, int] | Exception] = SimpleQueue()
+        self._under_way = 0
+        self._stopped = False
+        self._buffer = bytearray(BUFFER)
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Crew:
+        """Give the crew itself."""
+        return self
+
+    def add(self, piece: Piece) -> None:
+        """Have a piece of up to PIECE bytes copied; while the others have enough to do, the caller copies one."""
+        while len(self._threads) < self._jobs - 1:
+            thread = threading.Thread(target=self._work, name="corefilt", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # The limit of threads is reached; the caller can do all of it.
+                self._jobs = len(self._threads) + 1
+                break
+            self._threads.append(thread)
+        self._pieces.put(piece)
+        self._under_way += 1
+        if self._pieces.qsize() >= 2 * self._jobs:
+            self._help()
+
+    def results(self, *, wait: bool = False) -> list[tuple[Piece, int, int]]:
+        """What has been copied by now, or all that was added: pieces, bytes copied, bytes left out as zeros.
+
+        Raises the OSError that a thread met with.
+        """
+        if wait:
+            while self._help():
+                pass
+        found = []
+        while self._under_way:
+            try:
+                result = self._done.get(block=wait)
+            except Empty:
+                break
+            self._under_way -= 1
+            if isinstance(result, Exception):
+                raise result
+            found.append(result)
+        return found
+
+    def _help(self) -> bool:
+        try:
+            piece = self._pieces.get_nowait()
+        except Empty:
+            return False
+        if piece is not None:
+            self._done.put(self._copied(piece, self._buffer))
+        return True
+
+    def _work(self) -> None:
+        buffer = bytearray(BUFFER)
+        while (piece := self._pieces.get()) is not None and not self._stopped:
+            try:
+                self._done.put(self._copied(piece, buffer))
+            except Exception as error:
+                self._done.put(error)
+
+    def _copied(self, piece: Piece, buffer: bytearray) -> tuple[Piece, int, int]:
+        at, target, length = piece
+        moved, zeros = _fast.move(
+            _fast.READWRITE, self._fd_in, at, self._fd_out, target, length, buffer,
+            granule=self._granule, flags_in=self._flags_in, flags_out=self._flags_out,
+        )  # fmt: skip
+        if self._writeback:
+            _fast.start_writeback(self._fd_out, target, moved)
+        return piece, moved, zeros
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Wait for the threads, each of which still finishes its piece: the descriptors are about to be closed.
+
+        What comes meanwhile, as a second signal, is raised when they are gone.
+        """
+        self._stopped = True
+        for _ in self._threads:
+            self._pieces.put(None)
+        meanwhile: BaseException | None = None
+        while self._threads:
+            try:
+                self._threads[-1].join()
+                self._threads.pop()
+            except BaseException as late:
+                meanwhile = late
+        if meanwhile is not None:
+            raise meanwhile

@@ -1,0 +1,314 @@
+"""Where the bytes go: a file, whose name appears when it is whole, or a stream, which cannot take back a byte."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+
+from corefilt.errors import OutputError, UsageError
+from corefilt.io.sources import Source, descriptor_of, enlarge_pipe, shut
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.io.sources import Place
+    from corefilt.plan.plan import Plan
+
+
+class Sink:
+    """An output: ``seekable`` ones take bytes at any offset from ``base`` on and give them back by ``reader``."""
+
+    seekable = False
+    base = 0
+    reader = -1
+    allocated: int | None = None
+    # What ended it, where it was not the writer who met with it.
+    failure: Exception | None = None
+
+    def __init__(self, fd: int, name: str, *, owned: bool) -> None:
+        """Take a descriptor for writing; ``allocated`` becomes known on commit, in bytes, for a file."""
+        self.fd, self.name, self.owned = fd, name, owned
+
+    def commit(self, size: int, *, sync: bool) -> None:
+        """Make the output final at ``size`` bytes. Raises OutputError."""
+        self.close()
+
+    def abort(self) -> None:
+        """Leave nothing behind, as far as that is possible."""
+        self.close()
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self.owned:
+            self.owned = False
+            os.close(self.fd)
+
+
+class StreamSink(Sink):
+    """A pipe, a device, a socket, or standard output where it cannot be sought."""
+
+
+class StdoutSink(Sink):
+    """Standard output that is a regular file, from its end on."""
+
+    seekable = True
+
+    def __init__(self, fd: int, reader: int, base: int) -> None:
+        """Take the descriptor, another one that can read the same file, and where the core begins in it."""
+        super().__init__(fd, "standard output", owned=False)
+        self.reader, self.base = reader, base
+
+    def commit(self, size: int, *, sync: bool) -> None:
+        """Cut to size, wait for the disk, and stand at the end for whoever writes next."""
+        with reported(self.name):
+            os.ftruncate(self.fd, self.base + size)
+            if sync:
+                os.fsync(self.fd)
+            self.allocated = os.fstat(self.fd).st_blocks * 512
+            os.lseek(self.fd, self.base + size, os.SEEK_SET)
+        self.close()
+
+    def abort(self) -> None:
+        """Cut off what was written."""
+        try:
+            os.ftruncate(self.fd, self.base)
+            os.lseek(self.fd, self.base, os.SEEK_SET)
+        except OSError:
+            pass
+        self.close()
+
+    def close(self) -> None:
+        """Close the reading descriptor."""
+        if self.reader >= 0:
+            shut(self.reader)
+            self.reader = -1
+
+
+class NewFileSink(Sink):
+    """A file without a name, or a hidden temporary one, until it is whole."""
+
+    seekable = True
+
+    def __init__(self, path: str, *, replace: bool, folder: int | None = None) -> None:
+        """Open a temporary file in the folder of ``path``, mode 0600; ``folder`` is that one where it is open already.
+
+        Raises OutputError.
+        """
+        above, self._leaf = os.path.split(path)
+        self._replace = replace
+        self._temporary: str | None = None
+        with reported(path):
+            if folder is None:
+                self._folder = os.open(above or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            else:
+                self._folder = os.dup(folder)
+            try:
+                fd = self._open_nameless()
+            except BaseException:
+                os.close(self._folder)
+                raise
+        super().__init__(fd, path, owned=True)
+        self.reader = fd
+        try:
+            with reported(path):
+                os.fchmod(fd, 0o600)
+        except BaseException:
+            self.abort()
+            raise
+
+    def _open_nameless(self) -> int:
+        try:
+            fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._folder)
+        except OSError as error:
+            from corefilt.io.tempfiles import NO_TMPFILE
+
+            if error.errno not in NO_TMPFILE:
+                raise
+        else:
+            if os.path.exists(f"/proc/self/fd/{fd}"):
+                return fd
+            os.close(fd)
+        from corefilt.io.tempfiles import create
+
+        self._temporary, fd = create(self._folder)
+        return fd
+
+    def commit(self, size: int, *, sync: bool) -> None:
+        """Cut to size, wait for the disk, and give the file its name."""
+        try:
+            with reported(self.name):
+                os.ftruncate(self.fd, size)
+                self.complete(size)
+                if sync:
+                    os.fsync(self.fd)
+                self.allocated = os.fstat(self.fd).st_blocks * 512
+                self._give_name()
+        except BaseException:
+            self.abort()
+            raise
+        if sync:
+            try:
+                os.fsync(self._folder)
+            except OSError:
+                # The bytes are on the disk and the name is there; some file systems do not sync folders.
+                pass
+        self.close()
+
+    def complete(self, size: int) -> None:
+        """What is left to do to a file whose content is whole, before the disk has it and it gets its name."""
+
+    def _give_name(self) -> None:
+        if self._temporary is None:
+            name = self._leaf
+            if self._replace:
+                # No call gives a nameless file the place of another; killed here, it leaves its other name behind.
+                from corefilt.io.tempfiles import hold, new_name, remove_leftovers
+
+                remove_leftovers(self._folder)
+                hold(self.fd)
+                self._temporary = name = new_name()
+            # With a dir_fd, Python calls linkat and follows the link in /proc to the nameless file.
+            os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=self._folder, follow_symlinks=True)
+        elif not self._replace:
+            os.link(self._temporary, self._leaf, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            os.unlink(self._temporary, dir_fd=self._folder)
+            self._temporary = None
+        if self._temporary is not None:
+            os.rename(self._temporary, self._leaf, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            self._temporary = None
+
+    def abort(self) -> None:
+        """Remove the temporary name, if there is one."""
+        if self._temporary is not None:
+            try:
+                os.unlink(self._temporary, dir_fd=self._folder)
+            except OSError:
+                pass
+            self._temporary = None
+        self.close()
+
+    def close(self) -> None:
+        """Give both descriptors back."""
+        if self.owned:
+            self.owned = False
+            shut(self._folder)
+            shut(self.fd)
+
+
+class NamedFile:
+    """A file that is to be made by rules of its own; ``open`` gives the sink that becomes it.
+
+    ``seekable`` tells whether that sink is.
+    """
+
+    path: str
+    seekable = True
+
+    def open(self, source: Source) -> Sink:
+        """A sink, or OutputError with what stands against it."""
+        raise AssertionError("a child knows the rules")
+
+    def settled(self, plan: Plan) -> None:
+        """Hear what was decided, when all is written, and before it gets its name."""
+
+
+class reported:
+    """Turns an OSError inside into an OutputError that names the output; a closed pipe stays what it is."""
+
+    def __init__(self, name: str) -> None:
+        """Name the output."""
+        self.name = name
+
+    def __enter__(self) -> None:
+        """Nothing to set up."""
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        """Translate."""
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            hint = "free some space, or choose another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+            raise OutputError(f"{self.name}: cannot be written: {error.strerror}", hint) from None
+
+
+def open_sink(path: Place | NamedFile, *, force: bool, source: Source) -> Sink:
+    """Open OUT: a path, ``-`` for standard output, a file to be named, or a descriptor or binary file that stays open.
+
+    Raises UsageError for a terminal, OutputError for the rest: a folder, a file that is there and no
+    ``force``, the input itself.
+    """
+    if isinstance(path, NamedFile):
+        return path.open(source)
+    path = descriptor_of(path)
+    if path in ("-", b"-"):
+        path = 1
+    if isinstance(path, int):
+        return _descriptor_sink(path, source)
+    name = os.fsdecode(path)
+    with reported(name):
+        try:
+            status = os.stat(name)
+        except FileNotFoundError:
+            if not name or os.path.isdir(os.path.dirname(name) or ".") is False:
+                raise
+            status = None
+    if status is None:
+        if os.path.islink(name) and not force:
+            raise OutputError(f"{name}: is a symbolic link to nothing", "-f creates the file it points to")
+        return NewFileSink(os.path.realpath(name) if force else name, replace=force)
+    if stat.S_ISDIR(status.st_mode):
+        raise OutputError(f"{name}: is a directory")
+    _refuse_same(source, status, name)
+    if stat.S_ISREG(status.st_mode):
+        if not force:
+            raise OutputError(f"{name}: exists", "-f replaces it")
+        return NewFileSink(os.path.realpath(name), replace=True)
+    with reported(name):
+        fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
+    if os.isatty(fd):
+        os.close(fd)
+        raise UsageError(f"{name} is a terminal, and a core is no text", "-o FILE names a file")
+    if stat.S_ISFIFO(status.st_mode):
+        enlarge_pipe(fd)
+    return StreamSink(fd, name, owned=True)
+
+
+def _descriptor_sink(fd: int, source: Source) -> Sink:
+    name = "standard output" if fd == 1 else f"descriptor {fd}"
+    with reported(name):
+        status = os.fstat(fd)
+    if os.isatty(fd):
+        raise UsageError(f"{name} is a terminal, and a core is no text", "-o FILE names a file")
+    _refuse_same(source, status, name)
+    if stat.S_ISFIFO(status.st_mode):
+        enlarge_pipe(fd)
+    if stat.S_ISREG(status.st_mode) and _at_end(fd, status):
+        with reported(name):
+            reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        return StdoutSink(fd, reader, status.st_size)
+    return StreamSink(fd, name, owned=False)
+
+
+def _refuse_same(source: Source, status: os.stat_result, name: str) -> None:
+    if not stat.S_ISCHR(status.st_mode) and source.identity == (status.st_dev, status.st_ino):
+        raise OutputError(f"{name}: is the input itself", "write to another file")
+
+
+def seekable_from(path: Place | NamedFile) -> bool:
+    """Whether OUT would be written as a file; nothing is opened. Raises OutputError where that cannot be told."""
+    if isinstance(path, NamedFile):
+        return path.seekable
+    path = descriptor_of(path)
+    if path in ("-", b"-"):
+        path = 1
+    with reported(os.fsdecode(path) if not isinstance(path, int) else f"descriptor {path}"):
+        try:
+            status = os.fstat(path) if isinstance(path, int) else os.stat(path)
+        except FileNotFoundError:
+            return True
+        return stat.S_ISREG(status.st_mode) and (not isinstance(path, int) or _at_end(path, status))
+
+
+def _at_end(fd: int, status: os.stat_result) -> bool:
+    """Whether what is written to a regular file would be put at its end, and at no other place."""
+    appends = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND
+    return not appends and os.lseek(fd, 0, os.SEEK_CUR) == status.st_size

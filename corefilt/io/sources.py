@@ -1,0 +1,319 @@
+"""Where the bytes come from: a file, which can be asked for any of them, or a pipe, which passes once.
+
+Both answer ``peek(offset, length)``. A pipe answers it for what has not been consumed yet, by holding what it
+has read ahead; the engine takes that first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+
+from corefilt import _fast
+from corefilt.errors import DamagedCoreError, InputError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO, TypeAlias
+
+    Place: TypeAlias = str | bytes | os.PathLike[str] | int | BinaryIO
+
+# A pipe of 1 MiB carries three times what one of 64 KiB does (measured on Linux 6.18, two cores); it is also the
+# most that an ordinary user may ask for (fs.pipe-max-size).
+PIPE_SIZE = 1 << 20
+# Behind every offset.
+NO_MORE = 1 << 63
+
+
+# What an ELF file begins with; whatever else does is worth the room that knows compressed formats.
+_ELFMAG = b"\x7fELF"
+_MAGIC_BYTES = 64
+
+
+class Source:
+    """An input; ``size`` is its length in bytes, or None where it is not known beforehand.
+
+    ``origin`` is the source whose bytes these are made of: itself, but for what is decompressed or spooled;
+    ``compression`` the format that it was decompressed from, or None.
+    """
+
+    compression: str | None = None
+
+    def __init__(self, fd: int, name: str, *, base: int = 0, size: int | None = None, owned: bool = True) -> None:
+        """Take a descriptor; ``base`` is where the core begins in it, ``owned`` whether close() closes it."""
+        self.fd, self.name, self.base, self.size, self.owned = fd, name, base, size, owned
+        self.origin = self
+
+    def peek(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes at ``offset`` of the core; fewer only where it ends."""
+        raise AssertionError("a source is a file or a pipe")
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode, the same for two names of one file."""
+        status = os.fstat(self.fd)
+        return status.st_dev, status.st_ino
+
+    def check(self) -> str | None:
+        """What is wrong with the bytes that came, if they are good for something all the same. Raises InputError."""
+        return None
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self.owned:
+            self.owned = False
+            shut(self.fd)
+
+
+class FileSource(Source):
+    """An input that can be sought; ``spooled`` tells that its holes are a pipe's zeros."""
+
+    size: int
+    spooled = False
+
+    def peek(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes at ``offset``; no more is allocated than the file holds. Raises InputError."""
+        room = bytearray(max(0, min(length, self.size - offset)))
+        try:
+            got = _fast.read_into(self.fd, self.base + offset, room) if room else 0
+        except OSError as error:
+            raise InputError(f"{self.name}: cannot be read at byte {offset}: {error.strerror}") from None
+        return bytes(room) if got == len(room) else bytes(room[:got])
+
+    def is_cut(self) -> bool:
+        """Whether the file is shorter now than when it was opened."""
+        try:
+            return os.fstat(self.fd).st_size < self.base + self.size
+        except OSError as error:
+            raise InputError(f"{self.name}: {error.strerror}") from None
+
+
+class PipeSource(Source):
+    """An input that passes once; ``ahead`` holds what was read from ``position`` on but not consumed."""
+
+    def __init__(self, fd: int, name: str, *, most_ahead: int, owned: bool = True) -> None:
+        """Take a descriptor that is read in order; more than ``most_ahead`` bytes are never held."""
+        super().__init__(fd, name, owned=owned)
+        self.most_ahead = most_ahead
+        self.position = 0
+        self.ahead = bytearray()
+
+    def peek(self, offset: int, length: int) -> bytes:
+        """As for a file, from the current position on. Raises DamagedCoreError past what may be held."""
+        start = offset - self.position
+        if start < 0:
+            raise AssertionError("a pipe cannot go back")
+        missing = start + length - len(self.ahead)
+        if missing > 0:
+            if start + length > self.most_ahead:
+                raise DamagedCoreError(
+                    f"{self.name}: headers and notes reach past {self.most_ahead} bytes, more than a pipe may bring",
+                    "raise --max-headers, or name the core as a file",
+                )
+            self._read_ahead(missing)
+        return bytes(self.ahead[start : start + length])
+
+    def _read_ahead(self, count: int) -> None:
+        # In pieces: the size was claimed by the input, so no more is allocated than has really arrived.
+        while count > 0:
+            room = bytearray(min(count, PIPE_SIZE))
+            try:
+                got = _fast.read_into(self.fd, -1, room)
+            except OSError as error:
+                raise InputError(f"{self.name}: cannot be read: {error.strerror}") from None
+            if not got:
+                self._at_end()
+                return
+            self.ahead += room[:got]
+            count -= got
+
+    def _at_end(self) -> None:
+        """There is no more; a child may know why."""
+
+    def take(self, length: int) -> bytes:
+        """Consume up to ``length`` of the bytes that are held already."""
+        taken = bytes(self.ahead[:length])
+        del self.ahead[:length]
+        self.position += len(taken)
+        return taken
+
+
+class Extents:
+    """Where a file has data, asked once for each piece of it.
+
+    The question where the next hole is can cost a walk to the end of the file (tmpfs walks page by page), so a
+    piece that was found is remembered until it has been passed.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Take a descriptor that can be sought."""
+        self._fd = fd
+        self._start = self._end = 0
+        self._asked = 0
+
+    def first(self, at: int, end: int) -> tuple[int, int]:
+        """The first data in ``[at, end)`` as (start, end); both are ``end`` if there is none."""
+        if not self._asked <= at < self._end:
+            self._asked = at
+            try:
+                self._start, self._end = _fast.data_extent(self._fd, at) or (NO_MORE, NO_MORE)
+            except OSError:
+                # This file system keeps no map of holes: everything is data.
+                self._start, self._end = at, NO_MORE
+        return min(max(at, self._start), end), min(self._end, end)
+
+    def pieces(self, at: int, end: int) -> Iterator[tuple[int, int]]:
+        """All data in ``[at, end)``, as (start, end)."""
+        while at < end:
+            data, at = self.first(at, end)
+            if data < at:
+                yield data, at
+
+
+def shut(fd: int) -> None:
+    """Close a descriptor that was read, or whose file is on the disk: what close could still tell changes nothing."""
+    try:
+        os.close(fd)
+    except OSError:
+        # It is closed all the same (close(2)).
+        return
+
+
+def enlarge_pipe(fd: int) -> None:
+    """Ask for a pipe of PIPE_SIZE; one that refuses works all the same."""
+    try:
+        if fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) < PIPE_SIZE:
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    except OSError:
+        return
+
+
+def descriptor_of(place: Place) -> str | bytes | os.PathLike[str] | int:
+    """A binary file's descriptor, positioned and flushed as the file is; anything else as it came."""
+    if isinstance(place, str | bytes | int | os.PathLike):
+        return place
+    fd = place.fileno()
+    if place.writable():
+        place.flush()
+    if place.seekable():
+        os.lseek(fd, place.tell(), os.SEEK_SET)
+    return fd
+
+
+def open_source(path: Place, *, max_headers: int, spool: bool = False) -> Source:
+    """Open CORE: a path, ``-`` for standard input, or a descriptor or binary file that stays open.
+
+    What is compressed is decompressed as it is read. Raises InputError, or UsageError for a terminal.
+    """
+    path = descriptor_of(path)
+    if isinstance(path, int):
+        fd, name, owned = path, f"descriptor {path}", False
+    elif path in ("-", b"-"):
+        fd, name, owned = 0, "standard input", False
+    else:
+        name, owned = os.fsdecode(path), True
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        source = _source_of(fd, name, owned=owned, max_headers=max_headers)
+    except BaseException:
+        if owned:
+            os.close(fd)
+        raise
+    return as_core(source, max_headers=max_headers, spool=spool)
+
+
+def _source_of(fd: int, name: str, *, owned: bool, max_headers: int) -> Source:
+    try:
+        status = os.fstat(fd)
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{name}: is a directory")
+    if os.isatty(fd):
+        raise UsageError(f"{name} is a terminal", "name a core: corefilt FILTER CORE, or corefilt FILTER < CORE")
+    if stat.S_ISREG(status.st_mode):
+        base = 0 if owned else os.lseek(fd, 0, os.SEEK_CUR)
+        return FileSource(fd, name, base=base, size=max(0, status.st_size - base), owned=owned)
+    if stat.S_ISFIFO(status.st_mode):
+        enlarge_pipe(fd)
+    return PipeSource(fd, name, most_ahead=max_headers, owned=owned)
+
+
+def as_core(source: Source, *, max_headers: int, spool: bool = False) -> Source:
+    """A source decompressed where it is compressed, and a temporary copy of a pipe where that is wanted.
+
+    Closing it closes the source; so does what is raised: InputError or MissingLibraryError.
+    """
+    try:
+        head = source.peek(0, _MAGIC_BYTES)
+        if head[:4] != _ELFMAG:
+            from corefilt.io.decompress import unpacked
+
+            source = unpacked(source, head, most_ahead=max_headers)
+        return spooled(source) if spool and isinstance(source, PipeSource) else source
+    except BaseException:
+        source.close()
+        raise
+
+
+class SpooledSource(FileSource):
+    """A temporary copy of a pipe that vanishes with its descriptor; its holes are the pipe's zeros."""
+
+    spooled = True
+
+    def __init__(self, fd: int, size: int, pipe: Source, damage: str | None) -> None:
+        """Take the copy's descriptor; ``damage`` is what was wrong with the pipe."""
+        super().__init__(fd, pipe.name, size=size)
+        self.origin, self.compression = pipe.origin, pipe.compression
+        self._pipe, self._damage = pipe, damage
+
+    def check(self) -> str | None:
+        """What was wrong with the pipe."""
+        return self._damage
+
+    def close(self) -> None:
+        """Close the copy and the pipe."""
+        if self.owned:
+            super().close()
+            self._pipe.close()
+
+
+def spooled(pipe: Source, folder: str | None = None) -> SpooledSource:
+    """All of a source in a temporary file in ``folder``, else where temporary files go. Raises InputError."""
+    from corefilt.io.tempfiles import nameless
+
+    if folder is None:
+        import tempfile
+
+        folder = tempfile.gettempdir()
+    copy = -1
+    try:
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            copy = nameless(place)
+        finally:
+            os.close(place)
+        size, scratch = 0, bytearray(PIPE_SIZE)
+        while isinstance(pipe, PipeSource) and (held := pipe.take(PIPE_SIZE)):
+            _fast.write_at(copy, size, held, granule=4096)
+            size += len(held)
+        at, left = (-1, 1 << 62) if pipe.size is None else (pipe.base, pipe.size)
+        while moved := _fast.move(
+            _fast.READWRITE, pipe.fd, at, copy, size, min(left, 1 << 26), scratch, granule=4096
+        )[0]:  # fmt: skip
+            size, left, at = size + moved, left - moved, at + moved if at >= 0 else at
+        os.ftruncate(copy, size)
+        return SpooledSource(copy, size, pipe, pipe.check())
+    except BaseException as error:
+        if copy >= 0:
+            os.close(copy)
+        if not isinstance(error, OSError):
+            raise
+        raise InputError(
+            f"{pipe.name}: cannot be copied to {folder}: {error.strerror}", "set TMPDIR to a folder with room"
+        ) from None

@@ -1,0 +1,1 @@
+"""Which pages a core of a given size keeps (`--fit`, `--minimal`)."""

@@ -1,0 +1,344 @@
+"""What a backtrace needs of a core, found in its registers, stacks and tables before a byte is copied.
+
+All of it is ranges of addresses. ``required`` is what a debugger must have to show every thread as it does with the
+whole core; ``wanted`` comes right behind it, in order: code without a file that stacks return to, and data segments.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from itertools import pairwise
+
+from corefilt.classify.rules_core import GATES
+from corefilt.corefile import images
+from corefilt.corefile.elf import ELFMAG, ET_DYN, ET_EXEC, PF_W, PF_X, PT_LOAD, PT_NOTE, Ehdr, Phdrs
+from corefilt.corefile.mappings import NO_FILE
+from corefilt.corefile.memory import Memory
+from corefilt.corefile.notes import AT_BASE, AT_ENTRY, AT_EXECFN, AT_PHDR, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.registers import Thread
+
+PT_DYNAMIC, PT_PHDR = 2, 6
+DT_NULL, DT_STRTAB, DT_SONAME, DT_DEBUG = 0, 5, 14, 21
+AT_PHENT, AT_PHNUM, AT_BASE_PLATFORM = 4, 5, 24
+
+# What a function may use below its stack pointer: 128 bytes on x86-64, 512 on PowerPC.
+RED_ZONE = 512
+# What is kept above a stack pointer where the stack's other end is not known: one on the heap, say.
+UNKNOWN_STACK = 256 << 10
+# How far below its mapping a stack pointer can be when the stack has run over.
+OVERRUN = 64 << 10
+# A thread's own storage lies around its thread pointer; behind it, this much at most is taken for a part of its stack.
+BEHIND_TP = 64 << 10
+# How much of a stack is looked through for pointers to another stack and to code.
+LOOKED_THROUGH = 256 << 10
+# Chains in a hostile core can be long or without an end.
+MOST_OBJECTS = 1 << 16
+MOST_NAMESPACES = 64
+MOST_DYNAMIC = 4096
+# Where glibc keeps its lists of threads, beside the linker; their data take some KiB.
+THREADS = (b"libc.so", b"libc-", b"libpthread")
+MOST_OF_LISTS = 1 << 20
+# .note.gnu.property, .note.gnu.build-id and their kin take some hundred bytes.
+MOST_OF_NOTES = 1 << 16
+
+Range = tuple[int, int]
+
+
+class Essentials:
+    """``required`` and ``wanted`` ranges of addresses, and for every thread its ``stacks``."""
+
+    def __init__(self, core: Core, memory: Memory, threads: list[Thread], written: Container[int] = ()) -> None:
+        """Find everything.
+
+        ``written`` are the program headers of private file mappings that were written to: where an image's own
+        headers are not in the core, they are its data segments.
+        """
+        self._core, self._memory, self.threads, self._written = core, memory, threads, written
+        self.required: list[Range] = []
+        self.wanted: list[Range] = []
+        self.stacks: list[list[Range]] = []
+        self._page, self._nodes = core.maps.page_size, 0
+        auxv = core.notes.auxv
+        self._main_stack = memory.find(auxv[AT_RANDOM]) if auxv.get(AT_RANDOM) else None
+        self._code = self._code_without_file()
+        self._add_stacks()
+        self._add_loadmaps()
+        self._add_auxv()
+        self._add_linker()
+        self._add_images()
+        for thread in threads:
+            self._add_storage(thread.tp)
+
+    def _need(self, start: int, end: int) -> None:
+        if start < end:
+            self.required.append((max(start, 0), end))
+
+    def _add_loadmaps(self) -> None:
+        """Where an FDPIC program was loaded stands on its stack, far above the frames."""
+        for _, address, loadmap in self._core.loadmaps():
+            if not isinstance(loadmap, str):
+                self._need(address, address + loadmap.size)
+
+    # --- stacks -------------------------------------------------------------------------------------------
+
+    def _add_stacks(self) -> None:
+        returns: dict[int, None] = {}
+        for thread in self.threads:
+            stacks = self._stacks_of(thread)
+            self.stacks.append(stacks)
+            self.required += stacks
+            if self._in_code(thread.pc):
+                self._need(thread.pc - self._page, thread.pc + self._page)
+            if self._code:
+                for start, end in stacks:
+                    words = self._memory.words(start, min(end, start + LOOKED_THROUGH))
+                    low, high = self._code[0][0], self._code[-1][1]
+                    found = {word // self._page for word in words if low <= word < high}
+                    returns.update(dict.fromkeys(sorted(found)))
+        if not any(self.stacks) and self._main_stack is not None:
+            # The registers of this machine are not known here.
+            self._need(self._memory.start(self._main_stack), self._memory.end(self._main_stack))
+        self.wanted += [(n * self._page, (n + 1) * self._page) for n in returns if self._in_code(n * self._page)]
+
+    def _stacks_of(self, thread: Thread) -> list[Range]:
+        """The stack that the thread is on, and where that is not its own, also what a signal interrupted."""
+        memory = self._memory
+        i = self._mapping_of(thread.sp)
+        if i is None:
+            return []
+        start, end = (
+            max(thread.sp - RED_ZONE, memory.start(i)),
+            self._end_of_stack(i, max(thread.sp, memory.start(i)), thread.tp),
+        )
+        stacks = [(start, end)]
+        # A signal handler's frame on an alternate stack has the interrupted stack pointer in it, and other registers
+        # that point there; the lowest of them is where that stack has to begin.
+        homes = {self._main_stack, memory.find(thread.tp) if thread.tp else None} - {None, i}
+        if homes:
+            words = memory.words(thread.sp, min(end, thread.sp + LOOKED_THROUGH))
+            for home in sorted(home for home in homes if home is not None):
+                first = memory.start(home)
+                last = self._end_of_stack(home, first, thread.tp)
+                low = min((word for word in words if first - OVERRUN <= word < last), default=None)
+                if low is not None:
+                    stacks.append((max(low - RED_ZONE, first), last))
+        return stacks
+
+    def _mapping_of(self, sp: int) -> int | None:
+        """The mapping that a stack pointer means: where the stack has run over, the one above."""
+        memory, core = self._memory, self._core
+        i = memory.find(sp) if sp else None
+        if i is not None and core.table.p_flags[i] & PF_W:
+            return i
+        above = memory.above(sp) if sp else None
+        if above is not None and memory.start(above) - sp <= OVERRUN and core.table.p_flags[above] & PF_W:
+            return above
+        return None
+
+    def _end_of_stack(self, i: int, sp: int, tp: int) -> int:
+        """Where the stack in a mapping ends: the kernel puts arguments there, thread libraries a thread's storage."""
+        end = self._memory.end(i)
+        if i == self._main_stack:
+            return end
+        if sp <= tp < end:
+            return min(end, tp + BEHIND_TP)
+        return min(end, sp + UNKNOWN_STACK)
+
+    def _code_without_file(self) -> list[Range]:
+        """Executable mappings that no file backs, but for the kernel's own: what a JIT compiler wrote."""
+        core, memory = self._core, self._memory
+        special = core.notes.auxv.get(AT_SYSINFO_EHDR, -1)
+        if core.notes.files is None:
+            return []
+        return sorted(
+            (memory.start(i), memory.end(i))
+            for m, i in enumerate(core.maps.phdr)
+            if core.maps.file[m] == NO_FILE
+            and core.table.p_flags[i] & PF_X
+            and memory.start(i) != special
+            and (core.ehdr.e_machine, memory.start(i)) not in GATES
+        )
+
+    def _in_code(self, address: int) -> bool:
+        at = bisect_right(self._code, (address, 1 << 64)) - 1
+        return at >= 0 and address < self._code[at][1]
+
+    def _add_storage(self, tp: int) -> None:
+        """A thread's own storage: what stands around its thread pointer, and the vector that leads to the rest."""
+        memory, page = self._memory, self._page
+        if not tp or memory.find(tp) is None:
+            return
+        self._need(tp - page, tp + page)
+        for vector in memory.numbers(tp, 2):
+            i = memory.find(vector)
+            if i is not None and self._core.table.p_flags[i] & PF_W:
+                self._need(vector, vector + 1)
+
+    # --- what AUXV and the dynamic linker point at ------------------------------------------------------------
+
+    def _add_auxv(self) -> None:
+        auxv, memory = self._core.notes.auxv, self._memory
+        vdso = memory.find(auxv[AT_SYSINFO_EHDR]) if auxv.get(AT_SYSINFO_EHDR) else None
+        if vdso is not None:
+            self._need(memory.start(vdso), memory.end(vdso))
+        for key in (AT_PHDR, AT_BASE, AT_ENTRY, AT_RANDOM):
+            if auxv.get(key):
+                self._need(auxv[key], auxv[key] + 16)
+        for key in (AT_EXECFN, AT_PLATFORM, AT_BASE_PLATFORM):
+            if auxv.get(key):
+                self._need(auxv[key], auxv[key] + len(memory.text(auxv[key])) + 1)
+
+    def _add_linker(self) -> None:
+        """The chain from AT_PHDR over DT_DEBUG and struct r_debug to every struct link_map and its name."""
+        auxv, memory, word = self._core.notes.auxv, self._memory, self._memory.word
+        count, at = auxv.get(AT_PHNUM, 0), auxv.get(AT_PHDR, 0)
+        size = self._core.ehdr.phdr_size
+        if not at or not 0 < count <= images.MOST_PHDRS or auxv.get(AT_PHENT, size) != size:
+            return
+        raw = memory.read(at, count * size)
+        if len(raw) < count * size:
+            return
+        table = Phdrs.decode(raw, self._core.ehdr)
+        own = next((i for i, p_type in enumerate(table.p_type) if p_type == PT_PHDR), None)
+        bias = at - table.p_vaddr[own] if own is not None else 0
+        dynamic = next((i for i, p_type in enumerate(table.p_type) if p_type == PT_DYNAMIC), None)
+        if dynamic is None:
+            return
+        start = bias + table.p_vaddr[dynamic]
+        debug = self._dynamic(start).get(DT_DEBUG, 0)
+        self._need(start, start + min(table.p_memsz[dynamic], MOST_OF_NOTES))
+        for _ in range(MOST_NAMESPACES):
+            # struct r_debug: r_version, r_map, r_brk, r_state, r_ldbase, and from version 2 on r_next.
+            numbers = memory.numbers(debug, 5) if debug else []
+            if not numbers:
+                break
+            version = numbers[0] & 0xFFFFFFFF if not self._core.ehdr.big or word == 4 else numbers[0] >> 32
+            self._need(debug, debug + 6 * word)
+            self._add_objects(numbers[1])
+            following = memory.numbers(debug + 5 * word, 1) if version > 1 else []
+            debug = following[0] if following else 0
+
+    def _add_objects(self, at: int) -> None:
+        """Every struct link_map from one on: l_addr, l_name, l_ld, l_next, l_prev."""
+        memory, seen = self._memory, set[int]()
+        while at and at not in seen and len(seen) < MOST_OBJECTS:
+            seen.add(at)
+            numbers = memory.numbers(at, 5)
+            if not numbers:
+                return
+            _, name, ld, following, _ = numbers
+            self._need(at, at + 5 * memory.word)
+            self._need(name, name + len(memory.text(name)) + 1)
+            self._need(ld, ld + 2 * memory.word)
+            at = following
+
+    def _dynamic(self, start: int) -> dict[int, int]:
+        """The entries of a dynamic section by tag, the first of each."""
+        found: dict[int, int] = {}
+        words = self._memory.words(start, start + 2 * MOST_DYNAMIC * self._memory.word)
+        for tag, value in zip(words[::2], words[1::2], strict=False):
+            if tag == DT_NULL:
+                break
+            found.setdefault(tag, value)
+        return found
+
+    # --- ELF images -------------------------------------------------------------------------------------------
+
+    def _add_images(self) -> None:
+        """Headers and notes (the build-id) of every ELF image, and its data segments."""
+        core, memory = self._core, self._memory
+        base = core.notes.auxv.get(AT_BASE, 0)
+        data: list[tuple[int, Range]] = []
+        for m, i in enumerate(core.maps.phdr):
+            first = self._offset(m)
+            if not core.present[i] or first or (first is None and core.table.p_flags[i] & PF_W):
+                continue
+            start = memory.start(i)
+            found = self._image_at(start)
+            if found is None:
+                continue
+            ehdr, table = found
+            self._need(start, start + ehdr.e_phoff + len(table) * ehdr.phdr_size)
+            bias = start - next((table.p_vaddr[k] for k in _loads(table) if not table.p_offset[k]), 0)
+            of_threads = start == base or (core.maps.path(m) or b"").rpartition(b"/")[2].startswith(THREADS)
+            for k, p_type in enumerate(table.p_type):
+                at, size = bias + table.p_vaddr[k], table.p_memsz[k]
+                if p_type == PT_NOTE and size <= MOST_OF_NOTES:
+                    self._need(at, at + size)
+                elif p_type == PT_DYNAMIC:
+                    self._add_soname(at, bias)
+                elif p_type == PT_LOAD and table.p_flags[k] & PF_W:
+                    data.append((0 if of_threads else size, (at, at + size)))
+                    if of_threads and size <= MOST_OF_LISTS:
+                        self._need(at, at + (size if start == base else table.p_filesz[k]))
+                        self._add_lists(at, at + size)
+        programs = {core.maps.path(m) for m, i in enumerate(core.maps.phdr) if core.table.p_flags[i] & PF_X}
+        begun = {core.maps.path(m) for m, i in enumerate(core.maps.phdr) if core.present[i] and not self._offset(m)}
+        data += [
+            (core.present[i], (memory.start(i), memory.end(i)))
+            for m, i in enumerate(core.maps.phdr)
+            if i in self._written and core.maps.path(m) in programs - begun
+        ]
+        self.wanted += [there for _, there in sorted(data)]
+
+    def _add_lists(self, start: int, end: int) -> None:
+        """The lists of threads, by which libthread_db finds them.
+
+        glibc has them in the linker's data (before 2.34 in libpthread's): heads of circular lists of which each
+        node stands inside the storage of a thread. Whatever else is such a list there is small.
+        """
+        memory, word = self._memory, self._memory.word
+        words = list(memory.words(start, end))
+        start = -(-start // word) * word
+        for n, (following, before) in enumerate(pairwise(words)):
+            head = start + n * word
+            if not following or following == head:
+                continue
+            if memory.numbers(following + word, 1) != [head] or memory.numbers(before, 1) != [head]:
+                continue
+            self._need(head, head + 2 * word)
+            node = following
+            while node != head and self._nodes < MOST_OBJECTS:
+                self._need(node - self._page, node + self._page)
+                numbers = memory.numbers(node, 1)
+                node = numbers[0] if numbers else head
+                self._nodes += 1
+
+    def _offset(self, m: int) -> int | None:
+        return self._core.maps.file_offset(m)
+
+    def _image_at(self, start: int) -> tuple[Ehdr, Phdrs] | None:
+        first = self._memory.read(start, 64)
+        if first[:4] != ELFMAG:
+            return None
+        try:
+            ehdr = Ehdr(first)
+        except (ValueError, struct.error):
+            return None
+        where = images.needs(first)
+        if where is None or ehdr.e_type not in (ET_EXEC, ET_DYN):
+            return None
+        raw = self._memory.read(start + where[0], where[1])
+        return (ehdr, Phdrs.decode(raw, ehdr)) if len(raw) == where[1] else None
+
+    def _add_soname(self, start: int, bias: int) -> None:
+        """The name that an image gives itself, by which elfutils calls it where nothing else does."""
+        dynamic = self._dynamic(start)
+        self._need(start, start + 2 * self._memory.word * (len(dynamic) + 1))
+        strings, name = dynamic.get(DT_STRTAB), dynamic.get(DT_SONAME)
+        if strings is None or name is None:
+            return
+        # The linker of glibc relocates the entry itself, others do not.
+        at = (strings if strings >= bias else strings + bias) + name
+        self._need(at, at + len(self._memory.text(at)) + 1)
+
+
+def _loads(table: Phdrs) -> list[int]:
+    return [k for k, p_type in enumerate(table.p_type) if p_type == PT_LOAD]

@@ -1,0 +1,354 @@
+"""``--fit``, ``--minimal``, ``--ladder``: which pages are kept, so that the core is never larger than asked for.
+
+Everything that could be kept is put into one order that does not depend on the limit: what a backtrace needs, what
+pointers lead to, then the rest by its worth. What is kept is as much from its beginning as fits. So a larger limit
+only adds, and the smallest that works is the size of what a backtrace needs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from corefilt.corefile import corefilt_note as annotation
+from corefilt.corefile.elf import PF_W
+from corefilt.corefile.memory import MOST_READ, Memory
+from corefilt.corefile.registers import read_threads
+from corefilt.errors import CorefiltError, DamagedCoreError
+from corefilt.filterbits import parse_filter
+from corefilt.kinds import Finding, Kind
+from corefilt.plan.fit.backtrace import Essentials
+from corefilt.plan.fit.pages import SMALL_HOLE, Holes, Selection
+from corefilt.plan.fit.priority import by_worth, chunks, follow
+from corefilt.plan.fit.request import FOLLOWED, MINIMAL, Wish
+from corefilt.plan.fit.split_layout import Piece, lay_out_pieces
+from corefilt.plan.layout import kept_bytes
+from corefilt.sizes import show_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from corefilt.corefile.corefile import Core
+    from corefilt.plan.fit.backtrace import Range
+    from corefilt.plan.fit.split_layout import FittedLayout
+    from corefilt.plan.plan import Plan
+
+# Kinds that pointers are followed into: what the process itself wrote.
+WRITTEN = Kind.PRIVATE_ANON | Kind.WRITTEN | Kind.SHARED_ANON | Kind.PRIVATE_HUGE
+
+
+class FitError(CorefiltError):
+    """The limit is too small even for what a backtrace needs."""
+
+    hint = "give it that much, or a FILTER that keeps less"
+
+
+class Fit:
+    """What was chosen: the ``layout``, and what the report tells of it, sizes in bytes.
+
+    ``smallest`` is the smallest limit that works, ``rung`` the filter of the ladder that was taken whole, ``cut`` what
+    the filter would have kept and was cut, by kind; ``threads`` are those found, ``whole`` those that have their whole
+    stacks, ``segments`` the program headers of the output.
+    """
+
+    def __init__(self, wish: Wish, layout: FittedLayout | None, size: int) -> None:
+        """Begin with what is known first."""
+        self.wish, self.layout, self.size = wish, layout, size
+        self.smallest: int | None = None
+        self.rung: str | None = None
+        self.cut: dict[str, int] = {}
+        self.threads = self.whole = self.segments = 0
+        self.changes: list[str] = []
+        self.notices: list[str] = []
+
+    def as_dict(self) -> dict[str, object]:
+        """For the report."""
+        return {
+            "limit": self.wish.limit,
+            "allocated": self.wish.allocated,
+            "minimal": self.wish.minimal,
+            "size": self.size,
+            "smallest": self.smallest,
+            "rung": self.rung,
+            "segments": self.segments,
+            "threads": self.threads,
+            "threads_whole": self.whole,
+            "cut_bytes": sum(self.cut.values()),
+            "cut": self.cut,
+        }
+
+    def tell_changes(self, core: Core, selection: Selection) -> None:
+        """Put the changes to headers and notes into words."""
+        split = sum(1 for runs in selection.runs.values() if len(runs) > 1 or runs[0][0])
+        self.changes.append(
+            f"{len(core.table)} program headers became {self.segments}: {split} mappings have several, for the parts "
+            "that were kept"
+        )
+        if not core.notes.fitted:
+            self.changes.append("a COREFILT note that tells that it was cut to fit was added")
+        if selection.annotation_size():
+            self.changes.append(f"a COREFILT note of {selection.annotation_size()} bytes was added or replaced")
+        if core.sections:
+            self.changes.append("the section headers were left out")
+
+    def tell_threads(self, needs: Essentials, whole: int) -> None:
+        """Take how many threads were found, and how many have their whole stacks."""
+        self.threads, self.whole = len(needs.threads), whole
+        if not any(thread.sp for thread in needs.threads):
+            self.notices.append(
+                "no stack pointer was found in the notes, or this machine's registers are not known here"
+            )
+        elif whole < self.threads:
+            self.notices.append(f"{self.threads - whole} threads' stacks are not in the core, or FILTER drops them")
+
+    def lines(self) -> Iterator[str]:
+        """For a person."""
+        limit = "no limit" if self.wish.limit is None else f"at most {show_size(self.wish.limit)}"
+        rung = f"; of the ladder, {self.rung}" if self.rung is not None else ""
+        if self.layout is None:
+            yield f"fit: {limit}; nothing had to be cut{rung}"
+            return
+        smallest = f", from {self.smallest} on" if self.smallest is not None else ""
+        yield (
+            f"fit: {limit}{smallest}; {self.whole} of {self.threads} threads have their whole stacks; "
+            f"{self.segments} segments{rung}"
+        )
+        if self.cut:
+            yield "cut to fit: " + ", ".join(f"{name} {show_size(size)}" for name, size in sorted(self.cut.items()))
+
+
+def fitted(plan: Plan, wish: Wish, plain_size: int, *, sparse: str, annotate: bool) -> Fit:
+    """Choose what is kept of all that the plan keeps, and set ``plan.sizes`` to it.
+
+    ``plain_size`` is the length in bytes of the output with nothing chosen; ``sparse`` and ``annotate`` are options of
+    ``corefilt filter``. Raises FitError where the limit is too small, and DamagedCoreError for an input whose
+    segments lie over each other so that the output would exceed it.
+    """
+    if not wish.minimal and (wish.limit is None or plain_size <= wish.limit):
+        done = Fit(wish, None, plain_size)
+        done.rung = f"{int(plan.filter):#x}" if wish.ladder else None
+        return done
+    return _Fitting(plan, wish, plain_size, sparse=sparse, annotate=annotate).choose()
+
+
+class _Fitting:
+    """One choice in the making."""
+
+    def __init__(self, plan: Plan, wish: Wish, plain_size: int, *, sparse: str, annotate: bool) -> None:
+        core = plan.core
+        self._plan, self._wish, self._core, self._plain_size = plan, wish, core, plain_size
+        self._memory = Memory(core, MOST_READ + 2 * wish.budget)
+        self._unit = max(core.maps.page_size, 4096)
+        self._holes = Holes(plan, self._unit) if sparse == "auto" else None
+        self._counts_holes = wish.allocated and self._holes is not None
+        self._annotate = annotate or bool(core.notes.records)
+        self._sizes = {i: plan.sizes[i] for i in core.maps.phdr if plan.sizes[i]}
+        likely = zip(core.maps.phdr, (finding.likely for finding in plan.findings), strict=True)
+        written = {i for i, kind in likely if kind & Kind.WRITTEN and core.table.p_flags[i] & PF_W}
+        threads = read_threads(core.source, core.ehdr, core.table)
+        self._needs = Essentials(core, self._memory, threads, written)
+
+    def choose(self) -> Fit:
+        """Fill up in order."""
+        wish, selection = self._wish, self._fresh()
+        self._require(selection)
+        smallest = selection.size_with()
+        if wish.limit is not None and smallest > wish.limit:
+            raise FitError(
+                f"{self._core.source.name}: {wish.limit} bytes are too few for what a backtrace needs; the smallest "
+                f"size that works is {smallest}"
+            )
+        rung = None
+        if wish.ladder:
+            rung, selection = self._climbed(selection)
+        if all(self._fill(selection, there, wish.limit) for there in self._first(selection)) and not wish.minimal:
+            self._fill_up(selection)
+        return self._finished(selection, smallest, rung)
+
+    def _fresh(self) -> Selection:
+        old = self._core.notes.record_at
+        notes = 0 if self._core.notes.fitted else len(annotation.fit_mark(self._core.ehdr))
+        if self._plan.conversion is not None:
+            notes += len(self._plan.conversion.data) - self._core.present[self._plan.conversion.phdr]
+        elif self._annotate and old is not None:
+            notes -= old[1]
+        return Selection(self._plan, notes, self._holes if self._counts_holes else None, annotated=self._annotate)
+
+    def _require(self, selection: Selection) -> None:
+        for there in self._needs.required:
+            for i, a, b in self._memory.pieces(*there):
+                selection.fill(i, a, b, None)
+
+    def _fill(self, selection: Selection, there: Range, limit: int | None) -> bool:
+        """Keep a range of addresses without its large holes."""
+        for i, a, b in self._memory.pieces(*there):
+            ranges = [(a, b)] if b - a <= SMALL_HOLE or i not in self._sizes else within(self._data(i), a, b)
+            if not all(selection.fill(i, *part, limit) for part in ranges):
+                return False
+        return True
+
+    def _data(self, i: int) -> list[tuple[int, int]]:
+        """The parts of a mapping that are worth more than its holes; where holes cost nothing, all of it."""
+        if self._holes is None or self._counts_holes:
+            return [(0, self._sizes[i])]
+        return list(self._holes.large(i))
+
+    def _first(self, selection: Selection) -> Iterator[Range]:
+        """What comes right behind the required, in order."""
+        yield from self._needs.wanted
+        wish = self._wish
+        worth = {i: self._sizes[i] for i in self._followed()} if wish.levels or not wish.minimal else {}
+        if worth:
+            levels, budget = (wish.levels, wish.budget) if wish.levels else (0, FOLLOWED)
+            page = self._core.maps.page_size
+
+            def at_hand(i: int, at: int) -> bool:
+                return selection.holds(i, at, min(at + page, self._sizes[i]))
+
+            yield from follow(self._memory, self._needs, levels, budget, page, worth, at_hand)
+
+    def _followed(self) -> Iterator[int]:
+        """The mappings that pointers are followed into: what the process wrote."""
+        for m, finding in enumerate(self._plan.findings):
+            i = self._core.maps.phdr[m]
+            if i in self._sizes and finding.likely & WRITTEN and self._core.table.p_flags[i] & PF_W:
+                yield i
+
+    def _fill_up(self, selection: Selection) -> None:
+        """The rest by its worth, and holes last."""
+        order = by_worth(self._plan, {i: sum(b - a for a, b in self._data(i)) for i in self._sizes})
+        targets = self._targets()
+        for i in order:
+            if not self._take(selection, i, self._data(i), targets.get(i, [])):
+                return
+        for i in order:
+            if not self._take(selection, i, [(0, self._sizes[i])], targets.get(i, [])):
+                return
+
+    def _take(self, selection: Selection, i: int, ranges: list[tuple[int, int]], targets: list[int]) -> bool:
+        """Keep parts of a mapping, whole if they fit, else chunk by chunk; tells whether all fitted."""
+        limit = self._wish.limit
+        parts = [selection.whole(i, a, b) for a, b in ranges]
+        changes = [selection.trial(i, a, b) for a, b in parts if a < b]
+        sums = [sum(column) for column in zip(*changes, strict=True)] or [0, 0, 0]
+        if limit is None or selection.size_with((sums[0], sums[1], sums[2])) <= limit:
+            return all(selection.fill(i, a, b, limit) for a, b in parts)
+        for low, high in chunks(self._sizes[i], self._unit, targets):
+            if not all(selection.fill(i, a, b, limit) for a, b in within(ranges, low, high)):
+                return False
+        return True
+
+    def _targets(self) -> dict[int, list[int]]:
+        """Where stack pointers and other registers point to, by mapping: sorted offsets."""
+        found: dict[int, list[int]] = {}
+        for value in {value for thread in self._needs.threads for value in thread.registers}:
+            i = self._memory.find(value)
+            if i is not None and i in self._sizes:
+                found.setdefault(i, []).append(value - self._memory.start(i))
+        return {i: sorted(offsets) for i, offsets in found.items()}
+
+    def _climbed(self, required: Selection) -> tuple[str | None, Selection]:
+        """The filter of the ladder that keeps most and fits, and what is kept with it."""
+        best: tuple[int, str | None, Selection] = (-1, None, required)
+        for rung in self._wish.ladder:
+            selection = self._fresh()
+            self._require(selection)
+            for there in self._needs.wanted if rung == MINIMAL else ():
+                self._fill(selection, there, None)
+            for i, size in self._rung_sizes(rung):
+                selection.fill(i, 0, size, None)
+            size = selection.size_with()
+            if best[0] < size <= (self._wish.limit or 0):
+                best = size, rung, selection
+        return best[1], best[2]
+
+    def _rung_sizes(self, rung: str) -> Iterator[tuple[int, int]]:
+        if rung == MINIMAL:
+            return
+        plan, core = self._plan, self._core
+        wanted = parse_filter(rung)[0]
+        for m, finding in enumerate(plan.findings):
+            i = core.maps.phdr[m]
+            if i in self._sizes:
+                least, likely, most = finding.levels(wanted)
+                level = {"keep": most, "guess": likely, "drop": least}[plan.unknown]
+                yield i, min(self._sizes[i], kept_bytes(level, core.present[i], core.maps.page_size))
+
+    def _finished(self, selection: Selection, smallest: int, rung: str | None) -> Fit:
+        plan, wish = self._plan, self._wish
+        complete = all(selection.kept(i) == size for i, size in self._sizes.items())
+        if complete and (wish.limit is None or wish.allocated or self._plain_size <= wish.limit):
+            done = Fit(wish, None, self._plain_size)
+        else:
+            done = self._laid_out(selection)
+        done.smallest, done.rung = smallest, rung
+        if wish.ladder and rung is None:
+            done.notices.append("no filter of the ladder fits as a whole")
+        stacks = self._needs.stacks
+        done.tell_threads(
+            self._needs, sum(bool(own) and all(self._has(selection, there) for there in own) for own in stacks)
+        )
+        if self._memory.budget <= 0:
+            done.notices.append(
+                "there was more to look through than was looked through; what pointers lead to may be cut"
+            )
+        for m, finding in enumerate(plan.findings):
+            i = self._core.maps.phdr[m]
+            cut = plan.sizes[i] - selection.kept(i)
+            if cut:
+                done.cut[finding.kind] = done.cut.get(finding.kind, 0) + cut
+                plan.sizes[i] -= cut
+        return done
+
+    def _laid_out(self, selection: Selection) -> Fit:
+        core = self._core
+        pieces = list(selection.pieces())
+        kept = sum(piece.size for piece in pieces)
+        if core.end is not None and kept > core.end:
+            raise DamagedCoreError(
+                f"{core.source.name}: its segments lie over each other: {kept} bytes of them are more than its "
+                f"{core.end}"
+            )
+        notes = b"" if core.notes.fitted else annotation.fit_mark(core.ehdr)
+        if self._annotate:
+            notes = self._annotation(pieces, selection.annotation_size()) + notes
+        without = core.notes.record_at if self._annotate else None
+        layout = lay_out_pieces(
+            core.ehdr, core.table, pieces, notes=notes, without=without, unit=self._unit,
+            conversion=self._plan.conversion,
+        )  # fmt: skip
+        done = Fit(self._wish, layout, selection.size_with())
+        done.segments = len(pieces)
+        done.tell_changes(core, selection)
+        return done
+
+    def _has(self, selection: Selection, there: Range) -> bool:
+        return all(selection.holds(i, a, b) for i, a, b in self._memory.pieces(*there))
+
+    def _annotation(self, pieces: list[Piece], size: int) -> bytes:
+        core = self._core
+        findings = dict(zip(core.maps.phdr, self._plan.findings, strict=True))
+        records = []
+        for piece in pieces:
+            if piece.phdr in findings:
+                start = core.table.p_vaddr[piece.phdr] + piece.at
+                finding = findings[piece.phdr]
+                records.append((start, start + piece.memsz, headless(finding) if piece.at else finding))
+        return annotation.encode(core.ehdr, records, size)
+
+
+def headless(finding: Finding) -> Finding:
+    """The finding for a part of a mapping that does not begin with its first page."""
+    possible, proven, likely = (
+        kinds & ~Kind.HEADED | (kinds & Kind.HEADED) >> 1
+        for kinds in (finding.possible, finding.proven, finding.likely)
+    )
+    return Finding(possible, proven, likely, finding.certainty, finding.evidence, finding.sources, finding.dumper)
+
+
+def within(ranges: list[tuple[int, int]], low: int, high: int) -> Iterator[tuple[int, int]]:
+    """The parts of some ranges, sorted and apart, that lie in ``[low, high)``."""
+    at = bisect_right(ranges, low, key=lambda there: there[1])
+    while at < len(ranges) and ranges[at][0] < high:
+        yield max(ranges[at][0], low), min(ranges[at][1], high)
+        at += 1

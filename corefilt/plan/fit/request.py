@@ -1,0 +1,78 @@
+"""What --fit, --minimal and their kin ask for, as values."""
+
+from __future__ import annotations
+
+from corefilt.errors import UsageError
+from corefilt.filterbits import parse_filter
+from corefilt.plan import rlimit as limits
+from corefilt.sizes import parse_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# What --follow adds at most where it says nothing else.
+FOLLOWED = 16 << 20
+# The filter of --ladder that stands for what --minimal keeps.
+MINIMAL = "minimal"
+
+
+class Wish:
+    """What was asked for: ``limit`` in bytes (None: none), counted as ``allocated`` disk use or as file length.
+
+    ``minimal`` keeps only what a backtrace needs, ``levels`` and ``budget`` (bytes) are those of --follow, ``ladder``
+    the filters to try whole, as texts.
+    """
+
+    __slots__ = ("allocated", "budget", "ladder", "levels", "limit", "minimal")
+
+    def __init__(
+        self,
+        *,
+        fit: int | str | None = None,
+        allocated: bool = False,
+        minimal: bool = False,
+        follow: int | str | None = None,
+        ladder: str | Sequence[str] | None = None,
+    ) -> None:
+        """Read the options of ``corefilt filter``. Raises UsageError for what cannot be meant."""
+        if fit is None and allocated:
+            raise UsageError("--fit-allocated says how --fit counts, and there is no --fit")
+        if fit is None and ladder is not None:
+            raise UsageError("--ladder chooses by the size that --fit gives, and there is no --fit")
+        if follow is not None and fit is None and not minimal:
+            raise UsageError("--follow adds to what --minimal or --fit keeps, and there is neither")
+        if ladder is not None and minimal:
+            raise UsageError("--ladder takes whole filters, and --minimal none", f"name {MINIMAL} in the ladder")
+        self.limit = parse_limit(fit) if fit is not None else None
+        self.allocated, self.minimal = allocated, minimal
+        self.levels, self.budget = parse_follow(follow) if follow is not None else (0, 0)
+        self.ladder = parse_ladder(ladder) if ladder is not None else []
+
+
+def parse_limit(value: int | str) -> int | None:
+    """Bytes of a SIZE or of ``rlimit``, this process's soft RLIMIT_CORE; None is ``unlimited``. Raises UsageError."""
+    size = limits.parse_limit(value, "--fit").size
+    return None if size == limits.RLIM_INFINITY else size
+
+
+def parse_follow(value: int | str) -> tuple[int, int]:
+    """Levels and bytes of ``N`` or ``N:SIZE``. Raises UsageError."""
+    levels, colon, size = str(value).partition(":")
+    if not (levels.isascii() and levels.isdigit()) or not 0 < int(levels[:4]) <= 100 or len(levels) > 3:
+        raise UsageError(f"--follow {value!r} is no number of levels from 1 to 100", "for example 2, or 2:64M")
+    return int(levels), parse_size(size) if colon else FOLLOWED
+
+
+def parse_ladder(value: str | Sequence[str]) -> list[str]:
+    """The filters of a ladder; a term with a sign belongs to the filter before it. Raises UsageError or FilterError."""
+    rungs: list[str] = []
+    for term in value.split(",") if isinstance(value, str) else value:
+        if isinstance(value, str) and term[:1] in ("+", "-") and rungs:
+            rungs[-1] += "," + term
+        else:
+            rungs.append(term)
+    for rung in rungs:
+        if rung != MINIMAL:
+            parse_filter(rung)
+    return rungs

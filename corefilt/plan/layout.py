@@ -1,0 +1,348 @@
+"""From sizes to a layout: which bytes of the input make the output, and the new headers. Pure arithmetic.
+
+One rule makes every layout: the output is the input with the dropped ranges cut out, and every offset in a
+header moves up by what was cut before it. For the kernel's layout that is what the kernel itself would have
+written; gdb's cores, odd gaps and unaligned offsets need nothing else.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from itertools import accumulate
+from operator import add
+
+from corefilt import _fast
+from corefilt.corefile.elf import (
+    PN_XNUM,
+    PT_AARCH64_MEMTAG_MTE,
+    PT_LOAD,
+    SHT_NOBITS,
+    SHT_NOTE,
+    Ehdr,
+    Phdrs,
+    Shdr,
+    xnum_shdr,
+)
+from corefilt.kinds import NOTHING, ONE_PAGE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# To the end of the input, however far that is.
+TO_THE_END = 1 << 63
+
+
+def kept_bytes(level: int, present: int, page_size: int) -> int:
+    """How many bytes of a mapping stay, of those that are present."""
+    if level == NOTHING:
+        return 0
+    return min(page_size, present) if level == ONE_PAGE else present
+
+
+class Cuts:
+    """Disjoint ranges of the input that are left out, ascending; ``inserted`` bytes come in at offset ``at``.
+
+    Where notes become shorter, ``inserted`` is negative.
+    """
+
+    __slots__ = ("_before", "at", "ends", "inserted", "starts")
+
+    def __init__(self, ranges: Sequence[tuple[int, int]], *, at: int = 0, inserted: int = 0) -> None:
+        """Take ``(start, end)`` pairs in order; neighbours are joined."""
+        self.at, self.inserted = at, inserted
+        self.starts, self.ends = array("Q"), array("Q")
+        reached = -1
+        for start, end in ranges:
+            if start == reached:
+                self.ends[-1] = reached = end
+            elif end > start:
+                self.starts.append(start)
+                self.ends.append(end)
+                reached = end
+        lengths = (end - start for start, end in zip(self.starts, self.ends, strict=True))
+        self._before = array("Q", accumulate(lengths, initial=0))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """The ranges."""
+        return zip(self.starts, self.ends, strict=True)
+
+    def shift(self, offset: int) -> int:
+        """Where a byte of the input at ``offset`` stands in the output; one that is cut, where it would."""
+        if self.inserted and offset >= self.at:
+            return self._shift(offset) + self.inserted
+        return self._shift(offset)
+
+    def _shift(self, offset: int) -> int:
+        at = bisect_right(self.starts, offset) - 1
+        if at < 0:
+            return offset
+        return offset - self._before[at] - min(offset, self.ends[at]) + self.starts[at]
+
+    def shift_all(self, offsets: array[int], last: int) -> array[int]:
+        """As shift, for a whole column; offsets behind ``last`` as far as that."""
+        shifted = array("Q", bytes(8 * len(offsets)))
+        _fast.shift(offsets, shifted, self.starts, self.ends, self._before, last)
+        if self.inserted:
+            for i, offset in enumerate(offsets):
+                if min(offset, last) >= self.at:
+                    shifted[i] += self.inserted
+        return shifted
+
+    @property
+    def total(self) -> int:
+        """How many bytes are left out."""
+        return self._before[-1]
+
+
+def cut_out(drops: list[tuple[int, int]], keeps: list[tuple[int, int]]) -> Cuts:
+    """The dropped ranges minus every kept one. Both may overlap among themselves and need no order."""
+    cuts: list[tuple[int, int]] = []
+    kept = joined(keeps)
+    at = 0
+    for start, end in joined(drops):
+        while at < len(kept) and kept[at][1] <= start:
+            at += 1
+        i = at
+        while start < end:
+            if i == len(kept) or kept[i][0] >= end:
+                cuts.append((start, end))
+                break
+            if kept[i][0] > start:
+                cuts.append((start, kept[i][0]))
+            start = max(start, kept[i][1])
+            i += 1
+    return Cuts(cuts)
+
+
+def joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same bytes as disjoint ranges, ascending."""
+    whole: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if start == end:
+            continue
+        if whole and start <= whole[-1][1]:
+            whole[-1] = whole[-1][0], max(whole[-1][1], end)
+        else:
+            whole.append((start, end))
+    return whole
+
+
+class Step:
+    """Something to be done in the order of the output: ``length`` bytes at ``source`` come to stand at ``target``.
+
+    With ``put`` those bytes are written instead of what the input has there. A length of TO_THE_END is what is
+    left of the input.
+    """
+
+    __slots__ = ("length", "put", "source", "target")
+
+    def __init__(self, source: int, length: int, target: int, put: bytes | None = None) -> None:
+        """Hold the four."""
+        self.source, self.length, self.target, self.put = source, length, target, put
+
+
+class Note:
+    """A change to the notes of program header ``phdr``: ``data`` takes the place of ``replaced`` bytes at ``offset``.
+
+    Either a note comes in where the segment begins, or over another one; or all of the notes are new: then ``size``
+    is their length, ``data`` may have padding behind them, and ``e_flags`` are the ELF header's.
+    """
+
+    __slots__ = ("data", "e_flags", "offset", "phdr", "replaced", "size")
+
+    def __init__(
+        self, phdr: int, offset: int, replaced: int, data: bytes, *, size: int | None = None, e_flags: int | None = None
+    ) -> None:
+        """Hold the fields; ``size`` and ``e_flags`` are None where they follow from the input's."""
+        self.phdr, self.offset, self.replaced, self.data = phdr, offset, replaced, data
+        self.size, self.e_flags = size, e_flags
+
+    @property
+    def grown(self) -> int:
+        """By how many bytes everything behind it moves up, or down where that is negative."""
+        return len(self.data) - self.replaced
+
+    def size_of(self, before: int) -> int:
+        """The segment's p_filesz, when it was ``before``."""
+        return before + self.grown if self.size is None else self.size
+
+
+class Layout:
+    """The output: its program headers, which ranges of the input it leaves out, and what replaces what."""
+
+    __slots__ = ("cuts", "puts", "size", "table")
+
+    def __init__(self, cuts: Cuts, table: Phdrs, puts: list[Step], size: int) -> None:
+        """Hold the parts; ``puts`` say what is written instead of what the input has, ``size`` is in bytes."""
+        self.cuts, self.table, self.puts, self.size = cuts, table, puts, size
+
+    def steps(self, end: int) -> Iterator[Step]:
+        """What to do to make the output, in its order; ``end`` is the input's, or TO_THE_END."""
+        at = 0
+        puts = iter(sorted(self.puts, key=lambda put: put.source))
+        put = next(puts, None)
+        for start, stop in [*self.cuts, (end, end)]:
+            while put is not None and put.source < start:
+                if put.source > at:
+                    yield Step(at, put.source - at, self.cuts.shift(at))
+                yield put
+                at = put.source + put.length
+                put = next(puts, None)
+            if start > at:
+                yield Step(at, TO_THE_END if start == TO_THE_END else start - at, self.cuts.shift(at))
+            at = stop
+        if put is not None:
+            yield put
+
+
+def lay_out(
+    ehdr: Ehdr,
+    table: Phdrs,
+    sections: list[Shdr],
+    sizes: array[int],
+    present: array[int],
+    end: int | None,
+    gaps: Sequence[tuple[int, int]] = (),
+    note: Note | None = None,
+) -> Layout:
+    """Lay out a core of which ``sizes`` bytes of each segment stay, of the ``present`` ones that are there.
+
+    ``end`` is the input's length in bytes, or None for a pipe, which ends behind its last segment. ``gaps`` are
+    ranges that no header claims and that are cut out too. ``note`` comes first among the notes, or takes the place of
+    one like it.
+    """
+    cuts = _cuts(ehdr, table, sections, sizes, present, gaps)
+    last = end_of_segments(table, present) if end is None else end
+    puts: list[Step] = []
+    if note is not None:
+        puts.append(Step(note.offset, note.replaced, cuts.shift(note.offset), note.data))
+        cuts.at, cuts.inserted = note.offset, note.grown
+    offsets = cuts.shift_all(table.p_offset, last)
+    if note is not None:
+        sizes = array("Q", sizes)
+        sizes[note.phdr] = note.size_of(sizes[note.phdr])
+        offsets[note.phdr] = cuts.shift(table.p_offset[note.phdr]) - cuts.inserted
+    new_table = table.replaced(offsets, sizes)
+    puts.append(Step(ehdr.e_phoff, len(table) * ehdr.phdr_size, ehdr.e_phoff, bytes(new_table.encode(ehdr))))
+    tail = section_headers(ehdr, table, sections, sizes, cuts, note) if ehdr.e_shoff else b""
+    e_shoff = at = replaced = 0
+    if tail:
+        at = ehdr.e_shoff
+        if (end is not None and at > end) or taken(ehdr, table, present, at, at + len(tail)):
+            # They are lost, or are said to stand where other things do: they come to stand at the end.
+            at = last
+        replaced = len(tail) if end is None else min(len(tail), end - at)
+        if ehdr.e_phnum != PN_XNUM and len(tail) - replaced > cuts.total:
+            # gdb's are of no use for reading a core, and an output is never larger than its input for them.
+            tail = b""
+    if tail and (ehdr.wide or cuts.shift(at) < 1 << 32):
+        puts.append(Step(at, replaced, cuts.shift(at), tail))
+        e_shoff = cuts.shift(at)
+        last = max(last, at + replaced) + len(tail) - replaced
+    sectioned, e_flags = bool(e_shoff) or not ehdr.e_shoff, note.e_flags if note is not None else None
+    puts.append(Step(0, ehdr.size, 0, ehdr.pack(e_shoff=e_shoff, sections=sectioned, e_flags=e_flags)))
+    return Layout(cuts, new_table, puts, last - cuts.total + cuts.inserted)
+
+
+def taken(ehdr: Ehdr, table: Phdrs, present: array[int], start: int, end: int) -> bool:
+    """Whether header, table or any segment has bytes in a range of the input."""
+    if start >= max(end_of_segments(table, present), ehdr.e_phoff + len(table) * ehdr.phdr_size):
+        return False
+    ranges = zip(table.p_offset, present, strict=True)
+    return (
+        start < ehdr.size
+        or (start < ehdr.e_phoff + len(table) * ehdr.phdr_size and ehdr.e_phoff < end)
+        or any(offset < end and start < offset + size for offset, size in ranges if size)
+    )
+
+
+def end_of_segments(table: Phdrs, present: array[int]) -> int:
+    """Where the last of the bytes that are ``present`` ends."""
+    return max(offset + size for offset, size in zip(table.p_offset, present, strict=True))
+
+
+def is_dense(table: Phdrs, end: int, slack: int) -> bool:
+    """Whether the segments follow each other to ``end`` with fewer than ``slack`` bytes between them, all told."""
+    reached: int = max(map(add, table.p_offset, table.p_filesz))
+    between = reached - min(table.p_offset) - sum(table.p_filesz)
+    return max(end - reached, between) < slack
+
+
+def _cuts(
+    ehdr: Ehdr,
+    table: Phdrs,
+    sections: list[Shdr],
+    sizes: array[int],
+    present: array[int],
+    gaps: Sequence[tuple[int, int]],
+) -> Cuts:
+    drops: list[tuple[int, int]] = [*gaps]
+    reached, ordered = ehdr.size, not gaps
+    for offset, size, there in zip(table.p_offset, sizes, present, strict=True):
+        if there:
+            ordered = ordered and offset >= reached
+            reached = offset + there
+            if size < there:
+                drops.append((offset + size, offset + there))
+    table_end = ehdr.e_phoff + len(table) * ehdr.phdr_size
+    first = min((start for start, _ in drops), default=table_end)
+    shdrs = (ehdr.e_shoff, ehdr.e_shoff + ehdr.e_shnum * ehdr.e_shentsize)
+    if ordered and table_end <= first and not (sections and shdrs[0] < reached):
+        return Cuts(drops)
+    keeps = [(0, ehdr.size), (ehdr.e_phoff, table_end), shdrs]
+    keeps += [(offset, offset + size) for offset, size in zip(table.p_offset, sizes, strict=True)]
+    return cut_out(drops, keeps)
+
+
+def section_headers(
+    ehdr: Ehdr, table: Phdrs, sections: list[Shdr], sizes: array[int], cuts: Cuts, note: Note | None = None
+) -> bytes:
+    """The section header table of the output: PN_XNUM's one entry, or gdb's, whose sections follow their segments."""
+    if ehdr.e_phnum == PN_XNUM and not (sections and sections[0].sh_info == len(table)):
+        return xnum_shdr(ehdr, len(table))
+    segments = sorted(
+        (offset, old, new)
+        for p_type, offset, old, new in zip(table.p_type, table.p_offset, table.p_filesz, sizes, strict=True)
+        if p_type == PT_LOAD and old
+    )
+    starts = [segment[0] for segment in segments]
+    out = bytearray()
+    for section in sections:
+        at = bisect_right(starts, section.sh_offset) - 1
+        size, sh_type = section.sh_size, section.sh_type
+        # One without bytes stands where others have theirs.
+        held = section.sh_addr and sh_type != SHT_NOBITS
+        if at >= 0 and held and section.sh_offset < segments[at][0] + segments[at][1]:
+            kept = max(0, segments[at][0] + segments[at][2] - section.sh_offset)
+            if kept == 0:
+                sh_type = SHT_NOBITS
+            else:
+                size = min(size, kept)
+        sh_offset = cuts.shift(section.sh_offset)
+        if note is not None and section.sh_offset == note.offset and sh_type == SHT_NOTE:
+            sh_offset, size = sh_offset - cuts.inserted, note.size_of(size)
+        out += section.moved(ehdr, sh_type=sh_type, sh_offset=sh_offset, sh_size=size)
+    return bytes(out)
+
+
+def tagged_loads(table: Phdrs) -> dict[int, int]:
+    """For every memory tag segment of ARM's MTE the PT_LOAD whose tags it holds (indices of program headers)."""
+    if PT_AARCH64_MEMTAG_MTE not in table.p_type:
+        return {}
+    loads = {table.p_vaddr[i]: i for i, p_type in enumerate(table.p_type) if p_type == PT_LOAD and table.p_filesz[i]}
+    return {
+        i: loads[table.p_vaddr[i]]
+        for i, p_type in enumerate(table.p_type)
+        if p_type == PT_AARCH64_MEMTAG_MTE and table.p_vaddr[i] in loads
+    }
+
+
+def tag_bytes(table: Phdrs, sizes: array[int], tag: int, load: int) -> int:
+    """What stays of a memory tag segment, in bytes, when ``sizes`` says what stays of its PT_LOAD.
+
+    ``elf_core_extra_phdrs`` in arch/arm64/kernel/elfcore.c (Linux 5.18 and later): the tags of a mapping take
+    a fixed share of what is dumped of it.
+    """
+    return table.p_filesz[tag] * sizes[load] // table.p_filesz[load]

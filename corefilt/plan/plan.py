@@ -1,0 +1,146 @@
+"""What a filter keeps of every mapping of a core: the plan, before anything is written."""
+
+from __future__ import annotations
+
+from array import array
+
+from corefilt.corefile import corefilt_note as annotation
+from corefilt.corefile.corefile import Mapping
+from corefilt.errors import SelectorError, UsageError
+from corefilt.plan.layout import Layout, Note, kept_bytes, lay_out, tag_bytes, tagged_loads
+from corefilt.plan.note_slot import place_for_note
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from corefilt.classify.classifier import Rules
+    from corefilt.corefile.corefile import Core
+    from corefilt.filterbits import CoredumpFilter
+    from corefilt.filtering.report import Report
+    from corefilt.io.sources import Place
+    from corefilt.kinds import Finding
+    from corefilt.plan.fit.choose import Fit
+    from corefilt.plan.format import Conversion
+
+UNKNOWN = ("keep", "guess", "drop")
+
+
+class Plan:
+    """What a filter keeps of every mapping: ``findings``, and ``sizes`` in bytes for every program header."""
+
+    def __init__(self, core: Core, wanted: CoredumpFilter, rules: Rules, unknown: str) -> None:
+        """Decide every mapping by the rules; ``unknown`` says what becomes of what stays open."""
+        if unknown not in UNKNOWN:
+            raise UsageError(f"unknown is {unknown!r}", f"it can be {', '.join(UNKNOWN)}")
+        self.core, self.filter, self.rules, self.unknown = core, wanted, rules, unknown
+        self.findings = rules.decide_all()
+        unused = [a.text for a in rules.assumptions if not a.used]
+        if unused:
+            raise SelectorError(f"--assume {unused[0]!r} fits no mapping of this core")
+        self.sizes = array("Q", core.present)
+        self.assumed = array("Q", bytes(8 * len(self.findings)))
+        self.fit: Fit | None = None
+        self.conversion: Conversion | None = None
+        self._decide_sizes()
+        for tag, load in tagged_loads(core.table).items():
+            self.sizes[tag] = min(self.sizes[tag], tag_bytes(core.table, self.sizes, tag, load))
+
+    def _decide_sizes(self) -> None:
+        page, present = self.core.maps.page_size, self.core.present
+        levels: dict[Finding, tuple[int, int, int]] = {}
+        for m, (finding, i) in enumerate(zip(self.findings, self.core.maps.phdr, strict=True)):
+            there = present[i]
+            if not there:
+                continue
+            if finding not in levels:
+                least, likely, most = finding.levels(self.filter)
+                levels[finding] = {"keep": most, "guess": likely, "drop": least}[self.unknown], least, most
+            kept, least, most = levels[finding]
+            self.sizes[i] = kept_bytes(kept, there, page)
+            if least != most:
+                self.assumed[m] = kept_bytes(most, there, page) - kept_bytes(least, there, page)
+
+    def write(
+        self,
+        output: Place,
+        *,
+        force: bool = False,
+        strict: bool = False,
+        sparse: str = "auto",
+        engine: str = "auto",
+        jobs: int | None = None,
+        cache: str = "auto",
+        compress: str | None = None,
+        compress_threads: int | None = None,
+        sync: bool = True,
+        annotate: bool = False,
+        truncate: int | str | None = None,
+        format: str = "same",
+        loadmaps: tuple[int, int] | None = None,
+    ) -> Report:
+        """Write the filtered core; the options are those of ``corefilt filter``. Raises CorefiltError's children.
+
+        A pipe can be written once, and into a file what it keeps is settled only at its end.
+        """
+        from corefilt.filtering.options import Options
+        from corefilt.filtering.write import write_plan
+
+        options = Options(
+            unknown=self.unknown, force=force, strict=strict, sparse=sparse, engine=engine, jobs=jobs, cache=cache,
+            compress=compress, compress_threads=compress_threads, sync=sync, annotate=annotate, truncate=truncate,
+            format=format, loadmaps=loadmaps,
+        )  # fmt: skip
+        return write_plan(self, output, options)
+
+    @property
+    def mappings(self) -> Sequence[Mapping]:
+        """The mappings, made when looked at."""
+        maps, there = self.rules.mappings, self.core.present
+        return [Mapping(maps, m, finding, there[maps.phdr[m]]) for m, finding in enumerate(self.findings)]
+
+    @property
+    def layout(self) -> Layout:
+        """The output's layout."""
+        return self.laid_out()
+
+    def laid_out(self, note: Note | None = None) -> Layout:
+        """The output's layout with a note put in."""
+        core = self.core
+        return lay_out(core.ehdr, core.table, core.sections, self.sizes, core.present, core.end, core.gaps, note)
+
+    def note(self, *, annotate: bool, stamp: bytes | None = None) -> Note | None:
+        """What becomes of the notes: records of the findings come in, or all are converted, or neither (None).
+
+        ``stamp`` is what a batch tells of how it makes the core. Raises AnnotationError.
+        """
+        note = place_for_note(self.core, self.conversion, annotate=annotate, stamped=stamp is not None)
+        if note is None:
+            return None
+        maps, made, records = self.core.maps, b"", b""
+        if stamp is not None:
+            made = annotation.encode_made(self.core.ehdr, stamp, annotation.made_size(maps.page_size))
+        if annotate:
+            findings = [(maps.start(m), maps.end(m), finding) for m, finding in enumerate(self.findings)]
+            records = annotation.encode(self.core.ehdr, findings, annotation.note_size(len(maps), maps.page_size))
+        note.data = made + records + note.data[len(made) + len(records) :]
+        return note
+
+    def kept(self, m: int) -> int:
+        """Bytes of mapping ``m`` that stay."""
+        return self.sizes[self.core.maps.phdr[m]]
+
+    def by_kind(self) -> Iterator[tuple[str, int, int, int]]:
+        """For every kind that is there: its name, and bytes kept, dropped and decided by an assumption."""
+        sums: dict[str, list[int]] = {}
+        present, sizes = self.core.present, self.sizes
+        for finding, i, assumed in zip(self.findings, self.core.maps.phdr, self.assumed, strict=True):
+            entry = sums.get(finding.kind)
+            if entry is None:
+                entry = sums[finding.kind] = [0, 0, 0]
+            kept = sizes[i]
+            entry[0] += kept
+            entry[1] += present[i] - kept
+            entry[2] += assumed
+        for name, (kept, dropped, assumed) in sorted(sums.items()):
+            yield name, kept, dropped, assumed

@@ -1,0 +1,390 @@
+"""RLIMIT_CORE as the kernel cuts it: how much of a core a limit would have left.
+
+``dump_emit``, ``dump_emit_page`` and ``dump_skip`` in fs/coredump.c (Linux 3.13 and later): the kernel counts what
+it writes, piece by piece, and the first piece that would take the count over the limit ends the core. What is not
+written, absent pages and padding, is sought over, costs nothing, and is in the file only when something follows.
+So whatever a limit leaves is the beginning of the whole core, and one number says how much.
+"""
+
+from __future__ import annotations
+
+import os
+
+from corefilt import _fast
+from corefilt.corefile.elf import EM_386, EM_X86_64, PT_LOAD, PT_NOTE, Ehdr
+from corefilt.corefile.notes import MOST_WALKED
+from corefilt.errors import NoCoreError, UsageError
+from corefilt.io.engine import SCRATCH
+from corefilt.io.sources import Extents, FileSource
+from corefilt.plan.layout import Step, tagged_loads
+from corefilt.sizes import parse_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    from corefilt.corefile.corefile import Core
+    from corefilt.filtering.report import Report
+    from corefilt.io.sinks import Sink
+    from corefilt.plan.layout import Layout
+    from corefilt.plan.plan import Plan
+
+RLIM_INFINITY = (1 << 64) - 1
+NT_X86_XSAVE_LAYOUT = 0x205
+# struct x86_xfeat_component, of which every one is written by itself (arch/x86/kernel/fpu/xstate.c, Linux 6.12).
+XFEAT_COMPONENT = 16
+
+# How a run of pieces is counted: always; always, and its content tells what follows; only what is not a hole.
+COUNTED, NOTE_HEADER, PRESENT = range(3)
+
+
+class Limit:
+    """A soft limit of RLIMIT_CORE: ``size`` in bytes, and where it comes from, in words."""
+
+    __slots__ = ("size", "source")
+
+    def __init__(self, size: int, source: str) -> None:
+        """Hold the two."""
+        self.size, self.source = size, source
+
+    def __str__(self) -> str:
+        """The limit and its source."""
+        return f"RLIMIT_CORE = {self.size} ({self.source})"
+
+    @property
+    def cuts(self) -> bool:
+        """Whether there is a core that it could cut: no file is longer than 2^63 - 1 bytes."""
+        return self.size < 1 << 63
+
+
+def parse_limit(value: int | str, option: str = "--truncate") -> Limit:
+    """A limit from a number of bytes, a size like ``64K``, ``unlimited``, or ``rlimit``. Raises UsageError.
+
+    ``rlimit`` is the soft limit of this process. The kernel compares unsigned numbers of 64 bits, and the largest
+    of them is RLIM_INFINITY, so there is no limit of 2^64 and more.
+    """
+    source = f"{option} {value}"
+    if value == "unlimited":
+        size = RLIM_INFINITY
+    elif value == "rlimit":
+        import resource
+
+        size = resource.getrlimit(resource.RLIMIT_CORE)[0] & RLIM_INFINITY
+        source += ", this process's soft limit"
+    else:
+        size = parse_size(value) if isinstance(value, str) else value
+    if not 0 <= size <= RLIM_INFINITY:
+        raise UsageError(f"limit {value!r} is not between 0 and 2^64 - 1 bytes", "unlimited is the word for no limit")
+    return Limit(size, source)
+
+
+def refuse_below_a_page(limit: Limit, core: Core) -> None:
+    """Raise NoCoreError for a limit under which the kernel does not begin (``min_coredump`` in fs/coredump.c)."""
+    least = core.maps.exec_page_size
+    if limit.size < least:
+        raise NoCoreError(
+            f"{core.source.name}: the kernel would write no core: {limit} is less than one page ({least} bytes)"
+        )
+
+
+class Run:
+    """Bytes of the output, from ``start`` to ``end``, that are written in pieces of ``unit`` bytes.
+
+    ``segment`` is the program header they belong to, or -1; ``load`` is, for memory tags, the PT_LOAD whose pages
+    they describe, and otherwise the same as ``segment``.
+    """
+
+    __slots__ = ("end", "kind", "load", "segment", "start", "unit")
+
+    def __init__(self, start: int, end: int, unit: int, kind: int = COUNTED, segment: int = -1, load: int = -1) -> None:
+        """Hold the fields."""
+        self.start, self.end, self.unit, self.kind = start, end, unit, kind
+        self.segment, self.load = segment, segment if load < 0 else load
+
+
+def runs(core: Core, layout: Layout) -> Generator[Run, bytes | None, None]:
+    """What the kernel writes of this output, in its order; for a NOTE_HEADER the note's first bytes must be sent.
+
+    ``elf_core_dump`` in fs/binfmt_elf.c (Linux 6.18): the ELF header, each program header, of each note the
+    header, the name and the descriptor, each page, the blocks of memory tags, and section header 0.
+    """
+    ehdr, table = core.ehdr, layout.table
+    tags = tagged_loads(table)
+    tables = {
+        -3: (0, ehdr.size, ehdr.size),
+        -2: (ehdr.e_phoff, len(table) * ehdr.phdr_size, ehdr.phdr_size),
+        -1: (_section_headers_at(layout), ehdr.e_shnum * ehdr.shdr_size, ehdr.shdr_size),
+    }
+    if not tables[-1][0]:
+        del tables[-1]
+    order = sorted(
+        [*tables, *(i for i, size in enumerate(table.p_filesz) if size)],
+        key=lambda i: (table.p_offset[i] if i >= 0 else tables[i][0], i),
+    )
+    at, page = 0, core.maps.page_size
+    for i in order:
+        start, length, unit = tables[i] if i < 0 else (table.p_offset[i], table.p_filesz[i], page)
+        start, end = max(start, at), start + length
+        at = max(at, end)
+        if start >= end:
+            continue
+        if i < 0:
+            yield Run(start, end, unit)
+        elif table.p_type[i] == PT_NOTE:
+            yield from _runs_of_notes(ehdr, i, start, end, page)
+        elif i in tags:
+            block = core.table.p_filesz[i] * page // core.table.p_filesz[tags[i]]
+            yield Run(start, end, max(block, 1), PRESENT, i, tags[i])
+        else:
+            yield Run(start, end, page, PRESENT, i)
+
+
+def _section_headers_at(layout: Layout) -> int:
+    header = next(put.put for put in layout.puts if put.source == 0 and put.put)
+    return Ehdr(header).e_shoff
+
+
+def _runs_of_notes(ehdr: Ehdr, i: int, start: int, end: int, page: int) -> Generator[Run, bytes | None, None]:
+    """``writenote`` in fs/binfmt_elf.c: three pieces a note, and padding, which is free."""
+    at = start
+    while end - at >= 12 and at - start < MOST_WALKED:
+        raw = (yield Run(at, at + 12, 12, NOTE_HEADER, i)) or b""
+        if len(raw) < 12:
+            return
+        n_namesz, n_descsz, n_type = (ehdr.number(raw[k : k + 4]) for k in (0, 4, 8))
+        name = at + 12
+        desc = name + (n_namesz + 3 & ~3)
+        at = desc + (n_descsz + 3 & ~3)
+        in_records = n_type == NT_X86_XSAVE_LAYOUT and ehdr.e_machine in (EM_386, EM_X86_64)
+        for first, length, unit in (
+            (name, n_namesz, n_namesz),
+            (desc, n_descsz, XFEAT_COMPONENT if in_records else n_descsz),
+        ):
+            if length and first < end:
+                yield Run(first, min(first + length, end), unit, COUNTED, i)
+    if at < end:
+        yield Run(at, end, page, COUNTED, i)
+
+
+class Account:
+    """Counts pieces as the kernel does: ``written`` bytes, and ``end``, where the file ends so far."""
+
+    def __init__(self, limit: int) -> None:
+        """Begin to count against a limit in bytes."""
+        self.limit = limit
+        self.written = self.end = 0
+        self.refused = False
+
+    def emit(self, start: int, end: int, unit: int) -> bool:
+        """Write pieces of ``unit`` bytes, the last of which may be shorter; False when one does not fit any more."""
+        length, room = end - start, self.limit - self.written
+        fit = length if length <= room else room - room % unit
+        self.written += fit
+        if fit:
+            self.end = start + fit
+        self.refused = fit < length
+        return not self.refused
+
+    def finish(self, size: int) -> int:
+        """Where the file ends at last, in bytes, if it were ``size`` long in full.
+
+        Behind trailing holes ``do_coredump`` writes one zero, if it fits, so that the file is as long as it says.
+        """
+        if not self.refused and self.end < size and self.emit(size - 1, size, 1):
+            return size
+        return self.end
+
+
+class InputMap:
+    """Reads notes from an input that can be sought, and tells its holes from what was written."""
+
+    def __init__(self, core: Core, source: FileSource, layout: Layout) -> None:
+        """Take the input, and the output's layout, which the runs speak of."""
+        self.core, self.source, self.layout = core, source, layout
+        self._extents = Extents(source.fd)
+
+    def note(self, run: Run) -> bytes:
+        """The bytes of a run in the notes."""
+        for put in self.layout.puts:
+            at = run.start - put.target
+            if put.put and 0 <= at < len(put.put):
+                return put.put[at : at + run.end - run.start]
+        # What was put before all other notes has moved these.
+        grown = max(0, self.layout.table.p_filesz[run.segment] - self.core.present[run.segment])
+        return self.source.peek(self._place(run) - grown, run.end - run.start)
+
+    def present(self, run: Run) -> Iterator[tuple[int, int]]:
+        """The pieces of a run that are no holes, as (first, behind the last), counted from its start.
+
+        A core that ends in holes has one zero written at its very end, so a last page of zeros is taken for a hole.
+        """
+        page, base = self.core.maps.page_size, self.source.base
+        if self.source.spooled:
+            start = base + self._place(run)
+            yield from _not_zero(self.source.fd, self._extents, start, start + run.end - run.start, run.unit)
+            return
+        start = base + (self._place(run) if run.load == run.segment else self.core.table.p_offset[run.load])
+        count = -(-(run.end - run.start) // run.unit)
+        if start + count * page == base + self.source.size:
+            count -= _fast.is_zero(self.source.peek(start + (count - 1) * page - base, page))
+        at, end, done = start, start + count * page, 0
+        while at < end:
+            data, stop = self._extents.first(at, end)
+            if data >= end:
+                return
+            first, behind = max((data - start) // page, done), -(-(stop - start) // page)
+            if behind > first:
+                yield first, behind
+            done, at = behind, start + behind * page
+
+    def _place(self, run: Run) -> int:
+        return self.core.table.p_offset[run.segment] + run.start - self.layout.table.p_offset[run.segment]
+
+
+class OutputMap:
+    """As InputMap, over an output that has been written from a pipe: zeros count as holes."""
+
+    def __init__(self, sink: Sink) -> None:
+        """Take an output that gives back what it holds."""
+        self._fd, self._base = sink.reader, sink.base
+        self._extents = Extents(sink.reader)
+
+    def note(self, run: Run) -> bytes:
+        """The bytes of a run in the notes."""
+        return os.pread(self._fd, run.end - run.start, self._base + run.start)
+
+    def present(self, run: Run) -> Iterator[tuple[int, int]]:
+        """The pieces of a run that are not all zeros, as InputMap gives them."""
+        return _not_zero(self._fd, self._extents, self._base + run.start, self._base + run.end, run.unit)
+
+
+def _not_zero(fd: int, extents: Extents, start: int, end: int, unit: int) -> Iterator[tuple[int, int]]:
+    """The pieces of a range of a file that are not all zeros, as (first, behind the last); holes are not read."""
+    at, step = start, max(SCRATCH - SCRATCH % unit, unit)
+    while at < end:
+        data, _ = extents.first(at, end)
+        at += (data - at) // unit * unit
+        chunk = os.pread(fd, min(step, end - at), at)
+        first = (at - start) // unit
+        for k in range(0, len(chunk), unit):
+            if not _fast.is_zero(chunk[k : k + unit]):
+                yield first + k // unit, first + k // unit + 1
+        at += step
+
+
+def cut_at(core: Core, layout: Layout, limit: int, where: InputMap | OutputMap) -> int:
+    """How long the kernel would have left this output under a limit, both in bytes."""
+    account = Account(limit)
+    pieces = runs(core, layout)
+    raw: bytes | None = None
+    while True:
+        try:
+            run = pieces.send(raw)
+        except StopIteration:
+            return account.finish(layout.size)
+        raw = where.note(run) if run.kind == NOTE_HEADER else None
+        spans = where.present(run) if run.kind == PRESENT else iter([(0, -(-(run.end - run.start) // run.unit))])
+        for first, behind in spans:
+            end = min(run.start + behind * run.unit, run.end)
+            if not account.emit(run.start + first * run.unit, end, run.unit):
+                return account.end
+
+
+def shortened(steps: Iterable[Step], size: int) -> Iterator[Step]:
+    """The steps that make the first ``size`` bytes of an output."""
+    for step in steps:
+        room = size - step.target
+        if room <= 0:
+            return
+        if step.put is not None:
+            yield Step(step.source, step.length, step.target, step.put[:room])
+        else:
+            yield Step(step.source, min(step.length, room), step.target)
+
+
+class Cut:
+    """What a limit did to an output: it is ``size`` of ``full`` bytes long. ``guess`` is why that is not certain."""
+
+    def __init__(self, limit: Limit, size: int, full: int, guess: str | None) -> None:
+        """Hold the fields."""
+        self.limit, self.size, self.full, self.guess = limit, size, full, guess
+
+    def plan(self, plan: Plan, layout: Layout) -> Plan:
+        """The same plan with the bytes of every segment that are left."""
+        from array import array
+        from copy import copy
+
+        cut = copy(plan)
+        kept = zip(layout.table.p_offset, plan.sizes, strict=True)
+        cut.sizes = array("Q", (min(there, max(0, self.size - offset)) for offset, there in kept))
+        return cut
+
+    def tell(self, report: Report, whole: Plan) -> None:
+        """Put into a report of the shortened plan what was cut off the whole one."""
+        if self.size < self.full:
+            lost = [before - after for before, after in zip(whole.sizes, report.plan.sizes, strict=True)]
+            short = sum(1 for i in whole.core.maps.phdr if lost[i])
+            notes = any(lost[i] for i, p_type in enumerate(whole.core.table.p_type) if p_type == PT_NOTE)
+            report.changes.append(
+                f"cut at {self.size} of {self.full} bytes, as the kernel cuts under {self.limit}: {sum(lost)} bytes "
+                f"of {short} mappings{' and of the notes' if notes else ''} are left out"
+            )
+        if self.guess is not None and self.full > self.limit.size:
+            report.notices.append(f"where the kernel would have cut is a guess: {self.guess}")
+
+
+FROM_A_PIPE = "a pipe does not tell which pages were holes, and those of zeros were taken for them"
+
+
+def cut_of_input(core: Core, layout: Layout, limit: Limit) -> Cut | None:
+    """Where a limit cuts an output whose input can be sought; None where it cannot cut it."""
+    source = core.source
+    if layout.size <= limit.size or not isinstance(source, FileSource):
+        return None
+    size = cut_at(core, layout, limit.size, InputMap(core, source, layout))
+    return Cut(limit, size, layout.size, _why_a_guess(core, source, layout, size))
+
+
+def _why_a_guess(core: Core, source: FileSource, layout: Layout, size: int) -> str | None:
+    """What keeps the count from being the kernel's, or None."""
+    page = core.maps.page_size
+    if not _in_the_kernels_layout(core):
+        return "the core is not laid out as the kernel lays it out"
+    if source.spooled:
+        return FROM_A_PIPE
+    block = os.fstatvfs(source.fd).f_frsize
+    if block > page:
+        return f"the file system keeps holes in blocks of {block} bytes, and pages have {page}"
+    first, stop = Extents(source.fd).first(source.base, source.base + source.size)
+    if (first, stop) == (source.base, source.base + source.size) and _has_a_page_of_zeros(core, source, layout, size):
+        return "the input has pages of zeros and no hole at all, and may have lost its holes in a copy"
+    return None
+
+
+def _in_the_kernels_layout(core: Core) -> bool:
+    """Whether the notes follow the program headers and the segments follow each other, without section headers."""
+    ehdr, table = core.ehdr, core.table
+    if table.p_type[0] != PT_NOTE or table.p_offset[0] != ehdr.e_phoff + len(table) * ehdr.phdr_size:
+        return False
+    at = table.p_offset[0] + table.p_filesz[0]
+    for offset, size in zip(table.p_offset[1:], table.p_filesz[1:], strict=True):
+        if size:
+            if offset < at:
+                return False
+            at = offset + size
+    return not core.sections or core.sections[0].sh_info == len(table)
+
+
+def _has_a_page_of_zeros(core: Core, source: FileSource, layout: Layout, size: int) -> bool:
+    """Whether there is one among the pages in the first ``size`` bytes of the output."""
+    page = core.maps.page_size
+    step = max(SCRATCH - SCRATCH % page, page)
+    for i, p_type in enumerate(core.table.p_type):
+        if p_type != PT_LOAD:
+            continue
+        start, length = core.table.p_offset[i], min(core.present[i], max(0, size - layout.table.p_offset[i]))
+        for at in range(0, length, step):
+            chunk = source.peek(start + at, min(step, length - at))
+            if any(_fast.is_zero(chunk[k : k + page]) for k in range(0, len(chunk), page)):
+                return True
+    return False

@@ -1,0 +1,1 @@
+"""What the kernel tells of a process: /proc/PID, maps, coredump_filter, core_pattern, pidfds."""

@@ -1,0 +1,458 @@
+"""Compressed cores: every format both ways, beside the standard tools; what is damaged, cut, or grows without end."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import lz4.frame
+import pytest
+from support.archives import BOMB_MEMORY
+from support.builder import Load, kernel_notes, make_core, page
+from support.builds import UNTRACED
+from support.run import (
+    assert_error,
+    assert_promises,
+    assert_usage,
+    corefilt,
+    environment,
+    finish,
+    listing,
+    start,
+)
+from support.samples import PAGE, noise, sample_core
+
+import corefilt as api
+from corefilt.io.compression import SUFFIXES, Compression, decoded, encoder, recognise
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+FLT = "0x31"
+CHECKED = {zstd.CompressionParameter.checksum_flag: 1}
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "zstd": lambda data: zstd.compress(data, options=CHECKED),
+    "lz4": lambda data: lz4.frame.compress(data, content_checksum=True),
+    "xz": lzma.compress,
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+}
+DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "zstd": zstd.decompress,
+    "lz4": lz4.frame.decompress,
+    "xz": lzma.decompress,
+    "gzip": gzip.decompress,
+    "bzip2": bz2.decompress,
+}
+FORMATS = tuple(COMPRESS)
+
+
+def plain(data: bytes, tmp_path: Path, *args: str) -> bytes:
+    """Filter the uncompressed core from a pipe into a file."""
+    out = tmp_path / "expected"
+    assert corefilt(FLT, "-o", out, "-f", *args, pipe=data).code in (0, 3)
+    expected = out.read_bytes()
+    out.unlink()
+    return expected
+
+
+def streamed(data: bytes) -> bytes:
+    """Filter the uncompressed core from a pipe into a pipe."""
+    done = corefilt(FLT, "-q", pipe=data)
+    assert done.code == 0
+    return done.out
+
+
+# --- both ways --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_compressed_core_is_filtered_as_the_plain_one(form: str, tmp_path: Path) -> None:
+    data = sample_core(anon_pages=200)
+    core, out = tmp_path / "core", tmp_path / "out"
+    core.write_bytes(COMPRESS[form](data))
+    expected = plain(data, tmp_path)
+    assert corefilt(FLT, core, "-o", out).code == 0
+    assert out.read_bytes() == expected
+    assert corefilt(FLT, "-o", out, "-f", pipe=core.read_bytes()).code == 0
+    assert out.read_bytes() == expected
+    assert corefilt(FLT, core, "--spool", "-o", out, "-f").code == 0
+    assert out.read_bytes() == expected
+    assert listing(tmp_path).keys() == {"core", "out"}
+    assert_promises(data, expected)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_suffix_of_the_output_chooses_its_format(form: str, tmp_path: Path) -> None:
+    data = sample_core(anon_pages=200)
+    core, out = tmp_path / "core", tmp_path / f"out{SUFFIXES[form]}"
+    core.write_bytes(data)
+    assert corefilt(FLT, core, "-o", out).code == 0
+    assert recognise(out.read_bytes()) == form
+    again = DECOMPRESS[form](out.read_bytes())
+    direct = corefilt(FLT, core, "-q")
+    assert again == direct.out
+    assert_promises(data, again)
+    assert corefilt(FLT, core, "-o", out, "-f", "--compress", "none").code == 0
+    assert out.read_bytes()[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_same_keeps_what_it_really_is(form: str, tmp_path: Path) -> None:
+    data = sample_core()
+    core, out = tmp_path / "core.zst", tmp_path / "out.zst"
+    core.write_bytes(COMPRESS[form](data))
+    assert corefilt(FLT, core, "--compress", "same", "-o", out).code == 0
+    assert DECOMPRESS[form](out.read_bytes()) == streamed(data)
+    through = corefilt(FLT, "--compress", "same", "-q", pipe=core.read_bytes())
+    assert DECOMPRESS[form](through.out) == streamed(data)
+    core.write_bytes(data)
+    assert corefilt(FLT, core, "--compress", "same", "-o", out, "-f").code == 0
+    assert out.read_bytes()[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize(
+    ("form", "tool"), [("zstd", "zstd"), ("lz4", "lz4"), ("xz", "xz"), ("gzip", "gzip"), ("bzip2", "bzip2")]
+)
+def test_the_standard_tools_read_what_is_written_and_write_what_is_read(form: str, tool: str, tmp_path: Path) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed")
+    data = sample_core(anon_pages=300)
+    made = subprocess.run([tool, "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
+    out = tmp_path / f"out{SUFFIXES[form]}"
+    done = corefilt(FLT, "--compress", form, "-o", out, pipe=made)
+    assert done.code == 0, done.err
+    again = subprocess.run([tool, "-dc"], input=out.read_bytes(), stdout=subprocess.PIPE, check=True).stdout
+    assert again == streamed(data)
+
+
+@pytest.mark.parametrize("level", ["zstd:1", "zstd:19", "lz4:9", "xz:0", "gzip:9", "bzip2:1"])
+def test_levels(level: str, tmp_path: Path) -> None:
+    data = sample_core()
+    out = tmp_path / "out"
+    assert corefilt(FLT, "--compress", level, "-o", out, pipe=data).code == 0
+    assert DECOMPRESS[level.partition(":")[0]](out.read_bytes()) == streamed(data)
+
+
+def fed(writer: int, data: bytes, piece: int) -> None:
+    """Write data piece by piece, and close."""
+    with open(writer, "wb", buffering=0) as pipe:
+        for at in range(0, len(data), piece):
+            pipe.write(data[at : at + piece])
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_how_the_bytes_come_changes_nothing(form: str, tmp_path: Path) -> None:
+    """A batch that is run again makes the same files."""
+    data = sample_core(anon_pages=700)
+    outs = []
+    for piece in (len(data), 7001):
+        reader, writer = os.pipe()
+        with open(reader, "rb") as pipe:
+            process = start(FLT, "--compress", form, "--compress-threads", "1", "-q", stdin=pipe)
+        feeder = threading.Thread(target=fed, args=(writer, data, piece))
+        feeder.start()
+        outs.append(finish(process).out)
+        feeder.join()
+    assert outs[0] == outs[1]
+
+
+def test_several_threads_write_the_same_core(tmp_path: Path) -> None:
+    data = make_core([Load(0x1000000, noise(1500, 1) + bytes(2000 * PAGE))], kernel_notes([]))
+    out = tmp_path / "out.zst"
+    assert corefilt(FLT, "--compress-threads", "3", "-o", out, pipe=data).code == 0
+    assert zstd.decompress(out.read_bytes()) == data
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--compress", "rar"), "rar"),
+        (("--compress", "zstd:23"), "22"),
+        (("--compress", "gzip:0"), "1 to 9"),
+        (("--compress", "xz:fast"), "0 to 9"),
+        (("--compress", "zstd", "--compress-threads", "0"), "--compress-threads"),
+        (("--compress", "zstd", "-i"), "--compress"),
+    ],
+)
+def test_what_cannot_be_meant(args: tuple[str, ...], words: str, core: Path) -> None:
+    assert_usage(corefilt(FLT, core, *(() if "-i" in args else ("-o", core.with_name("out"))), *args), words)
+    assert listing(core.parent).keys() == {"core"}
+
+
+def test_a_compressed_core_is_not_changed_in_place(tmp_path: Path) -> None:
+    core = tmp_path / "core.zst"
+    core.write_bytes(zstd.compress(sample_core()))
+    before = core.read_bytes()
+    assert_usage(corefilt(FLT, core, "-i"), "compressed with zstd", "--replace")
+    assert core.read_bytes() == before
+
+
+def test_holes_come_out_of_zeros(tmp_path: Path) -> None:
+    data = make_core([Load(0x1000000, noise(1, 1) + bytes(4000 * PAGE) + noise(1, 2))], kernel_notes([]))
+    core, out = tmp_path / "core.zst", tmp_path / "out"
+    core.write_bytes(zstd.compress(data))
+    done = corefilt(FLT, core, "-o", out)
+    assert out.read_bytes() == data
+    assert out.stat().st_blocks * 512 < 40 * PAGE
+    assert any("holes: guessed" in line for line in done.err)
+
+
+def test_a_sparse_core_is_compressed_with_its_holes(tmp_path: Path) -> None:
+    core, out = tmp_path / "core", tmp_path / "out.zst"
+    data = make_core([Load(0x1000000, noise(1, 1) + bytes(500 * PAGE) + noise(1, 2))], kernel_notes([]))
+    core.write_bytes(data[: 4 * PAGE])
+    with core.open("r+b") as file:
+        file.truncate(len(data))
+        file.seek(len(data) - PAGE)
+        file.write(data[-PAGE:])
+    assert corefilt(FLT, core, "-o", out).code == 0
+    assert zstd.decompress(out.read_bytes()) == core.read_bytes()
+
+
+def test_inspect_reads_them_too(tmp_path: Path) -> None:
+    core = tmp_path / "core.xz"
+    core.write_bytes(lzma.compress(sample_core()))
+    done = corefilt("inspect", core)
+    assert done.code == 0
+    assert b"/var/lib/victim/table.db" in done.out
+
+
+def test_evidence_beside_a_compressed_core_is_found(tmp_path: Path) -> None:
+    data = sample_core()
+    (tmp_path / "maps").write_text("00400000-00401000 r--p 00000000 08:01 1 /nothing\n")
+    core = tmp_path / "core.zst"
+    core.write_bytes(zstd.compress(data))
+    done = corefilt(FLT, core, "--maps", "auto", "-o", tmp_path / "out")
+    assert any("is not of this process" in line for line in done.err)
+
+
+def test_python_writes_and_reads_them(tmp_path: Path) -> None:
+    data = sample_core()
+    core, out, planned = tmp_path / "core.gz", tmp_path / "out.zst", tmp_path / "planned.lz4"
+    core.write_bytes(gzip.compress(data))
+    report = api.filter(core, out, filter=FLT)
+    assert zstd.decompress(out.read_bytes()) == streamed(data)
+    assert report.allocated_bytes == out.stat().st_blocks * 512
+    with api.open(core) as opened:
+        opened.plan(FLT).write(planned, compress="lz4")
+    assert lz4.frame.decompress(planned.read_bytes()) == streamed(data)
+
+
+# --- several streams, padding, other tools' habits --------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_streams_that_follow_each_other_are_one(form: str, tmp_path: Path) -> None:
+    data = sample_core()
+    out = tmp_path / "out"
+    parts = b"".join(COMPRESS[form](data[at : at + 30000]) for at in range(0, len(data), 30000))
+    assert corefilt(FLT, "-o", out, pipe=parts).code == 0
+    assert out.read_bytes() == plain(data, tmp_path)
+
+
+@pytest.mark.parametrize("form", ["gzip", "xz"])
+def test_padding_behind_the_end_means_nothing(form: str, tmp_path: Path) -> None:
+    data = sample_core()
+    out = tmp_path / "out"
+    assert corefilt(FLT, "-o", out, pipe=COMPRESS[form](data) + bytes(5120)).code == 0
+    assert out.read_bytes() == plain(data, tmp_path)
+
+
+def test_a_frame_to_be_skipped_may_come_first(tmp_path: Path) -> None:
+    data = sample_core()
+    skipped = b"\x50\x2a\x4d\x18\x04\x00\x00\x00pzst"
+    out = tmp_path / "out"
+    assert corefilt(FLT, "-o", out, pipe=skipped + zstd.compress(data)).code == 0
+    assert out.read_bytes() == plain(data, tmp_path)
+
+
+# --- damage -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_stream_that_was_cut_is_a_core_that_was_cut(form: str, tmp_path: Path) -> None:
+    data = sample_core(anon_pages=600)
+    packed = COMPRESS[form](data)
+    core, out = tmp_path / "core", tmp_path / "out"
+    core.write_bytes(packed[: len(packed) * 4 // 5])
+    done = corefilt("all", core, "-o", out)
+    assert done.code == 3, done.err
+    assert any("cut off" in line for line in done.err)
+    head = out.read_bytes()
+    assert 0 < len(head) < len(data)
+    assert_promises(data[: len(head)], head)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_stream_that_lost_only_its_end_says_so(form: str, tmp_path: Path) -> None:
+    data = sample_core(anon_pages=600)
+    done = corefilt("all", "-o", tmp_path / "out", pipe=COMPRESS[form](data)[:-1])
+    assert done.code == 3
+    assert any("cut off" in line for line in done.err)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("target", ["file", "stream", "compressed"])
+def test_a_damaged_stream_leaves_nothing(form: str, target: str, tmp_path: Path) -> None:
+    packed = bytearray(COMPRESS[form](sample_core(anon_pages=600)))
+    middle = len(packed) // 2
+    packed[middle : middle + 40] = bytes(b ^ 0x5A for b in packed[middle : middle + 40])
+    core = tmp_path / "core"
+    core.write_bytes(packed)
+    args = {"file": ("-o", tmp_path / "out"), "stream": (), "compressed": ("-o", tmp_path / "out.zst")}[target]
+    done = corefilt("all", core, *args)
+    assert_error(done, "damaged", form, out=done.out)
+    assert listing(tmp_path).keys() == {"core"}
+
+
+def test_garbage_behind_a_stream_is_damage(tmp_path: Path) -> None:
+    done = corefilt("all", "-o", tmp_path / "out", pipe=zstd.compress(sample_core()) + b"garbage")
+    assert_error(done, "damaged")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_holds_no_core(form: str, tmp_path: Path) -> None:
+    for content in (b"", b"just a text\n" * 100):
+        done = corefilt(FLT, "-o", tmp_path / "out", pipe=COMPRESS[form](content))
+        assert_error(done)
+    assert_error(corefilt(FLT, "-o", tmp_path / "out", pipe=COMPRESS[form](b"x" * 100)[:9]))
+    assert listing(tmp_path) == {}
+
+
+# --- bounds -----------------------------------------------------------------------------------------------
+
+
+def bomb(form: str, size: int) -> bytes:
+    """Compress a core whose one segment holds `size` bytes of the letter A, piece by piece."""
+    head = make_core([Load(0x1000000, page(b"A"), memsz=size)], kernel_notes([]))
+    start = len(head) - PAGE
+    made = make_core([Load(0x1000000, b"", memsz=size)], kernel_notes([]))
+    assert len(made) <= start
+    stream = encoder(Compression(form, None))
+    out = bytearray(stream.compress(patched(head, size)[:start]))
+    piece = b"A" * (1 << 20)
+    for _ in range(size >> 20):
+        out += stream.compress(piece)
+    return bytes(out + stream.flush())
+
+
+def patched(core: bytes, size: int) -> bytes:
+    """Have the only PT_LOAD claim `size` bytes."""
+    at = 64
+    while int.from_bytes(core[at : at + 4], "little") != 1:
+        at += 56
+    return core[: at + 32] + size.to_bytes(8, "little") + core[at + 40 :]
+
+
+@pytest.mark.parametrize("form", ["zstd", "lz4"])
+def test_what_grows_a_hundredfold_takes_no_memory(form: str) -> None:
+    data = bomb(form, BOMB_MEMORY)
+    assert len(data) < BOMB_MEMORY // 100
+    process = start(FLT, "-q", memory=BOMB_MEMORY, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    done = finish(process, data)
+    assert done.code == 0, done.err
+
+
+def test_a_block_of_zstd_that_grows_most_takes_no_memory() -> None:
+    """4 bytes of input that stand for 128 KiB each: 64 KiB of it would be 2 GiB."""
+    frame = b"\x28\xb5\x2f\xfd\x00\x58"
+    blocks = b"".join((((128 << 10) << 3) | 1 << 1).to_bytes(3, "little") + b"A" for _ in range(20000))
+    process = start(FLT, "-q", memory=BOMB_MEMORY, stdin=subprocess.PIPE)
+    done = finish(process, frame + blocks)
+    assert_error(done, "not an ELF file")
+
+
+def test_xz_that_asks_for_more_memory_than_there_should_be(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 400 << 20}]
+    data = lzma.compress(b"x" * 100, filters=filters)
+    assert_error(corefilt(FLT, "-o", tmp_path / "out", pipe=data), "damaged", "memory")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_pieces_are_bounded(form: str) -> None:
+    pieces = iter([COMPRESS[form](bytes(8 << 20))])
+    sizes = [len(piece) for piece in decoded(form, lambda: next(pieces, b""), "x")]
+    assert sum(sizes) == 8 << 20
+    assert max(sizes) <= 256 << 10
+
+
+# --- whoever stops reading or writing ---------------------------------------------------------------------
+
+
+def test_nobody_reads_the_compressed_output_any_more() -> None:
+    process = start(FLT, "--compress", "zstd", "-q", stdin=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    done = finish(process, make_core([Load(0x1000000, noise(2000, 1))], kernel_notes([])))
+    assert done.code == -signal.SIGPIPE
+    assert done.err == ()
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    data = make_core([Load(0x1000000, noise(2000, 1))], kernel_notes([]))
+    done = corefilt(FLT, "-o", tmp_path / "out.zst", pipe=data, file_size=1 << 20)
+    assert_error(done, "out.zst", "large")
+    assert listing(tmp_path) == {}
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
+    process = start(FLT, "-o", tmp_path / "out.zst", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    data = zstd.compress(sample_core(anon_pages=3000))
+    process.stdin.write(data[: len(data) // 2])
+    process.stdin.flush()
+    process.send_signal(signal.SIGTERM)
+    done = finish(process)
+    assert done.code == -signal.SIGTERM
+    assert listing(tmp_path) == {}
+
+
+# --- what is not loaded -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["file", "pipe"])
+def test_the_plain_path_loads_nothing_of_it(target: str, core: Path) -> None:
+    program = (
+        "import sys; from corefilt.cli import main; code = main(sys.argv[1:]);"
+        "print([m for m in sys.modules if 'zstd' in m or 'lz4' in m or 'lzma' in m or 'zlib' in m or 'threading' in m"
+        " or m in ('corefilt.io.compression', 'corefilt.io.decompress', 'corefilt.io.compress')], file=sys.stderr);"
+        " sys.exit(code)"
+    )
+    args = ["-o", str(core.with_name("out"))] if target == "file" else []
+    with core.open("rb") as stdin:
+        run = subprocess.run(
+            [sys.executable, "-c", program, FLT, "-q", *args],
+            stdin=stdin, capture_output=True, env=environment(UNTRACED), check=False,
+        )  # fmt: skip
+    assert run.returncode == 0
+    assert run.stderr.decode().split() == ["[]"]
+
+
+def test_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['lz4'] = None; from corefilt.cli import main; sys.exit(main(sys.argv[1:]))"
+    core = tmp_path / "core"
+    core.write_bytes(lz4.frame.compress(sample_core()))
+    for args in ([FLT, core, "-o", tmp_path / "out"], [FLT, core.with_name("x"), "-o", tmp_path / "out.lz4"]):
+        core.with_name("x").write_bytes(sample_core())
+        run = subprocess.run(
+            [sys.executable, "-c", program, *map(os.fspath, args)],
+            stderr=subprocess.PIPE, env=environment(), check=False, text=True,
+        )  # fmt: skip
+        assert run.returncode == 1
+        assert "lz4 needs the package lz4" in run.stderr
+        assert "corefilt[compress]" in run.stderr
+        assert not (tmp_path / "out").exists()
+        assert not (tmp_path / "out.lz4").exists()

@@ -1,0 +1,387 @@
+"""Cores behind URLs: in and out whole, in bounded memory, over connections that break, or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.builder import FileEntry, Load, kernel_notes, make_core
+from support.cloud import BUCKET, CuttingProxy, addresses, needs_store, piped, store
+from support.run import assert_promises, environment
+from support.samples import ANON, SHARED, sample_core
+
+import corefilt
+import corefilt.batch.remote.url
+from corefilt.batch.remote.download import PIECE, fetched, open_remote
+from corefilt.batch.remote.upload import RemoteFile
+from corefilt.batch.remote.upload import store as stored
+from corefilt.batch.remote.url import Remote, files_below, is_url, local_path
+from corefilt.batch.sources.find import find
+from corefilt.corefile.corefile import MAX_HEADERS, Core
+from corefilt.errors import CorefiltError, InputError, MissingLibraryError, OutputError, UsageError
+from corefilt.filterbits import CoredumpFilter
+from corefilt.filtering.options import Options
+from corefilt.filtering.write import write_filtered
+from corefilt.io.tempfiles import new_name
+
+MIB, GIB = 1 << 20, 1 << 30
+FILTER = CoredumpFilter(0x31)
+
+
+def filtered(source: str, target: str, *, force: bool = False, **options: Any) -> RemoteFile:
+    """Filter one core from a URL to a URL."""
+    output = RemoteFile(target, force=force)
+    with Core(open_remote(source, max_headers=MAX_HEADERS)) as core:
+        report = write_filtered(core, FILTER, output, Options(**options))
+    assert report.output == target
+    return output
+
+
+# --- without a network --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["s3://b/k", "gs://b/k", "SFTP://host/k", "memory://k", "file:///k", "gopher://x"])
+def test_urls_are_told_from_paths(url: str) -> None:
+    assert is_url(url)
+
+
+@pytest.mark.parametrize("path", ["/a/b", "a", "./s3:/x", "-", "C:x", "://x", "a b://x"])
+def test_paths_are_told_from_urls(path: str) -> None:
+    assert not is_url(path)
+    assert local_path(path) == path
+
+
+def test_a_file_url_is_a_path() -> None:
+    assert local_path("file:///var/cores/a%20b") == "/var/cores/a%20b"
+
+
+@pytest.mark.parametrize("url", ["gopher://x/y", "/etc/passwd", "simplecache::s3://b/k"])
+def test_other_schemes_are_refused(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Remote(url)
+    assert "s3" in caught.value.hint
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    with pytest.raises(MissingLibraryError) as caught:
+        Remote("gs://bucket/core")
+    assert caught.value.hint == "pip install 'corefilt[gs]'"
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    """Give a folder of its own in fsspec's file system in memory."""
+    pytest.importorskip("fsspec", reason="pip install '.[test-cloud]' brings fsspec")
+    yield f"memory://{uuid.uuid4().hex}"
+
+
+def put(url: str, content: bytes) -> str:
+    fd = os.memfd_create("content")
+    try:
+        os.write(fd, content)
+        stored(Remote(url), fd, len(content), {})
+    finally:
+        os.close(fd)
+    return url
+
+
+def get(url: str) -> bytes:
+    remote = Remote(url)
+    return b"".join(fetched(remote, remote.info()))
+
+
+def test_a_core_goes_through(memory: str, tmp_path: Path) -> None:
+    core = sample_core()
+    filtered(put(f"{memory}/in", core), f"{memory}/out")
+    assert get(f"{memory}/out") == piped(core, 0x31, tmp_path)
+    assert_promises(core, get(f"{memory}/out"))
+
+
+@pytest.mark.parametrize("how", ["zstd", "gzip"])
+def test_compressed_both_ways(how: str, memory: str, tmp_path: Path) -> None:
+    core = sample_core()
+    tool = subprocess.run([how, "-c"], input=core, capture_output=True, check=True)
+    filtered(put(f"{memory}/in", tool.stdout), f"{memory}/out", compress="same")
+    unpacked = subprocess.run([how, "-dc"], input=get(f"{memory}/out"), capture_output=True, check=True).stdout
+    assert_promises(core, unpacked)
+
+
+def test_what_is_there_is_not_replaced_without_force(memory: str) -> None:
+    put(f"{memory}/in", sample_core())
+    put(f"{memory}/out", b"mine")
+    with pytest.raises(OutputError, match="exists"):
+        filtered(f"{memory}/in", f"{memory}/out")
+    assert get(f"{memory}/out") == b"mine"
+    filtered(f"{memory}/in", f"{memory}/out", force=True)
+    assert get(f"{memory}/out") != b"mine"
+
+
+def test_nothing_is_there_after_an_error(memory: str, tmp_path: Path) -> None:
+    put(f"{memory}/in", sample_core())
+    with pytest.raises(CorefiltError):
+        filtered(f"{memory}/in", f"{memory}/out", strict=True)
+    assert [found.relative for found in files_below(memory)] == ["in"]
+
+
+def test_what_is_no_core_is_said_so(memory: str) -> None:
+    put(f"{memory}/in", b"hello, this is no core at all")
+    with pytest.raises(InputError, match=f"{memory}/in"):
+        filtered(f"{memory}/in", f"{memory}/out")
+    with pytest.raises(InputError, match="No such file"):
+        filtered(f"{memory}/none", f"{memory}/out")
+
+
+def test_files_are_listed_by_their_urls(memory: str) -> None:
+    for name in ("a.core", "sub/b.core", "sub/deep/c"):
+        put(f"{memory}/{name}", name.encode())
+    assert [(f.url, f.relative, f.size) for f in files_below(memory)] == [
+        (f"{memory}/a.core", "a.core", 6),
+        (f"{memory}/sub/b.core", "sub/b.core", 10),
+        (f"{memory}/sub/deep/c", "sub/deep/c", 10),
+    ]
+    assert [f.relative for f in files_below(f"{memory}/*/*.core")] == ["sub/b.core"]
+    assert [(f.url, f.relative) for f in files_below(f"{memory}/sub/b.core")] == [(f"{memory}/sub/b.core", "b.core")]
+    with pytest.raises(InputError, match="No such file"):
+        list(files_below(f"{memory}/none"))
+
+
+def test_outputs_that_are_not_whole_are_no_cores(memory: str) -> None:
+    left = new_name()
+    for name in ("a.core", left, f"sub/{left}"):
+        put(f"{memory}/{name}", name.encode())
+    assert [item.below for item in find([memory])] == ["a.core"]
+    assert [item.below for item in find([f"{memory}/sub/{left}"])] == [left]
+
+
+class Failing:
+    """Breaks the first calls of a function with errors of its choice."""
+
+    def __init__(self, real: Any, errors: Iterator[Exception | None]) -> None:
+        self.real, self.errors, self.calls = real, errors, 0
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        self.calls += 1
+        error = next(self.errors, None)
+        if error is not None:
+            raise error
+        return self.real(*args, **options)
+
+
+def test_broken_connections_are_tried_again(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    monkeypatch.setattr(corefilt.batch.remote.url, "WAITS", (0.0, 0.0))
+    content = os.urandom(3 * PIECE)
+    put(f"{memory}/in", content)
+    opening = Failing(MemoryFileSystem._open, chain([ConnectionResetError("cut")] * 2))
+    monkeypatch.setattr(MemoryFileSystem, "_open", lambda self, *args, **options: opening(self, *args, **options))
+    assert get(f"{memory}/in") == content
+    assert opening.calls == 3
+    opening.errors = repeat(ConnectionResetError("cut"))
+    with pytest.raises(InputError) as caught:
+        get(f"{memory}/in")
+    assert "cut" in str(caught.value)
+    assert caught.value.hint == "it was tried several times"
+
+
+def test_what_is_refused_is_not_tried_again(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    put(f"{memory}/in", b"x")
+    opening = Failing(MemoryFileSystem._open, repeat(PermissionError(13, "Permission denied")))
+    monkeypatch.setattr(MemoryFileSystem, "_open", lambda self, *args, **options: opening(self, *args, **options))
+    with pytest.raises(InputError, match="Permission denied"):
+        get(f"{memory}/in")
+    assert opening.calls == 1
+
+
+def test_a_file_that_changes_between_two_connections_is_refused(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFile
+
+    monkeypatch.setattr(corefilt.batch.remote.url, "WAITS", (0.0,))
+    put(f"{memory}/in", os.urandom(2 * PIECE))
+    remote = Remote(f"{memory}/in")
+    pieces = fetched(remote, remote.info())
+    assert len(next(pieces)) == PIECE
+    put(f"{memory}/in", os.urandom(2 * PIECE))
+    reading = Failing(MemoryFile.read, iter([ConnectionResetError("cut")]))
+    monkeypatch.setattr(MemoryFile, "read", lambda self, *args: reading(self, *args))
+    with pytest.raises(InputError, match="has changed since it was opened"):
+        next(pieces)
+
+
+# --- a real HTTP server -------------------------------------------------------------------------------------
+
+pytestmark: list[Any] = []
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with store() as port:
+        yield port
+
+
+@pytest.fixture
+def bucket(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Give a folder of its own in a bucket."""
+    use(port, monkeypatch)
+    import s3fs
+
+    s3 = s3fs.S3FileSystem()
+    if not s3.exists(BUCKET):
+        s3.mkdir(BUCKET)
+    yield f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+
+def use(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have S3 be at this port, for this process."""
+    import s3fs
+
+    for name, value in addresses(port).items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def unfinished_uploads() -> list[Any]:
+    import s3fs
+
+    answer = s3fs.S3FileSystem().call_s3("list_multipart_uploads", Bucket=BUCKET)
+    return answer.get("Uploads", [])
+
+
+def in_store(test: Any) -> Any:
+    for mark in needs_store:
+        test = mark(test)
+    return test
+
+
+@in_store
+def test_s3_and_back(bucket: str, tmp_path: Path) -> None:
+    core = sample_core(anon_pages=5000)
+    source = put(f"{bucket}/in", core)
+    output = RemoteFile(f"{bucket}/out", force=False, metadata={"corefilt": json.dumps({"version": "x"})})
+    with Core(open_remote(source, max_headers=MAX_HEADERS)) as opened:
+        write_filtered(opened, FILTER, output, Options())
+    assert get(f"{bucket}/out") == piped(core, 0x31, tmp_path)
+    assert len(core) > 2 * PIECE
+    assert json.loads(Remote(f"{bucket}/out").attribute("corefilt") or "") == {"version": "x"}
+    assert Remote(source).attribute("corefilt") is None
+    assert unfinished_uploads() == []
+    assert [f.url for f in files_below(bucket)] == [f"{bucket}/in", f"{bucket}/out"]
+    modified = Remote(source).modified()
+    assert modified is not None
+    assert abs(modified - os.stat(tmp_path / "piped").st_mtime) < 3600
+
+
+@in_store
+def test_connections_that_break_are_taken_up_again(
+    bucket: str, port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    core = sample_core(anon_pages=8000, shared_pages=2000)
+    put(f"{bucket}/in", core)
+    with CuttingProxy(port, every=20 * MIB) as proxy:
+        use(proxy.port, monkeypatch)
+        filtered(f"{bucket}/in", f"{bucket}/out")
+        assert proxy.cuts > 1
+        use(port, monkeypatch)
+    assert get(f"{bucket}/out") == piped(core, 0x31, tmp_path)
+    assert unfinished_uploads() == []
+
+
+@in_store
+def test_a_store_that_is_gone_leaves_nothing(
+    bucket: str, port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Every connection breaks before a part of the output has arrived."""
+    monkeypatch.setattr(corefilt.batch.remote.url, "WAITS", (0.0,))
+    output = RemoteFile(f"{bucket}/out", force=True)
+    path = tmp_path / "core"
+    path.write_bytes(sample_core(anon_pages=5000))
+    with CuttingProxy(port, each=2 * MIB) as proxy:
+        use(proxy.port, monkeypatch)
+        with corefilt.open(path) as core, pytest.raises(OutputError) as caught:
+            write_filtered(core, FILTER, output, Options())
+        assert proxy.cuts > 1
+    use(port, monkeypatch)
+    assert str(caught.value).startswith(f"{bucket}/out: ")
+    assert not Remote(f"{bucket}/out").exists()
+    assert unfinished_uploads() == []
+
+
+@in_store
+def test_a_compressed_gibibyte_in_bounded_memory(bucket: str, port: int, tmp_path: Path) -> None:
+    """And what a small core takes beside it, so that the libraries' own share is not counted."""
+    large = a_gibibyte(tmp_path / "core")
+    subprocess.run(["zstd", "-1", "-q", large], check=True)
+    stored_file(f"{bucket}/large", Path(f"{large}.zst"))
+    put(f"{bucket}/small", subprocess.run(["zstd"], input=sample_core(), capture_output=True, check=True).stdout)
+    peaks = [peak_of(f"{bucket}/{name}", f"{bucket}/{name}.out", port) for name in ("small", "large")]
+    assert Remote(f"{bucket}/large.out").info()["size"] > GIB // 8
+    assert peaks[1] - peaks[0] < 96 * MIB, peaks
+
+
+@pytest.mark.slow
+@in_store
+def test_a_raw_gibibyte_in_bounded_memory(bucket: str, port: int, tmp_path: Path) -> None:
+    """The store holds it in memory several times: that took 5 GB."""
+    large = a_gibibyte(tmp_path / "core")
+    stored_file(f"{bucket}/large", large)
+    put(f"{bucket}/small", sample_core())
+    peaks = [peak_of(f"{bucket}/{name}", f"{bucket}/{name}.out", port) for name in ("small", "large")]
+    print(f"{peaks[1] / MIB:.0f} MiB at most, {peaks[0] / MIB:.0f} MiB for a core of {len(sample_core())} bytes")
+    assert Remote(f"{bucket}/large.out").info()["size"] > GIB
+    assert peaks[1] - peaks[0] < 96 * MIB, peaks
+
+
+def a_gibibyte(path: Path) -> Path:
+    """Write a core of a gibibyte, an eighth of which is noise."""
+    head = make_core(
+        [Load(ANON, b"", memsz=GIB), Load(SHARED, b"x" * 4096)],
+        kernel_notes([FileEntry(SHARED, SHARED + 4096, 0, "/dev/zero (deleted)")]),
+        patch={"phdr[1].p_filesz": GIB, "phdr[2].p_offset": 0x2000 + GIB},
+    )
+    assert head[-4096:] == b"x" * 4096
+    with path.open("wb") as file:
+        file.write(head[:-4096])
+        for at in range(0, GIB, 64 * MIB):
+            file.seek(len(head) - 4096 + at)
+            file.write(os.urandom(8 * MIB))
+        file.seek(len(head) - 4096 + GIB)
+        file.write(head[-4096:])
+    return path
+
+
+def stored_file(url: str, path: Path) -> None:
+    """Put a file's bytes there, piece by piece."""
+    with path.open("rb") as file:
+        stored(Remote(url), file.fileno(), path.stat().st_size, {})
+
+
+def peak_of(source: str, target: str, port: int) -> int:
+    """Run one core in a process of its own; gives the most memory that it had, in bytes."""
+    program = """if True:
+        import resource, sys
+        from corefilt.batch.remote.download import open_remote
+        from corefilt.batch.remote.upload import RemoteFile
+        from corefilt.corefile.corefile import MAX_HEADERS, Core
+        from corefilt.filterbits import CoredumpFilter
+        from corefilt.filtering.options import Options
+        from corefilt.filtering.write import write_filtered
+
+        source, target = sys.argv[1:]
+        with Core(open_remote(source, max_headers=MAX_HEADERS)) as core:
+            write_filtered(core, CoredumpFilter(0x31), RemoteFile(target, force=False), Options(compress="same"))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    """
+    command = [sys.executable, "-c", program, source, target]
+    done = subprocess.run(command, env=environment(addresses(port)), capture_output=True, text=True, check=True)
+    return int(done.stdout)
