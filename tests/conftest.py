@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,15 @@ from support.samples import sample_core
 # the installed package.
 os.environ["PYTHONSAFEPATH"] = "1"
 
+# A signal that is ignored here, as under nohup or in the background of a script, would be ignored by every program that
+# tests start. A handler of Python's does not outlive execve(2), and goes on past the signal all the same. Processes of
+# xdist are such programs themselves.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) == signal.SIG_IGN or (
+        _number == signal.SIGHUP and "PYTEST_XDIST_WORKER" in os.environ
+    ):
+        signal.signal(_number, lambda number, frame: None)
+
 # How long an example takes is no property: the machine can be busy.
 settings.register_profile("corefilt", deadline=None)
 settings.load_profile("corefilt")
@@ -23,6 +34,7 @@ OF_THE_MACHINE = (
     "tests/kernel/", "tests/integration/test_handler.py", "tests/unit/handler/admin/test_install.py",
     "tests/unit/handler/serve/test_serve.py",
 )  # fmt: skip
+SLOW = 3600
 REPORTS = pytest.StashKey[dict[str, str]]()
 
 
@@ -50,6 +62,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
             return "kernel" if nodeid.startswith(OF_THE_MACHINE) else nodeid
 
     return Scheduling(config, log)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Take away the folder around those of the tests, unless one that failed, or another session, has left its own."""
+    base: Path | None = config._tmp_path_factory._basetemp  # type: ignore[attr-defined]
+    if base is None or base.exists() or config.option.basetemp is not None:
+        return
+    current = base.parent / "pytest-current"
+    with suppress(OSError):
+        if not current.exists():
+            current.unlink()
+        base.parent.rmdir()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what one process does in turn, which takes longest; give slow tests their time."""
+    items.sort(key=lambda item: not item.nodeid.startswith(OF_THE_MACHINE))
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

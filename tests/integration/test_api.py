@@ -13,6 +13,7 @@ from support.builder import Load, kernel_notes, make_core, page
 from support.builds import UNTRACED
 from support.maps import Area, saved
 from support.opening import in_memory, in_pipe
+from support.ready import descriptors
 from support.run import assert_promises, kept_sizes
 from support.samples import ANON, PAGE, SHARED, sample_core
 
@@ -284,7 +285,7 @@ def test_closing_leaves_the_callers_descriptor_open() -> None:
 
 def test_nothing_stays_open(core: Path) -> None:
     """Neither after success nor after any failure."""
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     corefilt.filter(core, core.with_name("out"), filter=0x31)
     for kind, arguments in {
         OutputError: {"filter": 0x31},
@@ -300,7 +301,7 @@ def test_nothing_stays_open(core: Path) -> None:
         corefilt.filter(core.with_name("none"), core.with_name("out"), filter=0x31)
     with pytest.raises(NotACoreError):
         corefilt.open("/dev/null").source.close()
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before
 
 
 def test_an_error_is_a_sentence_with_a_hint(core: Path) -> None:

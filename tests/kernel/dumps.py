@@ -16,7 +16,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from support.run import Done, corefilt
 
 HERE = Path(__file__).parent
 PAGE = resource.getpagesize()
+CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
 FULL = 0x1FF
 FILTERS = (0x0, *(1 << bit for bit in range(9)), 0x3, 0x7, 0xF, 0x13, 0x31, 0x33, 0x7F)
 
@@ -59,7 +59,7 @@ def rule(category: str, coredump_filter: int, length: int) -> int:
 
 def why_no_cores() -> str | None:
     """Say why a crash would leave no core in the working directory, or None when it would."""
-    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    pattern = CORE_PATTERN.read_text().strip()
     if not pattern or pattern[0] in "|@" or "/" in pattern:
         return f"core_pattern is {pattern!r}: cores do not land in the working directory"
     if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
@@ -79,7 +79,11 @@ def kernel_version() -> tuple[int, int]:
 
 
 class _Turns:
-    """Lets one process of a suite change what holds for the whole machine while no other depends on it."""
+    """Lets one process change what holds for the whole machine while no other process of tests depends on it.
+
+    The lock is on the sysctl that matters most. Everybody may open it to read, and a lock takes no more: it is the same
+    for every user, and no file is left behind. `.ci/run` takes it, too.
+    """
 
     depth = 0
 
@@ -89,7 +93,7 @@ class _Turns:
         if self.depth:
             yield
             return
-        with open(Path(tempfile.gettempdir(), "corefilt-tests.lock"), "a") as file:
+        with CORE_PATTERN.open("rb") as file:
             fcntl.flock(file, how)
             self.depth += 1
             try:

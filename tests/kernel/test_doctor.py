@@ -531,6 +531,7 @@ def test_sockets(crasher: Path, folder: Path, state: str) -> None:
 
             def read() -> None:
                 connection, _ = server.accept()
+                connection.settimeout(PATIENCE)
                 with connection:
                     while piece := connection.recv(1 << 16):
                         received.append(len(piece))

@@ -2,6 +2,8 @@
 
 import os
 import resource
+import select
+import signal
 import struct
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -9,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from kernel.dumps import FULL, PAGE, Core
+from support.builds import PATIENCE
 
 ALL = resource.RLIM_INFINITY
 NT_PRSTATUS, NT_PRPSINFO, NT_X86_XSTATE, NT_X86_XSAVE_LAYOUT = 1, 3, 0x202, 0x205
@@ -24,6 +27,7 @@ class Waiting:
         """Take the process, and the pipe's end on which its twins wait."""
         self._process, self._go, self.folder = process, go, folder
         self.smaps = b""
+        self._waits = 0  # the pid of a twin that is to be told to die
 
     def dump(self, name: str, coredump_filter: int = FULL, limit: int = ALL, file_size: int = ALL) -> Path | None:
         """Let a twin die under a filter and soft limits; return its core, or None where it left none."""
@@ -49,6 +53,7 @@ class Waiting:
 
     def release(self) -> None:
         """Let the twin that is ready die."""
+        self._waits = 0
         os.write(self._go, b"d")
 
     def die(self) -> int:
@@ -60,14 +65,24 @@ class Waiting:
         """The status of the twin, when it is gone."""
         return self._number()
 
+    def dismiss(self) -> None:
+        """End a twin that a test has left waiting: it would take the byte that the next one waits for."""
+        if self._waits:
+            os.kill(self._waits, signal.SIGKILL)
+            self._waits = 0
+            self._number()
+
     def _twin(self) -> int:
         assert self._process.stdin is not None
+        self.dismiss()
         self._process.stdin.write(b"t")
-        self._process.stdin.flush()
-        return self._number()
+        self._waits = self._number()
+        return self._waits
 
     def _number(self) -> int:
         assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
+        assert readable, "a twin does not die, or is not forked"
         (number,) = struct.unpack("i", self._process.stdout.read(4))
         return number
 
@@ -87,9 +102,11 @@ def waiting(program: Path, folder: Path, sparse: int = 0) -> Iterator[Waiting]:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=(reader,),
+                bufsize=0,
             )
         )
         it = Waiting(process, go, folder)
+        undo.callback(it.dismiss)
         first = it.dump("first")
         # It has in a register what the loop finds there only the first time.
         if first is not None:

@@ -27,6 +27,8 @@ FILTERING = tuple(
 PACKAGES = {True: FILTERING, False: (*FILTERING, "corefilt.cli", "corefilt.verify", "corefilt.batch")}
 LARGEST = 1 << 20
 PIECE = 1 << 18
+CONNECTIONS: set[str] = set()
+"""Their descriptors."""
 
 
 @cache
@@ -36,7 +38,15 @@ def _server(light: bool) -> tuple[subprocess.Popen[bytes], socket.socket]:
     program = Path(__file__).with_name("readied.py")
     with theirs:
         process = subprocess.Popen([sys.executable, program, *PACKAGES[light]], stdin=theirs, stdout=subprocess.DEVNULL)
+    CONNECTIONS.add(str(ours.fileno()))
     return process, ours
+
+
+def descriptors() -> set[str]:
+    """Return what this process has open, but for the connections to these programs: the first run makes them."""
+    numbers = os.listdir("/proc/self/fd")
+    # One of them was that of the listing itself.
+    return {number for number in numbers if os.path.lexists(f"/proc/self/fd/{number}")} - CONNECTIONS
 
 
 def run(

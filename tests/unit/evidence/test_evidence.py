@@ -12,6 +12,7 @@ import pytest
 from support.builder import EM_PPC, VSYSCALL, Load, kernel_notes, make_core, nt_file, page, parse_core
 from support.maps import Area, maps_text, saved, smaps_text
 from support.opening import in_pipe, opened
+from support.ready import descriptors
 from support.samples import HUGE, PAGE, noise
 
 import corefilt
@@ -204,14 +205,14 @@ def test_a_sysroot_that_is_none_is_an_error(tmp_path: Path) -> None:
 
 
 def test_nothing_stays_open(tmp_path: Path) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     maps = saved(tmp_path, AREAS)
     with opened(core_of()) as it:
         for _ in range(3):
             it.plan("all", sysroot=str(tmp_path), maps=maps)
         with pytest.raises(EvidenceError):
             it.plan("all", sysroot=str(tmp_path), maps=str(tmp_path / "none"))
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before
 
 
 # --- looking for a map ------------------------------------------------------------------------------------

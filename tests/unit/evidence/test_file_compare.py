@@ -16,6 +16,7 @@ from kernel.dumps import dumping, only_file
 from support.builder import PT_NOTE, Image, Load, Note, elf_image, kernel_notes, library, make_core, page
 from support.builds import INTERPRETER
 from support.maps import Area, saved
+from support.ready import descriptors
 from support.run import assert_error, corefilt, environment, kept_sizes, listing
 from support.samples import HEAP, PAGE, noise, sample_core
 
@@ -414,7 +415,7 @@ def test_many_plans_hold_one_descriptor(tmp_path: Path) -> None:
     core.write_bytes(sample_core())
     with corefilt_api.open(core) as it:
         it.plan("all", sysroot="/")
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         for _ in range(5):
             it.plan("all", sysroot="/")
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert descriptors() == before

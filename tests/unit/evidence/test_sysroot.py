@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from kernel.dumps import dumping, only_file
 from support.builder import ET_CORE, ET_DYN, ET_EXEC, PT_NOTE, Image, Note, elf_image, note_bytes
 from support.builds import INTERPRETER
+from support.ready import descriptors
 from support.run import environment, without_privileges
 from support.samples import noise
 
@@ -53,9 +54,9 @@ is_root = os.geteuid() == 0
 
 @pytest.fixture(autouse=True)
 def _no_descriptor_stays_open() -> Iterator[None]:
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     yield
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import pytest
 from support.builder import Load, kernel_notes, make_core
 from support.builds import INTERPRETER
 from support.opening import opened
+from support.ready import descriptors
 from support.run import assert_error, corefilt, environment, listing, without_privileges
 
 from corefilt import _fast
@@ -83,9 +84,9 @@ def pid(tmp_path: Path) -> Iterator[int]:
 
 @pytest.fixture(autouse=True)
 def _no_descriptor_stays_open() -> Iterator[None]:
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     yield
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before
 
 
 def end(pid: int) -> None:
