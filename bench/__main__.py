@@ -11,6 +11,7 @@ from typing import Any
 
 from bench import (
     batch,
+    before,
     copies,
     handler,
     inplace,
@@ -33,6 +34,7 @@ SCRIPTS: dict[str, ModuleType] = {
     "shared": shared,
     "inplace": inplace,
     "segments": segments,
+    "before": before,
     "tools": tools,
     "batch": batch,
     "handler": handler,

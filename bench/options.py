@@ -27,6 +27,7 @@ class Options:
     tmpfs: str
     works: frozenset[str]
     corefilt: tuple[str, ...]
+    before: tuple[str, ...] | None
     engine: str
     json: Path | None
 
@@ -60,6 +61,9 @@ def parse(arguments: list[str], scripts: dict[str, str]) -> Options:
         metavar="COMMAND",
         help="how corefilt is started (default: the one that belongs to this Python)",
     )
+    parser.add_argument(
+        "--before", type=_command, metavar="COMMAND", help="another corefilt, which the script `before` runs beside it"
+    )
     parser.add_argument("--engine", default="auto", help="passed on to corefilt (default: auto)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured here")
     found = parser.parse_args(arguments)
@@ -77,6 +81,7 @@ def parse(arguments: list[str], scripts: dict[str, str]) -> Options:
         tmpfs=found.tmpfs,
         works=found.only,
         corefilt=found.corefilt,
+        before=found.before,
         engine=found.engine,
         json=found.json,
     )

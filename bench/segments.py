@@ -61,19 +61,19 @@ def timed(command: list[str]) -> float:
     return time.monotonic() - began
 
 
-def write(path: Path) -> None:
-    """Write the core, sparse."""
-    count = _SEGMENTS + 1
+def write(path: Path, segments: int = _SEGMENTS) -> None:
+    """Write a core of so many segments, sparse."""
+    count = segments + 1
     auxv = struct.pack("<4Q", 6, _PAGE, 0, 0)
     notes = b"".join(
         struct.pack("<III", 5, len(desc), kind) + b"CORE\0\0\0\0" + desc for kind, desc in ((1, bytes(336)), (6, auxv))
     )
     behind = 64 + 56 * count
     data = -(-(behind + len(notes)) // _PAGE) * _PAGE
-    end = data + _SEGMENTS // 2 * _PAGE
+    end = data + segments // 2 * _PAGE
     table = bytearray(struct.pack("<IIQQQQQQ", _PT_NOTE, 0, behind, 0, 0, len(notes), 0, 4))
     at = data
-    for i in range(_SEGMENTS):
+    for i in range(segments):
         size = _PAGE if i % 2 == 0 else 0
         table += struct.pack(
             "<IIQQQQQQ", _PT_LOAD, 6 if size else 4, at, (1 << 28) + 2 * _PAGE * i, 0, size, _PAGE, _PAGE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from importlib import import_module
 
 from corefilt.errors import CorefiltError, ReportPlaceError
 
@@ -97,7 +96,8 @@ def entry() -> NoReturn:
 
 def _dispatch(argv: list[str]) -> int:
     name, rest = (argv[0], argv[1:]) if argv and argv[0] in COMMANDS else ("filter", argv)
-    run: Callable[[list[str]], int] = import_module(f".{name}", __name__).run
+    # Not importlib.import_module: loading importlib and warnings takes 0.9 ms of a run of 35 ms.
+    run: Callable[[list[str]], int] = __import__(f"{__name__}.{name}", fromlist=["run"]).run
     return run(rest)
 
 
