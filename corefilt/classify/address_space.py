@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corefilt.corefile.elf import PF_R, PF_W, PF_X
 from corefilt.corefile.mappings import NO_FILE, Mappings
+from corefilt.corefile.notes import AT_SYSINFO_EHDR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ class Neighbours:
 
     ``private_files_left_out``: the filter in force at the dump had no bit 2 (a header page stands alone
     somewhere); ``private_anonymous_dumped``: it had bit 0 (a nameless writable mapping is there);
-    ``shared_anonymous_dumped``: it had bit 1.
+    ``shared_anonymous_dumped``: it had bit 1; ``last``: the last mapping with bytes, which a limit may have cut.
     """
 
     def __init__(self, mappings: Mappings) -> None:
@@ -32,13 +33,20 @@ class Neighbours:
         self.private_files_left_out = False
         self.private_anonymous_dumped = False
         self.shared_anonymous_dumped = False
+        self.last = -1
+        alone: list[int] = []
         named = mappings.notes.files is not None
+        # What is special is in every core, whatever its flags.
+        vdso = mappings.notes.auxv.get(AT_SYSINFO_EHDR, -1)
         page = mappings.page_size
         for m, (i, file) in enumerate(zip(mappings.phdr, mappings.file, strict=True)):
             present = mappings.table.p_filesz[i] + mappings.given_up.get(i, 0)
+            if present:
+                self.last = m
             if file == NO_FILE:
-                if named and present and not self.private_anonymous_dumped and mappings.flags(m) & PF_W:
-                    self.private_anonymous_dumped = True
+                if named and present and not self.private_anonymous_dumped:
+                    memory = mappings.flags(m) & (PF_W | PF_X) == PF_W and mappings.start(m) != vdso
+                    self.private_anonymous_dumped = memory
                 continue
             path = mappings.path(m)
             if path is None:
@@ -50,7 +58,8 @@ class Neighbours:
             shape = mappings.start(m) | mappings.end(m) | (mappings.file_offset(m) or 0)
             self._shapes[folder] = self._shapes.get(folder, 0) | shape
             if present == page < mappings.end(m) - mappings.start(m) and mappings.file_offset(m) == 0:
-                self.private_files_left_out = True
+                alone.append(m)
+        self.private_files_left_out = any(m != self.last for m in alone)
         if mappings.notes.fitted:
             # What is missing was cut for its size.
             self.private_files_left_out = self.private_anonymous_dumped = self.shared_anonymous_dumped = False

@@ -120,15 +120,21 @@ def has_file(rules: Rules, case: Case) -> None:
         case.rule_out(Kind.SHARED_ANON, "", convention=True)
 
 
+def one_page_of_several(rules: Rules, case: Case) -> bool:
+    """Whether the core has what bit 4 leaves of a mapping; what was cut to fit a size tells nothing."""
+    return not rules.mappings.notes.fitted and case.present == case.page_size < case.size
+
+
 def partly_there(rules: Rules, case: Case) -> None:
-    """One page of several is what bit 4 leaves of a private file mapping, unless it was cut to fit a size."""
-    if rules.mappings.notes.fitted or not case.possible & Kind.HEADED:
+    """One page of several is what bit 4 leaves of a private file mapping that begins with its file's first byte.
+
+    That does not say that it is one: a filter that could not tell kept the page because the mapping could have been
+    one, and then it can still be all that it could be before.
+    """
+    if not case.possible & Kind.HEADED or not one_page_of_several(rules, case):
         return
-    if case.present != case.page_size or case.size <= case.present:
-        return
-    # A convention, for a filter may have kept the page because it could have been one.
-    case.only(Kind.HEADED, "only its first page was dumped", convention=True)
-    if rules.neighbours.private_anonymous_dumped:
+    case.rule_out(Kind.UNHEADED, "only its first page was dumped", convention=True)
+    if rules.neighbours.private_anonymous_dumped and case.m != rules.neighbours.last:
         case.rule_out(Kind.WRITTEN, "written memory was dumped, it was not", convention=True)
 
 
@@ -323,15 +329,17 @@ RULES: tuple[Callable[[Rules, Case], None], ...] = (
 
 def likeliest(rules: Rules, case: Case, possible: int) -> int:
     """The kind to guess where several are left; orders by what programs do, measured in tests/kernel."""
-    for kinds in _preferences(rules, case):
+    for kinds in _preferences(rules, case, possible):
         left = single(possible & kinds)
         if left:
             return left[-1] if len(left) > 1 and rules.neighbours.starts_image(case.m) else left[0]
     return single(possible)[0]
 
 
-def _preferences(rules: Rules, case: Case) -> tuple[int, ...]:
+def _preferences(rules: Rules, case: Case, possible: int) -> tuple[int, ...]:
     path = case.path
+    if possible & Kind.HEADED and one_page_of_several(rules, case):
+        return Kind.PRIVATE_FILE_HEADED, Kind.HEADED
     if path is None:
         if case.area is not None and case.area.nature.copied is False and not case.present:
             # Nearly all that is reserved and has no pages was never written to; either way there are none to lose.

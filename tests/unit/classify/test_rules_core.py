@@ -66,6 +66,13 @@ def library_core(path: str = "/opt/app/lib.so", dropped: tuple[int, ...] = (), *
     return make_core([HEAP, *loads], kernel_notes(files), **options)  # type: ignore[arg-type]
 
 
+def partly_there(*, behind: bool, content: bytes = b"\x7fELF") -> bytes:
+    """Make a core of one page of several, with or without memory behind it."""
+    more = [Load(C, page(b"stack"))] if behind else []
+    load = Load(A, page(content), memsz=4 * PAGE, flags="r--")
+    return make_core([HEAP, load, *more], kernel_notes([(A, A + 4 * PAGE, 0, "/data/lib")]))
+
+
 def lld_core() -> bytes:
     """Make a core with a shared library as ld.lld lays it out: read-only, text, RELRO, data."""
     head = elf_image(
@@ -229,10 +236,28 @@ CASES = [
     Case(
         "partly_there",
         "one page of several is a header page of what was not written",
-        mapped(A, "/data/lib", ELF[:PAGE], memsz=4 * PAGE, flags="r--"),
+        partly_there(behind=True),
         A,
         "inferred",
         "private-file-backed",
+        "h",
+    ),
+    Case(
+        "partly_there",
+        "the last one can be a written mapping that a limit cut",
+        partly_there(behind=False),
+        A,
+        "assumed",
+        "private-file-backed private-file-written",
+        "h",
+    ),
+    Case(
+        "partly_there",
+        "a filter that cannot tell keeps the page of what may be shared",
+        partly_there(behind=True, content=b"#!/bin/sh"),
+        A,
+        "assumed",
+        "private-file-backed shared-file-backed",
         "h",
     ),
     Case(
