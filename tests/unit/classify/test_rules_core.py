@@ -258,7 +258,7 @@ CASES = [
         A,
         "assumed",
         "private-file-backed shared-file-backed",
-        "h",
+        "h?",
     ),
     Case(
         "wholly_there",
