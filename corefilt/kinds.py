@@ -133,17 +133,35 @@ SOURCE_NAMES = {
 }
 
 
+class Convention:
+    """Something that programs are known to do, by which kinds are ruled out that nothing disproves.
+
+    ``name`` is short and stable, ``words`` say it in a sentence.
+    """
+
+    __slots__ = ("name", "words")
+
+    def __init__(self, name: str, words: str) -> None:
+        """Hold them."""
+        self.name, self.words = name, words
+
+    def __repr__(self) -> str:
+        """Its name."""
+        return self.name
+
+
 class Finding:
     """What is known of a mapping, shared by all mappings of which the same is known.
 
     ``possible`` are the kinds that are left, ``proven`` those and what only conventions ruled out, ``likely`` the
     possible one to guess, ``certainty`` one of exact, inferred, assumed, stated, ``evidence`` the reasons in words,
-    ``sources`` where they came from, ``kind`` the likely one's name.
+    ``sources`` where they came from, ``conventions`` pairs of a convention and the kinds that it alone ruled out,
+    ``kind`` the likely one's name.
     """
 
     __slots__ = (
-        "certainty", "contradiction", "disbelieved", "dumper", "evidence", "kind", "likely", "possible", "proven",
-        "sources",
+        "certainty", "contradiction", "conventions", "disbelieved", "dumper", "evidence", "kind", "likely", "possible",
+        "proven", "sources",
     )  # fmt: skip
 
     def __init__(
@@ -155,6 +173,7 @@ class Finding:
         evidence: tuple[str, ...],
         sources: int,
         dumper: str = CURRENT,
+        conventions: tuple[tuple[Convention, int], ...] = (),
     ) -> None:
         """Hold them; ``dumper`` says by whose rules the filter is read.
 
@@ -163,7 +182,7 @@ class Finding:
         """
         self.contradiction = self.disbelieved = False
         self.possible, self.proven, self.likely, self.certainty = possible, proven, likely, certainty
-        self.evidence, self.sources = evidence, sources
+        self.evidence, self.sources, self.conventions = evidence, sources, conventions
         self.kind, self.dumper = name_of(likely), dumper
 
     def others(self) -> list[str]:
@@ -174,3 +193,16 @@ class Finding:
         """The least, the likeliest and the most that the filter may keep of it."""
         levels = [level(kind, wanted, self.dumper) for kind in single(self.possible)]
         return min(levels), level(self.likely, wanted, self.dumper), max(levels)
+
+    def undisproved(self, wanted: Bit) -> int:
+        """The most that the filter may keep of it if no convention holds: NOTHING, ONE_PAGE or WHOLE."""
+        return max(level(kind, wanted, self.dumper) for kind in single(self.proven | self.possible))
+
+    def dropped_by(self, wanted: Bit) -> list[Convention]:
+        """The conventions without which the filter might keep more of it, in the order of the rules."""
+        most = self.levels(wanted)[2]
+        return [
+            convention
+            for convention, kinds in self.conventions
+            if any(level(kind, wanted, self.dumper) > most for kind in single(kinds))
+        ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.corefile.elf import PF_W
-from corefilt.kinds import Kind, Source
+from corefilt.kinds import Convention, Kind, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ class Case:
     """One mapping under examination; the rules narrow ``proven`` and ``possible``."""
 
     __slots__ = (
-        "area", "dax", "end", "evidence", "file_offset", "first", "flags", "m", "page_size", "path", "possible",
-        "present", "proven", "record", "settled", "sources", "start",
+        "area", "conventions", "dax", "end", "evidence", "file_offset", "first", "flags", "m", "page_size", "path",
+        "possible", "present", "proven", "record", "settled", "sources", "start",
     )  # fmt: skip
 
     def __init__(self, mappings: Mappings, m: int, payload: Payload | None, evidence: Evidence | None = None) -> None:
@@ -35,24 +35,29 @@ class Case:
         self.area: Area | None = evidence.area(m) if evidence is not None else None
         self.record: Record | None = evidence.records.get(m) if evidence is not None else None
         self.evidence: list[str] = []
+        self.conventions: list[tuple[Convention, int]] = []
         self.sources = 0
         # Whether anything speaks for DAX: it is not what is left when all else is disproved.
         self.settled = self.dax = False
 
-    def rule_out(self, kinds: int, why: str, *, convention: bool = False, source: int = Source.CORE) -> None:
+    def rule_out(
+        self, kinds: int, why: str, *, convention: Convention | None = None, source: int = Source.CORE
+    ) -> None:
         """Take kinds away; ``why`` is noted if that changed anything. A convention never takes the last one."""
         if convention and (not self.possible & ~kinds or (self.settled and source == Source.CORE)):
             return
         before = self.possible, self.proven
-        self.possible &= ~kinds
-        if not convention:
+        if convention is None:
             self.proven &= ~kinds
+        elif self.possible & kinds:
+            self.conventions.append((convention, self.possible & kinds))
+        self.possible &= ~kinds
         if before != (self.possible, self.proven):
             self.sources |= source
             if why and why not in self.evidence:
                 self.evidence.append(why)
 
-    def only(self, kinds: int, why: str, *, convention: bool = False, source: int = Source.CORE) -> None:
+    def only(self, kinds: int, why: str, *, convention: Convention | None = None, source: int = Source.CORE) -> None:
         """Take all other kinds away."""
         self.rule_out(Kind.ALL & ~kinds, why, convention=convention, source=source)
 
@@ -63,7 +68,9 @@ class Case:
             self.proven |= kinds
             self.evidence.append(why)
 
-    def header_page(self, kept: bool, why: str, *, convention: bool = False, source: int = Source.CORE) -> None:
+    def header_page(
+        self, kept: bool, why: str, *, convention: Convention | None = None, source: int = Source.CORE
+    ) -> None:
         """Say whether bit 4 keeps the first page, if that is still open."""
         if not self.possible & Kind.HEADED or not self.possible & Kind.UNHEADED:
             return

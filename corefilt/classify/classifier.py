@@ -203,9 +203,12 @@ class Rules:
         else:
             certainty = "exact" if possible == proven else "inferred"
         likely = record.likely if record is not None and possible & record.likely else likeliest(self, case, possible)
-        key = possible, proven, likely, certainty, tuple(case.evidence), case.sources
+        # What was disproved as well, or came back, no convention decides.
+        ruled = [(convention, kinds & proven & ~possible) for convention, kinds in case.conventions]
+        conventions = tuple((convention, kinds) for convention, kinds in ruled if kinds)
+        key = possible, proven, likely, certainty, tuple(case.evidence), case.sources, conventions
         if key not in self._findings:
-            finding = self._findings[key] = Finding(*key, self.dumper)
+            finding = self._findings[key] = Finding(*key[:-1], self.dumper, conventions)
             finding.contradiction, finding.disbelieved = contradiction, DISBELIEVED in case.evidence
         return self._findings[key]
 

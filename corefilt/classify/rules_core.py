@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from corefilt.classify import conventions
 from corefilt.classify.candidates import DELETED
 from corefilt.corefile import elf
 from corefilt.corefile.elf import PF_R, PF_W, PF_X
@@ -80,7 +81,7 @@ def stack(rules: Rules, case: Case) -> None:
 def vvar(rules: Rules, case: Case) -> None:
     """[vvar] touches [vdso], and its pages cannot be read, so that they are zero in every core."""
     if case.m in rules.vvar and (rules.payload is None or rules.payload.zero.get(case.m, True)):
-        case.only(Kind.SPECIAL, "unwritable, nameless, next to [vdso]", convention=True)
+        case.only(Kind.SPECIAL, "unwritable, nameless, next to [vdso]", convention=conventions.VVAR)
 
 
 def no_file(rules: Rules, case: Case) -> None:
@@ -89,14 +90,14 @@ def no_file(rules: Rules, case: Case) -> None:
         case.only(
             Kind.PRIVATE_ANON | Kind.SPECIAL | Kind.EXCLUDED,
             "NT_FILE names no file for it",
-            convention=True,
+            convention=conventions.NT_FILE,
         )
 
 
 def thread_stack(rules: Rules, case: Case) -> None:
     """Where NT_FILE is missing, a thread's stack pointer still tells a stack, which hardly anybody maps from a file."""
     if case.path is None and case.writable and points_into(rules.stack_pointers, case.start, case.end):
-        case.only(Kind.PRIVATE_ANON, "a thread's stack pointer points into it", convention=True)
+        case.only(Kind.PRIVATE_ANON, "a thread's stack pointer points into it", convention=conventions.STACK_POINTER)
 
 
 def other_special(rules: Rules, case: Case) -> None:
@@ -105,9 +106,9 @@ def other_special(rules: Rules, case: Case) -> None:
         return
     executable = case.flags & (PF_W | PF_X) == PF_X
     if executable and rules.named and case.first == elf.ELFMAG:
-        case.only(Kind.SPECIAL, "nameless, executable, begins with the ELF magic", convention=True)
+        case.only(Kind.SPECIAL, "nameless, executable, begins with the ELF magic", convention=conventions.SPECIAL_SHAPE)
     elif not (executable and case.size == case.page_size):
-        case.rule_out(Kind.SPECIAL, "", convention=True)
+        case.rule_out(Kind.SPECIAL, "", convention=conventions.SPECIAL_SHAPE)
 
 
 def has_file(rules: Rules, case: Case) -> None:
@@ -117,7 +118,7 @@ def has_file(rules: Rules, case: Case) -> None:
     case.rule_out(Kind.PRIVATE_ANON | Kind.SPECIAL, "NT_FILE names a file")
     unlinked = case.area is not None and case.area.facts is not None and not case.area.facts.linked
     if not case.deleted and not unlinked:
-        case.rule_out(Kind.SHARED_ANON, "", convention=True)
+        case.rule_out(Kind.SHARED_ANON, "", convention=conventions.LINKED_NAME)
 
 
 def one_page_of_several(rules: Rules, case: Case) -> bool:
@@ -133,9 +134,9 @@ def partly_there(rules: Rules, case: Case) -> None:
     """
     if not case.possible & Kind.HEADED or not one_page_of_several(rules, case):
         return
-    case.rule_out(Kind.UNHEADED, "only its first page was dumped", convention=True)
+    case.rule_out(Kind.UNHEADED, "only its first page was dumped", convention=conventions.HEADER_LEFT)
     if rules.neighbours.private_anonymous_dumped and case.m != rules.neighbours.last:
-        case.rule_out(Kind.WRITTEN, "written memory was dumped, it was not", convention=True)
+        case.rule_out(Kind.WRITTEN, "written memory was dumped, it was not", convention=conventions.BIT_0_IN_FORCE)
 
 
 def wholly_there(rules: Rules, case: Case) -> None:
@@ -143,7 +144,8 @@ def wholly_there(rules: Rules, case: Case) -> None:
     if not case.possible & Kind.WRITTEN:
         return
     if rules.neighbours.private_files_left_out and case.present == case.size > case.page_size:
-        case.rule_out(Kind.CLEAN, "unwritten file mappings were left out of the dump, it was not", convention=True)
+        why = "unwritten file mappings were left out of the dump, it was not"
+        case.rule_out(Kind.CLEAN, why, convention=conventions.BIT_2_LEFT_OUT)
 
 
 def not_there(rules: Rules, case: Case) -> None:
@@ -152,9 +154,10 @@ def not_there(rules: Rules, case: Case) -> None:
         return
     if rules.neighbours.private_anonymous_dumped:
         why = "written memory was dumped, this was not"
-        case.rule_out(Kind.PRIVATE_ANON | Kind.WRITTEN, why, convention=True)
+        case.rule_out(Kind.PRIVATE_ANON | Kind.WRITTEN, why, convention=conventions.BIT_0_IN_FORCE)
     if rules.neighbours.shared_anonymous_dumped:
-        case.rule_out(Kind.SHARED_ANON, "anonymous shared memory was dumped, this was not", convention=True)
+        why = "anonymous shared memory was dumped, this was not"
+        case.rule_out(Kind.SHARED_ANON, why, convention=conventions.BIT_1_IN_FORCE)
 
 
 # --- what names prove -------------------------------------------------------------------------------------
@@ -170,30 +173,32 @@ def names(rules: Rules, case: Case) -> None:
         if rules.payload is not None and rules.payload.zero.get(case.m) is False:
             case.rule_out(Kind.CLEAN, "not zero, so written")
     elif path == b"/dev/zero" + DELETED:
-        case.only(Kind.SHARED_ANON | Kind.EXCLUDED, "named /dev/zero (deleted)", convention=True)
+        case.only(Kind.SHARED_ANON | Kind.EXCLUDED, "named /dev/zero (deleted)", convention=conventions.DEV_ZERO)
     elif path == b"/anon_hugepage" + DELETED:
         case.only(Kind.HUGE | Kind.EXCLUDED, "named /anon_hugepage (deleted)")
     elif path.startswith((b"/SYSV", b"/memfd:")) and case.deleted:
         case.rule_out(Kind.SHARED_FILE, "shared memory without a link")
         if path.startswith(b"/SYSV"):
-            case.rule_out(Kind.WRITTEN, "System V shared memory is never private", convention=True)
+            case.rule_out(Kind.WRITTEN, "System V shared memory is never private", convention=conventions.SYSV)
         if case.writable:
-            what = "System V shared memory" if path.startswith(b"/SYSV") else "a memfd"
-            case.only(Kind.SHARED_ANON | Kind.SHARED_HUGE | Kind.EXCLUDED, f"writable {what}", convention=True)
+            sysv = path.startswith(b"/SYSV")
+            why = "writable System V shared memory" if sysv else "writable a memfd"
+            rule = conventions.SYSV if sysv else conventions.SHARED_MEMFD
+            case.only(Kind.SHARED_ANON | Kind.SHARED_HUGE | Kind.EXCLUDED, why, convention=rule)
     elif path == b"/[aio]" + DELETED or path.startswith((b"anon_inode:", b"socket:[")):
-        case.only(Kind.SHARED_FILE | Kind.EXCLUDED, "a ring shared with the kernel", convention=True)
+        case.only(Kind.SHARED_FILE | Kind.EXCLUDED, "a ring shared with the kernel", convention=conventions.KERNEL_RING)
     elif path.startswith(b"/dev/dax"):
         case.dax = True
-        case.only(Kind.SHARED_DAX | Kind.EXCLUDED, "a DAX device", convention=True)
+        case.only(Kind.SHARED_DAX | Kind.EXCLUDED, "a DAX device", convention=conventions.DAX_DEVICE)
     elif path.startswith(b"/dev/shm/") and case.deleted and not path.startswith(b"/dev/shm/sem."):
         # A semaphore gets its name as a second link, and what was mapped is the first, which is gone.
-        case.rule_out(Kind.SHARED_FILE, "shared memory has no second link", convention=True)
+        case.rule_out(Kind.SHARED_FILE, "shared memory has no second link", convention=conventions.SHM_ONE_LINK)
 
 
 def no_dax(rules: Rules, case: Case) -> None:
     """A core cannot show a file system mounted with DAX, and hardly any is."""
     if not (case.path or b"").startswith(b"/dev/dax"):
-        case.rule_out(Kind.DAX, "", convention=True, source=0)
+        case.rule_out(Kind.DAX, "", convention=conventions.NO_DAX, source=0)
 
 
 def no_huge(rules: Rules, case: Case) -> None:
@@ -201,7 +206,7 @@ def no_huge(rules: Rules, case: Case) -> None:
     if (case.start | case.end | (case.file_offset or 0)) & rules.huge_mask:
         case.rule_out(Kind.HUGE, "")
     elif case.path is not None and rules.neighbours.small_pages_beside(case.path, rules.huge_mask + 1):
-        case.rule_out(Kind.HUGE, "", convention=True)
+        case.rule_out(Kind.HUGE, "", convention=conventions.SMALL_PAGES)
 
 
 def image_member(rules: Rules, case: Case) -> None:
@@ -218,16 +223,17 @@ def image_member(rules: Rules, case: Case) -> None:
     if image is None:
         return
     if image.wrote(case.start, case.end):
-        case.only(Kind.WRITTEN | Kind.EXCLUDED, "writable segment of an ELF image", convention=True)
+        case.only(Kind.WRITTEN | Kind.EXCLUDED, "writable segment of an ELF image", convention=conventions.IMAGE_DATA)
     else:
-        case.only(Kind.CLEAN | Kind.EXCLUDED, "unwritable segment of an ELF image", convention=True)
+        case.only(Kind.CLEAN | Kind.EXCLUDED, "unwritable segment of an ELF image", convention=conventions.IMAGE_TEXT)
 
 
 def mapped_again(rules: Rules, case: Case) -> None:
     """Text of a loaded image that is mapped once more elsewhere: V8 does so with its own, to have it near its code."""
     if case.path is None or case.writable or rules.payload is None or not rules.payload.holds_unwritten(case.m):
         return
-    case.only(Kind.CLEAN | Kind.EXCLUDED, "part of an unwritable segment of an image, once more", convention=True)
+    why = "part of an unwritable segment of an image, once more"
+    case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.MAPPED_AGAIN)
 
 
 def layout_member(rules: Rules, case: Case) -> None:
@@ -238,26 +244,29 @@ def layout_member(rules: Rules, case: Case) -> None:
     if written is None:
         return
     if written:
-        case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, "laid out like data of an ELF image", convention=True)
+        why = "laid out like data of an ELF image"
+        case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.LAYOUT_PRIVATE)
         if case.possible & Kind.WRITTEN:
-            case.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=True)
+            case.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=conventions.LAYOUT_DATA)
     else:
-        case.only(Kind.CLEAN | Kind.EXCLUDED, "laid out like text of an ELF image", convention=True)
+        why = "laid out like text of an ELF image"
+        case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.LAYOUT_TEXT)
 
 
 def unwritable_image(rules: Rules, case: Case) -> None:
     """Nobody maps programs and libraries for sharing with the right to write to them, and then without writing."""
     if case.path is not None and not case.writable and case.first == elf.ELFMAG and not case.file_offset:
-        case.rule_out(Kind.SHARED_FILE | Kind.SHARED_ANON, "an ELF file that is not writable here", convention=True)
+        why = "an ELF file that is not writable here"
+        case.rule_out(Kind.SHARED_FILE | Kind.SHARED_ANON, why, convention=conventions.ELF_UNSHARED)
 
 
 def runtime_archive(rules: Rules, case: Case) -> None:
     """Images of a language's heap are mapped privately, and what of them is writable gets its pointers relocated."""
     if case.path is None or not case.path.endswith(ARCHIVES):
         return
-    case.rule_out(Kind.SHARED_FILE, "the archive of a language's runtime", convention=True)
+    case.rule_out(Kind.SHARED_FILE, "the archive of a language's runtime", convention=conventions.RUNTIME_ARCHIVE)
     if case.writable and case.possible & Kind.WRITTEN:
-        case.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=True)
+        case.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=conventions.RUNTIME_ARCHIVE)
 
 
 def system_file(rules: Rules, case: Case) -> None:
@@ -270,7 +279,8 @@ def system_file(rules: Rules, case: Case) -> None:
     if case.path.endswith((b".dll", b".exe", b".drv", b".sys")) or (rules.payload and case.path in rules.payload.pe):
         return
     if case.possible & Kind.CLEAN:
-        case.only(Kind.CLEAN | Kind.EXCLUDED, "a system file that is writable nowhere", convention=True)
+        why = "a system file that is writable nowhere"
+        case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.SYSTEM_FILE)
 
 
 def is_system_file(path: bytes) -> bool:
@@ -288,13 +298,14 @@ def header_page(rules: Rules, case: Case) -> None:
         return
     elif case.first is None:
         if case.path.startswith(DATA_FOLDERS) or case.path.endswith(DATA_FILES):
-            case.header_page(False, "data of the system", convention=True)
+            case.header_page(False, "data of the system", convention=conventions.DATA_MODE)
     elif case.first[:2] == b"#!":
-        case.header_page(True, "begins with #!", convention=True)
+        case.header_page(True, "begins with #!", convention=conventions.SCRIPT)
     elif case.path.startswith((b"/memfd:", b"/SYSV")):
-        case.header_page(True, "shared memory has an executable mode", convention=True)
+        mode = conventions.MEMFD_MODE if case.path.startswith(b"/memfd:") else conventions.SYSV_MODE
+        case.header_page(True, "shared memory has an executable mode", convention=mode)
     else:
-        case.header_page(False, "", convention=True)
+        case.header_page(False, "", convention=conventions.DATA_MODE)
 
 
 # How many of the rules stand before what lies beside the core is asked.

@@ -6,6 +6,7 @@ not say proves nothing.
 
 from __future__ import annotations
 
+from corefilt.classify import conventions
 from corefilt.corefile.elf import ELFMAG
 from corefilt.kinds import SOURCE_NAMES, Kind, Source
 
@@ -110,7 +111,7 @@ def own_pages(rules: Rules, case: Case) -> None:
     if nature.copied:
         case.rule_out(Kind.CLEAN, "smaps counts pages of its own (Anonymous)", source=Source.SMAPS)
     elif nature.swapped:
-        case.rule_out(Kind.CLEAN, "smaps counts pages in Swap", source=Source.SMAPS, convention=True)
+        case.rule_out(Kind.CLEAN, "smaps counts pages in Swap", source=Source.SMAPS, convention=conventions.SWAPPED)
 
 
 def not_excluded(rules: Rules, case: Case) -> None:
@@ -130,7 +131,8 @@ def never_writable(rules: Rules, case: Case) -> None:
         return
     there = case.area.nature.flags
     if not there & {b"ac", b"nr", b"wr", b"ht"} and not case.area.nature.swapped:
-        case.rule_out(Kind.WRITTEN, "VmFlags without ac: it was never writable", source=Source.SMAPS, convention=True)
+        why = "VmFlags without ac: it was never writable"
+        case.rule_out(Kind.WRITTEN, why, source=Source.SMAPS, convention=conventions.NEVER_WRITABLE)
 
 
 def device(rules: Rules, case: Case) -> None:
@@ -149,7 +151,7 @@ def device(rules: Rules, case: Case) -> None:
         case.only(Kind.HUGE | Kind.EXCLUDED, "on a device of huge pages", source=_source(area.nature))
     elif (area.path or b"").startswith((b"/memfd:", b"/SYSV")) and evidence.memory_device(huge) is not None:
         why = "on another device than memory of small pages"
-        case.only(Kind.HUGE | Kind.EXCLUDED, why, source=_source(area.nature), convention=True)
+        case.only(Kind.HUGE | Kind.EXCLUDED, why, source=_source(area.nature), convention=conventions.MEMORY_DEVICE)
 
 
 def below_root(rules: Rules, case: Case) -> None:
@@ -163,12 +165,12 @@ def below_root(rules: Rules, case: Case) -> None:
     if copy.reason is not None:
         case.evidence.append(f"not held against its file below --sysroot, which {copy.reason}")
         return
-    guessed = not copy.same
+    guessed = None if copy.same else conventions.FILE_COPY
     if copy.differs is not None and not (case.area is not None and case.area.nature.shared):
         why = f"differs from its file at {case.start + copy.differs:#x}"
         case.rule_out(Kind.CLEAN, why, source=Source.SYSROOT, convention=guessed)
         if copy.same:
-            case.rule_out(SHARED, why, source=Source.SYSROOT, convention=True)
+            case.rule_out(SHARED, why, source=Source.SYSROOT, convention=conventions.FILE_COPY)
     if copy.executable:
         case.header_page(True, "its file is executable", source=Source.SYSROOT, convention=guessed)
     elif case.first is not None or copy.first is not None:
@@ -219,7 +221,7 @@ def recorded(rules: Rules, case: Case) -> None:
     names = [name for bit, name in SOURCE_NAMES.items() if record.sources & bit]
     why = f"recorded as {record.certainty}, by {', '.join(names) or 'nothing'}"
     case.only(record.proven, why, source=record.sources)
-    case.only(record.possible, why, source=record.sources, convention=True)
+    case.only(record.possible, why, source=record.sources, convention=conventions.RECORDED)
     case.settled = not case.possible & ~record.possible
     case.dax = case.dax or not record.possible & ~Kind.DAX
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from corefilt.classify.conventions import LOADMAP
 from corefilt.classify.rules_core import not_there, partly_there, present_bytes, wholly_there
 from corefilt.classify.rules_evidence import SHARED, flags, not_excluded
 from corefilt.corefile.elf import PF_R
@@ -32,9 +33,9 @@ def loaded(rules: Rules, case: Case) -> None:
     at = bisect_left(rules.loaded, (case.end,)) - 1
     if at >= 0 and sum(rules.loaded[at]) > case.start:
         why = f"a segment was loaded at {rules.loaded[at][0]:#x}, by the loadmap"
-        case.rule_out(SHARED | Kind.PRIVATE_HUGE | Kind.SPECIAL, why, convention=True)
+        case.rule_out(SHARED | Kind.PRIVATE_HUGE | Kind.SPECIAL, why, convention=LOADMAP)
         if not case.writable and rules.mmu:
-            case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=True)
+            case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=LOADMAP)
 
 
 def old_flags(rules: Rules, case: Case) -> None:

@@ -7,7 +7,14 @@ from corefilt.cli.words import STDOUT, Parser, check_report_place, draw, say, wi
 from corefilt.corefile.corefile import MAX_HEADERS, Core, open_core
 from corefilt.corefile.fdpic import is_fdpic
 from corefilt.filterbits import NAMES, CoredumpFilter, describe, parse_filter
-from corefilt.filtering.report import evidence_texts, mapping_as_dict, notices, printable
+from corefilt.filtering.report import (
+    convention_lines,
+    dropped_texts,
+    evidence_texts,
+    mapping_as_dict,
+    notices,
+    printable,
+)
 from corefilt.kinds import CURRENT, DUMPERS, NOTHING, ONE_PAGE
 from corefilt.plan.plan import UNKNOWN, Plan
 from corefilt.sizes import parse_size, show_size
@@ -65,7 +72,7 @@ def as_dict(core: Core, plan: Plan) -> dict[str, object]:
     """The mappings as JSON: schema 1, per mapping the keys of the filter report and what each bit keeps."""
     mappings = []
     for m, mapping in enumerate(plan.mappings):
-        entry = mapping_as_dict(mapping, plan.kept(m))
+        entry = mapping_as_dict(plan, m, mapping)
         entry["bits"] = {name: shown(plan, m, bit) for name, bit in NAMES.items()}
         mappings.append(entry)
     return {
@@ -79,6 +86,7 @@ def as_dict(core: Core, plan: Plan) -> dict[str, object]:
         "page_size": core.maps.page_size,
         "segments": len(core.table),
         "input_bytes": core.end,
+        "inferred_bytes": sum(plan.inferred),
         "warnings": core.warnings + notices(plan),
         "mappings": mappings,
     }
@@ -152,6 +160,7 @@ def show(core: Core, plan: Plan, *, named: bool) -> None:
     table.add_column("there", justify="right", no_wrap=True)
     if named:
         table.add_column("kept", justify="right", no_wrap=True)
+        table.add_column("on convention", justify="right", no_wrap=True)
     table.add_column("flags", no_wrap=True)
     table.add_column("kind", no_wrap=True)
     table.add_column("certainty", no_wrap=True)
@@ -160,10 +169,11 @@ def show(core: Core, plan: Plan, *, named: bool) -> None:
     styles = {"exact": "green", "inferred": "", "stated": "cyan", "assumed": "yellow"}
     for m, mapping in enumerate(plan.mappings):
         bits = "".join(shown(plan, m, bit).ljust(2) for bit in NAMES.values())
-        why = "; ".join(evidence_texts(mapping.finding))
+        why = "; ".join(evidence_texts(mapping.finding) + dropped_texts(plan, m))
         where = f"{printable(mapping.path)}: " if mapping.path is not None else ""
         why = printable(why)
-        kept = [show_size(plan.kept(m))] if named else []
+        dropped = show_size(plan.inferred[m]) if plan.inferred[m] else "-"
+        kept = [show_size(plan.kept(m)), dropped] if named else []
         style = styles[mapping.certainty]
         table.add_row(
             f"{mapping.start:x}-{mapping.end:x}", show_size(mapping.end - mapping.start), show_size(mapping.present),
@@ -182,6 +192,7 @@ def totals(plan: Plan) -> str:
     for name, kept, dropped, assumed in plan.by_kind():
         open_question = f", {show_size(assumed)} undecided" if assumed else ""
         lines.append(f"{name}: {show_size(kept)} kept, {show_size(dropped)} dropped{open_question}")
+    lines += convention_lines(plan, everything=True)
     open_ones = [m for m, finding in enumerate(plan.findings) if finding.certainty == "assumed" and plan.kept(m)]
     if open_ones:
         there = show_size(sum(plan.core.present[plan.core.maps.phdr[m]] for m in open_ones))

@@ -47,6 +47,7 @@ class Report:
         self.kept_bytes = sum(kept for _, kept, _, _ in self.kinds)
         self.dropped_bytes = sum(dropped for _, _, dropped, _ in self.kinds)
         self.assumed_bytes = sum(assumed for *_, assumed in self.kinds)
+        self.inferred_bytes = sum(plan.inferred)
         self.holes = engine.holes if engine is not None else "none"
         self.engine = engine.name if engine is not None else None
         self.seconds = seconds
@@ -91,13 +92,14 @@ class Report:
             "kept_bytes": self.kept_bytes,
             "dropped_bytes": self.dropped_bytes,
             "assumed_bytes": self.assumed_bytes,
+            "inferred_bytes": self.inferred_bytes,
             "holes": self.holes,
             "engine": self.engine,
             "seconds": round(self.seconds, 6),
             "warnings": self.warnings + self.notices,
             "changes": self.changes,
             **({"fit": self.fit.as_dict()} if self.fit is not None else {}),
-            "mappings": [mapping_as_dict(mapping, self.plan.kept(m)) for m, mapping in enumerate(self.plan.mappings)],
+            "mappings": [mapping_as_dict(self.plan, m, mapping) for m, mapping in enumerate(self.plan.mappings)],
         }
 
     def headline(self) -> str:
@@ -128,6 +130,7 @@ class Report:
                 f"  undecided: {show_size(self.assumed_bytes)} could be of several kinds and were {verb}; "
                 "corefilt inspect shows which, --maps, --pid, --sysroot or --assume settle them"
             )
+        lines += [f"  {line}" for line in convention_lines(self.plan, everything=verbose)]
         if verbose:
             lines.append(
                 f"  engine: {self.engine or 'none'}; holes: {self.holes}; page size: {self.page_size}; "
@@ -245,7 +248,7 @@ def _changes(plan: Plan, layout: Layout, *, mended: bool) -> list[str]:
     return changes
 
 
-def mapping_as_dict(mapping: Mapping, kept: int) -> dict[str, object]:
+def mapping_as_dict(plan: Plan, m: int, mapping: Mapping) -> dict[str, object]:
     """One mapping with the stable keys; addresses are hex strings."""
     entry: dict[str, object] = {
         "start": f"{mapping.start:#x}",
@@ -255,9 +258,10 @@ def mapping_as_dict(mapping: Mapping, kept: int) -> dict[str, object]:
         "file_offset": mapping.file_offset,
         "kind": mapping.kind,
         "certainty": mapping.certainty,
-        "evidence": evidence_texts(mapping.finding),
+        "evidence": evidence_texts(mapping.finding) + dropped_texts(plan, m),
         "present": mapping.present,
-        "kept": kept,
+        "kept": plan.kept(m),
+        "inferred_bytes": plan.inferred[m],
     }
     if mapping.missing:
         entry["missing"] = mapping.missing
@@ -278,6 +282,34 @@ def evidence_texts(finding: Finding) -> list[str]:
     """The reasons for the kind, and what it could be instead."""
     others = finding.others()
     return [*finding.evidence, *([f"could also be: {', '.join(others)}"] if others else [])]
+
+
+def dropped_texts(plan: Plan, m: int) -> list[str]:
+    """On which conventions bytes of a mapping are dropped, if any are."""
+    if not plan.inferred[m]:
+        return []
+    names = ", ".join(convention.name for convention in plan.findings[m].dropped_by(plan.filter))
+    return [f"dropped on a convention: {names}"]
+
+
+# How many conventions a summary names; a core whose filter has few bits can rest on ten.
+MOST_NAMED = 3
+
+
+def convention_lines(plan: Plan, *, everything: bool) -> list[str]:
+    """How many bytes are dropped on a convention, and on which; ``everything`` names and explains them all."""
+    dropped = sum(plan.inferred)
+    if not dropped:
+        return []
+    found = plan.by_convention()
+    if everything:
+        return [
+            f"dropped on a convention: {show_size(dropped)}",
+            *(f"  {convention.name}: {show_size(size)} ({convention.words})" for convention, size in found),
+        ]
+    named = ", ".join(f"{convention.name} {show_size(size)}" for convention, size in found[:MOST_NAMED])
+    more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return [f"dropped on a convention: {show_size(dropped)} ({named}{more}); --verbose explains them"]
 
 
 def printable(text: str | bytes) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from corefilt.filterbits import CoredumpFilter
     from corefilt.filtering.report import Report
     from corefilt.io.sources import Place
-    from corefilt.kinds import Finding
+    from corefilt.kinds import Convention, Finding
     from corefilt.plan.fit.choose import Fit
     from corefilt.plan.format import Conversion
 
@@ -27,7 +27,11 @@ UNKNOWN = ("keep", "guess", "drop")
 
 
 class Plan:
-    """What a filter keeps of every mapping: ``findings``, and ``sizes`` in bytes for every program header."""
+    """What a filter keeps of every mapping: ``findings``, and ``sizes`` in bytes for every program header.
+
+    For every mapping ``assumed`` has the bytes that are kept or dropped on an assumption, ``inferred`` those that
+    only a convention drops.
+    """
 
     def __init__(self, core: Core, wanted: CoredumpFilter, rules: Rules, unknown: str) -> None:
         """Decide every mapping by the rules; ``unknown`` says what becomes of what stays open."""
@@ -40,6 +44,7 @@ class Plan:
             raise SelectorError(f"--assume {unused[0]!r} fits no mapping of this core")
         self.sizes = array("Q", core.present)
         self.assumed = array("Q", bytes(8 * len(self.findings)))
+        self.inferred = array("Q", bytes(8 * len(self.findings)))
         self.fit: Fit | None = None
         self.conversion: Conversion | None = None
         self._decide_sizes()
@@ -48,18 +53,21 @@ class Plan:
 
     def _decide_sizes(self) -> None:
         page, present = self.core.maps.page_size, self.core.present
-        levels: dict[Finding, tuple[int, int, int]] = {}
+        levels: dict[Finding, tuple[int, tuple[int, int, int] | None]] = {}
         for m, (finding, i) in enumerate(zip(self.findings, self.core.maps.phdr, strict=True)):
             there = present[i]
             if not there:
                 continue
             if finding not in levels:
                 least, likely, most = finding.levels(self.filter)
-                levels[finding] = {"keep": most, "guess": likely, "drop": least}[self.unknown], least, most
-            kept, least, most = levels[finding]
+                undisproved = finding.undisproved(self.filter)
+                open_levels = (least, most, undisproved) if least != undisproved else None
+                levels[finding] = {"keep": most, "guess": likely, "drop": least}[self.unknown], open_levels
+            kept, open_ones = levels[finding]
             self.sizes[i] = kept_bytes(kept, there, page)
-            if least != most:
-                self.assumed[m] = kept_bytes(most, there, page) - kept_bytes(least, there, page)
+            if open_ones is not None:
+                fewest, as_many, more = (kept_bytes(level, there, page) for level in open_ones)
+                self.assumed[m], self.inferred[m] = as_many - fewest, more - as_many
 
     def write(
         self,
@@ -144,3 +152,19 @@ class Plan:
             entry[2] += assumed
         for name, (kept, dropped, assumed) in sorted(sums.items()):
             yield name, kept, dropped, assumed
+
+    def by_convention(self) -> list[tuple[Convention, int]]:
+        """The conventions that drop bytes, with the bytes that each helps to drop, most first.
+
+        Several can help to drop the same bytes.
+        """
+        helped: dict[Finding, list[Convention]] = {}
+        sums: dict[Convention, int] = {}
+        for finding, size in zip(self.findings, self.inferred, strict=True):
+            if not size:
+                continue
+            if finding not in helped:
+                helped[finding] = finding.dropped_by(self.filter)
+            for convention in helped[finding]:
+                sums[convention] = sums.get(convention, 0) + size
+        return sorted(sums.items(), key=lambda pair: (-pair[1], pair[0].name))

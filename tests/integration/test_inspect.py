@@ -21,11 +21,12 @@ from corefilt.filterbits import NAMES
 PAGE = 4096
 A, B = 0x10000, 0x20000
 TOP = {
-    "schema", "version", "input", "filter", "class", "machine", "page_size", "segments", "input_bytes", "warnings",
-    "mappings",
+    "schema", "version", "input", "filter", "class", "machine", "page_size", "segments", "input_bytes",
+    "inferred_bytes", "warnings", "mappings",
 }  # fmt: skip
 PER_MAPPING = {
-    "start", "end", "flags", "path", "file_offset", "kind", "certainty", "evidence", "present", "kept", "bits",
+    "start", "end", "flags", "path", "file_offset", "kind", "certainty", "evidence", "present", "kept",
+    "inferred_bytes", "bits",
 }  # fmt: skip
 LETTERS = re.compile(r"(?<= )(?:[Wh-][? ]){9}")
 
@@ -98,17 +99,21 @@ def test_the_bits_are_letters(address: int, bits: str, open_core: Path, capsys: 
 def test_a_filter_adds_what_it_keeps(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = table(capsys, open_core, "--filter", "elf-headers")
     assert "filter 0x10 (elf-headers)" in lines[0]
-    assert lines[1].split()[:4] == ["address", "size", "there", "kept"]
-    assert re.search(r"8.00 KiB +8.00 KiB +0 B +rw-", row(lines, A))
-    assert re.search(r"12.0 KiB +12.0 KiB +4.00 KiB +rw-", row(lines, B))
+    assert lines[1].split()[:6] == ["address", "size", "there", "kept", "on", "convention"]
+    assert re.search(r"8.00 KiB +8.00 KiB +0 B +4.00 KiB +rw-", row(lines, A))
+    assert row(lines, A).endswith("dropped on a convention: dev-zero")
+    assert re.search(r"12.0 KiB +12.0 KiB +4.00 KiB +- +rw-", row(lines, B))
+    assert "convention" not in row(lines, B)
 
 
 def test_totals_stand_at_the_end(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = table(capsys, open_core, "--filter", "elf-headers")
-    assert lines[-4:] == [
+    assert lines[-6:] == [
         "private-file-written: 4.00 KiB kept, 8.00 KiB dropped, 4.00 KiB undecided",
         "shared-anonymous: 0 B kept, 8.00 KiB dropped",
         "special: 4.00 KiB kept, 0 B dropped",
+        "dropped on a convention: 4.00 KiB",
+        "  dev-zero: 4.00 KiB (/dev/zero (deleted) is shared anonymous memory)",
         "undecided: 1 mappings of 12.0 KiB could be of several kinds, and 4.00 KiB hang on that under this filter; "
         "--maps, --pid, --sysroot or --assume settle it",
     ]
@@ -173,6 +178,8 @@ def test_a_filter_in_json(open_core: Path, capsys: pytest.CaptureFixture[str]) -
     report = as_json(capsys, open_core, "--filter", "0x10")
     assert report["filter"] == "0x10"
     assert [mapping["kept"] for mapping in report["mappings"]] == [0, PAGE, PAGE]
+    assert [mapping["inferred_bytes"] for mapping in report["mappings"]] == [PAGE, 0, 0]
+    assert report["inferred_bytes"] == PAGE
 
 
 def test_json_into_a_file_leaves_the_table(open_core: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,11 +23,12 @@ PAGE = 4096
 A, B, C = 0x10000, 0x20000, 0x7F0000000000
 TOP = {
     "schema", "version", "input", "output", "filter", "class", "machine", "page_size", "segments", "input_bytes",
-    "output_bytes", "allocated_bytes", "kept_bytes", "dropped_bytes", "assumed_bytes", "holes", "engine", "seconds",
-    "warnings", "changes", "mappings",
+    "output_bytes", "allocated_bytes", "kept_bytes", "dropped_bytes", "assumed_bytes", "inferred_bytes", "holes",
+    "engine", "seconds", "warnings", "changes", "mappings",
 }  # fmt: skip
 PER_MAPPING = {
     "start", "end", "flags", "path", "file_offset", "kind", "certainty", "evidence", "present", "kept",
+    "inferred_bytes",
 }  # fmt: skip
 
 
@@ -104,9 +105,10 @@ def test_one_mapping(tmp_path: Path) -> None:
         "file_offset": 0,
         "kind": "shared-anonymous",
         "certainty": "inferred",
-        "evidence": ["NT_FILE names a file", "named /dev/zero (deleted)"],
+        "evidence": ["NT_FILE names a file", "named /dev/zero (deleted)", "dropped on a convention: dev-zero"],
         "present": 4 * PAGE,
         "kept": 0,
+        "inferred_bytes": 4 * PAGE,
     }
     stack = next(mapping for mapping in report["mappings"] if mapping["start"] == "0x7ffd00000000")
     assert (stack["path"], stack["file_offset"]) == (None, None)
@@ -373,8 +375,28 @@ def test_the_summary_tells_what_happened(core: Path, capsys: pytest.CaptureFixtu
     rows = {line.split()[0]: line.split()[1:] for line in lines[2:] if not line.startswith("  undecided:")}
     assert rows["shared-anonymous"] == ["0", "B", "16.0", "KiB", "-"]
     assert "not-dumped" not in rows
-    assert lines[-1].startswith("  undecided: 8.00 KiB could be of several kinds and were kept;")
-    assert lines[-1].endswith("corefilt inspect shows which, --maps, --pid, --sysroot or --assume settle them")
+    assert lines[-2].startswith("  undecided: 8.00 KiB could be of several kinds and were kept;")
+    assert lines[-2].endswith("corefilt inspect shows which, --maps, --pid, --sysroot or --assume settle them")
+    named = "dropped on a convention: 28.0 KiB (dev-zero 16.0 KiB, image-text 12.0 KiB)"
+    assert lines[-1] == f"  {named}; --verbose explains them"
+
+
+def test_the_bytes_that_conventions_drop_are_counted_by_mapping_and_in_all(core: Path, tmp_path: Path) -> None:
+    """What nothing but a convention rules out would otherwise be kept; what is kept is not counted."""
+    report = report_of(core, "0x31", tmp_path=tmp_path)
+    assert report["inferred_bytes"] == sum(mapping["inferred_bytes"] for mapping in report["mappings"]) == 7 * PAGE
+    for mapping in report["mappings"]:
+        assert mapping["kept"] + mapping["inferred_bytes"] <= mapping["present"]
+        names = [text for text in mapping["evidence"] if text.startswith("dropped on a convention: ")]
+        assert bool(names) is bool(mapping["inferred_bytes"])
+    assert report_of(core, "all", tmp_path=tmp_path)["inferred_bytes"] == 0
+
+
+def test_verbose_explains_every_convention(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = said_of(core, "0x31", "-v", capsys=capsys)
+    assert "  dropped on a convention: 28.0 KiB\n" in said
+    assert "    image-text: 12.0 KiB (an unwritable segment of an ELF image was not written)\n" in said
+    assert "    dev-zero: 16.0 KiB (/dev/zero (deleted) is shared anonymous memory)\n" in said
 
 
 @pytest.mark.parametrize(("unknown", "verb"), [("keep", "kept"), ("guess", "guessed"), ("drop", "dropped")])

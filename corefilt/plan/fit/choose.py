@@ -339,11 +339,18 @@ class _Fitting:
 
 def headless(finding: Finding) -> Finding:
     """The finding for a part of a mapping that does not begin with its first page."""
-    possible, proven, likely = (
+    possible, proven, likely, *ruled = (
         kinds & ~Kind.HEADED | (kinds & Kind.HEADED) >> 1
-        for kinds in (finding.possible, finding.proven, finding.likely)
+        for kinds in (finding.possible, finding.proven, finding.likely, *(kinds for _, kinds in finding.conventions))
     )
-    return Finding(possible, proven, likely, finding.certainty, finding.evidence, finding.sources, finding.dumper)
+    conventions = tuple(
+        (convention, kinds & ~possible)
+        for (convention, _), kinds in zip(finding.conventions, ruled, strict=True)
+        if kinds & ~possible
+    )
+    return Finding(
+        possible, proven, likely, finding.certainty, finding.evidence, finding.sources, finding.dumper, conventions
+    )
 
 
 def within(ranges: list[tuple[int, int]], low: int, high: int) -> Iterator[tuple[int, int]]:

@@ -1,0 +1,59 @@
+"""The conventions: what programs are known to do, by which rules drop bytes that nothing in the evidence disproves.
+
+A convention may drop bytes only while no real program is known to break it; ``python -m kernel.agreement`` counts, for
+each name below, the mappings that agree with it and those that break it (docs/evidence.md has the table). The names
+are stable: reports, counts and documentation use them.
+"""
+
+from __future__ import annotations
+
+from corefilt.kinds import Convention
+
+# What the kernel writes down, read as if it could not be otherwise.
+NT_FILE = Convention("nt-file", "what NT_FILE does not name is not mapped from a file")
+LINKED_NAME = Convention("linked-name", "a file whose name does not end in (deleted) has a link")
+DEV_ZERO = Convention("dev-zero", "/dev/zero (deleted) is shared anonymous memory")
+SYSV = Convention("sysv", "System V shared memory is never private")
+SYSV_MODE = Convention("sysv-mode", "System V shared memory has an executable mode")
+KERNEL_RING = Convention("kernel-ring", "rings of aio, io_uring, KVM and sockets are shared")
+DAX_DEVICE = Convention("dax-device", "a DAX device is mapped shared")
+NO_DAX = Convention("no-dax", "no file system is mounted with DAX")
+SMALL_PAGES = Convention("small-pages", "files of one directory are all hugetlbfs or none")
+SPECIAL_SHAPE = Convention("special-shape", "special mappings are one executable page, an ELF image or next to [vdso]")
+VVAR = Convention("vvar", "what is next to [vdso], small and unwritable is [vvar]")
+STACK_POINTER = Convention("stack-pointer", "a thread's stack is private memory without a file")
+
+# What a dump that left something out shows.
+HEADER_LEFT = Convention("header-left", "one page of several is what bit 4 left of a private file mapping")
+BIT_0_IN_FORCE = Convention("bit-0-in-force", "the dump's filter had bit 0, so what it left out was not written")
+BIT_1_IN_FORCE = Convention("bit-1-in-force", "the dump's filter had bit 1, so what it left out is not shared memory")
+BIT_2_LEFT_OUT = Convention("bit-2-left-out", "the dump's filter had no bit 2, so what is whole was written")
+
+# What loaders and programs do.
+IMAGE_PRIVATE = Convention("image-private", "segments of a loaded ELF image are private")
+IMAGE_TEXT = Convention("image-text", "an unwritable segment of an ELF image was not written")
+IMAGE_DATA = Convention("image-data", "a writable segment that the loader relocates or clears was written")
+MAPPED_AGAIN = Convention("mapped-again", "text of an ELF image mapped a second time was not written")
+LAYOUT_PRIVATE = Convention("layout-private", "what is laid out like an ELF image is private")
+LAYOUT_TEXT = Convention("layout-text", "what is laid out like text of an ELF image was not written")
+LAYOUT_DATA = Convention("layout-data", "what is laid out like data of an ELF image was written")
+LOADMAP = Convention("loadmap", "what a loadmap names is private, and unwritten unless it is writable")
+ELF_UNSHARED = Convention("elf-unshared", "an ELF file mapped without the right to write is not shared for writing")
+RUNTIME_ARCHIVE = Convention(
+    "runtime-archive", "heap images of language runtimes are private, and relocated if writable"
+)
+SYSTEM_FILE = Convention(
+    "system-file", "a system file that is writable nowhere in the process is private and unwritten"
+)
+SHM_ONE_LINK = Convention("shm-one-link", "an unlinked file in /dev/shm has no second link")
+SHARED_MEMFD = Convention("shared-memfd", "a writable memfd is shared")
+SCRIPT = Convention("script", "a file that begins with #! is executable")
+MEMFD_MODE = Convention("memfd-mode", "a memfd has an executable mode")
+DATA_MODE = Convention("data-mode", "data is not executable")
+
+# What evidence beside the core shows.
+SWAPPED = Convention("swapped", "pages in Swap are the mapping's own")
+NEVER_WRITABLE = Convention("never-writable", "what VmFlags never charged (no ac) was never written")
+MEMORY_DEVICE = Convention("memory-device", "memory on another device than small-page memory is huge")
+FILE_COPY = Convention("file-copy", "the file below --sysroot is the one that was mapped")
+RECORDED = Convention("recorded", "the COREFILT note recorded it as a convention")
