@@ -6,11 +6,16 @@ COREFILT_SANITIZE (address and undefined-behaviour sanitizers), COREFILT_TRACE (
 
 import dis
 import os
+import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+
+# setuptools brings it; the standard library has it up to Python 3.11 only.
+from distutils.command.install_data import install_data  # isort: skip
 
 
 def switched_on(name: str) -> bool:
@@ -44,14 +49,30 @@ if abi3:
     macros += [(f"CO_{name}", hex(value)) for value, name in dis.COMPILER_FLAG_NAMES.items()]
     options["bdist_wheel"] = {"py_limited_api": "cp311"}
 
-# Manual pages and completion, each into the folder of its name below the prefix; `python manual` writes them.
-share: dict[str, list[str]] = {}
-for path in sorted(Path("share").rglob("*")):
-    if path.is_file():
-        share.setdefault(str(path.parent), []).append(str(path))
+
+class InstallData(install_data):
+    """Installs what the built package generates: manual pages and completion, below share/ of the prefix."""
+
+    def run(self) -> None:
+        """Have the built package write its files, and install them where their paths say."""
+        self.run_command("build")
+        build = self.get_finalized_command("build")
+        folder = Path(build.build_temp).absolute() / "generated"
+        env = {**os.environ, "PYTHONPATH": os.path.abspath(build.build_lib), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", "corefilt.cli.generate", str(folder)]
+        subprocess.run(command, env=env, cwd=build.build_lib, check=True)
+        found: dict[str, list[str]] = {}
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                found.setdefault(str(path.parent.relative_to(folder)), []).append(str(path))
+        self.data_files = list(found.items())
+        super().run()
+
 
 setup(
-    data_files=list(share.items()),
+    # A module with a sanitizer's calls loads only into an interpreter that has its runtime.
+    cmdclass={} if sanitize else {"install_data": InstallData},
+    data_files=[] if sanitize else [("share", [])],
     ext_modules=cythonize(
         Extension(
             "corefilt._fast",

@@ -19,6 +19,12 @@ MODULE = "corefilt/_fast.abi3.so"
 LIBRARIES = {"libc.so.6", "libpthread.so.0"}
 # The source of the compiled module is for who builds it.
 NOT_FOR_USERS = ".pyx"
+# What the package generates when a wheel is built (corefilt.cli.generate).
+GENERATED = (
+    "share/man/man1/corefilt.1", "share/man/man5/corefilt-note.5", "share/man/man5/corefilt-policy.5",
+    "share/man/man8/corefilt-handle.8", "share/bash-completion/completions/corefilt",
+    "share/zsh/site-functions/_corefilt", "share/fish/vendor_completions.d/corefilt.fish",
+)  # fmt: skip
 # What setuptools adds to an sdist.
 MADE = ("PKG-INFO", "setup.cfg", "corefilt.egg-info/")
 
@@ -74,8 +80,7 @@ def complaints_about_wheel(path: Path, tree: Path) -> list[str]:
         for name in files_of(tree):
             if name.startswith("corefilt/") and not name.endswith(NOT_FOR_USERS):
                 wanted.add(name)
-            elif name.startswith("share/"):
-                wanted.add(data + name)
+        wanted |= {data + name for name in GENERATED}
         found += [f"lacks {name}" for name in sorted(wanted - names)]
         found += [f"holds {name}" for name in sorted(names - wanted)]
         if MODULE in names:

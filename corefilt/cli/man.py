@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt import __version__
-from corefilt.cli.datafiles import manual_pages, read
+from corefilt.cli.generate.files import manual_page, manual_pages
 from corefilt.cli.words import Parser, tell
 from corefilt.errors import UsageError
 
@@ -25,7 +25,7 @@ def run(argv: list[str]) -> int:
     """Print it; returns the exit code."""
     name = parser().parse_args(argv).page
     pages = manual_pages()
-    if pages and name not in pages:
+    if name not in pages:
         raise UsageError(f"there is no manual page {name!r}", f"there is {', '.join(pages)}")
-    tell(read("man", name))
+    tell(manual_page(name))
     return 0

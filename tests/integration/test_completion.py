@@ -7,36 +7,38 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.pages import ROOT
 from support.run import assert_usage, corefilt, environment
 
+from corefilt.cli.generate.files import SHELLS, completion
 from corefilt.filterbits import NAMES
 
 COMMAND_NAMES = ("inspect", "demo", "man", "completion")
 
 
-SCRIPTS = {
-    "bash": ROOT / "share/bash-completion/completions/corefilt",
-    "zsh": ROOT / "share/zsh/site-functions/_corefilt",
-    "fish": ROOT / "share/fish/vendor_completions.d/corefilt.fish",
-}
-
-
-@pytest.mark.parametrize("shell", SCRIPTS)
+@pytest.mark.parametrize("shell", SHELLS)
 def test_it_can_be_printed(shell: str) -> None:
     done = corefilt("completion", shell)
-    assert (done.code, done.out, done.err) == (0, SCRIPTS[shell].read_bytes(), ())
+    assert (done.code, done.out.decode(), done.err) == (0, completion(shell), ())
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Make a folder with files to complete to."""
+    """Make a folder with files to complete to, and beside it the scripts."""
     place = tmp_path / "here"
     place.mkdir()
     (place / "big core").touch()
     (place / "maps").touch()
     (place / "root fs").mkdir()
+    for shell in SHELLS:
+        path = script(shell, place)
+        path.parent.mkdir(parents=True)
+        path.write_text(completion(shell))
     return place
+
+
+def script(shell: str, folder: Path) -> Path:
+    """Return where the script for a shell is."""
+    return folder.parent / SHELLS[shell][0]
 
 
 def by_bash(line: str, folder: Path) -> set[str]:
@@ -52,7 +54,7 @@ def by_bash(line: str, folder: Path) -> set[str]:
     if line.endswith("="):
         words = words[:-1]
     done = subprocess.run(
-        ["bash", "-uc", program, "bash", SCRIPTS["bash"], line, *words],
+        ["bash", "-uc", program, "bash", script("bash", folder), line, *words],
         cwd=folder, capture_output=True, text=True, env=environment(), check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -65,31 +67,31 @@ def by_fish(line: str, folder: Path) -> set[str]:
         pytest.skip("fish is not installed")
     program = 'source $argv[1]; complete -C "$argv[2]"'
     done = subprocess.run(
-        ["fish", "--no-config", "-c", program, SCRIPTS["fish"], line],
+        ["fish", "--no-config", "-c", program, script("fish", folder), line],
         cwd=folder, capture_output=True, text=True, env={**environment(), "HOME": str(folder.parent)}, check=True,
     )  # fmt: skip
     assert done.stderr == ""
     return {offer.partition("\t")[0].rstrip("/") for offer in done.stdout.splitlines()}
 
 
-SHELLS = pytest.mark.parametrize("offered", [by_bash, by_fish])
+BOTH = pytest.mark.parametrize("offered", [by_bash, by_fish])
 
 
-@SHELLS
+@BOTH
 def test_the_first_word_is_a_command_or_a_filter(offered, folder: Path) -> None:  # type: ignore[no-untyped-def]
     found = offered("corefilt ", folder)
     assert found >= {*COMMAND_NAMES, *NAMES, "default", "all", "none"}
     assert "maps" not in found
 
 
-@SHELLS
+@BOTH
 def test_options_of_the_command_at_hand(offered, folder: Path) -> None:  # type: ignore[no-untyped-def]
     assert {"--annotate", "--in-place"} <= offered("corefilt all core --", folder)
     assert "--annotate" not in offered("corefilt inspect --", folder)
     assert offered("corefilt inspect core --sysr", folder) == {"--sysroot"}
 
 
-@SHELLS
+@BOTH
 def test_values_of_options(offered, folder: Path) -> None:  # type: ignore[no-untyped-def]
     assert offered("corefilt all core --unknown ", folder) == {"keep", "guess", "drop"}
     assert offered("corefilt all core --engine re", folder) == {"reflink", "readwrite"}
@@ -98,13 +100,13 @@ def test_values_of_options(offered, folder: Path) -> None:  # type: ignore[no-un
     assert str(os.getpid()) in offered("corefilt all core --pid ", folder)
 
 
-@SHELLS
+@BOTH
 def test_terms_of_a_filter(offered, folder: Path) -> None:  # type: ignore[no-untyped-def]
     found = {name.rpartition(",")[2] for name in offered("corefilt default,shared-d", folder)}
     assert found == {"shared-dax"}
 
 
-@SHELLS
+@BOTH
 def test_a_core_behind_the_filter(offered, folder: Path) -> None:  # type: ignore[no-untyped-def]
     assert {name.replace("\\", "") for name in offered("corefilt 0x33 big", folder)} == {"big core"}
     assert {name.replace("\\", "") for name in offered("corefilt inspect big", folder)} == {"big core"}
@@ -146,7 +148,7 @@ def typed(shell: list[str], start: str, keys: str, folder: Path) -> list[bytes]:
 
 
 def test_bash_as_it_is_typed(folder: Path) -> None:
-    start = f"source {SCRIPTS['bash']}"
+    start = f"source {script('bash', folder)}"
     keys = "corefilt default,-shared-an\t big\t --unk\tgu\t --sysroot ro\t"
     assert typed(["bash", "--norc", "-i"], start, keys, folder) == [
         b"default,-shared-anonymous", b"big core", b"--unknown", b"guess", b"--sysroot", b"root fs/",
@@ -156,7 +158,7 @@ def test_bash_as_it_is_typed(folder: Path) -> None:
 def test_zsh_as_it_is_typed(folder: Path) -> None:
     if shutil.which("zsh") is None:
         pytest.skip("zsh is not installed")
-    start = f"fpath=({SCRIPTS['zsh'].parent} $fpath); autoload -U compinit; compinit -u -D"
+    start = f"fpath=({script('zsh', folder).parent} $fpath); autoload -U compinit; compinit -u -D"
     keys = "corefilt default,-shared-an\t big\t --unk\tgu\t --sysroot ro\t"
     found = typed(["zsh", "-f", "-i"], start, keys, folder)
     assert found == [b"default,-shared-anonymous", b"big core", b"--unknown=guess", b"--sysroot", b"root fs"]

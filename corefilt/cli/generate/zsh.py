@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from parsers import FILTERS, Command, Option, Value
+from corefilt.cli.generate.parsers import FILTERS, Command, Option, Value
 
 SCRIPT = """\
 #compdef corefilt
-# Completes corefilt in zsh; made by `python manual` of what --help tells.
+# Completes corefilt in zsh; made by `corefilt completion` from what --help tells.
 
 _corefilt_filter() {
     local -a names=(@filters@)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from parsers import FILTERS, Command, Value
+from corefilt.cli.generate.parsers import FILTERS, Command, Value
 
 SCRIPT = """\
-# Completes corefilt in bash; made by `python manual` of what --help tells.
+# Completes corefilt in bash; made by `corefilt completion` from what --help tells.
 
 _corefilt_filter() {
     local before=${1%,*}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from parsers import FILTERS, Command, Option, Value
+from corefilt.cli.generate.parsers import FILTERS, Command, Option, Value
 
 SCRIPT = """\
-# Completes corefilt in fish; made by `python manual` of what --help tells.
+# Completes corefilt in fish; made by `corefilt completion` from what --help tells.
 
 function __corefilt_command
     set -l words (commandline -opc)

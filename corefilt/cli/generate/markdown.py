@@ -6,26 +6,41 @@ The line: ``<!-- man: NAME(SECTION): PURPOSE -->``.
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from dataclasses import dataclass
 
-import roff
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+
+from corefilt.cli.generate import roff
 
 _DECLARED = re.compile(r"<!-- man: ([\w-]+)\((\d)\): (.*?) -->\n")
 
 
-def declared(path: Path) -> tuple[str, str, str] | None:
-    """Name, section and purpose of the manual page that a page of the documentation is, or None."""
-    match = _DECLARED.match(path.read_text())
-    return (match[1], match[2], match[3]) if match else None
+@dataclass(frozen=True)
+class About:
+    """A manual page's name, section and purpose."""
+
+    name: str
+    section: str
+    purpose: str
 
 
-def page(path: Path, about: tuple[str, str, str]) -> str:
-    """The manual page."""
-    tokens = MarkdownIt("commonmark").enable("table").parse(path.read_text())
+def declared(text: str) -> About:
+    """Return what the first line of a page of the documentation says of its manual page. Raises ValueError."""
+    match = _DECLARED.match(text)
+    if match is None:
+        raise ValueError("the first line names no manual page")
+    return About(match[1], match[2], match[3])
+
+
+def page(text: str) -> str:
+    """Return the manual page that a page of the documentation makes."""
+    about = declared(text)
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
     see_also = [".SH SEE ALSO", f"corefilt(1), {roff.escape(roff.SEE_ALSO)}"]
-    return roff.tidy([roff.head(*about), ".SH DESCRIPTION", *_blocks(tokens), *see_also])
+    return roff.tidy(
+        [roff.head(about.name, about.section, about.purpose), ".SH DESCRIPTION", *_blocks(tokens), *see_also]
+    )
 
 
 def _blocks(tokens: list[Token]) -> list[str]:

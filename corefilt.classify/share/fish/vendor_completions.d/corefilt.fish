@@ -1,4 +1,4 @@
-# Completes corefilt in fish; made by `python manual` of what --help tells.
+# Completes corefilt in fish; made by `corefilt completion` from what --help tells.
 
 function __corefilt_command
     set -l words (commandline -opc)

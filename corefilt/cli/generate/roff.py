@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from parsers import Command, Option
-
 import corefilt
+from corefilt.cli.generate.parsers import Command, Option
 
 SEE_ALSO = "core(5), proc(5), gdb(1), coredumpctl(1)"
 
