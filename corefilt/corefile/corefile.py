@@ -81,6 +81,8 @@ class Core:
         count, warnings = elf.count_phdrs(source, self.ehdr)
         self.table = elf.read_phdrs(source, self.ehdr, count)
         self.warnings += warnings
+        # Whether PN_XNUM's section header 0 is missing or counts otherwise than the table is long.
+        self.miscounted = bool(warnings)
         self.sections: list[Shdr] = elf.read_sections(source, self.ehdr)
         if self.ehdr.e_shoff and self.ehdr.e_phnum != elf.PN_XNUM and source.size is not None and not self.sections:
             self.warnings.append(f"the section headers (e_shoff {self.ehdr.e_shoff:#x}) are not there")
@@ -315,7 +317,7 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:
             f"{source.name}: the notes (program header {late}) come after the payload, as gdb's gcore writes them, "
             "and a pipe cannot be read twice"
         )
-    if ehdr.e_shoff and ehdr.e_phnum != elf.PN_XNUM:
+    if ehdr.e_shoff and (ehdr.e_phnum != elf.PN_XNUM or ehdr.e_shnum > 1):
         raise UnstreamableError(
             f"{source.name}: has section headers (e_shoff {ehdr.e_shoff:#x}), as gdb's gcore writes them, "
             "and they can be adjusted only in a file"

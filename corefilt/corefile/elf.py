@@ -36,6 +36,8 @@ MACHINES = {
 
 # What an input may ask to be held in memory as its table: 2^24 mappings are 256 times vm.max_map_count's default.
 MOST_PHDRS = 1 << 24
+# What is wrong with a PN_XNUM core that has its count only by its layout.
+MISSING_COUNT = "section header 0, which repeats the count of segments, is missing"
 # Offsets are signed in every system call.
 END_OF_OFFSETS = 1 << 63
 
@@ -113,6 +115,17 @@ class Ehdr:
             self.e_flags if e_flags is None else e_flags, self.e_ehsize, self.e_phentsize, self.e_phnum,
             self.e_shentsize, *counts,
         )  # fmt: skip
+
+    @property
+    def counts_elsewhere(self) -> bool:
+        """Whether e_phnum is PN_XNUM and the header announces the section header that has the real count."""
+        return self.e_phnum == PN_XNUM and bool(self.e_shoff and self.e_shnum) and self.e_shentsize == self.shdr_size
+
+    def with_count_elsewhere(self) -> Ehdr:
+        """The same header with the one section header that PN_XNUM needs, as ``fill_extnum_info`` announces it."""
+        head = Ehdr(self.pack(e_shoff=self.e_shoff, sections=False))
+        head.e_shentsize, head.e_shnum = self.shdr_size, 1
+        return head
 
 
 class Phdrs:
@@ -246,11 +259,16 @@ def count_phdrs(source: Source, ehdr: Ehdr) -> tuple[int, list[str]]:
                 f"{source.name}: ELF header: e_phnum is PN_XNUM and section header 0, which has the real count, "
                 "cannot be read; nor is this the kernel's layout, from which it would follow"
             )
-        lost = source.size is not None
-        return derived, ["section header 0, which repeats the count of segments, is missing"] if lost else []
+        lost = source.size is not None or not ehdr.counts_elsewhere
+        return derived, [MISSING_COUNT] if lost else []
+    missing = [] if ehdr.counts_elsewhere else [MISSING_COUNT]
     if derived is None or derived == shdr0.sh_info:
-        return shdr0.sh_info, []
-    return derived, [mismatch(shdr0.sh_info, derived)]
+        if not shdr0.sh_info:
+            raise DamagedCoreError(
+                f"{source.name}: section header 0: sh_info is 0, so that there are no program headers (PN_XNUM)"
+            )
+        return shdr0.sh_info, missing
+    return derived, [mismatch(shdr0.sh_info, derived), *missing]
 
 
 def mismatch(sh_info: int, derived: int) -> str:

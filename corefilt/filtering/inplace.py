@@ -8,6 +8,9 @@ their size never cross a sector; a core whose fields do not is refused. Then the
 no header claims any more. Nothing else does: what a header, a note, a section or a kept segment claims is left
 alone, and so is what nobody ever claimed. Where a kept byte shares a block with dropped ones, the block stays.
 
+A damaged core is repaired as a copy of it would be. Section headers that are not there are no longer announced; the
+one that PN_XNUM needs is put behind the end when no segment claims that any more, and then announced.
+
 A run that was interrupted is finished by the next one, which finds what the first left behind (corefile.punched).
 
 ``--compact`` then cuts a dropped tail off, or, where holes are left in between, puts a copy without them in the
@@ -24,7 +27,7 @@ from array import array
 from bisect import bisect_right
 
 from corefilt import _fast
-from corefilt.corefile.elf import Phdrs, Shdr
+from corefilt.corefile.elf import Ehdr, Phdrs, Shdr
 from corefilt.corefile.punched import claimed
 from corefilt.errors import CorefiltError, InPlaceError, UsageError
 from corefilt.filtering.report import Report, printable
@@ -33,7 +36,17 @@ from corefilt.io.replace import ReplacementSink
 from corefilt.io.sinks import Sink
 from corefilt.io.sources import Extents, FileSource
 from corefilt.io.trim import discard_of
-from corefilt.plan.layout import Cuts, Layout, cut_out, joined, kept_bytes, section_headers, tagged_loads, taken
+from corefilt.plan.layout import (
+    Cuts,
+    Layout,
+    counts_anew,
+    cut_out,
+    joined,
+    kept_bytes,
+    section_headers,
+    tagged_loads,
+    taken,
+)
 from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
@@ -118,6 +131,15 @@ class _Place(Sink):
             return False
         return True
 
+    def cut_back(self, size: int) -> bool:
+        """Take away what was written behind the end; tells whether the file is as long as it was."""
+        try:
+            if os.fstat(self.fd).st_size > size:
+                os.ftruncate(self.fd, size)
+        except OSError:
+            return False
+        return True
+
     def allocation(self) -> int:
         """How many bytes of the disk the file takes."""
         return os.fstat(self.fd).st_blocks * 512
@@ -138,10 +160,13 @@ class _InPlace:
             raise UsageError(f"{core.source.name}: only a regular file named by its path can be changed in place")
         self.name, self.end = core.source.name, core.source.size
         self.table = core.table.replaced(core.table.p_offset, plan.sizes)
+        self.head = self._new_head()
         self.sections = self._new_sections()
         size, raw = core.ehdr.shdr_size, self.sections
         decoded = [Shdr(raw[i : i + size], core.ehdr) for i in range(0, len(raw), size)]
-        self.kept = joined(claimed(core.ehdr, core.table, decoded, plan.sizes))
+        self.kept = joined(claimed(self.head, core.table, decoded, plan.sizes))
+        # Where the file ends then: a section header that is missing is made anew behind all that is there.
+        self.grown = max(self.end, self.head.e_shoff + len(raw))
         there = zip(core.table.p_offset, plan.sizes, core.present, strict=True)
         drops = [(offset + size, offset + present) for offset, size, present in there if size < present]
         self.cuts = cut_out(drops + core.gaps, self.kept)
@@ -150,12 +175,31 @@ class _InPlace:
         self.discard: str | None = None
         self._undo: list[tuple[int, Bytes]] = []
 
+    def _new_head(self) -> Ehdr:
+        """The ELF header, which announces no section headers that are not there, and PN_XNUM's where it stands."""
+        core = self.core
+        ehdr, word = core.ehdr, 8 if core.ehdr.wide else 4
+        if not counts_anew(ehdr, core.table, core.sections, self.end):
+            lost = ehdr.e_shoff and not core.sections
+            return Ehdr(ehdr.pack(e_shoff=0, sections=False)) if lost else ehdr
+        head, at = ehdr.with_count_elsewhere(), ehdr.e_shoff
+        room = at, at + ehdr.shdr_size
+        if not at or at % word or at > self.end or taken(ehdr, core.table, core.present, *room):
+            head.e_shoff = -(-self.end // word) * word
+            if not ehdr.wide and head.e_shoff >> 32:
+                raise InPlaceError(
+                    f"{self.name}: is too long for the section header that counts its program headers (PN_XNUM)"
+                )
+        return head
+
     def _new_sections(self) -> bytes:
         core = self.core
-        if not core.sections:
+        if not self.head.e_shoff:
             return b""
         new = section_headers(core.ehdr, core.table, core.sections, self.plan.sizes, Cuts([]))
-        at = core.ehdr.e_shoff
+        at = self.head.e_shoff
+        if at != core.ehdr.e_shoff:
+            return new
         if new != _as_bytes(core.sections)[: len(new)] and taken(
             core.ehdr, core.table, self.plan.sizes, at, at + len(new)
         ):
@@ -200,7 +244,7 @@ class _InPlace:
     def _refuse(self, status: os.stat_result) -> None:
         ehdr = self.core.ehdr
         word = 8 if ehdr.wide else 4
-        for field, offset in (("e_phoff", ehdr.e_phoff), ("e_shoff", ehdr.e_shoff if self.sections else 0)):
+        for field, offset in (("e_phoff", ehdr.e_phoff), ("e_shoff", self.head.e_shoff)):
             if offset % word:
                 raise InPlaceError(
                     f"{self.name}: ELF header: {field} is {offset:#x}, no multiple of {word}: a power cut could tear "
@@ -232,7 +276,7 @@ class _InPlace:
             status = os.fstat(source.fd)
             self.allocated_before = status.st_blocks * 512
             self.discard = discard_of(source.fd)
-            report = InPlaceReport(self, None, None, self.end, began)
+            report = InPlaceReport(self, None, None, self.grown, began)
             report.freed_bytes = sum(self._data_bytes(_block_of(source.fd)))
             report.notices += [f"needs -f: {words}" for words, _ in self._objections(status)]
             return report
@@ -254,11 +298,11 @@ class _InPlace:
     def _change(self, place: _Place) -> int:
         """Headers, tail, holes, in this order; returns how long the file is then, in bytes."""
         block = _block_of(place.fd)
-        cuts, size = list(self.cuts), self.end
+        cuts, size = list(self.cuts), self.grown
         punches = self._can_punch(place, block) if cuts else True
         self._rewrite_headers(place)
         if self.options.compact:
-            if cuts and cuts[-1][1] == self.end:
+            if cuts and cuts[-1][1] == size:
                 size = self._cut_tail(place, cuts.pop()[0])
             self._pull_in(place, size)
         if punches:
@@ -276,7 +320,8 @@ class _InPlace:
     def _rewrite_headers(self, place: _Place) -> None:
         core = self.core
         old = _as_bytes(core.sections)[: len(self.sections)]
-        if self.sections != old:
+        mended = len(old) < len(self.sections) or self.head.e_shoff != core.ehdr.e_shoff
+        if self.sections != old and not mended:
             self._rewrite(place, core.ehdr.e_shoff, self.sections, old, "section headers")
         before = core.table
         tags = [i for i in tagged_loads(before) if before.p_filesz[i] != self.table.p_filesz[i]]
@@ -287,6 +332,13 @@ class _InPlace:
             self._rewrite_table(place, before.replaced(before.p_offset, sizes))
         if self.table.p_filesz != before.p_filesz:
             self._rewrite_table(place, self.table)
+        if mended and self.sections:
+            # Behind the end only now, when no segment claims what is there any more.
+            at = self.head.e_shoff
+            self._rewrite(place, at, self.sections, place.read(at, len(self.sections)), "section header 0")
+        heads = [head.pack(e_shoff=head.e_shoff, sections=True) for head in (self.head, core.ehdr)]
+        if heads[0] != heads[1]:
+            self._rewrite(place, 0, heads[0], heads[1], "ELF header")
 
     def _rewrite_table(self, place: _Place, new: Phdrs) -> None:
         ehdr = self.core.ehdr
@@ -297,7 +349,7 @@ class _InPlace:
         try:
             place.write_through(offset, new)
         except OSError as error:
-            put_back = [place.put_back(at, data) for at, data in self._undo]
+            put_back = [place.put_back(at, data) for at, data in self._undo] + [place.cut_back(self.end)]
             state = "nothing was changed" if all(put_back) else "some are the old ones and some the new, a valid core"
             hint = None
             if error.errno in _NO_ROOM:
@@ -379,7 +431,7 @@ class _InPlace:
     def _data_bytes(self, block: int) -> Iterator[int]:
         """How many bytes of what would be punched are on the disk, range by range."""
         extents = Extents(self.core.source.fd)
-        for start, stop in whole_blocks(self.cuts, self.kept, block, self.end):
+        for start, stop in whole_blocks(self.cuts, self.kept, block, self.grown):
             yield sum(high - low for low, high in extents.pieces(start, stop))
 
 

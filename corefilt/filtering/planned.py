@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from array import array
 
-from corefilt.corefile import elf
 from corefilt.filtering.run import Run, check_tail, stop_if_undecided
 from corefilt.io.sinks import Sink
 from corefilt.io.sources import PipeSource
@@ -64,7 +63,7 @@ class PlannedBeforehand(Run):
         end = engine.at_end if engine.at_end is not None else 0
         core.ends_at(end)
         self.plan.sizes = array("Q", map(min, self.plan.sizes, core.present))
-        if core.ehdr.e_phnum == elf.PN_XNUM and core.ehdr.e_shoff:
+        if core.ehdr.counts_elsewhere:
             check_tail(core, engine.replaced.get(core.ehdr.e_shoff, b""))
 
     def _cut_as_it_passes(self, source: PipeSource, sink: Sink, limit: Limit) -> Engine:

@@ -57,9 +57,10 @@ class Report:
         # From a pipe into a stream the headers have left before the end was seen.
         self.mended = isinstance(core.source, FileSource) or engine is None or engine.sink.seekable
         self.changes = _changes(plan, layout, mended=self.mended)
-        if core.truncated and not self.mended:
+        late = core.miscounted and core.ehdr.counts_elsewhere
+        if (core.truncated or late) and not self.mended:
             self.notices.append(
-                "the program headers had left before the end of the core was seen, and claim what is not there; "
+                "the headers had left before the end of the core was seen, and claim what may not be there; "
                 "corefilt all mends what was written, as a file"
             )
         self.fit = plan.fit
@@ -227,12 +228,12 @@ def _changes(plan: Plan, layout: Layout, *, mended: bool) -> list[str]:
     if core.gaps:
         left = sum(end - start for start, end in core.gaps)
         changes.append(f"{left} bytes that no header claims, as a run in place leaves them, were taken out")
-    if core.ehdr.e_shoff and mended and core.end is not None and not core.sections:
-        lost = core.ehdr.e_shoff + core.ehdr.e_shnum * core.ehdr.shdr_size > core.end
-        if core.ehdr.e_phnum != PN_XNUM:
-            changes.append("the section headers, which are not there, are no longer announced")
-        elif lost or isinstance(core.source, FileSource):
-            changes.append(f"section header 0, which counts {len(table)} program headers (PN_XNUM), was made anew")
+    if core.ehdr.e_phnum == PN_XNUM:
+        if core.miscounted and plan.fit is None:
+            how = "made anew" if core.ehdr.e_shoff else "added"
+            changes.append(f"section header 0, which counts {len(table)} program headers (PN_XNUM), was {how}")
+    elif core.ehdr.e_shoff and mended and core.end is not None and not core.sections:
+        changes.append("the section headers, which are not there, are no longer announced")
     if plan.conversion is not None:
         changes += plan.conversion.changes
     for put in layout.puts:

@@ -85,11 +85,13 @@ def stop_if_undecided(plan: Plan, options: Options) -> None:
 def check_tail(core: Core, raw: bytes) -> None:
     """Hold PN_XNUM's section header 0, which a pipe brings last, against the count that was derived before."""
     if len(raw) < core.ehdr.shdr_size:
-        core.warnings.append("section header 0, which repeats the count of segments, is missing")
+        core.warnings.append(elf.MISSING_COUNT)
+        core.miscounted = True
         return
     sh_info = elf.Shdr(raw, core.ehdr).sh_info
     if sh_info != len(core.table):
         core.warnings.append(elf.mismatch(sh_info, len(core.table)))
+        core.miscounted = True
 
 
 def _conversion(core: Core, options: Options) -> Conversion | None:

@@ -7,7 +7,6 @@ from array import array
 from bisect import bisect_right
 from functools import lru_cache
 
-from corefilt.corefile import elf
 from corefilt.errors import OutputError, UnstreamableError
 from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.run import Run, check_tail, stop_if_undecided
@@ -68,7 +67,7 @@ class SettledAtTheEnd(Run):
         end = core.end or 0
         if engine.moved != end - first.cuts.total + first.cuts.inserted:
             raise AssertionError("what was written is not what the layout says")
-        if core.ehdr.e_phnum == elf.PN_XNUM and core.ehdr.e_shoff:
+        if core.ehdr.counts_elsewhere:
             at = sink.base + first.cuts.shift(core.ehdr.e_shoff)
             check_tail(core, os.pread(sink.reader, core.ehdr.shdr_size, at) if core.ehdr.e_shoff < end else b"")
         engine.relocate(_moves(first, self.layout, end))

@@ -177,6 +177,8 @@ def _to_plain(
             out.append(note.with_desc(desc[:at] + desc[at + 2 * word :], ehdr))
         else:
             out.append(note.raw)
+    if not pairs:
+        raise VariantError(f"{name}: has no NT_PRSTATUS that the loadmaps' addresses could be taken out of")
     origin = encode_origin(ehdr, Origin(ehdr.e_flags, pairs[:1] if len(set(pairs)) == 1 else pairs))
     changes = [
         f"NT_PRSTATUS of {len(pairs)} threads has {machine.plain} bytes instead of {machine.wide}",

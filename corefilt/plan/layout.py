@@ -226,14 +226,16 @@ def lay_out(
         offsets[note.phdr] = cuts.shift(table.p_offset[note.phdr]) - cuts.inserted
     new_table = table.replaced(offsets, sizes)
     puts.append(Step(ehdr.e_phoff, len(table) * ehdr.phdr_size, ehdr.e_phoff, bytes(new_table.encode(ehdr))))
-    tail = section_headers(ehdr, table, sections, sizes, cuts, note) if ehdr.e_shoff else b""
+    anew = counts_anew(ehdr, table, sections, end)
+    head = ehdr.with_count_elsewhere() if anew else ehdr
+    tail = section_headers(ehdr, table, sections, sizes, cuts, note) if ehdr.e_shoff or anew else b""
     e_shoff = at = replaced = 0
     if tail:
         at = ehdr.e_shoff
-        if (end is not None and at > end) or taken(ehdr, table, present, at, at + len(tail)):
+        if not at or (end is not None and at > end) or taken(ehdr, table, present, at, at + len(tail)):
             # They are lost, or are said to stand where other things do: they come to stand at the end.
             at = last
-        replaced = len(tail) if end is None else min(len(tail), end - at)
+        replaced = min(len(tail), end - at) if end is not None else len(tail) if at == ehdr.e_shoff else 0
         if ehdr.e_phnum != PN_XNUM and len(tail) - replaced > cuts.total:
             # gdb's are of no use for reading a core, and an output is never larger than its input for them.
             tail = b""
@@ -242,8 +244,18 @@ def lay_out(
         e_shoff = cuts.shift(at)
         last = max(last, at + replaced) + len(tail) - replaced
     sectioned, e_flags = bool(e_shoff) or not ehdr.e_shoff, note.e_flags if note is not None else None
-    puts.append(Step(0, ehdr.size, 0, ehdr.pack(e_shoff=e_shoff, sections=sectioned, e_flags=e_flags)))
+    puts.append(Step(0, ehdr.size, 0, head.pack(e_shoff=e_shoff, sections=sectioned, e_flags=e_flags)))
     return Layout(cuts, new_table, puts, last - cuts.total + cuts.inserted)
+
+
+def counts_anew(ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr], end: int | None) -> bool:
+    """Whether PN_XNUM's section header 0 is to be written anew: nothing announces it, or what is there is false.
+
+    ``end`` is the input's length in bytes, or None for a pipe, which brings it last.
+    """
+    if ehdr.e_phnum != PN_XNUM:
+        return False
+    return not ehdr.counts_elsewhere or (end is not None and not (sections and sections[0].sh_info == len(table)))
 
 
 def taken(ehdr: Ehdr, table: Phdrs, present: array[int], start: int, end: int) -> bool:
@@ -301,7 +313,7 @@ def section_headers(
 ) -> bytes:
     """The section header table of the output: PN_XNUM's one entry, or gdb's, whose sections follow their segments."""
     if ehdr.e_phnum == PN_XNUM and not (sections and sections[0].sh_info == len(table)):
-        return xnum_shdr(ehdr, len(table))
+        return xnum_shdr(ehdr.with_count_elsewhere(), len(table))
     segments = sorted(
         (offset, old, new)
         for p_type, offset, old, new in zip(table.p_type, table.p_offset, table.p_filesz, sizes, strict=True)
@@ -320,7 +332,8 @@ def section_headers(
                 sh_type = SHT_NOBITS
             else:
                 size = min(size, kept)
-        sh_offset = cuts.shift(section.sh_offset)
+        # A note that comes in must not take it past what the field holds.
+        sh_offset = min(cuts.shift(section.sh_offset), (1 << (64 if ehdr.wide else 32)) - 1)
         if note is not None and section.sh_offset == note.offset and sh_type == SHT_NOTE:
             sh_offset, size = sh_offset - cuts.inserted, note.size_of(size)
         out += section.moved(ehdr, sh_type=sh_type, sh_offset=sh_offset, sh_size=size)

@@ -108,12 +108,12 @@ def runs(core: Core, layout: Layout) -> Generator[Run, bytes | None, None]:
     ``elf_core_dump`` in fs/binfmt_elf.c (Linux 6.18): the ELF header, each program header, of each note the
     header, the name and the descriptor, each page, the blocks of memory tags, and section header 0.
     """
-    ehdr, table = core.ehdr, layout.table
+    ehdr, table, head = core.ehdr, layout.table, _header_of(layout)
     tags = tagged_loads(table)
     tables = {
         -3: (0, ehdr.size, ehdr.size),
         -2: (ehdr.e_phoff, len(table) * ehdr.phdr_size, ehdr.phdr_size),
-        -1: (_section_headers_at(layout), ehdr.e_shnum * ehdr.shdr_size, ehdr.shdr_size),
+        -1: (head.e_shoff, head.e_shnum * ehdr.shdr_size, ehdr.shdr_size),
     }
     if not tables[-1][0]:
         del tables[-1]
@@ -139,9 +139,8 @@ def runs(core: Core, layout: Layout) -> Generator[Run, bytes | None, None]:
             yield Run(start, end, page, PRESENT, i)
 
 
-def _section_headers_at(layout: Layout) -> int:
-    header = next(put.put for put in layout.puts if put.source == 0 and put.put)
-    return Ehdr(header).e_shoff
+def _header_of(layout: Layout) -> Ehdr:
+    return Ehdr(next(put.put for put in layout.puts if put.source == 0 and put.put))
 
 
 def _runs_of_notes(ehdr: Ehdr, i: int, start: int, end: int, page: int) -> Generator[Run, bytes | None, None]:

@@ -61,15 +61,19 @@ def check_sections(
             return
         verdict.findings.append(Finding("sections", f"the section headers at {at:#x} (e_shoff) are not in the file"))
         return
+    if filtered.header["e_phnum"] == PN_XNUM and filtered.sections:
+        counted = filtered.sections[0]["sh_info"]
+        if counted != filtered.count:
+            said = f"section header 0: sh_info is {counted}, and there are {filtered.count} program headers (PN_XNUM)"
+            verdict.findings.append(Finding("sections", said))
     if len(full.sections) != len(filtered.sections):
         numbers = f"{len(filtered.sections)} section headers, not {len(full.sections)}"
-        if fitted or full.sections_lost:
+        if fitted or full.sections_lost or _is_repaired(full, filtered):
             verdict.changes.append(f"there are {numbers}")
         else:
             verdict.findings.append(Finding("sections", f"there are {numbers}"))
         return
     if filtered.header["e_phnum"] == PN_XNUM or not filtered.sections:
-        # Its sh_info has counted the program headers already.
         return
     loads = [
         sorted((s for s in core.segments if s.p_type == "PT_LOAD" and s.p_filesz), key=lambda s: s.p_vaddr)
@@ -80,6 +84,13 @@ def check_sections(
         if text is not None:
             finding = Finding("sections", f"section {k}: {text}", address=now["sh_addr"], bytes=now["sh_size"])
             verdict.findings.append(finding)
+
+
+def _is_repaired(full: Tables, filtered: Tables) -> bool:
+    """Whether section header 0 of PN_XNUM is there alone where the full core's is missing or counts otherwise."""
+    if filtered.header["e_phnum"] != PN_XNUM or len(filtered.sections) != 1:
+        return False
+    return not full.sections or full.sections[0]["sh_info"] != full.count
 
 
 def _may_be_cut_off(full: Tables, filtered: Tables) -> bool:

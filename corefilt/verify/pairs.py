@@ -120,7 +120,7 @@ class _Pairing:
         at = other.p_vaddr - segment.p_vaddr
         for name, was, now in (
             ("p_flags", segment.p_flags, other.p_flags),
-            ("p_paddr", segment.p_paddr + at if segment.p_paddr else 0, other.p_paddr),
+            ("p_paddr", (segment.p_paddr + at) % (1 << 8 * self.full.word) if segment.p_paddr else 0, other.p_paddr),
             ("p_align", segment.p_align, other.p_align),
         ):
             if was != now:

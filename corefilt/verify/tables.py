@@ -167,18 +167,18 @@ class Tables:
         return [self._parse(self._structs.Elf_Shdr, stream, "the section headers") for _ in range(count)]
 
     def _count(self, file: CoreFile) -> int:
-        """The program headers; with PN_XNUM section header 0 counts them, or the notes follow them at once."""
+        """The program headers; with PN_XNUM the notes follow them at once, or section header 0 counts them."""
         count: int = self.header["e_phnum"]
         if count != PN_XNUM:
             return count
-        if self.sections:
-            counted: int = self.sections[0]["sh_info"]
-            return counted
         first = next(self._entries(file, 1))
         length, rest = divmod(first["p_offset"] - self.header["e_phoff"], self.header["e_phentsize"])
-        if first["p_type"] != "PT_NOTE" or rest or length <= 0:
+        if first["p_type"] == "PT_NOTE" and not rest and length > 0:
+            return int(length)
+        if not self.sections:
             raise DamagedCoreError(f"{self.name}: nothing tells how many program headers there are (PN_XNUM)")
-        return int(length)
+        counted: int = self.sections[0]["sh_info"]
+        return counted
 
     def _entries(self, file: CoreFile, count: int) -> Iterator[dict[str, Any]]:
         at, size = self.header["e_phoff"], self.header["e_phentsize"]

@@ -166,7 +166,8 @@ def inplace(data: bytes) -> None:
     finally:
         after = path.read_bytes()
         path.unlink()
-    assert len(after) == len(core)
+    # Section header 0 of PN_XNUM is made anew behind the end, at a multiple of a word, where it is missing.
+    assert len(core) <= len(after) <= len(core) + (71 if damaged else 0)
     if not damaged and least is not None:
         assert_valid(core, after, least)
 

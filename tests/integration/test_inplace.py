@@ -608,7 +608,8 @@ def test_damage_needs_force(shape: str, tmp_path: Path) -> None:
     done = corefilt("0x31", path, "-i", "-f")
     assert done.code == 3, done.err
     after = path.read_bytes()
-    assert len(after) == len(before)
+    # Section header 0 of PN_XNUM is made anew, behind all that is there.
+    assert len(after) == (len(before) if shape != "pn_xnum" else -(-len(before) // 8) * 8 + 64)
     if shape != "gcore":
         for was, now in zip(parse_core(before)[1], parse_core(after)[1], strict=True):
             assert now.p_offset == was.p_offset

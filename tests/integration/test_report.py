@@ -219,7 +219,7 @@ def test_what_had_left_is_not_said_to_be_mended() -> None:
     done = corefilt("all", pipe=core[:-PAGE])
     assert (done.code, done.out) == (3, core[:-PAGE])
     assert not [line for line in done.err if "changed:" in line]
-    assert [line for line in done.err if "the program headers had left before the end of the core was seen" in line]
+    assert [line for line in done.err if "the headers had left before the end of the core was seen" in line]
     assert "  missing: 10000-12000 rw-: 4.00 KiB of 8.00 KiB" in done.err
 
 

@@ -84,7 +84,8 @@ def lay_out_pieces(
         i = piece.phdr
         new.p_type[n], new.p_flags[n], new.p_align[n] = table.p_type[i], table.p_flags[i], table.p_align[i]
         new.p_vaddr[n], new.p_memsz[n] = table.p_vaddr[i] + piece.at, piece.memsz
-        new.p_paddr[n] = table.p_paddr[i] + piece.at if table.p_paddr[i] else 0
+        # It is anything in a hostile core, and adds up as addresses do.
+        new.p_paddr[n] = (table.p_paddr[i] + piece.at) % (1 << (64 if ehdr.wide else 32)) if table.p_paddr[i] else 0
         if piece.payload:
             continue
         start = writer.at
