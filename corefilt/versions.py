@@ -9,7 +9,7 @@ import re
 from importlib import metadata
 
 from corefilt import _fast
-from corefilt.io.engine import MOVERS
+from corefilt.io.movers import MOVERS
 
 # Extras that only those need who work on corefilt itself.
 DEVELOPMENT = {"test", "test-cloud", "checked", "fuzz", "lint"}

@@ -6,7 +6,7 @@ import os
 
 from corefilt.errors import UsageError
 from corefilt.filtering.options import FORMATS
-from corefilt.io.engine import ENGINES, SPARSE
+from corefilt.io.movers import ENGINES, SPARSE
 from corefilt.kinds import CURRENT, DUMPERS
 from corefilt.plan.plan import UNKNOWN
 

@@ -14,7 +14,7 @@ from corefilt.filterbits import ALIASES, NAMES, parse_filter
 from corefilt.filtering.options import Options, make_naming, make_wish
 from corefilt.filtering.report import printable
 from corefilt.filtering.write import write_filtered
-from corefilt.io.engine import CACHE, MOST_JOBS
+from corefilt.io.movers import CACHE, MOST_JOBS
 from corefilt.io.sinks import NamedFile
 from corefilt.sizes import parse_size
 

@@ -10,7 +10,7 @@ from corefilt.doctor.row import OK
 from corefilt.doctor.settings import FILE, PIPE, SOCKET, Settings, read_sysctl
 from corefilt.filterbits import CoredumpFilter, describe
 from corefilt.filtering.report import printable
-from corefilt.io.engine import MOVERS
+from corefilt.io.movers import MOVERS
 from corefilt.versions import lacking
 
 GROUP = "kernel"

@@ -8,7 +8,7 @@ from array import array
 from corefilt.filtering.run import Run, check_tail, stop_if_undecided
 from corefilt.io.sinks import Sink
 from corefilt.io.sources import PipeSource
-from corefilt.plan.layout import TO_THE_END
+from corefilt.io.steps import TO_THE_END
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,9 +11,11 @@ from corefilt.errors import OutputError, UnstreamableError
 from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.run import Run, check_tail, stop_if_undecided
 from corefilt.io.engine import Engine
+from corefilt.io.relocate import relocate
 from corefilt.io.sinks import Sink
+from corefilt.io.steps import TO_THE_END, Step
 from corefilt.kinds import Kind, level, single
-from corefilt.plan.layout import TO_THE_END, Layout, Step, kept_bytes, lay_out, tag_bytes, tagged_loads
+from corefilt.plan.layout import Layout, kept_bytes, lay_out, tag_bytes, tagged_loads
 from corefilt.plan.note_slot import place_for_note
 from corefilt.plan.plan import Plan
 
@@ -70,7 +72,7 @@ class SettledAtTheEnd(Run):
         if core.ehdr.counts_elsewhere:
             at = sink.base + first.cuts.shift(core.ehdr.e_shoff)
             check_tail(core, os.pread(sink.reader, core.ehdr.shdr_size, at) if core.ehdr.e_shoff < end else b"")
-        engine.relocate(_moves(first, self.layout, end))
+        relocate(sink, _moves(first, self.layout, end))
         for put in self.layout.puts:
             engine.write(put.target, put.put or b"", over=True)
         if self.limit is not None:

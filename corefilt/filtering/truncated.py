@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from corefilt import _fast
 from corefilt.errors import EngineError, InputError
-from corefilt.io.engine import SCRATCH, TURN, Engine
+from corefilt.io.engine import Engine
+from corefilt.io.movers import SCRATCH, TURN
 from corefilt.plan.rlimit import NOTE_HEADER, PRESENT, Account, Run, runs
 
 TYPE_CHECKING = False
@@ -141,7 +142,7 @@ class CuttingEngine(Engine):
 
     def _move(self, start: int, target: int, length: int) -> int:
         if self.account.refused:
-            return self._discard(length)
+            return self._skipper.discard(length) if self._skipper is not None else 0
         room = memoryview(self._scratch)[: min(length, SCRATCH, TURN)]
         try:
             got = _fast.read_into(self.source.fd, -1, room)

@@ -106,7 +106,7 @@ def _carry_out(run: Run, output: Place | NamedFile, began: float) -> Report:
         run.write(sink)
         _check_input(core)
         if isinstance(output, NamedFile):
-            output.settled(run.plan)
+            output.on_decided(sum(run.plan.assumed))
         sink.commit(run.layout.size, sync=options.sync)
     except BaseException as error:
         sink.abort()

@@ -18,8 +18,8 @@ from corefilt.handler.zstd_copy import compress
 from corefilt.io.compression import check_decoder
 from corefilt.io.engine import Engine
 from corefilt.io.sources import PipeSource, open_source
+from corefilt.io.steps import TO_THE_END, Step
 from corefilt.plan.fit.request import Wish
-from corefilt.plan.layout import TO_THE_END, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from corefilt.io.sources import Source, enlarge_pipe
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.io.sources import Place
-    from corefilt.plan.plan import Plan
 
 
 # Seconds that a stream's reader is waited for when it is to be given up.
@@ -37,10 +36,10 @@ class Packed(NamedFile):
         encoder(self.compression)
         return PackedSink(open_sink(self.place, force=self.force, source=source), self.compression)
 
-    def settled(self, plan: Plan) -> None:
+    def on_decided(self, undecided_bytes: int) -> None:
         """Pass it on."""
         if isinstance(self.place, NamedFile):
-            self.place.settled(plan)
+            self.place.on_decided(undecided_bytes)
 
 
 class PackedSink(Sink):

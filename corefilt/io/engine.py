@@ -1,16 +1,16 @@
-"""Moves the bytes: picks a mover for an input and an output, carries out steps, keeps holes, counts."""
+"""Moves the bytes: carries out steps with the movers that fit, keeps holes, counts."""
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 
 from corefilt import _fast
-from corefilt.errors import EngineError, InputError, OutputError, UsageError
+from corefilt.errors import EngineError, InputError
+from corefilt.io.movers import MOVERS, NOT_FOR_THESE, SCRATCH, TURN, check_words, choose, explained, helpful_jobs
 from corefilt.io.sinks import Sink
+from corefilt.io.skip import Skipper
 from corefilt.io.sources import Extents, FileSource, PipeSource, Source
-from corefilt.plan.layout import TO_THE_END, Step
+from corefilt.io.steps import TO_THE_END, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,60 +19,15 @@ if TYPE_CHECKING:
     from corefilt.io.copy_threads import Crew
     from corefilt.io.page_cache import Cache
 
-ENGINES = ("auto", "reflink", "copy_file_range", "sendfile", "splice", "readwrite")
-SPARSE = ("auto", "always", "never")
-CACHE = ("auto", "keep")
-MOVERS = {
-    "reflink": _fast.REFLINK,
-    "copy_file_range": _fast.COPY_FILE_RANGE,
-    "sendfile": _fast.SENDFILE,
-    "splice": _fast.SPLICE,
-    "readwrite": _fast.READWRITE,
-}
-_NEEDS = {
-    "reflink": "two files",
-    "copy_file_range": "two files",
-    "sendfile": "a file to read from",
-    "splice": "a pipe on one side",
-}
-
-# What a mover answers when these two descriptors are not for it; EPERM comes from filters of system calls.
-_NOT_FOR_THESE = (
-    errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.ETXTBSY, errno.ENOTTY, errno.EPERM,
-)  # fmt: skip
-_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-
-# File systems (f_type of statfs) on which copy_file_range, where it cannot share, does no more than the page
-# cache's own copy: ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, overlayfs. Elsewhere a server may do the work.
-_PLAIN = (0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0xF2F52010, 0x794C7630)
-MOST_JOBS = 8
-# From this many bytes on two threads are worth loading what they need, 3 ms.
-WORTH_A_CREW = 256 << 20
 # As many bytes of a run are handed to other threads, piece by piece; fewer are copied at once.
 WORTH_A_PIECE = 1 << 20
 # A copy is large from this share of the memory on: read and written, it would fill a quarter of it.
 LARGE_SHARE = 8
-
-# Read at a time by READWRITE: as much as stays in the processor's own cache. From a pipe to ext4, 2 GiB took 1.9 s
-# with it as with 128 KiB, and 2.2 s with 1 MiB, beside other programs (medians of five, Linux 6.18, two cores).
-SCRATCH = 256 << 10
-# Between two looks at the progress bar.
-TURN = 1 << 26
 # Moved at a time where the page cache is dropped behind the copy.
 WINDOW = 8 << 20
 # Zeros become holes in pieces of this many bytes, the block of nearly every file system.
 GRANULE = 4096
 PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-def _helpful_jobs(expected: int) -> int:
-    """Two threads for a large copy while a processor is idle, by the load of the last minute; else one.
-
-    1 GiB from ext4 to ext4 took 0.30 s with two, 0.38 s with one and 0.35 s with cp on an idle machine; beside other
-    programs, 2 GiB took 3.9 s with two, 1.3 s with one and 2.8 s with cp (medians, Linux 6.18, two processors).
-    """
-    idle = len(os.sched_getaffinity(0)) - os.getloadavg()[0]
-    return 2 if expected >= WORTH_A_CREW and idle >= 0.5 else 1
 
 
 class Engine:
@@ -96,13 +51,9 @@ class Engine:
         ``jobs`` is the count of threads that copy between files, or None for as many as help now; ``expected`` the
         most bytes that will be moved, if that is known. Raises EngineError when the mover demanded cannot be had.
         """
-        for name, value, known in (("engine", demand, ENGINES), ("sparse", sparse, SPARSE), ("cache", cache, CACHE)):
-            if value not in known:
-                raise UsageError(f"{name} is {value!r}", f"it can be {', '.join(known)}")
-        if jobs is not None and not 1 <= jobs <= MOST_JOBS:
-            raise UsageError(f"jobs is {jobs}", f"it can be 1 to {MOST_JOBS}")
+        check_words(demand, sparse, cache, jobs)
         self.source, self.sink, self.on_progress = source, sink, on_progress
-        self.seeks = isinstance(source, FileSource)
+        self.seeks = source.seekable
         self.scans = sink.seekable and (sparse == "always" or (sparse == "auto" and not self.seeks))
         self.keeps_holes = self.seeks and sparse != "never"
         self.demanded = demand if demand != "auto" else None
@@ -111,23 +62,26 @@ class Engine:
             # What is a hole is not moved.
             expected = min(expected, os.fstat(source.fd).st_blocks * 512)
         # Only offsets on both sides make the order free.
-        self._jobs = (jobs or _helpful_jobs(expected)) if self.seeks and sink.seekable else 1
+        self._jobs = (jobs or helpful_jobs(expected)) if self.seeks and sink.seekable else 1
         self._cache_watched = cache == "auto" and (self.seeks or sink.seekable)
         self._cache: Cache | None = None
         self._crew: Crew | None = None
         self._under_way: set[int] = set()
         self._expected = expected
         self._large_from = 0
-        self._block = 0
         self._scratch = bytearray(SCRATCH)
-        self._devnull = -1
         self._data: Extents | None = None
         self.moved = self.zeros = 0
         self.at_end: int | None = None
         self._reached = 0
         self.replaced: dict[int, bytes] = {}
         self.used: str | None = None
-        self._movers = self._choose(demand, sparse)
+        self._movers, self._block = choose(
+            source, sink, demand, sparse, scans=self.scans, copies_itself=self._copies_itself()
+        )
+        self._skipper: Skipper | None = None
+        if isinstance(source, PipeSource):
+            self._skipper = Skipper(source, self._scratch, by_reading=demand == "readwrite", told=self._told)
 
     @property
     def name(self) -> str:
@@ -143,56 +97,12 @@ class Engine:
             return "guessed"
         return "kept" if self.keeps_holes else "none"
 
-    def _choose(self, demand: str, sparse: str) -> list[str]:
-        """The movers that copy, best first; whether extents are shared before that is told by ``_block``."""
-        able = self._able()
-        if demand == "auto":
-            if self.scans or (sparse == "never" and self.sink.seekable):
-                # Where extents are shared, copy_file_range would share holes too.
-                return ["readwrite"]
-            if able[0] == "reflink":
-                del able[0]
-                self._block = self._block_size()
-            if self._copies_itself():
-                return ["readwrite"]
-            return able
-        if demand not in able:
-            raise EngineError(f"--engine {demand} needs {_NEEDS[demand]}: {self.source.name} to {self.sink.name}")
-        if sparse == "always" and demand != "readwrite":
-            raise EngineError(
-                f"--sparse always looks for zeros, which --engine {demand} does not see",
-                "use --engine readwrite",
-            )
-        if demand == "reflink":
-            if sparse == "never":
-                raise EngineError(
-                    "--sparse never writes out holes, which --engine reflink shares", "choose one of them"
-                )
-            self._block = self._block_size()
-            return ["readwrite"]
-        return [demand]
-
     def _copies_itself(self) -> bool:
         """Whether READWRITE is the better copy: for several threads, and where it need not fill the page cache."""
         if not (self.seeks and self.sink.seekable):
             return False
-        if not all(_fast.file_system(fd) in _PLAIN for fd in (self.source.fd, self.sink.fd)):
-            return False
         cache = self._cache_of()
         return self._jobs > 1 or (cache is not None and bool(cache.flags[1]))
-
-    def _able(self) -> list[str]:
-        """What the kinds of both descriptors allow, best first."""
-        pipes = [fd for fd in (self.source.fd, self.sink.fd) if stat.S_ISFIFO(os.fstat(fd).st_mode)]
-        if self.seeks and self.sink.seekable:
-            return ["reflink", "copy_file_range", "sendfile", "readwrite"]
-        able = ["splice"] if pipes else []
-        if self.seeks:
-            able.append("sendfile")
-        return [*able, "readwrite"]
-
-    def _block_size(self) -> int:
-        return os.fstatvfs(self.sink.fd).f_bsize
 
     def run(self, steps: Iterable[Step]) -> None:
         """Carry out the steps in order; stops early, with ``at_end`` set, where the input ends.
@@ -219,9 +129,8 @@ class Engine:
             if self._crew is not None:
                 self._crew.__exit__(None, None, None)
                 self._crew = None
-            if self._devnull >= 0:
-                os.close(self._devnull)
-                self._devnull = -1
+            if self._skipper is not None:
+                self._skipper.close()
 
     def write(self, target: int, data: bytes, *, over: bool = False) -> None:
         """Write bytes at an offset of the output (in order, if it cannot be sought); ``over`` what is there already."""
@@ -237,10 +146,10 @@ class Engine:
         if step.put is None:
             raise AssertionError("no bytes to put")
         if isinstance(self.source, PipeSource):
-            if not self._skip_to(step.source):
+            if not self._skip_to(self.source, step.source):
                 return False
             self.replaced[step.source] = self.source.peek(step.source, step.length) if step.length <= 64 else b""
-            if not self._skip_to(step.source + step.length):
+            if not self._skip_to(self.source, step.source + step.length):
                 self.write(step.target, step.put)
                 return False
         self.write(step.target, step.put)
@@ -282,7 +191,7 @@ class Engine:
                     _fast.REFLINK, self.source.fd, done, self.sink.fd, place, min(last - done, TURN), self._scratch,
                 )  # fmt: skip
             except OSError as error:
-                if self.demanded or error.errno not in _NOT_FOR_THESE:
+                if self.demanded or error.errno not in NOT_FOR_THESE:
                     raise self._explained(error) from None
                 self._block = 0
                 break
@@ -402,7 +311,7 @@ class Engine:
             length -= min(length, SCRATCH)
 
     def _copy_from_pipe(self, source: PipeSource, step: Step) -> bool:
-        if not self._skip_to(step.source):
+        if not self._skip_to(source, step.source):
             return False
         target, left = step.target, step.length
         while left and source.ahead:
@@ -418,36 +327,14 @@ class Engine:
             target, left = target + moved, left if step.length == TO_THE_END else left - moved
         return True
 
-    def _skip_to(self, offset: int) -> bool:
+    def _skip_to(self, source: PipeSource, offset: int) -> bool:
         """Consume the pipe up to an offset; False when it ends before."""
-        source = self.source
-        if not isinstance(source, PipeSource):
-            raise AssertionError("only a pipe is skipped")
-        source.take(offset - source.position)
-        while source.position < offset:
-            gone = self._discard(offset - source.position)
-            if not gone:
-                self.at_end = source.position
-                return False
-            source.position += gone
-        return True
-
-    def _discard(self, length: int) -> int:
-        length = min(length, TURN)
-        if self.demanded != "readwrite":
-            try:
-                if self._devnull < 0:
-                    self._devnull = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
-                return self._told(
-                    _fast.move(_fast.SPLICE, self.source.fd, -1, self._devnull, -1, length, self._scratch)[0]
-                )
-            except OSError:
-                # No pipe, or no /dev/null: read it.
-                pass
-        try:
-            return self._told(_fast.discard(self.source.fd, length, self._scratch))
-        except OSError as error:
-            raise InputError(f"{self.source.name}: cannot be read: {error.strerror}") from None
+        if self._skipper is None:
+            raise AssertionError("a pipe is skipped by its skipper")
+        if self._skipper.skip_to(offset):
+            return True
+        self.at_end = source.position
+        return False
 
     def _move(self, start: int, target: int, length: int) -> int:
         """Move bytes with the first mover that can; returns fewer than ``length`` only at the end of the input."""
@@ -470,7 +357,7 @@ class Engine:
                     granule=GRANULE if self.scans and reads else 0, flags_in=flags[0], flags_out=flags[1],
                 )  # fmt: skip
             except OSError as error:
-                if len(self._movers) > 1 and error.errno in _NOT_FOR_THESE:
+                if len(self._movers) > 1 and error.errno in NOT_FOR_THESE:
                     del self._movers[0]
                     continue
                 raise self._explained(error) from None
@@ -497,52 +384,4 @@ class Engine:
         return count
 
     def _explained(self, error: OSError) -> Exception:
-        if isinstance(error, BrokenPipeError):
-            return error
-        what = f"{self.source.name} to {self.sink.name}"
-        if self.demanded and error.errno in _NOT_FOR_THESE:
-            return EngineError(f"--engine {self.demanded} cannot move {what}: {error.strerror}")
-        if error.errno in _OUTPUT_ERRORS:
-            return OutputError(
-                f"{self.sink.name}: cannot be written: {error.strerror}",
-                "free some space, or choose another place",
-            )
-        return OutputError(f"{what}: {error.strerror}")
-
-    def relocate(self, moves: Iterable[tuple[int, int, int]]) -> None:
-        """Move ``(from, to, length)`` ranges of the output to lower offsets, in ascending order. Raises OutputError."""
-        reader, base = self.sink.reader, self.sink.base
-        extents = Extents(reader)
-        try:
-            for start, target, length in moves:
-                at, end = base + start, base + start + length
-                shift = target - start
-                while at < end:
-                    data, stop = extents.first(at, end)
-                    if data > at:
-                        self._empty(at + shift, data - at)
-                    while data < stop:
-                        moved, _ = _fast.move(
-                            _fast.READWRITE,
-                            reader,
-                            data,
-                            self.sink.fd,
-                            data + shift,
-                            min(stop - data, TURN),
-                            self._scratch,
-                        )
-                        data += moved
-                    at = stop
-        except OSError as error:
-            raise self._explained(error) from None
-
-    def _empty(self, offset: int, length: int) -> None:
-        try:
-            _fast.punch(self.sink.fd, offset, length)
-        except OSError as error:
-            if error.errno not in _NOT_FOR_THESE:
-                raise
-            while length:
-                piece = min(length, SCRATCH)
-                _fast.write_at(self.sink.fd, offset, bytes(piece))
-                offset, length = offset + piece, length - piece
+        return explained(error, self.source.name, self.sink.name, self.demanded)

@@ -13,7 +13,6 @@ from corefilt.io.sources import Source, descriptor_of, enlarge_pipe, shut
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.io.sources import Place
-    from corefilt.plan.plan import Plan
 
 
 class Sink:
@@ -209,8 +208,8 @@ class NamedFile:
         """A sink, or OutputError with what stands against it."""
         raise AssertionError("a child knows the rules")
 
-    def settled(self, plan: Plan) -> None:
-        """Hear what was decided, when all is written, and before it gets its name."""
+    def on_decided(self, undecided_bytes: int) -> None:
+        """Hear how many bytes depend on an assumption, when all is written and before it gets its name."""
 
 
 class reported:

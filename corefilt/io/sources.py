@@ -36,10 +36,12 @@ class Source:
     """An input; ``size`` is its length in bytes, or None where it is not known beforehand.
 
     ``origin`` is the source whose bytes these are made of: itself, but for what is decompressed or spooled;
-    ``compression`` the format that it was decompressed from, or None.
+    ``compression`` the format that it was decompressed from, or None; ``seekable`` tells that any of its bytes can be
+    had at any time.
     """
 
     compression: str | None = None
+    seekable = False
 
     def __init__(self, fd: int, name: str, *, base: int = 0, size: int | None = None, owned: bool = True) -> None:
         """Take a descriptor; ``base`` is where the core begins in it, ``owned`` whether close() closes it."""
@@ -71,6 +73,7 @@ class FileSource(Source):
     """An input that can be sought; ``spooled`` tells that its holes are a pipe's zeros."""
 
     size: int
+    seekable = True
     spooled = False
 
     def peek(self, offset: int, length: int) -> bytes:

@@ -24,14 +24,12 @@ from corefilt.corefile.elf import (
     Shdr,
     xnum_shdr,
 )
+from corefilt.io.steps import TO_THE_END, Step
 from corefilt.kinds import NOTHING, ONE_PAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-# To the end of the input, however far that is.
-TO_THE_END = 1 << 63
 
 
 def kept_bytes(level: int, present: int, page_size: int) -> int:
@@ -127,20 +125,6 @@ def joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             whole.append((start, end))
     return whole
-
-
-class Step:
-    """Something to be done in the order of the output: ``length`` bytes at ``source`` come to stand at ``target``.
-
-    With ``put`` those bytes are written instead of what the input has there. A length of TO_THE_END is what is
-    left of the input.
-    """
-
-    __slots__ = ("length", "put", "source", "target")
-
-    def __init__(self, source: int, length: int, target: int, put: bytes | None = None) -> None:
-        """Hold the four."""
-        self.source, self.length, self.target, self.put = source, length, target, put
 
 
 class Note:

@@ -14,9 +14,10 @@ from corefilt import _fast
 from corefilt.corefile.elf import EM_386, EM_X86_64, PT_LOAD, PT_NOTE, Ehdr
 from corefilt.corefile.notes import MOST_WALKED
 from corefilt.errors import NoCoreError, UsageError
-from corefilt.io.engine import SCRATCH
+from corefilt.io.movers import SCRATCH
 from corefilt.io.sources import Extents, FileSource
-from corefilt.plan.layout import Step, tagged_loads
+from corefilt.io.steps import Step
+from corefilt.plan.layout import tagged_loads
 from corefilt.sizes import parse_size
 
 TYPE_CHECKING = False

@@ -29,7 +29,7 @@ from corefilt import _fast
 from corefilt.cli import main
 from corefilt.errors import EngineError, OutputError, UsageError
 from corefilt.filtering.report import Report
-from corefilt.io import engine
+from corefilt.io import movers
 from corefilt.io.sinks import Sink, open_sink
 
 CORE = sample_core()
@@ -653,4 +653,4 @@ def test_two_threads_copy_while_a_processor_is_idle(
 ) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(processors)))
-    assert engine._helpful_jobs(size) == threads
+    assert movers.helpful_jobs(size) == threads

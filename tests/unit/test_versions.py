@@ -11,7 +11,7 @@ import pytest
 from support.run import corefilt
 
 from corefilt import _fast, versions
-from corefilt.io.engine import MOVERS
+from corefilt.io.movers import MOVERS
 
 
 def said(name: str) -> str:

@@ -17,7 +17,7 @@ from corefilt.errors import InputError
 from corefilt.io.engine import Engine
 from corefilt.io.sinks import reported
 from corefilt.io.sources import FileSource
-from corefilt.plan.layout import Step
+from corefilt.io.steps import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

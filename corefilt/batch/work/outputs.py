@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from corefilt.batch.task import Task
     from corefilt.io.sources import Source
-    from corefilt.plan.plan import Plan
 
 # What systemd-coredump tells of a core beside it.
 _TOLD = "user.coredump."
@@ -38,9 +37,9 @@ class ArchiveFile(NamedFile):
         # By an attribute, or by a note within.
         self.marked = False
 
-    def settled(self, plan: Plan) -> None:
-        """Remember what hangs on an assumption."""
-        self.undecided = sum(plan.assumed)
+    def on_decided(self, undecided_bytes: int) -> None:
+        """Remember how many bytes depend on an assumption."""
+        self.undecided = undecided_bytes
 
     def complete(self, fd: int) -> None:
         """Mark and check what is whole. Raises OutputError where the input has changed meanwhile."""

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from corefilt.batch.outcome import Outcome
     from corefilt.io.sources import Source
-    from corefilt.plan.plan import Plan
 
 # The name in an object's metadata.
 METADATA = "corefilt"
@@ -119,9 +118,9 @@ class StoredFile(RemoteFile):
         self.made = made
         made.marked = self.remote.scheme.metadata is not None
 
-    def settled(self, plan: Plan) -> None:
-        """Remember what hangs on an assumption."""
-        self.made.undecided = sum(plan.assumed)
+    def on_decided(self, undecided_bytes: int) -> None:
+        """Remember how many bytes depend on an assumption."""
+        self.made.undecided = undecided_bytes
 
     def complete(self, fd: int) -> None:
         """Check it, and have the metadata tell of it."""
@@ -141,9 +140,9 @@ class FetchedFile(NamedFile):
             raise OutputError(f"{self.path}: exists", "-f replaces it")
         return _FetchedSink(self)
 
-    def settled(self, plan: Plan) -> None:
-        """Remember what hangs on an assumption."""
-        self.made.undecided = sum(plan.assumed)
+    def on_decided(self, undecided_bytes: int) -> None:
+        """Remember how many bytes depend on an assumption."""
+        self.made.undecided = undecided_bytes
 
     def complete(self, fd: int) -> None:
         """Check it, give it the time of what it was made of, and mark it."""

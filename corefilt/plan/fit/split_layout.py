@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from corefilt.corefile.elf import PN_XNUM, PT_NOTE, Ehdr, Phdrs, xnum_shdr
-from corefilt.plan.layout import Cuts, Layout, Step
+from corefilt.io.steps import Step
+from corefilt.plan.layout import Cuts, Layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -30,8 +30,9 @@ from support.samples import noise, sample_core, tagged
 from support.strategies import cores
 
 from corefilt.filterbits import CoredumpFilter
+from corefilt.io.steps import TO_THE_END
 from corefilt.kinds import NOTHING, ONE_PAGE, WHOLE
-from corefilt.plan.layout import TO_THE_END, Cuts, Layout, Note, cut_out, kept_bytes, lay_out
+from corefilt.plan.layout import Cuts, Layout, Note, cut_out, kept_bytes, lay_out
 from corefilt.plan.note_slot import place_for_note
 from corefilt.plan.plan import Plan
 
