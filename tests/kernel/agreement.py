@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
+from kernel.catalogue import PROGRAMS, visits
 from kernel.dumps import FILTERS, FULL, PAGE, compile_zoo, why_no_cores
 from kernel.programs import (
     ALL_FILTERS,
-    PROGRAMS,
     SINGLE_BITS,
     CannotStartError,
     Visit,
@@ -26,7 +26,6 @@ from kernel.programs import (
     load_sizes,
     open_folder,
     visit_zoo,
-    visits,
 )
 
 import corefilt

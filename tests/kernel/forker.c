@@ -28,6 +28,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -39,8 +41,6 @@
 #define RED_ZONE 128
 #define EVENT(status) ((status) >> 16)
 #define SYSCALL_STOP (SIGTRAP | 0x80)
-
-static const int CORE_SIGNALS[] = {SIGABRT, SIGSYS, SIGQUIT, SIGILL, SIGBUS, SIGFPE, SIGXCPU, SIGXFSZ};
 
 static _Noreturn void die(const char *format, ...)
 {
@@ -85,6 +85,10 @@ static int await_stop(pid_t pid)
 }
 
 /* ---- a process that is stopped ----------------------------------------------------------------- */
+
+struct range {
+    unsigned long start, end;
+};
 
 struct stopped {
     pid_t pid;
@@ -159,7 +163,7 @@ static uintptr_t find_syscall(pid_t pid)
 }
 
 /* Have a stopped process make one system call, and stop it again as it was; returns the call's result. */
-static long inject(const struct stopped *process, unsigned long *child, long number, long a, long b, long c)
+static long inject4(const struct stopped *process, unsigned long *child, long number, long a, long b, long c, long d)
 {
     struct user_regs_struct registers = process->registers;
     struct stopped calling = *process;
@@ -172,7 +176,8 @@ static long inject(const struct stopped *process, unsigned long *child, long num
     registers.rdi = a;
     registers.rsi = b;
     registers.rdx = c;
-    registers.r10 = registers.r8 = registers.r9 = 0;
+    registers.r10 = d;
+    registers.r8 = registers.r9 = 0;
     calling.registers = registers;
     calling.blocked = ~(uint64_t)0;
     set_state(&calling);
@@ -192,6 +197,11 @@ static long inject(const struct stopped *process, unsigned long *child, long num
     while (status = await_stop(pid), EVENT(status) != PTRACE_EVENT_STOP);
     set_state(process);
     return registers.rax;
+}
+
+static long inject(const struct stopped *process, unsigned long *child, long number, long a, long b, long c)
+{
+    return inject4(process, child, number, a, b, c, 0);
 }
 
 /* A child that is stopped before its first step, in its parent's state. */
@@ -266,26 +276,14 @@ static void raise_core_limit(const struct stopped *process)
 
 /* ---- twins ------------------------------------------------------------------------------------- */
 
-/* A signal that dumps, and that the process neither catches nor ignores nor blocks. */
-static int core_signal(pid_t pid)
+/* SIGABRT dumps, whatever the program does with it: Emacs and Go handle every signal that does. */
+static void stop_handling(struct stopped *process)
 {
-    char path[64], line[256];
-    unsigned long set, busy = 0;
+    static const uint64_t by_default[4];
+    uintptr_t at = put(process, by_default, sizeof by_default);
 
-    snprintf(path, sizeof path, "/proc/%d/status", pid);
-    FILE *status = fopen(path, "re");
-    if (!status)
-        die("%s", path);
-    while (fgets(line, sizeof line, status))
-        if (sscanf(line, "SigBlk: %lx", &set) == 1 || sscanf(line, "SigIgn: %lx", &set) == 1 ||
-            sscanf(line, "SigCgt: %lx", &set) == 1)
-            busy |= set;
-    fclose(status);
-    for (size_t n = 0; n < sizeof CORE_SIGNALS / sizeof *CORE_SIGNALS; n++)
-        if (!(busy >> (CORE_SIGNALS[n] - 1) & 1))
-            return CORE_SIGNALS[n];
-    errno = 0;
-    die("%d handles every signal that dumps", pid);
+    must(inject4(process, NULL, SYS_rt_sigaction, SIGABRT, at, 0, sizeof(uint64_t)), "rt_sigaction");
+    process->blocked &= ~(UINT64_C(1) << (SIGABRT - 1));
 }
 
 static void set_filter(pid_t pid, const char *filter)
@@ -302,10 +300,10 @@ static void set_filter(pid_t pid, const char *filter)
 static void dump_twin(const struct stopped *template, const char *filter)
 {
     struct stopped twin = fork_off(template);
-    int status, number = core_signal(twin.pid);
+    int status;
 
     set_filter(twin.pid, filter);
-    if (kill(twin.pid, number) < 0)
+    if (kill(twin.pid, SIGABRT) < 0)
         die("twin %d", twin.pid);
     trace(PTRACE_CONT, twin.pid, 0, 0);
     while (status = await(twin.pid), WIFSTOPPED(status))
@@ -332,13 +330,53 @@ static bool command(char *line, int size)
     return got;
 }
 
+/* Mappings that fork would leave out: those of MADV_DONTFORK, as QEMU's guest memory is. What a driver marked so
+ * (VM_IO, VM_PFNMAP) cannot be had, and is left out of every core. */
+static size_t find_unforked(pid_t pid, struct range *ranges, size_t room)
+{
+    char path[64], line[4096];
+    struct range here = {0, 0};
+    size_t found = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/smaps", pid);
+    FILE *smaps = fopen(path, "re");
+    if (!smaps)
+        die("%s", path);
+    while (fgets(line, sizeof line, smaps)) {
+        struct range next;
+        if (sscanf(line, "%lx-%lx ", &next.start, &next.end) == 2)
+            here = next;
+        else if (strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " dc") && !strstr(line, " io") && !strstr(line, " pf")) {
+            errno = 0;
+            if (found == room)
+                die("more than %zu mappings of %d are not for fork", room, pid);
+            ranges[found++] = here;
+        }
+    }
+    fclose(smaps);
+    return found;
+}
+
+static void advise(const struct stopped *process, const struct range *ranges, size_t count, int advice)
+{
+    for (size_t n = 0; n < count; n++)
+        must(inject(process, NULL, SYS_madvise, ranges[n].start, ranges[n].end - ranges[n].start, advice), "madvise");
+}
+
 static int fork_mode(pid_t pid, const char *folder)
 {
+    static struct range unforked[1024];
     struct stopped original = seize(pid);
-    struct stopped template = fork_off(&original);
+    size_t count = find_unforked(pid, unforked, sizeof unforked / sizeof *unforked);
     char filter[64] = "";
 
+    advise(&original, unforked, count, MADV_DOFORK);
+    struct stopped template = fork_off(&original);
+    advise(&original, unforked, count, MADV_DONTFORK);
     trace(PTRACE_DETACH, pid, 0, 0);
+    /* What changed its user is not dumped otherwise (fs.suid_dumpable). */
+    must(inject(&template, NULL, SYS_prctl, PR_SET_DUMPABLE, 1, 0), "prctl(PR_SET_DUMPABLE)");
+    stop_handling(&template);
     change_folder(&template, folder);
     raise_core_limit(&template);
     name_template(template.pid);

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from kernel.dumps import (
     Core,
     Phdr,
     compile_c,
+    dumping,
     huge_pages,
     may_change_system,
     only_file,
@@ -135,9 +136,9 @@ def visit(name: str, pid: int, forker: Path, folder: Path) -> Iterator[Visit]:
     folder.mkdir()
     dumps = folder / "dumps"
     dumps.mkdir()
-    owner = Path(f"/proc/{pid}").stat()
-    os.chown(dumps, owner.st_uid, owner.st_gid)
-    with template_of(pid, forker, dumps) as (template, dump):
+    os.chown(dumps, *owner_of(pid))
+    with dumping() as reason, template_of(pid, forker, dumps) as (template, dump):
+        assert reason is None, reason
         visited = Visit(name, folder, template)
         visited.portray()
         for coredump_filter in (*FILTERS, FULL):
@@ -198,10 +199,21 @@ def held_twin(command: list[str]) -> Iterator[tuple[int, Callable[[], None]]]:
             raise
 
 
+def status_of(pid: int, field_name: str) -> list[str]:
+    """Return the words of one line of a process's status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{field_name}:"))
+    return line.split()[1:]
+
+
 def parent_of(pid: int) -> int:
     """Return the parent's pid."""
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("PPid:"))
-    return int(line.split()[1])
+    return int(status_of(pid, "PPid")[0])
+
+
+def owner_of(pid: int) -> tuple[int, int]:
+    """Return the user and group that a process makes files as; the owner of /proc/PID is root once it changed them."""
+    return int(status_of(pid, "Uid")[3]), int(status_of(pid, "Gid")[3])
 
 
 # ---- programs --------------------------------------------------------------------------------------------
@@ -293,59 +305,6 @@ def conversing(command: list[str], *names: str) -> Iterator[Program]:
                 raise HarmedError(f"{command[0]} ended with {process.returncode}: {process.stderr.read().strip()}")
 
 
-@contextmanager
-def postgresql(folder: Path) -> Iterator[Program]:
-    """A fresh cluster with a query that keeps its parallel workers and their dynamic shared memory busy."""
-    need_system()
-    homes = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda home: int(home.parent.name))
-    if not homes:
-        raise CannotStartError("no PostgreSQL in /usr/lib/postgresql")
-    as_own = as_user("postgres")
-    own_folder(folder, "postgres")
-    data = folder / "data"
-    initdb = [homes[-1] / "initdb", "-D", data, "--auth=trust", "--no-sync", "--locale=C.UTF-8"]
-    output_of([str(word) for word in initdb], cwd=folder, **as_own)
-    server = [homes[-1] / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "shared_buffers=64MB"]
-    log = (folder / "log").open("wb")
-    client = [str(homes[-1] / "psql"), "-X", "-A", "-t", "-q", "-h", str(folder), "-d", "postgres"]
-
-    def query(text: str) -> str:
-        return output_of([*client, "-c", text], cwd=folder, **as_own)
-
-    def activity(backend: str) -> str:
-        return query(
-            "select pid from pg_stat_activity "
-            f"where backend_type = '{backend}' and wait_event = 'PgSleep' order by pid limit 1"
-        )
-
-    with log, ExitStack() as stack:
-        quiet = {"cwd": folder, "stdout": log, "stderr": log, **as_own}
-        process = stack.enter_context(ending([str(word) for word in server], signal.SIGINT, **quiet))
-        wait_until((folder / ".s.PGSQL.5432").exists, "PostgreSQL's socket")
-        wait_until(lambda: answers(lambda: query("select 1")), "PostgreSQL's first answer")
-        query("create table t as select n, repeat('x', 100) as filler from generate_series(1, 200000) n; analyze t")
-        busy = "select count(*) from t where pg_sleep(3600) is not null"
-        settings = "set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0"
-        stack.enter_context(ending([*client, "-c", settings, "-c", busy], signal.SIGINT, **quiet))
-        wait_until(lambda: activity("parallel worker"), "a parallel worker")
-        started = query("select pg_postmaster_start_time()")
-        pids = {
-            "postmaster": process.pid,
-            "backend": int(activity("client backend")),
-            "parallel worker": int(activity("parallel worker")),
-            "checkpointer": int(query("select pid from pg_stat_activity where backend_type = 'checkpointer'")),
-        }
-
-        def check() -> None:
-            alive = [f"backend {pid}" for pid in pids.values() if not Path(f"/proc/{pid}").exists()]
-            if alive or query("select count(*) from t") != "200000":
-                raise HarmedError(f"PostgreSQL lost {', '.join(alive) or 'its table'}")
-            if query("select pg_postmaster_start_time()") != started or not activity("parallel worker"):
-                raise HarmedError("PostgreSQL began anew")
-
-        yield Program({f"postgresql {name}": pid for name, pid in pids.items()}, check)
-
-
 def answers(ask: Callable[[], object]) -> bool:
     """Tell whether a client that may come too early is answered."""
     try:
@@ -371,108 +330,8 @@ def own_folder(folder: Path, user: str) -> None:
 
 
 @contextmanager
-def redis(folder: Path) -> Iterator[Program]:
-    """Debian's configuration, its own user, and fifty thousand keys."""
-    need_system()
-    server, client = need("redis-server", "redis-cli")
-    as_own = as_user("redis")
-    own_folder(folder, "redis")
-    socket = folder / "socket"
-    configured = ["/etc/redis/redis.conf"] if Path("/etc/redis/redis.conf").exists() else []
-    options = ["--port", "0", "--unixsocket", str(socket), "--daemonize", "no", "--dir", str(folder)]
-    options += ["--logfile", "", "--pidfile", str(folder / "pid")]
-    quiet = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **as_own}
-
-    def ask(*words: str) -> str:
-        return output_of([client, "-s", str(socket), *words])
-
-    with ending([server, *configured, *options], signal.SIGTERM, **quiet) as process:
-        wait_until(socket.exists, "Redis's socket")
-        wait_until(lambda: answers(lambda: ask("ping")), "Redis's first answer")
-        ask("eval", "for n = 1, 50000 do redis.call('set', 'key:' .. n, string.rep('x', 100)) end", "0")
-
-        def check() -> None:
-            if ask("dbsize") != "50000":
-                raise HarmedError("Redis lost its keys")
-
-        yield Program({"redis": process.pid}, check)
-
-
-@contextmanager
-def java(folder: Path) -> Iterator[Program]:
-    """A JVM as it comes, with a small heap and mapped files."""
-    machine, compiler = need("java", "javac")
-    output_of([compiler, "-d", str(folder), str(SOURCES / "Mapped.java")])
-    with conversing([machine, "-Xmx128m", "-cp", str(folder), "Mapped", str(folder)], "java") as program:
-        yield program
-
-
-def python_with_numpy() -> str:
-    """Return the system's CPython, if it has numpy."""
-    interpreter = "/usr/bin/python3"
-    has_numpy = [interpreter, "-c", "import numpy"]
-    if not Path(interpreter).exists() or subprocess.run(has_numpy, capture_output=True, check=False).returncode:
-        raise CannotStartError(f"no {interpreter} with numpy")
-    return interpreter
-
-
-@contextmanager
-def python(folder: Path) -> Iterator[Program]:
-    """The system's CPython and numpy, and a worker of multiprocessing."""
-    interpreter = python_with_numpy()
-    with conversing([interpreter, str(SOURCES / "shared.py"), str(folder)], "python", "python worker") as program:
-        yield program
-
-
-@contextmanager
-def node(folder: Path) -> Iterator[Program]:
-    """Node with worker threads."""
-    (interpreter,) = need("node")
-    with conversing([interpreter, str(SOURCES / "workers.js"), str(folder)], "node") as program:
-        yield program
-
-
-@contextmanager
-def huge(folder: Path) -> Iterator[Program]:
-    """CPython and numpy on huge pages of every kind."""
-    need_system()
-    interpreter = python_with_numpy()
-    with huge_pages(folder, 10) as hugetlbfs:
-        if hugetlbfs == "-":
-            raise CannotStartError("no huge pages here")
-        with conversing([interpreter, str(SOURCES / "huge.py"), hugetlbfs], "huge pages") as running:
-            yield running
-
-
-PROGRAMS: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
-    "postgresql": postgresql,
-    "redis": redis,
-    "java": java,
-    "python": python,
-    "node": node,
-    "huge": huge,
-}
-
-
-@contextmanager
 def open_folder() -> Iterator[Path]:
     """Give a temporary folder that other users can pass through, for as long as the body runs."""
     with tempfile.TemporaryDirectory(prefix="corefilt-programs-") as name:
         os.chmod(name, 0o755)
         yield Path(name)
-
-
-@contextmanager
-def visits(name: str, forker: Path, folder: Path) -> Iterator[Iterator[Visit]]:
-    """Start a program; give a visit to each of its processes, one at a time, and see that it survives them."""
-    home = folder / name
-    home.mkdir()
-
-    def each(program: Program) -> Iterator[Visit]:
-        for at, (process, pid) in enumerate(program.pids.items()):
-            with visit(process, pid, forker, folder / f"{name}-{at}") as visited:
-                yield visited
-            program.check()
-
-    with PROGRAMS[name](home) as program:
-        yield each(program)

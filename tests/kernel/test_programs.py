@@ -26,9 +26,9 @@ from kernel.agreement import (
     study,
     summary,
 )
+from kernel.catalogue import FAST
 from kernel.dumps import PAGE, CannotCompileError, Core, changed_bytes, run_corefilt
 from kernel.programs import (
-    PROGRAMS,
     CannotStartError,
     HarmedError,
     Program,
@@ -156,14 +156,14 @@ def forker(cores: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module", params=PROGRAMS)
+@pytest.fixture(scope="module", params=FAST)
 def program(request: pytest.FixtureRequest, forker: Path, reports: dict[str, str]) -> Study:
     """Start a program, visit its processes, and end it."""
     with open_folder() as folder:
         home = folder / "home"
         home.mkdir()
         try:
-            with PROGRAMS[request.param](home) as running:
+            with FAST[request.param](home) as running:
                 done = examine(running, forker, folder)
         except CannotStartError as error:
             pytest.skip(str(error))

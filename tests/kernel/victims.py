@@ -8,10 +8,10 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from kernel import servers
 from kernel.dumps import CannotCompileError, compile_c, only_file
 from kernel.programs import (
     PATIENCE,
-    PROGRAMS,
     SOURCES,
     CannotStartError,
     compile_forker,
@@ -79,7 +79,7 @@ def postgresql(folder: Path) -> tuple[str, Path]:
             forker = compile_forker(home)
         except CannotCompileError as error:
             raise CannotStartError(str(error)) from None
-        with PROGRAMS["postgresql"](home / "data") as running:
+        with servers.postgresql(home / "data") as running:
             pid = running.pids["postgresql backend"]
             owner = Path(f"/proc/{pid}").stat()
             os.chown(dumps, owner.st_uid, owner.st_gid)

@@ -1,0 +1,68 @@
+"""All programs that the kernel dumps for the tests, by name."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from kernel.machines import qemu
+from kernel.programs import Program, Visit, visit
+from kernel.runtimes import (
+    chromium,
+    emacs,
+    go,
+    huge,
+    java,
+    java_g1,
+    java_large_pages,
+    java_zgc,
+    mono,
+    node,
+    python,
+    sqlite,
+    wheel,
+)
+from kernel.servers import mariadb, postgresql, postgresql_huge, redis, slapd, varnish
+
+# What the suite visits; the others take minutes, or what a package index has.
+FAST: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
+    "postgresql": postgresql,
+    "redis": redis,
+    "java": java,
+    "python": python,
+    "node": node,
+    "huge": huge,
+    "emacs": emacs,
+    "sqlite": sqlite,
+}
+
+PROGRAMS: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
+    **FAST,
+    "postgresql-huge": postgresql_huge,
+    "mariadb": mariadb,
+    "slapd": slapd,
+    "varnish": varnish,
+    "java-g1": java_g1,
+    "java-zgc": java_zgc,
+    "java-large-pages": java_large_pages,
+    "mono": mono,
+    "go": go,
+    "wheel": wheel,
+    "qemu": qemu,
+    "chromium": chromium,
+}
+
+
+@contextmanager
+def visits(name: str, forker: Path, folder: Path) -> Iterator[Iterator[Visit]]:
+    """Start a program; give a visit to each of its processes, one at a time, and see that it survives them."""
+    home = folder / name
+    home.mkdir()
+
+    def each(program: Program) -> Iterator[Visit]:
+        for at, (process, pid) in enumerate(program.pids.items()):
+            with visit(process, pid, forker, folder / f"{name}-{at}") as visited:
+                yield visited
+            program.check()
+
+    with PROGRAMS[name](home) as program:
+        yield each(program)
