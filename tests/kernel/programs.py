@@ -89,6 +89,12 @@ class Visit:
             path = fields[5] if len(fields) == 6 else "(anonymous)"
             self.labels[int(fields[0].split("-")[0], 16)] = f"{fields[0]} {fields[1]} {fields[2]} {path}"
 
+    def clear(self) -> None:
+        """Remove the cores, once all is known of them."""
+        for file in self.folder.iterdir():
+            if file.is_file():
+                file.unlink()
+
     def kernel_sizes(self, coredump_filter: int) -> list[int]:
         """Return p_filesz of every mapping as the kernel writes them: the most that any single bit keeps."""
         tables = [self.twins[0], *(self.twins[bit] for bit in SINGLE_BITS if bit & coredump_filter)]

@@ -173,6 +173,7 @@ def chromium(folder: Path) -> Iterator[Program]:
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"]
     page = "data:text/html,<script>let a = new Float64Array(1e6).fill(1)</script>text"
     quiet = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet["env"] = os.environ | {"TMPDIR": str(folder), "HOME": str(folder)}
     with ending([browser, *options, f"--user-data-dir={folder / 'data'}", page], signal.SIGTERM, **quiet) as process:
         wait_until(lambda: "renderer" in helpers_of(process.pid), "Chromium's renderer")
         found = helpers_of(process.pid)

@@ -1,7 +1,8 @@
 """Real programs and the zoo, dumped by the kernel under every kind of filter, with every kind of evidence.
 
 What the kernel keeps under any of the 512 filters follows from what it keeps under the single bits; a sample is
-dumped. Agreement is counted per mapping and filter (see agreement.py, which prints the table).
+dumped. Agreement is counted per mapping and filter (see comparing.py; agreement.py visits all
+programs and prints the tables of the documentation).
 """
 
 import os
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from kernel.agreement import (
+from kernel.catalogue import FAST
+from kernel.comparing import (
     ANNOTATED,
     CORE,
     DUMPED,
@@ -21,12 +23,9 @@ from kernel.agreement import (
     SMAPS,
     Agreement,
     compare,
-    details,
     findings,
     study,
-    summary,
 )
-from kernel.catalogue import FAST
 from kernel.dumps import PAGE, CannotCompileError, Core, changed_bytes, run_corefilt
 from kernel.programs import (
     CannotStartError,
@@ -39,6 +38,7 @@ from kernel.programs import (
     visit,
     visit_zoo,
 )
+from kernel.tables import details, summary
 from kernel.test_oracle import A_CORE_CANNOT_TELL, HEADER_OF_JUNK, PRIVATE_MEMFD, WRITTEN_TEXT
 
 import corefilt
