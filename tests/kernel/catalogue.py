@@ -31,7 +31,6 @@ FAST: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
     "python": python,
     "node": node,
     "huge": huge,
-    "emacs": emacs,
     "sqlite": sqlite,
 }
 
@@ -44,6 +43,7 @@ PROGRAMS: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
     "java-g1": java_g1,
     "java-zgc": java_zgc,
     "java-large-pages": java_large_pages,
+    "emacs": emacs,
     "mono": mono,
     "go": go,
     "wheel": wheel,

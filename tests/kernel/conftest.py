@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel.dumps import CannotCompileError, Core, Zoo, compile_c, compile_zoo, why_no_cores
+from kernel.dumps import CannotCompileError, Core, Zoo, compile_c, compile_zoo, dumping
+from kernel.programs import compile_forker
 from kernel.waiting import Waiting, full_of, waiting
 
 
 @pytest.fixture(scope="session")
 def cores() -> None:
     """Skip where a crash leaves no core behind."""
-    reason = why_no_cores()
+    with dumping() as reason:
+        pass
     if reason:
         pytest.skip(reason)
 
@@ -70,3 +72,14 @@ def small(waiting_program: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 def small_full(small: Waiting) -> Core:
     """Dump the small one without a limit."""
     return full_of(small)
+
+
+@pytest.fixture(scope="session")
+def forker(cores: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile what forks running programs."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("system calls are injected on x86-64 only")
+    try:
+        return compile_forker(tmp_path_factory.mktemp("forker"))
+    except CannotCompileError as error:
+        pytest.skip(str(error))

@@ -5,7 +5,6 @@ dumped. Agreement is counted per mapping and filter (see comparing.py; agreement
 programs and prints the tables of the documentation).
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +25,12 @@ from kernel.comparing import (
     findings,
     study,
 )
-from kernel.dumps import PAGE, CannotCompileError, Core, changed_bytes, run_corefilt
+from kernel.dumps import PAGE, Core, changed_bytes, run_corefilt
 from kernel.programs import (
     CannotStartError,
     HarmedError,
     Program,
     Visit,
-    compile_forker,
     load_sizes,
     open_folder,
     visit,
@@ -143,17 +141,6 @@ def examine(program: Program, forker: Path, folder: Path) -> Study:
         except HarmedError as error:
             done.harm.append(f"after the visit to {name}: {error}")
     return done
-
-
-@pytest.fixture(scope="session")
-def forker(cores: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compile what forks running programs."""
-    if os.uname().machine != "x86_64":
-        pytest.skip("system calls are injected on x86-64 only")
-    try:
-        return compile_forker(tmp_path_factory.mktemp("forker"))
-    except CannotCompileError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module", params=FAST)
