@@ -46,7 +46,7 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *about: object) -> None:
         """Say it on standard output, and leave."""
-        from corefilt.versions import lines
+        from corefilt.doctor.versions import lines
 
         tell("\n".join([self.version, *lines()]) + "\n")
         parser.exit()

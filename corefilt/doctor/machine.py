@@ -8,10 +8,10 @@ from corefilt.doctor.fact import Fact
 from corefilt.doctor.kernel import kernel_rows
 from corefilt.doctor.row import OK
 from corefilt.doctor.settings import FILE, PIPE, SOCKET, Settings, read_sysctl
+from corefilt.doctor.versions import lacking
 from corefilt.filterbits import CoredumpFilter, describe
 from corefilt.filtering.report import printable
 from corefilt.io.movers import MOVERS
-from corefilt.versions import lacking
 
 GROUP = "kernel"
 _WAYS = {

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from corefilt import __version__
 from corefilt.doctor.fact import Fact
+from corefilt.doctor.versions import libraries, version_of
 from corefilt.filtering.report import printable
-from corefilt.versions import libraries, version_of
 
 # Each with what it is for.
 TOOLS = {

@@ -53,7 +53,7 @@ def test_an_engine_that_the_kernel_lacks(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_nothing_is_loaded_that_is_named() -> None:
-    script = "import sys; from corefilt import versions; versions.lines(); print(*sys.modules)"
+    script = "import sys; from corefilt.doctor import versions; versions.lines(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert not {"rich", "xxhash", "elftools", "backports"} & set(done.stdout.decode().split())
 
