@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import settings
 from support.samples import sample_core
 
-# `python -m corefilt` in a child would find the sources of this checkout, which hold no compiled module, before
-# the installed package.
+# `python -m pytest` finds the sources of this checkout, which hold no compiled module, before the installed package, as
+# `python -m corefilt` in a child would.
+ROOT = Path(__file__).parents[1]
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
 os.environ["PYTHONSAFEPATH"] = "1"
 
 # A signal that is ignored here, as under nohup or in the background of a script, would be ignored by every program that
