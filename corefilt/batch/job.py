@@ -97,7 +97,7 @@ def clean_up(job: Job, tasks: Sequence[Task]) -> None:
     """Remove what a job that was killed has left in the folders that this one writes to."""
     if job.dry_run:
         return
-    written = {(os.path.dirname(task.output), "") if task.output else _folder_of(task) for task in tasks}
+    written = {_output_folder(task) if task.output else _folder_of(task) for task in tasks}
     for root, below in written:
         if is_url(root):
             continue
@@ -110,6 +110,14 @@ def clean_up(job: Job, tasks: Sequence[Task]) -> None:
             remove_leftovers(folder)
         finally:
             os.close(folder)
+
+
+def _output_folder(task: Task) -> tuple[str, str]:
+    """The folder of --to, and the one of a task's output below it; of what is behind a URL its address."""
+    folder = os.path.dirname(task.output or "")
+    return (
+        (folder, "") if is_url(folder) else (task.output_root, os.path.relpath(folder, task.output_root or os.curdir))
+    )
 
 
 def _folder_of(task: Task) -> tuple[str, str]:
@@ -143,7 +151,7 @@ def _task(job: Job, item: Item, content: Content, size: int) -> Task:
     status, room = _room_at(os.path.dirname(output or item.path))
     if job.keep_free is not None:
         room = job.keep_free
-    return replace(made, output=output, keep_free=room, device=0 if packs else status)
+    return replace(made, output=output, output_root=job.to or "", keep_free=room, device=0 if packs else status)
 
 
 def _room_at(folder: str) -> tuple[int, int]:

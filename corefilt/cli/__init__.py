@@ -35,6 +35,9 @@ COMMANDS = {
     "completion": ("SHELL", "what completes corefilt's words in bash, zsh or fish"),
 }
 
+# Commands that replace the file of a report with -f only; the others have no -f.
+FORCED = ("filter", "batch")
+
 
 class Terminated(BaseException):
     """A signal that asks to end; raised so that everything is cleaned up on the way out."""
@@ -49,14 +52,26 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated(number)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code. Dies by the signal that it was sent, after cleaning up."""
-    argv = sys.argv[1:] if argv is None else argv
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, _terminate)
+def main(argv: list[str] | None = None, *, interruptible: bool = False) -> int:
+    """Run one command; returns the exit code. Dies by the signal that it was sent, after cleaning up.
+
+    ``interruptible`` tells that SIGINT ends the process at once, and is to be raised from when the command is loaded.
+    """
     try:
-        code = _dispatch(argv)
+        return _main(sys.argv[1:] if argv is None else argv, interruptible=interruptible)
+    except KeyboardInterrupt:
+        return _die_by(signal.SIGINT)
+    except Terminated as terminated:
+        return _die_by(terminated.number)
+    finally:
+        if interruptible:
+            # Nothing is left to clean up, and what Python does at its end would print a traceback.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _main(argv: list[str], *, interruptible: bool) -> int:
+    try:
+        code = _dispatch(argv, interruptible=interruptible)
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
@@ -64,10 +79,6 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(error, argv)
     except BrokenPipeError:
         return _die_by(signal.SIGPIPE)
-    except KeyboardInterrupt:
-        return _die_by(signal.SIGINT)
-    except Terminated as terminated:
-        return _die_by(terminated.number)
     except MemoryError:
         return _fail(CorefiltError("out of memory"), argv)
     except OSError as error:
@@ -79,12 +90,12 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(CorefiltError(f"{type(error).__name__}: {error}", hint), argv)
 
 
-def entry() -> NoReturn:
-    """The installed program: main, and then no more than the kernel's own tidying up.
+def entry(*, interruptible: bool = False) -> NoReturn:
+    """Run one command as ``main`` does, and end with no more than the kernel's own tidying up.
 
     Taking the interpreter apart would cost 3 ms, a third of what starting it costs (bench/filter.py, start-up).
     """
-    code = main()
+    code = main(interruptible=interruptible)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             try:
@@ -94,11 +105,34 @@ def entry() -> NoReturn:
     os._exit(code)
 
 
-def _dispatch(argv: list[str]) -> int:
+def _dispatch(argv: list[str], *, interruptible: bool) -> int:
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _occupy_closed()
     name, rest = (argv[0], argv[1:]) if argv and argv[0] in COMMANDS else ("filter", argv)
     # Not importlib.import_module: loading importlib and warnings takes 0.9 ms of a run of 35 ms.
     run: Callable[[list[str]], int] = __import__(f"{__name__}.{name}", fromlist=["run"]).run
+    # Until here there was nothing to clean up, and an exception raised among imports can get lost.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _terminate)
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return run(rest)
+
+
+def _occupy_closed() -> None:
+    """Put something in the place of closed standard descriptors, so that no file that is opened gets their numbers.
+
+    It can only be used the wrong way round: who reads standard input or writes to the others is told that he cannot.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            try:
+                os.open(os.devnull, os.O_WRONLY if fd == 0 else os.O_RDONLY)
+            except OSError:
+                return
 
 
 def _fail(error: CorefiltError, argv: list[str]) -> int:
@@ -107,11 +141,15 @@ def _fail(error: CorefiltError, argv: list[str]) -> int:
     hint = error.hint
     say(f"corefilt: {one_line(str(error))}" + (f"\n  try: {one_line(hint)}" if hint else ""))
     target = json_target(argv)
+    # The words may be values of other options: only what surely means it makes a file be replaced.
+    forced = any(word in ("-f", "--force") for word in argv)
+    force = forced or (bool(argv) and argv[0] in COMMANDS and argv[0] not in FORCED)
     if target and not isinstance(error, ReportPlaceError) and not is_named_twice(target, argv):
         from corefilt.filtering.report import error_as_dict
 
         try:
-            write_json(error_as_dict(type(error).__name__, str(error), hint, error.exit_code), target)
+            report = error_as_dict(type(error).__name__, str(error), hint, error.exit_code)
+            write_json(report, target, force=force)
         except (CorefiltError, BrokenPipeError):
             # The first error has been told; that it cannot be told twice adds nothing.
             return error.exit_code

@@ -9,9 +9,9 @@ from corefilt import __version__
 from corefilt.batch.job import Job, clean_up, plan
 from corefilt.batch.pool import MOST_JOBS, default_jobs, run_in_pool
 from corefilt.batch.remote.url import local_path
-from corefilt.cli.batchreport import JsonLines, Progress, summary
+from corefilt.cli.batchreport import JsonLines, Progress, refuse_report_over_sources, summary
 from corefilt.cli.decisions import add_compression, add_decisions, check_compression, engine_of
-from corefilt.cli.words import Parser, say, with_json_target
+from corefilt.cli.words import STDOUT, Parser, probe_file, say, with_json_target, write_file
 from corefilt.corefile.corefile import MAX_HEADERS
 from corefilt.errors import UsageError
 from corefilt.filterbits import describe, parse_filter
@@ -58,7 +58,8 @@ def parser() -> Parser:
         "-f",
         "--force",
         action="store_true",
-        help="replace files in DIR; with --replace, also cores that are damaged or have several names",
+        help="replace files in DIR, and those of --html and --json; with --replace, also cores that are damaged or "
+        "have several names",
     )
     p.add_argument("--verify", action="store_true", help="hold each core against the full one before it gets its name")
     p.add_argument(
@@ -218,35 +219,16 @@ def run(argv: list[str]) -> int:
     """Filter an archive; returns the exit code."""
     arguments = parse(argv)
     job, warnings = job_of(arguments)
-    if arguments.html is not None:
-        from corefilt.batch.report.html import check_place
-
-        check_place(arguments.html)
+    for target in _report_files(arguments).values():
+        probe_file(target, force=arguments.force)
     began = time.monotonic()
     bar = Progress(_shows(arguments), stays=arguments.progress == "always")
-    with JsonLines(arguments.json) as lines, job.lock(), bar as progress:
+    with job.lock(), bar as progress:
         tasks, outcomes = plan(job, progress.found)
-        clean_up(job, tasks)
-        progress.begin(sum(task.size for task in tasks), len(tasks))
-        for outcome in outcomes:
-            lines.add(outcome)
-        try:
-            for outcome in _carried_out(tasks, arguments, progress):
-                outcomes.append(outcome)
-                lines.add(outcome)
-        finally:
-            progress.stop()
-            for text in summary(
-                outcomes,
-                describe(parse_filter(arguments.filter)[0]),
-                seconds=time.monotonic() - began,
-                unfinished=len(tasks) - sum(outcome.status != "listed" for outcome in outcomes),
-                quiet=arguments.quiet,
-                verbose=arguments.verbose,
-            ):
-                say(text)
-            if arguments.html is not None:
-                _write_page(arguments, outcomes)
+        for option, target in _report_files(arguments).items():
+            refuse_report_over_sources(option, target, tasks, arguments.sources)
+        with JsonLines(arguments.json, force=arguments.force) as lines:
+            _carry_out(job, arguments, tasks, outcomes, lines, progress, began)
     if not job.dry_run and (arguments.shared_once or arguments.dedupe):
         for text in _kept_once(arguments, outcomes):
             say(text)
@@ -255,12 +237,46 @@ def run(argv: list[str]) -> int:
     return 4 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
 
+def _carry_out(
+    job: Job, arguments: argparse.Namespace, tasks: list[Task], outcomes: list[Outcome], lines: JsonLines,
+    progress: Progress, began: float,
+) -> None:  # fmt: skip
+    """Carry the tasks out, adding to ``outcomes``, and report however it ends."""
+    clean_up(job, tasks)
+    progress.begin(sum(task.size for task in tasks), len(tasks))
+    for outcome in outcomes:
+        lines.add(outcome)
+    try:
+        for outcome in _carried_out(tasks, arguments, progress):
+            outcomes.append(outcome)
+            lines.add(outcome)
+    finally:
+        progress.stop()
+        for text in summary(
+            outcomes,
+            describe(parse_filter(arguments.filter)[0]),
+            seconds=time.monotonic() - began,
+            unfinished=len(tasks) - sum(outcome.status != "listed" for outcome in outcomes),
+            quiet=arguments.quiet,
+            verbose=arguments.verbose,
+        ):
+            say(text)
+        if arguments.html is not None:
+            _write_page(arguments, outcomes)
+
+
+def _report_files(arguments: argparse.Namespace) -> dict[str, str]:
+    """The files of reports by their options."""
+    named = {"--html": arguments.html, "--json": arguments.json}
+    return {option: target for option, target in named.items() if target not in (None, STDOUT)}
+
+
 def _write_page(arguments: argparse.Namespace, outcomes: list[Outcome]) -> None:
-    from corefilt.batch.report.html import About, write_page
+    from corefilt.batch.report.html import About, page
 
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     about = About(describe(parse_filter(arguments.filter)[0]), when, dry_run=arguments.dry_run)
-    write_page(arguments.html, outcomes, about)
+    write_file(arguments.html, page(outcomes, about), force=arguments.force)
 
 
 def _carried_out(tasks: list[Task], arguments: argparse.Namespace, progress: Progress) -> Iterator[Outcome]:

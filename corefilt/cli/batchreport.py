@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
-import json
 import os
+import stat
 
 from corefilt.batch.outcome import STATUSES
 from corefilt.batch.report.totals import NO_RULE, largest, total
-from corefilt.cli.words import STDOUT, reason, tell
-from corefilt.errors import OutputError
+from corefilt.cli.words import STDOUT, need_standard_output, status_of, tell, write_all
+from corefilt.errors import ReportPlaceError
 from corefilt.filtering.report import printable
+from corefilt.io.sinks import NewFileSink, open_text, reported
 from corefilt.sizes import show_size
+from corefilt.text import as_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import IO
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.progress import Progress as Bars
 
     from corefilt.batch.outcome import Outcome
     from corefilt.batch.task import Task
+    from corefilt.io.sinks import Sink
 
 # Failures that are told one by one where -v does not ask for all.
 MOST_SHOWN = 20
 
 
 class JsonLines:
-    """Where the outcomes go as JSON, as they come; a context manager."""
+    """Where the outcomes go as JSON, as they come; a context manager.
 
-    def __init__(self, target: str | None) -> None:
-        """Open the file. Raises OutputError."""
-        self._target = target
-        self._file: IO[str] | None = None
-        if target is not None and target != STDOUT:
-            try:
-                self._file = open(target, "w", encoding="utf-8", buffering=1)  # noqa: SIM115  # __exit__ closes it
-            except (OSError, ValueError) as error:
-                raise OutputError(f"{target}: the report cannot be written: {reason(error)}") from None
+    The file is made like a core is, new and 0600; it has its name from the start, so that what was done can be read
+    in it however the batch ends.
+    """
+
+    def __init__(self, target: str | None, *, force: bool = False) -> None:
+        """Open the file; ``force`` puts it in the place of another. Raises OutputError."""
+        self._target, self._fd = target, -1
+        self._stream: Sink | None = None
+        if target == STDOUT:
+            need_standard_output()
+        elif target is not None:
+            sink = open_text(target, force=force)
+            if isinstance(sink, NewFileSink):
+                self._fd = os.dup(sink.fd)
+                sink.commit(0, sync=False)
+            else:
+                self._fd, self._stream = sink.fd, sink
 
     def __enter__(self) -> JsonLines:
         """Give the lines themselves."""
@@ -45,21 +55,33 @@ class JsonLines:
 
     def __exit__(self, *about: object) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
+        if self._stream is not None:
+            self._stream.close()
+        elif self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
     def add(self, outcome: Outcome) -> None:
         """Write one line. Raises OutputError."""
         if self._target is None:
             return
-        line = json.dumps(outcome.as_line()) + "\n"
-        if self._file is None:
+        line = as_json(outcome.as_line()) + "\n"
+        if self._fd < 0:
             tell(line)
             return
-        try:
-            self._file.write(line)
-        except OSError as error:
-            raise OutputError(f"{self._target}: the report cannot be written: {reason(error)}") from None
+        with reported(self._target):
+            write_all(self._fd, line.encode())
+
+
+def refuse_report_over_sources(option: str, target: str | None, tasks: Iterable[Task], sources: Iterable[str]) -> None:
+    """Raise ReportPlaceError where a report would be written over one of the cores, or what was named as a source."""
+    status = status_of(target) if target is not None and target != STDOUT else None
+    if status is None or not stat.S_ISREG(status.st_mode):
+        return
+    for path in {*sources, *(task.source for task in tasks)}:
+        other = status_of(path)
+        if other is not None and os.path.samestat(status, other):
+            raise ReportPlaceError(f"{option} {target} is a source of this job", "name another file for the report")
 
 
 class Progress:

@@ -65,8 +65,8 @@ def parser() -> Parser:
         "-f",
         "--force",
         action="store_true",
-        help="replace OUT if it exists; with -i, go ahead with a core that is damaged, has several names, or would "
-        "lose bytes on an assumption",
+        help="replace OUT, or the file of --json, if it exists; with -i, go ahead with a core that is damaged, has "
+        "several names, or would lose bytes on an assumption",
     )
     p.add_argument("--name", metavar="TEMPLATE", help="name OUT as core_pattern does, like core.%%e.%%p")
     p.add_argument("--directory", metavar="DIR", help="with --name: the folder for it (default: this one)")
@@ -229,7 +229,8 @@ def run(argv: list[str]) -> int:
         )
         target, notices = naming.file(core, force=options.force) if naming is not None else (arguments.output, [])
         output = target.path if isinstance(target, NamedFile) else target
-        check_report_place(arguments.json, core.source, None if arguments.dry_run or arguments.in_place else output)
+        written = None if arguments.dry_run or arguments.in_place else output
+        check_report_place(arguments.json, core.source, written, force=arguments.force)
         report = write_filtered(core, wanted, target, options)
     if isinstance(target, NamedFile) and arguments.dry_run:
         notices.append(f"its name would be {target.path}")
@@ -240,7 +241,7 @@ def run(argv: list[str]) -> int:
         for warning in [*report.warnings, *warnings]:
             say(f"corefilt: {printable(report.input)}: {printable(warning)}")
     if arguments.json is not None:
-        write_json(report.as_dict(), arguments.json)
+        write_json(report.as_dict(), arguments.json, force=arguments.force)
     return 3 if report.damaged else 0
 
 

@@ -59,6 +59,9 @@ def run(argv: list[str]) -> int:
             dumper=arguments.dumper,
         )
         check_report_place(arguments.json, core.source, None)
+        changed = core.source.check()
+        if changed is not None and changed not in core.warnings:
+            core.warnings.append(changed)
         if arguments.json is not None:
             write_json(as_dict(core, plan), arguments.json)
         if arguments.json != STDOUT:

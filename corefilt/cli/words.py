@@ -129,9 +129,8 @@ def one_failed(pid: int, error: CorefiltError) -> dict[str, object]:
 
 
 def tell(text: str) -> None:
-    """Write text to standard output, if there is one. Raises OutputError, or BrokenPipeError where nobody reads."""
-    if sys.stdout is None:
-        return
+    """Write text to standard output. Raises OutputError, or BrokenPipeError where nobody reads."""
+    need_standard_output()
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -141,6 +140,12 @@ def tell(text: str) -> None:
         # What is left in the buffer would fail once more when the interpreter ends.
         sys.stdout = None
         raise OutputError(f"standard output: cannot be written: {error.strerror}") from None
+
+
+def need_standard_output() -> None:
+    """Raise OutputError where standard output is closed: what should go there would be lost."""
+    if sys.stdout is None:
+        raise OutputError("standard output: is closed", "redirect it to a file, or to /dev/null")
 
 
 def draw(*things: RenderableType) -> None:
@@ -156,36 +161,77 @@ def draw(*things: RenderableType) -> None:
     tell("\n".join(line.rstrip() for line in console.file.getvalue().split("\n")))  # type: ignore[attr-defined]
 
 
-def write_json(report: dict[str, object], target: str) -> None:
-    """Write one JSON object, to standard output or a file. Raises OutputError."""
-    import json
+def write_json(report: dict[str, object], target: str, *, force: bool = True) -> None:
+    """Write one JSON object, to standard output or a file, which ``force`` replaces. Raises OutputError."""
+    from corefilt.text import as_json
 
-    text = json.dumps(report) + "\n"
+    text = as_json(report) + "\n"
     if target == STDOUT:
         tell(text)
         return
+    write_file(target, text, force=force)
+
+
+def write_file(target: str, text: str, *, force: bool) -> None:
+    """Write a report as cores are written: 0600 whatever the umask, whole or not at all, over a file with ``force``.
+
+    Raises OutputError.
+    """
+    from corefilt.io.sinks import open_text, reported
+
+    raw = text.encode()
+    sink = open_text(target, force=force)
     try:
-        with open(target, "w", encoding="utf-8") as file:
-            file.write(text)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{target}: the report cannot be written: {reason(error)}") from None
+        with reported(target):
+            write_all(sink.fd, raw)
+        sink.commit(len(raw), sync=False)
+    except BaseException:
+        sink.abort()
+        raise
 
 
-def check_report_place(target: str | None, source: Source, output: str | None) -> None:
+def write_all(fd: int, raw: bytes) -> None:
+    """Write all of it. Raises OSError."""
+    view = memoryview(raw)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def check_report_place(target: str | None, source: Source, output: str | None, *, force: bool = True) -> None:
     """Find out before anything is written whether the report can be. Raises ReportPlaceError or OutputError."""
-    if target is None or target == STDOUT:
+    if target is None:
         return
-    try:
-        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, 0o666)
-        with open(fd, "wb") as file:
-            status = os.fstat(file.fileno())
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{target}: the report cannot be written: {reason(error)}") from None
-    same = (status.st_dev, status.st_ino) == source.identity
-    if output is not None and not stat.S_ISCHR(status.st_mode):
+    if target == STDOUT:
+        need_standard_output()
+        return
+    status = status_of(target)
+    same = status is not None and (status.st_dev, status.st_ino) == source.identity
+    if output is not None and status is not None and not stat.S_ISCHR(status.st_mode):
         same = same or _is_file(target, 1 if output == STDOUT else output)
     if same or (output is not None and os.path.realpath(target) == os.path.realpath(output)):
         raise ReportPlaceError(f"--json={target} is a core of this run", "name another file for the report")
+    probe_file(target, force=force)
+
+
+def status_of(name: str) -> os.stat_result | None:
+    """What a name leads to, links included; None for nothing, or where that cannot be told."""
+    try:
+        return os.stat(name)
+    except (OSError, ValueError):
+        return None
+
+
+def probe_file(target: str, *, force: bool) -> None:
+    """Find out whether a report could be written, without leaving anything. Raises OutputError."""
+    status = status_of(target)
+    if status is not None and not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        # A stream is opened once only: its reader takes the end of that for the end of the report.
+        return
+    from corefilt.io.sinks import NewFileSink, open_text
+
+    sink = open_text(target, force=force)
+    if isinstance(sink, NewFileSink):
+        sink.abort()
 
 
 def refuse_report_over(target: str | None, *cores: str) -> None:
@@ -205,8 +251,3 @@ def _is_file(target: str, name: str | int) -> bool:
         return os.path.samestat(os.stat(target), os.stat(name))
     except (OSError, ValueError):
         return False
-
-
-def reason(error: Exception) -> str:
-    """What the system said."""
-    return getattr(error, "strerror", None) or str(error)

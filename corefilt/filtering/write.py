@@ -113,7 +113,10 @@ def _carry_out(run: Run, output: Place | NamedFile, began: float) -> Report:
         if isinstance(error, BrokenPipeError) and sink.failure is not None:
             raise sink.failure from None
         raise
-    return run.report(sink, time.monotonic() - began)
+    report = run.report(sink, time.monotonic() - began)
+    if sink.notice is not None:
+        report.notices.append(f"{sink.name}: {sink.notice}")
+    return report
 
 
 def _check_input(core: Core) -> None:

@@ -30,7 +30,7 @@ class Packed(NamedFile):
         self.place, self.compression, self.force = place, compression, force
         self.path = place.path if isinstance(place, NamedFile) else str(place)
 
-    def open(self, source: Source) -> PackedSink:
+    def open(self, source: Source | None) -> PackedSink:
         """A stream, whatever the place itself is. Raises what ``open_sink`` does, and MissingLibraryError."""
         # What is missing is missing before a file is made.
         encoder(self.compression)

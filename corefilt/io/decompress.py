@@ -54,10 +54,12 @@ class FedSource(PipeSource):
         into comes first, as it may look like a cut from here.
         """
         words = self._inner.check() if self._inner is not None else None
-        if self._error is None or words is not None:
+        # That a file changed excuses nothing that was met with in it.
+        changed = isinstance(self._inner, FileSource)
+        if self._error is None or (words is not None and not changed):
             return words
         if isinstance(self._error, EOFError):
-            return "the stream that the core was in is cut off"
+            return "the stream that the core was in is cut off" + (f", and {words}" if words is not None else "")
         if isinstance(self._error, CorefiltError):
             raise self._error
         told = getattr(self._error, "strerror", None) or str(self._error) or type(self._error).__name__

@@ -14,6 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.io.sources import Place
 
+# Names of what is open already: a shell's redirections and process substitutions.
+_STANDARD = {"-": 1, "/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+_DESCRIPTORS = ("/dev/fd", "/proc/self/fd", "/proc/thread-self/fd")
+
 
 class Sink:
     """An output: ``seekable`` ones take bytes at any offset from ``base`` on and give them back by ``reader``."""
@@ -22,6 +26,8 @@ class Sink:
     base = 0
     reader = -1
     allocated: int | None = None
+    # What whoever asked for it should know.
+    notice: str | None = None
     # What ended it, where it was not the writer who met with it.
     failure: Exception | None = None
 
@@ -89,19 +95,19 @@ class NewFileSink(Sink):
 
     seekable = True
 
-    def __init__(self, path: str, *, replace: bool, folder: int | None = None) -> None:
+    def __init__(self, path: str, *, replace: bool, folder: int | None = None, leaf: str | None = None) -> None:
         """Open a temporary file in the folder of ``path``, mode 0600; ``folder`` is that one where it is open already.
 
-        Raises OutputError.
+        ``leaf`` is the name in it where it is not the end of ``path``. Raises OutputError.
         """
-        above, self._leaf = os.path.split(path)
+        above, own_leaf = os.path.split(path)
+        self._leaf = own_leaf if leaf is None else leaf
         self._replace = replace
         self._temporary: str | None = None
         with reported(path):
-            if folder is None:
-                self._folder = os.open(above or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            else:
-                self._folder = os.dup(folder)
+            # A descriptor of its own that can be read and synced, which one of O_PATH cannot.
+            at = (above or ".") if folder is None else "."
+            self._folder = os.open(at, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
             try:
                 fd = self._open_nameless()
             except BaseException:
@@ -111,7 +117,7 @@ class NewFileSink(Sink):
         self.reader = fd
         try:
             with reported(path):
-                os.fchmod(fd, 0o600)
+                self.notice = _made_private(fd)
         except BaseException:
             self.abort()
             raise
@@ -170,8 +176,9 @@ class NewFileSink(Sink):
             # With a dir_fd, Python calls linkat and follows the link in /proc to the nameless file.
             os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=self._folder, follow_symlinks=True)
         elif not self._replace:
-            os.link(self._temporary, self._leaf, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-            os.unlink(self._temporary, dir_fd=self._folder)
+            from corefilt.io.tempfiles import rename_to_new
+
+            rename_to_new(self._temporary, self._leaf, self._folder)
             self._temporary = None
         if self._temporary is not None:
             os.rename(self._temporary, self._leaf, src_dir_fd=self._folder, dst_dir_fd=self._folder)
@@ -195,6 +202,17 @@ class NewFileSink(Sink):
             shut(self.fd)
 
 
+def _made_private(fd: int) -> str | None:
+    """Give a new file mode 0600 whatever the umask; where its file system keeps no modes, what that comes to."""
+    try:
+        os.fchmod(fd, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
+            raise
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    return f"its file system gives files mode {mode:04o}: others may be able to read it" if mode & 0o077 else None
+
+
 class NamedFile:
     """A file that is to be made by rules of its own; ``open`` gives the sink that becomes it.
 
@@ -204,7 +222,7 @@ class NamedFile:
     path: str
     seekable = True
 
-    def open(self, source: Source) -> Sink:
+    def open(self, source: Source | None) -> Sink:
         """A sink, or OutputError with what stands against it."""
         raise AssertionError("a child knows the rules")
 
@@ -229,41 +247,64 @@ class reported:
             raise OutputError(f"{self.name}: cannot be written: {error.strerror}", hint) from None
 
 
-def open_sink(path: Place | NamedFile, *, force: bool, source: Source) -> Sink:
+def open_sink(path: Place | NamedFile, *, force: bool, source: Source | None) -> Sink:
     """Open OUT: a path, ``-`` for standard output, a file to be named, or a descriptor or binary file that stays open.
 
     Raises UsageError for a terminal, OutputError for the rest: a folder, a file that is there and no
-    ``force``, the input itself.
+    ``force``, the input itself, and what other users may have planted (``output_place``).
     """
     if isinstance(path, NamedFile):
         return path.open(source)
-    path = descriptor_of(path)
-    if path in ("-", b"-"):
-        path = 1
+    path = _descriptor_or_name(path)
     if isinstance(path, int):
         return _descriptor_sink(path, source)
+    return _named_sink(path, source, force=force)
+
+
+def open_text(path: str, *, force: bool) -> Sink:
+    """Open the place of a report as ``open_sink`` opens that of a core; a terminal is one, too."""
+    where = _descriptor_or_name(path)
+    if isinstance(where, int):
+        return _descriptor_sink(where, None, text=True)
+    return _named_sink(where, None, force=force, text=True)
+
+
+def _descriptor_or_name(path: Place) -> str | int:
+    """The number of an open descriptor of ours, by whatever name, or a path."""
+    path = descriptor_of(path)
+    if isinstance(path, int):
+        return path
     name = os.fsdecode(path)
-    with reported(name):
-        try:
-            status = os.stat(name)
-        except FileNotFoundError:
-            if not name or os.path.isdir(os.path.dirname(name) or ".") is False:
-                raise
-            status = None
-    if status is None:
-        if os.path.islink(name) and not force:
-            raise OutputError(f"{name}: is a symbolic link to nothing", "-f creates the file it points to")
-        return NewFileSink(os.path.realpath(name) if force else name, replace=force)
-    if stat.S_ISDIR(status.st_mode):
-        raise OutputError(f"{name}: is a directory")
-    _refuse_same(source, status, name)
-    if stat.S_ISREG(status.st_mode):
-        if not force:
-            raise OutputError(f"{name}: exists", "-f replaces it")
-        return NewFileSink(os.path.realpath(name), replace=True)
-    with reported(name):
-        fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
-    if os.isatty(fd):
+    if name in _STANDARD:
+        return _STANDARD[name]
+    above, _, leaf = name.rpartition("/")
+    if leaf.isascii() and leaf.isdigit() and above in (*_DESCRIPTORS, f"/proc/{os.getpid()}/fd"):
+        return int(leaf)
+    return name
+
+
+def _named_sink(name: str, source: Source | None, *, force: bool, text: bool = False) -> Sink:
+    from corefilt.io.output_place import OutputPlace
+
+    with reported(name), OutputPlace(name) as place:
+        status = place.status
+        # For people; the file is made in the directory that was looked at.
+        shown = os.path.realpath(name) if place.linked else name
+        if status is None:
+            if not place.leaf:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            if place.linked and not force:
+                raise OutputError(f"{name}: is a symbolic link to nothing", "-f creates the file it points to")
+            return NewFileSink(shown, replace=force, folder=place.folder, leaf=place.leaf)
+        if stat.S_ISDIR(status.st_mode):
+            raise OutputError(f"{name}: is a directory")
+        _refuse_same(source, status, name)
+        if stat.S_ISREG(status.st_mode):
+            if not force:
+                raise OutputError(f"{name}: exists", "-f replaces it")
+            return NewFileSink(shown, replace=True, folder=place.folder, leaf=place.leaf)
+        fd = place.open_stream(force=force)
+    if os.isatty(fd) and not text:
         os.close(fd)
         raise UsageError(f"{name} is a terminal, and a core is no text", "-o FILE names a file")
     if stat.S_ISFIFO(status.st_mode):
@@ -271,11 +312,13 @@ def open_sink(path: Place | NamedFile, *, force: bool, source: Source) -> Sink:
     return StreamSink(fd, name, owned=True)
 
 
-def _descriptor_sink(fd: int, source: Source) -> Sink:
+def _descriptor_sink(fd: int, source: Source | None, *, text: bool = False) -> Sink:
     name = "standard output" if fd == 1 else f"descriptor {fd}"
     with reported(name):
         status = os.fstat(fd)
-    if os.isatty(fd):
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "it is closed, or open for reading only")
+    if os.isatty(fd) and not text:
         raise UsageError(f"{name} is a terminal, and a core is no text", "-o FILE names a file")
     _refuse_same(source, status, name)
     if stat.S_ISFIFO(status.st_mode):
@@ -287,8 +330,8 @@ def _descriptor_sink(fd: int, source: Source) -> Sink:
     return StreamSink(fd, name, owned=False)
 
 
-def _refuse_same(source: Source, status: os.stat_result, name: str) -> None:
-    if not stat.S_ISCHR(status.st_mode) and source.identity == (status.st_dev, status.st_ino):
+def _refuse_same(source: Source | None, status: os.stat_result, name: str) -> None:
+    if source is not None and not stat.S_ISCHR(status.st_mode) and source.identity == (status.st_dev, status.st_ino):
         raise OutputError(f"{name}: is the input itself", "write to another file")
 
 
@@ -296,10 +339,8 @@ def seekable_from(path: Place | NamedFile) -> bool:
     """Whether OUT would be written as a file; nothing is opened. Raises OutputError where that cannot be told."""
     if isinstance(path, NamedFile):
         return path.seekable
-    path = descriptor_of(path)
-    if path in ("-", b"-"):
-        path = 1
-    with reported(os.fsdecode(path) if not isinstance(path, int) else f"descriptor {path}"):
+    path = _descriptor_or_name(path)
+    with reported(f"descriptor {path}" if isinstance(path, int) else path):
         try:
             status = os.fstat(path) if isinstance(path, int) else os.stat(path)
         except FileNotFoundError:

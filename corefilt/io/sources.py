@@ -76,6 +76,27 @@ class FileSource(Source):
     seekable = True
     spooled = False
 
+    def __init__(self, fd: int, name: str, *, base: int = 0, size: int | None = None, owned: bool = True) -> None:
+        """As a source; remembers how the file is now."""
+        super().__init__(fd, name, base=base, size=size, owned=owned)
+        self._state = _state_of(fd)
+
+    def check(self) -> str | None:
+        """Whether somebody wrote to the file since it was opened: what was read may be of two times. Raises InputError.
+
+        Size, mtime and ctime tell; a write by mmap reaches them when the kernel writes the page back, or at msync.
+        """
+        try:
+            state = _state_of(self.fd)
+        except OSError as error:
+            raise InputError(f"{self.name}: {error.strerror}") from None
+        if state == self._state:
+            return None
+        grown = state[0] - self._state[0]
+        if grown:
+            return f"{'grew' if grown > 0 else 'shrank'} by {abs(grown)} bytes while it was read"
+        return "changed while it was read"
+
     def peek(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes at ``offset``; no more is allocated than the file holds. Raises InputError."""
         room = bytearray(max(0, min(length, self.size - offset)))
@@ -91,6 +112,12 @@ class FileSource(Source):
             return os.fstat(self.fd).st_size < self.base + self.size
         except OSError as error:
             raise InputError(f"{self.name}: {error.strerror}") from None
+
+
+def _state_of(fd: int) -> tuple[int, int, int]:
+    """Size, mtime and ctime; those of what is no regular file change by being used."""
+    status = os.fstat(fd)
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns) if stat.S_ISREG(status.st_mode) else (0, 0, 0)
 
 
 class PipeSource(Source):

@@ -14,6 +14,11 @@ from binascii import crc32
 
 # What O_TMPFILE answers on file systems and kernels that do not know it.
 NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
+# What link(2) answers on file systems without hard links, and renameat2(2) on those that know no flags.
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+NO_FLAGS = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+# include/uapi/linux/fs.h.
+_RENAME_NOREPLACE = 1
 _ANYONES = ".corefilt-"
 # The host is a part of the name: where a file system keeps locks to itself (FUSE, CIFS), they say nothing of others.
 _PREFIX = f"{_ANYONES}{crc32(os.fsencode(os.uname().nodename)):08x}"
@@ -68,6 +73,54 @@ def create(folder: int) -> tuple[str, int]:
         except FileNotFoundError:
             continue
     raise BlockingIOError(errno.EAGAIN, f"{_ATTEMPTS} new files were taken away")
+
+
+def rename_to_new(temporary: str, name: str, folder: int) -> None:
+    """Give a whole file its final name in its folder, over no file that is there. Raises FileExistsError and OSError.
+
+    A second link does that everywhere but on file systems without hard links (vfat, exfat, much of FUSE); there
+    renameat2 with RENAME_NOREPLACE does it. Where that is missing too (FUSE servers that know no flags), the name is
+    taken by an empty file that must be new, and the whole file is renamed over that: nobody else's file can be, but
+    who is killed between the two calls leaves the empty file behind.
+    """
+    try:
+        os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+    else:
+        os.unlink(temporary, dir_fd=folder)
+        return
+    try:
+        _rename_noreplace(temporary, name, folder)
+        return
+    except OSError as error:
+        if error.errno not in NO_FLAGS:
+            raise
+    reserved = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    try:
+        if not _is_named(reserved, name, folder):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        try:
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            os.unlink(name, dir_fd=folder)
+            raise
+    finally:
+        os.close(reserved)
+
+
+def _rename_noreplace(old: str, new: str, folder: int) -> None:
+    import ctypes
+
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        # This C library has no such function (glibc before 2.28).
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
+    if renameat2(folder, os.fsencode(old), folder, os.fsencode(new), ctypes.c_uint(_RENAME_NOREPLACE)):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def nameless(folder: int) -> int:

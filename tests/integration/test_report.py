@@ -330,7 +330,9 @@ def test_a_dry_run_writes_nothing_and_tells_what_would_be(wanted: int, piped: bo
     def run(*more: str) -> dict[str, Any]:
         done = corefilt(*args, f"--json={report}", *more, pipe=core.read_bytes() if piped else None)
         assert (done.code, done.out) == (0, b"")
-        return json.loads(report.read_text())
+        text = report.read_text()
+        report.unlink()
+        return json.loads(text)
 
     dry = run("--dry-run")
     assert not (tmp_path / "out").exists()

@@ -21,8 +21,12 @@ class Refused(Exception):
     """Nobody is fit to do it; the message says why."""
 
 
-def owner_to_become(folder: int, status: os.stat_result) -> tuple[int, int] | None:
-    """User and group to replace a file as, by its status and its open folder's; None: as we are. Raises Refused."""
+# Of nobody, who has no files: what stands for a user without an entry.
+NO_GROUP = 65534
+
+
+def owner_to_become(folder: int, status: os.stat_result) -> int | None:
+    """The user to replace a file as, by its status and its open folder's; None: as we are. Raises Refused."""
     us = os.geteuid()
     if us != 0:
         if status.st_uid != us:
@@ -32,27 +36,42 @@ def owner_to_become(folder: int, status: os.stat_result) -> tuple[int, int] | No
     if above.st_uid == 0 and not above.st_mode & 0o022:
         return None
     if status.st_uid != 0:
-        return status.st_uid, status.st_gid
+        return status.st_uid
     if above.st_mode & stat.S_ISVTX:
         # Nobody else can move what is root's in a sticky folder.
         return None
     raise Refused("belongs to root in a folder that others can write")
 
 
-def as_owner(owner: tuple[int, int], work: Callable[[], Outcome]) -> Outcome:
+def groups_of(uid: int) -> tuple[int, list[int]]:
+    """A user's primary group and all of his groups, as a login gives them; NO_GROUP and none without a passwd entry.
+
+    The group of a file says nothing: its owner may be no member of it.
+    """
+    import pwd
+
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return NO_GROUP, []
+    return entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
+
+
+def as_owner(owner: int, work: Callable[[], Outcome]) -> Outcome:
     """Have a child do the work as somebody else. Raises Refused where the child could not."""
     # What is loaded later may lie where only root can read.
     from corefilt import verify  # noqa: F401
 
-    uid, gid = owner
+    # Asked of the name services here, which can wait for a network.
+    gid, groups = groups_of(owner)
 
     def become() -> None:
-        os.setgroups([gid])
+        os.setgroups(groups)
         os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
+        os.setresuid(owner, owner, owner)
 
     told, status = answer_of(lambda: json.dumps(work().as_dict()).encode(), become=become)
     try:
         return Outcome.of_dict(json.loads(told))
     except (ValueError, KeyError, TypeError):
-        raise Refused(f"the work as user {uid} ended early: {told_of(status)}") from None
+        raise Refused(f"the work as user {owner} ended early: {told_of(status)}") from None

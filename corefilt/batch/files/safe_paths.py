@@ -11,8 +11,7 @@ import os
 import stat
 
 from corefilt.errors import InputError, OutputError
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOCTTY
+from corefilt.io.openat import FOLDER, StepError, walk
 
 
 class Place:
@@ -69,46 +68,38 @@ def enter(path: str, root: str) -> Place:
 
 def open_folder(root: str, below: str) -> int:
     """A descriptor of a folder ``below`` another one. Raises InputError."""
-    at = root
     try:
-        fd = os.open(root, _FOLDER)
-        for step in below.split(os.sep) if below else ():
-            at = os.path.join(at, step)
-            last, fd = fd, -1
-            try:
-                fd = os.open(step, _FOLDER | os.O_NOFOLLOW, dir_fd=last)
-            finally:
-                os.close(last)
+        return walk(os.open(root, FOLDER), _steps(below))
     except OSError as error:
-        words = "is a symbolic link or no folder" if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
-        raise InputError(f"{at}: {words}") from None
-    return fd
+        raise InputError(_said(error, root)) from None
 
 
 def make_folder(root: str, below: str) -> int:
     """As open_folder, but what is not there is made, 0700. Raises OutputError."""
-    at = root
     try:
-        os.makedirs(root, mode=0o700, exist_ok=True)
-        fd = os.open(root, _FOLDER)
-        for step in below.split(os.sep) if below else ():
-            at = os.path.join(at, step)
-            last, fd = fd, -1
-            try:
-                try:
-                    os.mkdir(step, 0o700, dir_fd=last)
-                except FileExistsError:
-                    pass
-                fd = os.open(step, _FOLDER | os.O_NOFOLLOW, dir_fd=last)
-            finally:
-                os.close(last)
+        os.makedirs(root or os.curdir, mode=0o700, exist_ok=True)
+        return walk(os.open(root or os.curdir, FOLDER), _steps(below), make=True)
     except OSError as error:
-        words = "is a symbolic link or no folder" if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
-        raise OutputError(f"{at}: {words}") from None
-    return fd
+        raise OutputError(_said(error, root)) from None
 
 
-def make_place(path: str) -> Place:
-    """The place of an output, whose folders are made where they are not there. Raises OutputError."""
-    folder, leaf = os.path.split(path)
-    return Place(make_folder(folder or os.curdir, ""), leaf, path)
+def _steps(below: str) -> list[str]:
+    return [step for step in below.split(os.sep) if step not in ("", os.curdir)]
+
+
+def _said(error: OSError, root: str) -> str:
+    at = os.path.join(root, error.filename) if isinstance(error, StepError) else root
+    words = "is a symbolic link or no folder" if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
+    return f"{at}: {words}"
+
+
+def make_place(path: str, root: str) -> Place:
+    """The place of an output below ``root`` (empty: in the folder that was named); what is not there is made.
+
+    Raises OutputError.
+    """
+    root = root or os.path.dirname(path)
+    folder, leaf = os.path.split(os.path.relpath(path, root or os.curdir))
+    if folder.split(os.sep)[0] == os.pardir or leaf in ("", os.curdir, os.pardir):
+        raise OutputError(f"{path}: is not below {root}")
+    return Place(make_folder(root, folder), leaf, path)

@@ -36,7 +36,7 @@ class RemoteFile(NamedFile):
         self.remote = Remote(url)
         self.metadata = dict(metadata or {})
 
-    def open(self, source: Source) -> RemoteSink:
+    def open(self, source: Source | None) -> RemoteSink:
         """A temporary file that becomes it. Raises OutputError where there is something and no ``force``."""
         if not self.force and self.remote.exists():
             raise OutputError(f"{self.path}: exists", "-f replaces it")

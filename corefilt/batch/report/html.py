@@ -6,7 +6,6 @@ to load anything or to run any script but its own, so that a name out of a core 
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,9 +18,9 @@ from corefilt.batch.outcome import STATUSES
 from corefilt.batch.report.svg import bars
 from corefilt.batch.report.totals import NO_RULE, largest, lengths, total
 from corefilt.corefile.signals import show_signal
-from corefilt.errors import OutputError
 from corefilt.filtering.report import printable
 from corefilt.sizes import show_size
+from corefilt.text import as_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,26 +76,6 @@ def page(outcomes: Sequence[Outcome], about: About) -> str:
     )
 
 
-def write_page(path: str, outcomes: Sequence[Outcome], about: About) -> None:
-    """Write it to a file. Raises OutputError."""
-    text = page(outcomes, about)
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"{path}: the report cannot be written: {reason}") from None
-
-
-def check_place(path: str) -> None:
-    """Find out before anything is done whether a page can be written there. Raises OutputError."""
-    try:
-        open(path, "a").close()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"{path}: the report cannot be written: {reason}") from None
-
-
 def _hash(text: str) -> str:
     """As a Content-Security-Policy names what it lets be: a style or script of exactly this text."""
     return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
@@ -104,7 +83,7 @@ def _hash(text: str) -> str:
 
 def _json(outcome: Outcome) -> str:
     r"""The outcome's JSON line, with ``<`` as ``\u003c``: nothing in it ends the element that it stands in."""
-    return json.dumps(outcome.as_line()).replace("<", "\\u003c")
+    return as_json(outcome.as_line()).replace("<", "\\u003c")
 
 
 def _tiles(found: int, totals: Totals) -> Iterator[str]:

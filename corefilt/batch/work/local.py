@@ -96,7 +96,7 @@ def _filtered_here(task: Task, place: Place, on_progress: Told | None) -> Outcom
             return _written(task, source, place, place, on_progress)
         if task.output is None:
             return _written(task, source, place, None, on_progress)
-        with make_place(task.output) as target:
+        with make_place(task.output, task.output_root) as target:
             mark = _mark_at(target)
             if mark is not None and mark.is_of(task) and mark.input == provenance.Fingerprint.of(fd):
                 return _unchanged(task, status, mark, task.output)

@@ -57,7 +57,7 @@ class ArchiveFile(NamedFile):
 class BesideFile(ArchiveFile):
     """One in the folder of --to, with the times of the file that it was made of."""
 
-    def open(self, source: Source) -> NewFileSink:
+    def open(self, source: Source | None) -> NewFileSink:
         """A sink that becomes it. Raises OutputError."""
         status = self.place.status()
         if status is not None and not self.task.force:
@@ -80,7 +80,7 @@ class BesideFile(ArchiveFile):
 class ReplacedFile(ArchiveFile):
     """One in the place of the file that it was made of."""
 
-    def open(self, source: Source) -> ReplacementSink:
+    def open(self, source: Source | None) -> ReplacementSink:
         """A sink that becomes it. Raises OutputError."""
         return _ReplacedSink(self)
 

@@ -134,7 +134,7 @@ class FetchedFile(NamedFile):
         """Take the place."""
         self.made, self.place, self.path = made, place, place.path
 
-    def open(self, source: Source) -> NewFileSink:
+    def open(self, source: Source | None) -> NewFileSink:
         """A sink that becomes it. Raises OutputError."""
         if self.place.status() is not None and not self.made.task.force:
             raise OutputError(f"{self.path}: exists", "-f replaces it")
@@ -190,7 +190,7 @@ def filtered_remotely(task: Task, on_progress: Callable[[int], None] | None) -> 
             if mark is not None and mark.is_of(task) and mark.input == source.print:
                 return _unchanged(task, source, mark)
             return _written(task, source, None, on_progress)
-        with make_place(task.output) as place:
+        with make_place(task.output, task.output_root) as place:
             mark = _mark_at(place)
             if mark is not None and mark.is_of(task) and mark.input == source.print:
                 return _unchanged(task, source, mark)
