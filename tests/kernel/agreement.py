@@ -16,29 +16,32 @@ from collections.abc import Iterator
 from kernel.catalogue import PROGRAMS, visits
 from kernel.comparing import ANNOTATED, PID, SMAPS, Agreement, study
 from kernel.dumps import compile_zoo, dumping
-from kernel.programs import ALL_FILTERS, CannotStartError, compile_forker, open_folder, visit_zoo
-from kernel.tables import causes, conventions, details, losses, size, summary
+from kernel.programs import ALL_FILTERS, CannotStartError, HarmedError, compile_forker, open_folder, visit_zoo
+from kernel.tables import causes, conventions, details, guesses, losses, size, summary
 
 ZOO = "zoo"
+POLICIES = ("guess", "keep")
 
 
-def all_results(wanted: list[str], missed: dict[str, str]) -> Iterator[Agreement]:
-    """Visit every program and the zoo; what cannot be started is missed, with its reason."""
+def all_results(wanted: list[str], missed: dict[str, str], harmed: list[str]) -> Iterator[Agreement]:
+    """Visit every program and the zoo; note what cannot be started, and what did not survive its visit."""
     with open_folder() as folder:
         forker = compile_forker(folder)
         for name in wanted:
             print(f"visiting {name}", file=sys.stderr, flush=True)
             if name == ZOO:
                 with visit_zoo(compile_zoo(folder), forker, folder / "zoo-dumps") as visited:
-                    yield from study(visited, ("guess", "keep"))
+                    yield from study(visited, POLICIES)
                 continue
             try:
                 with visits(name, forker, folder) as each:
                     for visited in each:
-                        yield from study(visited)
+                        yield from study(visited, POLICIES)
                         visited.clear()
             except CannotStartError as error:
                 missed[name] = str(error)
+            except HarmedError as error:
+                harmed.append(f"{name}: {error}")
 
 
 def below_the_bars(results: list[Agreement]) -> Iterator[str]:
@@ -65,19 +68,26 @@ def main() -> int:
         print(reason, file=sys.stderr)
         return 1
     missed: dict[str, str] = {}
-    results = list(all_results(options.program or [*PROGRAMS, ZOO], missed))
-    programs = [result for result in results if result.name != ZOO]
+    harmed: list[str] = []
+    results = list(all_results(options.program or [*PROGRAMS, ZOO], missed, harmed))
+    kept = [result for result in results if result.unknown == "keep"]
+    programs = [result for result in kept if result.name != ZOO]
+    guessed = [result for result in results if result.unknown == "guess" and result.name != ZOO]
     print(f"{time.strftime('%Y-%m-%d')}, Linux {os.uname().release}, {len(ALL_FILTERS)} filters.", end="\n\n")
     for title, lines in (
         ("Agreement", summary(results)),
-        ("Where they differ", details(results)),
+        ("Where they differ, with --unknown keep", details(kept)),
         ("Bytes lost by programs", losses(programs)),
         ("Bytes that programs keep beyond the kernel's, with the core alone, by cause", causes(programs)),
+        (
+            "Ambiguous mappings of programs, with the core alone: what --unknown guess takes them for",
+            guesses(guessed),
+        ),
         ("Conventions over the programs: mappings that agree / that break it", conventions(programs)),
     ):
         print(f"{title}:\n", *lines, "", sep="\n")
     if options.verbose:
-        for result in results:
+        for result in kept:
             for (name, _), each in result.conventions.items():
                 for label, _ in each.broken:
                     print(f"breaks {name}, {result.evidence}: {label}")
@@ -86,9 +96,11 @@ def main() -> int:
     for name, why in missed.items():
         print(f"not visited: {name}: {why}", file=sys.stderr)
     broken = list(below_the_bars(programs))
+    for line in harmed:
+        print(f"did not survive: {line}", file=sys.stderr)
     for line in broken:
         print(f"below the bar: {line}", file=sys.stderr)
-    return 1 if broken else 0
+    return 1 if broken or harmed else 0
 
 
 if __name__ == "__main__":

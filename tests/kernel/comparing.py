@@ -42,6 +42,30 @@ def findings(visited: Visit, evidence: str) -> list[Finding]:
         return core.plan(FULL, **options).findings
 
 
+def place(label: str) -> str:
+    """Say what sort of mapping it is, by its line in maps."""
+    fields = label.split(maxsplit=3)
+    path = fields[3] if len(fields) == 4 else "(anonymous)"
+    access = "writable" if "w" in fields[1] else "unwritable"
+    sorts = (
+        (path.startswith("/memfd:"), "memfd"),
+        (path.startswith("/SYSV"), "System V"),
+        (path.startswith("/anon_hugepage"), "/anon_hugepage"),
+        (path.startswith("/dev/shm/"), "file in /dev/shm"),
+        (path.startswith("/dev/"), "/dev/zero"),
+        ("hugetlbfs" in path, "file of hugetlbfs"),
+        (path.startswith(("/usr/", "/lib")), "system file"),
+        (path.startswith("/"), "other file"),
+    )
+    return f"{access} {next((name for yes, name in sorts if yes), 'no file')}"
+
+
+def true_name(kernel: dict[int, int], present: int, finding: Finding) -> str:
+    """Name the kind that the kernel's sizes show; where they fit several, one that corefilt left."""
+    kinds = true_kinds(kernel, present)
+    return name_of(single(kinds & finding.possible or kinds)[-1]) if kinds else "none that is known"
+
+
 @dataclass(frozen=True)
 class Disagreement:
     """One mapping of which corefilt keeps another number of bytes than the kernel, and under which filters.
@@ -74,8 +98,7 @@ class Disagreement:
     @property
     def truth(self) -> str:
         """The kind that the kernel's sizes show."""
-        kinds = true_kinds(self.kernel, self.present)
-        return "unknown" if not kinds else name_of(single(kinds & self.finding.possible or kinds)[-1])
+        return true_name(self.kernel, self.present, self.finding)
 
     @property
     def beyond(self) -> str:
@@ -108,7 +131,10 @@ class Disagreement:
 
 @dataclass
 class Agreement:
-    """How corefilt's sizes compare with the kernel's for one process, one kind of evidence and one policy."""
+    """How corefilt's sizes compare with the kernel's for one process, one kind of evidence and one policy.
+
+    ``guesses`` are the ambiguous mappings: what sort each is, what it is taken for, and what it is.
+    """
 
     name: str
     evidence: str
@@ -116,6 +142,7 @@ class Agreement:
     mappings: int
     disagreements: list[Disagreement] = field(default_factory=list)
     conventions: Counts = field(default_factory=dict)
+    guesses: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
     def predictions(self) -> int:
@@ -169,6 +196,8 @@ def compare(visited: Visit, evidence: str, found: list[Finding], unknown: str = 
         kernel = dict(zip(by_bit, kept, strict=True))
         label = visited.labels.get(start, f"{start:#x}")
         count(result.conventions, evidence, f"{visited.name}: {label}", finding, kernel, present)
+        if finding.certainty == "assumed" and present:
+            result.guesses.append((place(label), finding.kind, true_name(kernel, present, finding)))
         case = finding.possible, finding.proven, finding.likely, unknown, present, tuple(kept)
         lost, counted, extra, unreported = differences(*case)
         if lost or extra:

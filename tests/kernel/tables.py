@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from kernel.comparing import ANNOTATED, CORE, EVIDENCE, Agreement, Disagreement
+from kernel.comparing import ANNOTATED, CORE, EVIDENCE, Agreement, Disagreement, place
 from kernel.conventions import CONVENTIONS, merge
 
 
@@ -28,13 +28,12 @@ def table(rows: list[list[str]]) -> list[str]:
 
 
 def summary(results: list[Agreement]) -> list[str]:
-    """One row per process and policy, one column per kind of evidence."""
+    """One row per process, one column per kind of evidence, and one for guessing with the core alone."""
     cells = {(result.name, result.unknown, result.evidence): percent(result.share) for result in results}
-    names = dict.fromkeys((result.name, result.unknown) for result in results)
-    rows = [["process", *EVIDENCE]]
-    for name, unknown in names:
-        shown = f"{name}, {unknown}" if (name, "guess") in names else name
-        rows.append([shown, *(cells[name, unknown, evidence] for evidence in EVIDENCE)])
+    rows = [["process", *EVIDENCE, f"{CORE}, guess"]]
+    for name in dict.fromkeys(result.name for result in results):
+        guessed = cells.get((name, "guess", CORE), "-")
+        rows.append([name, *(cells[name, "keep", evidence] for evidence in EVIDENCE), guessed])
     return table(rows)
 
 
@@ -48,7 +47,7 @@ def details(results: list[Agreement]) -> list[str]:
         worst = Counter({case.label.split("/")[-1]: len(case.lost) + len(case.extra) for case in result.disagreements})
         rows.append(
             [
-                f"{result.name}, {result.unknown}",
+                result.name,
                 result.evidence,
                 str(result.mappings),
                 percent(result.share),
@@ -75,24 +74,6 @@ def losses(results: list[Agreement]) -> list[str]:
     return table(rows)
 
 
-def place(label: str) -> str:
-    """Say what sort of mapping it is, by its line in maps."""
-    fields = label.split(maxsplit=3)
-    path = fields[3] if len(fields) == 4 else "(anonymous)"
-    access = "writable" if "w" in fields[1] else "unwritable"
-    sorts = (
-        (path.startswith("/memfd:"), "memfd"),
-        (path.startswith("/SYSV"), "System V"),
-        (path.startswith("/anon_hugepage"), "/anon_hugepage"),
-        (path.startswith("/dev/shm/"), "file in /dev/shm"),
-        (path.startswith("/dev/"), "/dev/zero"),
-        ("hugetlbfs" in path, "file of hugetlbfs"),
-        (path.startswith(("/usr/", "/lib")), "system file"),
-        (path.startswith("/"), "other file"),
-    )
-    return f"{access} {next((name for yes, name in sorts if yes), 'no file')}"
-
-
 def causes(results: Iterable[Agreement], evidence: str = CORE) -> list[str]:
     """One row per cause of bytes that the core alone keeps beyond the kernel's."""
     groups: dict[tuple[str, str, str], list[tuple[str, Disagreement]]] = defaultdict(list)
@@ -110,6 +91,20 @@ def causes(results: Iterable[Agreement], evidence: str = CORE) -> list[str]:
         most = sum(case.most_extra for _, case in cases)
         shown = ", ".join(name for name, _ in names.most_common(3)) + (", ..." if len(names) > 3 else "")
         rows.append([where, truth, beyond, str(len(cases)), size(most), size(reported), f"{len(names)}: {shown}"])
+    return table(rows)
+
+
+def guesses(results: Iterable[Agreement], evidence: str = CORE) -> list[str]:
+    """One row per sort of mapping that the core alone leaves ambiguous: what guessing takes it for, and what it is."""
+    taken: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for result in results:
+        if (result.evidence, result.unknown) == (evidence, "guess"):
+            for where, guess, truth in result.guesses:
+                taken[where, guess][truth] += 1
+    rows = [["mapping", "guessed", "right", "wrong"]]
+    for (where, guess), truths in sorted(taken.items(), key=lambda each: (-each[1].total(), each[0])):
+        wrong = ", ".join(f"{count} {truth}" for truth, count in truths.most_common() if truth != guess)
+        rows.append([where, guess, str(truths[guess]), wrong or "0"])
     return table(rows)
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from kernel.agreement import below_the_bars
-from kernel.comparing import CORE, SMAPS, Agreement, Disagreement, differences
+from kernel.comparing import CORE, SMAPS, Agreement, Disagreement, differences, place
 from kernel.conventions import Counts, count, merge, true_kinds
 from kernel.dumps import FULL, PAGE, Core
 from kernel.programs import SINGLE_BITS, SOURCES, visit
-from kernel.tables import causes, conventions, losses, place
+from kernel.tables import causes, conventions, guesses, losses
 from support.builds import INTERPRETER
 
 from corefilt.classify.conventions import IMAGE_TEXT, NO_DAX
@@ -105,6 +105,8 @@ def test_tables() -> None:
     count(result.conventions, CORE, "of a", lost.finding, WRITTEN, SIZE)
     assert any("/usr/lib/a" in row and "16 KiB under 0x1" in row for row in losses([result]))
     assert any("writable memfd | private-file-backed | private-file-written |" in row for row in causes([result]))
+    guessed = Agreement("a process", CORE, "guess", 1, guesses=[("a file", "one", "one"), ("a file", "one", "other")])
+    assert "| a file | one | 1 | 1 other |" in guesses([guessed])
     assert any(row.startswith("| `image-text`") and "0 / 1" in row for row in conventions([result]))
 
 
