@@ -170,6 +170,8 @@ def visit_zoo(program: Path, forker: Path, folder: Path) -> Iterator[Visit]:
     held = FILTERS[-1]
     with ExitStack() as stack:
         hugetlbfs = stack.enter_context(huge_pages(folder, 12))
+        reason = stack.enter_context(dumping())
+        assert reason is None, reason
         zoo = [str(program), "wild", str(folder), hugetlbfs, *names]
         template, release = stack.enter_context(held_twin([str(forker), "hold", f"{held:#x}", *zoo]))
         stack.callback(sweep, parent_of(template))
