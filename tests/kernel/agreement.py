@@ -4,7 +4,7 @@
 
 prints the tables of docs/evidence.md. As root, it starts servers, reserves huge pages and asks a package index for one
 wheel; it names what it cannot start. Exits 1 if a program misses one of the bars: no byte lost, and with smaps or
---pid every mapping as the kernel has it, unless only copies of pages that are gone could tell.
+--pid every mapping as the kernel has it, but for what no such evidence holds.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 
 from kernel.catalogue import PROGRAMS, visits
-from kernel.comparing import ANNOTATED, PID, SMAPS, Agreement, study
+from kernel.comparing import ANNOTATED, PID, SMAPS, Agreement, Disagreement, study
 from kernel.dumps import compile_zoo, dumping
 from kernel.programs import ALL_FILTERS, CannotStartError, HarmedError, compile_forker, open_folder, visit_zoo
 from kernel.tables import causes, conventions, details, guesses, losses, size, summary
@@ -49,12 +49,21 @@ def below_the_bars(results: list[Agreement]) -> Iterator[str]:
     for result in results:
         if result.lost:
             yield f"{result.name}, {result.evidence}: lost {size(result.lost)}, of it counted {size(result.counted)}"
-        if result.evidence not in (PID, ANNOTATED, SMAPS):
-            continue
-        for case in result.disagreements:
-            # Nothing outside the kernel shows whether a page was copied whose copies are gone (MADV_DONTNEED, splits).
-            if case.unreported or case.beyond != "private-file-written":
+        for case in result.disagreements if result.evidence in (PID, ANNOTATED, SMAPS) else ():
+            if case.unreported or not cannot_tell(result.evidence, case):
                 yield f"{result.name}, {result.evidence}: {case.label}: {case.truth}, kept as {case.beyond or 'less'}"
+
+
+def cannot_tell(evidence: str, case: Disagreement) -> bool:
+    """Whether the evidence holds nothing that could settle a mapping.
+
+    Nothing outside the kernel shows whether a page was copied whose copies are gone (MADV_DONTNEED, splits). A saved
+    smaps has neither the mode of a file nor the number of its links.
+    """
+    if case.beyond == "private-file-written":
+        return True
+    by_mode, by_links = case.beyond == "with a header page", case.beyond == "shared-file-backed"
+    return evidence == SMAPS and (by_mode or (by_links and "(deleted)" in case.label))
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from kernel.agreement import below_the_bars
-from kernel.comparing import CORE, SMAPS, Agreement, Disagreement, differences, place
+from kernel.comparing import CORE, PID, SMAPS, Agreement, Disagreement, differences, place
 from kernel.conventions import Counts, count, merge, true_kinds
 from kernel.dumps import FULL, PAGE, Core
 from kernel.programs import SINGLE_BITS, SOURCES, visit
@@ -26,6 +26,7 @@ def kernel_keeps(**sizes: int) -> dict[int, int]:
 
 WRITTEN = kernel_keeps(bit_1=SIZE, bit_4=SIZE)
 CLEAN = kernel_keeps(bit_4=SIZE)
+DELETED = "1000-5000 rw-s 0 /tmp/a (deleted)"
 
 
 def finding(possible: int, *taken: tuple[object, int]) -> Finding:
@@ -84,17 +85,21 @@ def test_what_is_lost_is_counted_or_not() -> None:
 
 
 def test_bars() -> None:
-    """Bytes lost break a bar, and so does what smaps does not settle, but for pages that are gone."""
+    """Bytes lost break a bar, and so does what a process's own evidence leaves open although it could settle it."""
     lost = disagreement(finding(Kind.PRIVATE_FILE), WRITTEN)
     gone = disagreement(finding(Kind.PRIVATE_FILE | Kind.WRITTEN_FILE), CLEAN)
     shared = disagreement(finding(Kind.PRIVATE_FILE | Kind.SHARED_FILE), CLEAN)
+    unlinked = disagreement(finding(Kind.SHARED_ANON | Kind.SHARED_FILE), kernel_keeps(bit_2=SIZE), DELETED)
+    headed = disagreement(finding(Kind.CLEAN), CLEAN)
     unreported = disagreement(finding(Kind.WRITTEN_FILE, (IMAGE_TEXT, Kind.PRIVATE_FILE)), CLEAN)
+    cases = (lost, gone, shared, unlinked, headed, unreported)
 
     def broken(evidence: str, case: Disagreement) -> int:
         return len(list(below_the_bars([Agreement("a", evidence, "keep", 1, [case])])))
 
-    assert [broken(CORE, case) for case in (lost, gone, shared, unreported)] == [1, 0, 0, 0]
-    assert [broken(SMAPS, case) for case in (lost, gone, shared, unreported)] == [2, 0, 1, 1]
+    assert [broken(CORE, case) for case in cases] == [1, 0, 0, 0, 0, 0]
+    assert [broken(SMAPS, case) for case in cases] == [2, 0, 1, 0, 0, 1]
+    assert [broken(PID, case) for case in cases] == [2, 0, 1, 1, 1, 1]
 
 
 def test_tables() -> None:
