@@ -246,6 +246,8 @@ def _carry_out(
     progress.begin(sum(task.size for task in tasks), len(tasks))
     for outcome in outcomes:
         lines.add(outcome)
+    # Those have no task.
+    known = len(outcomes)
     try:
         for outcome in _carried_out(tasks, arguments, progress):
             outcomes.append(outcome)
@@ -256,7 +258,7 @@ def _carry_out(
             outcomes,
             describe(parse_filter(arguments.filter)[0]),
             seconds=time.monotonic() - began,
-            unfinished=len(tasks) - sum(outcome.status != "listed" for outcome in outcomes),
+            unfinished=len(tasks) - (len(outcomes) - known),
             quiet=arguments.quiet,
             verbose=arguments.verbose,
         ):

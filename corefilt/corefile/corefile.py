@@ -83,10 +83,10 @@ class Core:
         self.warnings += warnings
         # Whether PN_XNUM's section header 0 is missing or counts otherwise than the table is long.
         self.miscounted = bool(warnings)
-        self.sections: list[Shdr] = elf.read_sections(source, self.ehdr)
+        self.sections: list[Shdr] = elf.read_sections(source, self.ehdr, self.table)
         if self.ehdr.e_shoff and self.ehdr.e_phnum != elf.PN_XNUM and source.size is not None and not self.sections:
             self.warnings.append(f"the section headers (e_shoff {self.ehdr.e_shoff:#x}) are not there")
-        check_layout(source, self.ehdr, self.table)
+        check_layout(source, self.ehdr, self.table, self.sections)
         self.notes: Notes = read_notes(source, self.ehdr, self.table)
         self.warnings += self.notes.warnings
         self.fdpic = recognise(self.ehdr, self.table, self.notes)
@@ -288,17 +288,18 @@ class Core:
         return Plan(self, wanted, self.rules(assume, evidence=evidence, dumper=dumper), unknown)
 
 
-def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:
+def check_layout(source: Source, ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr]) -> None:
     """Refuse what cannot be filtered: payload over the headers; on a pipe, overlaps and what comes too late.
 
     Raises DamagedCoreError or UnstreamableError.
     """
-    head = max(ehdr.size, ehdr.e_phoff + len(table) * ehdr.phdr_size)
+    first, end = ehdr.e_phoff, ehdr.e_phoff + len(table) * ehdr.phdr_size
     for i, (offset, size) in enumerate(zip(table.p_offset, table.p_filesz, strict=True)):
-        if size and offset < head:
+        if size and (offset < ehdr.size or (offset < end and first < offset + size)):
+            start, stop = (0, ehdr.size) if offset < ehdr.size else (first, end)
+            field = f"p_offset is {offset:#x}" if offset >= start else f"p_filesz is {size:#x}, from {offset:#x} on"
             raise DamagedCoreError(
-                f"{source.name}: program header {i}: p_offset is {offset:#x}, inside the headers, "
-                f"which end at {head:#x}"
+                f"{source.name}: program header {i}: {field}, inside the headers from {start:#x} to {stop:#x}"
             )
     if isinstance(source, FileSource):
         return
@@ -308,6 +309,8 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:
         if size
     )
     payload = next((offset for offset, _, i in pieces if table.p_type[i] == PT_LOAD), None)
+    if payload is not None and payload < ehdr.e_phoff:
+        raise elf.phdrs_behind_payload(source.name, ehdr)
     late = next(
         (i for offset, _, i in pieces if table.p_type[i] == PT_NOTE and payload is not None and offset > payload),
         None,
@@ -317,7 +320,7 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs) -> None:
             f"{source.name}: the notes (program header {late}) come after the payload, as gdb's gcore writes them, "
             "and a pipe cannot be read twice"
         )
-    if ehdr.e_shoff and (ehdr.e_phnum != elf.PN_XNUM or ehdr.e_shnum > 1):
+    if ehdr.e_shoff and not sections and (ehdr.e_phnum != elf.PN_XNUM or ehdr.e_shnum > 1):
         raise UnstreamableError(
             f"{source.name}: has section headers (e_shoff {ehdr.e_shoff:#x}), as gdb's gcore writes them, "
             "and they can be adjusted only in a file"

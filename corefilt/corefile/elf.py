@@ -38,6 +38,9 @@ MACHINES = {
 MOST_PHDRS = 1 << 24
 # What is wrong with a PN_XNUM core that has its count only by its layout.
 MISSING_COUNT = "section header 0, which repeats the count of segments, is missing"
+# How far into a pipe program headers and section headers are looked for; createdump has them at 128 and 64 bytes. What
+# stands before them is held in memory.
+MOST_BEFORE_TABLES = 1 << 20
 # Offsets are signed in every system call.
 END_OF_OFFSETS = 1 << 63
 
@@ -107,19 +110,24 @@ class Ehdr:
     def _layout(self) -> str:
         return self.order + ("HHIQQQIHHHHHH" if self.wide else "HHIIIIIHHHHHH")
 
-    def pack(self, *, e_shoff: int, sections: bool, e_flags: int | None = None) -> bytes:
-        """The header as bytes, with another ``e_shoff`` and ``e_flags``; without ``sections`` it counts none."""
+    def pack(self, *, e_shoff: int, sections: bool, e_flags: int | None = None, e_phoff: int | None = None) -> bytes:
+        """The header as bytes, with other offsets and ``e_flags``; without ``sections`` it counts none."""
         counts = (self.e_shnum, self.e_shstrndx) if sections else (0, 0)
         return self.e_ident + struct.pack(
-            self._layout, self.e_type, self.e_machine, self.e_version, self.e_entry, self.e_phoff, e_shoff,
-            self.e_flags if e_flags is None else e_flags, self.e_ehsize, self.e_phentsize, self.e_phnum,
+            self._layout, self.e_type, self.e_machine, self.e_version, self.e_entry,
+            self.e_phoff if e_phoff is None else e_phoff, e_shoff, self.e_flags if e_flags is None else e_flags,
+            self.e_ehsize, self.e_phentsize, self.e_phnum,
             self.e_shentsize, *counts,
         )  # fmt: skip
 
     @property
     def counts_elsewhere(self) -> bool:
-        """Whether e_phnum is PN_XNUM and the header announces the section header that has the real count."""
-        return self.e_phnum == PN_XNUM and bool(self.e_shoff and self.e_shnum) and self.e_shentsize == self.shdr_size
+        """Whether e_phnum is PN_XNUM and the header announces the section header that has the real count.
+
+        createdump, which has it before the program headers, announces it with an e_shnum of 0.
+        """
+        announced = self.e_shoff and (self.e_shnum or self.e_shoff < self.e_phoff)
+        return self.e_phnum == PN_XNUM and bool(announced) and self.e_shentsize == self.shdr_size
 
     def with_count_elsewhere(self) -> Ehdr:
         """The same header with the one section header that PN_XNUM needs, as ``fill_extnum_info`` announces it."""
@@ -212,7 +220,7 @@ def read_ehdr(source: Source) -> Ehdr:
     if not raw:
         raise NotACoreError(f"{source.name}: is empty")
     if raw[:4] != ELFMAG[: len(raw)]:
-        raise NotACoreError(f"{source.name}: is not an ELF file")
+        raise _no_elf_file(source)
     if len(raw) < 16 or (raw[4] in (1, 2) and len(raw) < (64 if raw[4] == 2 else 52)):
         raise DamagedCoreError(f"{source.name}: ends in the ELF header, after {len(raw)} bytes")
     if raw[4] not in (1, 2):
@@ -229,7 +237,27 @@ def read_ehdr(source: Source) -> Ehdr:
         raise DamagedCoreError(f"{source.name}: ELF header: e_phentsize is {ehdr.e_phentsize}, not {ehdr.phdr_size}")
     if ehdr.e_phoff < ehdr.size or ehdr.e_phoff >= END_OF_OFFSETS:
         raise DamagedCoreError(f"{source.name}: ELF header: e_phoff is {ehdr.e_phoff:#x}, where no table can be")
+    if source.size is None and ehdr.e_phoff > MOST_BEFORE_TABLES:
+        raise phdrs_behind_payload(source.name, ehdr)
     return ehdr
+
+
+def _no_elf_file(source: Source) -> NotACoreError:
+    from corefilt.corefile.formats import HEAD, described
+
+    told = described(source.peek(0, HEAD), source.name)
+    inside = f", in {source.compression}" if source.compression is not None else ""
+    if told is None:
+        return NotACoreError(f"{source.name}: is not an ELF file{inside}")
+    return NotACoreError(f"{source.name}: is not an ELF core but {told[0]}{inside}", told[1])
+
+
+def phdrs_behind_payload(name: str, ehdr: Ehdr) -> UnstreamableError:
+    """What is said of a pipe whose program headers come too late."""
+    return UnstreamableError(
+        f"{name}: ELF header: e_phoff is {ehdr.e_phoff:#x}, the program headers come after the payload, as delve's "
+        "dump writes them, and a pipe cannot be read twice"
+    )
 
 
 def count_phdrs(source: Source, ehdr: Ehdr) -> tuple[int, list[str]]:
@@ -244,7 +272,7 @@ def count_phdrs(source: Source, ehdr: Ehdr) -> tuple[int, list[str]]:
         return ehdr.e_phnum, []
     derived = _count_from_layout(source, ehdr)
     shdr0: Shdr | None = None
-    if source.size is not None and ehdr.e_shoff:
+    if ehdr.e_shoff and (source.size is not None or ehdr.e_shoff + ehdr.shdr_size <= ehdr.e_phoff):
         raw = source.peek(ehdr.e_shoff, ehdr.shdr_size) if ehdr.e_shoff < END_OF_OFFSETS else b""
         if len(raw) == ehdr.shdr_size and ehdr.e_shentsize == ehdr.shdr_size:
             shdr0 = Shdr(raw, ehdr)
@@ -276,15 +304,33 @@ def mismatch(sh_info: int, derived: int) -> str:
     return f"section header 0: sh_info is {sh_info}, but the table holds {derived} program headers"
 
 
-def read_sections(source: Source, ehdr: Ehdr) -> list[Shdr]:
-    """The section header table, which gdb writes, or nothing where there is none or it is not all there."""
-    if not ehdr.e_shoff or ehdr.e_shentsize != ehdr.shdr_size or source.size is None:
+def read_sections(source: Source, ehdr: Ehdr, table: Phdrs) -> list[Shdr]:
+    """The section header table, or nothing where there is none or it is not all there.
+
+    gdb writes one behind the payload, and createdump of .NET Core 2.1 and 3.1 one entry before the program headers. A
+    pipe has brought it only where it stands before all payload. An e_shnum of 0 says that sh_size of entry 0 is the
+    count (gABI, "Sections"); where that cannot be, entry 0 alone is taken.
+    """
+    size = ehdr.shdr_size
+    end = source.size
+    if end is None:
+        # Held in memory, like the program headers.
+        rows = zip(table.p_offset, table.p_filesz, table.p_type, strict=True)
+        payload = min(
+            (offset for offset, filesz, p_type in rows if filesz and p_type == PT_LOAD), default=END_OF_OFFSETS
+        )
+        end = min(payload, MOST_BEFORE_TABLES)
+    if not ehdr.e_shoff or ehdr.e_shentsize != size or ehdr.e_shoff > end:
         return []
-    length = ehdr.e_shnum * ehdr.shdr_size
-    if ehdr.e_shoff > source.size or source.size - ehdr.e_shoff < length:
+    room = (end - ehdr.e_shoff) // size
+    if max(ehdr.e_shnum, 1) > room:
         return []
-    raw = source.peek(ehdr.e_shoff, length)
-    return [Shdr(raw[i : i + ehdr.shdr_size], ehdr) for i in range(0, length, ehdr.shdr_size)]
+    raw = source.peek(ehdr.e_shoff, max(ehdr.e_shnum, 1) * size)
+    if ehdr.e_shnum == 0:
+        counted = Shdr(raw, ehdr).sh_size if len(raw) == size else 0
+        if 1 < counted <= room:
+            raw = source.peek(ehdr.e_shoff, counted * size)
+    return [Shdr(raw[i : i + size], ehdr) for i in range(0, len(raw) - size + 1, size)]
 
 
 def _count_from_layout(source: Source, ehdr: Ehdr) -> int | None:

@@ -30,6 +30,8 @@ from corefilt.corefile.elf import (
     EM_S390,
     EM_SH,
     EM_X86_64,
+    END_OF_OFFSETS,
+    PT_LOAD,
     PT_NOTE,
     Ehdr,
     Phdrs,
@@ -75,12 +77,26 @@ _FOREIGN = {
     b"QNX": "QNX",
     b"GNU/Solaris": "Solaris",
 }
+# Whose notes a dump of memory has, and what filters or reads those. QEMU's dump-guest-memory, which libvirt asks for
+# its own, writes VMCOREINFO only where the guest's kernel gave it (seen with QEMU 7.2).
+_OF_MACHINES = {
+    b"VMCOREINFO": ("a dump of a kernel", "makedumpfile filters those"),
+    b"QEMU": ("a dump of a virtual machine's memory", "crash reads those, and makedumpfile filters them"),
+    b"Xen": ("a dump of a Xen machine's memory", "crash reads those"),
+    b"VBCORE": ("a dump of a VirtualBox machine's memory", "crash reads those"),
+}
+# Whose notes tell of the process. delve (1.20) leaves the name out.
+OF_THE_PROCESS = (b"CORE", b"")
 
 
 class FileNote:
-    """NT_FILE: which file was mapped where."""
+    """NT_FILE: which file was mapped where.
 
-    __slots__ = ("_desc", "_interned", "_names", "_paths", "_ranges", "count", "unit")
+    ``unit`` is the page size that it says, in which offsets are counted; ``in_bytes`` tells that they are in bytes all
+    the same, as createdump of .NET Core 2.1 writes them.
+    """
+
+    __slots__ = ("_desc", "_interned", "_names", "_paths", "_ranges", "count", "in_bytes", "unit")
 
     def __init__(self, desc: bytes, ehdr: Ehdr) -> None:
         """Decode the descriptor; raises ValueError with what is wrong."""
@@ -100,6 +116,26 @@ class FileNote:
         self.count = _fast.decode_nt_file(desc, self._ranges, self._names, wide=ehdr.wide, big=ehdr.big)
         if self.count < count:
             raise ValueError(f"count is {count}, but only {self.count} names follow")
+        self.in_bytes = self._are_bytes()
+
+    def _are_bytes(self) -> bool:
+        """Whether offsets that say to be in pages are in bytes: no file reaches so far, or neighbours tell.
+
+        Read as pages, all of them would be multiples of ``unit`` pages. Of two mappings of one file that touch, the
+        second begins in the file where the first ends; that holds in pages or in bytes.
+        """
+        offsets = self._ranges[2::3]
+        if self.unit <= 1 or not offsets or not max(offsets) or any(offset % self.unit for offset in offsets):
+            return False
+        told = max(offsets) >= END_OF_OFFSETS // self.unit
+        for i in range(self.count - 1):
+            length = self.end(i) - self.start(i)
+            if self.end(i) == self.start(i + 1) and length and self.path(i) == self.path(i + 1):
+                between = offsets[i + 1] - offsets[i]
+                if between * self.unit == length:
+                    return False
+                told = told or between == length
+        return told
 
     @classmethod
     def of(cls, entries: Sequence[tuple[int, int, int, bytes]], ehdr: Ehdr) -> FileNote:
@@ -124,7 +160,7 @@ class FileNote:
 
     def offset(self, i: int) -> int:
         """Where entry ``i`` begins in its file, in bytes."""
-        return self._ranges[3 * i + 2] * self.unit
+        return self._ranges[3 * i + 2] * (1 if self.in_bytes else self.unit)
 
     def path(self, i: int) -> bytes:
         """The file's name as the kernel wrote it; equal names are one object."""
@@ -146,12 +182,12 @@ class Notes:
     ``loadmaps`` are the addresses in it, if it is FDPIC's; ``only_plain`` tells that there is a note which the FDPIC
     dumper never writes. ``crashed``, ``prpsinfo`` and ``siginfo`` are descriptors: of the first PRSTATUS, and of the
     two notes (empty: none). ``threads`` counts each PRSTATUS that was looked at; where it is more than one there can be
-    more.
+    more. ``notices`` say what was read otherwise than it is written.
     """
 
     __slots__ = (
-        "auxv", "crashed", "files", "fitted", "loadmaps", "made", "only_plain", "origin", "prpsinfo", "prstatus",
-        "record_at", "records", "shared", "siginfo", "stack_pointers", "threads", "warnings",
+        "auxv", "crashed", "files", "fitted", "loadmaps", "made", "notices", "only_plain", "origin", "prpsinfo",
+        "prstatus", "record_at", "records", "shared", "siginfo", "stack_pointers", "threads", "warnings",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -168,6 +204,7 @@ class Notes:
         self.loadmaps: tuple[int, int] | None = None
         self.only_plain = False
         self.prstatus = 0
+        self.notices: list[str] = []
         self.stack_pointers: list[int] = []
         self.threads = 0
         self.warnings: list[str] = []
@@ -195,6 +232,8 @@ def read_notes(source: Source, ehdr: Ehdr, table: Phdrs) -> Notes:
             budget = _walk(source, ehdr, table.p_offset[i], table.p_filesz[i], notes, budget)
     if budget <= 0:
         notes.warnings.append(f"the notes are more than {MOST_WALKED} bytes; the rest was not looked at")
+    if not (notes.auxv or notes.files or notes.prpsinfo):
+        _refuse_guest_memory(source.name, table)
     return notes
 
 
@@ -231,7 +270,7 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget
                 first_type = n_type
             elif n_type == NT_PRSTATUS and first_type == NT_PRSTATUS:
                 complete = True
-            if name == b"CORE" and (not complete or n_type == NT_PRSTATUS):
+            if name in OF_THE_PROCESS and (not complete or n_type == NT_PRSTATUS):
                 _take(n_type, chunk[desc_at : desc_at + n_descsz], ehdr, notes)
         complete = complete or (notes.files is not None and bool(notes.auxv) and first_type == NT_PRSTATUS)
         at, budget = at + done, budget - done
@@ -265,14 +304,28 @@ def _length_of_next(chunk: bytes, ehdr: Ehdr) -> int:
 
 
 def _refuse_foreign(core: str, name: bytes) -> None:
-    if name == b"VMCOREINFO":
-        raise NotACoreError(
-            f"{core}: is a dump of a kernel, not of a process (it has a VMCOREINFO note)",
-            "makedumpfile filters those",
-        )
+    machine = _OF_MACHINES.get(name)
+    if machine is not None:
+        what, hint = machine
+        raise NotACoreError(f"{core}: is {what}, not of a process (it has a {name.decode()} note)", hint)
     system = next((system for mark, system in _FOREIGN.items() if name.startswith(mark)), None)
     if system:
         raise NotACoreError(f"{core}: is no Linux core but one of {system} (note name {name.decode('latin-1')!r})")
+
+
+def _refuse_guest_memory(core: str, table: Phdrs) -> None:
+    """Raise NotACoreError where the segments are of physical memory, also where notes that would say so are lost.
+
+    Nothing that dumps a process leaves all p_flags 0; p_paddr is what QEMU has such dumps for.
+    """
+    loads = [i for i, p_type in enumerate(table.p_type) if p_type == PT_LOAD]
+    if not any(table.p_flags[i] for i in loads) and any(table.p_paddr[i] for i in loads):
+        first = next(i for i in loads if table.p_paddr[i])
+        raise NotACoreError(
+            f"{core}: is a dump of a machine's memory, not of a process (program header {first}: p_flags is 0, and "
+            f"p_paddr {table.p_paddr[first]:#x})",
+            _OF_MACHINES[b"QEMU"][1],
+        )
 
 
 def _take(n_type: int, desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
@@ -301,6 +354,12 @@ def _take(n_type: int, desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
             notes.files = FileNote(desc, ehdr)
         except ValueError as error:
             notes.warnings.append(f"NT_FILE cannot be used: {error}")
+            return
+        if notes.files.in_bytes:
+            notes.notices.append(
+                f"NT_FILE: the offsets are in bytes, not in pages of {notes.files.unit} as it says (createdump of .NET "
+                "Core 2.1 writes them so), and are read as bytes"
+            )
 
 
 def _take_records(desc: bytes, ehdr: Ehdr, notes: Notes, place: tuple[int, int]) -> None:

@@ -33,7 +33,7 @@ def claimed(ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr], sizes: array[int
     """Every range that the headers speak of, themselves included, when ``sizes`` are the segments' p_filesz."""
     claims = [(0, ehdr.size), (ehdr.e_phoff, ehdr.e_phoff + len(table) * ehdr.phdr_size)]
     if ehdr.e_shoff:
-        claims.append((ehdr.e_shoff, ehdr.e_shoff + max(ehdr.e_shnum, 1) * ehdr.shdr_size))
+        claims.append((ehdr.e_shoff, ehdr.e_shoff + max(ehdr.e_shnum, len(sections), 1) * ehdr.shdr_size))
     claims += [(offset, offset + size) for offset, size in zip(table.p_offset, sizes, strict=True) if size]
     claims += _section_contents(sections)
     return claims
@@ -52,9 +52,12 @@ def given_up(
     offsets = [o for o, p_type in zip(table.p_offset, table.p_type, strict=True) if p_type in _HELD]
     if any(map(gt, offsets, islice(offsets, 1, None))):
         return {}
-    head = max(ehdr.size, ehdr.e_phoff + len(table) * ehdr.phdr_size)
+    head = ehdr.e_phoff + len(table) * ehdr.phdr_size
+    if offsets and offsets[0] < ehdr.e_phoff:
+        # delve's: the program headers stand behind what they describe.
+        head = ehdr.size
     starts = array("Q", sorted(set(table.p_offset)))
-    behind = sorted({end, ehdr.e_shoff or end, *(start for start, _ in _section_contents(sections))})
+    behind = sorted({end, ehdr.e_shoff or end, ehdr.e_phoff, *(start for start, _ in _section_contents(sections))})
     gaps: dict[int, tuple[int, int]] = {}
     owner: dict[int, int] = {}
     rows = zip(table.p_type, table.p_offset, table.p_filesz, table.p_memsz, strict=True)

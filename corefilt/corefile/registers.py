@@ -19,7 +19,7 @@ from corefilt.corefile.elf import (
     Phdrs,
 )
 from corefilt.corefile.fdpic import loadmaps_in
-from corefilt.corefile.notes import MOST_OF_A_NOTE, NT_PRSTATUS, STACK_POINTERS, WINDOW
+from corefilt.corefile.notes import MOST_OF_A_NOTE, NT_PRSTATUS, OF_THE_PROCESS, STACK_POINTERS, WINDOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, threads: list[Thread
         found, done = _fast.walk_notes(chunk, big=ehdr.big)
         for n_type, name_at, n_namesz, desc_at, n_descsz in found:
             name, desc = chunk[name_at : name_at + n_namesz], chunk[desc_at : desc_at + n_descsz]
-            if n_type == NT_PRSTATUS and name == b"CORE\0":
+            if n_type == NT_PRSTATUS and name.rstrip(b"\0") in OF_THE_PROCESS:
                 try:
                     threads.append(Thread(desc, ehdr))
                 except ValueError:

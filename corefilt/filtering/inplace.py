@@ -4,9 +4,10 @@ The order makes it so. First the headers are rewritten, and nothing else happens
 measured by a PT_LOAD (gdb's section headers, memory tag segments), then all program headers. No p_offset moves and
 every p_filesz only shrinks, while all payload is still there, so any mix of old and new entries is a valid core. A
 disk may tear a long table anywhere between two sectors, but no field, because fields that stand at multiples of
-their size never cross a sector; a core whose fields do not is refused. Then the dropped ranges become holes, which
-no header claims any more. Nothing else does: what a header, a note, a section or a kept segment claims is left
-alone, and so is what nobody ever claimed. Where a kept byte shares a block with dropped ones, the block stays.
+their size never cross a sector; where they do not, as in delve's cores, the halves that matter go first. Then the
+dropped ranges become holes, which no header claims any more. Nothing else does: what a header, a note, a section or
+a kept segment claims is left alone, and so is what nobody ever claimed. Where a kept byte shares a block with
+dropped ones, the block stays.
 
 A damaged core is repaired as a copy of it would be. Section headers that are not there are no longer announced; the
 one that PN_XNUM needs is put behind the end when no segment claims that any more, and then announced.
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
 PIECE = 1 << 30
 # What is compared and written back at a time when headers could not be written: a page, which one block holds.
 PAGE = 4096
+# The least that a disk writes as one.
+SECTOR = 512
 # What pwritev2(2) takes for a write that is on the disk when it returns; musl knows it from 1.2.5 on.
 _THROUGH: int = getattr(os, "RWF_DSYNC", 0)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -100,6 +103,24 @@ def whole_blocks(cuts: Cuts, kept: Sequence[tuple[int, int]], block: int, end: i
             stop = high
         if start < stop:
             yield start, stop
+
+
+def high_halves(before: Bytes, after: Bytes, ehdr: Ehdr) -> Bytes:
+    """A table on the way from one to another whose numbers are smaller: what a torn write must not mix stands first.
+
+    Where the table does not begin at a multiple of a number's size, as behind delve's notes, a number can cross from
+    one sector into the next. Its more significant bytes go first: with the old ones behind them, or the new ones, it
+    is no larger than it was.
+    """
+    word = 8 if ehdr.wide else 4
+    if not ehdr.e_phoff % word:
+        return before
+    between = bytearray(before)
+    for border in range(SECTOR - ehdr.e_phoff % SECTOR, len(before), SECTOR):
+        start = border - border % word
+        high = slice(start, border) if ehdr.big else slice(border, start + word)
+        between[high] = after[high]
+    return between
 
 
 class _Place(Sink):
@@ -244,12 +265,11 @@ class _InPlace:
     def _refuse(self, status: os.stat_result) -> None:
         ehdr = self.core.ehdr
         word = 8 if ehdr.wide else 4
-        for field, offset in (("e_phoff", ehdr.e_phoff), ("e_shoff", self.head.e_shoff)):
-            if offset % word:
-                raise InPlaceError(
-                    f"{self.name}: ELF header: {field} is {offset:#x}, no multiple of {word}: a power cut could tear "
-                    "a number"
-                )
+        if self.head.e_shoff % word:
+            raise InPlaceError(
+                f"{self.name}: ELF header: e_shoff is {self.head.e_shoff:#x}, no multiple of {word}: a power cut could "
+                "tear a number"
+            )
         if not self.options.force:
             for words, hint in self._objections(status):
                 raise InPlaceError(f"{self.name}: {words}", hint)
@@ -342,7 +362,11 @@ class _InPlace:
 
     def _rewrite_table(self, place: _Place, new: Phdrs) -> None:
         ehdr = self.core.ehdr
-        self._rewrite(place, ehdr.e_phoff, new.encode(ehdr), self.core.table.encode(ehdr), "program headers")
+        after, before = new.encode(ehdr), place.read(ehdr.e_phoff, len(new) * ehdr.phdr_size)
+        first = high_halves(before, after, ehdr)
+        if first != before:
+            self._rewrite(place, ehdr.e_phoff, first, before, "program headers")
+        self._rewrite(place, ehdr.e_phoff, after, before, "program headers")
 
     def _rewrite(self, place: _Place, offset: int, new: Bytes, old: Bytes, what: str) -> None:
         self._undo.append((offset, old))
@@ -380,7 +404,11 @@ class _InPlace:
             array("Q", (offset if filesz else min(offset, size) for offset, filesz in pairs)), self.table.p_filesz
         )
         try:
-            place.write_through(self.core.ehdr.e_phoff, self.table.encode(self.core.ehdr))
+            ehdr = self.core.ehdr
+            after, before = self.table.encode(ehdr), place.read(ehdr.e_phoff, len(self.table) * ehdr.phdr_size)
+            between = high_halves(before, after, ehdr)
+            for data in (between, after) if between != before else (after,):
+                place.write_through(ehdr.e_phoff, data)
         except OSError as error:
             raise self._stopped("empty program headers point behind the end", error) from None
 

@@ -158,7 +158,9 @@ def _allocated(sink: Sink | None) -> int | None:
 def notices(plan: Plan) -> list[str]:
     """What a person should know beside the numbers."""
     rules = plan.rules
-    told = rules.evidence.notices + rules.evidence.told_of_copies if rules.evidence is not None else []
+    told = list(plan.core.notes.notices)
+    if rules.evidence is not None:
+        told += rules.evidence.notices + rules.evidence.told_of_copies
     if rules.payload is None and plan.filter & CoredumpFilter.ELF_HEADERS and plan.unknown == "keep":
         page, core = plan.core.maps.page_size, plan.core
         hedged = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.corefile import elf
-from corefilt.errors import UndecidedError
+from corefilt.errors import NoCoreError, UndecidedError
 from corefilt.filtering.report import Report
 from corefilt.io.engine import Engine
 from corefilt.plan.layout import Layout
@@ -109,4 +109,11 @@ def _limit(value: int | str, core: Core) -> Limit | None:
 
     limit = parse_limit(value)
     refuse_below_a_page(limit, core)
+    payload = (o for o, size in zip(core.table.p_offset, core.table.p_filesz, strict=True) if size)
+    if limit.cuts and min(payload, default=core.ehdr.e_phoff) < core.ehdr.e_phoff:
+        raise NoCoreError(
+            f"{core.source.name}: its program headers (e_phoff {core.ehdr.e_phoff:#x}) stand behind the payload, and "
+            "--truncate would leave none of them",
+            "--fit SIZE makes a core of at most that size",
+        )
     return limit if limit.cuts else None

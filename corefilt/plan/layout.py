@@ -209,7 +209,8 @@ def lay_out(
         sizes[note.phdr] = note.size_of(sizes[note.phdr])
         offsets[note.phdr] = cuts.shift(table.p_offset[note.phdr]) - cuts.inserted
     new_table = table.replaced(offsets, sizes)
-    puts.append(Step(ehdr.e_phoff, len(table) * ehdr.phdr_size, ehdr.e_phoff, bytes(new_table.encode(ehdr))))
+    e_phoff = cuts.shift(ehdr.e_phoff)
+    puts.append(Step(ehdr.e_phoff, len(table) * ehdr.phdr_size, e_phoff, bytes(new_table.encode(ehdr))))
     anew = counts_anew(ehdr, table, sections, end)
     head = ehdr.with_count_elsewhere() if anew else ehdr
     tail = section_headers(ehdr, table, sections, sizes, cuts, note) if ehdr.e_shoff or anew else b""
@@ -228,7 +229,8 @@ def lay_out(
         e_shoff = cuts.shift(at)
         last = max(last, at + replaced) + len(tail) - replaced
     sectioned, e_flags = bool(e_shoff) or not ehdr.e_shoff, note.e_flags if note is not None else None
-    puts.append(Step(0, ehdr.size, 0, head.pack(e_shoff=e_shoff, sections=sectioned, e_flags=e_flags)))
+    header = head.pack(e_shoff=e_shoff, sections=sectioned, e_flags=e_flags, e_phoff=e_phoff)
+    puts.append(Step(0, ehdr.size, 0, header))
     return Layout(cuts, new_table, puts, last - cuts.total + cuts.inserted)
 
 
@@ -284,7 +286,7 @@ def _cuts(
                 drops.append((offset + size, offset + there))
     table_end = ehdr.e_phoff + len(table) * ehdr.phdr_size
     first = min((start for start, _ in drops), default=table_end)
-    shdrs = (ehdr.e_shoff, ehdr.e_shoff + ehdr.e_shnum * ehdr.e_shentsize)
+    shdrs = (ehdr.e_shoff, ehdr.e_shoff + len(sections) * ehdr.shdr_size)
     if ordered and table_end <= first and not (sections and shdrs[0] < reached):
         return Cuts(drops)
     keeps = [(0, ehdr.size), (ehdr.e_phoff, table_end), shdrs]

@@ -113,8 +113,8 @@ def runs(core: Core, layout: Layout) -> Generator[Run, bytes | None, None]:
     tags = tagged_loads(table)
     tables = {
         -3: (0, ehdr.size, ehdr.size),
-        -2: (ehdr.e_phoff, len(table) * ehdr.phdr_size, ehdr.phdr_size),
-        -1: (head.e_shoff, head.e_shnum * ehdr.shdr_size, ehdr.shdr_size),
+        -2: (head.e_phoff, len(table) * ehdr.phdr_size, ehdr.phdr_size),
+        -1: (head.e_shoff, max(head.e_shnum, 1) * ehdr.shdr_size, ehdr.shdr_size),
     }
     if not tables[-1][0]:
         del tables[-1]
@@ -141,6 +141,7 @@ def runs(core: Core, layout: Layout) -> Generator[Run, bytes | None, None]:
 
 
 def _header_of(layout: Layout) -> Ehdr:
+    """The output's ELF header."""
     return Ehdr(next(put.put for put in layout.puts if put.source == 0 and put.put))
 
 

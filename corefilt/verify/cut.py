@@ -93,7 +93,7 @@ class _Count:
         core, header = self.core, self.core.header
         tables = {
             _TABLE: (header["e_phoff"], core.count * header["e_phentsize"], header["e_phentsize"]),
-            _SECTIONS: (header["e_shoff"], header["e_shnum"] * header["e_shentsize"], header["e_shentsize"]),
+            _SECTIONS: (header["e_shoff"], max(header["e_shnum"], 1) * header["e_shentsize"], header["e_shentsize"]),
         }
         if not header["e_shoff"]:
             del tables[_SECTIONS]

@@ -35,7 +35,9 @@ def check_header(full: Tables, filtered: Tables, verdict: Verdict, *, fitted: bo
         verdict.changes.append(f"e_flags is {now:#x}, not {was:#x} (--format)")
     elif was != now:
         verdict.findings.append(Finding("header", f"e_flags is {now:#x}, not {was:#x}"))
-    if filtered.header["e_phoff"] != full.header["e_phoff"] and not fitted:
+    # Behind payload, as delve writes it, the table moves with what is dropped before it.
+    moves = any(segment.p_filesz and segment.p_offset < full.header["e_phoff"] for segment in full.segments)
+    if filtered.header["e_phoff"] != full.header["e_phoff"] and not (fitted or moves):
         text = f"e_phoff is {filtered.header['e_phoff']:#x}, not {full.header['e_phoff']:#x}"
         verdict.findings.append(Finding("header", text))
     count = min(len(filtered.segments), PN_XNUM) if fitted else full.header["e_phnum"]

@@ -192,7 +192,7 @@ def claims(core: Tables) -> list[tuple[int, int, int]]:
     header = core.header
     found = [(0, header["e_ehsize"], _HEADER), (header["e_phoff"], core.table_end, _TABLE)]
     if core.sections:
-        found.append((header["e_shoff"], header["e_shoff"] + header["e_shnum"] * header["e_shentsize"], _SECTIONS))
+        found.append((header["e_shoff"], header["e_shoff"] + len(core.sections) * header["e_shentsize"], _SECTIONS))
     found += [(segment.p_offset, segment.p_offset + core.present(i), i) for i, segment in enumerate(core.segments)]
     return [(start, end, label) for start, end, label in found if start < end]
 

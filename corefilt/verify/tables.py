@@ -143,7 +143,8 @@ class Tables:
     @property
     def whole(self) -> int:
         """Where the last of what the headers claim of the file ends, in bytes."""
-        tables = [("e_phoff", self.count, "e_phentsize"), ("e_shoff", self.header["e_shnum"], "e_shentsize")]
+        sections = max(self.header["e_shnum"], len(self.sections))
+        tables = [("e_phoff", self.count, "e_phentsize"), ("e_shoff", sections, "e_shentsize")]
         ends = [self.header[at] + count * self.header[size] for at, count, size in tables if self.header[at]]
         ends += [segment.p_offset + segment.p_filesz for segment in self.segments if segment.p_filesz]
         return max(ends, default=0)
@@ -161,8 +162,12 @@ class Tables:
 
     def _sections(self, file: CoreFile) -> list[dict[str, Any]]:
         at, count, size = (self.header[name] for name in ("e_shoff", "e_shnum", "e_shentsize"))
-        if not at or size != self._structs.Elf_Shdr.sizeof() or at + count * size > self.size:
+        if not at or size != self._structs.Elf_Shdr.sizeof() or at + max(count, 1) * size > self.size:
             return []
+        if not count:
+            # The gABI's: sh_size of entry 0 counts them.
+            first = self._parse(self._structs.Elf_Shdr, BytesIO(file.read(at, size)), "section header 0")
+            count = first["sh_size"] if 1 <= first["sh_size"] <= (self.size - at) // size else 1
         stream = BytesIO(file.read(at, count * size))
         return [self._parse(self._structs.Elf_Shdr, stream, "the section headers") for _ in range(count)]
 

@@ -104,7 +104,7 @@ REFUSED = {
     "e_phoff in the ELF header": Refused(core_with(patch={"e_phoff": 8}), ("e_phoff",)),
     "e_phoff past 2^63": Refused(core_with(patch={"e_phoff": PAST}), ("e_phoff",)),
     "e_phoff past the file": Refused(
-        core_with(patch={"e_phoff": 1 << 40}), ("program header",), ("--max-headers",)
+        core_with(patch={"e_phoff": 1 << 40}), ("program header",), ("e_phoff", "--spool")
     ),
     "p_offset past 2^63": Refused(
         core_with(patch={"phdr[3].p_offset": PAST}), ("program header 3", "p_offset", hex(PAST))

@@ -664,23 +664,15 @@ def test_a_core_that_somebody_else_still_writes(core: Path) -> None:
     assert core.read_bytes() == sample_core() + b"more"
 
 
-@pytest.mark.parametrize(("field", "value"), [("e_phoff", 65), ("e_shoff", None)])
-def test_headers_at_odd_places_are_left_alone(field: str, value: int | None, tmp_path: Path) -> None:
+def test_section_headers_at_odd_places_are_left_alone(tmp_path: Path) -> None:
     """A number that two sectors share could be torn."""
-    if field == "e_phoff":
-        core = bytearray(sample_core())
-        at, table = table_of(bytes(core))
-        core[at + 1 : at + 1 + len(table) - 56] = table[:-56]
-        core[32:40] = (at + 1).to_bytes(8, "little")
-        core[56:58] = (len(table) // 56 - 1).to_bytes(2, "little")
-    else:
-        core = bytearray(sample_core(layout="gcore"))
-        ehdr = parse_core(bytes(core))[0]
-        headers = bytes(core[ehdr.e_shoff :])
-        core[ehdr.e_shoff :] = b"\0" + headers
-        core[40:48] = (ehdr.e_shoff + 1).to_bytes(8, "little")
+    core = bytearray(sample_core(layout="gcore"))
+    ehdr = parse_core(bytes(core))[0]
+    headers = bytes(core[ehdr.e_shoff :])
+    core[ehdr.e_shoff :] = b"\0" + headers
+    core[40:48] = (ehdr.e_shoff + 1).to_bytes(8, "little")
     path = written(tmp_path, bytes(core))
-    with pytest.raises(InPlaceError, match=field):
+    with pytest.raises(InPlaceError, match="e_shoff"):
         in_place(path, 0x31, force=True)
     assert path.read_bytes() == core
 

@@ -285,27 +285,31 @@ def make_core(
 
     `layout`: "kernel" (tables, notes, zeros to a page, payload; with many segments or `xnum` a section
     header at the end), "gcore" (gdb 13: payload first at unaligned offsets, then notes, names and section
-    headers) or "gcore-notes-first" (older gdb). `notes` may be raw bytes. `note_align` is the p_align of
+    headers), "gcore-notes-first" (older gdb), "createdump" (.NET Core 2.1 and 3.1: section header 0, which e_shnum
+    does not count, stands before the program headers) or "delve" (1.20: payload from the ELF header on, then the
+    notes, then the program headers, PT_NOTE the last of them). `notes` may be raw bytes. `note_align` is the p_align of
     PT_NOTE, and 8 pads the notes to 8. `extra_phdrs` follow the PT_LOADs in table and file.
 
     Afterwards `tail` is appended, then `patch` sets fields, named as `e_phentsize`, `phdr[3].p_offset`
     (counted in the table, where 0 is PT_NOTE) or `shdr[0].sh_info`, then the file is cut to `truncate_to`.
     """
-    if layout not in ("kernel", "gcore", "gcore-notes-first"):
+    if layout not in ("kernel", "gcore", "gcore-notes-first", "createdump", "delve"):
         raise ValueError(f"layout {layout!r}")
-    if xnum and layout != "kernel":
+    createdump, delve = layout == "createdump", layout == "delve"
+    if xnum and layout not in ("kernel", "createdump"):
         raise ValueError("only the kernel layout has the section header of PN_XNUM")
     segments = [*loads, *extra_phdrs]
     notes = notes if isinstance(notes, bytes) else note_bytes(notes, little_endian, 8 if note_align == 8 else 4)
     count = len(segments) + note_segment
-    tables_end = ehsize(bits) + count * phentsize(bits)
+    table_at = ehsize(bits) + (shentsize(bits) if createdump else 0)
+    tables_end = table_at + count * phentsize(bits)
 
     # Where everything stands.
-    kernel = layout == "kernel"
-    default_align = page_size if kernel else 1
-    cursor = tables_end
+    kernel = layout in ("kernel", "createdump")
+    default_align = page_size if kernel else 0 if delve else 1
+    cursor = tables_end if not delve else ehsize(bits)
     note_offset = tables_end
-    if layout != "gcore":
+    if layout not in ("gcore", "delve"):
         cursor += len(notes)
     if kernel:
         cursor = _up(cursor, page_size)
@@ -315,8 +319,11 @@ def make_core(
         placed.append((load, cursor if load.offset is None else load.offset))
         if load.offset is None:
             cursor += len(load.data)
-    if layout == "gcore":
+    if layout in ("gcore", "delve"):
         note_offset, cursor = cursor, cursor + len(notes)
+    if delve:
+        table_at, cursor = cursor, cursor + count * phentsize(bits)
+        tables_end = cursor
 
     out = bytearray(cursor)
     out[note_offset : note_offset + len(notes)] = notes
@@ -354,32 +361,37 @@ def make_core(
                 "p_align": align if load.align is None else load.align,
             }
         )
+    if delve:
+        table.append(table.pop(0))
     names = _PHDR_FIELDS[bits]
-    out[ehsize(bits) : tables_end] = b"".join(phdr.pack(*(row[name] for name in names)) for row in table)
+    out[table_at:tables_end] = b"".join(phdr.pack(*(row[name] for name in names)) for row in table)
 
     # The section headers.
     xnum = xnum or (kernel and count >= PN_XNUM)
     sections: list[tuple[int, ...]] = []
-    if xnum:
+    if xnum or createdump:
         sections = [(0, SHT_NULL, 0, 0, 0, 1, 0, count, 0, 0)]
-    elif not kernel:
+    elif not kernel and not delve:
         sections = _gcore_sections(table, len(out))
         out += b"\0note0\0load\0.shstrtab\0"
         out.extend(bytes(_up(len(out), 8) - len(out)))
-    e_shoff = len(out) if sections else 0
     shdr = _format(_SHDR, bits, little_endian)
-    for section in sections:
-        out += shdr.pack(*section)
+    packed = b"".join(shdr.pack(*section) for section in sections)
+    e_shoff = ehsize(bits) if createdump else len(out) if sections else 0
+    if createdump:
+        out[e_shoff:table_at] = packed
+    else:
+        out += packed
 
     ident = b"\x7fELF" + bytes([2 if bits == 64 else 1, 1 if little_endian else 2, 1]) + bytes(9)
     out[: ehsize(bits)] = _format(_EHDR, bits, little_endian).pack(
-        ident, ET_CORE, machine, 1, 0, ehsize(bits) if count else 0, e_shoff, e_flags, ehsize(bits),
-        phentsize(bits), PN_XNUM if xnum else count, shentsize(bits) if sections else 0, len(sections),
-        0 if kernel else len(sections) - 1,
+        ident, ET_CORE, machine, 1, 0, table_at if count else 0, e_shoff, e_flags, ehsize(bits),
+        phentsize(bits), PN_XNUM if xnum else count, shentsize(bits) if sections else 0,
+        0 if createdump else len(sections), 0 if kernel or delve else len(sections) - 1,
     )  # fmt: skip
     out += tail
     for field, value in (patch or {}).items():
-        _set_field(out, field, value, bits, little_endian, e_shoff)
+        _set_field(out, field, value, bits, little_endian, e_shoff, table_at)
     if data_start > len(out):
         out.extend(bytes(data_start - len(out)))
     return bytes(out[:truncate_to])
@@ -402,14 +414,16 @@ def _gcore_sections(table: Sequence[Mapping[str, int]], strings_at: int) -> list
     return sections
 
 
-def _set_field(out: bytearray, field: str, value: int, bits: int, little_endian: bool, e_shoff: int) -> None:
+def _set_field(
+    out: bytearray, field: str, value: int, bits: int, little_endian: bool, e_shoff: int, e_phoff: int | None = None
+) -> None:
     match = re.fullmatch(r"(?:(phdr|shdr)\[(\d+)\]\.)?(\w+)", field)
     if not match:
         raise ValueError(f"no such field: {field}")
     table, index, name = match[1], int(match[2] or 0), match[3]
     names: tuple[str, ...]
     if table == "phdr":
-        at, layout, names = ehsize(bits) + index * phentsize(bits), _PHDR, _PHDR_FIELDS[bits]
+        at, layout, names = (e_phoff or ehsize(bits)) + index * phentsize(bits), _PHDR, _PHDR_FIELDS[bits]
     elif table == "shdr":
         at, layout, names = e_shoff + index * shentsize(bits), _SHDR, _SHDR_FIELDS
     else:

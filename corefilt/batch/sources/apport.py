@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import binascii
-import re
 from functools import partial
 from itertools import chain
 
-from corefilt.batch.sources.content import HEAD, Content, why_no_core
+from corefilt.batch.sources.content import Content, why_no_core
 from corefilt.batch.sources.streams import first_bytes
+from corefilt.corefile.formats import HEAD
 from corefilt.errors import EvidenceError
 from corefilt.evidence.apport import field_of_report
 from corefilt.io import compression
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 APPORT = "apport"
-_REPORT = re.compile(rb"^(?:ProblemType|CoreDump|ProcMaps):", re.MULTILINE)
-
-
-def is_report(head: bytes) -> bool:
-    """Whether this begins like a report."""
-    return _REPORT.search(head) is not None
 
 
 def contents(stream: BinaryIO, name: str) -> Iterator[Content]:

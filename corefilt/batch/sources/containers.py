@@ -16,9 +16,10 @@ import zipfile
 from corefilt.batch.sources import apport
 from corefilt.batch.sources import tar as tars
 from corefilt.batch.sources import zip as zips
-from corefilt.batch.sources.content import HEAD, Content, why_no_core
+from corefilt.batch.sources.content import Content, why_no_core
 from corefilt.batch.sources.streams import first_bytes, from_start, stream
 from corefilt.corefile.corefile import MAX_HEADERS
+from corefilt.corefile.formats import HEAD, is_report, is_tar
 from corefilt.errors import EvidenceError, InputError
 from corefilt.io import compression
 from corefilt.io.decompress import FedSource
@@ -50,15 +51,15 @@ def contents(source: FileSource, leaf: str, folder: int) -> Iterator[Content]:
     name = compression.recognise(head)
     if head.startswith(b"PK\3\4"):
         yield from zips.contents(source)
-    elif tars.is_tar(head):
+    elif is_tar(head):
         yield from tars.contents(stream(from_start(source), (), source.name), ())
-    elif apport.is_report(head):
+    elif is_report(head):
         yield from apport.contents(stream(from_start(source), (), source.name), source.name)
     elif name is None:
         yield Content(keeper, reason=why_no_core(head))
     else:
         inner = first_bytes(from_start(source), name, HEAD, source.name)
-        if tars.is_tar(inner):
+        if is_tar(inner):
             yield from tars.contents(stream(from_start(source), (name,), source.name), (name,))
         else:
             yield Content((*keeper, name), reason=why_no_core(inner, name))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 
 from corefilt.corefile.elf import ELFMAG
+from corefilt.corefile.formats import HEAD, described
 from corefilt.io import compression
 
-# Enough for the first bytes of everything that is told apart; tar has its magic at 257.
-HEAD = 512
 # More members of one archive are not looked at: a hostile one has no end.
 MOST_MEMBERS = 100_000
 
@@ -35,7 +34,11 @@ def why_no_core(head: bytes, name: str | None = None) -> str:
         return f"{inside}is empty"
     if name is not None and compression.recognise(head) is not None:
         return f"{inside}is compressed once more"
-    return f"{inside}is no ELF file"
+    told = described(head[:HEAD], "FILE")
+    if told is None:
+        return f"{inside}is no ELF file"
+    words, hint = told
+    return f"{inside}is no ELF core but {words}{f'; {hint}' if hint else ''}"
 
 
 def member_content(head: bytes, wrapping: tuple[str, ...], name: str) -> Content:

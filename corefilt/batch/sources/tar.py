@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tarfile
 
-from corefilt.batch.sources.content import HEAD, MOST_MEMBERS, Content, member_content, unsafe
+from corefilt.batch.sources.content import MOST_MEMBERS, Content, member_content, unsafe
 from corefilt.batch.sources.streams import pieces_of
+from corefilt.corefile.formats import HEAD
 from corefilt.errors import InputError
 
 TYPE_CHECKING = False
@@ -35,11 +36,6 @@ class _TarInfo(tarfile.TarInfo):
         if made.type in _HELD and not 0 <= made.size <= MOST_OF_HEADER:
             raise tarfile.ReadError(f"the header of a member claims {made.size} bytes")
         return made
-
-
-def is_tar(head: bytes) -> bool:
-    """Whether this begins like a tar."""
-    return head[257:262] == b"ustar"
 
 
 def _opened(stream: BinaryIO) -> tarfile.TarFile:

@@ -7,8 +7,9 @@ import zipfile
 from contextlib import contextmanager
 from itertools import islice
 
-from corefilt.batch.sources.content import HEAD, MOST_MEMBERS, Content, member_content, unsafe
+from corefilt.batch.sources.content import MOST_MEMBERS, Content, member_content, unsafe
 from corefilt.batch.sources.streams import pieces_of
+from corefilt.corefile.formats import HEAD
 from corefilt.errors import InputError
 
 TYPE_CHECKING = False

@@ -18,7 +18,7 @@ from corefilt.batch.remote.download import open_remote
 from corefilt.batch.remote.upload import RemoteFile
 from corefilt.batch.remote.url import Remote, is_url, version_of
 from corefilt.batch.sources import containers as wrappings
-from corefilt.batch.sources.content import HEAD, Content, why_no_core
+from corefilt.batch.sources.content import Content, why_no_core
 from corefilt.batch.task import Task
 from corefilt.batch.work import provenance
 from corefilt.batch.work.apply_policy import decided
@@ -26,6 +26,7 @@ from corefilt.batch.work.local import Watch, options_of, outcome_of
 from corefilt.batch.work.output_check import as_plain_file, check
 from corefilt.batch.work.provenance import Fingerprint, Provenance
 from corefilt.corefile.corefile import MAX_HEADERS, Core
+from corefilt.corefile.formats import HEAD
 from corefilt.errors import CorefiltError, OutputError
 from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.write import write_filtered
