@@ -58,7 +58,9 @@ class InstallData(install_data):
         self.run_command("build")
         build = self.get_finalized_command("build")
         folder = Path(build.build_temp).absolute() / "generated"
-        env = {**os.environ, "PYTHONPATH": os.path.abspath(build.build_lib), "PYTHONDONTWRITEBYTECODE": "1"}
+        # What an isolated build requires is known to this process by its path alone.
+        paths = [os.path.abspath(build.build_lib), *filter(None, sys.path)]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-m", "corefilt.cli.generate", str(folder)]
         subprocess.run(command, env=env, cwd=build.build_lib, check=True)
         found: dict[str, list[str]] = {}
