@@ -9,7 +9,7 @@ import sys
 from corefilt import __version__
 from corefilt.cli.words import Parser, say
 from corefilt.errors import InstallError
-from corefilt.handler.admin.audit import faults
+from corefilt.handler.admin.audit import faults, missing_layers
 from corefilt.handler.admin.install import plan_install
 from corefilt.handler.admin.status import NO_PIPE_LIMIT, Ground
 from corefilt.handler.admin.sysctl import DROP_IN, MODES, PIPE_LIMIT, Sysctls
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Sets kernel.core_pattern to start the handler, and writes /etc/sysctl.d/60-corefilt.conf, which sets it again at every
 start and records what was set before. Nothing is changed while anybody but root could change the interpreter, what
-it imports or its libraries, or while the configuration, its account or its folder cannot be used."""
+it imports or its libraries, while the configuration, its account or its folder cannot be used, or while no binding
+of libseccomp is installed, which keeps the process that reads cores from all system calls that it does not need."""
 
 
 def run(argv: list[str]) -> int:
@@ -34,8 +35,11 @@ def run(argv: list[str]) -> int:
         _refuse_old_kernel(sysctls)
     else:
         line = handler_line(sys.executable, pidfd=knows_pidfd(os.uname().release))
-    plan = plan_install(line, root=arguments.root, pipe_limit=arguments.pipe_limit, force=arguments.force)
     _refuse_bad_ground(arguments.root)
+    without = _without(arguments.without_seccomp)
+    plan = plan_install(
+        line, root=arguments.root, pipe_limit=arguments.pipe_limit, force=arguments.force, without=without
+    )
     carry_out(plan, dry_run=arguments.dry_run)
     if line.startswith(b"|") and sysctls.get(PIPE_LIMIT) == b"0" and not arguments.pipe_limit:
         say(f"corefilt: {NO_PIPE_LIMIT}")
@@ -51,6 +55,11 @@ def parser() -> Parser:
     )
     made.add_argument(
         "--socket", metavar="PATH", help="the socket of corefilt serve instead of the handler (Linux 6.17 and later)"
+    )
+    made.add_argument(
+        "--without-seccomp",
+        action="store_true",
+        help="install without a binding of libseccomp; it is recorded, and status goes on to name what is missing",
     )
     add_shared(made)
     return made
@@ -101,6 +110,18 @@ def _refuse_bad_ground(root: str) -> None:
             say(f"corefilt: {problem}")
         more = f", and {len(problems) - 1} more" if problems[1:] else ""
         raise InstallError(f"{problems[0]}{more}: nothing was installed", "corefilt status shows all that is needed")
+
+
+def _without(accepted: bool) -> list[str]:
+    """The layers that root does without. Raises InstallError where seccomp is missing and that was not accepted."""
+    missing = missing_layers(sys.executable)
+    if "seccomp" in missing and not accepted:
+        raise InstallError(
+            f"{sys.executable}: {missing['seccomp']}: nothing was installed", "--without-seccomp does without it"
+        )
+    for name, why in missing.items():
+        say(f"corefilt: the process that reads cores goes without {name}: {why}")
+    return ["seccomp"] if "seccomp" in missing else []
 
 
 def _count(text: str) -> int:

@@ -6,6 +6,7 @@ import os
 import stat
 
 from corefilt.doctor.row import NO, OK, UNKNOWN, Row
+from corefilt.doctor.sandbox import layer_rows
 from corefilt.doctor.settings import FILE, PIPE, Settings
 from corefilt.doctor.subject import Subject
 from corefilt.doctor.template import foreseen
@@ -25,7 +26,7 @@ def pattern_rows(subject: Subject, settings: Settings) -> list[Row]:
         # The row of the kernel's configuration says what that means.
         return []
     if settings.way == PIPE:
-        return [_helper(subject, settings, pattern), _pipe_limit(settings)]
+        return [_helper(subject, settings, pattern), *layer_rows(pattern), _pipe_limit(settings)]
     if settings.way != FILE:
         return [_socket(pattern), _pipe_limit(settings)]
     if not pattern and not settings.uses_pid:

@@ -28,8 +28,8 @@ class Config:
     """
 
     __slots__ = (
-        "annotate_full", "compress", "deadline", "directory", "filter", "free_space", "journal", "name", "rlimit",
-        "serve", "smaps_budget", "user",
+        "annotate_full", "compress", "deadline", "directory", "filter", "free_space", "journal", "journal_maps", "name",
+        "rlimit", "serve", "smaps_budget", "user",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -45,6 +45,7 @@ class Config:
         self.free_space = 1 << 30
         self.annotate_full = False
         self.journal = True
+        self.journal_maps = True
         self.serve: dict[str, object] = {}
 
 
@@ -161,6 +162,7 @@ _KEYS: dict[str, Callable[[object], object]] = {
     "filter": _filter,
     "free-space": _size,
     "journal": _truth,
+    "journal-maps": _truth,
     "name": _name,
     "rlimit": _rlimit,
     "serve": _table,

@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.handler.crash_info import Crash
     from corefilt.handler.crashed_process import Victim
+    from corefilt.handler.statement import Statement
 
 # SD_MESSAGE_COREDUMP (systemd/sd-messages.h)
 MESSAGE_ID = b"fc2e22bc6ee647b6b90729ab34a250b1"
@@ -18,9 +19,12 @@ def attributes(crash: Crash, victim: Victim) -> dict[str, bytes]:
     return {f"user.coredump.{name}": value for name, value in _facts(crash, victim).items()}
 
 
-def fields(crash: Crash, victim: Victim, path: str | None = None, *, truncated: bool = False) -> dict[bytes, bytes]:
+def fields(
+    crash: Crash, victim: Victim, stated: Statement, path: str | None = None, *, truncated: bool = False
+) -> dict[bytes, bytes]:
     """Fields of the journal's entry; ``path`` is where the core is, if it was saved."""
-    made = {f"COREDUMP_{name.upper()}".encode(): value for name, value in _facts(crash, victim).items()}
+    facts = {**stated.fields, **_facts(crash, victim)}
+    made = {f"COREDUMP_{name.upper()}".encode(): value for name, value in facts.items()}
     made[b"MESSAGE_ID"] = MESSAGE_ID
     name = _signal_name(crash.signal)
     if name is not None:

@@ -3,16 +3,19 @@
 ``/proc/PID`` is opened once, and all else relative to it. What is opened is handed to the child as descriptors: the
 kernel asked for the right to read smaps when it was opened, and only root may follow map_files, so the child can read
 the map and ask each file for its links and mode without any right of its own. The parent reads what is short and
-written by the kernel: names, and lines of ``status`` that begin as it expects.
+written by the kernel: names, numbers of ``stat`` and ``auxv``, and lines of ``status`` that begin as it expects.
 """
 
 from __future__ import annotations
 
 import os
 
+from corefilt.handler.auxiliary import Auxiliary
+from corefilt.procfs.pidfd import dumping, is_process, start_time
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from corefilt.handler.crash_info import Crash
 
@@ -23,6 +26,8 @@ MOST_FILES = 16384
 LEFT_OVER = 64
 # Threads that are tried where the first has ended before the others.
 MOST_THREADS = 256
+# Threads that are asked for their rights before anybody but root may read the core.
+MOST_PLAIN_THREADS = 1024
 # A page, as far as the kernel fills it; Groups alone can make status longer.
 MOST_OF_STATUS = 1 << 20
 
@@ -30,17 +35,24 @@ MOST_OF_STATUS = 1 << 20
 class Victim:
     """What was opened, and who it is.
 
-    ``smaps`` and ``maps`` are descriptors or -1, ``files`` those of the mapped files (O_PATH) by their names in
-    map_files. ``comm`` and ``executable`` are names, or None if not known; ``inside`` is the process's number in its
-    own pid namespace, ``plain`` tells that its user and group ids are one each, those of the crash. ``why_not`` says
-    why nothing of it can be used, and ``notices`` what is missing.
+    ``smaps``, ``maps``, ``cmdline`` and ``cgroup`` are descriptors or -1, ``files`` those of the mapped files (O_PATH)
+    by their names in map_files. ``comm`` and ``executable`` are names, or None if not known; ``inside`` is the
+    process's number in its own pid namespace, ``started`` its start in clock ticks since boot. ``plain`` tells that all
+    its threads have one user and one group, those of the crash, and no capability, and that its program gave it no
+    right. ``why_not`` says why nothing of it can be used, and ``notices`` what is missing.
+
+    ``pidfd`` is -1 unless it is certain that it is of the process that dumps core; ``close`` leaves it open.
     """
 
-    __slots__ = ("comm", "executable", "files", "inside", "maps", "notices", "plain", "smaps", "why_not")
+    __slots__ = (
+        "cgroup", "cmdline", "comm", "executable", "files", "inside", "maps", "notices", "pidfd", "plain", "smaps",
+        "started", "why_not",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self.smaps = self.maps = -1
+        self.smaps = self.maps = self.cmdline = self.cgroup = self.pidfd = -1
+        self.started: int | None = None
         self.files: dict[str, int] = {}
         self.comm: bytes | None = None
         self.executable: bytes | None = None
@@ -52,13 +64,13 @@ class Victim:
     @property
     def descriptors(self) -> list[int]:
         """All that are open."""
-        return [fd for fd in (self.smaps, self.maps, *self.files.values()) if fd >= 0]
+        return [fd for fd in (self.smaps, self.maps, self.cmdline, self.cgroup, *self.files.values()) if fd >= 0]
 
     def close(self) -> None:
         """Give all of them back."""
         for fd in self.descriptors:
             os.close(fd)
-        self.smaps = self.maps = -1
+        self.smaps = self.maps = self.cmdline = self.cgroup = -1
         self.files = {}
 
 
@@ -70,11 +82,13 @@ def open_victim(crash: Crash) -> Victim:
     except OSError as error:
         victim.why_not = f"process {crash.pid}: {error.strerror}"
         return victim
+    pidfd = _open_pidfd(crash)
     try:
-        dumping = crash.pidfd is not None or _is_dumping(folder)
+        dumps = crash.pidfd is not None or is_dumping(folder)
         _look(victim, folder, crash)
         # The folder is that of one process, whoever has its number later; so once is enough, after all was opened.
-        same = _is_process(crash.pidfd, crash.pid) if crash.pidfd is not None else dumping and _is_dumping(folder)
+        same = is_process(crash.pidfd, crash.pid) if crash.pidfd is not None else dumps and is_dumping(folder)
+        proven = same and pidfd >= 0 and _is_the_dumper(pidfd, folder, crash)
     finally:
         os.close(folder)
     if not same:
@@ -82,15 +96,55 @@ def open_victim(crash: Crash) -> Victim:
         victim = Victim()
         how = "its pidfd is of another one" if crash.pidfd is not None else "it does not dump core"
         victim.why_not = f"process {crash.pid} is not the one that crashed: {how}"
+    if proven:
+        victim.pidfd = pidfd
+    elif pidfd >= 0 and pidfd != crash.pidfd:
+        os.close(pidfd)
     return victim
+
+
+def _open_pidfd(crash: Crash) -> int:
+    """The kernel's own pidfd, else one of whoever has the number now, -1 where nobody has it."""
+    if crash.pidfd is not None:
+        return crash.pidfd
+    try:
+        return os.pidfd_open(crash.pid)
+    except OSError:
+        return -1
+
+
+def _is_the_dumper(pidfd: int, folder: int, crash: Crash) -> bool:
+    """Whether a pidfd is certainly of the process that dumps this core, so that it may be killed by it.
+
+    With %F the kernel says so of the pidfd that it made. Without, the folder's process has just shown that it is
+    dumping core, so it had this number before the pidfd was opened, and has it still; and it is no later process, that
+    crashed too, if it started before this crash.
+    """
+    try:
+        if crash.pidfd is not None:
+            who = dumping(pidfd)
+            return who is not None and who.pid == crash.pid
+        started = start_time(folder)
+        if started is None or not is_process(pidfd, crash.pid) or not is_dumping(folder):
+            return False
+    except OSError:
+        return False
+    import time
+
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    # %t is whole seconds, and a clock can have been set by a little since.
+    return boot + started / os.sysconf("SC_CLK_TCK") < crash.time + 2
 
 
 def _look(victim: Victim, folder: int, crash: Crash) -> None:
     with _living(folder) as living:
         victim.comm = _short(living, "comm")
         victim.executable = _link(living, "exe")
+        victim.started = start_time(folder)
         _read_status(victim, _short(living, "status", MOST_OF_STATUS) or b"", crash)
-        for name in ("smaps", "maps"):
+        auxiliary = Auxiliary(_short(living, "auxv") or b"")
+        victim.plain = victim.plain and auxiliary.is_plain(crash.uid, crash.gid) and _are_plain(folder, crash)
+        for name in ("smaps", "maps", "cmdline", "cgroup"):
             try:
                 setattr(victim, name, os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=living))
             except OSError as error:
@@ -118,30 +172,32 @@ class _living:
     def __enter__(self) -> int:
         if _link(self._folder, "exe") is not None:
             return self._folder
-        for thread in self._threads():
+        for thread in _threads(self._folder, MOST_THREADS):
             if _link(thread, "exe") is not None:
                 self._thread = thread
                 return thread
             os.close(thread)
         return self._folder
 
-    def _threads(self) -> Iterator[int]:
-        try:
-            task = os.open("task", _FOLDER, dir_fd=self._folder)
-        except OSError:
-            return
-        try:
-            for name in os.listdir(task)[:MOST_THREADS]:
-                try:
-                    yield os.open(name, _FOLDER, dir_fd=task)
-                except OSError:
-                    continue
-        finally:
-            os.close(task)
-
     def __exit__(self, *about: object) -> None:
         if self._thread >= 0:
             os.close(self._thread)
+
+
+def _threads(folder: int, most: int) -> Iterator[int]:
+    """Folders of the threads of a process, which the caller closes."""
+    try:
+        task = os.open("task", _FOLDER, dir_fd=folder)
+    except OSError:
+        return
+    try:
+        for name in os.listdir(task)[:most]:
+            try:
+                yield os.open(name, _FOLDER, dir_fd=task)
+            except OSError:
+                continue
+    finally:
+        os.close(task)
 
 
 def _open_files(victim: Victim, folder: int) -> None:
@@ -177,31 +233,56 @@ def _room(wanted: int) -> int:
 
 
 def _read_status(victim: Victim, status: bytes, crash: Crash) -> None:
-    """Take the lines that begin a line: the kernel escapes newlines in the name, which alone is the process's."""
-    lines = dict(line.split(b":\t", 1) for line in status.split(b"\n") if b":\t" in line)
+    lines = _lines_of(status)
     inside = lines.get(b"NSpid", b"").split()
     victim.inside = int(inside[-1]) if inside and inside[-1].isdigit() else None
+    victim.plain = crash.dumpable == 1 and _is_plain(lines, crash)
+
+
+def _is_plain(lines: Mapping[bytes, bytes], crash: Crash) -> bool:
+    """Whether a thread has one user and one group, those of the crash, and no capability that it could use."""
     ids = [lines.get(name, b"").split() for name in (b"Uid", b"Gid")]
-    victim.plain = ids == [[b"%d" % crash.uid] * 4, [b"%d" % crash.gid] * 4]
+    one = ids == [[b"%d" % crash.uid] * 4, [b"%d" % crash.gid] * 4]
+    return one and lines.get(b"CapPrm", b"").strip() == b"0" * 16
 
 
-def _is_dumping(folder: int) -> bool:
-    with _living(folder) as living:
-        return b"\nCoreDumping:\t1\n" in (_short(living, "status", MOST_OF_STATUS) or b"")
-
-
-def _is_process(pidfd: int, pid: int) -> bool:
-    """Whether a pidfd is of the process that has this number, and it was not waited for yet."""
-    import signal
-
+def still_dumps(pidfd: int, pid: int) -> bool:
+    """Whether the process of a pidfd stands in its dump, where it takes one of core_pipe_limit's places."""
     try:
-        with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
-            if b"\nPid:\t%d\n" % pid not in file.read():
-                return False
-        signal.pidfd_send_signal(pidfd, 0)
+        folder = os.open(f"/proc/{pid}", _FOLDER)
     except OSError:
         return False
-    return True
+    try:
+        # Whoever has the number after it, the pidfd is not of that one.
+        return is_dumping(folder) and is_process(pidfd, pid)
+    finally:
+        os.close(folder)
+
+
+def _are_plain(folder: int, crash: Crash) -> bool:
+    """Whether all threads are: each has rights of its own, and the memory is everyone's.
+
+    1000 of them were looked at in 30 ms; where there are more, that is not known.
+    """
+    count = 0
+    for thread in _threads(folder, MOST_PLAIN_THREADS + 1):
+        status = _short(thread, "status", MOST_OF_STATUS) or b""
+        os.close(thread)
+        count += 1
+        if count > MOST_PLAIN_THREADS or not _is_plain(_lines_of(status), crash):
+            return False
+    return count > 0
+
+
+def _lines_of(status: bytes) -> dict[bytes, bytes]:
+    """The lines that begin a line: the kernel escapes newlines in the name, which alone is the process's."""
+    return dict(line.split(b":\t", 1) for line in status.split(b"\n") if b":\t" in line)
+
+
+def is_dumping(folder: int) -> bool:
+    """Whether the process of an open ``/proc/PID`` stands in its dump: not before it, and not in its end behind it."""
+    with _living(folder) as living:
+        return b"\nCoreDumping:\t1\n" in (_short(living, "status", MOST_OF_STATUS) or b"")
 
 
 def _short(folder: int, name: str, most: int = 4096) -> bytes | None:

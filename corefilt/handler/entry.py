@@ -7,7 +7,7 @@ import sys
 
 from corefilt.errors import CorefiltError, UsageError
 from corefilt.handler.crash_info import parse_crash
-from corefilt.handler.log import ERROR, Messages
+from corefilt.handler.log import ERROR, WARNING, Messages
 from corefilt.handler.worker_process import Forked
 
 TYPE_CHECKING = False
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from corefilt.handler.crash_info import Crash
+    from corefilt.handler.records import Record
 
 
 def main(argv: list[str]) -> int:
@@ -29,10 +30,9 @@ def main(argv: list[str]) -> int:
         crash = parse_crash(numbers)
         if os.geteuid():
             raise UsageError("only root can take a core from the kernel")
-        return _run(crash, path)
     except CorefiltError as error:
-        Messages().say(f"no core was saved: {error}" + (f" ({error.hint})" if error.hint else ""), ERROR)
-        return error.exit_code
+        return _fail(error, Messages())
+    return _run(crash, path)
 
 
 def _run(crash: Crash, path: str | None) -> int:
@@ -40,17 +40,53 @@ def _run(crash: Crash, path: str | None) -> int:
     try:
         with Forked(crash, 0) as child:
             # Only now: what this loads, the child does not wait for.
-            from corefilt.handler.config import PATH, read_config
-            from corefilt.handler.supervisor import handle
+            from corefilt.handler.records import Record
 
-            config = read_config(path or PATH)
-            messages = Messages(journal=config.journal)
-            return 0 if handle(crash, child, config, messages) is not None else 1
-    except CorefiltError:
-        raise
+            record = Record(crash, child.victim)
+            code = 1
+            try:
+                from corefilt.handler.config import PATH, read_config
+                from corefilt.handler.supervisor import handle
+
+                config = read_config(path or PATH)
+                messages = Messages(journal=config.journal)
+                code = 0 if handle(crash, child, config, messages) is not None else 1
+            except CorefiltError as error:
+                code = _fail(error, messages)
+            finally:
+                _finish(crash, child, record, messages, saved=not code)
+            return code
     except Exception as error:
         messages.say(f"process {crash.pid}: no core was saved: {type(error).__name__}: {error}", ERROR)
         return 1
+
+
+def _fail(error: CorefiltError, messages: Messages) -> int:
+    messages.say(f"no core was saved: {error}" + (f" ({error.hint})" if error.hint else ""), ERROR)
+    return error.exit_code
+
+
+def _finish(crash: Crash, child: Forked, record: Record, messages: Messages, *, saved: bool) -> None:
+    """See that no slot stays taken, and say what this handler and earlier ones could not."""
+    from corefilt.handler.records import BEGUN, left_behind
+
+    words = child.free_the_slot() if not saved else ""
+    if words:
+        messages.say(f"process {crash.pid}: {words}", ERROR)
+    if record.why_not:
+        messages.say(f"process {crash.pid}: had this handler been killed, nobody would know: {record.why_not}", WARNING)
+    if child.stuck:
+        record.leave_stuck()
+    else:
+        record.remove()
+    try:
+        before = left_behind(clear=True)
+    except (CorefiltError, OSError):
+        # The record has said so.
+        return
+    for lost in before:
+        if lost.state == BEGUN:
+            messages.say(f"{lost}: no core was saved: its handler was killed", ERROR)
 
 
 def _reserve() -> None:

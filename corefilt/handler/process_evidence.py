@@ -67,8 +67,10 @@ class Handed(Seen):
             self.notices.append(f"{self.name}: {len(refused)} of its files could not be looked at for links and modes")
 
 
-def read_within(fd: int, budget: float) -> bytes | None:
-    """All that a descriptor gives, or None where that takes longer than ``budget`` seconds or fails.
+def read_within(fd: int, budget: float, most: int = MOST_OF_SMAPS, *, at_start: bool = False) -> bytes | None:
+    """All that a descriptor gives, or None where that takes longer than ``budget`` seconds, is longer, or fails.
+
+    ``at_start`` reads a file from its beginning and leaves its offset alone, for whoever reads it next.
 
     On a thread that is left behind: the kernel counts the pages of a mapping in one call that nothing interrupts.
     """
@@ -78,9 +80,9 @@ def read_within(fd: int, budget: float) -> bytes | None:
 
     def read() -> None:
         try:
-            while piece := os.read(fd, 1 << 20):
+            while piece := os.pread(fd, 1 << 20, len(text)) if at_start else os.read(fd, 1 << 20):
                 text.extend(piece)
-                if time.monotonic() > until or len(text) > MOST_OF_SMAPS:
+                if time.monotonic() > until or len(text) > most:
                     return
         except OSError:
             return

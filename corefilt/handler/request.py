@@ -9,7 +9,7 @@ from corefilt.handler.account import Account
 # Written in one piece (PIPE_BUF), and it takes some hundred bytes.
 MOST = 4096
 # What the child goes by; the rest of the settings is the parent's.
-_SETTINGS = ("annotate_full", "compress", "free_space", "rlimit", "smaps_budget")
+_SETTINGS = ("annotate_full", "compress", "free_space", "journal_maps", "rlimit", "smaps_budget")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from corefilt.errors import CorefiltError, NoCoreError, OutputError
 from corefilt.handler import acl as readers
 from corefilt.handler.account import find_account
 from corefilt.handler.coredumpctl import attributes, fields
-from corefilt.handler.log import CRITICAL, ERROR
+from corefilt.handler.log import CRITICAL, ERROR, NOTICE
 from corefilt.handler.request import Order
 from corefilt.handler.result import FAILED, WHOLE
 from corefilt.handler.secure_open import open_folder
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from corefilt.handler.crashed_process import Victim
     from corefilt.handler.log import Messages
     from corefilt.handler.result import Result
+    from corefilt.handler.statement import Statement
     from corefilt.handler.worker_process import Forked
 
 # ELF_EXEC_PAGESIZE, under which the kernel writes no file (do_coredump).
@@ -40,16 +41,35 @@ def handle(crash: Crash, child: Forked, config: Config, messages: Messages) -> s
             path, result, notices = _save(crash, child, config, undo)
     except (CorefiltError, OSError) as error:
         words = str(error) if isinstance(error, CorefiltError) else f"{error.filename or 'system'}: {error.strerror}"
-        messages.say(f"{_who(crash, victim)}: no core was saved: {words}", ERROR, fields(crash, victim))
+        stated = child.stated()
+        messages.say(f"{_who(crash, victim)}: no core was saved: {words}", ERROR, fields(crash, victim, stated))
+        _say_missing(crash, stated, messages)
         return None
     how = "as it came" if result.status == WHOLE else f"filter {config.filter:#x}, {show_size(result.dropped)} dropped"
     if result.assumed:
         how += f", {show_size(result.assumed)} of it kept on an assumption"
     text = f"{_who(crash, victim)} dumped core: {path}, {show_size(result.output_bytes)}, {how}"
     words = "; ".join(word for word in (*notices, result.words) if word)
-    told = fields(crash, victim, path, truncated=result.damaged)
+    stated = child.stated()
+    told = fields(crash, victim, stated, path, truncated=result.damaged)
     messages.say(f"{text}; {words}" if words else text, CRITICAL, told)
+    _say_missing(crash, stated, messages)
     return path
+
+
+def _say_missing(crash: Crash, stated: Statement, messages: Messages) -> None:
+    """Name the layers that the child did without, at error level but where root asked for that (--without-seccomp)."""
+    if not stated.missing:
+        return
+    from corefilt.handler.admin.sysctl import DropIn
+
+    try:
+        drop_in = DropIn.read()
+    except CorefiltError:
+        drop_in = None
+    asked_for = drop_in is not None and set(stated.missing) <= set(drop_in.without)
+    text = f"process {crash.pid}: its core was read without {', '.join(stated.missing)} (corefilt status tells why)"
+    messages.say(text, NOTICE if asked_for else ERROR)
 
 
 def _save(crash: Crash, child: Forked, config: Config, undo: ExitStack) -> tuple[str, Result, list[str]]:

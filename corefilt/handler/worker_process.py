@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
 
 from corefilt.errors import CorefiltError, OutputError
 from corefilt.handler import request as order
 from corefilt.handler import result
-from corefilt.handler.crashed_process import open_victim
+from corefilt.handler.crashed_process import open_victim, still_dumps
+from corefilt.procfs import pidfd as pidfds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from corefilt.handler.crash_info import Crash
     from corefilt.handler.request import Order
     from corefilt.handler.result import Result
+    from corefilt.handler.statement import Statement
+
+# Seconds that a killed child may take to end; one that waits for a server that does not answer may not end at all.
+TO_END = 1.0
+# Once nobody reads its core, the kernel is done with a process at its next write: in less than 0.1 s, unless the
+# process waits for a page. Then it is killed, and has as long again as it takes a busy machine.
+TO_FINISH, TO_DIE = 2.0, 5.0
+STEP = 0.05
 
 
 class Forked:
@@ -32,15 +40,26 @@ class Forked:
 
     def __init__(self, crash: Crash, stream: int) -> None:
         """Open the process, and fork; ``stream`` is closed here. Raises OSError."""
+        # The child needs it too, and the process that crashed waits for the child.
+        from corefilt.handler import sandbox, statement
+
         self.began = time.monotonic()
+        self.stuck = False
+        self._crashed = crash.pid
         self.victim = open_victim(crash)
+        self._stated = statement.new_file()
         told, self._teller = os.pipe2(os.O_CLOEXEC)
         self._listener, report = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
+        ours, why_not = sandbox.own_pids()
         self._pid = os.fork()
         if not self._pid:
             os.close(self._teller)
-            self._be_the_child(crash, stream, told, report, parent)
+            missing = {"pids": why_not} if why_not else {}
+            self._be_the_child(crash, stream, told, report, parent, missing)
+        if ours >= 0:
+            sandbox.back(ours)
+        self._pidfd = os.pidfd_open(self._pid)
         for fd in (told, report, stream):
             os.close(fd)
         self.victim.close()
@@ -52,9 +71,9 @@ class Forked:
     def __exit__(self, *about: object) -> None:
         """End the child, whatever it does."""
         self._end()
-        os.close(self._listener)
-        if self._teller >= 0:
-            os.close(self._teller)
+        for fd in (self._listener, self._stated, self._teller, self._pidfd):
+            if fd >= 0:
+                os.close(fd)
 
     def have_done(self, what: Order, deadline: float) -> Result:
         """Have the work done within ``deadline`` seconds from the start; then there is no child. Raises OutputError."""
@@ -71,7 +90,8 @@ class Forked:
             raise OutputError(f"it took longer than {deadline:g} s (deadline)")
         raw = os.read(self._listener, result.MOST)
         # Nothing writes to the files from here on.
-        self._end()
+        if not self._end():
+            raise OutputError("the child that read it does not end")
         found = result.unpack(raw)
         if found is None:
             raise OutputError(
@@ -79,17 +99,56 @@ class Forked:
             )
         return found
 
-    def _end(self) -> None:
+    def stated(self) -> Statement:
+        """What the child stated before it read the core; nothing if it had not come so far."""
+        from corefilt.handler.statement import read_statement
+
+        return read_statement(self._stated)
+
+    def free_the_slot(self) -> str:
+        """Once the core is given up: see that its dump ends, killed if it must be, so that no slot stays taken.
+
+        Returns words about what that took, which are empty where it ended by itself; without a pidfd that is proven to
+        be its own nobody is killed. ``stuck`` tells afterwards whether it still stands there.
+        """
+        self._end()
+        fd = self.victim.pidfd
+        if fd < 0 or self._has_finished(TO_FINISH):
+            return ""
+        pidfds.kill(fd)
+        if self._has_finished(TO_DIE):
+            return "it waited for a page of its memory, and was killed: it held one of core_pipe_limit's places"
+        self.stuck = True
+        return "it waits for a page of its memory, cannot be killed, and holds one of core_pipe_limit's places"
+
+    def _has_finished(self, seconds: float) -> bool:
+        """Whether the process leaves its dump within so many seconds; its own end can take longer."""
+        until = time.monotonic() + seconds
+        while still_dumps(self.victim.pidfd, self._crashed):
+            if time.monotonic() > until:
+                return False
+            pidfds.has_ended(self.victim.pidfd, STEP)
+        return True
+
+    def _end(self) -> bool:
+        """Kill the child; tells whether it has ended."""
         if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
+            pidfds.kill(self._pidfd)
+            if not pidfds.has_ended(self._pidfd, TO_END):
+                return False
             os.waitpid(self._pid, 0)
             self._pid = 0
+        return True
 
-    def _be_the_child(self, crash: Crash, stream: int, told: int, report: int, parent: int) -> NoReturn:
+    def _be_the_child(
+        self, crash: Crash, stream: int, told: int, report: int, parent: int, missing: dict[str, str]
+    ) -> NoReturn:
         code = 1
         try:
+            from corefilt.handler.journal_facts import gather
             from corefilt.handler.sandbox import close_others, confine
             from corefilt.handler.seccomp import allow_calls, find_library
+            from corefilt.handler.statement import state
             from corefilt.handler.worker import Work, load
 
             load()
@@ -101,10 +160,16 @@ class Forked:
             # Of the files that the parent opened meanwhile; /proc shows them to root.
             files = [os.open(f"/proc/{parent}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC) for fd in what.files]
             work = Work(crash, what.config, self.victim, stream, (files[0], files[1]))
-            close_others([0, 1, 2, stream, *files, *self.victim.descriptors, report])
-            confine(what.account, parent)
+            close_others([0, 1, 2, stream, *files, *self.victim.descriptors, self._stated, report])
+            missing.update(confine(what.account, report))
             if seccomp is not None:
                 allow_calls(seccomp)
+            else:
+                missing["seccomp"] = "no binding of libseccomp"
+            facts, notices = gather(self.victim, with_map=what.config.journal_maps)
+            left_out = state(self._stated, missing, facts)
+            os.close(self._stated)
+            work.notices += [*notices, *(f"{name} is too long for the journal" for name in left_out)]
             os.write(report, work.carry_out().pack())
             code = 0
         except BaseException as error:

@@ -40,6 +40,7 @@ INSTALL_OPTIONS = {
     "-f",
     "--force",
     "--pipe-limit",
+    "--without-seccomp",
     "--socket",
     "-n",
     "--dry-run",

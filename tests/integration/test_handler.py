@@ -8,11 +8,13 @@ import re
 import resource
 import select
 import signal
+import socket
 import stat
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +54,7 @@ from corefilt.handler.crashed_process import Victim
 from corefilt.handler.log import Messages
 from corefilt.handler.process_evidence import read_within
 from corefilt.handler.result import FAILED, FILTERED, MOST, Result, unpack
+from corefilt.handler.sandbox import ADDRESS_SPACE, MOST_TASKS
 from corefilt.handler.store import name_of
 
 SAVED = "core.!.2147483647.1700000000"
@@ -339,39 +342,247 @@ def asked(place: Place, code: str, **options: object) -> list[str]:
     return place.core().read_text().splitlines()
 
 
+@contextmanager
+def at_its_core(place: Place, patch: str = "", **options: object) -> Iterator[int]:
+    """Start a handler whose child has come to its core, and waits for it; give the child's pid."""
+    with start(place, patch=patch, **options) as process:
+        child = child_of(process)
+        until = time.monotonic() + PATIENCE
+        # What it states is closed behind it, and nothing comes between that and the first byte of the core.
+        while "Seccomp:\t2" not in status_of(child) or any("memfd" in name for name in open_in(child)):
+            assert time.monotonic() < until, status_of(child)
+            time.sleep(0.01)
+        yield child
+        assert finish(process, sample_core()).code == 0
+
+
+def open_in(pid: int) -> list[str]:
+    """What a process has open, but for standard input, output and error."""
+    links = [os.path.join(f"/proc/{pid}/fd", fd) for fd in os.listdir(f"/proc/{pid}/fd") if int(fd) > 2]
+    return [os.readlink(link) for link in links if os.path.lexists(link)]
+
+
 def test_who_reads_the_core(place: Place) -> None:
-    """By the kernel's own word, from inside, where the parser would be."""
-    lines = asked(place, "tell(open('/proc/self/status').read()); import os; tell(dict(os.environ)); tell(os.getcwd())")
-    for line in (
-        f"Uid:\t{ACCOUNT}\t{ACCOUNT}\t{ACCOUNT}\t{ACCOUNT}",
-        f"Gid:\t{ACCOUNT}\t{ACCOUNT}\t{ACCOUNT}\t{ACCOUNT}",
-        "Groups:\t ",
-        *(f"Cap{name}:\t0000000000000000" for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")),
-        "NoNewPrivs:\t1",
-        "{}",
-        "/",
-    ):
-        assert line in lines, line
+    """By the kernel's own word, where the parser is about to begin."""
+    pytest.importorskip("pyseccomp")
+    with at_its_core(place) as child:
+        lines = status_of(child).splitlines()
+        for line in (
+            f"Uid:\t{ACCOUNT}\t{ACCOUNT}\t{ACCOUNT}\t{ACCOUNT}",
+            f"Gid:\t{ACCOUNT}\t{ACCOUNT}\t{ACCOUNT}\t{ACCOUNT}",
+            "Groups:\t ",
+            *(f"Cap{name}:\t0000000000000000" for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")),
+            "NoNewPrivs:\t1",
+        ):
+            assert line in lines, line
+        for name in ("net", "ipc", "mnt", "pid"):
+            assert os.readlink(f"/proc/{child}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}")
+        assert os.listdir(f"/proc/{child}/root/") == []
+        assert os.readlink(f"/proc/{child}/cwd") == os.readlink(f"/proc/{child}/root")
+        limits = Path(f"/proc/{child}/limits").read_text()
+        assert re.search(rf"Max processes +{MOST_TASKS} +{MOST_TASKS} ", limits)
+        assert re.search(r"Max core file size +0 +0 ", limits)
+        found = re.search(r"Max address space +(\d+) +(\d+) ", limits)
+        assert found is not None
+        assert ADDRESS_SPACE < int(found[1]) == int(found[2]) < ADDRESS_SPACE + (1 << 30)
+
+
+def test_its_environment_is_empty(place: Place) -> None:
+    assert asked(place, "import os; tell(dict(os.environ))") == ["{}"]
+
+
+def test_only_the_child_gives_way(place: Place) -> None:
+    """It is nice, the first to be killed where memory runs out, and waits for the disk; the parent is as it was."""
+    pytest.importorskip("pyseccomp")
+    with start(place) as process:
+        child = child_of(process)
+        until = time.monotonic() + PATIENCE
+        while "Seccomp:\t2" not in status_of(child):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        for pid, nice, adjust in ((child, 9, 500), (process.pid, 0, 0)):
+            before = (os.getpriority(os.PRIO_PROCESS, 0), int(Path("/proc/self/oom_score_adj").read_text()))
+            assert os.getpriority(os.PRIO_PROCESS, pid) == before[0] + nice
+            assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) == (adjust or before[1])
+        done = subprocess.run(["ionice", "-p", str(child)], capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == "best-effort: prio 7", done
+        assert finish(process, sample_core()).code == 0
 
 
 def test_what_it_has_open(place: Place) -> None:
     """The core, two files, what the process shows, a pipe to the parent; no folder, and not the parent's pidfd."""
-    code = """
-import os
-for fd in range(3, 99):
-    if os.path.exists(f"/proc/self/fd/{fd}"):
-        tell(os.readlink(f"/proc/self/fd/{fd}"))
-"""
+    pytest.importorskip("pyseccomp")
     reader, other = os.pipe()
     try:
-        lines = asked(place, code, pass_fds=(reader, other))
+        with at_its_core(place, pass_fds=(reader, other)) as child:
+            names = open_in(child)
     finally:
         os.close(reader)
         os.close(other)
-    assert len([line for line in lines if line.startswith("pipe:")]) == 1
-    files = [line for line in lines if not line.startswith("pipe:")]
+    assert len([name for name in names if name.startswith("pipe:")]) == 1
+    files = [name for name in names if not name.startswith("pipe:")]
     assert len(files) == 2
-    assert all(line.startswith(f"{place.out}/#") and line.endswith(" (deleted)") for line in files)
+    assert all("#" in name and name.endswith(" (deleted)") for name in files)
+
+
+WITHOUT_SECCOMP = """
+from corefilt.handler import sandbox, seccomp
+seccomp.find_library = lambda: None
+sandbox.MOST_TASKS = {tasks}
+"""
+
+
+def tried(place: Place, code: str, tasks: int = 4096) -> dict[str, str]:
+    """What the child says that it could do, without seccomp."""
+    patch = WITHOUT_SECCOMP.format(tasks=tasks) + ASKED.format(code=code)
+    done = handle(place, sample_core(), patch=patch)
+    assert done.code == 0, done.said
+    assert "its core was read without seccomp" in done.said
+    return dict(line.split(" ", 1) for line in place.core().read_text().splitlines())
+
+
+def test_what_is_refused_without_seccomp(place: Place) -> None:
+    """The kernel's own walls: no file but those that it was given, no network, no user namespace, no other process."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as abstract:
+        abstract.bind(f"\0corefilt-{os.getpid()}")
+        abstract.listen()
+        queue = subprocess.run(["ipcmk", "-Q", "-p", "0666"], capture_output=True, text=True, check=True).stdout
+        number = queue.split()[-1]
+        code = f"""
+import ctypes, os, signal, struct
+libc = ctypes.CDLL(None, use_errno=True)
+def call(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "")
+def connect(family, address):
+    with socket.socket(family) as client:
+        client.connect(address)
+def links():
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as asked:
+        asked.send(struct.pack("=IHHIIBBHiII", 32, 18, 0x301, 1, 0, 0, 0, 0, 0, 0, 0))
+        found, answer = 0, asked.recv(65536)
+        while answer:
+            length, kind = struct.unpack_from("=IH", answer)
+            found += kind == 16
+            answer = answer[(length + 3) & ~3:]
+        if found < 2:
+            raise OSError(found, "only the loopback that is down")
+for name, attempt in {{
+    "connect": lambda: connect(socket.AF_INET, ("127.0.0.1", {listener.getsockname()[1]})),
+    "abstract": lambda: connect(socket.AF_UNIX, chr(0) + "corefilt-{os.getpid()}"),
+    "journal": lambda: connect(socket.AF_UNIX, "/run/systemd/journal/socket"),
+    "netlink": links,
+    "queue": lambda: call(libc.msgget(0, 0) if {number} < 0 else libc.msgsnd({number}, b"12345678x", 1, 0o4000)),
+    "user namespace": lambda: call(libc.unshare(0x10000000)),
+    "mount": lambda: call(libc.mount(b"none", b"/", b"tmpfs", 0, None)),
+    "read": lambda: os.open("/etc/passwd", os.O_RDONLY),
+    "proc": lambda: os.open("/proc/1/maps", os.O_RDONLY),
+    "create": lambda: os.open("/made", os.O_CREAT | os.O_RDWR, 0o600),
+    "exec": lambda: os.execv("/bin/true", ["true"]),
+    "kill": lambda: os.kill({os.getpid()}, 0),
+    "kill all": lambda: os.kill(-1, signal.SIGCONT),
+    "setuid": lambda: os.setuid(0),
+    "chroot": lambda: os.chroot("/"),
+    "more memory": lambda: __import__("resource").setrlimit(9, (-1, -1)),
+}}.items():
+    try:
+        attempt()
+        tell(name.replace(" ", "-") + " allowed")
+    except (OSError, ValueError) as error:
+        tell(name.replace(" ", "-") + f" {{getattr(error, 'errno', None)}}")
+"""
+        try:
+            found = tried(place, code)
+        finally:
+            subprocess.run(["ipcrm", "-q", number], check=True)
+    assert found == {
+        "connect": str(errno.ENETUNREACH),
+        "abstract": str(errno.ECONNREFUSED),
+        "journal": str(errno.ENOENT),
+        "netlink": "1",
+        "queue": str(errno.EINVAL),
+        "user-namespace": str(errno.EPERM),
+        "mount": str(errno.EPERM),
+        "read": str(errno.ENOENT),
+        "proc": str(errno.ENOENT),
+        "create": str(errno.EROFS),
+        "exec": str(errno.ENOENT),
+        "kill": str(errno.ESRCH),
+        "kill-all": str(errno.ESRCH),
+        "setuid": str(errno.EPERM),
+        "chroot": str(errno.EPERM),
+        "more-memory": "None",
+    }
+
+
+def test_what_listens_inside_is_not_heard_outside(place: Place) -> None:
+    """The child holds a port of its own loopback; from here nobody is there."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    code = f"""
+with socket.create_server(("0.0.0.0", {port})):
+    os.read(self_stream, 1)
+"""
+    patch = WITHOUT_SECCOMP.format(tasks=4096) + ASKED.format(code=code).replace(
+        '"tell": told.append', '"os": os, "self_stream": self.stream, "tell": told.append'
+    )
+    with start(place, patch=patch) as process:
+        child = child_of(process)
+        until = time.monotonic() + PATIENCE
+        while not any(name.startswith("socket:") for name in open_in(child)):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        with socket.socket() as client:
+            assert client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+        assert finish(process, b"x").code == 0
+
+
+def test_forks_are_bounded_and_end_with_the_child(place: Place) -> None:
+    """Without seccomp: RLIMIT_NPROC counts them, and no process of a pid namespace outlives its first."""
+    code = """
+import os, time
+count = 0
+try:
+    while count < 1000:
+        if not os.fork():
+            while True:
+                time.sleep(60)
+        count += 1
+except OSError as error:
+    tell(f"forks {count}")
+    tell(f"error {error.errno}")
+"""
+    found = tried(place, code, tasks=40)
+    assert 1 <= int(found["forks"]) < 40
+    assert found["error"] == str(errno.EAGAIN)
+    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and f"\nUid:\t{ACCOUNT}\t" in status_of(int(pid))]
+
+
+def test_memory_is_bounded(place: Place) -> None:
+    """More than any core's headers take, and an end of it."""
+    code = """
+tell(len(bytearray(1 << 30)) >> 30)
+try:
+    tell(len(bytearray(3 << 30)))
+except MemoryError:
+    tell("refused")
+"""
+    assert asked(place, code) == ["1", "refused"]
+
+
+def test_a_lost_binding_is_said_at_error_level(place: Place, tmp_path: Path) -> None:
+    """And the core is saved all the same."""
+    place.write(journal=True)
+    path = str(tmp_path / "socket")
+    with journal(tmp_path / "socket") as listener:
+        patch = WITHOUT_SECCOMP.format(tasks=4096)
+        patch += f"from corefilt.handler.log import Messages; Messages.__init__.__kwdefaults__['socket'] = {path!r}"
+        assert handle(place, sample_core(), patch=patch).code == 0
+        saved, lost = (entry(listener.recv(1 << 18)) for _ in range(2))
+    assert b"dumped core" in saved["MESSAGE"]
+    assert lost["PRIORITY"] == b"3"
+    assert b"its core was read without seccomp (corefilt status tells why)" in lost["MESSAGE"]
+    assert_promises(sample_core(), place.core().read_bytes())
 
 
 def test_what_the_kernel_refuses_it(place: Place) -> None:
@@ -559,12 +770,13 @@ def test_the_parent_is_killed_before_it_has_read_the_settings(place: Place) -> N
 def test_an_order_is_what_the_child_then_goes_by() -> None:
     config = Config()
     config.annotate_full, config.compress, config.free_space = True, 19, (1 << 64) - 1
+    config.journal_maps = False
     config.rlimit, config.smaps_budget, config.filter = "truncate", 86400.0, CoredumpFilter(0x1FF)
     raw = order.pack(order.Order(config, Account((1 << 32) - 2, 5), (7, 8)))
     assert len(raw) <= order.MOST
     found = order.unpack(raw)
     assert (found.account.uid, found.account.gid, found.files) == ((1 << 32) - 2, 5, (7, 8))
-    names = ("annotate_full", "compress", "free_space", "rlimit", "smaps_budget", "filter")
+    names = ("annotate_full", "compress", "free_space", "journal_maps", "rlimit", "smaps_budget", "filter")
     assert [getattr(found.config, name) for name in names] == [getattr(config, name) for name in names]
 
 
@@ -876,7 +1088,7 @@ def test_the_parent_loads_the_standard_library_and_no_name_service() -> None:
     )
     names = set(done.stdout.split())
     ours = {name for name in names if name.startswith("corefilt.")}
-    allowed = {"errors", "corepattern", "filterbits", "sizes", "handler"}
+    allowed = {"errors", "filterbits", "sizes", "handler", "procfs"}
     assert {name.split(".")[1] for name in ours} <= allowed
     others = {name.partition(".")[0] for name in names - ours} - {"corefilt"}
     assert others <= sys.stdlib_module_names

@@ -22,6 +22,7 @@ from corefilt.handler.crash_info import PATTERN
 # Nobody's account: it owns nothing and needs no row in /etc/passwd.
 ACCOUNT = 61999
 JOURNAL = Path("/run/systemd/journal/socket")
+RECORDS = "from corefilt.handler import records; records.FOLDER = {folder!r}"
 MAIN = "import sys; from corefilt.handler.entry import main; sys.exit(main(sys.argv[1:]))"
 # Standard output and error stay closed, as the kernel has them.
 SHIM = """#!{python} -I
@@ -30,6 +31,7 @@ fd = os.open({fifo!r}, os.O_WRONLY)
 fcntl.fcntl(fd, fcntl.F_DUPFD, 100)
 os.close(fd)
 config = {config!r}
+{records}
 {patch}
 from corefilt.handler.entry import main
 os._exit(main(["--config", config, *sys.argv[1:]]))
@@ -64,6 +66,11 @@ class Place:
     def config(self) -> Path:
         """The settings."""
         return self.root / "corefilt.conf"
+
+    @property
+    def records(self) -> Path:
+        """Where its handlers record what they do."""
+        return self.root / "run"
 
     def write(self, **settings: object) -> None:
         """Write the settings, with these besides."""
@@ -104,7 +111,16 @@ def numbers(
 
 def start(place: Place, *words: str, patch: str = "", **options: object) -> subprocess.Popen[bytes]:
     """Start a handler; `patch` is code that runs in it before."""
-    command = [sys.executable, "-I", "-c", f"{patch}\n{MAIN}", "--config", str(place.config), *(words or numbers())]
+    records = RECORDS.format(folder=str(place.records))
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        f"{records}\n{patch}\n{MAIN}",
+        "--config",
+        str(place.config),
+        *(words or numbers()),
+    ]
     options.setdefault("stdin", subprocess.PIPE)
     return subprocess.Popen(command, stderr=subprocess.PIPE, env=environment(), **options)
 
@@ -170,7 +186,10 @@ def in_core_pattern(place: Place, patch: str = "", pipe_limit: int = 256) -> Ite
     """Have the kernel start the handler for every crash while the body runs; `patch` is code that runs in it before."""
     fifo, program = place.root / "fifo", place.root / "h"
     os.mkfifo(fifo)
-    program.write_text(SHIM.format(python=sys.executable, fifo=str(fifo), patch=patch, config=str(place.config)))
+    records = RECORDS.format(folder=str(place.records))
+    program.write_text(
+        SHIM.format(python=sys.executable, fifo=str(fifo), patch=patch, config=str(place.config), records=records)
+    )
     program.chmod(0o755)
     line = f"|{program} {PATTERN}"
     assert len(line) <= 127
@@ -216,7 +235,7 @@ class Installed:
         """Wait for the end, and return the fields of the next message."""
         self.wait()
         self._listener.settimeout(PATIENCE)
-        return entry(self._listener.recv(1 << 16))
+        return entry(self._listener.recv(1 << 18))
 
 
 def entry(raw: bytes) -> dict[str, bytes]:

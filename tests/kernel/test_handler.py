@@ -413,7 +413,9 @@ def test_smaps_that_takes_too_long(small: Waiting, place: Place) -> None:
     patch = """
 from corefilt.handler import process_evidence
 real = process_evidence.read_within
-process_evidence.read_within = lambda fd, budget: real(fd, budget) if budget != 0.25 else None
+def read_within(fd, budget, *more, **options):
+    return real(fd, budget, *more, **options) if budget != 0.25 else None
+process_evidence.read_within = read_within
 """
     place.write(smaps_budget=0.25)
     small.ready()

@@ -14,6 +14,8 @@ from corefilt.handler.path_trust import Trust
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from corefilt.handler.admin.import_probe import Loaded
     from corefilt.handler.path_trust import Fault
 
@@ -35,7 +37,21 @@ def faults(python: str, trust: Trust | None = None) -> list[Fault]:
 
 def ask(python: str) -> Loaded:
     """Have the interpreter tell what it loads, started as the kernel starts it. Raises InstallError."""
-    command = [python, "-I", "-m", "corefilt.handler.admin.import_probe"]
+    told: Loaded = _run(python, "import_probe")
+    return told
+
+
+def missing_layers(python: str) -> dict[str, str]:
+    """The layers around the child that this interpreter cannot have here, and why. Raises InstallError.
+
+    It is run: ask only once ``faults`` has found none.
+    """
+    told: dict[str, str] = _run(python, "layers")
+    return told
+
+
+def _run(python: str, program: str) -> Any:
+    command = [python, "-I", "-m", f"corefilt.handler.admin.{program}"]
     try:
         done = subprocess.run(
             command, env={}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False
@@ -48,8 +64,7 @@ def ask(python: str) -> Loaded:
             f"{python} -I cannot load the handler: {last[0]}",
             "install corefilt where this interpreter finds it without PYTHONPATH and the user's own folder",
         )
-    told: Loaded = json.loads(done.stdout)
-    return told
+    return json.loads(done.stdout)
 
 
 def hold(told: Loaded, trust: Trust) -> None:

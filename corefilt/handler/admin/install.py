@@ -9,6 +9,10 @@ from corefilt.errors import InstallError
 from corefilt.handler.admin.sysctl import DROP_IN, PATTERN, PIPE_LIMIT, DropIn, Sysctls, at_start, remove_drop_in
 from corefilt.handler.pattern import is_handler, starts_handler
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 # What a kernel starts with (fs/coredump.c): what was before where nobody recorded it, as in the image of a system.
 KERNELS_OWN = {PATTERN: b"core", PIPE_LIMIT: b"0"}
 
@@ -49,9 +53,17 @@ class Plan:
             raise
 
 
-def plan_install(line: bytes, *, root: str = "/", pipe_limit: int | None = None, force: bool = False) -> Plan:
+def plan_install(
+    line: bytes,
+    *,
+    root: str = "/",
+    pipe_limit: int | None = None,
+    force: bool = False,
+    without: Sequence[str] = (),
+) -> Plan:
     """Plan to have the kernel use ``line``. Raises InstallError where another handler would lose its place.
 
+    ``without`` are layers around the child that root does without, which the drop-in records.
     Below a root that has no /proc/sys, which is an image of a system, only the drop-in is written.
     """
     sysctls, old = Sysctls(root), DropIn.read(root)
@@ -75,7 +87,7 @@ def plan_install(line: bytes, *, root: str = "/", pipe_limit: int | None = None,
             changes.append(Change(name, live, value))
     # The limit first: no crash meets the new handler without it.
     changes.sort(key=lambda change: change.name == PATTERN)
-    return Plan(root, changes, DropIn(settings, former), [])
+    return Plan(root, changes, DropIn(settings, former, without), [])
 
 
 def plan_uninstall(*, root: str = "/", force: bool = False) -> Plan:

@@ -14,6 +14,7 @@ from corefilt.handler.admin.recent_logs import last_troubles
 from corefilt.handler.admin.sysctl import DROP_IN, PATTERN, PIPE_LIMIT, DropIn, Sysctls, at_start
 from corefilt.handler.config import PATH, Config, read_config
 from corefilt.handler.pattern import interpreter_of, knows_pidfd, socket_of
+from corefilt.handler.records import BEGUN, FOLDER, left_behind, stands_still
 from corefilt.handler.secure_open import open_folder
 from corefilt.handler.serve.listener import is_listened_at
 from corefilt.handler.serve.rules import parse_serve_rules
@@ -87,16 +88,25 @@ class Status:
             self.untrusted = footing.faults(self.python)
         except CorefiltError as error:
             self.problems.append(_sentence(error))
-        self.messages = last_troubles()
+        self.missing: dict[str, str] = {}
+        if not self.untrusted:
+            try:
+                self.missing = footing.missing_layers(self.python)
+            except CorefiltError as error:
+                self.problems.append(_sentence(error))
+        self.lost, self.stuck, self.lost_error = _left_behind(os.path.join(root, FOLDER.lstrip("/")))
+        self.messages = [*self.lost, *last_troubles()]
         self.listening = self._is_listened_at(os.path.join(root, "proc/net/unix"))
-        self.problems += [*self._misplaced(), *self.ground.problems, *map(str, self.untrusted)]
+        self.problems += [*self._misplaced(), *self.ground.problems, *map(str, self.untrusted), *self.stuck]
+        self.problems += [_without(name, why) for name, why in self.missing.items() if self._is_lost(name)]
 
     @property
     def recommendations(self) -> list[str]:
         """What works, and would work better otherwise."""
+        found = [_without(name, why) for name, why in self.missing.items() if not self._is_lost(name)]
         if not self.ours or self.pattern is None or not self.pattern.startswith(b"|"):
-            return []
-        found = [NO_PIPE_LIMIT] if self.pipe_limit == 0 else []
+            return found
+        found += [NO_PIPE_LIMIT] if self.pipe_limit == 0 else []
         if knows_pidfd(os.uname().release) and b"%F" not in self.pattern.split():
             found.append("this kernel hands over a pidfd (%F), and core_pattern does not ask: corefilt install adds it")
         return found
@@ -147,7 +157,19 @@ class Status:
             f"folder           {ground.directory}: {'not usable' if ground.directory_error else 'good'}",
             f"interpreter      {self.python}: {'others' if self.untrusted else 'root alone'} can change what it runs",
         ]
+        lines.append(f"layers missing   {', '.join(self.missing) if self.missing else self._no_layer_is_missing()}")
+        if self.lost_error is not None:
+            lines.append(f"lost cores       cannot be told: {self.lost_error}")
         return lines + [f"said             {line}" for line in self.messages]
+
+    def _is_lost(self, layer: str) -> bool:
+        """Whether an installed handler was to have this layer: all can be refused but seccomp, and that by root."""
+        return layer == "seccomp" and self.drop_in is not None and layer not in self.drop_in.without
+
+    def _no_layer_is_missing(self) -> str:
+        if self.untrusted:
+            return "not looked at: others can change what would tell"
+        return "none" if not os.geteuid() else "not seccomp; of the others only root can tell"
 
     def _misplaced(self) -> list[str]:
         """What keeps cores from the handler, now and after the next start."""
@@ -169,6 +191,26 @@ class Status:
     def _is_listened_at(self, table: str) -> bool | None:
         path = socket_of(self.pattern) if self.pattern is not None and self.ours else None
         return is_listened_at(path, table) if path is not None else None
+
+
+def _left_behind(folder: str) -> tuple[list[str], list[str], str | None]:
+    """What is to be said of cores that were lost, and of processes that cannot be ended; and why that is not known."""
+    try:
+        records = left_behind(folder)
+    except (CorefiltError, OSError) as error:
+        return [], [], str(error)
+    lost = [f"{record}: no core was saved: its handler was killed" for record in records if record.state == BEGUN]
+    stuck = [
+        f"{record}: stands in its dump, waits for a page of its memory, and holds one of {PIPE_LIMIT}'s places: "
+        "what serves its mapped files does not answer"
+        for record in records
+        if stands_still(record)
+    ]
+    return lost, stuck, None
+
+
+def _without(layer: str, why: str) -> str:
+    return f"the process that reads cores goes without {layer}: {why}"
 
 
 def _sentence(error: CorefiltError) -> str:

@@ -13,6 +13,10 @@ from corefilt.errors import InstallError
 from corefilt.handler.admin.config_files import read_file, remove_file, replace_file
 from corefilt.procfs.core_pattern import as_kept
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 PATTERN = "kernel.core_pattern"
 PIPE_LIMIT = "kernel.core_pipe_limit"
 # What core_pattern can name: file, pipe, socket (Linux 6.17).
@@ -22,7 +26,7 @@ MODES = "kernel.core_modes"
 DROP_IN = "/etc/sysctl.d/60-corefilt.conf"
 # sysctl.d(5): a name in an earlier folder hides the same name in a later one.
 FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d")
-_FORMER = "# former:"
+_FORMER, _WITHOUT = "# former:", "# without:"
 _HEAD = """\
 # The program that the kernel gives core dumps to. Written by "corefilt install"; "corefilt uninstall" removes this
 # file and sets what was set before, which the next line records.
@@ -64,11 +68,14 @@ class Sysctls:
 
 
 class DropIn:
-    """What the drop-in file sets, and what was set before: each a setting's value by its name."""
+    """What the drop-in file sets, and what was set before: each a setting's value by its name.
 
-    def __init__(self, settings: dict[str, bytes], former: dict[str, bytes]) -> None:
-        """Hold both."""
-        self.settings, self.former = settings, former
+    ``without`` are the layers around the child that root did without when it was installed.
+    """
+
+    def __init__(self, settings: dict[str, bytes], former: dict[str, bytes], without: Sequence[str] = ()) -> None:
+        """Hold all of it."""
+        self.settings, self.former, self.without = settings, former, tuple(without)
 
     @classmethod
     def read(cls, root: str = "/") -> DropIn | None:
@@ -77,10 +84,13 @@ class DropIn:
         text = read_file(path)
         if text is None:
             return None
-        lines = [line for line in os.fsdecode(text).splitlines() if line.startswith(_FORMER)]
+        lines = os.fsdecode(text).splitlines()
+        former = [line.removeprefix(_FORMER) for line in lines if line.startswith(_FORMER)]
+        without = [line.removeprefix(_WITHOUT).split() for line in lines if line.startswith(_WITHOUT)]
         try:
-            values: dict[str, str] = json.loads(lines[0].removeprefix(_FORMER))
-            return cls(dict(settings_in(text)), {name: os.fsencode(value) for name, value in values.items()})
+            values: dict[str, str] = json.loads(former[0])
+            before = {name: os.fsencode(value) for name, value in values.items()}
+            return cls(dict(settings_in(text)), before, without[0] if without else ())
         except (IndexError, ValueError, TypeError, AttributeError):
             raise InstallError(f"{path}: does not tell what was set before", "remove it by hand") from None
 
@@ -88,7 +98,8 @@ class DropIn:
         """The file."""
         former = json.dumps({name: os.fsdecode(value) for name, value in self.former.items()})
         lines = [b"%s = %s" % (name.encode(), value) for name, value in self.settings.items()]
-        return _HEAD.encode() + f"{_FORMER} {former}\n".encode() + b"\n".join(lines) + b"\n"
+        head = f"{_FORMER} {former}\n" + (f"{_WITHOUT} {' '.join(self.without)}\n" if self.without else "")
+        return _HEAD.encode() + head.encode() + b"\n".join(lines) + b"\n"
 
     def write(self, root: str = "/") -> None:
         """Put the file in its place, whole or not at all. Raises InstallError."""

@@ -91,6 +91,7 @@ complete -c corefilt -n '__corefilt_is install' -s h -l help -d 'show this help 
 complete -c corefilt -n '__corefilt_is install' -s f -l force -d 'take the place of another handler'
 complete -c corefilt -n '__corefilt_is install' -l pipe-limit -x -d 'also set kernel.core_pipe_limit: handlers at once, 0: no bound'
 complete -c corefilt -n '__corefilt_is install' -l socket -x -d 'the socket of corefilt serve instead of the handler (Linux 6.17 and later)'
+complete -c corefilt -n '__corefilt_is install' -l without-seccomp -d 'install without a binding of libseccomp; it is recorded, and status goes on to name what is missing'
 complete -c corefilt -n '__corefilt_is install' -s n -l dry-run -d 'say what would change, and change nothing'
 complete -c corefilt -n '__corefilt_is install' -l root -x -a '(__fish_complete_directories)' -d 'a folder that stands for / with /etc and, unless it is an image, /proc/sys; the interpreter is this one'
 complete -c corefilt -n '__corefilt_is install' -l version -d 'the version, the engines and the libraries'
