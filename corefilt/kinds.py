@@ -189,6 +189,21 @@ class Finding:
         """The names of the kinds that it could be instead."""
         return sorted({name_of(kind) for kind in single(self.possible)} - {self.kind})
 
+    def behind_first_page(self) -> Finding:
+        """The finding for a part of a mapping that does not begin with its first page."""
+        possible, proven, likely, *ruled = (
+            kinds & ~Kind.HEADED | (kinds & Kind.HEADED) >> 1
+            for kinds in (self.possible, self.proven, self.likely, *(kinds for _, kinds in self.conventions))
+        )
+        conventions = tuple(
+            (convention, kinds & ~possible)
+            for (convention, _), kinds in zip(self.conventions, ruled, strict=True)
+            if kinds & ~possible
+        )
+        found = Finding(possible, proven, likely, self.certainty, self.evidence, self.sources, self.dumper, conventions)
+        found.contradiction, found.disbelieved = self.contradiction, self.disbelieved
+        return found
+
     def levels(self, wanted: Bit) -> tuple[int, int, int]:
         """The least, the likeliest and the most that the filter may keep of it."""
         levels = [level(kind, wanted, self.dumper) for kind in single(self.possible)]

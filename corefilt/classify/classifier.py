@@ -38,7 +38,10 @@ MOST_VVAR_PAGES = 16
 
 
 class Rules:
-    """All rules over one core. ``payload`` is None where the payload cannot be looked at before it is gone."""
+    """All rules over one core. ``payload`` is None where the payload cannot be looked at before it is gone.
+
+    The rules look at whole mappings, ``mappings``; findings are asked for by ``parts``, one a program header.
+    """
 
     def __init__(
         self,
@@ -55,7 +58,8 @@ class Rules:
 
         ``fdpic`` tells what is FDPIC about the core, ``dumper`` by whose rules the filter is read.
         """
-        self.ehdr, self.mappings, self.payload = ehdr, mappings, payload
+        self.ehdr, self.parts, self.mappings, self.payload = ehdr, mappings, mappings.whole, payload
+        mappings = mappings.whole
         self.evidence, self.fdpic, self.dumper = evidence, fdpic, dumper
         # Whether the machine has an MMU; None where only FDPIC programs run that tell nothing of it.
         self.mmu = fdpic.mmu if fdpic is not None else True
@@ -76,6 +80,7 @@ class Rules:
         self.vvar = vvar_candidates(mappings)
         self._findings: dict[tuple[object, ...], Finding] = {}
         self._plain: dict[tuple[object, ...] | None, Finding] = {}
+        self._behind: dict[Finding, Finding] = {}
         auxv = mappings.notes.auxv
         arguments = [auxv[key] for key in (AT_RANDOM, AT_EXECFN, AT_PLATFORM) if auxv.get(key)]
         # The kernel leaves the loadmaps beside them.
@@ -93,15 +98,29 @@ class Rules:
         return self.evidence is not None and self.evidence.sysroot is not None
 
     def decide(self, m: int) -> Finding:
-        """The finding for mapping ``m`` by all that is known so far. The same evidence gives the same object."""
+        """The finding for part ``m`` by all that is known so far. The same evidence gives the same object."""
+        return self._of_part(m, self.decide_whole(self.parts.whole_of(m)))
+
+    def decide_whole(self, m: int) -> Finding:
+        """The finding for mapping ``m`` by all that is known so far."""
         (plain,) = self._plain_keys((m,))
         return self._decide(m, plain)
 
     def decide_all(self) -> list[Finding]:
-        """The finding for every mapping."""
+        """The finding for every part."""
         known, decide = self._plain, self._decide
         count = len(self.mappings)
-        return [known.get(plain) or decide(m, plain) for m, plain in enumerate(self._plain_keys(range(count)))]
+        findings = [known.get(plain) or decide(m, plain) for m, plain in enumerate(self._plain_keys(range(count)))]
+        if self.parts is self.mappings:
+            return findings
+        return [self._of_part(m, findings[self.parts.whole_of(m)]) for m in range(len(self.parts))]
+
+    def _of_part(self, m: int, finding: Finding) -> Finding:
+        if m not in self.parts.continues:
+            return finding
+        if finding not in self._behind:
+            self._behind[finding] = finding.behind_first_page()
+        return self._behind[finding]
 
     def _decide(self, m: int, plain: tuple[object, ...] | None) -> Finding:
         if plain is not None and plain in self._plain:
@@ -152,7 +171,7 @@ class Rules:
 
     def proven(self, m: int) -> int:
         """The kinds that nothing but a convention rules out for mapping ``m``."""
-        return self.decide(m).proven
+        return self.decide_whole(m).proven
 
     def _plain_keys(self, mappings: Iterable[int]) -> Iterator[tuple[object, ...] | None]:
         """All that the rules look at in mappings without a name that nothing points at, and None for others.

@@ -109,7 +109,7 @@ class Core:
         from corefilt.corefile.punched import claimed, given_up
 
         found = given_up(ehdr, table, self.sections, end, page)
-        self.maps.given_up = {i: stop - start for i, (start, stop) in found.items()}
+        self.maps.gave_up({i: stop - start for i, (start, stop) in found.items()})
         if size is not None and found:
             self.gaps = list(cut_out(list(found.values()), claimed(ehdr, table, self.sections, table.p_filesz)))
 
@@ -178,18 +178,18 @@ class Core:
             return None
         from corefilt.evidence.evidence import gather
 
-        evidence = gather(self.source, self.maps, maps=maps, pid=pid, process=process)
+        evidence = gather(self.source, self.maps.whole, maps=maps, pid=pid, process=process)
         if sysroot is not None:
             evidence.sysroot = self._sysroot(sysroot)
         if self.notes.records:
             evidence.records = annotation.records_by_mapping(self.notes.records, self.maps)
-            strangers = len(self.notes.records) - len(evidence.records)
+            strangers = annotation.strangers(self.notes.records, self.maps)
             if strangers:
                 evidence.notices.append(f"{strangers} records of the COREFILT note fit no mapping")
         names = evidence.file_names() if self.notes.files is None else None
         if names is not None:
-            evidence.mappings = Mappings(self.ehdr, self.table, self.notes.with_files(FileNote.of(names, self.ehdr)))
-            evidence.mappings.given_up, evidence.mappings.page_size = self.maps.given_up, self.maps.page_size
+            notes = self.notes.with_files(FileNote.of(names, self.ehdr))
+            evidence.mappings = Mappings(self.ehdr, self.table, notes, like=self.maps)
         return evidence
 
     def _sysroot(self, folder: str) -> Sysroot:

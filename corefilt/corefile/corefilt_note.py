@@ -131,10 +131,32 @@ def note_size(count: int, page_size: int) -> int:
     return -(-(_NOTE_HEADER + _HEADER + _RECORD * count) // page) * page
 
 
-def fit_mark(ehdr: Ehdr) -> bytes:
-    """The note that tells that mappings were cut to fit a size."""
-    header = struct.pack(ehdr.order + "III", len(NAME), 8, NT_COREFILT_FITS)
-    return header + NAME.ljust(len(NAME) + 3 & ~3, b"\0") + struct.pack(ehdr.order + "II", VERSION, 0)
+def fit_mark_size(count: int) -> int:
+    """The length in bytes of the note that tells that mappings were cut to fit a size and continue ``count`` times."""
+    return _NOTE_HEADER + 8 + 8 * count
+
+
+def fit_mark(ehdr: Ehdr, starts: Sequence[int], room: int | None = None) -> bytes:
+    """The note that tells that mappings were cut to fit a size.
+
+    ``starts`` are the addresses of PT_LOADs that continue the mapping of the one before; there is ``room`` for as many.
+    """
+    room = len(starts) if room is None else room
+    desc = struct.pack(f"{ehdr.order}II{len(starts)}Q", VERSION, len(starts), *starts).ljust(8 + 8 * room, b"\0")
+    header = struct.pack(ehdr.order + "III", len(NAME), len(desc), NT_COREFILT_FITS)
+    return header + NAME.ljust(len(NAME) + 3 & ~3, b"\0") + desc
+
+
+def decode_fits(desc: bytes, ehdr: Ehdr) -> set[int]:
+    """Where parts of mappings begin that continue another, by such a note. Raises ValueError with what is wrong."""
+    if len(desc) < 8:
+        raise ValueError(f"its {len(desc)} bytes do not even hold a count")
+    version, count = struct.unpack_from(ehdr.order + "II", desc)
+    if version != VERSION:
+        raise ValueError(f"version {version} is unknown here")
+    if count > (len(desc) - 8) // 8:
+        raise ValueError(f"count is {count}, but its {len(desc)} bytes have room for {(len(desc) - 8) // 8}")
+    return set(struct.unpack_from(f"{ehdr.order}{count}Q", desc, 8))
 
 
 def encode(ehdr: Ehdr, records: Sequence[tuple[int, int, Finding]], size: int) -> bytes:
@@ -190,6 +212,17 @@ def _record(start: int, possible: int, proven: int, likely: int, certainty: int,
 
 
 def records_by_mapping(records: dict[tuple[int, int], Record], mappings: Mappings) -> dict[int, Record]:
-    """Join records with the mappings that have exactly their addresses."""
-    joined = ((m, records.get((mappings.start(m), mappings.end(m) & _MASK))) for m in range(len(mappings)))
-    return {m: record for m, record in joined if record is not None}
+    """Join records with the whole mappings whose addresses they have; of a mapping in parts the first part's counts."""
+    whole = mappings.whole
+    joined = {m: records.get((whole.start(m), whole.end(m) & _MASK)) for m in range(len(whole))}
+    if whole is not mappings:
+        for m in range(len(mappings)):
+            if m not in mappings.continues and joined[mappings.whole_of(m)] is None:
+                joined[mappings.whole_of(m)] = records.get((mappings.start(m), mappings.end(m) & _MASK))
+    return {m: record for m, record in joined.items() if record is not None}
+
+
+def strangers(records: dict[tuple[int, int], Record], mappings: Mappings) -> int:
+    """How many records have the addresses of no mapping, nor of a part of one."""
+    known = {(each.start(m), each.end(m) & _MASK) for each in (mappings, mappings.whole) for m in range(len(each))}
+    return len(records.keys() - known)

@@ -1,4 +1,10 @@
-"""The mappings of the process: one a PT_LOAD, with the file that NT_FILE names for it."""
+"""The mappings of the process: one a PT_LOAD, with the file that NT_FILE names for it, and what of them is one.
+
+The kernel writes one program header a mapping. --fit, --minimal and shared-memory deduplication write several for a
+mapping that they keep in parts, and so do others' tools. Their COREFILT note tells which continue the one before, and
+NT_FILE does where one entry covers several. What decides a kind has to look at the whole mapping: taken one by one,
+parts of a file that was mapped as a whole look like the segments of an image.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +13,10 @@ from bisect import bisect_right
 
 from corefilt.corefile.elf import EM_68K, EM_AARCH64, EM_PPC, EM_PPC64, EM_SPARC, EM_SPARCV9, PT_LOAD, Ehdr, Phdrs
 from corefilt.corefile.notes import AT_PAGESZ, Notes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NO_FILE = -1
 
@@ -25,32 +35,90 @@ class Mappings:
     """All PT_LOADs in the order of the program headers.
 
     Flat arrays, because there can be a million: ``phdr`` (index into the program header table), ``file``
-    (index into NT_FILE or NO_FILE). ``given_up`` has, by program header, the bytes that a run in place took away.
+    (index into NT_FILE or NO_FILE). ``given_up`` has, by program header, the bytes that the dump held of it and that do
+    not stand there: a run in place took them away, or, of a whole mapping, other program headers have them.
+    ``continues`` are those that continue the mapping of the one before; ``whole`` are the mappings with these as one.
     """
 
-    __slots__ = ("file", "given_up", "notes", "page_size", "phdr", "table")
+    __slots__ = ("_owner", "continues", "file", "given_up", "notes", "page_size", "phdr", "table", "whole")
 
-    def __init__(self, ehdr: Ehdr, table: Phdrs, notes: Notes) -> None:
-        """Join the table with NT_FILE by address."""
+    def __init__(self, ehdr: Ehdr, table: Phdrs, notes: Notes, *, like: Mappings | None = None) -> None:
+        """Join the table with NT_FILE by address; ``like`` are mappings of the same table with other names."""
         self.table, self.notes = table, notes
         self.phdr = array("I", (i for i, p_type in enumerate(table.p_type) if p_type == PT_LOAD))
-        self.page_size = page_size_of(ehdr, table, notes)
-        self.file = self._join()
+        self.page_size: int = page_size_of(ehdr, table, notes) if like is None else like.page_size
+        self.file, within = self._join()
         self.given_up: dict[int, int] = {}
+        self.continues: frozenset[int] = frozenset(self._continuing(within)) if like is None else like.continues
+        self._owner: array[int] | None = None
+        self.whole = self
+        if self.continues:
+            self._unite()
+        if like is not None:
+            self.gave_up(like.given_up)
+
+    def _continuing(self, within: list[int]) -> Iterator[int]:
+        """The mappings that continue the one before; ``within`` are those in the same NT_FILE entry as that one.
+
+        What notes say of it counts only where addresses and flags agree: the kernel merges no mappings that differ.
+        """
+        noted = self.notes.continued
+        if noted:
+            within = within + [m for m in range(1, len(self)) if self.start(m) in noted]
+        for m in within:
+            beside = self.end(m - 1) == self.start(m) and self.flags(m - 1) == self.flags(m)
+            if beside and self.file[m - 1] == self.file[m] and self.end(m) < 1 << 64:
+                yield m
+
+    def _unite(self) -> None:
+        """Make the whole mappings: the first part's program header, with the memory of all."""
+        whole = Mappings.__new__(Mappings)
+        table = self.table.replaced(self.table.p_offset, self.table.p_filesz)
+        table.p_memsz = array("Q", table.p_memsz)
+        whole.table, whole.notes, whole.page_size, whole.continues = table, self.notes, self.page_size, frozenset()
+        heads = [m for m in range(len(self)) if m not in self.continues]
+        whole.phdr = array("I", (self.phdr[m] for m in heads))
+        whole.file = array("i", (self.file[m] for m in heads))
+        whole._owner, whole.whole = None, whole
+        self._owner, w = array("I", bytes(4 * len(self))), -1
+        for m in range(len(self)):
+            if m in self.continues:
+                table.p_memsz[whole.phdr[w]] += self.table.p_memsz[self.phdr[m]]
+            else:
+                w += 1
+            self._owner[m] = w
+        self.whole = whole
+        self.gave_up({})
+
+    def gave_up(self, sizes: dict[int, int]) -> None:
+        """Take note of what a run in place took, in bytes by program header."""
+        self.given_up = sizes
+        if self.whole is not self:
+            heads = set(self.whole.phdr)
+            beside = {i: size for i, size in sizes.items() if i in heads}
+            for m in self.continues:
+                head = self.whole.phdr[self.whole_of(m)]
+                beside[head] = beside.get(head, 0) + self.dumped(m)
+            self.whole.given_up = beside
+
+    def whole_of(self, m: int) -> int:
+        """The number of the whole mapping that ``m`` is a part of, or all of."""
+        return m if self._owner is None else self._owner[m]
 
     def __len__(self) -> int:
         """How many mappings there are."""
         return len(self.phdr)
 
-    def _join(self) -> array[int]:
-        """For each mapping the NT_FILE entry that covers it.
+    def _join(self) -> tuple[array[int], list[int]]:
+        """For each mapping the NT_FILE entry that covers it, and which have the same one as the mapping before.
 
         The kernel's entries equal a PT_LOAD each; gdb's may be wider. Entries follow the program headers'
         order, which need not be ascending (core_sort_vma).
         """
         files, joined = self.notes.files, array("i", [NO_FILE]) * len(self.phdr)
+        within: list[int] = []
         if files is None:
-            return joined
+            return joined, within
         order = sorted(range(files.count), key=files.start)
         starts = [files.start(i) for i in order]
         for m, i in enumerate(self.phdr):
@@ -58,7 +126,9 @@ class Mappings:
             at = bisect_right(starts, start) - 1
             if at >= 0 and start + self.table.p_memsz[i] <= files.end(order[at]):
                 joined[m] = order[at]
-        return joined
+                if m and joined[m - 1] == order[at]:
+                    within.append(m)
+        return joined, within
 
     @property
     def exec_page_size(self) -> int:

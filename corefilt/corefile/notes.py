@@ -16,6 +16,7 @@ from corefilt.corefile.corefilt_note import (
     Record,
     Shared,
     decode,
+    decode_fits,
     decode_origin,
     decode_shared,
 )
@@ -174,20 +175,20 @@ class FileNote:
 class Notes:
     """What the notes say. ``files`` is None where there is no NT_FILE that can be read.
 
-    ``stack_pointers`` are those of the threads, as far as the notes were looked at; ``records`` are those of a
-    COREFILT note by address range, ``record_at`` where that note stands: its offset in the core and its length in
-    bytes, or None. ``made`` is what a batch told of how it made the core (empty: nothing), ``fitted`` tells that
-    mappings were cut to fit a size, ``origin`` that --format made a plain core of an FDPIC one, ``shared`` that another
-    core holds blocks of this one. ``prstatus`` is the size in bytes of the first PRSTATUS (0: there is none),
-    ``loadmaps`` are the addresses in it, if it is FDPIC's; ``only_plain`` tells that there is a note which the FDPIC
-    dumper never writes. ``crashed``, ``prpsinfo`` and ``siginfo`` are descriptors: of the first PRSTATUS, and of the
-    two notes (empty: none). ``threads`` counts each PRSTATUS that was looked at; where it is more than one there can be
-    more. ``notices`` say what was read otherwise than it is written.
+    ``stack_pointers`` are those of the threads, as far as the notes were looked at; ``records`` are those of a COREFILT
+    note by address range, ``record_at`` where that note stands: its offset in the core and its length in bytes, or
+    None. ``made`` is what a batch told of how it made the core (empty: nothing), ``fitted`` tells that mappings were
+    cut to fit a size, ``continued`` where parts of them begin that continue another, ``origin`` that --format made a
+    plain core of an FDPIC one, ``shared`` that another core holds blocks of this one. ``prstatus`` is the size in bytes
+    of the first PRSTATUS (0: there is none), ``loadmaps`` are the addresses in it, if it is FDPIC's; ``only_plain``
+    tells that there is a note which the FDPIC dumper never writes. ``crashed``, ``prpsinfo`` and ``siginfo`` are
+    descriptors: of the first PRSTATUS, and of the two notes (empty: none). ``threads`` counts each PRSTATUS that was
+    looked at; where it is more than one there can be more. ``notices`` say what was read otherwise than it is written.
     """
 
     __slots__ = (
-        "auxv", "crashed", "files", "fitted", "loadmaps", "made", "notices", "only_plain", "origin", "prpsinfo",
-        "prstatus", "record_at", "records", "shared", "siginfo", "stack_pointers", "threads", "warnings",
+        "auxv", "continued", "crashed", "files", "fitted", "loadmaps", "made", "notices", "only_plain", "origin",
+        "prpsinfo", "prstatus", "record_at", "records", "shared", "siginfo", "stack_pointers", "threads", "warnings",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -196,6 +197,7 @@ class Notes:
         self.crashed = self.prpsinfo = self.siginfo = b""
         self.files: FileNote | None = None
         self.fitted = False
+        self.continued: set[int] = set()
         self.made = b""
         self.records: dict[tuple[int, int], Record] = {}
         self.record_at: tuple[int, int] | None = None
@@ -254,7 +256,7 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget
                 _take_records(chunk[desc_at : desc_at + n_descsz], ehdr, notes, (at + name_at - 12, length))
                 continue
             if name + b"\0" == COREFILT and n_type == NT_COREFILT_FITS:
-                notes.fitted = True
+                _take_fits(chunk[desc_at : desc_at + n_descsz], ehdr, notes)
                 continue
             if name + b"\0" == COREFILT and n_type == NT_COREFILT_MADE:
                 # The newest stands first.
@@ -371,6 +373,15 @@ def _take_records(desc: bytes, ehdr: Ehdr, notes: Notes, place: tuple[int, int])
         notes.records = decode(desc, ehdr)
     except ValueError as error:
         notes.warnings.append(f"the COREFILT note cannot be used: {error}")
+
+
+def _take_fits(desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
+    notes.fitted = True
+    try:
+        # Every run that cuts further adds one.
+        notes.continued |= decode_fits(desc, ehdr)
+    except ValueError as error:
+        notes.warnings.append(f"the COREFILT note of a core that was cut to fit cannot be used: {error}")
 
 
 def _take_shared(desc: bytes, ehdr: Ehdr, notes: Notes) -> None:

@@ -105,7 +105,8 @@ class SettledAtTheEnd(Run):
         """Decide each segment when the engine has come to it."""
         core = self.core
         table = core.table
-        mapping_of = {i: m for m, i in enumerate(core.maps.phdr)}
+        mapping_of = {i: core.maps.whole_of(m) for m, i in enumerate(core.maps.phdr)}
+        begins = set(core.maps.whole.phdr)
         load_of = tagged_loads(table)
         run = target = 0
         for i in sorted((i for i, size in enumerate(table.p_filesz) if size), key=table.p_offset.__getitem__):
@@ -117,7 +118,7 @@ class SettledAtTheEnd(Run):
                 target += note.offset - run
                 yield Step(note.offset, note.replaced, target, note.data)
                 target, run = target + len(note.data), note.offset + note.replaced
-            if m is not None and self._payload.wants_of(m):
+            if m is not None and i in begins and self._payload.wants_of(m):
                 # Also an empty step has the engine pass over what was dropped before, so that it is not held.
                 yield Step(run, offset - run, target)
                 target, run = target + offset - run, offset
@@ -170,7 +171,7 @@ def _ceiling(rules: Rules, m: int, wanted: CoredumpFilter) -> int:
         # A statement can contradict what is proven, and then anything is possible.
         kinds = Kind.ALL if rules.stated(m) else rules.proven(m) or Kind.ALL
     else:
-        kinds = rules.decide(m).possible
+        kinds = rules.decide_whole(m).possible
     return _most(kinds, int(wanted), rules.dumper)
 
 

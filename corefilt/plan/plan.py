@@ -104,7 +104,7 @@ class Plan:
     @property
     def mappings(self) -> Sequence[Mapping]:
         """The mappings, made when looked at."""
-        maps, there = self.rules.mappings, self.core.present
+        maps, there = self.rules.parts, self.core.present
         return [Mapping(maps, m, finding, there[maps.phdr[m]]) for m, finding in enumerate(self.findings)]
 
     @property

@@ -244,7 +244,7 @@ def record(data: bytes) -> None:
     """A descriptor of a COREFILT note, of mappings or of FDPIC, and a core that brings it."""
     choices = Choices(data)
     shape, desc = choices.shape(), choices.content
-    for decode in (annotation.decode, annotation.decode_origin):
+    for decode in (annotation.decode, annotation.decode_origin, annotation.decode_fits):
         try:
             decode(desc, shape.ehdr)
         except ValueError:

@@ -403,7 +403,7 @@ def test_records_are_made_anew_for_the_parts(process: Path) -> None:
         evidence = core.evidence()
         assert evidence is not None
         assert not evidence.notices
-        assert len(evidence.records) == len(core.maps)
+        assert len(evidence.records) == len(core.maps.whole)
     assert [note.type for note in parse_notes(out) if note.name == "COREFILT"] == [0x4B494E44, 0x46495453]
 
 

@@ -33,8 +33,9 @@ def lay_out_without(core: Core, taken: Sequence[tuple[int, int]], mark: bytes) -
     ``mark`` is the note that tells where they are. Segments are marked as cut besides, so that what is missing tells
     nothing of the filter that was in force.
     """
-    notes = mark if core.notes.fitted else fit_mark(core.ehdr) + mark
     pieces = list(_pieces(core, taken))
+    starts = [core.table.p_vaddr[p.phdr] + p.at for p in pieces if p.payload and p.at]
+    notes = mark if core.notes.fitted and not starts else fit_mark(core.ehdr, starts) + mark
     return lay_out_pieces(
         core.ehdr, core.table, pieces, notes=notes, without=None, unit=max(core.maps.page_size, 4096)
     )  # fmt: skip

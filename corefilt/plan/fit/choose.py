@@ -10,12 +10,12 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from corefilt.corefile import corefilt_note as annotation
-from corefilt.corefile.elf import PF_W
+from corefilt.corefile.elf import PF_W, PT_LOAD
 from corefilt.corefile.memory import MOST_READ, Memory
 from corefilt.corefile.registers import read_threads
 from corefilt.errors import CorefiltError, DamagedCoreError
 from corefilt.filterbits import parse_filter
-from corefilt.kinds import Finding, Kind
+from corefilt.kinds import Kind
 from corefilt.plan.fit.backtrace import Essentials
 from corefilt.plan.fit.pages import SMALL_HOLE, Holes, Selection
 from corefilt.plan.fit.priority import by_worth, chunks, follow
@@ -167,7 +167,7 @@ class _Fitting:
 
     def _fresh(self) -> Selection:
         old = self._core.notes.record_at
-        notes = 0 if self._core.notes.fitted else len(annotation.fit_mark(self._core.ehdr))
+        notes = 0
         if self._plan.conversion is not None:
             notes += len(self._plan.conversion.data) - self._core.present[self._plan.conversion.phdr]
         elif self._annotate and old is not None:
@@ -309,7 +309,7 @@ class _Fitting:
                 f"{core.source.name}: its segments lie over each other: {kept} bytes of them are more than its "
                 f"{core.end}"
             )
-        notes = b"" if core.notes.fitted else annotation.fit_mark(core.ehdr)
+        notes = self._mark(pieces, selection.mark_size())
         if self._annotate:
             notes = self._annotation(pieces, selection.annotation_size()) + notes
         without = core.notes.record_at if self._annotate else None
@@ -325,6 +325,15 @@ class _Fitting:
     def _has(self, selection: Selection, there: Range) -> bool:
         return all(selection.holds(i, a, b) for i, a, b in self._memory.pieces(*there))
 
+    def _mark(self, pieces: list[Piece], size: int) -> bytes:
+        """The note that tells which parts continue a mapping; without any, one says it already that some were cut."""
+        if not size:
+            return b""
+        table = self._core.table
+        parts = [piece for piece in pieces if table.p_type[piece.phdr] == PT_LOAD and piece.at]
+        starts = [table.p_vaddr[piece.phdr] + piece.at for piece in parts]
+        return annotation.fit_mark(self._core.ehdr, starts, len(pieces) - len(table))
+
     def _annotation(self, pieces: list[Piece], size: int) -> bytes:
         core = self._core
         findings = dict(zip(core.maps.phdr, self._plan.findings, strict=True))
@@ -333,24 +342,8 @@ class _Fitting:
             if piece.phdr in findings:
                 start = core.table.p_vaddr[piece.phdr] + piece.at
                 finding = findings[piece.phdr]
-                records.append((start, start + piece.memsz, headless(finding) if piece.at else finding))
+                records.append((start, start + piece.memsz, finding.behind_first_page() if piece.at else finding))
         return annotation.encode(core.ehdr, records, size)
-
-
-def headless(finding: Finding) -> Finding:
-    """The finding for a part of a mapping that does not begin with its first page."""
-    possible, proven, likely, *ruled = (
-        kinds & ~Kind.HEADED | (kinds & Kind.HEADED) >> 1
-        for kinds in (finding.possible, finding.proven, finding.likely, *(kinds for _, kinds in finding.conventions))
-    )
-    conventions = tuple(
-        (convention, kinds & ~possible)
-        for (convention, _), kinds in zip(finding.conventions, ruled, strict=True)
-        if kinds & ~possible
-    )
-    return Finding(
-        possible, proven, likely, finding.certainty, finding.evidence, finding.sources, finding.dumper, conventions
-    )
 
 
 def within(ranges: list[tuple[int, int]], low: int, high: int) -> Iterator[tuple[int, int]]:

@@ -49,7 +49,7 @@ class Selection:
     def size_with(self, change: tuple[int, int, int] = (0, 0, 0)) -> int:
         """The output's size in bytes, or its disk use, after a change that ``trial`` told."""
         count = self._count + change[1]
-        head = self._before + count * self._ehdr.phdr_size + self.annotation_size(change[1])
+        head = self._before + count * self._ehdr.phdr_size + self.annotation_size(change[1]) + self.mark_size(change[1])
         payload = self._payload + change[0]
         size = -(-head // self.unit) * self.unit + payload
         if not payload and self._holes is None:
@@ -64,6 +64,11 @@ class Selection:
     def annotation_size(self, more: int = 0) -> int:
         """The length of the COREFILT note, with so many program headers more."""
         return annotation.note_size(self._count + more, self.plan.core.maps.page_size) if self._annotated else 0
+
+    def mark_size(self, more: int = 0) -> int:
+        """The length of the note that tells which program headers continue a mapping, with so many more."""
+        extra = self._count + more - len(self._table)
+        return annotation.fit_mark_size(extra) if extra or not self.plan.core.notes.fitted else 0
 
     def whole(self, i: int, a: int, b: int) -> tuple[int, int]:
         """The whole pages around a range of a mapping, as far as there are bytes."""
