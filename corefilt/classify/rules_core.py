@@ -237,8 +237,12 @@ def mapped_again(rules: Rules, case: Case) -> None:
 
 
 def layout_member(rules: Rules, case: Case) -> None:
-    """Where the image's own headers are not at hand, the order of its segments stands in for them."""
-    if case.path is None or (rules.payload is not None and not rules.neighbours.headers_lost(case.m, rules.payload)):
+    """Where the payload has passed before it could be looked at, the order of segments stands in for headers.
+
+    Not where the first page is only missing: a filter left it out, and it may have been no image's, or its headers said
+    something else. Then the order only tells what is likely.
+    """
+    if case.path is None or rules.payload is not None:
         return
     written = rules.neighbours.written_by_order(case.m)
     if written is None:
@@ -349,6 +353,10 @@ def likeliest(rules: Rules, case: Case, possible: int) -> int:
 
 def _preferences(rules: Rules, case: Case, possible: int) -> tuple[int, ...]:
     path = case.path
+    if path is not None and rules.payload is not None and rules.neighbours.headers_lost(case.m, rules.payload):
+        written = rules.neighbours.written_by_order(case.m)
+        if written is not None:
+            return Kind.WRITTEN if written else Kind.CLEAN, Kind.PRIVATE_MAPPED
     if possible & Kind.HEADED and one_page_of_several(rules, case):
         return Kind.PRIVATE_FILE_HEADED, Kind.HEADED
     if path is None:

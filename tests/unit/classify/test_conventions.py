@@ -14,7 +14,6 @@ from support.strategies import FILTERS, cores
 from corefilt.classify import conventions
 from corefilt.filterbits import CoredumpFilter
 from corefilt.kinds import Convention, Finding, Kind, level, single
-from corefilt.plan.fit.choose import headless
 
 ALL = [each for each in vars(conventions).values() if isinstance(each, Convention)]
 
@@ -75,7 +74,7 @@ def test_a_part_of_a_mapping_is_of_no_headed_kind_by_any_convention() -> None:
         0,
         conventions=((rule, Kind.PRIVATE_FILE), (conventions.IMAGE_TEXT, Kind.WRITTEN)),
     )
-    rest = headless(whole)
+    rest = whole.behind_first_page()
     assert rest.possible == Kind.PRIVATE_FILE
     assert rest.conventions == ((conventions.IMAGE_TEXT, Kind.WRITTEN_FILE),)
 

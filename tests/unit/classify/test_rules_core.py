@@ -321,11 +321,19 @@ CASES = [
     ),
     Case(
         "layout_member",
-        "headers that were not dumped",
+        "headers that were not dumped say nothing of data",
         library_core(dropped=(0,)),
         LIBRARY + 0x4000,
-        "inferred",
-        "private-file-written",
+        "assumed",
+        "private-file-backed private-file-written shared-file-backed",
+    ),
+    Case(
+        "layout_member",
+        "headers that were not dumped say nothing of text",
+        library_core(dropped=(0,)),
+        LIBRARY + 0x1000,
+        "assumed",
+        "private-file-backed private-file-written shared-file-backed",
     ),
     Case(
         "names",
