@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 # that linkers use (max-page-size of ld for x86-64 was 2 MiB until 2.31).
 MOST_DRIFT = 16 << 20
 
+# Names of what has no header page, whatever a partial dump looks like.
+HEADLESS = (b"/dev/zero", b"/anon_hugepage", b"/memfd:", b"/SYSV", b"/[aio]", b"anon_inode:", b"socket:[", b"/dev/dax")
+
 
 class Neighbours:
     """Facts over all mappings of a core, from the table and NT_FILE only.
@@ -34,7 +37,6 @@ class Neighbours:
         self.private_anonymous_dumped = False
         self.shared_anonymous_dumped = False
         self.last = -1
-        alone: list[int] = []
         named = mappings.notes.files is not None
         # What is special is in every core, whatever its flags.
         vdso = mappings.notes.auxv.get(AT_SYSINFO_EHDR, -1)
@@ -57,12 +59,13 @@ class Neighbours:
             folder = path.rpartition(b"/")[0]
             shape = mappings.start(m) | mappings.end(m) | (mappings.file_offset(m) or 0)
             self._shapes[folder] = self._shapes.get(folder, 0) | shape
-            if present == page < mappings.end(m) - mappings.start(m) and mappings.file_offset(m) == 0:
-                alone.append(m)
-        self.private_files_left_out = any(m != self.last for m in alone)
+            alone = present == page < mappings.end(m) - mappings.start(m) and mappings.file_offset(m) == 0
+            if alone and mappings.flags(m) & PF_R and not path.startswith(HEADLESS):
+                self.private_files_left_out = True
         if mappings.notes.fitted:
             # What is missing was cut for its size.
             self.private_files_left_out = self.private_anonymous_dumped = self.shared_anonymous_dumped = False
+        self._begun = {path for path, group in self._by_path.items() if any(not mappings.file_offset(m) for m in group)}
         self._writable = {path for path, group in self._by_path.items() if any(mappings.flags(m) & PF_W for m in group)}
 
     def writable_somewhere(self, path: bytes) -> bool:
@@ -82,9 +85,9 @@ class Neighbours:
         return payload is not None and self._mappings.notes.files is None and bool(payload.images)
 
     def headers_lost(self, m: int, payload: Payload) -> bool:
-        """Whether no image was found for the mapping's file although it could be one: its first page is not there."""
+        """Whether the first page of the mapping's file was mapped, and is not in the core, so that nobody knows it."""
         path = self._mappings.path(m)
-        return path is not None and path not in payload.seen
+        return path in self._begun and path not in payload.seen
 
     def starts_image(self, m: int) -> bool:
         """Whether the mapping begins a group that is laid out like an ELF image."""

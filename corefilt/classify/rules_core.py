@@ -13,7 +13,7 @@ from corefilt.classify import conventions
 from corefilt.classify.candidates import DELETED
 from corefilt.corefile import elf
 from corefilt.corefile.elf import PF_R, PF_W, PF_X
-from corefilt.kinds import Kind, single
+from corefilt.kinds import CURRENT, Kind, single
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def partly_there(rules: Rules, case: Case) -> None:
 
 def wholly_there(rules: Rules, case: Case) -> None:
     """Where the dump's filter left private file mappings out, a whole one had been written to."""
-    if not case.possible & Kind.WRITTEN:
+    if not case.possible & Kind.WRITTEN or rules.dumper != CURRENT:
         return
     if rules.neighbours.private_files_left_out and case.present == case.size > case.page_size:
         why = "unwritten file mappings were left out of the dump, it was not"
@@ -276,11 +276,15 @@ def runtime_archive(rules: Rules, case: Case) -> None:
 def system_file(rules: Rules, case: Case) -> None:
     """A file of the system that is writable nowhere in the process is mapped privately and clean.
 
-    PE files are not: Wine maps their sections unwritable after relocating them.
+    PE files are not: Wine maps their sections unwritable after relocating them. One whose first page a filter left out
+    may be such a file.
     """
     if case.path is None or not is_system_file(case.path) or rules.neighbours.writable_somewhere(case.path):
         return
-    if case.path.endswith((b".dll", b".exe", b".drv", b".sys")) or (rules.payload and case.path in rules.payload.pe):
+    payload = rules.payload
+    if payload is not None and (case.path in payload.pe or rules.neighbours.headers_lost(case.m, payload)):
+        return
+    if case.path.endswith((b".dll", b".exe", b".drv", b".sys")):
         return
     if case.possible & Kind.CLEAN:
         why = "a system file that is writable nowhere"

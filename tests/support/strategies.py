@@ -25,7 +25,7 @@ from support.samples import HUGE, PAGE, VDSO_LOAD
 PATHS = [
     "/dev/zero", "/dev/zero (deleted)", "/anon_hugepage (deleted)", "/SYSV00000000 (deleted)", "/memfd:x (deleted)",
     "/data/a", "/data/a (deleted)", "/usr/lib/liba.so", "/usr/lib/wine/a.dll", "/[aio] (deleted)", "/dev/dax0.0",
-    "anon_inode:[io_uring]", "/huge/a",
+    "anon_inode:[io_uring]", "/huge/a", "/usr/lib/a.pe",
 ]  # fmt: skip
 CONTENTS = st.sampled_from([b"\x7fELF", b"#!", b"MZ", b"text", b"\0"])
 FLAGS = st.sampled_from(["rw-", "r--", "r-x", "rwx", "--x", "---"])
