@@ -43,8 +43,10 @@ def findings(visited: Visit, evidence: str) -> list[Finding]:
 
 
 def place(label: str) -> str:
-    """Say what sort of mapping it is, by its line in maps."""
+    """Say what sort of mapping it is, by its line in maps; what the zoo made says so itself."""
     fields = label.split(maxsplit=3)
+    if len(fields) < 3:
+        return label
     path = fields[3] if len(fields) == 4 else "(anonymous)"
     access = "writable" if "w" in fields[1] else "unwritable"
     sorts = (

@@ -16,6 +16,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -138,8 +139,16 @@ def huge_pages(folder: Path, count: int) -> Iterator[str]:
         if subprocess.run(["mount", "-t", "hugetlbfs", "none", where], check=False).returncode != 0:
             yield "-"
             return
-        undo.callback(subprocess.run, ["umount", where], check=True)
+        undo.callback(unmount, where)
         yield str(where)
+
+
+def unmount(where: Path) -> None:
+    """Unmount once the last process that was killed has let go."""
+    until = time.monotonic() + PATIENCE
+    while subprocess.run(["umount", where], capture_output=True, check=False).returncode != 0:
+        assert time.monotonic() < until, f"{where} is busy"
+        time.sleep(0.1)
 
 
 # ---- programs --------------------------------------------------------------------------------------------

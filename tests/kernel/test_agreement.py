@@ -121,6 +121,7 @@ def test_tables() -> None:
         ("1000-2000 r--s 00000000 /dev/shm/a b", "unwritable file in /dev/shm"),
         ("1000-2000 rw-p 00000000 (anonymous)", "writable no file"),
         ("1000-2000 r-xp 00000000 /opt/a", "unwritable other file"),
+        ("memfd-private", "memfd-private"),
     ],
 )
 def test_places(label: str, expected: str) -> None:
