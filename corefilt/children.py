@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # linux/prctl.h.
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+# Of nobody, who has no files: what stands for a user without an entry.
+NO_GROUP = 65534
 
 
 def die_with_parent(parent: int) -> None:
@@ -23,6 +25,32 @@ def die_with_parent(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def groups_of(uid: int) -> tuple[int, list[int]]:
+    """A user's primary group and all of his groups, as a login gives them; NO_GROUP and none without a passwd entry.
+
+    The group of a file says nothing: its owner may be no member of it.
+    """
+    import pwd
+
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return NO_GROUP, []
+    return entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
+
+
+def become(uid: int, groups: tuple[int, list[int]]) -> None:
+    """Become another user for good, in a child; the user cannot trace it, whatever fs.suid_dumpable says.
+
+    ``groups`` come from ``groups_of``, asked before the fork: name services can wait for a network. Raises OSError.
+    """
+    gid, supplementary = groups
+    os.setgroups(supplementary)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def answer_of(work: Callable[[], bytes], *, become: Callable[[], None] | None = None) -> tuple[bytes, int]:

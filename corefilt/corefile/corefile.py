@@ -194,9 +194,9 @@ class Core:
 
     def _sysroot(self, folder: str) -> Sysroot:
         if folder not in self._sysroots:
-            from corefilt.evidence.sysroot import Sysroot
+            from corefilt.evidence.sysroot import sysroot_for
 
-            self._sysroots[folder] = Sysroot(folder)
+            self._sysroots[folder] = sysroot_for(folder, self.source.origin.fd)
         return self._sysroots[folder]
 
     def rules(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from corefilt.evidence.sysroot import MOST_OF_NOTES, NotUsable, build_id_in, first_difference, objection, why_no_file
+from corefilt.evidence.sysroot import MOST_OF_NOTES, build_id_in, first_difference, objection
+from corefilt.io.named_files import NotUsable, why_no_file
 from corefilt.kinds import Kind
 
 TYPE_CHECKING = False

@@ -1,8 +1,7 @@
 """The mapped files themselves, looked up beneath a folder, and whether they are the ones that were mapped.
 
-Names come from a core and are hostile, and so may be the tree: every component is opened by itself as O_PATH without
-following it, links are read and resolved inside the folder, and only what turns out to be a regular file is opened
-for reading.
+Every file that a core names is opened here, by ``io.file_server``: in a child, as the core's owner, within a deadline.
+The handler opens none.
 """
 
 from __future__ import annotations
@@ -14,28 +13,19 @@ from corefilt import _fast
 from corefilt.corefile import images
 from corefilt.corefile.elf import ELFMAG, PT_NOTE, Ehdr, Phdrs
 from corefilt.errors import EvidenceError
+from corefilt.io.file_server import FileServer
+from corefilt.io.named_files import MOST_OF_A_FILE, WINDOW, NotUsable, Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
+    from corefilt.io.file_server import ServedFile
+    from corefilt.io.named_files import OpenFile
+
     # Gives the bytes at an offset, of a length; fewer where they end.
     Reader: TypeAlias = Callable[[int, int], bytes]
-
-# How the kernel names memory that is mapped like a file; what does not begin with "/" is none either.
-NO_FILES = (b"/memfd:", b"/SYSV", b"/dev/zero", b"/anon_hugepage", b"/[aio]")
-DELETED = b" (deleted)"
-
-# The kernel follows no more links for one name (MAXSYMLINKS in include/linux/namei.h).
-MOST_LINKS = 40
-# Names that one path may lead through, links included, and folders in one another with the root, each of them an open
-# descriptor; paths of 10 names are common.
-MOST_NAMES = 1 << 12
-MOST_FOLDERS = 256
-
-# Files are read and compared in windows of this size; a multiple of any page.
-WINDOW = 1 << 20
 
 # An ELF header of ELFCLASS32; that of ELFCLASS64 is longer.
 SMALLEST_EHDR = 52
@@ -46,18 +36,8 @@ MOST_OF_NOTES = 1 << 16
 # Linkers write 8 to 32 bytes; --build-id=0x... can be longer.
 MOST_OF_A_BUILD_ID = 64
 
-_CLOSED = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-_NO_FILE_TO_READ = {
-    stat.S_IFDIR: "is a directory",
-    stat.S_IFIFO: "is a FIFO",
-    stat.S_IFSOCK: "is a socket",
-    stat.S_IFCHR: "is a device",
-    stat.S_IFBLK: "is a device",
-}
-
-
-class NotUsable(EvidenceError):
-    """One file cannot serve as evidence; ``str()`` goes on where the file's name ends ("is not there")."""
+# Whose process a core is of, where root keeps it (systemd-coredump, and corefilt's handler).
+_UID = "user.coredump.uid"
 
 
 class MappedFile:
@@ -67,182 +47,93 @@ class MappedFile:
     ``ctime_ns`` are in nanoseconds since the epoch; all as they were when it was opened.
     """
 
-    __slots__ = ("_fd", "ctime_ns", "device", "inode", "mode", "mtime_ns", "size")
+    __slots__ = ("_file", "ctime_ns", "device", "inode", "mode", "mtime_ns", "size")
 
-    def __init__(self, fd: int) -> None:
-        """Take a descriptor, which ``close`` closes."""
-        status = os.fstat(fd)
-        self._fd = fd
-        self.mode, self.size = stat.S_IMODE(status.st_mode), status.st_size
-        self.device, self.inode = (os.major(status.st_dev), os.minor(status.st_dev)), status.st_ino
-        self.mtime_ns, self.ctime_ns = status.st_mtime_ns, status.st_ctime_ns
+    def __init__(self, file: OpenFile | ServedFile) -> None:
+        """Take a file, which ``close`` closes."""
+        self._file = file
+        self.mode, self.size, self.device, self.inode = file.mode, file.size, file.device, file.inode
+        self.mtime_ns, self.ctime_ns = file.mtime_ns, file.ctime_ns
 
     def read(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes at ``offset``; fewer only where the file ends or was cut. Raises NotUsable."""
-        left = min(length, self.size - offset)
-        pieces = []
-        while left > 0:
-            try:
-                piece = os.pread(self._fd, min(left, WINDOW), offset)
-            except OSError as error:
-                raise NotUsable(f"cannot be read at byte {offset}: {error.strerror}") from None
-            if not piece:
-                break
-            pieces.append(piece)
-            offset += len(piece)
-            left -= len(piece)
-        return b"".join(pieces)
+        return self._file.read(offset, length)
 
     def build_id(self) -> bytes | None:
         """NT_GNU_BUILD_ID of an ELF program or shared object; None where there is none. Raises NotUsable."""
         return _build_id(self.read)
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Give the file back."""
+        self._file.close()
 
 
 class Sysroot:
     """A folder beneath which the files lie that a process had mapped; its name stands for ``/``."""
 
-    def __init__(self, folder: str | bytes | os.PathLike[str]) -> None:
-        """Open the folder. Raises EvidenceError."""
-        self._root = -1
-        name = os.fsdecode(folder)
-        if not os.path.isdir("/proc/self/fd"):
-            raise EvidenceError(f"{name}: cannot be looked through without /proc", "mount /proc")
-        try:
-            self._root = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (OSError, ValueError) as error:
-            raise EvidenceError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
+    def __init__(self, folder: str | bytes | os.PathLike[str], user: int | None = None) -> None:
+        """Open the folder; ``user`` is as whom what is below is read (None: as we are). Raises EvidenceError."""
+        self._root = Root(folder)
+        self._server = FileServer(self._root, user)
 
     def is_root(self) -> bool:
         """Whether it is the root folder of the running system."""
-        return os.path.samestat(os.fstat(self._root), os.stat("/"))
+        return self._root.is_root()
 
-    def find(self, path: bytes) -> MappedFile:
-        """The regular file that an absolute path, as NT_FILE has it, leads to. Raises NotUsable."""
-        reason = why_no_file(path)
-        if reason is not None:
-            raise NotUsable(reason)
-        try:
-            place = self._walk(path)
-            try:
-                return _reopened(place)
-            finally:
-                os.close(place)
-        except OSError as error:
-            raise NotUsable(f"cannot be opened: {error.strerror}") from None
+    def find(self, path: bytes, *, build_id: bytes | None = None, most: int = MOST_OF_A_FILE) -> MappedFile:
+        """The regular file that an absolute path, as NT_FILE has it, leads to.
 
-    def _walk(self, path: bytes) -> int:
-        """The O_PATH descriptor of what a path leads to, which is no folder and no link. Raises NotUsable, OSError.
-
-        ``..`` goes back to the folder that was come from, never through the file system: so no move of a folder
-        while it is walked through leads out of the root.
+        ``build_id`` is the one that it must have, ``most`` its largest size in bytes. Raises NotUsable.
         """
-        folders = [self._root]
-        ahead = _names(path)
-        links = opened = 0
+        file = MappedFile(self._server.find(path, most=most))
         try:
-            while ahead:
-                name = ahead.pop()
-                opened += 1
-                if opened + len(ahead) > MOST_NAMES:
-                    raise NotUsable("leads through too many folders")
-                if name == b".":
-                    continue
-                if name == b"..":
-                    _leave(folders, 1)
-                    continue
-                # From here on it is closed with the folders.
-                folders.append(_step(name, folders[-1]))
-                kind = stat.S_IFMT(os.fstat(folders[-1]).st_mode)
-                if kind == stat.S_IFLNK:
-                    links += 1
-                    if links > MOST_LINKS:
-                        raise NotUsable(f"leads through more than {MOST_LINKS} links")
-                    _refuse_made_up(folders[-1])
-                    target = os.readlink(b"", dir_fd=folders[-1])
-                    _leave(folders, len(folders) if target.startswith(b"/") else 1)
-                    ahead += _names(target)
-                elif kind != stat.S_IFDIR:
-                    if ahead:
-                        raise NotUsable("leads through what is no folder")
-                    return folders.pop()
-                elif len(folders) > MOST_FOLDERS:
-                    raise NotUsable("leads through too many folders")
-            raise NotUsable(_NO_FILE_TO_READ[stat.S_IFDIR])
-        finally:
-            _leave(folders, len(folders))
+            found = file.build_id() if build_id is not None else None
+        except BaseException:
+            file.close()
+            raise
+        if build_id is not None and found != build_id:
+            file.close()
+            raise NotUsable(f"has build-id {found.hex()}" if found is not None else "has no build-id")
+        return file
 
     def close(self) -> None:
-        """Give the descriptor back; files that were found stay open."""
-        if self._root >= 0:
-            os.close(self._root)
-            self._root = -1
+        """Give the folder back, and the files that were found."""
+        self._server.close()
+        self._root.close()
 
 
-def why_no_file(path: bytes) -> str | None:
-    """Why a name cannot be that of a file on a disk, by its wording alone; None where it can."""
-    if path.startswith(NO_FILES) or not path.startswith(b"/"):
-        return "is no file"
-    if path.endswith(DELETED):
-        return "was deleted"
-    return "is no name of a file" if b"\0" in path else None
+def sysroot_for(folder: str | None, core: int) -> Sysroot:
+    """Where the files that a core names are looked for, by the core's open file: below ``folder``, or ``/`` for None.
 
-
-def _names(path: bytes) -> list[bytes]:
-    """The components of a path, the last first; a ``.`` stands for the folder that a slash at the end demands."""
-    names = [name for name in path.split(b"/") if name]
-    if path.endswith(b"/"):
-        names.append(b".")
-    return names[::-1]
-
-
-def _step(name: bytes, folder: int) -> int:
-    try:
-        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    except FileNotFoundError:
-        raise NotUsable("is not there") from None
-
-
-def _leave(folders: list[int], count: int) -> None:
-    """Close the last ``count`` folders, but never the first, which is the root."""
-    for _ in range(min(count, len(folders) - 1)):
-        os.close(folders.pop())
-
-
-def _refuse_made_up(place: int) -> None:
-    """Refuse what the kernel makes up when it is read: reading it waits, takes it away from others or does worse.
-
-    Such file systems (proc, sysfs, tracefs and their kin) use ``simple_statfs`` of fs/libfs.c, which counts no
-    blocks; so do ramfs and hugetlbfs. Their links, magic ones among them, are not followed either.
+    As root they are read as the owner of the core. ``/`` is for the caller's own cores only: a regular file that
+    belongs to him and that nobody else can write. Raises EvidenceError.
     """
-    if os.fstatvfs(place).f_blocks == 0:
-        raise NotUsable("lies in a file system that has no blocks, as /proc and /sys")
+    owner = owner_of(core)
+    if folder is None:
+        status = os.fstat(core)
+        own = stat.S_ISREG(status.st_mode) and owner == os.geteuid() == status.st_uid and not status.st_mode & 0o022
+        if not own:
+            raise EvidenceError(
+                "files that a core of another user's names are not looked for in /", "--sysroot DIR names a directory"
+            )
+        folder = "/"
+    return Sysroot(folder, owner if os.geteuid() == 0 and owner != 0 else None)
 
 
-def _reopened(place: int) -> MappedFile:
-    """What an O_PATH descriptor stands for, opened for reading if it is regular. Raises NotUsable or OSError."""
-    status = os.fstat(place)
-    if not stat.S_ISREG(status.st_mode):
-        raise NotUsable(_NO_FILE_TO_READ.get(stat.S_IFMT(status.st_mode), "is no regular file"))
-    _refuse_made_up(place)
-    again = f"/proc/self/fd/{place}"
-    try:
-        # Only the owner may read without leaving a trace.
-        fd = os.open(again, os.O_RDONLY | _CLOSED | os.O_NOATIME)
-    except PermissionError:
-        fd = os.open(again, os.O_RDONLY | _CLOSED)
-    try:
-        if not os.path.samestat(status, os.fstat(fd)):
-            raise NotUsable("is not what /proc/self/fd shows")
-        return MappedFile(fd)
-    except BaseException:
-        os.close(fd)
-        raise
+def owner_of(core: int) -> int:
+    """Whose a core is, by its open file: the process's user where root keeps it for him, or else the file's owner.
+
+    A pipe belongs to who made it.
+    """
+    uid = os.fstat(core).st_uid
+    if uid == 0:
+        try:
+            told = os.getxattr(core, _UID)
+        except OSError:
+            return uid
+        if told.isdigit() and len(told) <= 10 and int(told) < (1 << 32) - 1:
+            return int(told)
+    return uid
 
 
 # --- comparing --------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from support.run import corefilt
 
-from corefilt.batch.files.run_as_owner import NO_GROUP, as_owner, groups_of
+from corefilt.batch.files.run_as_owner import as_owner
 from corefilt.batch.outcome import Outcome
+from corefilt.children import NO_GROUP, groups_of
 
 FLT = "0x31"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")

@@ -10,7 +10,7 @@ import os
 import stat
 
 from corefilt.batch.outcome import Outcome
-from corefilt.children import answer_of, told_of
+from corefilt.children import answer_of, become, groups_of, told_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 class Refused(Exception):
     """Nobody is fit to do it; the message says why."""
-
-
-# Of nobody, who has no files: what stands for a user without an entry.
-NO_GROUP = 65534
 
 
 def owner_to_become(folder: int, status: os.stat_result) -> int | None:
@@ -43,34 +39,13 @@ def owner_to_become(folder: int, status: os.stat_result) -> int | None:
     raise Refused("belongs to root in a folder that others can write")
 
 
-def groups_of(uid: int) -> tuple[int, list[int]]:
-    """A user's primary group and all of his groups, as a login gives them; NO_GROUP and none without a passwd entry.
-
-    The group of a file says nothing: its owner may be no member of it.
-    """
-    import pwd
-
-    try:
-        entry = pwd.getpwuid(uid)
-    except KeyError:
-        return NO_GROUP, []
-    return entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
-
-
 def as_owner(owner: int, work: Callable[[], Outcome]) -> Outcome:
     """Have a child do the work as somebody else. Raises Refused where the child could not."""
     # What is loaded later may lie where only root can read.
     from corefilt import verify  # noqa: F401
 
-    # Asked of the name services here, which can wait for a network.
-    gid, groups = groups_of(owner)
-
-    def become() -> None:
-        os.setgroups(groups)
-        os.setresgid(gid, gid, gid)
-        os.setresuid(owner, owner, owner)
-
-    told, status = answer_of(lambda: json.dumps(work().as_dict()).encode(), become=become)
+    groups = groups_of(owner)
+    told, status = answer_of(lambda: json.dumps(work().as_dict()).encode(), become=lambda: become(owner, groups))
     try:
         return Outcome.of_dict(json.loads(told))
     except (ValueError, KeyError, TypeError):

@@ -419,3 +419,31 @@ def test_many_plans_hold_one_descriptor(tmp_path: Path) -> None:
         for _ in range(5):
             it.plan("all", sysroot="/")
         assert descriptors() == before
+
+
+# --- as whom ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+@pytest.mark.parametrize("how", ["owner", "attribute"])
+def test_root_uses_no_file_that_the_owner_of_the_core_may_not_read(how: str, root: Path, tmp_path: Path) -> None:
+    for folder in (root, *root.parents):
+        if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    path = tmp_path / "core"
+    store(root, TABLE, STORED, 0o600)
+    path.write_bytes(mapped((A, STORED, 0, "r--")))
+    (root / "data").chmod(0o755)
+    assert look(path, root)["warnings"] == []
+    if how == "owner":
+        os.chown(path, 54321, 54321)
+    else:
+        try:
+            os.setxattr(path, "user.coredump.uid", b"54321")
+        except OSError as error:
+            pytest.skip(f"no attributes here: {error.strerror}")
+    assert look(path, root)["warnings"] == [
+        f"{TABLE} below --sysroot was not used: it cannot be opened: Permission denied"
+    ]
+    os.chown(root / "data/table", 54321, 54321)
+    assert look(path, root)["warnings"] == []

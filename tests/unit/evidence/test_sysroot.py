@@ -32,16 +32,9 @@ from support.samples import noise
 import corefilt
 from corefilt.corefile.elf import PF_W, PF_X
 from corefilt.errors import EvidenceError
-from corefilt.evidence import sysroot
-from corefilt.evidence.sysroot import (
-    MappedFile,
-    NotUsable,
-    Sysroot,
-    build_id_in,
-    first_difference,
-    objection,
-    why_no_file,
-)
+from corefilt.evidence.sysroot import MappedFile, Sysroot, build_id_in, first_difference, objection
+from corefilt.io import named_files
+from corefilt.io.named_files import NotUsable, OpenFile, Root, why_no_file
 
 PAGE = 4096
 MIB = 1 << 20
@@ -59,6 +52,24 @@ def _no_descriptor_stays_open() -> Iterator[None]:
     assert descriptors() == before
 
 
+def without_openat2(*about: object) -> int:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+@pytest.fixture(autouse=True, params=["openat2", "names"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Find every file both ways: by the kernel's call, and where there is none."""
+    if request.param == "names":
+        monkeypatch.setattr(named_files, "openat2", without_openat2)
+    return str(request.param)
+
+
+@pytest.fixture
+def by_names(way: str) -> None:
+    if way != "names":
+        pytest.skip("is about what happens between two names")
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Make a root with a file, and around it what must not be found: every name of it once more."""
@@ -73,7 +84,7 @@ def root(tmp_path: Path) -> Path:
 
 @contextmanager
 def found(root: Path | str, path: bytes | str) -> Iterator[MappedFile]:
-    with closing(Sysroot(root)) as folder, closing(folder.find(os.fsencode(path))) as file:
+    with closing(Root(root)) as folder, closing(MappedFile(folder.find(os.fsencode(path)))) as file:
         yield file
 
 
@@ -182,7 +193,7 @@ def test_a_root_can_be_that_of_a_process() -> None:
 def test_only_the_systems_own_root_is_it(root: Path) -> None:
     (root / "link").symlink_to("/")
     for folder, own in (("/", True), ("/proc/self/root", True), (root / "link", True), (root, False), ("/usr", False)):
-        with closing(Sysroot(folder)) as it:
+        with closing(Root(folder)) as it:
             assert it.is_root() == own
 
 
@@ -257,13 +268,14 @@ def test_names_that_lead_nowhere(root: Path, path: str, why: str | None) -> None
         assert why_not(root, path) == why
 
 
-def test_folders_in_one_another_take_no_more_than_some_descriptors(root: Path) -> None:
+def test_folders_in_one_another_take_no_more_than_some_descriptors(root: Path, way: str) -> None:
     for depth, opens in ((254, True), (255, True), (256, False)):
         folder = root / Path(*["d"] * depth)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "file").write_bytes(b"deep")
         path = "/" + "d/" * depth + "file"
-        if opens:
+        # The kernel needs none, however deep it goes.
+        if opens or way == "openat2":
             assert content(root, path) == b"deep"
         else:
             assert why_not(root, path) == "leads through too many folders"
@@ -294,7 +306,7 @@ def test_names_that_are_no_files(root: Path, path: bytes, why: str, monkeypatch:
     """They are told by their wording, and a file of that name is not looked for."""
     (root / "file (deleted)").write_bytes(b"a name that is a lie")
     assert why_no_file(path) == why
-    with closing(Sysroot(root)) as folder:
+    with closing(Root(root)) as folder:
         opens = Opens(monkeypatch)
         with pytest.raises(NotUsable, match=re.escape(why)):
             folder.find(path)
@@ -311,7 +323,7 @@ def test_names_that_may_be_files(path: bytes) -> None:
 )
 def test_a_root_that_cannot_be_used(root: Path, folder: str, words: str) -> None:
     with pytest.raises(EvidenceError, match=words) as caught:
-        Sysroot(str(root / folder))
+        Root(str(root / folder))
     assert str(caught.value).startswith(str(root))
     assert "\n" not in str(caught.value)
 
@@ -400,9 +412,9 @@ def test_what_the_kernel_makes_up_is_not_opened(root: Path, path: str, monkeypat
     assert opens.for_reading() == 0
 
 
-def test_magic_links_are_nothing_but_their_text(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_magic_links_are_nothing_but_their_text(root: Path, by_names: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where a file system that makes them is not recognised, the text leads to what lies beneath the root."""
-    monkeypatch.setattr(sysroot, "_refuse_made_up", lambda place: None)
+    monkeypatch.setattr(named_files, "_refuse_made_up", lambda place: None)
     with (root.parent / "secret").open("rb") as secret:
         path = f"/self/fd/{secret.fileno()}"
         assert why_not("/proc", path) == "is not there"
@@ -433,8 +445,8 @@ def test_reading_without_the_right_to_leave_no_trace(root: Path, monkeypatch: py
 def test_what_must_not_be_read_is_said(root: Path, name: str) -> None:
     (root / name).chmod(0)
     words = (
-        "import sys; from corefilt.evidence.sysroot import *\n"
-        "try: Sysroot(sys.argv[1]).find(b'/usr/file')\n"
+        "import sys; from corefilt.io.named_files import *\n"
+        "try: Root(sys.argv[1]).find(b'/usr/file')\n"
         "except NotUsable as error: print(error)"
     )
     command = [*without_privileges(), sys.executable, "-c", words, root]
@@ -445,7 +457,7 @@ def test_what_must_not_be_read_is_said(root: Path, name: str) -> None:
 
 def test_too_many_descriptors_are_said(root: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with closing(Sysroot(root)) as folder:
+    with closing(Root(root)) as folder:
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
         try:
             with pytest.raises(NotUsable, match="Too many open files"):
@@ -457,7 +469,9 @@ def test_too_many_descriptors_are_said(root: Path) -> None:
 # --- what is exchanged meanwhile --------------------------------------------------------------------------
 
 
-def test_a_folder_that_becomes_a_link_is_not_followed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_becomes_a_link_is_not_followed(
+    root: Path, by_names: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def exchange(name: object) -> None:
         if name == b"lib":
             (root / "usr").rename(root / "before")
@@ -468,7 +482,9 @@ def test_a_folder_that_becomes_a_link_is_not_followed(root: Path, monkeypatch: p
     assert os.path.islink(root / "usr")
 
 
-def test_a_folder_that_is_moved_out_leads_nowhere_else(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_moved_out_leads_nowhere_else(
+    root: Path, by_names: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The folder above it is another now; `..` goes back to where the walk came from."""
 
     def move_out(name: object) -> None:
@@ -585,7 +601,7 @@ def test_any_tree_is_walked_as_the_kernel_does(
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.binary(max_size=80), st.lists(st.binary(max_size=4), max_size=20).map(b"/".join)))
 def test_any_bytes_are_a_name_or_not_usable(name: bytes) -> None:
-    with tempfile.TemporaryDirectory() as place, closing(Sysroot(place)) as folder:
+    with tempfile.TemporaryDirectory() as place, closing(Root(place)) as folder:
         for path in (name, b"/" + name):
             with pytest.raises(NotUsable):
                 folder.find(path)
@@ -625,14 +641,14 @@ def test_a_file_that_grows_is_as_long_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_not_usable(tmp_path: Path) -> None:
-    with closing(MappedFile(os.open(tmp_path, os.O_RDONLY))) as file:
+    with closing(MappedFile(OpenFile(os.open(tmp_path, os.O_RDONLY)))) as file:
         file.size = 1
         with pytest.raises(NotUsable, match=r"^cannot be read at byte 0: Is a directory$"):
             file.read(0, 1)
 
 
 def test_closing_twice_closes_once(root: Path) -> None:
-    folder = Sysroot(root)
+    folder = Root(root)
     file = folder.find(b"/file")
     for it in (file, folder, file, folder):
         it.close()
@@ -1012,7 +1028,7 @@ def test_only_what_the_core_has_is_compared(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_compared_is_not_usable(tmp_path: Path) -> None:
-    with closing(MappedFile(os.open(tmp_path, os.O_RDONLY))) as file:
+    with closing(MappedFile(OpenFile(os.open(tmp_path, os.O_RDONLY)))) as file:
         file.size = PAGE
         with pytest.raises(NotUsable, match="cannot be read"):
             first_difference(lambda at, count: b"x" * count, 0, file, 0, PAGE, PAGE)
