@@ -144,7 +144,8 @@ def test_holes_stay_holes(tmp_path: Path) -> None:
     assert share(paths, 2).blocks == 2 * 6
     restore(manifests(tmp_path / "cores"))
     assert sums(paths) == before
-    assert allocated(paths) <= room
+    # Of one file's extents ext4 has a block of its own, once it has written them and there are more than four.
+    assert allocated(paths) <= room + len(paths) * PAGE
 
 
 def test_the_second_run_does_nothing(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ from support.builds import INTERPRETER
 def java(folder: Path, name: str = "java", *options: str) -> Iterator[Program]:
     """A JVM as it comes, with a small heap and mapped files."""
     machine, compiler = need("java", "javac")
-    output_of([compiler, "-d", str(folder), str(SOURCES / "Mapped.java")])
-    command = [machine, "-Xmx128m", *options, "-cp", str(folder), "Mapped", str(folder)]
+    output_of([compiler, "-J-XX:-UsePerfData", "-d", str(folder), str(SOURCES / "Mapped.java")])
+    command = [machine, "-Xmx128m", "-XX:-UsePerfData", *options, "-cp", str(folder), "Mapped", str(folder)]
     with conversing(command, name) as program:
         yield program
 

@@ -101,6 +101,7 @@ def browser(profile: Path) -> Iterator[Browser]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(profile.parent)},
     )
     for fd in (commands_in, answers_out, *ours):
         os.close(fd)
