@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from kernel.dumps import FULL, PAGE, Core
+from kernel.dumps import FULL, PAGE, Core, dumping
 from support.builds import PATIENCE
 
 ALL = resource.RLIM_INFINITY
@@ -31,8 +31,9 @@ class Waiting:
 
     def dump(self, name: str, coredump_filter: int = FULL, limit: int = ALL, file_size: int = ALL) -> Path | None:
         """Let a twin die under a filter and soft limits; return its core, or None where it left none."""
-        self.ready(coredump_filter, limit, file_size)
-        status = self.die()
+        with dumping():
+            self.ready(coredump_filter, limit, file_size)
+            status = self.die()
         assert os.WIFSIGNALED(status), f"a twin ended with {status:#x}"
         found = [path for path in self.folder.iterdir() if path.name.startswith("core") and path.name != "cores"]
         if not found:
