@@ -27,7 +27,13 @@ def whole_notes(peek: Callable[[int, int], bytes], ehdr: Ehdr, start: int, there
     at = 0
     while there - at >= 12 and at < MOST_WALKED:
         chunk = peek(start + at, min(WINDOW, there - at))
-        done = _fast.walk_notes(chunk, big=ehdr.big)[1]
+        found, done = _fast.walk_notes(chunk, big=ehdr.big)
+        padding = next(
+            (name - 12 for n_type, name, n_namesz, _, n_descsz in found if not n_type | n_namesz | n_descsz), -1
+        )
+        if padding >= 0:
+            # Zeros behind the last note are none.
+            return at + padding
         if not done:
             if len(chunk) < 12:
                 break

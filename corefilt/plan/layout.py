@@ -197,7 +197,14 @@ def lay_out(
     ranges that no header claims and that are cut out too. ``note`` comes first among the notes, or takes the place of
     one like it.
     """
-    cuts = _cuts(ehdr, table, sections, sizes, present, gaps)
+    anew = counts_anew(ehdr, table, sections, end)
+    # PN_XNUM needs one, which a pipe brings last.
+    count = 1 if anew else max(len(sections), int(ehdr.e_phnum == PN_XNUM))
+    at, length = ehdr.e_shoff, count * ehdr.shdr_size
+    # They are lost, or are said to stand where other things do.
+    astray = not at or (end is not None and at > end) or taken(ehdr, table, present, at, at + length)
+    shdrs = (0, 0) if astray else (at, at + length)
+    cuts = _cuts(ehdr, table, [] if astray else sections, sizes, present, gaps, shdrs)
     last = end_of_segments(table, present) if end is None else end
     puts: list[Step] = []
     if note is not None:
@@ -211,19 +218,14 @@ def lay_out(
     new_table = table.replaced(offsets, sizes)
     e_phoff = cuts.shift(ehdr.e_phoff)
     puts.append(Step(ehdr.e_phoff, len(table) * ehdr.phdr_size, e_phoff, bytes(new_table.encode(ehdr))))
-    anew = counts_anew(ehdr, table, sections, end)
     head = ehdr.with_count_elsewhere() if anew else ehdr
     tail = section_headers(ehdr, table, sections, sizes, cuts, note) if ehdr.e_shoff or anew else b""
-    e_shoff = at = replaced = 0
+    e_shoff = replaced = 0
     if tail:
-        at = ehdr.e_shoff
-        if not at or (end is not None and at > end) or taken(ehdr, table, present, at, at + len(tail)):
-            # They are lost, or are said to stand where other things do: they come to stand at the end.
-            at = last
+        if astray:
+            # gdb's are of no use for reading a core; what counts program headers comes to stand at the end.
+            at, tail = last, tail if ehdr.e_phnum == PN_XNUM else b""
         replaced = min(len(tail), end - at) if end is not None else len(tail) if at == ehdr.e_shoff else 0
-        if ehdr.e_phnum != PN_XNUM and len(tail) - replaced > cuts.total:
-            # gdb's are of no use for reading a core, and an output is never larger than its input for them.
-            tail = b""
     if tail and (ehdr.wide or cuts.shift(at) < 1 << 32):
         puts.append(Step(at, replaced, cuts.shift(at), tail))
         e_shoff = cuts.shift(at)
@@ -275,6 +277,7 @@ def _cuts(
     sizes: array[int],
     present: array[int],
     gaps: Sequence[tuple[int, int]],
+    shdrs: tuple[int, int],
 ) -> Cuts:
     drops: list[tuple[int, int]] = [*gaps]
     reached, ordered = ehdr.size, not gaps
@@ -286,12 +289,21 @@ def _cuts(
                 drops.append((offset + size, offset + there))
     table_end = ehdr.e_phoff + len(table) * ehdr.phdr_size
     first = min((start for start, _ in drops), default=table_end)
-    shdrs = (ehdr.e_shoff, ehdr.e_shoff + len(sections) * ehdr.shdr_size)
-    if ordered and table_end <= first and not (sections and shdrs[0] < reached):
+    apart = [shdrs, *_contents_apart(sections, table, sizes)] if sections else [shdrs]
+    if ordered and table_end <= first and not (sections and min(start for start, _ in apart) < reached):
         return Cuts(drops)
-    keeps = [(0, ehdr.size), (ehdr.e_phoff, table_end), shdrs]
+    keeps = [(0, ehdr.size), (ehdr.e_phoff, table_end), *apart]
     keeps += [(offset, offset + size) for offset, size in zip(table.p_offset, sizes, strict=True)]
     return cut_out(drops, keeps)
+
+
+def _contents_apart(sections: Sequence[Shdr], table: Phdrs, sizes: array[int]) -> Iterator[tuple[int, int]]:
+    """Where sections have contents that no PT_LOAD holds: names of sections, notes, and in a damaged core others."""
+    holders = _Holders(table, sizes)
+    for section in sections:
+        held = section.sh_addr and holders.kept(section) is not None
+        if section.sh_type not in (0, SHT_NOBITS) and section.sh_size and not held:
+            yield section.sh_offset, section.sh_offset + section.sh_size
 
 
 def section_headers(
@@ -300,20 +312,13 @@ def section_headers(
     """The section header table of the output: PN_XNUM's one entry, or gdb's, whose sections follow their segments."""
     if ehdr.e_phnum == PN_XNUM and not (sections and sections[0].sh_info == len(table)):
         return xnum_shdr(ehdr.with_count_elsewhere(), len(table))
-    segments = sorted(
-        (offset, old, new)
-        for p_type, offset, old, new in zip(table.p_type, table.p_offset, table.p_filesz, sizes, strict=True)
-        if p_type == PT_LOAD and old
-    )
-    starts = [segment[0] for segment in segments]
+    holders = _Holders(table, sizes)
     out = bytearray()
     for section in sections:
-        at = bisect_right(starts, section.sh_offset) - 1
         size, sh_type = section.sh_size, section.sh_type
         # One without bytes stands where others have theirs.
-        held = section.sh_addr and sh_type != SHT_NOBITS
-        if at >= 0 and held and section.sh_offset < segments[at][0] + segments[at][1]:
-            kept = max(0, segments[at][0] + segments[at][2] - section.sh_offset)
+        kept = holders.kept(section) if section.sh_addr and sh_type != SHT_NOBITS else None
+        if kept is not None:
             if kept == 0:
                 sh_type = SHT_NOBITS
             else:
@@ -324,6 +329,33 @@ def section_headers(
             sh_offset, size = sh_offset - cuts.inserted, note.size_of(size)
         out += section.moved(ehdr, sh_type=sh_type, sh_offset=sh_offset, sh_size=size)
     return bytes(out)
+
+
+class _Holders:
+    """Which PT_LOAD holds a section's bytes: by address and place, or, where none has both, by place alone."""
+
+    def __init__(self, table: Phdrs, sizes: array[int]) -> None:
+        rows = zip(table.p_type, table.p_offset, table.p_vaddr, table.p_filesz, sizes, strict=True)
+        loads = [(offset, vaddr, old, new) for p_type, offset, vaddr, old, new in rows if p_type == PT_LOAD and old]
+        self._by_place = sorted((offset, old, new) for offset, _, old, new in loads)
+        self._by_address = sorted((vaddr, offset, old, new) for offset, vaddr, old, new in loads)
+
+    def kept(self, section: Shdr) -> int | None:
+        """How many bytes of the segment are kept from where the section begins; None where it lies in no segment."""
+        at = bisect_right(self._by_address, section.sh_addr, key=lambda row: row[0]) - 1
+        if at >= 0:
+            vaddr, offset, old, new = self._by_address[at]
+            inside = section.sh_addr - vaddr
+            if inside < old and section.sh_offset == offset + inside:
+                there: int = new - inside
+                return max(0, there)
+        at = bisect_right(self._by_place, section.sh_offset, key=lambda row: row[0]) - 1
+        if at >= 0:
+            offset, old, new = self._by_place[at]
+            if section.sh_offset < offset + old:
+                behind: int = offset + new - section.sh_offset
+                return max(0, behind)
+        return None
 
 
 def tagged_loads(table: Phdrs) -> dict[int, int]:

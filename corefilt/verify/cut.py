@@ -99,7 +99,7 @@ class _Count:
             del tables[_SECTIONS]
         places = [(start, label) for label, (start, _, _) in tables.items()]
         places += [(segment.p_offset, j) for j, segment in enumerate(core.segments) if segment.p_filesz]
-        at = header["e_ehsize"]
+        at = core.header_size
         yield _Pieces(0, at, at)
         for start, label in sorted(places):
             length, unit = (core.segments[label].p_filesz, self.page) if label >= 0 else tables[label][1:]

@@ -103,6 +103,9 @@ class CoreFile:
 
     def next_data(self, at: int) -> tuple[int, int]:
         """The first data from ``at`` on as (start, end), as the file system has it; both are huge if there is none."""
+        if at >= self.size:
+            # Hostile headers speak of offsets that no system call takes.
+            return _NO_MORE, _NO_MORE
         try:
             start = os.lseek(self.fd, at, os.SEEK_DATA)
             return start, os.lseek(self.fd, start, os.SEEK_HOLE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from corefilt.verify.files import difference
+from corefilt.verify.pairs import SECTIONS, claims
 from corefilt.verify.tables import PN_XNUM
 from corefilt.verify.verdict import Finding
 
@@ -70,7 +71,7 @@ def check_sections(
             verdict.findings.append(Finding("sections", said))
     if len(full.sections) != len(filtered.sections):
         numbers = f"{len(filtered.sections)} section headers, not {len(full.sections)}"
-        if fitted or full.sections_lost or _is_repaired(full, filtered):
+        if fitted or full.sections_lost or _is_repaired(full, filtered) or _lies_over(full, filtered):
             verdict.changes.append(f"there are {numbers}")
         else:
             verdict.findings.append(Finding("sections", f"there are {numbers}"))
@@ -81,8 +82,9 @@ def check_sections(
         sorted((s for s in core.segments if s.p_type == "PT_LOAD" and s.p_filesz), key=lambda s: s.p_vaddr)
         for core in cores
     ]
+    taken = sorted((start, end) for start, end, _ in claims(full))
     for k, (was, now) in enumerate(zip(full.sections, filtered.sections, strict=True)):
-        text = _section_fault(files, was, now, loads, filtered.size, cut=cut)
+        text = _section_fault(files, was, now, loads, filtered.size, taken, cut=cut)
         if text is not None:
             finding = Finding("sections", f"section {k}: {text}", address=now["sh_addr"], bytes=now["sh_size"])
             verdict.findings.append(finding)
@@ -93,6 +95,13 @@ def _is_repaired(full: Tables, filtered: Tables) -> bool:
     if filtered.header["e_phnum"] != PN_XNUM or len(filtered.sections) != 1:
         return False
     return not full.sections or full.sections[0]["sh_info"] != full.count
+
+
+def _lies_over(full: Tables, filtered: Tables) -> bool:
+    """Whether all section headers are gone, and the full core's were said to stand where other things do."""
+    start = full.header["e_shoff"]
+    taken = sorted((low, high) for low, high, label in claims(full) if label != SECTIONS)
+    return not filtered.sections and _overlaps(taken, start, start + len(full.sections) * full.header["e_shentsize"])
 
 
 def _may_be_cut_off(full: Tables, filtered: Tables) -> bool:
@@ -117,6 +126,7 @@ def _section_fault(
     now: dict[str, Any],
     loads: list[list[Segment]],
     size: int,
+    taken: list[tuple[int, int]],
     *,
     cut: bool,
 ) -> str | None:
@@ -127,9 +137,8 @@ def _section_fault(
         return f"sh_type is {now['sh_type']}, not {was['sh_type']}"
     if now["sh_type"] in ("SHT_NOBITS", "SHT_NULL"):
         return None
-    if not cut and now["sh_offset"] + now["sh_size"] > max(
-        size, was["sh_offset"] + was["sh_size"] - files[0].size + size
-    ):
+    reached = was["sh_offset"] + was["sh_size"] > files[0].size
+    if not cut and not reached and now["sh_offset"] + now["sh_size"] > size:
         return "reaches behind the end of the file"
     if now["sh_type"] == "SHT_NOTE":
         return None
@@ -139,9 +148,17 @@ def _section_fault(
         if _where_loaded(was, loads[0]) and not _where_loaded(now, loads[1]):
             return f"sh_offset {now['sh_offset']:#x} is not where its segment has address {now['sh_addr']:#x}"
         return None
+    if _overlaps(taken, was["sh_offset"], was["sh_offset"] + was["sh_size"]):
+        # What is a table's or a segment's has been judged there.
+        return None
     there = min(now["sh_size"], max(0, files[0].size - was["sh_offset"]), max(0, size - now["sh_offset"]))
     found = difference(files[0], was["sh_offset"], files[1], now["sh_offset"], there)
     return None if found is None else f"{found.count} bytes differ: {found}"
+
+
+def _overlaps(taken: list[tuple[int, int]], start: int, end: int) -> bool:
+    """Whether any of some sorted ranges has bytes of another."""
+    return any(low < end and start < high for low, high in taken[: bisect_right(taken, (end, 0))])
 
 
 def _where_loaded(section: dict[str, Any], loads: list[Segment]) -> bool:

@@ -179,36 +179,45 @@ def check_places(full: Tables, filtered: Tables, pairs: list[Pair], verdict: Ver
             furthest = start, end, label
 
 
-_HEADER, _TABLE, _SECTIONS = -1, -2, -3
+_HEADER, _TABLE, SECTIONS = -1, -2, -3
 
 
 def _called(label: int) -> str:
-    names = {_HEADER: "the ELF header", _TABLE: "the program headers", _SECTIONS: "the section headers"}
+    names = {_HEADER: "the ELF header", _TABLE: "the program headers", SECTIONS: "the section headers"}
     return names[label] if label < 0 else f"segment {label}"
 
 
-def claims(core: Tables) -> list[tuple[int, int, int]]:
-    """What the headers claim of a file and is there: (start, end, whose), where a segment is its number."""
+def claims(core: Tables, *, cut_notes: bool = True) -> list[tuple[int, int, int]]:
+    """What the headers claim of a file and is there: (start, end, whose), where a segment is its number.
+
+    Without ``cut_notes`` notes that are not all there claim nothing.
+    """
     header = core.header
-    found = [(0, header["e_ehsize"], _HEADER), (header["e_phoff"], core.table_end, _TABLE)]
+    found = [(0, core.header_size, _HEADER), (header["e_phoff"], core.table_end, _TABLE)]
     if core.sections:
-        found.append((header["e_shoff"], header["e_shoff"] + len(core.sections) * header["e_shentsize"], _SECTIONS))
-    found += [(segment.p_offset, segment.p_offset + core.present(i), i) for i, segment in enumerate(core.segments)]
+        found.append((header["e_shoff"], header["e_shoff"] + len(core.sections) * header["e_shentsize"], SECTIONS))
+    found += [
+        (segment.p_offset, segment.p_offset + core.present(i), i)
+        for i, segment in enumerate(core.segments)
+        if cut_notes or segment.p_type != "PT_NOTE" or core.present(i) == segment.p_filesz
+    ]
     return [(start, end, label) for start, end, label in found if start < end]
 
 
-def unclaimed(core: Tables, *, sections: bool = True) -> Iterator[tuple[int, int]]:
+def unclaimed(core: Tables, *, sections: bool = True, cut_notes: bool = True) -> Iterator[tuple[int, int]]:
     """The ranges of a file that no header claims, and that no section has for its content, ascending.
 
-    Without ``sections`` that of sections is claimed by nobody.
+    Without ``sections`` that of sections is claimed by nobody, and without ``cut_notes`` notes that are not all there.
     """
     contents = [
-        (section["sh_offset"], section["sh_offset"] + section["sh_size"], _SECTIONS)
+        (section["sh_offset"], section["sh_offset"] + section["sh_size"], SECTIONS)
         for section in (core.sections if sections else ())
         if section["sh_type"] not in ("SHT_NULL", "SHT_NOBITS")
     ]
     reached = 0
-    for start, end, _ in sorted(claims(core) + contents):
+    for start, end, _ in sorted(claims(core, cut_notes=cut_notes) + contents):
+        if start >= core.size:
+            break
         if start > reached:
             yield reached, start
         reached = max(reached, end)

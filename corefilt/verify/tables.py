@@ -121,6 +121,11 @@ class Tables:
         return 8 if self.wide else 4
 
     @property
+    def header_size(self) -> int:
+        """Length of the ELF header in bytes, whatever e_ehsize says."""
+        return 64 if self.wide else 52
+
+    @property
     def order(self) -> str:
         """The byte order as ``struct`` writes it."""
         return "<" if self.little else ">"

@@ -21,13 +21,17 @@ from support.builder import (
     AT_SYSINFO_EHDR,
     EM_AARCH64,
     EM_PPC,
+    EM_RISCV,
     EM_X86_64,
     PN_XNUM,
     PT_AARCH64_MEMTAG_MTE,
+    PT_DYNAMIC,
     PT_LOAD,
     PT_NOTE,
     FileEntry,
+    Image,
     Load,
+    elf_image,
     kernel_notes,
     library,
     make_core,
@@ -46,6 +50,7 @@ from corefilt.errors import UnstreamableError, UsageError
 from corefilt.plan.fit.choose import FitError
 from corefilt.plan.fit.priority import chunks
 from corefilt.plan.fit.request import parse_follow, parse_ladder, parse_limit
+from corefilt.verify import verify
 
 STACK, HEAP, BIG = 0x7FFD00000000, 0x555500000000, 0x600000000000
 AT_RANDOM = 25
@@ -674,3 +679,143 @@ def test_payload_is_where_it_was(process: Path) -> None:
     address = STACK + 6 * PAGE + 123
     assert payload_at(out, address, 64) == payload_at(process.read_bytes(), address, 64)
     assert sum(phdr.p_type == PT_NOTE for phdr in parse_core(out)[1]) == 1
+
+
+# --- never larger, and never a part that agents refuse --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("little_endian", [True, False])
+@pytest.mark.parametrize("tasks", [1, 3, 40])
+def test_minimal_makes_no_core_of_small_segments_larger(tasks: int, little_endian: bool, tmp_path: Path) -> None:
+    """As ESP-IDF writes them: a task's control block and its stack, each some hundred bytes at any address."""
+    shape = {"bits": 32, "little_endian": little_endian, "machine": EM_RISCV}
+    loads = []
+    for task in range(tasks):
+        at = 0x4080E960 + task * 0x1000
+        loads += [Load(at + 0x400, noise(1)[:336], paddr=at), Load(at, noise(1, 1 + task)[: 224 + 16 * task])]
+    notes = kernel_notes(None, stack_pointers=[load.vaddr + 32 for load in loads[1::2]], **shape)  # type: ignore[arg-type]
+    whole = make_core(loads, notes, layout="gcore-notes-first", **shape)  # type: ignore[arg-type]
+    core = write(tmp_path / "core", make_core(loads, notes, page_size=4, **shape))  # type: ignore[arg-type]
+    for path in (core, write(tmp_path / "sections", whole)):
+        out, report = fit(path, minimal=True)
+        assert len(out) <= path.stat().st_size
+        assert report.fit is not None
+        assert report.fit.whole == tasks
+        assert {at: out_page for at, out_page in pages(out).items() if pages(path.read_bytes())[at] != out_page} == {}
+    least = smallest(core)
+    assert least <= core.stat().st_size
+    assert len(fit(core, fit=least)[0]) <= least
+
+
+def test_minimal_makes_no_core_of_many_parts_larger(tmp_path: Path) -> None:
+    """Nothing can be left out but program headers come in: the plain core is the smaller one."""
+    core = write(tmp_path / "core", make_core([Load(STACK, noise(1))], kernel_notes([], stack_pointers=[STACK + 64])))
+    out, report = fit(core, minimal=True)
+    assert out == core.read_bytes()
+    assert report.fit is not None
+    assert (report.fit.whole, report.fit.cut) == (1, {})
+
+
+def a_library(pages_of_text: int, pages_of_relro: int) -> tuple[list[Load], list[FileEntry]]:
+    """A library whose unwritable mappings are as long as asked for, and whose dynamic section ends its RELRO."""
+    base, text = 0x7F0000000000, 0x1000 * pages_of_text
+    relro = 0x1000 * pages_of_relro
+    head = elf_image(
+        [
+            Image(0, 0x2000, "r--"),
+            Image(0x2000, text, "r-x"),
+            Image(0x2000 + text, relro + 0x1000, "rw-"),
+            Image(0x2000 + text + relro - 64, 64, "rw-", type=PT_DYNAMIC),
+            Image(0x800, 36, "r--", type=PT_NOTE),
+        ],
+        relro=(0x2000 + text, relro),
+    )
+    parts = [
+        (0, head + noise(1, 1), "r--"),
+        (0x2000, noise(pages_of_text, 2), "r-x"),
+        (0x2000 + text, noise(pages_of_relro, 3)[:-64] + struct.pack("<QQQQ", 5, base, 14, 0x1800) + bytes(32), "r--"),
+        (0x2000 + text + relro, noise(1, 4), "rw-"),
+    ]
+    loads = [Load(base + at, data, flags=flags) for at, data, flags in parts]
+    return loads, [FileEntry(base + at, base + at + len(data), at, "/opt/a.so") for at, data, _ in parts]
+
+
+def of_files(core: bytes) -> list[tuple[int, int]]:
+    """What is kept of every unwritable mapping of the library: the bytes of each program header that begins in it."""
+    return [
+        (phdr.p_vaddr, phdr.p_filesz)
+        for phdr in parse_core(core)[1]
+        if phdr.p_type == PT_LOAD and phdr.p_vaddr >> 40 == 0x7F and phdr.p_filesz and not phdr.p_flags & 2
+    ]
+
+
+@pytest.mark.parametrize(("text", "relro"), [(4, 3), (40, 3), (40, 40), (3, 40)])
+def test_an_unwritable_mapping_of_a_file_is_kept_whole_or_by_its_first_page(
+    text: int, relro: int, tmp_path: Path
+) -> None:
+    """OpenJDK's agent refuses the whole core otherwise (ps_core_common.c: 'address conflict')."""
+    loads, files = a_library(text, relro)
+    registers = [loads[1].vaddr + 2 * PAGE + 8, STACK + 2 * PAGE]
+    core = write(
+        tmp_path / "core",
+        make_core(
+            [Load(HEAP, noise(6, 9)), *loads, Load(STACK, noise(4, 8))],
+            kernel_notes(files, stack_pointers=[registers[1]]),
+        ),
+    )
+    sizes = {load.vaddr: {PAGE, len(load.data)} for load in loads}
+    whole, least = core.stat().st_size, smallest(core)
+    outs = [fit(core, minimal=True)[0], *(fit(core, fit=size)[0] for size in range(least, whole, PAGE))]
+    outs.append(fit(core, fit=whole - PAGE, ladder="0x33,minimal")[0])
+    for out in outs:
+        kept = of_files(out)
+        assert all(vaddr in sizes and size in sizes[vaddr] for vaddr, size in kept), kept
+    head = dict(of_files(outs[0]))
+    # Rounded down: only the page with the headers and the build-id of a large one, and no text.
+    assert head[loads[0].vaddr] in (PAGE, 2 * PAGE)
+    assert (loads[2].vaddr in head) == (relro <= 16)
+    assert loads[1].vaddr not in head
+    # With more room there is more, in steps of whole mappings.
+    assert loads[1].vaddr in dict(of_files(outs[-2])) or text == 40
+    assert {kept for out in outs for vaddr, kept in of_files(out) if vaddr == loads[1].vaddr} <= {PAGE, text * PAGE}
+
+
+def test_a_build_id_behind_the_first_page_stays(tmp_path: Path) -> None:
+    """As patchelf puts it there: rounded down, the module would lose its name."""
+    base, pages_of_head = 0x7F0000000000, 40
+    note = struct.pack("<III", 4, 20, 3) + b"GNU\0" + bytes(range(20))
+    head = elf_image([Image(0, 0x1000 * pages_of_head, "r--"), Image(0x9000, len(note), "r--", type=PT_NOTE)])
+    data = bytearray(head + noise(pages_of_head - 1, 1))
+    data[0x9000 : 0x9000 + len(note)] = note
+    core = write(
+        tmp_path / "core",
+        make_core(
+            [Load(base, bytes(data), flags="r--"), Load(HEAP, noise(60, 3)), Load(STACK, noise(4, 8))],
+            kernel_notes([FileEntry(base, base + len(data), 0, "/opt/a.so")], stack_pointers=[STACK + 2 * PAGE]),
+        ),
+    )
+    out = fit(core, minimal=True)[0]
+    assert payload_at(out, base + 0x9000, len(note)) == note
+    assert of_files(out) == [(base, len(data))]
+
+
+def test_what_is_no_memory_is_not_kept(tmp_path: Path) -> None:
+    """p_filesz of a hostile core can be larger than p_memsz, with data behind a hole there."""
+    loads = [Load(STACK, noise(4, 8)), Load(HEAP, noise(1) + bytes(64 * PAGE) + noise(1, 2), memsz=2 * PAGE)]
+    core = write(tmp_path / "core", make_core(loads, kernel_notes([], stack_pointers=[STACK + 64])), sparse=True)
+    whole = core.stat().st_size
+    for size in range(smallest(core), whole, 8 * PAGE):
+        out, report = fit(core, fit=size)
+        assert all(phdr.p_filesz <= phdr.p_memsz for phdr in parse_core(out)[1] if phdr.p_type == PT_LOAD)
+        assert len(out) <= size
+        assert report.fit is not None
+
+
+@pytest.mark.parametrize("paddr", [1 << 20, (1 << 64) - PAGE])
+def test_physical_addresses_add_up_as_addresses_do(paddr: int, tmp_path: Path) -> None:
+    loads = [Load(STACK, noise(8, 8), paddr=paddr), Load(HEAP, noise(40))]
+    core = write(tmp_path / "core", make_core(loads, kernel_notes([], stack_pointers=[STACK + 6 * PAGE])))
+    out = fit(core, minimal=True)[0]
+    found = {phdr.p_vaddr: phdr.p_paddr for phdr in parse_core(out)[1] if phdr.p_filesz and phdr.p_paddr}
+    assert found == {STACK + 5 * PAGE: (paddr + 5 * PAGE) % (1 << 64)}
+    assert verify(core, core.with_name("fitted")).holds

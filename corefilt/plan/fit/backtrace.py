@@ -62,6 +62,8 @@ class Essentials:
         """
         self._core, self._memory, self.threads, self._written = core, memory, threads, written
         self.required: list[Range] = []
+        # Those of them without which modules or their build-ids would be missing.
+        self.essential: set[Range] = set()
         self.wanted: list[Range] = []
         self.stacks: list[list[Range]] = []
         self._page, self._nodes = core.maps.page_size, 0
@@ -76,9 +78,11 @@ class Essentials:
         for thread in threads:
             self._add_storage(thread.tp)
 
-    def _need(self, start: int, end: int) -> None:
+    def _need(self, start: int, end: int, *, essential: bool = False) -> None:
         if start < end:
             self.required.append((max(start, 0), end))
+            if essential:
+                self.essential.add(self.required[-1])
 
     def _add_loadmaps(self) -> None:
         """Where an FDPIC program was loaded stands on its stack, far above the frames."""
@@ -213,7 +217,7 @@ class Essentials:
             return
         start = bias + table.p_vaddr[dynamic]
         debug = self._dynamic(start).get(DT_DEBUG, 0)
-        self._need(start, start + min(table.p_memsz[dynamic], MOST_OF_NOTES))
+        self._need(start, start + min(table.p_memsz[dynamic], MOST_OF_NOTES), essential=True)
         for _ in range(MOST_NAMESPACES):
             # struct r_debug: r_version, r_map, r_brk, r_state, r_ldbase, and from version 2 on r_next.
             numbers = memory.numbers(debug, 5) if debug else []
@@ -265,13 +269,13 @@ class Essentials:
             if found is None:
                 continue
             ehdr, table = found
-            self._need(start, start + ehdr.e_phoff + len(table) * ehdr.phdr_size)
+            self._need(start, start + ehdr.e_phoff + len(table) * ehdr.phdr_size, essential=True)
             bias = start - next((table.p_vaddr[k] for k in _loads(table) if not table.p_offset[k]), 0)
             of_threads = start == base or (core.maps.path(m) or b"").rpartition(b"/")[2].startswith(THREADS)
             for k, p_type in enumerate(table.p_type):
                 at, size = bias + table.p_vaddr[k], table.p_memsz[k]
                 if p_type == PT_NOTE and size <= MOST_OF_NOTES:
-                    self._need(at, at + size)
+                    self._need(at, at + size, essential=True)
                 elif p_type == PT_DYNAMIC:
                     self._add_soname(at, bias)
                 elif p_type == PT_LOAD and table.p_flags[k] & PF_W:

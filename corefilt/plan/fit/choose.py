@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from corefilt.corefile import corefilt_note as annotation
-from corefilt.corefile.elf import PF_W, PT_LOAD
+from corefilt.corefile.elf import PF_W, PT_LOAD, PT_NOTE
 from corefilt.corefile.memory import MOST_READ, Memory
 from corefilt.corefile.registers import read_threads
 from corefilt.errors import CorefiltError, DamagedCoreError
@@ -142,7 +142,9 @@ class _Fitting:
         self._holes = Holes(plan, self._unit) if sparse == "auto" else None
         self._counts_holes = wish.allocated and self._holes is not None
         self._annotate = annotate or bool(core.notes.records)
-        self._sizes = {i: plan.sizes[i] for i in core.maps.phdr if plan.sizes[i]}
+        # What p_filesz has beyond p_memsz is no memory.
+        memory = core.table.p_memsz
+        self._sizes = {i: min(plan.sizes[i], memory[i]) for i in core.maps.phdr if plan.sizes[i] and memory[i]}
         likely = zip(core.maps.phdr, (finding.likely for finding in plan.findings), strict=True)
         written = {i for i, kind in likely if kind & Kind.WRITTEN and core.table.p_flags[i] & PF_W}
         threads = read_threads(core.source, core.ehdr, core.table)
@@ -177,12 +179,13 @@ class _Fitting:
     def _require(self, selection: Selection) -> None:
         for there in self._needs.required:
             for i, a, b in self._memory.pieces(*there):
-                selection.fill(i, a, b, None)
+                selection.fill(i, a, b, None, needed=there in self._needs.essential)
 
     def _fill(self, selection: Selection, there: Range, limit: int | None) -> bool:
         """Keep a range of addresses without its large holes."""
         for i, a, b in self._memory.pieces(*there):
-            ranges = [(a, b)] if b - a <= SMALL_HOLE or i not in self._sizes else within(self._data(i), a, b)
+            apart = b - a > SMALL_HOLE and i in self._sizes and not selection.undivided(i)
+            ranges = within(self._data(i), a, b) if apart else [(a, b)]
             if not all(selection.fill(i, *part, limit) for part in ranges):
                 return False
         return True
@@ -219,7 +222,11 @@ class _Fitting:
         order = by_worth(self._plan, {i: sum(b - a for a, b in self._data(i)) for i in self._sizes})
         targets = self._targets()
         for i in order:
-            if not self._take(selection, i, self._data(i), targets.get(i, [])):
+            data = self._data(i)
+            if selection.undivided(i) and data != [(0, self._sizes[i])]:
+                # Its holes would have to come with it.
+                continue
+            if not self._take(selection, i, data, targets.get(i, [])):
                 return
         for i in order:
             if not self._take(selection, i, [(0, self._sizes[i])], targets.get(i, [])):
@@ -233,6 +240,8 @@ class _Fitting:
         sums = [sum(column) for column in zip(*changes, strict=True)] or [0, 0, 0]
         if limit is None or selection.size_with((sums[0], sums[1], sums[2])) <= limit:
             return all(selection.fill(i, a, b, limit) for a, b in parts)
+        if selection.undivided(i):
+            return selection.fill(i, 0, self._sizes[i], limit)
         for low, high in chunks(self._sizes[i], self._unit, targets):
             if not all(selection.fill(i, a, b, limit) for a, b in within(ranges, low, high)):
                 return False
@@ -281,6 +290,9 @@ class _Fitting:
             done = Fit(wish, None, self._plain_size)
         else:
             done = self._laid_out(selection)
+            if wish.limit is None and done.layout is not None and done.layout.size >= self._plain_size:
+                # Program headers for parts, and whole pages, can take more than what they leave out.
+                done = Fit(wish, None, self._plain_size)
         done.smallest, done.rung = smallest, rung
         if wish.ladder and rung is None:
             done.notices.append("no filter of the ladder fits as a whole")
@@ -292,6 +304,8 @@ class _Fitting:
             done.notices.append(
                 "there was more to look through than was looked through; what pointers lead to may be cut"
             )
+        if done.layout is None:
+            return done
         for m, finding in enumerate(plan.findings):
             i = self._core.maps.phdr[m]
             cut = plan.sizes[i] - selection.kept(i)
@@ -309,12 +323,17 @@ class _Fitting:
                 f"{core.source.name}: its segments lie over each other: {kept} bytes of them are more than its "
                 f"{core.end}"
             )
+        has_notes = any(
+            p_type == PT_NOTE and there for p_type, there in zip(core.table.p_type, core.present, strict=True)
+        )
+        if not has_notes:
+            raise DamagedCoreError(f"{core.source.name}: has no notes, in which it could say that it was cut to fit")
         notes = self._mark(pieces, selection.mark_size())
         if self._annotate:
             notes = self._annotation(pieces, selection.annotation_size()) + notes
         without = core.notes.record_at if self._annotate else None
         layout = lay_out_pieces(
-            core.ehdr, core.table, pieces, notes=notes, without=without, unit=self._unit,
+            core.ehdr, core.table, pieces, notes=notes, without=without, unit=selection.align,
             conversion=self._plan.conversion,
         )  # fmt: skip
         done = Fit(self._wish, layout, selection.size_with())
