@@ -25,7 +25,7 @@ def hook(event, args, wanted=os.environ["WANTED"], number=int(os.environ["NUMBER
         os.kill(os.getpid(), number)
 sys.addaudithook(hook)
 """
-LATE = ["corefilt.cli", "corefilt.errors", "corefilt.cli.filter", "argparse", "corefilt.filtering.write"]
+LATE = ["corefilt", "corefilt.cli", "corefilt.errors", "corefilt.cli.filter", "argparse", "corefilt.filtering.write"]
 
 
 @pytest.mark.parametrize("way", ["script", "-m"])
@@ -34,6 +34,8 @@ LATE = ["corefilt.cli", "corefilt.errors", "corefilt.cli.filter", "argparse", "c
 def test_a_signal_while_modules_are_loaded(
     module: str, number: signal.Signals, way: str, core: Path, tmp_path: Path
 ) -> None:
+    if (module, way) == ("corefilt", "-m"):
+        pytest.skip("python -m loads it before anything of ours runs")
     (tmp_path / "sitecustomize.py").write_text(SENDER)
     command = [SCRIPT] if way == "script" else [*COREFILT]
     done = subprocess.run(
