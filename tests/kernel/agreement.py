@@ -29,11 +29,11 @@ def all_results(wanted: list[str], missed: dict[str, str], harmed: list[str]) ->
         forker = compile_forker(folder)
         for name in wanted:
             print(f"visiting {name}", file=sys.stderr, flush=True)
-            if name == ZOO:
-                with visit_zoo(compile_zoo(folder), forker, folder / "zoo-dumps") as visited:
-                    yield from study(visited, POLICIES)
-                continue
             try:
+                if name == ZOO:
+                    with visit_zoo(compile_zoo(folder), forker, folder / "zoo-dumps") as visited:
+                        yield from study(visited, POLICIES)
+                    continue
                 with visits(name, forker, folder) as each:
                     for visited in each:
                         yield from study(visited, POLICIES)
@@ -66,19 +66,8 @@ def cannot_tell(evidence: str, case: Disagreement) -> bool:
     return evidence == SMAPS and (by_mode or (by_links and "(deleted)" in case.label))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m kernel.agreement", description=__doc__.splitlines()[0])
-    parser.add_argument("-v", "--verbose", action="store_true", help="name every mapping that disagrees")
-    parser.add_argument("program", nargs="*", help=f"some of {', '.join([*PROGRAMS, ZOO])}; all of them otherwise")
-    options = parser.parse_args()
-    with dumping() as reason:
-        pass
-    if reason:
-        print(reason, file=sys.stderr)
-        return 1
-    missed: dict[str, str] = {}
-    harmed: list[str] = []
-    results = list(all_results(options.program or [*PROGRAMS, ZOO], missed, harmed))
+def print_tables(results: list[Agreement], *, verbose: bool) -> None:
+    """Print all tables, and where asked to every mapping that disagrees."""
     kept = [result for result in results if result.unknown == "keep"]
     programs = [result for result in kept if result.name != ZOO]
     guessed = [result for result in results if result.unknown == "guess" and result.name != ZOO]
@@ -95,16 +84,32 @@ def main() -> int:
         ("Conventions over the programs: mappings that agree / that break it", conventions(programs)),
     ):
         print(f"{title}:\n", *lines, "", sep="\n")
-    if options.verbose:
+    if verbose:
         for result in kept:
             for (name, _), each in result.conventions.items():
                 for label, _ in each.broken:
                     print(f"breaks {name}, {result.evidence}: {label}")
             if result.disagreements:
                 print(f"\n== {result.name}, {result.evidence}, --unknown {result.unknown}\n{result.describe()}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m kernel.agreement", description=__doc__.splitlines()[0])
+    parser.add_argument("-v", "--verbose", action="store_true", help="name every mapping that disagrees")
+    parser.add_argument("program", nargs="*", help=f"some of {', '.join([*PROGRAMS, ZOO])}; all of them otherwise")
+    options = parser.parse_args()
+    with dumping() as reason:
+        pass
+    if reason:
+        print(reason, file=sys.stderr)
+        return 1
+    missed: dict[str, str] = {}
+    harmed: list[str] = []
+    results = list(all_results(options.program or [*PROGRAMS, ZOO], missed, harmed))
+    print_tables(results, verbose=options.verbose)
     for name, why in missed.items():
         print(f"not visited: {name}: {why}", file=sys.stderr)
-    broken = list(below_the_bars(programs))
+    broken = list(below_the_bars([result for result in results if result.name != ZOO and result.unknown == "keep"]))
     for line in harmed:
         print(f"did not survive: {line}", file=sys.stderr)
     for line in broken:

@@ -137,14 +137,22 @@ def template_of(pid: int, forker: Path, folder: Path) -> Iterator[tuple[int, Cal
 
 
 @contextmanager
+def dumped_here() -> Iterator[None]:
+    """Keep the sysctls by which cores land where the process is. Raises CannotStartError if they do not."""
+    with dumping() as reason:
+        if reason is not None:
+            raise CannotStartError(reason)
+        yield
+
+
+@contextmanager
 def visit(name: str, pid: int, forker: Path, folder: Path) -> Iterator[Visit]:
     """Dump a running process under all FILTERS; the template lives as long as the body runs."""
     folder.mkdir()
     dumps = folder / "dumps"
     dumps.mkdir()
     os.chown(dumps, *owner_of(pid))
-    with dumping() as reason, template_of(pid, forker, dumps) as (template, dump):
-        assert reason is None, reason
+    with dumped_here(), template_of(pid, forker, dumps) as (template, dump):
         visited = Visit(name, folder, template)
         visited.portray()
         for coredump_filter in (*FILTERS, FULL):
@@ -170,8 +178,7 @@ def visit_zoo(program: Path, forker: Path, folder: Path) -> Iterator[Visit]:
     held = FILTERS[-1]
     with ExitStack() as stack:
         hugetlbfs = stack.enter_context(huge_pages(folder, 12))
-        reason = stack.enter_context(dumping())
-        assert reason is None, reason
+        stack.enter_context(dumped_here())
         zoo = [str(program), "wild", str(folder), hugetlbfs, *names]
         template, release = stack.enter_context(held_twin([str(forker), "hold", f"{held:#x}", *zoo]))
         stack.callback(sweep, parent_of(template))
