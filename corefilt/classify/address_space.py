@@ -23,7 +23,8 @@ class Neighbours:
 
     ``private_files_left_out``: the filter in force at the dump had no bit 2 (a header page stands alone
     somewhere); ``private_anonymous_dumped``: it had bit 0 (a nameless writable mapping is there);
-    ``shared_anonymous_dumped``: it had bit 1; ``last``: the last mapping with bytes, which a limit may have cut.
+    ``shared_anonymous_dumped``: it had bit 1; ``last``: the last mapping with bytes, which a limit may have cut;
+    ``shares_memory``: there is System V or POSIX shared memory.
     """
 
     def __init__(self, mappings: Mappings) -> None:
@@ -31,8 +32,10 @@ class Neighbours:
         self._mappings = mappings
         self._by_path: dict[bytes, list[int]] = {}
         self._rank: dict[int, int] = {}
-        self._written: dict[bytes, dict[int, bool]] = {}
+        self._roles: dict[bytes, dict[int, str]] = {}
+        self._edges: dict[bytes, tuple[dict[int, int], dict[int, int]]] = {}
         self._shapes: dict[bytes, int] = {}
+        self._first_pages: set[bytes | None] = set()
         self.private_files_left_out = False
         self.private_anonymous_dumped = False
         self.shared_anonymous_dumped = False
@@ -57,7 +60,10 @@ class Neighbours:
             if present and path == b"/dev/zero (deleted)":
                 self.shared_anonymous_dumped = True
             folder = path.rpartition(b"/")[0]
-            shape = mappings.start(m) | mappings.end(m) | (mappings.file_offset(m) or 0)
+            offset = mappings.file_offset(m) or 0
+            if present and not offset:
+                self._first_pages.add(path)
+            shape = mappings.start(m) | mappings.end(m) | offset
             self._shapes[folder] = self._shapes.get(folder, 0) | shape
             alone = present == page < mappings.end(m) - mappings.start(m) and mappings.file_offset(m) == 0
             if alone and mappings.flags(m) & PF_R and not path.startswith(HEADLESS):
@@ -66,11 +72,16 @@ class Neighbours:
             # What is missing was cut for its size.
             self.private_files_left_out = self.private_anonymous_dumped = self.shared_anonymous_dumped = False
         self._begun = {path for path, group in self._by_path.items() if any(not mappings.file_offset(m) for m in group)}
-        self._writable = {path for path, group in self._by_path.items() if any(mappings.flags(m) & PF_W for m in group)}
+        self._flags = {path: _all_flags(mappings, group) for path, group in self._by_path.items()}
+        self.shares_memory = any(path.startswith((b"/SYSV", b"/dev/shm/")) for path in self._by_path)
 
     def writable_somewhere(self, path: bytes) -> bool:
         """Whether any mapping of the file can be written to now."""
-        return path in self._writable
+        return bool(self._flags.get(path, 0) & PF_W)
+
+    def touched_somewhere(self, path: bytes) -> bool:
+        """Whether any mapping of the file can be written to or executed now."""
+        return bool(self._flags.get(path, 0) & (PF_W | PF_X))
 
     def small_pages_beside(self, path: bytes, huge: int) -> bool:
         """Whether some mapping of a file in the same folder is not shaped in pages of ``huge`` bytes.
@@ -92,34 +103,65 @@ class Neighbours:
     def starts_image(self, m: int) -> bool:
         """Whether the mapping begins a group that is laid out like an ELF image."""
         path = self._mappings.path(m)
-        return path is not None and self._mappings.file_offset(m) == 0 and self.written_by_order(m) is not None
+        return path is not None and self._mappings.file_offset(m) == 0 and self.role_by_order(m) is not None
 
-    def written_by_order(self, m: int) -> bool | None:
-        """Whether the order of a file's segments says that this one was written to; None if it is no image's order.
+    def role_by_order(self, m: int) -> str | None:
+        """What the order of a file's segments says that this one is; None if it is no image's order.
 
-        In an image offsets rise with addresses from 0 on, flags differ, and something is executable. What is
-        writable was written; so was a read-only segment right before a writable one (PT_GNU_RELRO), one behind
-        it, and the second of two read-only ones in a row. norelro images lose nothing by it.
+        In an image offsets rise with addresses from 0 on, flags differ, and something is executable. ``data`` is what
+        is writable, and a read-only segment between a read-only and a writable one (PT_GNU_RELRO as GNU ld lays it
+        out); ``constants`` are other read-only ones right before a writable one (RELRO of ld.lld, constants of Go's
+        linker), behind one, or behind a read-only one: they may have been relocated. The rest is ``text``.
         """
         path = self._mappings.path(m)
         if path is None:
             return None
-        if path not in self._written:
-            self._written[path] = self._read_order(self._by_path[path])
-        return self._written[path].get(m)
+        if path not in self._roles:
+            self._roles[path] = self._read_order(self._by_path[path])
+        return self._roles[path].get(m)
 
-    def _read_order(self, group: list[int]) -> dict[int, bool]:
+    def image_begun(self, m: int) -> bool:
+        """Whether the dump has bytes of a mapping of the file's first page; what was not written goes by one bit."""
+        return self._mappings.path(m) in self._first_pages
+
+    def like(self, m: int) -> list[int]:
+        """The mappings that touch this one with the same flags and file and the next file offset.
+
+        What was one mapping once, and stands in several program headers of one entry of NT_FILE, is not counted.
+        """
         mappings = self._mappings
-        written: dict[int, bool] = {}
+        path = mappings.path(m)
+        if path is None:
+            return []
+        if path not in self._edges:
+            group = self._by_path[path]
+            starts = {mappings.start(i): i for i in group}
+            self._edges[path] = starts, {mappings.end(i): i for i in group}
+        starts, ends = self._edges[path]
+        near = [ends.get(mappings.start(m)), starts.get(mappings.end(m))]
+        return [i for i in near if i is not None and i != m and self._continues(m, i)]
+
+    def _continues(self, m: int, other: int) -> bool:
+        mappings = self._mappings
+        apart = mappings.start(other) - mappings.start(m)
+        return (
+            mappings.flags(m) == mappings.flags(other)
+            and (mappings.file_offset(other) or 0) - (mappings.file_offset(m) or 0) == apart
+            and mappings.file[m] != mappings.file[other]
+        )
+
+    def _read_order(self, group: list[int]) -> dict[int, str]:
+        mappings = self._mappings
+        roles: dict[int, str] = {}
         ordered = sorted(group, key=mappings.start)
         at = 0
         while at < len(ordered):
             run = self._run_from(ordered, at)
             flags = [mappings.flags(i) for i in run]
             if len(set(flags)) > 1 and any(f & PF_X for f in flags) and not flags[0] & PF_W:
-                written.update(_written_in_order(run, flags))
+                roles.update(zip(run, _roles(flags), strict=True))
             at += max(len(run), 1)
-        return written
+        return roles
 
     def _run_from(self, ordered: list[int], at: int) -> list[int]:
         """The mappings from one at file offset 0 on whose offsets rise with their addresses."""
@@ -139,14 +181,23 @@ class Neighbours:
         return run
 
 
-def _written_in_order(run: list[int], flags: list[int]) -> dict[int, bool]:
-    written: dict[int, bool] = {}
-    for at, m in enumerate(run):
-        before = flags[at - 1] if at else None
-        behind = flags[at + 1] if at + 1 < len(run) else 0
-        read_only = flags[at] == PF_R
-        written[m] = bool(
-            flags[at] & PF_W
-            or (read_only and at > 0 and (behind & PF_W or before == PF_R or any(f & PF_W for f in flags[:at])))
-        )
-    return written
+def _all_flags(mappings: Mappings, group: list[int]) -> int:
+    together = 0
+    for m in group:
+        together |= mappings.flags(m)
+    return together
+
+
+def _roles(flags: list[int]) -> list[str]:
+    """The roles of segments by their flags, in order of their addresses."""
+    roles = []
+    for at, own in enumerate(flags):
+        before = flags[at - 1] if at else 0
+        behind = flags[at + 1] if at + 1 < len(flags) else 0
+        if own & PF_W or (own == before == PF_R and behind & PF_W):
+            roles.append("data")
+        elif own == PF_R and at and (behind & PF_W or before == PF_R or any(f & PF_W for f in flags[:at])):
+            roles.append("constants")
+        else:
+            roles.append("text")
+    return roles

@@ -19,8 +19,8 @@ class Case:
     """One mapping under examination; the rules narrow ``proven`` and ``possible``."""
 
     __slots__ = (
-        "area", "conventions", "dax", "end", "evidence", "file_offset", "first", "flags", "m", "page_size", "path",
-        "possible", "present", "proven", "record", "settled", "sources", "start",
+        "area", "conventions", "dax", "doubt", "end", "evidence", "file_offset", "first", "flags", "m", "page_size",
+        "path", "possible", "present", "proven", "record", "settled", "sources", "start",
     )  # fmt: skip
 
     def __init__(self, mappings: Mappings, m: int, payload: Payload | None, evidence: Evidence | None = None) -> None:
@@ -37,6 +37,8 @@ class Case:
         self.evidence: list[str] = []
         self.conventions: list[tuple[Convention, int]] = []
         self.sources = 0
+        # What makes it likely that something was written although no program should, in words.
+        self.doubt = ""
         # Whether anything speaks for DAX: it is not what is left when all else is disproved.
         self.settled = self.dax = False
 

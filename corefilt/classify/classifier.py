@@ -9,9 +9,10 @@ from bisect import bisect_left
 
 from corefilt.classify.address_space import Neighbours
 from corefilt.classify.candidates import Case
-from corefilt.classify.rules_core import BEFORE_WITNESSES, GATES, RULES, likeliest
+from corefilt.classify.guesses import likeliest
+from corefilt.classify.rules_core import BEFORE_WITNESSES, GATES, RULES
 from corefilt.corefile import elf
-from corefilt.corefile.elf import PF_R
+from corefilt.corefile.elf import PF_R, PF_X
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.corefile.notes import AT_EXECFN, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
 from corefilt.kinds import CURRENT, NAMES, Finding, Kind, Source, single
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from corefilt.classify.payload import Payload
     from corefilt.corefile.elf import Ehdr
     from corefilt.corefile.fdpic import Fdpic
+    from corefilt.corefile.images import Image
     from corefilt.corefile.mappings import Mappings
     from corefilt.evidence.assumptions import Assumption
     from corefilt.evidence.evidence import Evidence
@@ -78,6 +80,7 @@ class Rules:
         self.named = mappings.notes.files is not None
         self.neighbours = Neighbours(mappings)
         self.vvar = vvar_candidates(mappings)
+        self._executable_stack: bool | None = None
         self._findings: dict[tuple[object, ...], Finding] = {}
         self._plain: dict[tuple[object, ...] | None, Finding] = {}
         self._behind: dict[Finding, Finding] = {}
@@ -96,6 +99,29 @@ class Rules:
     def by_files(self) -> bool:
         """Whether the mapped files are held against the payload (--sysroot)."""
         return self.evidence is not None and self.evidence.sysroot is not None
+
+    @property
+    def stack_is_executable(self) -> bool:
+        """Whether the main thread's stack can be executed, as that of a program with READ_IMPLIES_EXEC can."""
+        if self._executable_stack is None:
+            maps, at = self.mappings, self.arguments[0] if self.arguments else -1
+            holding = (m for m in range(len(maps)) if maps.start(m) <= at < maps.end(m))
+            self._executable_stack = any(maps.flags(m) & PF_X for m in holding)
+        return self._executable_stack
+
+    def like(self, m: int, image: Image) -> list[tuple[int, int]]:
+        """Where the neighbours lie that the kernel would have merged with a part of an image, but for what was done."""
+        maps = self.mappings
+        near = self.neighbours.like(m)
+        if maps.file[m] == NO_FILE:
+            # Without names, only what lies in one segment is known to be of one file.
+            near = [i for i in (m - 1, m + 1) if 0 <= i < len(maps) and self._one_segment(m, i, image)]
+        return [(maps.start(i), maps.end(i)) for i in near]
+
+    def _one_segment(self, m: int, other: int, image: Image) -> bool:
+        maps, (low, high) = self.mappings, sorted((m, other))
+        alike = maps.file[other] == NO_FILE and maps.flags(m) == maps.flags(other)
+        return alike and maps.end(low) == maps.start(high) and image.in_one_segment(maps.start(low), maps.end(high))
 
     def decide(self, m: int) -> Finding:
         """The finding for part ``m`` by all that is known so far. The same evidence gives the same object."""

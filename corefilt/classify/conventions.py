@@ -46,10 +46,12 @@ SYSTEM_FILE = Convention(
     "system-file", "a system file that is writable nowhere in the process is private and unwritten"
 )
 SHM_ONE_LINK = Convention("shm-one-link", "an unlinked file in /dev/shm has no second link")
-SHARED_MEMFD = Convention("shared-memfd", "a writable memfd is shared")
+SHARED_NAME = Convention(
+    "shared-name", "some names (memfd:java_heap, PostgreSQL.*, psm_*, ...) only shared mappings bear"
+)
+READ_ONLY_FILE = Convention("read-only-file", "a file that the process maps for reading only was not written")
 SCRIPT = Convention("script", "a file that begins with #! is executable")
-MEMFD_MODE = Convention("memfd-mode", "a memfd has an executable mode")
-DATA_MODE = Convention("data-mode", "data is not executable")
+DATA_MODE = Convention("data-mode", "data files in the system's folders have no executable mode")
 
 # What evidence beside the core shows.
 SWAPPED = Convention("swapped", "pages in Swap are the mapping's own")

@@ -130,7 +130,7 @@ def never_writable(rules: Rules, case: Case) -> None:
     if case.area is None or case.area.nature.flags is None or case.area.nature.shared:
         return
     there = case.area.nature.flags
-    if not there & {b"ac", b"nr", b"wr", b"ht"} and not case.area.nature.swapped:
+    if not there & {b"ac", b"nr", b"wr", b"ht"}:
         why = "VmFlags without ac: it was never writable"
         case.rule_out(Kind.WRITTEN, why, source=Source.SMAPS, convention=conventions.NEVER_WRITABLE)
 

@@ -9,34 +9,58 @@ from corefilt.corefile.elf import ET_DYN, ET_EXEC, PF_W, PT_GNU_RELRO, PT_LOAD, 
 # Linkers write some 15 program headers; what has more than this is no loadable object.
 MOST_PHDRS = 256
 
+PT_DYNAMIC = 2
+DT_NULL, DT_TEXTREL, DT_FLAGS = 0, 22, 30
+DF_TEXTREL = 4
+# A dynamic section has some 30 entries of 16 bytes, and one for every library that is needed.
+MOST_OF_DYNAMIC = 1 << 14
+
 
 class ImageHeaders:
     """The program headers of an ELF program or shared object, before it is known where it was loaded."""
 
-    __slots__ = ("drifts", "high", "low", "segments", "writable")
+    __slots__ = ("drifts", "dynamic", "form", "high", "low", "segments", "touched", "writable")
 
-    def __init__(self, table: Phdrs, page_size: int) -> None:
+    def __init__(self, table: Phdrs, ehdr: Ehdr, page_size: int) -> None:
         """Take PT_LOADs with bytes in the file, and what is written to: writable ones and PT_GNU_RELRO.
 
-        ``segments`` holds (first page's address, address behind the last page, first page's file offset),
-        ``writable`` (first page's address, address behind), all before relocation; ``low`` and ``high`` bound
-        them, ``drifts`` are their differences of address and file offset.
+        ``segments`` holds (first page's address, address behind the last page, first page's file offset, p_flags),
+        ``writable`` (first page's address, address behind), ``touched`` those of the writable ones that the loader
+        itself writes to, ``dynamic`` PT_DYNAMIC's address and length, all before relocation; ``low`` and ``high`` bound
+        the segments, ``drifts`` are their differences of address and file offset.
         """
-        self.segments: list[tuple[int, int, int]] = []
+        self.segments: list[tuple[int, int, int, int]] = []
         self.writable: list[tuple[int, int]] = []
+        self.touched: list[tuple[int, int]] = []
+        self.dynamic: tuple[int, int] | None = None
+        self.form = struct.Struct(ehdr.order + ("qQ" if ehdr.wide else "iI"))
         mask = ~(page_size - 1)
+        # The loader writes where it relocates (PT_GNU_RELRO is made unwritable afterwards), and into PT_DYNAMIC.
+        known: list[tuple[int, int]] = []
+        cleared: set[tuple[int, int]] = set()
         for i, p_type in enumerate(table.p_type):
             start, size = table.p_vaddr[i], table.p_filesz[i]
             if p_type == PT_LOAD and size:
-                end = (start + size + page_size - 1) & mask
-                self.segments.append((start & mask, end, table.p_offset[i] & mask))
+                span = start & mask, (start + size + page_size - 1) & mask
+                self.segments.append((*span, table.p_offset[i] & mask, table.p_flags[i] & 7))
                 if table.p_flags[i] & PF_W:
-                    self.writable.append((start & mask, end))
+                    self.writable.append(span)
+                    # The rest of the last page is cleared for .bss (padzero in fs/binfmt_elf.c, and ld.so).
+                    if table.p_memsz[i] > size and (start + size) & ~mask:
+                        cleared.add(span)
             elif p_type == PT_GNU_RELRO and table.p_memsz[i]:
-                self.writable.append((start & mask, (start + table.p_memsz[i] + page_size - 1) & mask))
-        self.low = min((start for start, _, _ in self.segments), default=0)
-        self.high = max((end for _, end, _ in self.segments), default=0)
-        self.drifts = {start - offset for start, _, offset in self.segments}
+                span = start & mask, (start + table.p_memsz[i] + page_size - 1) & mask
+                self.writable.append(span)
+                known.append(span)
+            elif p_type == PT_DYNAMIC and size:
+                self.dynamic = start, size
+                known.append((start, start + size))
+        for low, high in self.writable:
+            if (low, high) in cleared or any(a < high and low < b for a, b in known):
+                self.touched.append((low, high))
+        self.low = min((segment[0] for segment in self.segments), default=0)
+        self.high = max((segment[1] for segment in self.segments), default=0)
+        self.drifts = {start - offset for start, _, offset, _ in self.segments}
 
     def unwritten(self, start: int, end: int) -> bool:
         """Whether file offsets ``[start, end)`` lie in one segment, and in no part of it that is written to."""
@@ -44,19 +68,33 @@ class ImageHeaders:
             offset <= start
             and end <= offset + high - low
             and not any(s < low + end - offset and low + start - offset < e for s, e in self.writable)
-            for low, high, offset in self.segments
+            for low, high, offset, _ in self.segments
         )
+
+    def has_textrel(self, piece: bytes) -> bool | None:
+        """Whether a dynamic section says that text is relocated; None where the section does not end in ``piece``."""
+        entries = list(self.form.iter_unpack(piece[: len(piece) // self.form.size * self.form.size]))
+        tags = [tag for tag, _ in entries]
+        # A section that begins with its end is one that was not dumped: pages of zeros stand in its place.
+        if DT_NULL not in tags[1:] or tags[0] == DT_NULL:
+            return None
+        used = entries[: tags.index(DT_NULL)]
+        return any(tag == DT_TEXTREL or (tag == DT_FLAGS and value & DF_TEXTREL) for tag, value in used)
 
 
 class Image:
-    """An image where it was loaded: what belongs to it, and what of it was written to."""
+    """An image where it was loaded: what belongs to it, and what of it was written to.
 
-    __slots__ = ("bias", "headers", "low")
+    ``textrel`` tells whether its text was relocated (DT_TEXTREL), None where its dynamic section has not been seen.
+    """
+
+    __slots__ = ("bias", "headers", "low", "textrel")
 
     def __init__(self, headers: ImageHeaders, bias: int) -> None:
         """Place the headers at ``bias``, the difference of address and p_vaddr."""
         self.headers, self.bias = headers, bias
         self.low = headers.low + bias
+        self.textrel: bool | None = False if headers.dynamic is None else None
 
     def holds(self, start: int, end: int, file_offset: int | None) -> bool:
         """Whether a mapping lies in one of the image's segments, or in the gap that its loader left behind one.
@@ -67,12 +105,28 @@ class Image:
         if start < self.low or end > self.headers.high + self.bias:
             return False
         if file_offset is None:
-            return any(s + self.bias <= start and end <= e + self.bias for s, e, _ in self.headers.segments)
+            return any(s + self.bias <= start and end <= e + self.bias for s, e, _, _ in self.headers.segments)
         return start - file_offset - self.bias in self.headers.drifts
 
     def wrote(self, start: int, end: int) -> bool:
-        """Whether the mapping overlaps what the loader or the program writes to."""
+        """Whether the mapping overlaps what the loader or the program may write to."""
         return any(s + self.bias < end and start < e + self.bias for s, e in self.headers.writable)
+
+    def loader_wrote(self, start: int, end: int) -> bool:
+        """Whether the mapping is of a writable segment that the loader itself writes to, be it elsewhere in it.
+
+        What mprotect splits afterwards was one mapping when it was written to, and both halves count as written.
+        """
+        return any(s + self.bias < end and start < e + self.bias for s, e in self.headers.touched)
+
+    def flags_within(self, start: int, end: int) -> set[int]:
+        """The p_flags of the segments that a mapping overlaps; none for a gap between them."""
+        at, to = start - self.bias, end - self.bias
+        return {flags for s, e, _, flags in self.headers.segments if s < to and at < e}
+
+    def in_one_segment(self, start: int, end: int) -> bool:
+        """Whether addresses ``[start, end)`` lie in one segment."""
+        return any(s + self.bias <= start and end <= e + self.bias for s, e, _, _ in self.headers.segments)
 
 
 def needs(first: bytes) -> tuple[int, int] | None:
@@ -90,20 +144,35 @@ def needs(first: bytes) -> tuple[int, int] | None:
 
 def headers(first: bytes, raw_table: bytes, page_size: int) -> ImageHeaders:
     """The image's headers from its first bytes and the bytes that ``needs`` asked for."""
-    return ImageHeaders(Phdrs.decode(raw_table, Ehdr(first)), page_size)
+    ehdr = Ehdr(first)
+    return ImageHeaders(Phdrs.decode(raw_table, ehdr), ehdr, page_size)
 
 
-def place(found: ImageHeaders, start: int, end: int, starts: set[int]) -> Image | None:
+def place(found: ImageHeaders, start: int, end: int, starts: dict[int, tuple[int | None, int]]) -> Image | None:
     """Place an image whose file offset 0 is mapped at ``[start, end)``.
 
-    ``starts`` are where mappings begin that could belong to it. An image must fit its layout: two of its segments begin
-    where mappings do, or its only segment is this mapping. A file that was merely mapped to be read does not.
+    ``starts`` has, by address, file offset (None if unknown) and flags of the mappings that could belong to it. An
+    image must fit its layout: two of its segments begin where mappings of their file offsets do, or its only segment
+    is this mapping. A file that was merely mapped to be read does not. Where code and data share a page of the file,
+    more than one segment begins with file offset 0, and the place that more mappings fit is the image's.
     """
-    first = next((segment for segment in found.segments if segment[2] == 0), None)
-    if first is None:
+    first = [segment for segment in found.segments if segment[2] == 0]
+    if not first:
         return None
-    image = Image(found, start - first[0])
     if len(found.segments) == 1:
-        return image if end - start == first[1] - first[0] else None
-    fitting = sum(segment[0] + image.bias in starts for segment in found.segments)
-    return image if fitting >= 2 else None
+        low, high, _, _ = first[0]
+        return Image(found, start - low) if end - start == high - low else None
+    (fitting, _), bias = max((_fit(found, start - segment[0], starts), segment[0] - start) for segment in first)
+    return Image(found, -bias) if fitting >= 2 else None
+
+
+def _fit(found: ImageHeaders, bias: int, starts: dict[int, tuple[int | None, int]]) -> tuple[int, int]:
+    """How many segments begin where a mapping of their file offset does, and how many of those have its flags."""
+    fitting = alike = 0
+    for low, _, offset, flags in found.segments:
+        there = starts.get(low + bias)
+        if there is not None and there[0] in (None, offset):
+            fitting += 1
+            # What the loader relocates it makes unwritable.
+            alike += there[1] in (flags, flags & ~PF_W)
+    return fitting, alike

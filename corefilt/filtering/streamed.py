@@ -60,8 +60,10 @@ class SettledAtTheEnd(Run):
         )
         written = array("Q", map(min, self._written, core.present))
         first = lay_out(core.ehdr, core.table, core.sections, written, core.present, core.end, note=self._note)
+        reader = _reader(sink, first, written, core)
+        self._payload.look_for_textrel(reader)
         if self.rules.by_files:
-            core.compare(self.rules, peek=_reader(sink, first, written, core))
+            core.compare(self.rules, peek=reader)
         self.rules.take_loadmaps()
         self._settle()
         self.plan.sizes = array("Q", map(min, self.plan.sizes, written))

@@ -9,7 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corefilt.filterbits import CoredumpFilter
-from corefilt.kinds import NAMES, NOTHING, ONE_PAGE, SOURCE_NAMES, WHOLE, Finding, Kind, Source, level, name_of, single
+from corefilt.kinds import (
+    FDPIC_OLD,
+    NAMES,
+    NOTHING,
+    ONE_PAGE,
+    SOURCE_NAMES,
+    WHOLE,
+    Finding,
+    Kind,
+    Source,
+    level,
+    name_of,
+    single,
+)
 
 # Bits 0 to 8 and then no bit at all. W is the whole mapping, h its first page, - nothing.
 # The gate, [vdso] and [vvar] are named by the kernel itself, which is asked before anything else.
@@ -67,6 +80,32 @@ def test_what_people_know_by_heart(name: str, value: int, kept: str) -> None:
     levels = {LETTERS[level(kind, CoredumpFilter(value))] for kind in single(NAMES[name])}
     assert kept in levels
     assert len(levels) == 1 or name == "private-file-written"
+
+
+# The FDPIC dumper before Linux 5.10: bit 0 for what was written to and bit 2 for what was not, special or huge or not;
+# what is shared goes by its file's links.
+OLD = {
+    Kind.SPECIAL: "--W------ -",
+    Kind.EXCLUDED: "--------- -",
+    Kind.PRIVATE_ANON: "W-------- -",
+    Kind.SHARED_ANON: "-W------- -",
+    Kind.SHARED_FILE: "---W----- -",
+    Kind.PRIVATE_FILE: "--W------ -",
+    Kind.PRIVATE_FILE_HEADED: "--W------ -",
+    Kind.WRITTEN_FILE: "W-------- -",
+    Kind.WRITTEN_FILE_HEADED: "W-------- -",
+    Kind.PRIVATE_HUGE: "W-W------ -",
+    Kind.SHARED_HUGE: "-W-W----- -",
+    Kind.PRIVATE_DAX: "-------W- -",
+    Kind.SHARED_DAX: "--------W -",
+}
+
+
+@pytest.mark.parametrize("kind", OLD, ids=FIELDS.get)
+def test_what_each_bit_keeps_for_the_old_fdpic_dumper(kind: int) -> None:
+    """Huge pages may have been written to or not, and their file may have a link or not: either bit keeps them."""
+    bits = "".join(LETTERS[level(kind, CoredumpFilter(1 << at), FDPIC_OLD)] for at in range(9))
+    assert f"{bits} {LETTERS[level(kind, CoredumpFilter.NONE, FDPIC_OLD)]}" == OLD[kind]
 
 
 # --- names ------------------------------------------------------------------------------------------------

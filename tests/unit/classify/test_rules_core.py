@@ -69,7 +69,7 @@ def library_core(path: str = "/opt/app/lib.so", dropped: tuple[int, ...] = (), *
 def partly_there(*, behind: bool, content: bytes = b"\x7fELF") -> bytes:
     """Make a core of one page of several, with or without memory behind it."""
     more = [Load(C, page(b"stack"))] if behind else []
-    load = Load(A, page(content), memsz=4 * PAGE, flags="r--")
+    load = Load(A, page(content), memsz=4 * PAGE, flags="r-x")
     return make_core([HEAP, load, *more], kernel_notes([(A, A + 4 * PAGE, 0, "/data/lib")]))
 
 
@@ -80,7 +80,7 @@ def lld_core() -> bytes:
             Image(0x0000, 0x1800, "r--"),
             Image(0x2800, 0x0700, "r-x", offset=0x1800),
             Image(0x3F00, 0x1100, "rw-", offset=0x1F00),
-            Image(0x5F00, 0x0100, "rw-", offset=0x2F00),
+            Image(0x5F00, 0x0200, "rw-", offset=0x2F00, filesz=0x00F0),
         ],
         relro=(0x3F00, 0x1100),
         size=2 * PAGE,
@@ -98,7 +98,8 @@ def lld_core() -> bytes:
 
 def far_core(phoff: int, path: str = "/opt/bolted.so") -> bytes:
     """Make a core with a library whose program headers stand at ``phoff`` of a first segment of six pages."""
-    head = elf_image([Image(0, 6 * PAGE, "r-x"), Image(6 * PAGE, 2 * PAGE, "rw-")], phoff=phoff, size=6 * PAGE)
+    segments = [Image(0, 6 * PAGE, "r-x"), Image(6 * PAGE, 2 * PAGE, "rw-", filesz=PAGE + 1)]
+    head = elf_image(segments, phoff=phoff, size=6 * PAGE)
     data = LIBRARY + 6 * PAGE
     return make_core(
         [HEAP, Load(LIBRARY, head[: 6 * PAGE], flags="r-x"), Load(data, page(b"data", 2))],
@@ -106,11 +107,11 @@ def far_core(phoff: int, path: str = "/opt/bolted.so") -> bytes:
     )
 
 
-def header_and_whole(whole: bytes = TEXT) -> bytes:
+def header_and_whole(whole: bytes = TEXT, offset: int = PAGE) -> bytes:
     """Make a core whose dump kept a header page of one file and the whole of another."""
     return make_core(
-        [HEAP, Load(A, page(ELF), memsz=4 * PAGE, flags="r--"), Load(B, whole, flags="r--")],
-        kernel_notes([(A, A + 4 * PAGE, 0, "/opt/partly"), (B, B + len(whole), PAGE, "/opt/wholly")]),
+        [HEAP, Load(A, page(ELF), memsz=4 * PAGE, flags="r--"), Load(B, whole, flags="r--"), Load(C, page(b"stack"))],
+        kernel_notes([(A, A + 4 * PAGE, 0, "/opt/partly"), (B, B + len(whole), offset, "/opt/wholly")]),
     )
 
 
@@ -129,6 +130,13 @@ def two_views(flags: str, path: str, offset: int = PAGE) -> bytes:
         [HEAP, Load(A, TEXT, flags="r--"), Load(B, TEXT, flags=flags)],
         kernel_notes([(A, A + len(TEXT), offset, path), (B, B + len(TEXT), offset, path)]),
     )
+
+
+def three_pieces(path: str, flags: str = "r--", step: int = PAGE, *, entries: bool = True) -> bytes:
+    """Make a core of three mappings of one file that touch; with ``entries`` each has an entry of NT_FILE."""
+    loads = [Load(A + at * PAGE, page(b"text"), flags=flags) for at in range(3)]
+    files = [(A + at * PAGE, A + at * PAGE + PAGE, PAGE + at * step, path) for at in range(3)]
+    return make_core([HEAP, *loads], kernel_notes(files if entries else [(A, A + 3 * PAGE, PAGE, path)]))
 
 
 def library_twice(offset: int, flags: str) -> bytes:
@@ -224,6 +232,7 @@ CASES = [
         A,
         "assumed",
         ANY_FILE,
+        "h?",
     ),
     Case(
         "has_file",
@@ -232,6 +241,7 @@ CASES = [
         A,
         "assumed",
         "private-file-backed private-file-written shared-anonymous shared-file-backed",
+        "h?",
     ),
     Case(
         "partly_there",
@@ -362,18 +372,47 @@ CASES = [
     ),
     *(
         Case("names", f"writable {path}", mapped(A, path), A, "inferred", "shared-anonymous")
-        for path in ("/SYSV0000002a (deleted)", "/memfd:jit (deleted)")
+        for path in ("/SYSV0000002a (deleted)",)
+    ),
+    Case(
+        "names",
+        "writable System V shared memory in the shape of huge pages",
+        mapped(HUGE, "/SYSV0000002a (deleted)", memsz=HUGE),
+        HUGE,
+        "assumed",
+        "shared-anonymous shared-huge",
+    ),
+    Case(
+        "names",
+        "a writable memfd can be private (QEMU's guest memory with share=off)",
+        mapped(A, "/memfd:memory-backend-memfd (deleted)"),
+        A,
+        "assumed",
+        "private-file-backed private-file-written shared-anonymous",
+        "h?",
+    ),
+    Case(
+        "names",
+        "so can one of huge pages",
+        mapped(HUGE, "/memfd:memory-backend-memfd (deleted)", memsz=HUGE),
+        HUGE,
+        "assumed",
+        "private-file-backed private-file-written private-huge shared-anonymous shared-huge",
+        "h?",
     ),
     *(
-        Case(
-            "names",
-            f"writable {path} in the shape of huge pages",
-            mapped(HUGE, path, memsz=HUGE),
-            HUGE,
-            "assumed",
-            "shared-anonymous shared-huge",
+        Case("shared_names", path, mapped(A, path), A, certainty, kinds)
+        for path, certainty, kinds in (
+            ("/memfd:java_heap (deleted)", "inferred", "shared-anonymous"),
+            ("/memfd:doublemapper (deleted)", "inferred", "shared-anonymous"),
+            ("/dev/shm/PostgreSQL.123456", "inferred", "shared-file-backed"),
+            ("/dev/shm/psm_0badcafe", "inferred", "shared-file-backed"),
+            ("/dev/shm/sem.name", "inferred", "shared-file-backed"),
+            # Its name is a second link, so that the deleted first one can have one left.
+            ("/dev/shm/sem.a1b2c3 (deleted)", "assumed", "shared-anonymous shared-file-backed"),
+            ("/dev/shm/pym-12-abc (deleted)", "inferred", "shared-anonymous"),
+            ("/dev/shm/.org.chromium.Chromium.a1b2c3 (deleted)", "inferred", "shared-anonymous"),
         )
-        for path in ("/SYSV0000002a (deleted)", "/memfd:jit (deleted)")
     ),
     *(
         Case(
@@ -396,8 +435,8 @@ CASES = [
     ),
     Case("names", "/dev/dax is DAX", mapped(HUGE, "/dev/dax0.0", memsz=HUGE), HUGE, "inferred", "shared-dax"),
     Case("no_dax", "another file is not", mapped(A, "/mnt/pmem/file", offset=PAGE), A, "assumed", ANY_FILE),
-    Case("no_huge", "its length is not huge", beside(HUGE + PAGE), 4 * HUGE, "assumed", ANY_FILE),
-    Case("no_huge", "a file beside it is not huge", beside(HUGE + PAGE), 2 * HUGE, "assumed", ANY_FILE),
+    Case("no_huge", "its length is not huge", beside(HUGE + PAGE), 4 * HUGE, "assumed", ANY_FILE, "h?"),
+    Case("no_huge", "a file beside it is not huge", beside(HUGE + PAGE), 2 * HUGE, "assumed", ANY_FILE, "h?"),
     Case(
         "no_huge",
         "its place in the file is not huge",
@@ -415,8 +454,16 @@ CASES = [
         "private-file-backed",
     ),
     Case("header_page", "an ELF file", mapped(A, "/data/lib", ELF), A, "assumed", ANY_FILE, "h?"),
-    Case("header_page", "a script", mapped(A, "/data/run", SHEBANG, flags="r--"), A, "assumed", ANY_FILE, "h?"),
-    Case("header_page", "neither", mapped(A, "/data/run", TEXT, flags="r--"), A, "assumed", ANY_FILE, "-"),
+    Case("header_page", "a script", mapped(A, "/data/run", SHEBANG, flags="r-x"), A, "assumed", ANY_FILE, "h?"),
+    Case(
+        "header_page",
+        "data of the system",
+        mapped(A, "/usr/share/locale/de.mo", TEXT),
+        A,
+        "assumed",
+        ANY_FILE,
+        "-",
+    ),
     Case(
         "header_page",
         "data of the system, unseen in a pipe",
@@ -427,7 +474,7 @@ CASES = [
         "-",
         piped=True,
     ),
-    Case("headless", "not from offset 0", mapped(A, "/data/lib", ELF, PAGE, flags="r--"), A, "assumed", ANY_FILE),
+    Case("headless", "not from offset 0", mapped(A, "/data/lib", ELF, PAGE, flags="r-x"), A, "assumed", ANY_FILE),
     Case("headless", "not readable", mapped(A, "/data/lib", ELF, flags="--x"), A, "assumed", ANY_FILE),
     Case(
         "thread_stack",
@@ -478,17 +525,33 @@ CASES = [
     Case(
         "unwritable_image",
         "an ELF file that nobody loaded",
-        mapped(A, "/data/lib", ELF, flags="r--"),
+        mapped(A, "/data/lib", ELF, flags="r-x"),
         A,
         "assumed",
         "private-file-backed private-file-written",
         "h",
     ),
+    Case(
+        "set_apart",
+        "a page of a system file between others that the kernel would have merged with it",
+        three_pieces("/usr/lib/x/table"),
+        A + PAGE,
+        "assumed",
+        "private-file-backed private-file-written",
+    ),
+    Case(
+        "read_only_file",
+        "a user's file that the process maps for reading only",
+        two_views("r--", "/data/table"),
+        A,
+        "assumed",
+        "private-file-backed shared-file-backed",
+    ),
     *(
         Case(
             "runtime_archive",
             f"{name} {flags}",
-            mapped(A, f"/opt/runtime/{name}", flags=flags),
+            mapped(A, f"/opt/runtime/{name}", offset=PAGE, flags=flags),
             A,
             certainty,
             kinds,
@@ -586,7 +649,7 @@ def test_silence_of_nt_file_proves_nothing_where_there_is_none() -> None:
 
 
 def test_partly_there_says_less_where_written_memory_was_left_out() -> None:
-    load = Load(A, ELF[:PAGE], memsz=4 * PAGE, flags="r--")
+    load = Load(A, ELF[:PAGE], memsz=4 * PAGE, flags="r-x")
     core = make_core([load, Load(C, b"", memsz=PAGE)], kernel_notes([(A, A + 4 * PAGE, 0, "/data/lib")]))
     assert could_be(look(core)[A]) == "private-file-backed private-file-written"
 
@@ -597,12 +660,13 @@ def test_wholly_there_needs_a_header_page_beside_it() -> None:
 
 
 def test_one_page_that_is_all_of_a_mapping_may_be_its_header_page() -> None:
-    assert "private-file-backed" in could_be(look(header_and_whole(page(b"one")))[B])
+    assert "private-file-backed" in could_be(look(header_and_whole(page(b"one"), offset=0))[B])
+    assert "private-file-backed" not in could_be(look(header_and_whole(page(b"one")))[B])
 
 
 def test_whether_the_file_mapping_of_a_reading_program_was_written_to_stays_open() -> None:
     """A debugger maps libraries to read them: ELF magic, but the layout does not fit."""
-    mapping = look(mapped(A, "/data/lib.so", ELF, flags="r--"))[A]
+    mapping = look(mapped(A, "/data/lib.so", ELF, flags="r-x"))[A]
     assert (mapping.certainty, could_be(mapping)) == ("assumed", "private-file-backed private-file-written")
 
 
@@ -698,8 +762,8 @@ def test_files_of_which_nothing_says_that_they_are_private(path: str, data: byte
 @pytest.mark.parametrize(
     ("path", "flags", "content"),
     [
-        pytest.param("/usr/local/share/table", "r--", TEXT, id="not of a package"),
-        pytest.param("/home/me/table", "r--", TEXT, id="elsewhere"),
+        pytest.param("/usr/local/share/table", "r-x", TEXT, id="not of a package"),
+        pytest.param("/home/me/table", "r-x", TEXT, id="elsewhere"),
         pytest.param("/usr/share/table", "rw-", TEXT, id="writable somewhere"),
         pytest.param("/usr/lib/wine/ntdll.dll", "r--", TEXT, id="PE by its name"),
         pytest.param("/usr/lib/wine/program.exe", "r--", TEXT, id="PE program"),
@@ -721,8 +785,10 @@ def test_pe_files_are_told_by_their_magic() -> None:
 
 
 def test_a_pipe_cannot_tell_a_header_page() -> None:
-    core = mapped(A, "/data/run", TEXT, flags="r--")
-    assert kept(core, 0x10)[A] == 0
+    core = mapped(A, "/usr/share/terminfo", TEXT, flags="rw-")
+    assert kept(core, 0x10, piped=True)[A] == 0
+    core = mapped(A, "/data/run", SHEBANG, flags="r--")
+    assert kept(core, 0x10, "drop")[A] == 0
     assert kept(core, 0x10, piped=True)[A] == PAGE
     assert kept(core, 0x10, "guess", piped=True)[A] == 0
     assert kept(core, 0x10, "drop", piped=True)[A] == 0
@@ -778,7 +844,7 @@ def test_a_writable_vdso_is_not_mistaken_for_a_heap_nor_a_heap_for_it(flags: str
 @pytest.mark.parametrize("heap_first", [True, False])
 def test_without_nt_file_an_images_data_does_not_speak_for_other_memory(heap_first: bool) -> None:
     """The program's data is written private memory; other writable memory may as well be shared."""
-    program = elf_image([Image(0, 0x1000, "r-x"), Image(0x2000, 0x2000, "rw-")])
+    program = elf_image([Image(0, 0x1000, "r-x"), Image(0x2000, 0x2000, "rw-", filesz=0x1100)])
     text, data = Load(0x400000, program, flags="r-x"), Load(0x402000, page(b"data", 2))
     other = Load(0x300000 if heap_first else 0x7F0000000000, page(b"shared?", 2))
     core = nameless(*([other, text, data] if heap_first else [text, data, other]), named=False)

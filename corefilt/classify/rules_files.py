@@ -1,0 +1,253 @@
+"""The rules for what is mapped from files: ELF images by their headers or their layout, and what names tell."""
+
+from __future__ import annotations
+
+from corefilt.classify import conventions
+from corefilt.corefile import elf
+from corefilt.corefile.elf import PF_R, PF_X
+from corefilt.kinds import Kind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.classify.candidates import Case
+    from corefilt.classify.classifier import Rules
+    from corefilt.corefile.images import Image
+
+# Folders whose files belong to the system: nobody maps those shared for writing.
+SYSTEM_FOLDERS = (
+    b"/usr/", b"/lib/", b"/lib32/", b"/lib64/", b"/libx32/", b"/bin/", b"/sbin/", b"/nix/store/", b"/gnu/store/",
+)  # fmt: skip
+NO_SYSTEM_FOLDERS = (b"/usr/local/",)
+
+# What is no program and not executable: locales, tables of iconv, Java's classes. Of 45,000 files that Debian 12 has in
+# these folders with 900 packages, those with an executable mode are scripts, ELF files and PE files.
+DATA_FOLDERS = (b"/usr/share/", b"/usr/lib/locale/")
+DATA_FILES = (b"/gconv-modules.cache", b"/lib/modules")
+PE_FILES = (b".dll", b".exe", b".drv", b".sys")
+
+# What a JVM (CDS), Emacs, SBCL and Android's runtime keep prepared memory in.
+ARCHIVES = (b".jsa", b".pdmp", b"/sbcl.core", b".art", b".oat")
+
+# Names that the kernel gives, or that stand for memory and devices: nothing that is true of users' files.
+NO_USER_FILES = (b"/memfd:", b"/SYSV", b"/dev/", b"/anon_hugepage", b"/[aio]", b"anon_inode:", b"socket:[")
+
+# Names that only shared mappings bear where they are writable, each with the source that maps them with MAP_SHARED:
+# OpenJDK src/hotspot/os/linux/gc/z/zPhysicalMemoryBacking_linux.cpp, .NET src/coreclr/minipal/Unix/doublemapping.cpp,
+# Firefox ipc/glue/SharedMemoryPlatform_posix.cpp (and its shm_open below), PulseAudio src/pulsecore/shm.c (and below),
+# libwayland cursor/os-compatibility.c, Weston shared/os-compatibility.c, libxshmfence src/xshmfence_alloc.c.
+SHARED_MEMFDS = (
+    b"/memfd:java_heap (deleted)", b"/memfd:doublemapper (deleted)", b"/memfd:mozilla-ipc (deleted)",
+    b"/memfd:pulseaudio (deleted)", b"/memfd:wayland-cursor (deleted)", b"/memfd:weston-shared (deleted)",
+    b"/memfd:xshmfence (deleted)",
+)  # fmt: skip
+# PostgreSQL src/backend/storage/ipc/dsm_impl.c, CPython Lib/multiprocessing/shared_memory.py (psm_) and heap.py (pym-),
+# glibc sysdeps/pthread/sem_open.c, PulseAudio, Firefox, Chromium base/files/file_util_posix.cc names the files that
+# base/memory/platform_shared_memory_region_posix.cc maps.
+SHARED_IN_SHM = (
+    b"/dev/shm/PostgreSQL.", b"/dev/shm/psm_", b"/dev/shm/pym-", b"/dev/shm/sem.", b"/dev/shm/pulse-shm-",
+    b"/dev/shm/org.mozilla.ipc.", b"/dev/shm/.org.chromium.Chromium.",
+)  # fmt: skip
+
+
+def is_system_file(path: bytes) -> bool:
+    """Whether a file lies where packages put theirs."""
+    return path.startswith(SYSTEM_FOLDERS) and not path.startswith(NO_SYSTEM_FOLDERS)
+
+
+def is_pe(rules: Rules, case: Case) -> bool:
+    """Whether the file is a PE file, by its name or its first bytes; Wine and Mono relocate its sections in place."""
+    path = case.path or b""
+    return path.lower().endswith(PE_FILES) or (rules.payload is not None and case.path in rules.payload.pe)
+
+
+def may_be_pe(rules: Rules, case: Case) -> bool:
+    """Whether the file is a PE file, or could be one whose first page a filter left out."""
+    lost = rules.payload is not None and rules.neighbours.headers_lost(case.m, rules.payload)
+    return lost or is_pe(rules, case)
+
+
+def image_member(rules: Rules, case: Case) -> None:
+    """What lies in a loaded ELF image is private; its own program headers say what of it was written to.
+
+    The loader writes to the data segment (relocations, the end of .bss), also where it later makes it unwritable
+    (PT_GNU_RELRO). A writable segment that it has nothing to do in may have been left alone (patchelf adds such), and
+    an unwritable one may have been written to all the same; what gives that away leaves it open.
+    """
+    if rules.payload is None:
+        return
+    if case.path is None and rules.named:
+        return
+    image = rules.payload.image_of(case.m)
+    if image is None:
+        return
+    if image.loader_wrote(case.start, case.end):
+        case.only(Kind.WRITTEN | Kind.EXCLUDED, "writable segment of an ELF image", convention=conventions.IMAGE_DATA)
+    elif image.wrote(case.start, case.end):
+        why = "writable segment of an ELF image in which the loader has nothing to write"
+        case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.IMAGE_PRIVATE)
+    else:
+        case.doubt = case.doubt or written_text(rules, case, image)
+        if case.doubt:
+            why = f"unwritable segment of an ELF image, but {case.doubt}"
+            case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.IMAGE_PRIVATE)
+        else:
+            why = "unwritable segment of an ELF image"
+            case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.IMAGE_TEXT)
+
+
+def written_text(rules: Rules, case: Case, image: Image) -> str:
+    """What says that a part of an image that nobody should write to may have been written to, or nothing."""
+    own = image.flags_within(case.start, case.end)
+    if case.writable:
+        return "it is writable now"
+    if own and own != {case.flags} and not _executable_by_personality(rules, case, own):
+        return "its flags are not the segment's"
+    if own and image.textrel is None:
+        return "its dynamic section, which could tell of relocated text, is not in the core"
+    if own and image.textrel:
+        return "the image relocates its text (DT_TEXTREL)"
+    if any(not image.wrote(*span) for span in rules.like(case.m, image)):
+        return SPLIT
+    return ""
+
+
+SPLIT = "the kernel would have merged it with its neighbour if nothing had set them apart"
+
+
+def _executable_by_personality(rules: Rules, case: Case, own: set[int]) -> bool:
+    """READ_IMPLIES_EXEC, which a program has whose stack is executable, adds PF_X to what can be read."""
+    return {flags | PF_X if flags & PF_R else flags for flags in own} == {case.flags} and rules.stack_is_executable
+
+
+def set_apart(rules: Rules, case: Case) -> None:
+    """A mapping beside another with the same flags, the same file and the next offset was split off by something.
+
+    The kernel merges such neighbours unless their flags or what was written to them differ (vma_merge in mm/vma.c of
+    Linux 6.18); mprotect to make it writable and back leaves VM_ACCOUNT.
+    """
+    if case.path is None or case.writable:
+        return
+    # What an image's loader made unwritable lies next to what always was: that explains itself (written_text).
+    apart = any(rules.neighbours.role_by_order(other) != "data" for other in rules.neighbours.like(case.m))
+    if apart and (rules.payload is None or rules.payload.image_of(case.m) is None):
+        case.doubt = SPLIT
+
+
+def mapped_again(rules: Rules, case: Case) -> None:
+    """Text of a loaded image that is mapped once more elsewhere: V8 does so with its own, to have it near its code."""
+    if case.path is None or case.writable or rules.payload is None or case.doubt:
+        return
+    if not rules.payload.holds_unwritten(case.m):
+        return
+    why = "part of an unwritable segment of an image, once more"
+    case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.MAPPED_AGAIN)
+
+
+def layout_member(rules: Rules, case: Case) -> None:
+    """Where the payload has passed before it could be looked at, the order of segments stands in for headers.
+
+    Not where the first page is only missing: a filter left it out, and it may have been no image's, or its headers said
+    something else. Then the order only tells what is likely. What it cannot tell stays open: whether a read-only
+    segment is protected after relocation or holds constants (Go, Valgrind), and, on machines of 32 bits, where
+    DT_TEXTREL is in use, whether text was relocated.
+    """
+    if case.path is None or rules.payload is not None or is_pe(rules, case):
+        return
+    role = rules.neighbours.role_by_order(case.m)
+    if role is None:
+        return
+    if case.present and not rules.neighbours.image_begun(case.m):
+        case.doubt = "the image's unwritten first page was left out of the dump, this was not"
+    private = Kind.PRIVATE_MAPPED | Kind.EXCLUDED
+    if role == "data":
+        case.only(private, "laid out like data of an ELF image", convention=conventions.LAYOUT_PRIVATE)
+        if case.possible & Kind.WRITTEN:
+            case.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=conventions.LAYOUT_DATA)
+    elif role == "constants":
+        why = "laid out like constants of an ELF image, or like data that is protected after relocation"
+        case.only(private, why, convention=conventions.LAYOUT_PRIVATE)
+        case.doubt = why
+    elif case.doubt or not rules.ehdr.wide:
+        why = f"laid out like text of an ELF image, but {case.doubt or 'text may be relocated (DT_TEXTREL)'}"
+        case.only(private, why, convention=conventions.LAYOUT_PRIVATE)
+        case.doubt = why
+    else:
+        why = "laid out like text of an ELF image"
+        case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.LAYOUT_TEXT)
+
+
+def shared_names(rules: Rules, case: Case) -> None:
+    """What some programs name, and never map privately with the right to write."""
+    if case.path is None or not case.writable:
+        return
+    if case.path in SHARED_MEMFDS or case.path.startswith(SHARED_IN_SHM):
+        shared = Kind.SHARED_ANON | Kind.SHARED_FILE | Kind.SHARED_HUGE | Kind.EXCLUDED
+        case.only(shared, "a name that only shared mappings bear", convention=conventions.SHARED_NAME)
+
+
+def unwritable_image(rules: Rules, case: Case) -> None:
+    """Nobody maps programs and libraries for sharing with the right to write to them, and then without writing."""
+    if case.path is not None and not case.writable and case.first == elf.ELFMAG and not case.file_offset:
+        why = "an ELF file that is not writable here"
+        case.rule_out(Kind.SHARED_FILE | Kind.SHARED_ANON, why, convention=conventions.ELF_UNSHARED)
+
+
+def runtime_archive(rules: Rules, case: Case) -> None:
+    """Images of a language's heap are mapped privately, and what of them is writable gets its pointers relocated."""
+    if case.path is None or not case.path.endswith(ARCHIVES):
+        return
+    why = "the archive of a language's runtime"
+    case.rule_out(Kind.SHARED_FILE, why, convention=conventions.RUNTIME_ARCHIVE)
+    if case.writable and case.possible & Kind.WRITTEN:
+        case.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=conventions.RUNTIME_ARCHIVE)
+
+
+def system_file(rules: Rules, case: Case) -> None:
+    """A file of the system that is writable nowhere in the process is mapped privately and clean.
+
+    PE files are not: Wine maps their sections unwritable after relocating them. One whose first page a filter left out
+    may be such a file.
+    """
+    if case.path is None or not is_system_file(case.path) or rules.neighbours.writable_somewhere(case.path):
+        return
+    if may_be_pe(rules, case) or not case.possible & Kind.CLEAN:
+        return
+    kinds = Kind.PRIVATE_MAPPED if case.doubt else Kind.CLEAN
+    why = "a system file that is writable nowhere"
+    case.only(kinds | Kind.EXCLUDED, why, convention=conventions.SYSTEM_FILE)
+
+
+def read_only_file(rules: Rules, case: Case) -> None:
+    """A file that a process can read only, wherever it maps it, is not written to, though it may be shared.
+
+    What was made unwritable after writing is text or data of images, which are executable or writable elsewhere; PE
+    files are the exception. VmFlags tell better (never_writable).
+    """
+    if case.path is None or case.flags != PF_R or case.doubt or case.path.startswith(NO_USER_FILES):
+        return
+    if not case.possible & Kind.CLEAN or (case.area is not None and case.area.nature.flags is not None):
+        return
+    if rules.neighbours.touched_somewhere(case.path) or may_be_pe(rules, case) or case.path.endswith(ARCHIVES):
+        return
+    why = "a file that the process maps for reading only"
+    case.rule_out(Kind.WRITTEN, why, convention=conventions.READ_ONLY_FILE)
+
+
+def header_page(rules: Rules, case: Case) -> None:
+    """Bit 4 keeps the first page of a readable mapping at offset 0 if the file is executable or is ELF.
+
+    What neither is ELF nor begins with #! may have an executable mode (Emacs' dump, PE files), and a memfd need not
+    have one (MFD_NOEXEC_SEAL).
+    """
+    if case.path is None and rules.named:
+        return
+    if case.first == elf.ELFMAG:
+        case.header_page(True, "begins with the ELF magic")
+    elif case.path is None:
+        return
+    elif case.first is not None and case.first[:2] == b"#!":
+        case.header_page(True, "begins with #!", convention=conventions.SCRIPT)
+    elif case.path.startswith(b"/SYSV"):
+        case.header_page(True, "System V shared memory has an executable mode", convention=conventions.SYSV_MODE)
+    elif (case.path.startswith(DATA_FOLDERS) or case.path.endswith(DATA_FILES)) and not is_pe(rules, case):
+        case.header_page(False, "data of the system", convention=conventions.DATA_MODE)
