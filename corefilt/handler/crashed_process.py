@@ -26,8 +26,10 @@ MOST_FILES = 16384
 LEFT_OVER = 64
 # Threads that are tried where the first has ended before the others.
 MOST_THREADS = 256
-# Threads that are asked for their rights before anybody but root may read the core.
-MOST_PLAIN_THREADS = 1024
+# Threads that are asked for their rights before anybody but root may read the core. One takes 0.2 ms on a busy machine,
+# so the process waits for few of them; of more than these the notes alone, 2.7 KiB each, fill the pipe, and so the
+# process is there until the child reads, whatever core_pipe_limit is.
+MOST_PLAIN_THREADS, FEW_THREADS = 1024, 24
 # A page, as far as the kernel fills it; Groups alone can make status longer.
 MOST_OF_STATUS = 1 << 20
 
@@ -41,17 +43,18 @@ class Victim:
     its threads have one user and one group, those of the crash, and no capability, and that its program gave it no
     right. ``why_not`` says why nothing of it can be used, and ``notices`` what is missing.
 
-    ``pidfd`` is -1 unless it is certain that it is of the process that dumps core; ``close`` leaves it open.
+    ``pidfd`` is -1 unless it is certain that it is of the process that dumps core; ``close`` leaves it open. ``folder``
+    is ``/proc/PID`` while its threads, which are many, are still to be asked for their rights.
     """
 
     __slots__ = (
-        "cgroup", "cmdline", "comm", "executable", "files", "inside", "maps", "notices", "pidfd", "plain", "smaps",
-        "started", "why_not",
+        "cgroup", "cmdline", "comm", "executable", "files", "folder", "inside", "maps", "notices", "pidfd", "plain",
+        "smaps", "started", "why_not",
     )  # fmt: skip
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self.smaps = self.maps = self.cmdline = self.cgroup = self.pidfd = -1
+        self.smaps = self.maps = self.cmdline = self.cgroup = self.pidfd = self.folder = -1
         self.started: int | None = None
         self.files: dict[str, int] = {}
         self.comm: bytes | None = None
@@ -72,6 +75,14 @@ class Victim:
             os.close(fd)
         self.smaps = self.maps = self.cmdline = self.cgroup = -1
         self.files = {}
+        if self.folder >= 0:
+            os.close(self.folder)
+            self.folder = -1
+
+    def ask_its_threads(self, crash: Crash) -> None:
+        """Complete ``plain``, once the child is at work."""
+        if self.folder >= 0:
+            self.plain = _are_plain(self.folder, crash)
 
 
 def open_victim(crash: Crash) -> Victim:
@@ -143,7 +154,12 @@ def _look(victim: Victim, folder: int, crash: Crash) -> None:
         victim.started = start_time(folder)
         _read_status(victim, _short(living, "status", MOST_OF_STATUS) or b"", crash)
         auxiliary = Auxiliary(_short(living, "auxv") or b"")
-        victim.plain = victim.plain and auxiliary.is_plain(crash.uid, crash.gid) and _are_plain(folder, crash)
+        if victim.plain and auxiliary.is_plain(crash.uid, crash.gid):
+            victim.plain = _are_plain(folder, crash, FEW_THREADS)
+            if not victim.plain:
+                victim.folder = os.dup(folder)
+        else:
+            victim.plain = False
         for name in ("smaps", "maps", "cmdline", "cgroup"):
             try:
                 setattr(victim, name, os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=living))
@@ -259,17 +275,17 @@ def still_dumps(pidfd: int, pid: int) -> bool:
         os.close(folder)
 
 
-def _are_plain(folder: int, crash: Crash) -> bool:
+def _are_plain(folder: int, crash: Crash, most: int = MOST_PLAIN_THREADS) -> bool:
     """Whether all threads are: each has rights of its own, and the memory is everyone's.
 
-    1000 of them were looked at in 30 ms; where there are more, that is not known.
+    Where there are more than ``most`` of them, that is not known.
     """
     count = 0
-    for thread in _threads(folder, MOST_PLAIN_THREADS + 1):
+    for thread in _threads(folder, most + 1):
         status = _short(thread, "status", MOST_OF_STATUS) or b""
         os.close(thread)
         count += 1
-        if count > MOST_PLAIN_THREADS or not _is_plain(_lines_of(status), crash):
+        if count > most or not _is_plain(_lines_of(status), crash):
             return False
     return count > 0
 

@@ -62,6 +62,7 @@ class Forked:
         self._pidfd = os.pidfd_open(self._pid)
         for fd in (told, report, stream):
             os.close(fd)
+        self.victim.ask_its_threads(crash)
         self.victim.close()
 
     def __enter__(self) -> Forked:

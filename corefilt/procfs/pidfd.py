@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
-# include/uapi/asm-generic/socket.h; the module socket takes 10 ms to load, and a crash waits meanwhile.
+# include/uapi/asm-generic/socket.h; the module socket takes 7 ms to load, and a crash waits meanwhile.
 _SOL_SOCKET, _SO_PEERPIDFD = 1, 77
 # include/uapi/linux/pidfd.h of Linux 6.16: _IOWR(0xff, 11, struct pidfd_info) for a structure of 72 bytes.
 _PIDFD_GET_INFO = 0xC048FF0B

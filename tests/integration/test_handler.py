@@ -1027,15 +1027,42 @@ def test_without_the_journal_the_kernels_log_has_it(how: str, tmp_path: Path) ->
     kmsg, path = tmp_path / "kmsg", tmp_path / "socket"
     kmsg.touch()
     if how == "none":
-        Messages(socket=str(path), kmsg=str(kmsg)).say("a word", 5)
+        Messages(socket=str(path), syslog=str(path), kmsg=str(kmsg)).say("a word", 5)
     else:
         with journal(path):
             if how == "not read":
-                messages = Messages(socket=str(path), kmsg="/dev/null")
+                messages = Messages(socket=str(path), syslog="/none", kmsg="/dev/null")
                 for _ in range(2000):
                     messages.say("more than fits")
-            Messages(journal=how == "not read", socket=str(path), kmsg=str(kmsg)).say("a word", 5)
+            Messages(journal=how == "not read", socket=str(path), syslog=str(path), kmsg=str(kmsg)).say("a word", 5)
     assert kmsg.read_bytes() == b"<5>corefilt: a word\n"
+
+
+def test_without_the_journal_the_syslog_daemon_has_it(tmp_path: Path) -> None:
+    """By /dev/log: facility daemon, one line, of a length that every daemon takes."""
+    kmsg = tmp_path / "kmsg"
+    kmsg.touch()
+    with journal(tmp_path / "log") as listener:
+        messages = Messages(socket=str(tmp_path / "none"), syslog=str(tmp_path / "log"), kmsg=str(kmsg))
+        messages.say("two\nlines", 3, {b"COREDUMP_PID": b"7"})
+        assert listener.recv(1 << 16) == b"<27>corefilt[%d]: two\\nlines" % os.getpid()
+        messages.say("x" * 5000, 5)
+        assert len(listener.recv(1 << 16)) < 2048
+    assert kmsg.read_bytes() == b""
+
+
+def test_an_entry_that_no_datagram_holds(tmp_path: Path) -> None:
+    """It comes as the journal takes it: a sealed file in memory."""
+    table = b"a line\n" * 200_000
+    with journal(tmp_path / "socket") as listener:
+        Messages(socket=str(tmp_path / "socket"), syslog="/none", kmsg="/none").say("a word", 5, {b"MAPS": table})
+        sent, fds, _, _ = socket.recv_fds(listener, 1 << 16, 1)
+    assert sent == b""
+    found = entry(os.pread(fds[0], 4 << 20, 0))
+    assert (found["MESSAGE"], found["MAPS"]) == (b"a word", table)
+    with pytest.raises(PermissionError):
+        os.pwrite(fds[0], b"x", 0)
+    os.close(fds[0])
 
 
 def test_the_childs_word_is_taken_only_as_it_should_be() -> None:

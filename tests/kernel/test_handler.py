@@ -28,6 +28,7 @@ from support.archives import UNPACK
 from support.builds import INTERPRETER, PATIENCE
 
 from corefilt.handler import acl as readers
+from corefilt.handler.log import encode
 
 USER = 1000
 MANY = 100
@@ -195,6 +196,11 @@ def test_a_users_process(crasher: Path, place: Place, folder: Path) -> None:
         assert said[f"COREDUMP_{name.upper()}"] == value
         assert os.getxattr(core, f"user.coredump.{name}") == value
     assert said["COREDUMP_SIGNAL_NAME"] == b"SIGSEGV"
+    assert said["COREDUMP_CMDLINE"] == os.fsencode(crasher) + b" - main"
+    group = Path("/proc/self/cgroup").read_bytes().splitlines()[-1]
+    assert group.endswith(b":" + said["COREDUMP_CGROUP"])
+    assert os.fsencode(crasher) in said["COREDUMP_PROC_MAPS"]
+    assert b" [stack]\n" in said["COREDUMP_PROC_MAPS"]
     assert said["COREDUMP_FILENAME"] == os.fsencode(core)
     assert int(said["COREDUMP_TIMESTAMP"]) // 1_000_000 in what.seconds
 
@@ -441,10 +447,20 @@ def test_coredumpctl_lists_it(crasher: Path, place: Place, folder: Path) -> None
         said = handler.said()
     book = place.root / "crashes.journal"
     stamps = {"__REALTIME_TIMESTAMP": said["COREDUMP_TIMESTAMP"], "_BOOT_ID": b"0" * 31 + b"1"}
-    export = b"".join(name.encode() + b"=" + value + b"\n" for name, value in {**stamps, **said}.items()) + b"\n"
+    # Units are those of this session or service; one is made up, so that there is one wherever this runs.
+    told = {name.encode(): value for name, value in {**stamps, **said, "COREDUMP_UNIT": b"made-up.service"}.items()}
+    export = encode(told) + b"\n"
     subprocess.run([writer, "-o", book, "-"], input=export, check=True, capture_output=True)
     command = ["coredumpctl", "--file", book, "--no-pager", "--no-legend"]
     listed = subprocess.run([*command, "list"], capture_output=True, text=True, check=True).stdout.split()
+    shown = subprocess.run([*command, "info"], capture_output=True, text=True, check=True).stdout
+    rows = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in shown.splitlines())}
+    assert rows["Command Line"] == f"{crasher} - main"
+    assert rows["Control Group"] == said["COREDUMP_CGROUP"].decode()
+    assert rows["Unit"] == "made-up.service"
+    assert rows["Executable"] == str(crasher)
+    assert rows["Signal"] == "11 (SEGV)"
+    assert f"Process {what.pid}" in shown or f"process {what.pid} (crasher)" in shown
     assert listed[-7:-1] == [str(what.pid), str(USER), str(USER), "SIGSEGV", "present", str(crasher)]
     done = subprocess.run([*command, "dump", str(what.pid), "-o", folder / "out"], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from support.builds import PATIENCE
 
 from corefilt.cli import install as install_command
 from corefilt.cli import main
@@ -18,6 +22,7 @@ from corefilt.handler.admin.sysctl import DROP_IN, PATTERN, PIPE_LIMIT, DropIn, 
 from corefilt.handler.crash_info import parse_crash
 from corefilt.handler.path_trust import Fault
 from corefilt.handler.pattern import handler_line, interpreter_of, knows_pidfd, socket_line, starts_handler
+from corefilt.handler.sandbox import LAYERS
 from corefilt.procfs.core_pattern import MOST_OF_A_PATTERN, arguments
 
 PYTHON = "/opt/corefilt/bin/python3"
@@ -478,3 +483,68 @@ def test_the_kernels_log_tells_troubles(tmp_path: Path) -> None:
         assert of_kernel_log(str(log)) == (["corefilt: no core was saved"] if record[0] == "1" else [])
     assert of_kernel_log(str(tmp_path / "missing")) == []
     assert len(records) > MOST
+
+
+# --- layers around the child --------------------------------------------------------------------------------------
+
+
+def missing(monkeypatch: pytest.MonkeyPatch, **layers: str) -> None:
+    """Have these layers be missing."""
+    monkeypatch.setattr(footing, "missing_layers", lambda python: layers)
+    monkeypatch.setattr(install_command, "missing_layers", lambda python: layers)
+
+
+def test_nothing_is_installed_without_seccomp(
+    sound: System, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = ("--root", str(sound.root))
+    missing(monkeypatch, seccomp="no binding of libseccomp", network="Operation not permitted")
+    code, _, err = run(capsys, "install", *root)
+    assert code == 1
+    assert "no binding of libseccomp: nothing was installed" in err
+    assert "--without-seccomp" in err
+    assert (sound.pattern, sound.drop_in.exists()) == (b"core", False)
+    code, _, err = run(capsys, "install", "--without-seccomp", *root)
+    assert code == 0
+    assert "goes without seccomp: no binding" in err
+    assert "goes without network: Operation not permitted" in err
+    assert starts_handler(sound.pattern)
+    assert "\n# without: seccomp\n" in sound.drop_in.read_text()
+
+
+def test_what_was_accepted_is_named_and_what_was_lost_is_a_problem(
+    sound: System, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = ("--root", str(sound.root))
+    missing(monkeypatch, seccomp="gone", pids="refused")
+    assert run(capsys, "install", "--without-seccomp", *root)[0] == 0
+    code, report = status_of(sound, capsys)
+    assert (code, report["problems"]) == (0, [])
+    assert "the process that reads cores goes without seccomp: gone" in report["recommendations"]  # type: ignore[operator]
+    # Once it is installed with it, its loss is one.
+    missing(monkeypatch, pids="refused")
+    assert run(capsys, "install", *root)[0] == 0
+    assert "# without" not in sound.drop_in.read_text()
+    missing(monkeypatch, seccomp="gone", pids="refused")
+    code, report = status_of(sound, capsys)
+    assert (code, report["problems"]) == (4, ["the process that reads cores goes without seccomp: gone"])
+    assert "the process that reads cores goes without pids: refused" in report["recommendations"]  # type: ignore[operator]
+    code, out, _ = run(capsys, "status", *root)
+    assert code == 4
+    assert "layers missing   seccomp, pids\n" in out
+
+
+def test_the_layers_of_this_machine() -> None:
+    """Asked of the interpreter as the kernel starts it; what is missing here is what sandbox.confine cannot have."""
+    found = footing.missing_layers(sys.executable)
+    assert set(found) <= set(LAYERS)
+    assert ("seccomp" in found) == (find_spec("pyseccomp") is None and find_spec("seccomp") is None)
+
+
+def test_a_binding_that_is_not_there(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['seccomp'] = sys.modules['pyseccomp'] = None; " \
+        "from corefilt.handler.admin.layers import missing_layers; print(*missing_layers())"  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    assert "seccomp" in done.stdout.split()
