@@ -326,3 +326,17 @@ def test_all_ones_are_all_bits_with_a_warning() -> None:
 def test_filters_combine_as_flags(one: int, other: int) -> None:
     assert isinstance(CoredumpFilter(one) | CoredumpFilter(other), CoredumpFilter)
     assert int(CoredumpFilter(one) | CoredumpFilter(other)) == one | other
+
+
+@pytest.mark.parametrize("name", ["coremask", "core_flags", "core_flags_enable", "coredump_omit_anonymous_shared"])
+@pytest.mark.parametrize("number", ["08", "09", "018", "0x1g", "0b1_", "1_"])
+def test_an_octal_number_has_neither_8_nor_9(name: str, number: str) -> None:
+    """The kernel's strtoul takes a leading 0 for octal, and would have stopped at the digit."""
+    refused(f"{name}:{number}")
+
+
+@pytest.mark.parametrize(("number", "value"), [("8", 3), ("9", 1), ("18", 3), ("19", 1), ("90", 3), ("0b1", 1)])
+def test_a_decimal_number_has_both(number: str, value: int) -> None:
+    assert read(f"coremask:{number}") == value
+    assert read(f"core_flags:{number}") == value
+    assert read(f"coredump_omit_anonymous_shared:{number}") == 1

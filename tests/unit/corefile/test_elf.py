@@ -17,6 +17,7 @@ from support.builder import (
     page,
     parse_core,
     parse_sections,
+    patched,
 )
 from support.opening import in_memory, in_pipe, opened
 from support.samples import noise
@@ -305,3 +306,62 @@ def test_constants_are_elf_hs() -> None:
     assert elf.MACHINES[62] == "x86-64"
     with opened(make_core(LOADS, machine=0x1234)) as it:
         assert it.machine == "EM 4660"
+
+
+# --- the ends of files and memory ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_mapping_may_end_at_the_last_address(piped: bool) -> None:
+    """One byte behind it is refused, as is one behind the last offset of a file."""
+    last = (1 << 64) - PAGE
+    with opened(make_core([Load(last, noise(1))], kernel_notes()), piped=piped) as it:
+        assert (it.table.p_vaddr[1], it.table.p_memsz[1]) == (last, PAGE)
+        assert it.maps.end(0) == 1 << 64
+    for patch, words in (
+        ({"phdr[1].p_memsz": PAGE + 1}, "program header 1: p_memsz is 0x1001, past the end of memory"),
+        ({"phdr[1].p_vaddr": last + 1}, "program header 1: p_memsz is 0x1000, past the end of memory"),
+    ):
+        core = make_core([Load(last, noise(1))], kernel_notes(), patch=patch)
+        with pytest.raises(DamagedCoreError) as caught, opened(core, piped=piped):
+            raise AssertionError("opened")
+        assert words in str(caught.value)
+
+
+def test_a_segment_may_end_at_the_last_offset() -> None:
+    """What no file can hold is refused, what it could hold is only not there."""
+    end = 1 << 63
+    with opened(make_core(LOADS, kernel_notes(), patch={"phdr[1].p_offset": end - PAGE})) as it:
+        assert list(it.present)[1] == 0
+        assert it.truncated
+    for patch in ({"phdr[1].p_offset": end - PAGE + 1}, {"phdr[1].p_offset": end, "phdr[1].p_filesz": 0}):
+        with (
+            pytest.raises(DamagedCoreError, match="past what a file can hold"),
+            opened(make_core(LOADS, kernel_notes(), patch=patch)),
+        ):
+            raise AssertionError("opened")
+
+
+@pytest.mark.parametrize(("e_phoff", "opens"), [(64, True), (63, False)])
+def test_the_table_may_begin_right_behind_the_header(e_phoff: int, opens: bool) -> None:
+    core = make_core(LOADS, kernel_notes(), patch={"e_phoff": e_phoff})
+    if opens:
+        with opened(core) as it:
+            assert len(it.table) == 3
+    else:
+        with pytest.raises(DamagedCoreError, match="e_phoff is 0x3f"), opened(core):
+            raise AssertionError("opened")
+
+
+@by_shape
+def test_section_header_0_counts_only_where_it_is_whole(bits: int, little_endian: bool) -> None:
+    """Announced by e_shoff, e_shnum and e_shentsize; anything else is a count that is missing."""
+    shape = {"bits": bits, "little_endian": little_endian}
+    core = make_core(LOADS, kernel_notes(**shape), xnum=True, **shape)
+    entry = 64 if bits == 64 else 40
+    for patch in ({"e_shoff": 0}, {"e_shnum": 0}, {"e_shentsize": entry - 1}, {"e_shentsize": entry + 1}):
+        for piped in (False, True):
+            with opened(patched(core, patch), piped=piped) as it:
+                assert it.warnings == [elf.MISSING_COUNT], patch
+                assert it.miscounted
+                assert len(it.table) == 3

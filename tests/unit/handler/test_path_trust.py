@@ -241,3 +241,27 @@ def test_search_paths_of_what_is_no_program(tmp_path: Path, content: bytes) -> N
     file = tmp_path / "file"
     file.write_bytes(content)
     assert search_paths(str(file)) == []
+
+
+def test_a_dangling_link_where_an_import_looks(root: Path) -> None:
+    """What it leads to is not there yet: who may write to that folder can make it, and it is imported."""
+    (root / "usr/lib/python/plugin.py").symlink_to("/home/alice/lib/plugin.py")
+    (root / "usr/lib/python/nowhere").symlink_to("/usr/lib/missing")
+    it = trust(root)
+    it.tree("/usr/lib/python", "on sys.path")
+    assert faulty(it) == []
+    (root / "home/alice/lib").chmod(0o777)
+    it = trust(root)
+    it.tree("/usr/lib/python", "on sys.path")
+    assert faulty(it) == ["/home/alice/lib"]
+
+
+def test_a_link_to_a_folder_where_an_import_looks(root: Path) -> None:
+    """A package behind a link is looked into, whatever the folder there is called."""
+    (root / "home/alice/lib/x-1.0").mkdir(mode=0o755)
+    (root / "home/alice/lib/x-1.0/a.py").write_text("")
+    (root / "home/alice/lib/x-1.0/a.py").chmod(0o666)
+    (root / "usr/lib/python/package").symlink_to("/home/alice/lib/x-1.0")
+    it = trust(root)
+    it.tree("/usr/lib/python", "on sys.path")
+    assert faulty(it) == ["/home/alice/lib/x-1.0/a.py"]

@@ -32,7 +32,7 @@ from support.strategies import cores
 from corefilt.filterbits import CoredumpFilter
 from corefilt.io.steps import TO_THE_END
 from corefilt.kinds import NOTHING, ONE_PAGE, WHOLE
-from corefilt.plan.layout import Cuts, Layout, Note, cut_out, kept_bytes, lay_out
+from corefilt.plan.layout import Cuts, Layout, Note, cut_out, kept_bytes, lay_out, taken
 from corefilt.plan.note_slot import place_for_note
 from corefilt.plan.plan import Plan
 
@@ -399,3 +399,36 @@ def test_undecided_bytes_are_what_an_assumption_decides() -> None:
     with opened(core) as it:
         undecided = {wanted: sum(it.plan(wanted).assumed) for wanted in (0x0, 0x1, 0x4, 0x8, 0xC, 0xD, 0x1FF)}
     assert undecided == {0x0: 0, 0x1: 3 * PAGE, 0x4: 3 * PAGE, 0x8: 3 * PAGE, 0xC: 0, 0xD: 0, 0x1FF: 0}
+
+
+@pytest.mark.parametrize(("e_phoff", "table_at"), [(64, 64), (3 * PAGE, 3 * PAGE)])
+def test_headers_under_a_dropped_segment_stay_to_the_last_byte(e_phoff: int, table_at: int) -> None:
+    """A hostile segment can claim the whole file, the ELF header's first byte and the table's last included."""
+    core = make_core([Load(A, noise(4))], kernel_notes())
+    with opened(core) as it:
+        ehdr, table = it.ehdr, it.table
+    ehdr.e_phoff = e_phoff
+    size = 5 * PAGE
+    whole = table.replaced(array("Q", [0, 0]), array("Q", [0, size]))
+    layout = lay_out(ehdr, whole, [], array("Q", [0, 0]), array("Q", [0, size]), size)
+    kept = set(range(size)) - bytes_of(list(layout.cuts))
+    assert kept == {*range(64), *range(table_at, table_at + 2 * 56)}
+    assert layout.size == 64 + 2 * 56
+
+
+def test_section_headers_are_astray_by_one_byte() -> None:
+    """Where they touch a segment, the table or the ELF header they are somewhere else; beside these they are not."""
+    core = make_core([Load(A, noise(1))], kernel_notes())
+    with opened(core) as it:
+        ehdr, table, present = it.ehdr, it.table, it.present
+    end = len(core)
+    start = table.p_offset[1]
+    notes_end = table.p_offset[0] + table.p_filesz[0]
+    assert not taken(ehdr, table, present, end, end + 64)
+    assert taken(ehdr, table, present, end - 1, end + 63)
+    assert not taken(ehdr, table, present, start - 64, start)
+    assert taken(ehdr, table, present, start - 63, start + 1)
+    assert not taken(ehdr, table, present, notes_end, notes_end + 64)
+    assert taken(ehdr, table, present, notes_end - 1, notes_end + 63)
+    assert taken(ehdr, table, present, 0, 1)
+    assert taken(ehdr, table, present, 63, 64)

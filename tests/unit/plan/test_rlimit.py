@@ -512,3 +512,31 @@ def test_hostile_tables_end(tmp_path: Path) -> None:
         for limit in (4096, 10_000, 100_000):
             report = api.filter(source, tmp_path / "out", filter="all", truncate=limit, force=True)
             assert (report.output_bytes or 0) <= source.stat().st_size
+
+
+@pytest.mark.parametrize("names", ["X", "GN", "GNU", "LINUX", "COREFILT", ",A,AB,ABCDEFGHIJK,CORE"])
+def test_names_of_every_length_are_padded_alike(names: str, tmp_path: Path) -> None:
+    """Name and descriptor are a piece each, and padding is free: every limit around every piece."""
+    notes = [Note(name, 7 + i, b"x" * (1 + i % 9)) for i, name in enumerate(names.split(",") * 400)]
+    source, cut = tmp_path / "core", tmp_path / "cut"
+    source.write_bytes(make_core([Load(A, noise(2))], notes))
+    with source.open("rb") as file:
+        end = parse_core(file.read())[1][1].p_offset
+    for limit in [*range(PAGE, PAGE + 60), *range(end - 60, end)]:
+        api.filter(source, cut, filter="all", truncate=limit, force=True, sync=False)
+        assert cut.stat().st_size == naive_cut(source, limit), limit
+    with in_pipe(source.read_bytes()) as fd:
+        api.filter(fd, cut, filter="all", truncate=PAGE + 17, force=True, sync=False)
+    assert cut.stat().st_size == naive_cut(source, PAGE + 17)
+
+
+@pytest.mark.parametrize("pattern", ["x.", "x.0", "0", "..x", "x.x.", "x0", ".", "0."])
+def test_holes_at_the_end_of_any_mapping(pattern: str, tmp_path: Path) -> None:
+    """The kernel's last byte of a core that ends in holes is not taken for a page, wherever else zeros are."""
+    for patterns in ([pattern], ["x" + pattern, pattern], [pattern, "x"]):
+        core, holes = patterned(patterns)
+        source = tmp_path / "core"
+        write_sparse(source, core, holes)
+        for limit in range(PAGE, len(core) + PAGE, PAGE // 2):
+            api.filter(source, tmp_path / "cut", filter="all", truncate=limit, force=True, sync=False)
+            assert (tmp_path / "cut").read_bytes() == core[: naive_cut(source, limit)], (patterns, limit)

@@ -1,0 +1,97 @@
+"""Gaps that a run in place left: which ranges count as such, to the byte."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+from support.builder import Load, kernel_notes, make_core
+from support.opening import opened
+from support.samples import noise
+
+from corefilt.corefile.elf import PT_AARCH64_MEMTAG_MTE, PT_NOTE, Ehdr, Phdrs
+from corefilt.corefile.punched import given_up
+
+PAGE = 4096
+FIRST = 0x2000
+
+
+def a_table(*rows: tuple[int, int, int], p_type: int = 1) -> tuple[Ehdr, Phdrs]:
+    """Make a table of segments: (p_offset, p_filesz, p_memsz)."""
+    with opened(make_core([Load(PAGE * (1 + 64 * i), noise(1)) for i in range(len(rows) - 1)], kernel_notes())) as it:
+        ehdr, table = it.ehdr, it.table
+    table.p_type[:] = array("I", [p_type] * len(rows))
+    table.p_offset[:] = array("Q", [row[0] for row in rows])
+    table.p_filesz[:] = array("Q", [row[1] for row in rows])
+    table.p_memsz[:] = array("Q", [row[2] for row in rows])
+    return ehdr, table
+
+
+def gaps(*rows: tuple[int, int, int], end: int, p_type: int = 1, e_shoff: int = 0) -> dict[int, tuple[int, int]]:
+    ehdr, table = a_table(*rows, p_type=p_type)
+    ehdr.e_shoff = e_shoff
+    return given_up(ehdr, table, [], end, PAGE)
+
+
+@pytest.mark.parametrize(
+    ("memsz", "found"), [(2 * PAGE, True), (2 * PAGE - 1, False), (2 * PAGE + 1, True), (9 * PAGE, True)]
+)
+def test_a_gap_is_no_longer_than_the_mapping(memsz: int, found: bool) -> None:
+    """Before the next segment it may be shorter: the filter that wrote the core had dropped some of it already."""
+    rows = (FIRST, 0, memsz), (FIRST + 2 * PAGE, PAGE, PAGE)
+    assert gaps(*rows, end=FIRST + 3 * PAGE) == ({0: (FIRST, FIRST + 2 * PAGE)} if found else {})
+
+
+@pytest.mark.parametrize(("memsz", "found"), [(2 * PAGE, True), (2 * PAGE - 1, False), (2 * PAGE + 1, False)])
+def test_behind_the_last_segment_it_is_the_whole_or_a_page(memsz: int, found: bool) -> None:
+    rows = (FIRST, PAGE, PAGE), (FIRST + PAGE, 0, memsz)
+    assert gaps(*rows, end=FIRST + 3 * PAGE) == ({1: (FIRST + PAGE, FIRST + 3 * PAGE)} if found else {})
+    assert gaps(*rows, end=FIRST + 2 * PAGE) == {1: (FIRST + PAGE, FIRST + 2 * PAGE)}
+    assert gaps(*rows, end=FIRST + PAGE + 1) == {}
+    # What stands behind may be section headers.
+    behind = gaps(*rows, end=FIRST + 3 * PAGE + 64, e_shoff=FIRST + 3 * PAGE)
+    assert behind == ({1: (FIRST + PAGE, FIRST + 3 * PAGE)} if found else {})
+
+
+def test_it_begins_where_the_share_of_the_file_ends() -> None:
+    rows = (FIRST, PAGE, 3 * PAGE), (FIRST + 3 * PAGE, PAGE, PAGE)
+    assert gaps(*rows, end=FIRST + 4 * PAGE) == {0: (FIRST + PAGE, FIRST + 3 * PAGE)}
+    assert gaps((FIRST, 3 * PAGE, 3 * PAGE), rows[1], end=FIRST + 4 * PAGE) == {}
+    # A share that reaches to the next segment leaves none, though the mapping is longer.
+    assert gaps((FIRST, 3 * PAGE, 5 * PAGE), rows[1], end=FIRST + 4 * PAGE) == {}
+
+
+def test_it_lies_between_the_headers_and_the_end() -> None:
+    ehdr, table = a_table((0, 0, PAGE), (PAGE, PAGE, PAGE))
+    head = ehdr.e_phoff + 2 * ehdr.phdr_size
+    for at, found in ((head, True), (head - 1, False), (64, False), (0, False)):
+        table.p_offset[:] = array("Q", [at, at + PAGE])
+        assert bool(given_up(ehdr, table, [], at + 2 * PAGE, PAGE)) == found
+    rows = (FIRST, PAGE, PAGE), (FIRST + PAGE, 0, PAGE)
+    assert gaps(*rows, end=FIRST + PAGE) == {}
+    assert gaps(*rows, end=FIRST + PAGE - 1) == {}
+    # A file that was cut has a gap only as far as it goes.
+    cut = (FIRST, 0, 2 * PAGE), (FIRST + 2 * PAGE, PAGE, PAGE)
+    assert gaps(*cut, end=FIRST + PAGE) == {0: (FIRST, FIRST + PAGE)}
+
+
+def test_of_several_at_one_place_the_last_has_it() -> None:
+    rows = (FIRST, 0, PAGE), (FIRST, 0, PAGE), (FIRST + PAGE, PAGE, PAGE)
+    assert gaps(*rows, end=FIRST + 2 * PAGE) == {1: (FIRST, FIRST + PAGE)}
+
+
+def test_segments_out_of_order_have_none() -> None:
+    rows = (FIRST + PAGE, PAGE, PAGE), (FIRST, 0, PAGE)
+    assert gaps(*rows, end=FIRST + 2 * PAGE) == {}
+    assert gaps(*reversed(rows), end=FIRST + 2 * PAGE) == {0: (FIRST, FIRST + PAGE)}
+
+
+@pytest.mark.parametrize(("tags", "found"), [(128, True), (127, False)])
+def test_memory_tags_take_a_32nd_of_their_mapping(tags: int, found: bool) -> None:
+    rows = (FIRST, 0, 32 * tags), (FIRST + 128, 128, PAGE)
+    there = gaps(*rows, end=FIRST + 256, p_type=PT_AARCH64_MEMTAG_MTE)
+    assert there == ({0: (FIRST, FIRST + 128)} if found else {})
+
+
+def test_notes_give_nothing_up() -> None:
+    assert gaps((FIRST, 0, PAGE), (FIRST + PAGE, PAGE, PAGE), end=FIRST + 2 * PAGE, p_type=PT_NOTE) == {}

@@ -1,0 +1,142 @@
+"""Notes and memory tags, as `verify` holds them: any byte that others wrote, wherever corefilt's own notes stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.builder import Load, Note, kernel_notes, make_core, note_bytes, parse_core, parse_notes, patched
+from support.samples import noise, tagged
+
+import corefilt
+from corefilt.verify import Verdict, verify
+
+A, B, PAGE = 0x10000, 0x40000, 4096
+LOADS = [Load(A, noise(2, 1)), Load(B, noise(1, 2))]
+NOTES = kernel_notes([(A, A + 2 * PAGE, 0, "/data")], threads=2)
+
+
+@pytest.fixture
+def annotated(tmp_path: Path) -> tuple[Path, Path]:
+    """Write a full core and what --annotate makes of it."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    full.write_bytes(make_core(LOADS, NOTES))
+    corefilt.filter(full, out, filter="all", annotate=True, sync=False)
+    return full, out
+
+
+def ours_first(own: Note, others: list[Note]) -> list[Note]:
+    return [own, *others]
+
+
+def ours_between(own: Note, others: list[Note]) -> list[Note]:
+    return [*others[:3], own, *others[3:]]
+
+
+def ours_last(own: Note, others: list[Note]) -> list[Note]:
+    return [*others, own]
+
+
+def ours_twice(own: Note, others: list[Note]) -> list[Note]:
+    return [own, *others[:2], own, *others[2:]]
+
+
+@pytest.mark.parametrize("order", [ours_first, ours_between, ours_last, ours_twice])
+def test_a_damaged_note_of_an_annotated_core_is_found(
+    order: Callable[[Note, list[Note]], list[Note]], annotated: tuple[Path, Path]
+) -> None:
+    """One byte of a header, a name, a descriptor or padding: of the first note, of the last, and of each between."""
+    full, out = annotated
+    found = parse_notes(out.read_bytes())
+    own = next(note for note in found if note.name == "COREFILT")
+    notes = order(own, list(NOTES))
+    out.write_bytes(make_core(LOADS, notes))
+    assert verify(full, out).holds
+    whole = out.read_bytes()
+    at = parse_core(whole)[1][0].p_offset
+    for note in notes:
+        length = len(note.encode())
+        places = (8, 12, 12 + len(note.name) + 1 + 4, length - 1)
+        for place in places if note is not own else ():
+            damaged = bytearray(whole)
+            damaged[at + place] ^= 1
+            out.write_bytes(damaged)
+            verdict = verify(full, out)
+            assert [finding.what for finding in verdict.findings] == ["notes"], (note.type, place)
+        at += length
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda notes: notes[:-1], "is missing"),
+        (lambda notes: [*notes, notes[-1]], "is none of the full core's"),
+        (lambda notes: [notes[0], notes[2], notes[1], *notes[3:]], "stands for"),
+    ],
+    ids=["one less", "one more", "swapped"],
+)
+def test_other_notes_in_an_annotated_core(
+    change: Callable[[list[Note]], list[Note]], words: str, annotated: tuple[Path, Path]
+) -> None:
+    full, out = annotated
+    own = next(note for note in parse_notes(out.read_bytes()) if note.name == "COREFILT")
+    out.write_bytes(make_core(LOADS, [own, *change(list(NOTES))]))
+    assert words in str(verify(full, out))
+    assert not verify(full, out).holds
+
+
+def test_own_notes_are_changes(annotated: tuple[Path, Path]) -> None:
+    """New, taken out, and the same in both; one of another type is a stranger's."""
+    full, out = annotated
+    size = next(len(note.desc) for note in parse_notes(out.read_bytes()) if note.name == "COREFILT")
+    assert verify(full, out).changes == [f"a COREFILT note of kinds (--annotate) of {size} bytes is new"]
+    assert verify(out, full).changes == ["a COREFILT note of kinds (--annotate) was taken out"]
+    assert verify(out, out).changes == []
+    out.write_bytes(make_core(LOADS, [Note("COREFILT", 7, b"x"), *NOTES]))
+    assert not verify(full, out).holds
+
+
+def test_behind_the_notes_counts_too(tmp_path: Path) -> None:
+    """What is too short for a note is held against the full core as well, by its bytes and its length."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    raw = note_bytes(NOTES)
+    full.write_bytes(make_core(LOADS, raw + b"rest of it"))
+    for other, words in ((b"rest of iT", "bytes behind the notes differ"), (b"rest", "the notes take")):
+        out.write_bytes(make_core(LOADS, raw + other))
+        assert words in str(verify(full, out))
+
+
+# --- memory tags by a filter ----------------------------------------------------------------------------------------
+
+
+def of_tags(core: bytes) -> list[int]:
+    """The program headers with memory tags that are there."""
+    return [i for i, phdr in enumerate(parse_core(core)[1]) if phdr.p_type == 0x70000002 and phdr.p_filesz]
+
+
+def judged(full: Path, out: Path, wanted: int) -> Verdict:
+    return verify(full, out, filter=wanted)
+
+
+@pytest.mark.parametrize("wanted", [0x0, 0x1, 0x2, 0x3, 0x1FF])
+def test_memory_tags_are_as_the_filter_leaves_them(wanted: int, tmp_path: Path) -> None:
+    full, out = tmp_path / "full", tmp_path / "out"
+    full.write_bytes(tagged())
+    corefilt.filter(full, out, filter=wanted, sync=False)
+    assert judged(full, out, wanted).holds
+    whole = out.read_bytes()
+    for i in of_tags(whole):
+        size = parse_core(whole)[1][i].p_filesz
+        for less in (size - 1, size // 2, 0):
+            out.write_bytes(patched(whole, {f"phdr[{i}].p_filesz": less}))
+            findings = [finding for finding in judged(full, out, wanted).findings if finding.what == "filter"]
+            assert [(finding.segment, finding.bytes) for finding in findings] == [(i, size - less)]
+
+
+def test_memory_tags_that_the_filter_drops_are_too_many(tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.write_bytes(tagged())
+    findings = [finding for finding in judged(full, full, 0x0).findings if finding.what == "filter"]
+    sizes = {i: parse_core(tagged())[1][i].p_filesz for i in of_tags(tagged())}
+    assert {f.segment: f.bytes for f in findings if f.segment in sizes} == sizes
