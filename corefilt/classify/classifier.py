@@ -95,6 +95,11 @@ class Rules:
         self._marked = sorted([*self.arguments, *self.stack_pointers, *gates, self.vdso])
         self.huge_mask = SMALLEST_HUGE.get(ehdr.e_machine, SMALLEST_HUGE_ELSEWHERE) - 1
 
+    def look_over(self) -> None:
+        """Look over the mappings as a whole once more, when more is known of what the dump held."""
+        self.neighbours = Neighbours(self.mappings)
+        self._plain.clear()
+
     @property
     def by_files(self) -> bool:
         """Whether the mapped files are held against the payload (--sysroot)."""

@@ -46,10 +46,12 @@ class Payload:
 
     ``first`` holds the first four bytes of a mapping, ``zero`` whether all that was looked at is zero (all of
     it for a mapping that could be [vvar]), ``images`` the images that start in it; ``pe`` the names of PE files.
-    ``held`` are the pieces that were asked for by their addresses.
+    ``held`` are the pieces that were asked for by their addresses. Of a file whose first page a run in place dropped,
+    but did not take yet, that page is looked at: the next run decides by what the first one saw.
     """
 
     __slots__ = (
+        "_dropped",
         "_dynamics",
         "_first_bytes",
         "_headers",
@@ -90,7 +92,9 @@ class Payload:
         self._images_of: dict[bytes | None, list[Image]] = {}
         self._headers: dict[tuple[bytes, bytes], images.ImageHeaders] = {}
         self._segments = 0
+        self._dropped: set[int] = set()
         named = mappings.notes.files is not None
+        dropped = mappings.dropped
         filesz, p_flags = mappings.table.p_filesz, mappings.table.p_flags
         for m, (i, file) in enumerate(zip(mappings.phdr, mappings.file, strict=True)):
             present, flags = filesz[i], p_flags[i]
@@ -104,6 +108,9 @@ class Payload:
                 worth_it = not flags & PF_W and (not named or bool(flags & PF_X))
             if present and worth_it and flags & PF_R:
                 self.wants.setdefault(m, []).append((0, min(present, FIRST_BYTES)))
+            elif dropped and path is not None and worth_it and flags & PF_R and dropped.get(i, 0) >= FIRST_BYTES:
+                self.wants.setdefault(m, []).append((0, FIRST_BYTES))
+                self._dropped.add(m)
         for m in vvar:
             if mappings.present(m):
                 self.wants[m] = [(0, mappings.present(m))]
@@ -167,6 +174,9 @@ class Payload:
         if (m, offset) in self._held_at:
             self.held[self._held_at.pop((m, offset))] = piece
             return
+        if m in self._dropped:
+            self._take_dropped(m, piece)
+            return
         if offset == 0 and m not in self.zero:
             self.zero[m] = _fast.is_zero(piece)
         if offset == 0 and m not in self.first:
@@ -185,6 +195,20 @@ class Payload:
                 self._want_table(m, table_at, length)
         elif m in self._first_bytes and images.needs(self._first_bytes[m]) == (offset, len(piece)):
             self._place(m, piece)
+
+    def _take_dropped(self, m: int, piece: bytes) -> None:
+        """Look at a first page that no header claims; of one that is a hole in part, nothing is believed."""
+        path = self._mappings.path(m)
+        if piece[:2] == b"MZ":
+            self.pe.add(path)
+        where = images.needs(piece) if piece[:4] == ELFMAG else None
+        # A hole takes the end of a page, and p_align is the last field of a program header.
+        word = 8 if where and piece[4] == 2 else 4
+        if where is None or sum(where) > len(piece) or not any(piece[sum(where) - word : sum(where)]):
+            return
+        self.seen.add(path)
+        self._first_bytes[m] = piece[:64]
+        self._place(m, piece[where[0] : sum(where)])
 
     def _want_table(self, m: int, table_at: int, length: int) -> None:
         # Tools that rewrite programs (BOLT, patchelf) move the table behind everything else; it is looked for

@@ -93,32 +93,54 @@ class Core:
         self.maps = Mappings(self.ehdr, self.table, self.notes)
         self._sysroots: dict[str, Sysroot] = {}
         self.gaps: list[tuple[int, int]] = []
-        self._find_gaps()
+        # What of a pipe was let pass although a run in place had left it behind, in bytes.
+        self.left_behind = 0
         self.end = source.size
+        self._find_gaps()
         self.present = array("Q")
         self.truncated = False
         self.ends_at(source.size, peek=source.peek)
 
     def _find_gaps(self) -> None:
-        """Find what a run in place took from segments: ``gaps``, in a file, are ranges that no header claims now."""
-        ehdr, table, size, page = self.ehdr, self.table, self.source.size, self.maps.page_size
-        end = end_of_segments(table, table.p_filesz) if size is None else size
+        """Find what a run in place took from segments: ``gaps`` are ranges that no header claims now.
+
+        Of a pipe that has not ended yet, those that other headers point behind.
+        """
+        ehdr, table, page = self.ehdr, self.table, self.maps.page_size
+        end = self.end
+        if end is None:
+            end = max(end_of_segments(table, table.p_filesz), ehdr.e_shoff and ehdr.e_shoff + ehdr.shdr_size)
         # Memory tags of a mapping can be less than a page.
         if is_dense(table, end, page) and elf.PT_AARCH64_MEMTAG_MTE not in table.p_type:
             return
-        from corefilt.corefile.punched import claimed, given_up
+        from corefilt.corefile.punched import given_up
 
         found = given_up(ehdr, table, self.sections, end, page)
         self.maps.gave_up({i: stop - start for i, (start, stop) in found.items()})
-        if size is not None and found:
-            self.gaps = list(cut_out(list(found.values()), claimed(ehdr, table, self.sections, table.p_filesz)))
+        self.gaps = self._unclaimed(list(found.values()))
+
+    def gaps_by(self, end: int) -> list[tuple[int, int]]:
+        """The gaps of the same core, if it ended at ``end``."""
+        from corefilt.corefile.punched import given_up
+
+        return self._unclaimed(list(given_up(self.ehdr, self.table, self.sections, end, self.maps.page_size).values()))
+
+    def _unclaimed(self, ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        from corefilt.corefile.punched import claimed
+
+        return (
+            list(cut_out(ranges, claimed(self.ehdr, self.table, self.sections, self.table.p_filesz))) if ranges else []
+        )
 
     def ends_at(self, end: int | None, *, peek: Callable[[int, int], bytes] | None = None) -> None:
         """Take note of where the input ends: what lies behind it is not there, whatever the headers say.
 
         Notes that were cut count up to the last whole one, where ``peek`` can read them by their offset in the core.
         """
+        ended = self.end is None and end is not None
         self.end = end
+        if ended:
+            self._find_gaps()
         table = self.table
         self.present = array("Q", table.p_filesz)
         if end is None:

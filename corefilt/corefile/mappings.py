@@ -37,10 +37,11 @@ class Mappings:
     Flat arrays, because there can be a million: ``phdr`` (index into the program header table), ``file``
     (index into NT_FILE or NO_FILE). ``given_up`` has, by program header, the bytes that the dump held of it and that do
     not stand there: a run in place took them away, or, of a whole mapping, other program headers have them.
-    ``continues`` are those that continue the mapping of the one before; ``whole`` are the mappings with these as one.
+    ``dropped`` are those of the former, which stood right behind what is left. ``continues`` are the mappings that
+    continue the one before; ``whole`` are the mappings with these as one.
     """
 
-    __slots__ = ("_owner", "continues", "file", "given_up", "notes", "page_size", "phdr", "table", "whole")
+    __slots__ = ("_owner", "continues", "dropped", "file", "given_up", "notes", "page_size", "phdr", "table", "whole")
 
     def __init__(self, ehdr: Ehdr, table: Phdrs, notes: Notes, *, like: Mappings | None = None) -> None:
         """Join the table with NT_FILE by address; ``like`` are mappings of the same table with other names."""
@@ -49,6 +50,7 @@ class Mappings:
         self.page_size: int = page_size_of(ehdr, table, notes) if like is None else like.page_size
         self.file, within = self._join()
         self.given_up: dict[int, int] = {}
+        self.dropped: dict[int, int] = {}
         self.continues: frozenset[int] = frozenset(self._continuing(within)) if like is None else like.continues
         self._owner: array[int] | None = None
         self.whole = self
@@ -92,7 +94,7 @@ class Mappings:
 
     def gave_up(self, sizes: dict[int, int]) -> None:
         """Take note of what a run in place took, in bytes by program header."""
-        self.given_up = sizes
+        self.given_up = self.dropped = self.whole.dropped = sizes
         if self.whole is not self:
             heads = set(self.whole.phdr)
             beside = {i: size for i, size in sizes.items() if i in heads}

@@ -77,3 +77,10 @@ def given_up(
             gaps.pop(owner.get(offset, -1), None)
             gaps[i], owner[offset] = (offset + size, stop), i
     return gaps
+
+
+def most_behind(table: Phdrs, end: int) -> int:
+    """How many bytes a run in place can have left behind the last segment's, which end at ``end``."""
+    last = max(table.p_offset)
+    held = (i for i, p_type in enumerate(table.p_type) if p_type in _HELD and table.p_offset[i] == last)
+    return max((last + table.p_memsz[i] - end for i in held), default=0)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from array import array
 
+from corefilt.classify.payload import MOST_LOOK_AHEAD
 from corefilt.filtering.run import Run, check_tail, stop_if_undecided
 from corefilt.io.sinks import Sink
 from corefilt.io.sources import PipeSource
-from corefilt.io.steps import TO_THE_END
+from corefilt.io.steps import TO_THE_END, Step
+from corefilt.plan.layout import end_of_segments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from corefilt.filtering.options import Options
     from corefilt.io.engine import Engine
     from corefilt.plan.plan import Plan
@@ -25,6 +29,8 @@ class PlannedBeforehand(Run):
         """Lay the output out. Raises UndecidedError and what --fit and --truncate refuse."""
         super().__init__(plan.core, plan.filter, options)
         self.plan = plan
+        # Whether what a run in place left behind the last segment was left out.
+        self._without = False
         stop_if_undecided(self.plan, self.options)
         self.layout = self._lay_out()
         if options.fit is not None:
@@ -53,6 +59,8 @@ class PlannedBeforehand(Run):
         else:
             engine = self._engine(sink, self.layout.size)
             steps = self.layout.steps(TO_THE_END if core.end is None else core.end)
+            if isinstance(core.source, PipeSource):
+                steps = self._without_tail(steps, core.source)
             if self.cut is not None:
                 from corefilt.plan.rlimit import shortened
 
@@ -62,9 +70,34 @@ class PlannedBeforehand(Run):
             return
         end = engine.at_end if engine.at_end is not None else 0
         core.ends_at(end)
+        behind = end_of_segments(core.table, core.table.p_filesz)
+        if not self._without and _has_tail(core.gaps, behind, end):
+            core.left_behind = end - behind
         self.plan.sizes = array("Q", map(min, self.plan.sizes, core.present))
         if core.ehdr.counts_elsewhere:
             check_tail(core, engine.replaced.get(core.ehdr.e_shoff, b""))
+
+    def _without_tail(self, steps: Iterator[Step], source: PipeSource) -> Iterator[Step]:
+        """Leave out what a run in place left behind the last segment, where that much can be read ahead."""
+        table = self.core.table
+        behind = end_of_segments(table, table.p_filesz)
+        for step in steps:
+            if step.put is not None or step.length != TO_THE_END or step.source > behind:
+                yield step
+                continue
+            from corefilt.corefile.punched import most_behind
+
+            most = most_behind(table, behind)
+            if not 0 < most <= MOST_LOOK_AHEAD:
+                yield step
+                continue
+            yield Step(step.source, behind - step.source, step.target)
+            target, end = step.target + behind - step.source, behind + len(source.peek(behind, most + 1))
+            self._without = end <= behind + most and _has_tail(self.core.gaps_by(end), behind, end)
+            if self._without:
+                yield Step(end, TO_THE_END, target)
+            else:
+                yield Step(behind, TO_THE_END, target)
 
     def _cut_as_it_passes(self, source: PipeSource, sink: Sink, limit: Limit) -> Engine:
         from corefilt.filtering.truncated import CuttingEngine
@@ -80,3 +113,8 @@ class PlannedBeforehand(Run):
         full = self.layout.size if engine.account.refused else engine.moved
         self._shorten(Cut(limit, engine.moved, full, FROM_A_PIPE))
         return engine
+
+
+def _has_tail(gaps: list[tuple[int, int]], behind: int, end: int) -> bool:
+    """Whether all that stands from ``behind`` to the input's end is a gap."""
+    return any(start <= behind < stop == end for start, stop in gaps)

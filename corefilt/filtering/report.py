@@ -180,6 +180,12 @@ def notices(plan: Plan) -> list[str]:
     if plan.filter & dax and plan.filter & files != files:
         told.append("a core does not show DAX: what is mapped from such a file system counts as file-backed")
     told += _lost_loadmaps(plan)
+    if plan.core.left_behind:
+        told.append(
+            f"{plan.core.left_behind} bytes that -i dropped at the end of the input are in the output, as zeros: where "
+            "a pipe ends is not known beforehand, and that is too much to read ahead (name the core as a file, or add "
+            "--spool)"
+        )
     contradicting = sum(finding.contradiction for finding in plan.findings)
     if contradicting:
         told.append(f"{contradicting} mappings contradict their evidence and were kept")

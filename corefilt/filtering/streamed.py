@@ -54,12 +54,18 @@ class SettledAtTheEnd(Run):
         engine, core = self._engine(sink), self.core
         engine.run(self._steps())
         inserted = self._note.grown if self._note is not None else 0
+        gaps = core.gaps
         core.ends_at(
             engine.at_end or 0,
             peek=lambda offset, length: os.pread(sink.reader, length, sink.base + offset + inserted),
         )
         written = array("Q", map(min, self._written, core.present))
-        first = lay_out(core.ehdr, core.table, core.sections, written, core.present, core.end, note=self._note)
+        end = core.end or 0
+        passed = [(start, min(stop, end)) for start, stop in gaps if start < end]
+        first = lay_out(core.ehdr, core.table, core.sections, written, core.present, end, passed, self._note)
+        if core.gaps != passed:
+            # What lies behind the last segment is known now, and with it what the dump held of that.
+            self.rules.look_over()
         reader = _reader(sink, first, written, core)
         self._payload.look_for_textrel(reader)
         if self.rules.by_files:
@@ -68,7 +74,6 @@ class SettledAtTheEnd(Run):
         self._settle()
         self.plan.sizes = array("Q", map(min, self.plan.sizes, written))
         self.layout = self._lay_out()
-        end = core.end or 0
         if engine.moved != end - first.cuts.total + first.cuts.inserted:
             raise AssertionError("what was written is not what the layout says")
         if core.ehdr.counts_elsewhere:
@@ -111,8 +116,19 @@ class SettledAtTheEnd(Run):
         begins = set(core.maps.whole.phdr)
         load_of = tagged_loads(table)
         run = target = 0
-        for i in sorted((i for i, size in enumerate(table.p_filesz) if size), key=table.p_offset.__getitem__):
+        gaps, passed = list(core.gaps), 0
+        looked = {i for m, i in enumerate(core.maps.whole.phdr) if self._payload.wants_of(m)}
+        rows = (i for i, size in enumerate(table.p_filesz) if size or i in looked)
+        for i in sorted(rows, key=table.p_offset.__getitem__):
             offset, present = table.p_offset[i], table.p_filesz[i]
+            while passed < len(gaps) and gaps[passed][0] < offset:
+                start, stop = gaps[passed]
+                yield Step(run, start - run, target)
+                target, run = target + start - run, min(stop, offset)
+                if stop > offset:
+                    gaps[passed] = offset, stop
+                else:
+                    passed += 1
             m = mapping_of.get(i)
             note = self._note
             if note is not None and i == note.phdr:
@@ -135,6 +151,9 @@ class SettledAtTheEnd(Run):
                     yield Step(run, offset + kept - run, target)
                     target += offset + kept - run
                 run = offset + present
+        for start, stop in gaps[passed:]:
+            yield Step(run, start - run, target)
+            target, run = target + start - run, stop
         yield Step(run, TO_THE_END, target)
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
+import gzip
 import os
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given, settings
 from support.builder import FileEntry, Image, Load, elf_image, kernel_notes, library, make_core
 from support.fitting import pages
-from support.opening import in_memory, opened
+from support.instants import in_place
+from support.opening import in_memory, in_pipe, opened
+from support.run import corefilt as run
 from support.run import kept_sizes
 from support.samples import PAGE, VDSO_AUXV, VDSO_LOAD, nameless, noise, sample_core
 from support.strategies import FILTERS, cores
 
 import corefilt
+from corefilt.classify.payload import MOST_LOOK_AHEAD
 from corefilt.plan.fit.choose import FitError
 
 TWELVE = (0x0, 0x1, 0x2, 0x4, 0x8, 0x10, 0x3, 0x11, 0x14, 0x31, 0x33, 0x7F)
@@ -194,3 +200,93 @@ def test_the_note_names_the_parts_where_no_file_does() -> None:
     assert 0x60000000 + 40 * PAGE not in list(parts_by_note(cut))
     with opened(cut) as it:
         assert len(it.maps.whole) == 2
+
+
+# --- what a run in place left behind ------------------------------------------------------------------------
+
+
+def a_core_that_ends_in(pages: int, *, xnum: bool = False) -> bytes:
+    """Make a core whose last mapping is shared memory, so that a filter leaves nothing behind it."""
+    loads = [Load(0x8000000, noise(2, 1)), Load(WHOLE, noise(pages, 2))]
+    files = [FileEntry(WHOLE, WHOLE + pages * PAGE, 0, "/dev/zero (deleted)")]
+    return make_core(loads, kernel_notes(files), xnum=xnum)
+
+
+IN_PLACE = {
+    "a sample": SMALL["a sample"],
+    "a sample with many segments": SMALL["a sample with many segments"],
+    "other files": SMALL["other files"],
+    "one page last": a_core_that_ends_in(1),
+    "four pages last": a_core_that_ends_in(4),
+    "four pages before a section header": a_core_that_ends_in(4, xnum=True),
+    "gdb's": SMALL["a sample of gdb's"],
+    "cut to fit": filtered(SMALL["whole files"], "all", minimal=True),
+}
+
+
+def piped(core: bytes, wanted: int, *, to_pipe: bool) -> tuple[bytes, corefilt.Report]:
+    """Filter what comes through a pipe, into a pipe or into a file."""
+    with in_pipe(core) as source, in_memory() as out:
+        if not to_pipe:
+            report = corefilt.filter(source, out, filter=wanted, sync=False)
+            return os.pread(out, os.fstat(out).st_size, 0), report
+        reader, writer = os.pipe()
+        with open(reader, "rb") as end:
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+            try:
+                report = corefilt.filter(source, writer, filter=wanted, sync=False)
+            finally:
+                os.close(writer)
+            return end.read(), report
+
+
+def left_by(core: bytes, wanted: int, folder: Path) -> bytes:
+    """Filter a core in place, twice; the second run changes nothing, also of what is on the disk."""
+    path = folder / "core"
+    path.write_bytes(core)
+    in_place(path, wanted)
+    left, blocks = path.read_bytes(), path.stat().st_blocks
+    in_place(path, wanted)
+    assert (path.read_bytes(), path.stat().st_blocks) == (left, blocks)
+    return left
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_after_a_run_in_place_a_filter_loses_nothing(name: str, tmp_path: Path) -> None:
+    core = IN_PLACE[name]
+    alone = {wanted: pages(filtered(core, wanted)).keys() for wanted in TWELVE}
+    for first in TWELVE:
+        left = left_by(core, first, tmp_path)
+        assert pages(left).keys() == alone[first]
+        for then in TWELVE:
+            assert not (alone[first] & alone[then]) - pages(filtered(left, then)).keys(), f"{then:#x} of {first:#x}"
+
+
+@pytest.mark.parametrize("name", [name for name in IN_PLACE if name != "gdb's"])
+def test_what_it_left_is_taken_out_from_pipes_as_from_files(name: str, tmp_path: Path) -> None:
+    for first, then in ((0x0, 0x0), (0x1, 0x33), (0x31, 0x31), (0x31, 0x1), (0x33, 0x7F), (0x10, 0x1FF)):
+        left = left_by(IN_PLACE[name], first, tmp_path)
+        expected = filtered(left, then)
+        held = sum(kept_sizes(expected))
+        assert len(expected) <= held + 4 * PAGE
+        assert piped(left, then, to_pipe=False)[0] == expected
+        packed = tmp_path / "core.gz"
+        packed.write_bytes(gzip.compress(left, 1))
+        corefilt.filter(packed, tmp_path / "out", filter=then, sync=False, force=True)
+        assert (tmp_path / "out").read_bytes() == expected
+        streamed, report = piped(left, then, to_pipe=True)
+        # A pipe into a pipe keeps what may be header pages; it lets nothing else pass.
+        assert len(streamed) - sum(kept_sizes(streamed)) == len(expected) - held
+        assert not any("-i dropped" in notice for notice in report.notices)
+
+
+def test_what_is_too_much_to_read_ahead_is_said(tmp_path: Path) -> None:
+    left = left_by(a_core_that_ends_in(MOST_LOOK_AHEAD // PAGE + 1), 0x1, tmp_path)
+    left_behind = MOST_LOOK_AHEAD + PAGE
+    expected = filtered(left, 0x1)
+    (tmp_path / "left").write_bytes(left)
+    done = run("0x1", source=tmp_path / "left")
+    assert done.code == 0
+    assert pages(done.out) == pages(expected)
+    assert len(done.out) == len(expected) + left_behind
+    assert any(f"{left_behind} bytes that -i dropped at the end" in line for line in done.err)
