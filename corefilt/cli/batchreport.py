@@ -44,8 +44,13 @@ class JsonLines:
         elif target is not None:
             sink = open_text(target, force=force)
             if isinstance(sink, NewFileSink):
-                self._fd = os.dup(sink.fd)
-                sink.commit(0, sync=False)
+                fd = os.dup(sink.fd)
+                try:
+                    sink.commit(0, sync=False)
+                except BaseException:
+                    os.close(fd)
+                    raise
+                self._fd = fd
             else:
                 self._fd, self._stream = sink.fd, sink
 

@@ -12,6 +12,7 @@ import os
 import stat
 
 from corefilt.errors import OutputError
+from corefilt.io.sources import shut
 
 # The kernel follows no more links for one name (MAXSYMLINKS in include/linux/namei.h).
 MOST_LINKS = 40
@@ -50,7 +51,7 @@ class OutputPlace:
         """Close what is open."""
         for fd in (self.folder, self._fd):
             if fd >= 0:
-                os.close(fd)
+                shut(fd)
         self.folder = self._fd = -1
 
     def _follow(self, path: str) -> None:
@@ -61,7 +62,7 @@ class OutputPlace:
                 self.folder = os.open(above or ".", _FOLDER, dir_fd=former if former >= 0 else None)
             finally:
                 if former >= 0:
-                    os.close(former)
+                    shut(former)
             try:
                 self._fd = os.open(self.leaf or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.folder)
             except FileNotFoundError:
@@ -78,7 +79,7 @@ class OutputPlace:
                 self._follow_magic()
                 return
             path = os.readlink("", dir_fd=self._fd)
-            os.close(self._fd)
+            shut(self._fd)
             self._fd, self.status = -1, None
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
@@ -87,7 +88,7 @@ class OutputPlace:
         own = (f"/proc/{part}/fd" for part in ("self", "thread-self"))
         self._own = any(os.path.samestat(os.fstat(self.folder), os.stat(path)) for path in own)
         link, self._fd = self._fd, -1
-        os.close(link)
+        shut(link)
         self._fd = os.open(self.leaf, os.O_PATH | os.O_CLOEXEC, dir_fd=self.folder)
         self.status = os.fstat(self._fd)
 
@@ -117,7 +118,7 @@ class OutputPlace:
                 raise OutputError(f"{self.name}: another file took its name while it was opened")
             os.set_blocking(fd, True)
         except BaseException:
-            os.close(fd)
+            shut(fd)
             raise
         return fd
 
