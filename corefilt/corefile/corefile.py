@@ -77,9 +77,14 @@ class Core:
         """Read headers and notes. Raises InputError and its kin."""
         self.source = source
         self.warnings: list[str] = []
-        self.ehdr = elf.read_ehdr(source)
-        count, warnings = elf.count_phdrs(source, self.ehdr)
-        self.table = elf.read_phdrs(source, self.ehdr, count)
+        try:
+            self.ehdr = elf.read_ehdr(source)
+            count, warnings = elf.count_phdrs(source, self.ehdr)
+            self.table = elf.read_phdrs(source, self.ehdr, count)
+        except DamagedCoreError as error:
+            # Where a stream ended in the headers, it is the reason.
+            words = source.check()
+            raise error if words is None else DamagedCoreError(f"{error}; {words}", error.hint) from None
         self.warnings += warnings
         # Whether PN_XNUM's section header 0 is missing or counts otherwise than the table is long.
         self.miscounted = bool(warnings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from corefilt.errors import UnstreamableError, UsageError
+from corefilt.errors import UndecidedError, UnstreamableError, UsageError
 from corefilt.filtering.planned import PlannedBeforehand
 from corefilt.filtering.run import stop_if_undecided
 from corefilt.filtering.streamed import SettledAtTheEnd
@@ -99,12 +99,12 @@ def _carry_out(run: Run, output: Place | NamedFile, began: float) -> Report:
     core, options = run.core, run.options
     if options.dry_run:
         run.dry()
-        _check_input(core)
+        _check_input(core, options)
         return run.report(None, time.monotonic() - began)
     sink = open_sink(output, force=options.force, source=core.source)
     try:
         run.write(sink)
-        _check_input(core)
+        _check_input(core, options)
         if isinstance(output, NamedFile):
             output.on_decided(sum(run.plan.assumed))
         sink.commit(run.layout.size, sync=options.sync)
@@ -119,10 +119,18 @@ def _carry_out(run: Run, output: Place | NamedFile, began: float) -> Report:
     return report
 
 
-def _check_input(core: Core) -> None:
+def _check_input(core: Core, options: Options) -> None:
+    """Take note of what was wrong with the input as it came. Raises InputError, and UndecidedError with ``strict``."""
     damage = core.source.check()
-    if damage is not None and damage not in core.warnings:
+    if damage is None:
+        return
+    if damage not in core.warnings:
         core.warnings.append(damage)
+    if options.strict and not core.source.whole:
+        raise UndecidedError(
+            f"{core.source.name}: {damage}, and --strict writes nothing of what is not whole",
+            "leave --strict out to have what came before the damage",
+        )
 
 
 def check_fit(core: Core, output: Place | NamedFile, options: Options) -> None:

@@ -8,8 +8,9 @@ one that ends. zstd is the standard library's from Python 3.14 on, its backport 
 from __future__ import annotations
 
 import os
+from functools import partial
 
-from corefilt.errors import InputError, MissingLibraryError, UsageError
+from corefilt.errors import MissingLibraryError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ XZ_MEMORY = 256 << 20
 # The window of zstd up to which the zstd program itself decodes without being asked to (--long=27).
 ZSTD_WINDOW_LOG = 27
 MOST_THREADS = 64
+# Of a compressed stream from a pipe, what is held to decode it once more if it is damaged.
+MOST_KEPT = 1 << 20
 
 MAGICS = {
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -111,37 +114,193 @@ def recognise(head: bytes) -> str | None:
     return next((name for magic, name in MAGICS.items() if head.startswith(magic)), None)
 
 
-def decoded(name: str, read: Callable[[], bytes], what: str) -> Iterator[bytes]:
+class StreamFault(EOFError):
+    """What is wrong with a compressed stream, in words; all that came of it before has been given already.
+
+    ``whole`` tells that nothing of the stream is missing: then it is only what stands behind it.
+    """
+
+    def __init__(self, words: str, *, whole: bool = False) -> None:
+        """Hold them."""
+        super().__init__(words)
+        self.whole = whole
+
+
+class _Input:
+    """The bytes of a compressed input, as far as they are read and not yet decoded.
+
+    ``again`` reads the input from an offset, if it can; otherwise a stream is kept as long as it is short.
+    """
+
+    def __init__(self, read: Callable[[], bytes], again: Callable[[int], Callable[[], bytes] | None] | None) -> None:
+        self._read, self._again = read, again
+        self._held = b""
+        self._at = self._start = self._last = 0
+        self._kept: list[bytes] | None = None
+
+    def peek(self, count: int) -> bytes:
+        """The next bytes, or fewer at the end."""
+        while len(self._held) < count:
+            piece = self._read()
+            if not piece:
+                break
+            self._held += piece
+        return self._held[:count]
+
+    def skip(self, count: int) -> int:
+        """Pass over so many bytes, or fewer at the end; returns how many."""
+        left = count
+        while left and self.peek(1):
+            passed = min(left, len(self._held))
+            self._held, self._at, left = self._held[passed:], self._at + passed, left - passed
+        return count - left
+
+    def skip_zeros(self) -> None:
+        """Pass over zeros."""
+        while self.peek(1) == b"\0":
+            self.skip(len(self._held) - len(self._held.lstrip(b"\0")))
+
+    def begin(self) -> None:
+        """A stream begins here."""
+        self._start, self._kept = self._at, []
+
+    def take(self) -> bytes:
+        """The next bytes for the decoder; none at the end."""
+        self.peek(1)
+        piece, self._held, self._last = self._held, b"", self._at
+        self._at += len(piece)
+        if self._kept is not None:
+            self._kept.append(piece)
+            if self._at - self._start > MOST_KEPT:
+                self._kept = None
+        return piece
+
+    def give_back(self, rest: bytes) -> None:
+        """What the decoder did not want."""
+        self._held, self._at = rest, self._at - len(rest)
+
+    def once_more(self) -> Iterator[bytes]:
+        """What was taken of this stream, the last piece byte by byte; nothing where it is not to be had any more."""
+        read: Callable[[], bytes] | None = None
+        if self._kept is not None:
+            read = partial(next, iter(self._kept), b"")
+        elif self._again is not None:
+            read = self._again(self._start)
+        at = self._start
+        while read is not None and at < self._at and (piece := read()[: self._at - at]):
+            whole = max(0, min(len(piece), self._last - at))
+            if whole:
+                yield piece[:whole]
+            yield from (piece[i : i + 1] for i in range(whole, len(piece)))
+            at += len(piece)
+
+
+def decoded(
+    name: str,
+    read: Callable[[], bytes],
+    *,
+    again: Callable[[int], Callable[[], bytes] | None] | None = None,
+    on_fault: Callable[[StreamFault], None] | None = None,
+) -> Iterator[bytes]:
     """What a stream holds, in pieces of up to PIECE bytes; ``read`` gives its bytes and b"" at its end.
 
-    Streams that follow each other are one, as the standard tools take them. Raises EOFError where the stream is cut,
-    InputError with ``what`` in front where it is damaged, and MissingLibraryError.
+    Streams that follow each other are one, as the standard tools take them; frames to be skipped and zeros, which fill
+    up a block of a tape, mean nothing. ``again`` reads from an offset in bytes, where that is possible: then all that
+    can be decoded before a damage is given, as of a stream of up to MOST_KEPT bytes, and otherwise up to PIECE bytes
+    less; ``on_fault`` hears of the damage before. Raises StreamFault for a stream that is cut or damaged, or has other
+    bytes behind it, and MissingLibraryError.
     """
     new, damages = _decoders(name)
-    decoder, data = new(), b""
-    try:
-        while True:
-            if decoder.eof:
-                # Zeros fill up to a block of a tape, or to a multiple of four in xz.
-                rest = (decoder.unused_data or b"").lstrip(b"\0")
-                while not rest:
-                    data = read()
-                    if not data:
-                        return
-                    rest = data.lstrip(b"\0")
-                decoder, data = new(), rest
-            ended = False
-            if decoder.needs_input and not data:
-                data = read()
-                ended = not data
-            piece = decoder.decompress(data, PIECE)
-            data = b""
+    source, whole = _Input(read, again), False
+    while _finds_stream(name, source, whole=whole):
+        whole = True
+        source.begin()
+        stream = _Stream(new(), damages)
+        while not stream.ended:
+            asked = stream.needs_input
+            data = source.take() if asked else b""
+            piece = stream.decode(data)
             if piece:
                 yield piece
-            elif ended and not decoder.eof:
-                raise EOFError
-    except damages as error:
-        raise InputError(f"{what}: the {name} stream is damaged: {error}") from None
+            elif stream.fault is not None:
+                fault = StreamFault(f"the {name} stream is damaged: {stream.fault}")
+                if on_fault is not None:
+                    on_fault(fault)
+                yield from _saved(_Stream(new(), damages), source.once_more(), stream.made)
+                raise fault
+            elif asked and not data and not stream.ended:
+                raise StreamFault(f"the {name} stream that the core was in is cut off")
+        source.give_back(stream.unused)
+
+
+class _Stream:
+    """One frame, member or stream while it is decoded: ``made`` bytes so far, and a ``fault`` that ended it."""
+
+    def __init__(self, decoder: Decoder, damages: tuple[type[Exception], ...]) -> None:
+        self._decoder, self._damages = decoder, damages
+        self.made = 0
+        self.fault: Exception | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self._decoder.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return self._decoder.needs_input
+
+    @property
+    def unused(self) -> bytes:
+        return self._decoder.unused_data or b""
+
+    def decode(self, data: bytes) -> bytes:
+        """What comes of the data, up to PIECE bytes; none where it is damaged."""
+        try:
+            piece = self._decoder.decompress(data, PIECE)
+        except self._damages as error:
+            self.fault = error
+            return b""
+        self.made += len(piece)
+        return piece
+
+
+def _finds_stream(name: str, source: _Input, *, whole: bool) -> bool:
+    """Whether another stream follows, behind what means nothing; ``whole`` tells that one has been.
+
+    Raises StreamFault for anything else that follows.
+    """
+    while True:
+        if whole:
+            source.skip_zeros()
+        head = source.peek(8)
+        if name not in ("zstd", "lz4") or head[1:4] != _SKIPPED or head[0] >> 4 != 5 or len(head) < 8:
+            break
+        length = 8 + int.from_bytes(head[4:], "little")
+        if source.skip(length) < length:
+            raise StreamFault(f"a frame of the {name} stream that is to be skipped is cut off", whole=whole)
+    if not head or not whole or any(head.startswith(magic) for magic in MAGICS if MAGICS[magic] == name):
+        return bool(head) or not whole
+    behind = 0
+    while passed := source.skip(PIECE):
+        behind += passed
+    raise StreamFault(f"behind the end of the {name} stream stand {behind} bytes that are no part of it", whole=True)
+
+
+def _saved(stream: _Stream, pieces: Iterator[bytes], skip: int) -> Iterator[bytes]:
+    """What a damaged stream still gives behind its first ``skip`` bytes, when it is decoded again in small steps.
+
+    A decoder that finds the damage keeps back what it has decoded of the same piece.
+    """
+    for data in pieces:
+        piece = stream.decode(data)
+        while True:
+            if stream.made > skip and piece:
+                yield piece[max(0, skip - stream.made + len(piece)) :]
+            if stream.fault is not None:
+                return
+            if stream.ended or stream.needs_input:
+                break
+            piece = stream.decode(b"")
 
 
 def encoder(compression: Compression) -> Encoder:

@@ -2,7 +2,7 @@
 
 A thread makes it and writes it into a pipe, so that everything behind is as with any pipe: it passes once, what is
 held of it is bounded, and what makes it waits for who reads it. What goes wrong in the thread is kept until the reader
-has come that far. A stream that was cut is a core that was cut; a damaged one is an error.
+has come that far. A stream that was cut or is damaged is a core that was cut there.
 """
 
 from __future__ import annotations
@@ -57,9 +57,12 @@ class FedSource(PipeSource):
         # That a file changed excuses nothing that was met with in it.
         changed = isinstance(self._inner, FileSource)
         if self._error is None or (words is not None and not changed):
+            self.whole = self.whole and (self._inner is None or self._inner.whole)
             return words
         if isinstance(self._error, EOFError):
-            return "the stream that the core was in is cut off" + (f", and {words}" if words is not None else "")
+            self.whole = isinstance(self._error, compression.StreamFault) and self._error.whole
+            told = str(self._error) or "what the core was in is cut off"
+            return told + (f", and {words}" if words is not None else "")
         if isinstance(self._error, CorefiltError):
             raise self._error
         told = getattr(self._error, "strerror", None) or str(self._error) or type(self._error).__name__
@@ -100,6 +103,14 @@ class Reader:
         """Name the source, and the end of the pipe that is written to."""
         self._source, self._feed, self._at = source, feed, 0
 
+    def again(self, at: int) -> Reader | None:
+        """Another one that reads from an offset in bytes, where that is possible."""
+        if not isinstance(self._source, FileSource):
+            return None
+        reader = Reader(self._source, self._feed)
+        reader._at = at
+        return reader
+
     def __call__(self) -> bytes:
         """The next bytes, up to compression.PIECE; none at the end. Raises OSError, and BrokenPipeError as said."""
         source = self._source
@@ -126,7 +137,7 @@ def unpacked(source: Source, head: bytes, *, most_ahead: int) -> Source:
     # A package that is missing is to be told here, not in the thread.
     compression.check_decoder(name)
     made = FedSource(
-        source, lambda read: compression.decoded(name, read, source.name), source.name, most_ahead=most_ahead
+        source, lambda read: compression.decoded(name, read, again=read.again), source.name, most_ahead=most_ahead
     )
     made.compression = name
     return made

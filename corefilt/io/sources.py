@@ -37,11 +37,12 @@ class Source:
 
     ``origin`` is the source whose bytes these are made of: itself, but for what is decompressed or spooled;
     ``compression`` the format that it was decompressed from, or None; ``seekable`` tells that any of its bytes can be
-    had at any time.
+    had at any time. ``whole`` turns False when ``check`` finds that what it was made of is cut or damaged.
     """
 
     compression: str | None = None
     seekable = False
+    whole = True
 
     def __init__(self, fd: int, name: str, *, base: int = 0, size: int | None = None, owned: bool = True) -> None:
         """Take a descriptor; ``base`` is where the core begins in it, ``owned`` whether close() closes it."""
@@ -299,7 +300,7 @@ class SpooledSource(FileSource):
     def __init__(self, fd: int, size: int, pipe: Source, damage: str | None) -> None:
         """Take the copy's descriptor; ``damage`` is what was wrong with the pipe."""
         super().__init__(fd, pipe.name, size=size)
-        self.origin, self.compression = pipe.origin, pipe.compression
+        self.origin, self.compression, self.whole = pipe.origin, pipe.compression, pipe.whole
         self._pipe, self._damage = pipe, damage
 
     def check(self) -> str | None:

@@ -28,7 +28,7 @@ def contents(stream: BinaryIO, name: str) -> Iterator[Content]:
         first = next(pieces, b"")
         packed = compression.recognise(first)
         read = partial(next, chain((first,), pieces), b"")
-        head = first_bytes(read, packed, HEAD, name) if packed is not None else first
+        head = first_bytes(read, packed, HEAD) if packed is not None else first
     except (binascii.Error, EvidenceError) as error:
         yield Content((APPORT,), reason=f"a report whose CoreDump cannot be read: {error}")
         return

@@ -27,7 +27,7 @@ from corefilt.io.sources import FileSource, Source, as_core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from corefilt.io.decompress import Reader
 
@@ -52,15 +52,15 @@ def contents(source: FileSource, leaf: str, folder: int) -> Iterator[Content]:
     if head.startswith(b"PK\3\4"):
         yield from zips.contents(source)
     elif is_tar(head):
-        yield from tars.contents(stream(from_start(source), (), source.name), ())
+        yield from tars.contents(stream(from_start(source), ()), ())
     elif is_report(head):
-        yield from apport.contents(stream(from_start(source), (), source.name), source.name)
+        yield from apport.contents(stream(from_start(source), ()), source.name)
     elif name is None:
         yield Content(keeper, reason=why_no_core(head))
     else:
-        inner = first_bytes(from_start(source), name, HEAD, source.name)
+        inner = first_bytes(from_start(source), name, HEAD)
         if is_tar(inner):
-            yield from tars.contents(stream(from_start(source), (name,), source.name), (name,))
+            yield from tars.contents(stream(from_start(source), (name,)), (name,))
         else:
             yield Content((*keeper, name), reason=why_no_core(inner, name))
 
@@ -74,11 +74,15 @@ def opened(
     """
     if tars.TAR in wrapping:
         layers = wrapping[: wrapping.index(tars.TAR)]
-        inner = _fed(source, lambda read: tars.member_of(stream(read, layers, source.name), member or ""), max_headers)
+        # A member can be read to its end before the stream around it says that it is damaged.
+        faults: list[compression.StreamFault] = []
+        inner = _fed(
+            source, lambda read: tars.member_of(stream(read, layers, faults.append), member or ""), max_headers, faults
+        )
     elif zips.ZIP in wrapping:
         inner = _fed(source, lambda read: zips.member_of(source, member or ""), max_headers)
     elif apport.APPORT in wrapping:
-        inner = _fed(source, lambda read: apport.core_of(stream(read, (), source.name), source.name), max_headers)
+        inner = _fed(source, lambda read: apport.core_of(stream(read, ()), source.name), max_headers)
     else:
         return as_core(source, max_headers=max_headers)
     if member is not None:
@@ -91,12 +95,19 @@ def own_compression(wrapping: tuple[str, ...]) -> str | None:
     return wrapping[-1] if wrapping and wrapping[-1] in compression.SUFFIXES else None
 
 
-def _fed(source: FileSource, make: Callable[[Reader], Iterator[bytes]], max_headers: int) -> FedSource:
+def _fed(
+    source: FileSource,
+    make: Callable[[Reader], Iterator[bytes]],
+    max_headers: int,
+    faults: Sequence[compression.StreamFault] = (),
+) -> FedSource:
     def mended(read: Reader) -> Iterator[bytes]:
         try:
             yield from make(read)
         except _DAMAGES as error:
             raise InputError(f"{source.name}: is damaged: {error}") from None
+        if faults:
+            raise faults[0]
 
     return FedSource(source, mended, source.name, most_ahead=max_headers)
 

@@ -37,11 +37,15 @@ class _Pieces(io.RawIOBase):
         return len(taken)
 
 
-def stream(read: Callable[[], bytes], layers: tuple[str, ...], what: str) -> BinaryIO:
-    """What ``read`` gives, decompressed by the layers from the outside in; ``what`` names it in errors."""
+def stream(
+    read: Callable[[], bytes],
+    layers: tuple[str, ...],
+    on_fault: Callable[[compression.StreamFault], None] | None = None,
+) -> BinaryIO:
+    """What ``read`` gives, decompressed by the layers from the outside in; ``on_fault`` hears what is wrong with it."""
     pieces = iter(read, b"")
     for name in layers:
-        pieces = compression.decoded(name, _reader(_Pieces(pieces)), what)
+        pieces = compression.decoded(name, _reader(_Pieces(pieces)), on_fault=on_fault)
     return io.BufferedReader(_Pieces(pieces), compression.PIECE)
 
 
@@ -68,11 +72,11 @@ def pieces_of(file: BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
-def first_bytes(read: Callable[[], bytes], name: str, count: int, what: str) -> bytes:
-    """The first bytes that a compressed stream holds, or as many as there are; of one that is cut, what came."""
+def first_bytes(read: Callable[[], bytes], name: str, count: int) -> bytes:
+    """The first bytes that a compressed stream holds, or as many as there are; of a faulty one, what came."""
     held = b""
     try:
-        for piece in compression.decoded(name, read, what):
+        for piece in compression.decoded(name, read):
             held += piece[: count - len(held)]
             if len(held) == count:
                 break

@@ -53,8 +53,8 @@ def contents(stream: BinaryIO, layers: tuple[str, ...]) -> Iterator[Content]:
                     return
                 if not info.isdir():
                     yield _content(tar, info, wrapping)
-    except EOFError:
-        yield Content(wrapping, reason="the tar is cut off")
+    except EOFError as error:
+        yield Content(wrapping, reason=str(error) or "the tar is cut off")
     except tarfile.TarError as error:
         yield Content(wrapping, reason=f"the tar is damaged: {error}")
 

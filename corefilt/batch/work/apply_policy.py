@@ -13,12 +13,14 @@ from corefilt.batch.files.lock import lock_file
 from corefilt.batch.policy.facts import facts_of
 from corefilt.batch.policy.policy import DELETE, FIT, KEEP, MINIMAL
 from corefilt.batch.work import provenance
+from corefilt.batch.work.opening import opened_core
 from corefilt.corefile.corefile import Core
 from corefilt.corefile.identity import Identity
 from corefilt.filterbits import CoredumpFilter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from corefilt.batch.files.safe_paths import Place
@@ -32,13 +34,15 @@ if TYPE_CHECKING:
 _CHANGING = ("fit", "truncate", "annotate", "format", "loadmaps")
 
 
-def decided(task: Task, policy: Policy, source: Source, *, age: float | None, stored: int) -> Task | Outcome:
-    """What the policy makes of a task; the source of its core is closed.
+def decided(
+    task: Task, policy: Policy, open_source: Callable[[], Source], *, age: float | None, stored: int
+) -> Task | Outcome:
+    """What the policy makes of a task, whose core is opened for that and closed.
 
     ``age`` is the file's in seconds, ``stored`` are the bytes that it takes. An outcome says ``deleted`` of what is to
     be deleted; nothing is deleted here. Raises InputError for what is no core.
     """
-    with Core(source) as core:
+    with opened_core(open_source, None) as core:
         facts = facts_of(core, age=age, rules=_rules(core, task) if policy.asks_for_shares else None)
         comm = Identity(core.notes, core.ehdr).comm
     decision = policy.decide(facts)

@@ -15,6 +15,7 @@ from corefilt.batch.sources import containers as wrappings
 from corefilt.batch.sources.apport import APPORT
 from corefilt.batch.task import Task
 from corefilt.batch.work import provenance
+from corefilt.batch.work.opening import opened_core
 from corefilt.batch.work.output_check import as_plain_file, check
 from corefilt.batch.work.outputs import ArchiveFile, BesideFile, ReplacedFile
 from corefilt.corefile.corefile import MAX_HEADERS, Core
@@ -112,7 +113,7 @@ def _chosen(task: Task, policy: Policy, file: FileSource, place: Place) -> Task 
     choice = decided(
         task,
         policy,
-        _opened(task, file),
+        partial(_opened, task, file),
         age=time.time() - status.st_mtime,
         stored=status.st_blocks * 512,
     )
@@ -154,18 +155,24 @@ def _unchanged(task: Task, status: os.stat_result, mark: provenance.Provenance, 
 
 def _written(task: Task, file: FileSource, place: Place, target: Place | None, on_progress: Told | None) -> Outcome:
     began = time.monotonic()
-    source = _opened(task, file)
     folder = f"/proc/self/fd/{(target or place).folder}"
+    copies = folder if target is not None else None
     verified = target is not None and not task.dry_run and (task.verify or task.replace)
     # What is chosen from has to be looked into before it is copied.
     chooses = task.options.get("fit") is not None and not verified
-    if (task.options.get("spool") or chooses) and isinstance(source, PipeSource):
-        source = _owning(source, partial(spooled, source, folder if target is not None else None))
-    elif verified:
-        source = _owning(source, partial(as_plain_file, source, folder))
-    with Core(source) as core:
-        if task.replace and core.damaged and not task.force:
-            return task.outcome("kept", f"is damaged: {core.warnings[0]}; -f replaces it all the same")
+
+    def open_source() -> Source:
+        source = _opened(task, file)
+        if (task.options.get("spool") or chooses) and isinstance(source, PipeSource):
+            return _owning(source, partial(spooled, source, copies))
+        return _owning(source, partial(as_plain_file, source, folder)) if verified else source
+
+    with opened_core(open_source, copies) as core:
+        source = core.source
+        # Of a copy it is known by now what was wrong with its stream.
+        damage = core.warnings[0] if core.damaged else source.check() if isinstance(source, FileSource) else None
+        if task.replace and damage is not None and not task.force:
+            return task.outcome("kept", f"is damaged: {damage}; -f replaces it all the same")
         if task.replace and not task.dry_run and (idle := _nothing_to_do(task, core, file)) is not None:
             return idle
         output: str | NamedFile = os.devnull

@@ -23,6 +23,7 @@ from corefilt.batch.task import Task
 from corefilt.batch.work import provenance
 from corefilt.batch.work.apply_policy import decided
 from corefilt.batch.work.local import Watch, options_of, outcome_of
+from corefilt.batch.work.opening import opened_core
 from corefilt.batch.work.output_check import as_plain_file, check
 from corefilt.batch.work.provenance import Fingerprint, Provenance
 from corefilt.corefile.corefile import MAX_HEADERS, Core
@@ -180,7 +181,7 @@ def filtered_remotely(task: Task, on_progress: Callable[[int], None] | None) -> 
     """Carry out a task of which one side, or both, is a URL. Raises CorefiltError's children and OSError."""
     with Input(task) as source:
         if task.policy is not None:
-            choice = decided(task, task.policy, source.open(), age=source.age, stored=source.stored)
+            choice = decided(task, task.policy, source.open, age=source.age, stored=source.stored)
             if not isinstance(choice, Task):
                 return choice
             task = source.task = choice
@@ -239,17 +240,22 @@ def _written(task: Task, source: Input, place: Place | None, on_progress: Callab
     began = time.monotonic()
     writes = task.output is not None and not task.dry_run
     folder = f"/proc/self/fd/{place.folder}" if place is not None else tempfile.gettempdir()
-    opened = source.open()
-    try:
-        # What is chosen from, and what is checked, has to be a file.
-        if writes and task.verify:
-            opened = as_plain_file(opened, folder)
-        elif isinstance(opened, PipeSource) and (task.options.get("spool") or task.options.get("fit") is not None):
-            opened = spooled(opened, folder)
-    except BaseException:
-        opened.close()
-        raise
-    with Core(opened) as core:
+
+    def open_source() -> Source:
+        opened = source.open()
+        try:
+            # What is chosen from, and what is checked, has to be a file.
+            if writes and task.verify:
+                return as_plain_file(opened, folder)
+            if isinstance(opened, PipeSource) and (task.options.get("spool") or task.options.get("fit") is not None):
+                return spooled(opened, folder)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    with opened_core(open_source, folder) as core:
+        opened = core.source
         options = options_of(task, Watch(place, task, on_progress))
         checks = None
         if writes and task.verify and isinstance(opened, FileSource):

@@ -1,0 +1,37 @@
+"""Opens the core of a task; one that cannot be read in one pass, as gdb's gcore writes them, from a temporary copy."""
+
+from __future__ import annotations
+
+from corefilt.corefile.corefile import Core
+from corefilt.errors import UnstreamableError
+from corefilt.io.sources import PipeSource, spooled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corefilt.io.sources import Source
+
+
+def opened_core(open_source: Callable[[], Source], folder: str | None) -> Core:
+    """The core in a source, which is opened again where it has to be copied to ``folder``, or where such files go.
+
+    Raises InputError.
+    """
+    source = open_source()
+    try:
+        return Core(source)
+    except UnstreamableError:
+        if not isinstance(source, PipeSource):
+            source.close()
+            raise
+    except BaseException:
+        source.close()
+        raise
+    source.close()
+    again = open_source()
+    try:
+        return Core(spooled(again, folder))
+    except BaseException:
+        again.close()
+        raise
