@@ -8,23 +8,23 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.corefile.corefile import Core, Mapping
-    from corefilt.corefile.corefile import open_core as open
+    from corefilt.api import Core, Plan
+    from corefilt.api import filter_core as filter
+    from corefilt.api import open_core as open
     from corefilt.errors import CorefiltError
     from corefilt.filterbits import CoredumpFilter
-    from corefilt.filtering.call import filter_core as filter
     from corefilt.filtering.report import Report
-    from corefilt.plan.plan import Plan
+    from corefilt.plan.plan import Mapping
 
 _WHERE = {
-    "Core": ("corefile.corefile", "Core"),
+    "Core": ("api", "Core"),
     "CoredumpFilter": ("filterbits", "CoredumpFilter"),
     "CorefiltError": ("errors", "CorefiltError"),
-    "Mapping": ("corefile.corefile", "Mapping"),
-    "Plan": ("plan.plan", "Plan"),
+    "Mapping": ("plan.plan", "Mapping"),
+    "Plan": ("api", "Plan"),
     "Report": ("filtering.report", "Report"),
-    "filter": ("filtering.call", "filter_core"),
-    "open": ("corefile.corefile", "open_core"),
+    "filter": ("api", "filter_core"),
+    "open": ("api", "open_core"),
 }
 
 __all__ = ["Core", "CoredumpFilter", "CorefiltError", "Mapping", "Plan", "Report", "filter", "open"]

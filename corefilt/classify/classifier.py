@@ -5,28 +5,32 @@ Mappings of which the rules see the same share one finding: a core can have a mi
 
 from __future__ import annotations
 
+import os
+import stat
 from bisect import bisect_left
 
 from corefilt.classify.address_space import Neighbours
 from corefilt.classify.candidates import Case
 from corefilt.classify.guesses import likeliest
+from corefilt.classify.payload import Payload
 from corefilt.classify.rules_core import BEFORE_WITNESSES, GATES, RULES
 from corefilt.corefile import elf
 from corefilt.corefile.elf import PF_R, PF_X
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.corefile.notes import AT_EXECFN, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
-from corefilt.kinds import CURRENT, NAMES, Finding, Kind, Source, single
+from corefilt.errors import UsageError
+from corefilt.evidence.assumptions import Assumption
+from corefilt.kinds import CURRENT, DUMPERS, NAMES, Finding, Kind, Source, single
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from corefilt.classify.payload import Payload
+    from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.elf import Ehdr
     from corefilt.corefile.fdpic import Fdpic
     from corefilt.corefile.images import Image
     from corefilt.corefile.mappings import Mappings
-    from corefilt.evidence.assumptions import Assumption
     from corefilt.evidence.evidence import Evidence
 
 DISBELIEVED = "the COREFILT note contradicts the core and is not believed"
@@ -261,6 +265,51 @@ class Rules:
             finding = self._findings[key] = Finding(*key[:-1], self.dumper, conventions)
             finding.contradiction, finding.disbelieved = contradiction, DISBELIEVED in case.evidence
         return self._findings[key]
+
+
+def rules_for(
+    core: CoreFile,
+    assume: Sequence[str] = (),
+    *,
+    evidence: Evidence | None = None,
+    dumper: str = CURRENT,
+    with_payload: bool | None = None,
+) -> Rules:
+    """Return the rules over a core; the payload is looked at beforehand where the input can be sought.
+
+    The options are those of ``corefilt filter``. Raises UsageError or SelectorError.
+    """
+    if dumper not in DUMPERS:
+        raise UsageError(f"dumper is {dumper!r}", f"it can be {', '.join(DUMPERS)}")
+    assumptions = [Assumption(text) for text in assume]
+    seekable = core.source.seekable
+    maps = evidence.mappings if evidence is not None and evidence.mappings is not None else core.maps
+    rules = Rules(core.ehdr, maps, None, assumptions, evidence, fdpic=core.fdpic, dumper=dumper)
+    if seekable if with_payload is None else with_payload:
+        rules.payload = Payload(rules.mappings, rules.vvar, core.loadmap_pieces())
+        if seekable:
+            rules.payload.read_from(core.source)
+            rules.take_loadmaps()
+    if rules.by_files and (seekable or rules.payload is None):
+        compare_files(core, rules, peek=core.source.peek if seekable else None)
+    return rules
+
+
+def compare_files(core: CoreFile, rules: Rules, *, peek: Callable[[int, int], bytes] | None) -> None:
+    """Compare the mapped files below --sysroot with the payload, which ``peek`` reads by its offset in the core."""
+    from corefilt.evidence.file_compare import compare
+
+    if rules.evidence is None:
+        return
+    status = os.fstat(core.source.origin.fd)
+    compare(
+        rules.evidence,
+        rules.mappings,
+        rules.proven,
+        peek=peek,
+        data=core.data if core.source.seekable and peek is not None else None,
+        dumped_ns=status.st_mtime_ns if stat.S_ISREG(status.st_mode) else None,
+    )
 
 
 def vvar_candidates(mappings: Mappings) -> set[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corefilt import __version__
 from corefilt.cli.words import STDOUT, Parser, check_report_place, draw, say, with_json_target, write_json
-from corefilt.corefile.corefile import MAX_HEADERS, Core, open_core
+from corefilt.corefile.corefile import MAX_HEADERS, CoreFile, open_core
 from corefilt.corefile.fdpic import is_fdpic
 from corefilt.filterbits import NAMES, CoredumpFilter, describe, parse_filter
 from corefilt.filtering.report import (
@@ -16,7 +16,7 @@ from corefilt.filtering.report import (
     printable,
 )
 from corefilt.kinds import CURRENT, DUMPERS, NOTHING, ONE_PAGE
-from corefilt.plan.plan import UNKNOWN, Plan
+from corefilt.plan.plan import UNKNOWN, Plan, plan_core
 from corefilt.sizes import parse_size, show_size
 
 DESCRIPTION = """\
@@ -49,7 +49,8 @@ def run(argv: list[str]) -> int:
     wanted, warnings = parse_filter(arguments.filter)
     max_headers = parse_size(arguments.max_headers) if arguments.max_headers else MAX_HEADERS
     with open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core:
-        plan = core.plan(
+        plan = plan_core(
+            core,
             int(wanted),
             unknown=arguments.unknown,
             assume=arguments.assume,
@@ -71,7 +72,7 @@ def run(argv: list[str]) -> int:
         return 3 if core.damaged else 0
 
 
-def as_dict(core: Core, plan: Plan) -> dict[str, object]:
+def as_dict(core: CoreFile, plan: Plan) -> dict[str, object]:
     """The mappings as JSON: schema 1, per mapping the keys of the filter report and what each bit keeps."""
     mappings = []
     for m, mapping in enumerate(plan.mappings):
@@ -95,7 +96,7 @@ def as_dict(core: Core, plan: Plan) -> dict[str, object]:
     }
 
 
-def fdpic_as_dict(core: Core) -> dict[str, object]:
+def fdpic_as_dict(core: CoreFile) -> dict[str, object]:
     """What is FDPIC about a core, if anything; addresses are hex strings, ``mmu`` is null where nothing tells."""
     if core.fdpic is None:
         return {}
@@ -121,7 +122,7 @@ def fdpic_as_dict(core: Core) -> dict[str, object]:
     }
 
 
-def fdpic_lines(core: Core) -> list[str]:
+def fdpic_lines(core: CoreFile) -> list[str]:
     """The same for a person; for a core that only looks like one, why it is none."""
     if core.fdpic is None:
         if core.notes.loadmaps is not None:
@@ -152,7 +153,7 @@ def shown(plan: Plan, m: int, bit: CoredumpFilter) -> str:
     return letter + ("?" if least != most else "")
 
 
-def show(core: Core, plan: Plan, *, named: bool) -> None:
+def show(core: CoreFile, plan: Plan, *, named: bool) -> None:
     """Draw the table on standard output."""
     from rich.table import Table
     from rich.text import Text

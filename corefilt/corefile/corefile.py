@@ -2,76 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from array import array
 from itertools import pairwise
 
-from corefilt.classify.classifier import Rules
-from corefilt.classify.payload import Payload
-from corefilt.corefile import corefilt_note as annotation
 from corefilt.corefile import elf
 from corefilt.corefile.elf import MACHINES, PT_LOAD, PT_NOTE, Ehdr, Phdrs, Shdr
 from corefilt.corefile.fdpic import recognise
-from corefilt.corefile.mappings import Mappings, flags_text
-from corefilt.corefile.notes import FileNote, Notes, read_notes
-from corefilt.errors import DamagedCoreError, UnstreamableError, UsageError
-from corefilt.evidence.assumptions import Assumption
-from corefilt.filterbits import CoredumpFilter, as_filter
+from corefilt.corefile.mappings import Mappings
+from corefilt.corefile.notes import Notes, read_notes
+from corefilt.corefile.ranges import cut_out, end_of_segments, is_dense
+from corefilt.errors import DamagedCoreError, UnstreamableError
 from corefilt.io.sources import Extents, FileSource, Source, open_source
-from corefilt.kinds import CURRENT, DUMPERS, Finding
-from corefilt.plan.layout import cut_out, end_of_segments, is_dense
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
+    from typing import Self
 
     from corefilt.corefile.loadmaps import Loadmap
-    from corefilt.evidence.evidence import Evidence
-    from corefilt.evidence.sysroot import Sysroot
     from corefilt.io.sources import Place
-    from corefilt.plan.plan import Plan
-    from corefilt.procfs.snapshot import Seen
 
 # Headers and notes that a pipe may bring before NT_FILE ends; NT_FILE itself is 4 MiB at most by default
 # (core_file_note_size_limit), and a million program headers are 56 MiB.
 MAX_HEADERS = 64 << 20
 
 
-class Mapping:
-    """One mapping as a person looks at it: addresses, ``flags`` (rwx), file, ``present`` bytes, and its kind.
+class CoreFile:
+    """A core dump that is open for reading; a context manager.
 
-    ``missing`` are the bytes that p_filesz claims besides, where the core was cut.
+    ``closing`` are functions that close what was opened beside it; they are called when it is closed.
     """
-
-    __slots__ = ("end", "file_offset", "finding", "flags", "missing", "path", "present", "start")
-
-    def __init__(self, mappings: Mappings, m: int, finding: Finding, there: int) -> None:
-        """Copy what the tables say of mapping ``m``, of which ``there`` bytes are in the core."""
-        self.start, self.end = mappings.start(m), mappings.end(m)
-        self.flags, self.present, self.missing = flags_text(mappings.flags(m)), there, mappings.present(m) - there
-        self.path, self.file_offset = mappings.path(m), mappings.file_offset(m)
-        self.finding = finding
-
-    @property
-    def kind(self) -> str:
-        """The (likeliest) kind's name."""
-        return self.finding.kind
-
-    @property
-    def certainty(self) -> str:
-        """exact, inferred, assumed or stated."""
-        return self.finding.certainty
-
-    @property
-    def evidence(self) -> tuple[str, ...]:
-        """The reasons, in words."""
-        return self.finding.evidence
-
-
-class Core:
-    """A core dump that is open for reading; a context manager."""
 
     def __init__(self, source: Source) -> None:
         """Read headers and notes. Raises InputError and its kin."""
@@ -96,7 +57,7 @@ class Core:
         self.warnings += self.notes.warnings
         self.fdpic = recognise(self.ehdr, self.table, self.notes)
         self.maps = Mappings(self.ehdr, self.table, self.notes)
-        self._sysroots: dict[str, Sysroot] = {}
+        self.closing: list[Callable[[], None]] = []
         self.gaps: list[tuple[int, int]] = []
         # What of a pipe was let pass although a run in place had left it behind, in bytes.
         self.left_behind = 0
@@ -163,16 +124,16 @@ class Core:
         if missing:
             self.warnings.append(f"the core is truncated: {missing} bytes of its segments are missing")
 
-    def __enter__(self) -> Core:
+    def __enter__(self) -> Self:
         """Give the core itself."""
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Close the input, and what was opened beside it."""
         self.source.close()
-        for sysroot in self._sysroots.values():
-            sysroot.close()
-        self._sysroots.clear()
+        for close in self.closing:
+            close()
+        self.closing.clear()
 
     @property
     def damaged(self) -> bool:
@@ -183,73 +144,6 @@ class Core:
     def machine(self) -> str:
         """The machine's name, or its EM_ number."""
         return MACHINES.get(self.ehdr.e_machine, f"EM {self.ehdr.e_machine}")
-
-    @property
-    def mappings(self) -> Sequence[Mapping]:
-        """All mappings with what is known of their kinds."""
-        return self.plan(CoredumpFilter.ALL).mappings
-
-    def evidence(
-        self,
-        *,
-        maps: str | None = None,
-        pid: int | None = None,
-        sysroot: str | None = None,
-        process: Seen | None = None,
-    ) -> Evidence | None:
-        """What lies beside the core, and the note in it: the options are those of ``corefilt filter``.
-
-        ``process`` is what was read of it already. Raises EvidenceError for what cannot be used.
-        """
-        if maps is None and pid is None and sysroot is None and process is None and not self.notes.records:
-            return None
-        from corefilt.evidence.evidence import gather
-
-        evidence = gather(self.source, self.maps.whole, maps=maps, pid=pid, process=process)
-        if sysroot is not None:
-            evidence.sysroot = self._sysroot(sysroot)
-        if self.notes.records:
-            evidence.records = annotation.records_by_mapping(self.notes.records, self.maps)
-            strangers = annotation.strangers(self.notes.records, self.maps)
-            if strangers:
-                evidence.notices.append(f"{strangers} records of the COREFILT note fit no mapping")
-        names = evidence.file_names() if self.notes.files is None else None
-        if names is not None:
-            notes = self.notes.with_files(FileNote.of(names, self.ehdr))
-            evidence.mappings = Mappings(self.ehdr, self.table, notes, like=self.maps)
-        return evidence
-
-    def _sysroot(self, folder: str) -> Sysroot:
-        if folder not in self._sysroots:
-            from corefilt.evidence.sysroot import sysroot_for
-
-            self._sysroots[folder] = sysroot_for(folder, self.source.origin.fd)
-        return self._sysroots[folder]
-
-    def rules(
-        self,
-        assume: Sequence[str] = (),
-        *,
-        evidence: Evidence | None = None,
-        dumper: str = CURRENT,
-        with_payload: bool | None = None,
-    ) -> Rules:
-        """The rules over this core; the payload is looked at beforehand where the input can be sought."""
-        if dumper not in DUMPERS:
-            raise UsageError(f"dumper is {dumper!r}", f"it can be {', '.join(DUMPERS)}")
-        assumptions = [Assumption(text) for text in assume]
-        seekable = isinstance(self.source, FileSource)
-        named = evidence.mappings if evidence is not None else None
-        maps = self.maps if named is None else named
-        rules = Rules(self.ehdr, maps, None, assumptions, evidence, fdpic=self.fdpic, dumper=dumper)
-        if seekable if with_payload is None else with_payload:
-            rules.payload = Payload(rules.mappings, rules.vvar, self._loadmap_pieces())
-            if seekable:
-                rules.payload.read_from(self.source)
-                rules.take_loadmaps()
-        if rules.by_files and (seekable or rules.payload is None):
-            self.compare(rules, peek=self.source.peek if seekable else None)
-        return rules
 
     def loadmaps(self) -> list[tuple[str, int, Loadmap | str]]:
         """Whose loadmap, its address, and the loadmap or what is wrong with it; none from a pipe."""
@@ -268,7 +162,7 @@ class Core:
                     found.append((whose, address, str(error)))
         return found
 
-    def _loadmap_pieces(self) -> list[tuple[int, int]]:
+    def loadmap_pieces(self) -> list[tuple[int, int]]:
         """Where the loadmaps begin, and how many bytes they can have."""
         if self.fdpic is None:
             return []
@@ -276,43 +170,11 @@ class Core:
 
         return [(address, size_of(MOST_LOOKED_FOR, self.ehdr)) for address in set(self.fdpic.loadmaps) if address]
 
-    def compare(self, rules: Rules, *, peek: Callable[[int, int], bytes] | None) -> None:
-        """Hold the mapped files below --sysroot against the payload, which ``peek`` reads by its offset in the core."""
-        from corefilt.evidence.file_compare import compare
-
-        status = os.fstat(self.source.origin.fd)
-        dumped_ns = status.st_mtime_ns if stat.S_ISREG(status.st_mode) else None
-        seekable = isinstance(self.source, FileSource) and peek is not None
-        if rules.evidence is not None:
-            compare(rules.evidence, rules, peek=peek, data=self._data if seekable else None, dumped_ns=dumped_ns)
-
-    def _data(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """Where ``[start, end)`` of a file has data and no holes."""
+    def data(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Where ``[start, end)`` of the core, in a file, has data and no holes."""
         base = self.source.base
         for low, high in Extents(self.source.fd).pieces(base + start, base + end):
             yield low - base, high - base
-
-    def plan(
-        self,
-        filter: int | str,
-        *,
-        unknown: str = "keep",
-        assume: Sequence[str] = (),
-        maps: str | None = None,
-        pid: int | None = None,
-        sysroot: str | None = None,
-        dumper: str = CURRENT,
-    ) -> Plan:
-        """What the filter leaves of this core, by what can be known before it is written.
-
-        The options are those of ``corefilt filter``. Raises FilterError, UsageError, EvidenceError, or SelectorError
-        for an assumption that fits nothing.
-        """
-        from corefilt.plan.plan import Plan
-
-        wanted = as_filter(filter)[0]
-        evidence = self.evidence(maps=maps, pid=pid, sysroot=sysroot)
-        return Plan(self, wanted, self.rules(assume, evidence=evidence, dumper=dumper), unknown)
 
 
 def check_layout(source: Source, ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr]) -> None:
@@ -360,11 +222,11 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs, sections: Sequence[Sh
             )
 
 
-def open_core(path: Place, *, max_headers: int = MAX_HEADERS, spool: bool = False) -> Core:
+def open_core(path: Place, *, max_headers: int = MAX_HEADERS, spool: bool = False) -> CoreFile:
     """Open a core: a path, ``-`` for standard input, a descriptor or a binary file. Raises InputError and its kin."""
     source = open_source(path, max_headers=max_headers, spool=spool)
     try:
-        return Core(source)
+        return CoreFile(source)
     except BaseException:
         source.close()
         raise

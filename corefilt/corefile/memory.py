@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
 
 # What is looked at in all: ten thousand threads have some 100 MiB of stacks in use.
 MOST_READ = 512 << 20
@@ -25,7 +25,7 @@ class Memory:
     than ``budget`` bytes are read in all; then there is nothing any more.
     """
 
-    def __init__(self, core: Core, budget: int = MOST_READ) -> None:
+    def __init__(self, core: CoreFile, budget: int = MOST_READ) -> None:
         """Sort the mappings."""
         self._core, self.budget = core, budget
         table = core.table

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
 
 # Mappings that are named one by one; JSON has them all.
 MOST_NAMED = 8
@@ -47,7 +47,7 @@ def whole_notes(peek: Callable[[int, int], bytes], ehdr: Ehdr, start: int, there
     return at
 
 
-def missing_lines(core: Core, printable: Callable[[bytes], str]) -> Iterator[str]:
+def missing_lines(core: CoreFile, printable: Callable[[bytes], str]) -> Iterator[str]:
     """What is missing, by mapping, for people: the first few, and how much there is besides."""
     table, maps = core.table, core.maps
     lost = [claimed - there for claimed, there in zip(table.p_filesz, core.present, strict=True)]

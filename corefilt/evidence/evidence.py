@@ -160,7 +160,7 @@ def most(mappings: Mappings) -> int:
     return MANY_MORE * len(mappings) + 4096
 
 
-def gather(
+def beside(
     source: Source,
     mappings: Mappings,
     *,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TypeAlias
 
-    from corefilt.classify.classifier import Rules
+    from corefilt.corefile.mappings import Mappings
     from corefilt.evidence.evidence import Evidence
     from corefilt.evidence.sysroot import MappedFile
 
@@ -44,8 +44,16 @@ class Copy:
         self.first: bytes | None = None
 
 
-def compare(evidence: Evidence, rules: Rules, *, peek: Peek | None, data: Data | None, dumped_ns: int | None) -> None:
-    """Fill ``evidence.copies`` for every mapping whose kind a file could settle.
+def compare(
+    evidence: Evidence,
+    mappings: Mappings,
+    proven: Callable[[int], int],
+    *,
+    peek: Peek | None,
+    data: Data | None,
+    dumped_ns: int | None,
+) -> None:
+    """Fill ``evidence.copies`` for every mapping whose kind a file could settle, by the kinds ``proven`` leaves it.
 
     ``peek`` reads the core's payload by its offset in the core, or is None where it has passed; ``data`` tells where
     it is no hole, if that is known; ``dumped_ns`` is when the core was written, in nanoseconds since the epoch.
@@ -53,12 +61,11 @@ def compare(evidence: Evidence, rules: Rules, *, peek: Peek | None, data: Data |
     if evidence.sysroot is None:
         return
     evidence.copies, told = {}, []
-    mappings = rules.mappings
     groups: dict[bytes, list[int]] = {}
     for m in range(len(mappings)):
         path = mappings.path(m)
         if path is not None and why_no_file(path) is None and mappings.present(m):
-            left = rules.proven(m)
+            left = proven(m)
             if (left & Kind.CLEAN and left & Kind.WRITTEN) or (left & Kind.HEADED and left & Kind.UNHEADED):
                 groups.setdefault(path, []).append(m)
     heads: dict[bytes, int] = {}
@@ -75,7 +82,7 @@ def compare(evidence: Evidence, rules: Rules, *, peek: Peek | None, data: Data |
             continue
         try:
             _compare_file(
-                evidence, rules, file, group, heads.get(path), peek=peek, data=data, dumped_ns=dumped_ns, here=here
+                evidence, mappings, file, group, heads.get(path), peek=peek, data=data, dumped_ns=dumped_ns, here=here
             )
         except NotUsable as error:
             refused[path] = str(error)
@@ -99,7 +106,7 @@ def compare(evidence: Evidence, rules: Rules, *, peek: Peek | None, data: Data |
 
 def _compare_file(
     evidence: Evidence,
-    rules: Rules,
+    mappings: Mappings,
     file: MappedFile,
     group: list[int],
     head: int | None,
@@ -109,7 +116,6 @@ def _compare_file(
     dumped_ns: int | None,
     here: bool,
 ) -> None:
-    mappings = rules.mappings
     first = b""
     begins = max(mappings.file_offset(m) or 0 for m in group)
     offset_of = mappings.table.p_offset

@@ -30,6 +30,7 @@ from bisect import bisect_right
 from corefilt import _fast
 from corefilt.corefile.elf import Ehdr, Phdrs, Shdr
 from corefilt.corefile.punched import claimed
+from corefilt.corefile.ranges import Cuts, cut_out, joined
 from corefilt.errors import CorefiltError, InPlaceError, UsageError
 from corefilt.filtering.report import Report, printable
 from corefilt.io.engine import Engine
@@ -37,17 +38,7 @@ from corefilt.io.replace import ReplacementSink
 from corefilt.io.sinks import Sink
 from corefilt.io.sources import Extents, FileSource
 from corefilt.io.trim import discard_of
-from corefilt.plan.layout import (
-    Cuts,
-    Layout,
-    counts_anew,
-    cut_out,
-    joined,
-    kept_bytes,
-    section_headers,
-    tagged_loads,
-    taken,
-)
+from corefilt.plan.layout import Layout, counts_anew, kept_bytes, section_headers, tagged_loads, taken
 from corefilt.sizes import show_size
 
 TYPE_CHECKING = False

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SUID_DUMP_DISABLE, SUID_DUMP_USER, SUID_DUMP_ROOT = 0, 1, 2
 
 
-class CoreFile(NamedFile):
+class KernelFile(NamedFile):
     """A core's path to be; ``replace`` lets it take the place of what bears the name, ``dumpable`` is the mode."""
 
     __slots__ = ("dumpable", "path", "replace")

@@ -7,7 +7,7 @@ import stat
 
 from corefilt.corefile.identity import Identity
 from corefilt.errors import NameTemplateError, UsageError
-from corefilt.filtering.kernel_file import CoreFile
+from corefilt.filtering.kernel_file import KernelFile
 from corefilt.io.sources import FileSource
 from corefilt.procfs.core_pattern import ESCAPED, SPECIFIERS, USES_PID, check_template, expand
 
@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
 
 # The largest number of 64 bits is RLIM_INFINITY, and what %c shows of no limit.
 _MOST_DIGITS = 20
@@ -46,7 +46,7 @@ class Naming:
             raise NameTemplateError(f"the template {template!r} names its folder itself", "leave --directory out")
         self.given = {letter: _checked(letter, value) for letter, value in (given or {}).items()}
 
-    def path(self, core: Core) -> tuple[str, list[str]]:
+    def path(self, core: CoreFile) -> tuple[str, list[str]]:
         """The path of the core, and what is not certain of it, in words.
 
         Raises NameTemplateError that names the specifier for what this core does not tell.
@@ -60,10 +60,10 @@ class Naming:
             raise NameTemplateError(f"the template makes the name {name!r}, which is a folder")
         return os.path.join(self.directory or "", name), values.notices
 
-    def file(self, core: Core, *, force: bool) -> tuple[CoreFile, list[str]]:
+    def file(self, core: CoreFile, *, force: bool) -> tuple[KernelFile, list[str]]:
         """The file of this name, made by the kernel's rules, over an old one with ``force``; as ``path`` besides."""
         path, notices = self.path(core)
-        return CoreFile(path, replace=force, dumpable=self.dumpable), notices
+        return KernelFile(path, replace=force, dumpable=self.dumpable), notices
 
     @property
     def dumpable(self) -> int:
@@ -99,7 +99,7 @@ def _checked(letter: str, value: str) -> bytes:
 class Values:
     """What each specifier stands for in one core; ``notices`` say what is not certain of it."""
 
-    def __init__(self, core: Core, given: Mapping[str, bytes]) -> None:
+    def __init__(self, core: CoreFile, given: Mapping[str, bytes]) -> None:
         """Take the core and what goes before it."""
         self._core, self._given = core, given
         self._identity = Identity(core.notes, core.ehdr)

@@ -16,12 +16,11 @@ from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.corefile.corefile import Mapping
     from corefilt.io.engine import Engine
     from corefilt.io.sinks import Sink
     from corefilt.kinds import Finding
     from corefilt.plan.layout import Layout
-    from corefilt.plan.plan import Plan
+    from corefilt.plan.plan import Mapping, Plan
 
 
 class Report:

@@ -10,7 +10,7 @@ from corefilt.plan.layout import Layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
     from corefilt.filterbits import CoredumpFilter
     from corefilt.filtering.options import Options
     from corefilt.io.sinks import Sink
@@ -25,7 +25,7 @@ class Run:
     plan: Plan
     layout: Layout
 
-    def __init__(self, core: Core, wanted: CoredumpFilter, options: Options) -> None:
+    def __init__(self, core: CoreFile, wanted: CoredumpFilter, options: Options) -> None:
         """Find out what the options ask of this core. Raises UsageError and its kin."""
         self.core, self.wanted, self.options = core, wanted, options
         self.engine: Engine | None = None
@@ -59,8 +59,10 @@ class Run:
         """What was done; ``sink`` is None after ``dry``."""
         if self.cut is None:
             return Report(self.plan, self.layout, self.engine, sink, seconds)
-        report = Report(self.cut.plan(self.plan, self.layout), self.layout, self.engine, sink, seconds)
-        self.cut.tell(report, self.plan)
+        shortened = self.cut.plan(self.plan, self.layout)
+        report = Report(shortened, self.layout, self.engine, sink, seconds)
+        report.changes += self.cut.changes(self.plan, shortened)
+        report.notices += self.cut.notices()
         return report
 
     def _shorten(self, cut: Cut) -> None:
@@ -82,7 +84,7 @@ def stop_if_undecided(plan: Plan, options: Options) -> None:
         raise UndecidedError(f"{plan.core.source.name}: {undecided} bytes in {count} mappings hang on an assumption")
 
 
-def check_tail(core: Core, raw: bytes) -> None:
+def check_tail(core: CoreFile, raw: bytes) -> None:
     """Hold PN_XNUM's section header 0, which a pipe brings last, against the count that was derived before."""
     if len(raw) < core.ehdr.shdr_size:
         core.warnings.append(elf.MISSING_COUNT)
@@ -94,7 +96,7 @@ def check_tail(core: Core, raw: bytes) -> None:
         core.miscounted = True
 
 
-def _conversion(core: Core, options: Options) -> Conversion | None:
+def _conversion(core: CoreFile, options: Options) -> Conversion | None:
     """What --format makes of the notes; records of mappings are written anew where they are wanted, or cut to fit."""
     if options.format == "same" and options.loadmaps is None:
         return None
@@ -104,7 +106,7 @@ def _conversion(core: Core, options: Options) -> Conversion | None:
     return convert(core, options.format, options.loadmaps, annotated=annotated)
 
 
-def _limit(value: int | str, core: Core) -> Limit | None:
+def _limit(value: int | str, core: CoreFile) -> Limit | None:
     from corefilt.plan.rlimit import parse_limit, refuse_below_a_page
 
     limit = parse_limit(value)

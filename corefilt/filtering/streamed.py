@@ -7,6 +7,7 @@ from array import array
 from bisect import bisect_right
 from functools import lru_cache
 
+from corefilt.classify.classifier import compare_files
 from corefilt.errors import OutputError, UnstreamableError
 from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.run import Run, check_tail, stop_if_undecided
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from corefilt.classify.classifier import Rules
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
     from corefilt.filtering.options import Options
 
 
@@ -35,7 +36,7 @@ class SettledAtTheEnd(Run):
     turned out to be too much is taken out again within the output, before it gets its name.
     """
 
-    def __init__(self, core: Core, wanted: CoredumpFilter, rules: Rules, options: Options) -> None:
+    def __init__(self, core: CoreFile, wanted: CoredumpFilter, rules: Rules, options: Options) -> None:
         """Take rules that look at the payload as it passes."""
         super().__init__(core, wanted, options)
         self.rules = rules
@@ -69,7 +70,7 @@ class SettledAtTheEnd(Run):
         reader = _reader(sink, first, written, core)
         self._payload.look_for_textrel(reader)
         if self.rules.by_files:
-            core.compare(self.rules, peek=reader)
+            compare_files(core, self.rules, peek=reader)
         self.rules.take_loadmaps()
         self._settle()
         self.plan.sizes = array("Q", map(min, self.plan.sizes, written))
@@ -99,7 +100,7 @@ class SettledAtTheEnd(Run):
             engine.run(self._steps())
         self.core.ends_at(engine.at_end or 0)
         if self.rules.by_files:
-            self.core.compare(self.rules, peek=None)
+            compare_files(self.core, self.rules, peek=None)
         self.rules.take_loadmaps()
         self._settle()
         self.layout = self._lay_out()
@@ -157,7 +158,7 @@ class SettledAtTheEnd(Run):
         yield Step(run, TO_THE_END, target)
 
 
-def _reader(sink: Sink, first: Layout, written: array[int], core: Core) -> Callable[[int, int], bytes]:
+def _reader(sink: Sink, first: Layout, written: array[int], core: CoreFile) -> Callable[[int, int], bytes]:
     """Reads the core's payload by its offset in the core, out of the output; what was not written reads as zeros."""
     starts = sorted(
         (offset, offset + size, offset + there)

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
     from corefilt.io.sinks import Sink
     from corefilt.io.sources import PipeSource
     from corefilt.plan.layout import Layout
@@ -26,7 +26,7 @@ class CuttingEngine(Engine):
 
     def __init__(
         self,
-        core: Core,
+        core: CoreFile,
         layout: Layout,
         limit: int,
         source: PipeSource,

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import time
 
+from corefilt.classify.classifier import rules_for
 from corefilt.errors import UndecidedError, UnstreamableError, UsageError
+from corefilt.evidence.gather import gather
 from corefilt.filtering.planned import PlannedBeforehand
 from corefilt.filtering.run import stop_if_undecided
 from corefilt.filtering.streamed import SettledAtTheEnd
 from corefilt.io.sinks import NamedFile, open_sink, seekable_from
-from corefilt.io.sources import PipeSource
 from corefilt.plan.plan import Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
     from corefilt.evidence.evidence import Evidence
     from corefilt.filterbits import CoredumpFilter
     from corefilt.filtering.options import Options
@@ -28,7 +29,7 @@ COMPRESSED_SUFFIXES = (".zst", ".lz4", ".xz", ".gz", ".bz2")
 
 
 def write_filtered(
-    core: Core,
+    core: CoreFile,
     wanted: CoredumpFilter,
     output: Place | NamedFile,
     options: Options,
@@ -45,11 +46,13 @@ def write_filtered(
     if options.fit is not None:
         check_fit(core, output, options)
     if evidence is None:
-        evidence = core.evidence(maps=options.maps, pid=options.pid, sysroot=options.sysroot)
-    if isinstance(core.source, PipeSource) and not options.in_place and seekable_from(output):
-        rules = core.rules(options.assume, evidence=evidence, dumper=options.dumper, with_payload=True)
+        evidence = gather(core, maps=options.maps, pid=options.pid, sysroot=options.sysroot)
+    if not core.source.seekable and not options.in_place and seekable_from(output):
+        rules = rules_for(core, options.assume, evidence=evidence, dumper=options.dumper, with_payload=True)
         return _carry_out(SettledAtTheEnd(core, wanted, rules, options), output, began)
-    plan = Plan(core, wanted, core.rules(options.assume, evidence=evidence, dumper=options.dumper), options.unknown)
+    plan = Plan(
+        core, wanted, rules_for(core, options.assume, evidence=evidence, dumper=options.dumper), options.unknown
+    )
     if options.in_place:
         from corefilt.filtering.inplace import write_in_place
 
@@ -63,14 +66,14 @@ def write_plan(plan: Plan, output: Place | NamedFile, options: Options) -> Repor
     began = time.monotonic()
     core = plan.core
     output = compressed(core, output, options)
-    if isinstance(core.source, PipeSource) and seekable_from(output):
+    if not core.source.seekable and seekable_from(output):
         assume = [assumption.text for assumption in plan.rules.assumptions]
-        rules = core.rules(assume, evidence=plan.rules.evidence, dumper=plan.rules.dumper, with_payload=True)
+        rules = rules_for(core, assume, evidence=plan.rules.evidence, dumper=plan.rules.dumper, with_payload=True)
         return _carry_out(SettledAtTheEnd(core, plan.filter, rules, options), output, began)
     return _carry_out(PlannedBeforehand(plan, options), output, began)
 
 
-def compressed(core: Core, output: Place | NamedFile, options: Options) -> Place | NamedFile:
+def compressed(core: CoreFile, output: Place | NamedFile, options: Options) -> Place | NamedFile:
     """The output as a place for compressed bytes, where --compress, or without it the name's end, asks for that.
 
     Raises UsageError.
@@ -119,7 +122,7 @@ def _carry_out(run: Run, output: Place | NamedFile, began: float) -> Report:
     return report
 
 
-def _check_input(core: Core, options: Options) -> None:
+def _check_input(core: CoreFile, options: Options) -> None:
     """Take note of what was wrong with the input as it came. Raises InputError, and UndecidedError with ``strict``."""
     damage = core.source.check()
     if damage is None:
@@ -133,12 +136,12 @@ def _check_input(core: Core, options: Options) -> None:
         )
 
 
-def check_fit(core: Core, output: Place | NamedFile, options: Options) -> None:
+def check_fit(core: CoreFile, output: Place | NamedFile, options: Options) -> None:
     """Refuse what cannot be chosen from. Raises UnstreamableError or UsageError."""
     if options.truncate is not None or options.in_place:
         other = "--truncate cuts blindly" if options.truncate is not None else "-i moves nothing"
         raise UsageError(f"{other}, and --fit and --minimal choose what to keep", "leave one of them out")
-    if isinstance(core.source, PipeSource):
+    if not core.source.seekable:
         raise UnstreamableError(
             f"{core.source.name}: --fit and --minimal look into stacks before anything is copied, and a pipe cannot be "
             "read twice"

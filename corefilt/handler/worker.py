@@ -6,8 +6,9 @@ import os
 import stat
 from importlib import import_module
 
-from corefilt.corefile.corefile import MAX_HEADERS, Core, open_core
+from corefilt.corefile.corefile import MAX_HEADERS, CoreFile, open_core
 from corefilt.errors import CorefiltError, EvidenceError, MissingLibraryError, OutputError
+from corefilt.evidence.gather import gather
 from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.options import Options
 from corefilt.filtering.write import write_filtered
@@ -141,12 +142,12 @@ class Work:
             self.notices.append(f"no evidence: {error}")
             return None
 
-    def _shown(self, core: Core, process: Handed | None) -> Evidence | None:
+    def _shown(self, core: CoreFile, process: Handed | None) -> Evidence | None:
         """What the process showed, as far as it is that of this core."""
         if process is None:
             return None
         try:
-            return core.evidence(process=process)
+            return gather(core, process=process)
         except EvidenceError as error:
             self.notices.append(f"no evidence: {error}")
             return None
@@ -156,7 +157,7 @@ class Work:
         return CoredumpFilter.ALL if self.config.annotate_full else self.config.filter
 
     def _filter(self, source: Source, process: Handed | None) -> Result:
-        core = Core(source)
+        core = CoreFile(source)
         truncate = self.crash.limit if self.config.rlimit == "truncate" else None
         options = Options(annotate=self.config.annotate_full, truncate=truncate, sync=False, on_progress=self.check)
         report = write_filtered(core, self._wanted, self.stream_to, options, evidence=self._shown(core, process))

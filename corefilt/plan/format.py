@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.elf import Ehdr
     from corefilt.corefile.fdpic import Machine
 
@@ -65,7 +65,7 @@ def parse_loadmaps(text: str) -> tuple[int, int]:
     return first, second
 
 
-def convert(core: Core, to: str, loadmaps: tuple[int, int] | None, *, annotated: bool) -> Conversion | None:
+def convert(core: CoreFile, to: str, loadmaps: tuple[int, int] | None, *, annotated: bool) -> Conversion | None:
     """The notes in another format, or None where they have it already.
 
     ``loadmaps`` are the addresses to write, or None to look for them; where the output is ``annotated`` anew, the
@@ -99,7 +99,7 @@ def convert(core: Core, to: str, loadmaps: tuple[int, int] | None, *, annotated:
     return made
 
 
-def _behind_padding(core: Core, phdr: int) -> int:
+def _behind_padding(core: CoreFile, phdr: int) -> int:
     """Where the zeros end with which the kernel fills the last page of the notes up."""
     offsets = core.table.p_offset
     end = offsets[phdr] + core.present[phdr]
@@ -110,7 +110,7 @@ def _behind_padding(core: Core, phdr: int) -> int:
     return behind if len(padding) == behind - end and not any(padding) else end
 
 
-def _notes_of(core: Core) -> int:
+def _notes_of(core: CoreFile) -> int:
     table, name = core.table, core.source.name
     there = [i for i, p_type in enumerate(table.p_type) if p_type == PT_NOTE and core.present[i]]
     if len(there) != 1:
@@ -234,7 +234,7 @@ def _check_size(name: str, note: _Note, machine: Machine, known: tuple[int, ...]
         )
 
 
-def _loadmaps_for(core: Core, machine: Machine, given: tuple[int, int] | None) -> tuple[list[tuple[int, int]], int]:
+def _loadmaps_for(core: CoreFile, machine: Machine, given: tuple[int, int] | None) -> tuple[list[tuple[int, int]], int]:
     """The loadmaps' addresses for every NT_PRSTATUS, and the e_flags. Raises VariantError where they cannot be had."""
     e_flags = core.ehdr.e_flags | machine.e_flags
     if given is not None:
@@ -257,7 +257,7 @@ def _loadmaps_for(core: Core, machine: Machine, given: tuple[int, int] | None) -
     return [found], e_flags
 
 
-def _find(core: Core) -> tuple[int, int]:
+def _find(core: CoreFile) -> tuple[int, int]:
     """Where the loadmaps lie on the initial stack, by AT_ENTRY and AT_BASE; 0 for what is not there."""
     from corefilt.corefile.loadmaps import MOST_SEARCHED, find
     from corefilt.corefile.memory import Memory

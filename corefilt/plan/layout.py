@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from itertools import accumulate
-from operator import add
 
-from corefilt import _fast
 from corefilt.corefile.elf import (
     PN_XNUM,
     PT_AARCH64_MEMTAG_MTE,
@@ -24,6 +21,7 @@ from corefilt.corefile.elf import (
     Shdr,
     xnum_shdr,
 )
+from corefilt.corefile.ranges import Cuts, cut_out, end_of_segments
 from corefilt.io.steps import TO_THE_END, Step
 from corefilt.kinds import NOTHING, ONE_PAGE
 
@@ -37,94 +35,6 @@ def kept_bytes(level: int, present: int, page_size: int) -> int:
     if level == NOTHING:
         return 0
     return min(page_size, present) if level == ONE_PAGE else present
-
-
-class Cuts:
-    """Disjoint ranges of the input that are left out, ascending; ``inserted`` bytes come in at offset ``at``.
-
-    Where notes become shorter, ``inserted`` is negative.
-    """
-
-    __slots__ = ("_before", "at", "ends", "inserted", "starts")
-
-    def __init__(self, ranges: Sequence[tuple[int, int]], *, at: int = 0, inserted: int = 0) -> None:
-        """Take ``(start, end)`` pairs in order; neighbours are joined."""
-        self.at, self.inserted = at, inserted
-        self.starts, self.ends = array("Q"), array("Q")
-        reached = -1
-        for start, end in ranges:
-            if start == reached:
-                self.ends[-1] = reached = end
-            elif end > start:
-                self.starts.append(start)
-                self.ends.append(end)
-                reached = end
-        lengths = (end - start for start, end in zip(self.starts, self.ends, strict=True))
-        self._before = array("Q", accumulate(lengths, initial=0))
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """The ranges."""
-        return zip(self.starts, self.ends, strict=True)
-
-    def shift(self, offset: int) -> int:
-        """Where a byte of the input at ``offset`` stands in the output; one that is cut, where it would."""
-        if self.inserted and offset >= self.at:
-            return self._shift(offset) + self.inserted
-        return self._shift(offset)
-
-    def _shift(self, offset: int) -> int:
-        at = bisect_right(self.starts, offset) - 1
-        if at < 0:
-            return offset
-        return offset - self._before[at] - min(offset, self.ends[at]) + self.starts[at]
-
-    def shift_all(self, offsets: array[int], last: int) -> array[int]:
-        """As shift, for a whole column; offsets behind ``last`` as far as that."""
-        shifted = array("Q", bytes(8 * len(offsets)))
-        _fast.shift(offsets, shifted, self.starts, self.ends, self._before, last)
-        if self.inserted:
-            for i, offset in enumerate(offsets):
-                if min(offset, last) >= self.at:
-                    shifted[i] += self.inserted
-        return shifted
-
-    @property
-    def total(self) -> int:
-        """How many bytes are left out."""
-        return self._before[-1]
-
-
-def cut_out(drops: list[tuple[int, int]], keeps: list[tuple[int, int]]) -> Cuts:
-    """The dropped ranges minus every kept one. Both may overlap among themselves and need no order."""
-    cuts: list[tuple[int, int]] = []
-    kept = joined(keeps)
-    at = 0
-    for start, end in joined(drops):
-        while at < len(kept) and kept[at][1] <= start:
-            at += 1
-        i = at
-        while start < end:
-            if i == len(kept) or kept[i][0] >= end:
-                cuts.append((start, end))
-                break
-            if kept[i][0] > start:
-                cuts.append((start, kept[i][0]))
-            start = max(start, kept[i][1])
-            i += 1
-    return Cuts(cuts)
-
-
-def joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same bytes as disjoint ranges, ascending."""
-    whole: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if start == end:
-            continue
-        if whole and start <= whole[-1][1]:
-            whole[-1] = whole[-1][0], max(whole[-1][1], end)
-        else:
-            whole.append((start, end))
-    return whole
 
 
 class Note:
@@ -256,18 +166,6 @@ def taken(ehdr: Ehdr, table: Phdrs, present: array[int], start: int, end: int) -
         or (start < ehdr.e_phoff + len(table) * ehdr.phdr_size and ehdr.e_phoff < end)
         or any(offset < end and start < offset + size for offset, size in ranges if size)
     )
-
-
-def end_of_segments(table: Phdrs, present: array[int]) -> int:
-    """Where the last of the bytes that are ``present`` ends."""
-    return max(offset + size for offset, size in zip(table.p_offset, present, strict=True))
-
-
-def is_dense(table: Phdrs, end: int, slack: int) -> bool:
-    """Whether the segments follow each other to ``end`` with fewer than ``slack`` bytes between them, all told."""
-    reached: int = max(map(add, table.p_offset, table.p_filesz))
-    between = reached - min(table.p_offset) - sum(table.p_filesz)
-    return max(end - reached, between) < slack
 
 
 def _cuts(

@@ -9,11 +9,13 @@ from corefilt.plan.layout import Note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
     from corefilt.plan.format import Conversion
 
 
-def place_for_note(core: Core, conversion: Conversion | None, *, annotate: bool, stamped: bool = False) -> Note | None:
+def place_for_note(
+    core: CoreFile, conversion: Conversion | None, *, annotate: bool, stamped: bool = False
+) -> Note | None:
     """Where new notes go, with zeros for a stamp and for the records of mappings; None where there are no new ones.
 
     Records alone go over some of the same length; anything else before all other notes. Raises AnnotationError where
@@ -40,7 +42,7 @@ def place_for_note(core: Core, conversion: Conversion | None, *, annotate: bool,
     return Note(first, table.p_offset[first], 0, bytes(size))
 
 
-def takes_a_note(core: Core) -> bool:
+def takes_a_note(core: CoreFile) -> bool:
     """Whether there is a place for one more note."""
     try:
         return place_for_note(core, None, annotate=False, stamped=True) is not None
@@ -48,7 +50,7 @@ def takes_a_note(core: Core) -> bool:
         return False
 
 
-def _refuse_over_notes(core: Core, notes: int) -> None:
+def _refuse_over_notes(core: CoreFile, notes: int) -> None:
     table, there, at = core.table, core.present, core.table.p_offset[notes]
     others = ((i, start) for i, start in enumerate(table.p_offset) if i != notes and there[i])
     over = next((i for i, start in others if start <= at < start + there[i]), None)
@@ -56,7 +58,7 @@ def _refuse_over_notes(core: Core, notes: int) -> None:
         raise AnnotationError(f"{core.source.name}: program header {over} lies over the notes (program header {notes})")
 
 
-def _place_for_all(core: Core, conversion: Conversion, size: int) -> Note:
+def _place_for_all(core: CoreFile, conversion: Conversion, size: int) -> Note:
     """The place of all notes and of the padding behind them, which the kernel fills up to a page."""
     phdr, table = conversion.phdr, core.table
     _refuse_over_notes(core, phdr)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from array import array
 
+from corefilt.classify.classifier import Rules, rules_for
 from corefilt.corefile import corefilt_note as annotation
-from corefilt.corefile.corefile import Mapping
+from corefilt.corefile.mappings import flags_text
 from corefilt.errors import SelectorError, UsageError
+from corefilt.evidence.gather import gather
+from corefilt.filterbits import CoredumpFilter, as_filter
+from corefilt.kinds import CURRENT
 from corefilt.plan.layout import Layout, Note, kept_bytes, lay_out, tag_bytes, tagged_loads
 from corefilt.plan.note_slot import place_for_note
 
@@ -14,16 +18,44 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from corefilt.classify.classifier import Rules
-    from corefilt.corefile.corefile import Core
-    from corefilt.filterbits import CoredumpFilter
-    from corefilt.filtering.report import Report
-    from corefilt.io.sources import Place
+    from corefilt.corefile.corefile import CoreFile
+    from corefilt.corefile.mappings import Mappings
     from corefilt.kinds import Convention, Finding
     from corefilt.plan.fit.choose import Fit
     from corefilt.plan.format import Conversion
 
 UNKNOWN = ("keep", "guess", "drop")
+
+
+class Mapping:
+    """One mapping as a person looks at it: addresses, ``flags`` (rwx), file, ``present`` bytes, and its kind.
+
+    ``missing`` are the bytes that p_filesz claims besides, where the core was cut.
+    """
+
+    __slots__ = ("end", "file_offset", "finding", "flags", "missing", "path", "present", "start")
+
+    def __init__(self, mappings: Mappings, m: int, finding: Finding, there: int) -> None:
+        """Copy what the tables say of mapping ``m``, of which ``there`` bytes are in the core."""
+        self.start, self.end = mappings.start(m), mappings.end(m)
+        self.flags, self.present, self.missing = flags_text(mappings.flags(m)), there, mappings.present(m) - there
+        self.path, self.file_offset = mappings.path(m), mappings.file_offset(m)
+        self.finding = finding
+
+    @property
+    def kind(self) -> str:
+        """The (likeliest) kind's name."""
+        return self.finding.kind
+
+    @property
+    def certainty(self) -> str:
+        """exact, inferred, assumed or stated."""
+        return self.finding.certainty
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """The reasons, in words."""
+        return self.finding.evidence
 
 
 class Plan:
@@ -33,7 +65,7 @@ class Plan:
     only a convention drops.
     """
 
-    def __init__(self, core: Core, wanted: CoredumpFilter, rules: Rules, unknown: str) -> None:
+    def __init__(self, core: CoreFile, wanted: CoredumpFilter, rules: Rules, unknown: str) -> None:
         """Decide every mapping by the rules; ``unknown`` says what becomes of what stays open."""
         if unknown not in UNKNOWN:
             raise UsageError(f"unknown is {unknown!r}", f"it can be {', '.join(UNKNOWN)}")
@@ -68,38 +100,6 @@ class Plan:
             if open_ones is not None:
                 fewest, as_many, more = (kept_bytes(level, there, page) for level in open_ones)
                 self.assumed[m], self.inferred[m] = as_many - fewest, more - as_many
-
-    def write(
-        self,
-        output: Place,
-        *,
-        force: bool = False,
-        strict: bool = False,
-        sparse: str = "auto",
-        engine: str = "auto",
-        jobs: int | None = None,
-        cache: str = "auto",
-        compress: str | None = None,
-        compress_threads: int | None = None,
-        sync: bool = True,
-        annotate: bool = False,
-        truncate: int | str | None = None,
-        format: str = "same",
-        loadmaps: tuple[int, int] | None = None,
-    ) -> Report:
-        """Write the filtered core; the options are those of ``corefilt filter``. Raises CorefiltError's children.
-
-        A pipe can be written once, and into a file what it keeps is settled only at its end.
-        """
-        from corefilt.filtering.options import Options
-        from corefilt.filtering.write import write_plan
-
-        options = Options(
-            unknown=self.unknown, force=force, strict=strict, sparse=sparse, engine=engine, jobs=jobs, cache=cache,
-            compress=compress, compress_threads=compress_threads, sync=sync, annotate=annotate, truncate=truncate,
-            format=format, loadmaps=loadmaps,
-        )  # fmt: skip
-        return write_plan(self, output, options)
 
     @property
     def mappings(self) -> Sequence[Mapping]:
@@ -168,3 +168,24 @@ class Plan:
             for convention in helped[finding]:
                 sums[convention] = sums.get(convention, 0) + size
         return sorted(sums.items(), key=lambda pair: (-pair[1], pair[0].name))
+
+
+def plan_core(
+    core: CoreFile,
+    filter: int | str,
+    *,
+    unknown: str = "keep",
+    assume: Sequence[str] = (),
+    maps: str | None = None,
+    pid: int | None = None,
+    sysroot: str | None = None,
+    dumper: str = CURRENT,
+) -> Plan:
+    """Return what the filter leaves of a core, by what can be known before it is written.
+
+    The options are those of ``corefilt filter``. Raises FilterError, UsageError, EvidenceError, or SelectorError
+    for an assumption that fits nothing.
+    """
+    wanted = as_filter(filter)[0]
+    evidence = gather(core, maps=maps, pid=pid, sysroot=sysroot)
+    return Plan(core, wanted, rules_for(core, assume, evidence=evidence, dumper=dumper), unknown)

@@ -24,8 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from corefilt.corefile.corefile import Core
-    from corefilt.filtering.report import Report
+    from corefilt.corefile.corefile import CoreFile
     from corefilt.io.sinks import Sink
     from corefilt.plan.layout import Layout
     from corefilt.plan.plan import Plan
@@ -79,7 +78,7 @@ def parse_limit(value: int | str, option: str = "--truncate") -> Limit:
     return Limit(size, source)
 
 
-def refuse_below_a_page(limit: Limit, core: Core) -> None:
+def refuse_below_a_page(limit: Limit, core: CoreFile) -> None:
     """Raise NoCoreError for a limit under which the kernel does not begin (``min_coredump`` in fs/coredump.c)."""
     least = core.maps.exec_page_size
     if limit.size < least:
@@ -103,7 +102,7 @@ class Run:
         self.segment, self.load = segment, segment if load < 0 else load
 
 
-def runs(core: Core, layout: Layout) -> Generator[Run, bytes | None, None]:
+def runs(core: CoreFile, layout: Layout) -> Generator[Run, bytes | None, None]:
     """What the kernel writes of this output, in its order; for a NOTE_HEADER the note's first bytes must be sent.
 
     ``elf_core_dump`` in fs/binfmt_elf.c (Linux 6.18): the ELF header, each program header, of each note the
@@ -199,7 +198,7 @@ class Account:
 class InputMap:
     """Reads notes from an input that can be sought, and tells its holes from what was written."""
 
-    def __init__(self, core: Core, source: FileSource, layout: Layout) -> None:
+    def __init__(self, core: CoreFile, source: FileSource, layout: Layout) -> None:
         """Take the input, and the output's layout, which the runs speak of."""
         self.core, self.source, self.layout = core, source, layout
         self._extents = Extents(source.fd)
@@ -273,7 +272,7 @@ def _not_zero(fd: int, extents: Extents, start: int, end: int, unit: int) -> Ite
         at += step
 
 
-def cut_at(core: Core, layout: Layout, limit: int, where: InputMap | OutputMap) -> int:
+def cut_at(core: CoreFile, layout: Layout, limit: int, where: InputMap | OutputMap) -> int:
     """How long the kernel would have left this output under a limit, both in bytes."""
     account = Account(limit)
     pieces = runs(core, layout)
@@ -320,24 +319,29 @@ class Cut:
         cut.sizes = array("Q", (min(there, max(0, self.size - offset)) for offset, there in kept))
         return cut
 
-    def tell(self, report: Report, whole: Plan) -> None:
-        """Put into a report of the shortened plan what was cut off the whole one."""
+    def changes(self, whole: Plan, shortened: Plan) -> list[str]:
+        """Return what a report says of the bytes that were cut off a plan, a line or none."""
         if self.size < self.full:
-            lost = [before - after for before, after in zip(whole.sizes, report.plan.sizes, strict=True)]
+            lost = [before - after for before, after in zip(whole.sizes, shortened.sizes, strict=True)]
             short = sum(1 for i in whole.core.maps.phdr if lost[i])
             notes = any(lost[i] for i, p_type in enumerate(whole.core.table.p_type) if p_type == PT_NOTE)
-            report.changes.append(
+            return [
                 f"cut at {self.size} of {self.full} bytes, as the kernel cuts under {self.limit}: {sum(lost)} bytes "
                 f"of {short} mappings{' and of the notes' if notes else ''} are left out"
-            )
+            ]
+        return []
+
+    def notices(self) -> list[str]:
+        """Return what a report says of how certain the cut is, a line or none."""
         if self.guess is not None and self.full > self.limit.size:
-            report.notices.append(f"where the kernel would have cut is a guess: {self.guess}")
+            return [f"where the kernel would have cut is a guess: {self.guess}"]
+        return []
 
 
 FROM_A_PIPE = "a pipe does not tell which pages were holes, and those of zeros were taken for them"
 
 
-def cut_of_input(core: Core, layout: Layout, limit: Limit) -> Cut | None:
+def cut_of_input(core: CoreFile, layout: Layout, limit: Limit) -> Cut | None:
     """Where a limit cuts an output whose input can be sought; None where it cannot cut it."""
     source = core.source
     if layout.size <= limit.size or not isinstance(source, FileSource):
@@ -346,7 +350,7 @@ def cut_of_input(core: Core, layout: Layout, limit: Limit) -> Cut | None:
     return Cut(limit, size, layout.size, _why_a_guess(core, source, layout, size))
 
 
-def _why_a_guess(core: Core, source: FileSource, layout: Layout, size: int) -> str | None:
+def _why_a_guess(core: CoreFile, source: FileSource, layout: Layout, size: int) -> str | None:
     """What keeps the count from being the kernel's, or None."""
     page = core.maps.page_size
     if not _in_the_kernels_layout(core):
@@ -362,7 +366,7 @@ def _why_a_guess(core: Core, source: FileSource, layout: Layout, size: int) -> s
     return None
 
 
-def _in_the_kernels_layout(core: Core) -> bool:
+def _in_the_kernels_layout(core: CoreFile) -> bool:
     """Whether the notes follow the program headers and the segments follow each other, without section headers."""
     ehdr, table = core.ehdr, core.table
     if table.p_type[0] != PT_NOTE or table.p_offset[0] != ehdr.e_phoff + len(table) * ehdr.phdr_size:
@@ -376,7 +380,7 @@ def _in_the_kernels_layout(core: Core) -> bool:
     return not core.sections or core.sections[0].sh_info == len(table)
 
 
-def _has_a_page_of_zeros(core: Core, source: FileSource, layout: Layout, size: int) -> bool:
+def _has_a_page_of_zeros(core: CoreFile, source: FileSource, layout: Layout, size: int) -> bool:
     """Whether there is one among the pages in the first ``size`` bytes of the output."""
     page = core.maps.page_size
     step = max(SCRATCH - SCRATCH % page, page)

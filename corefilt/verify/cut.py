@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from corefilt.plan.rlimit import Limit
-    from corefilt.verify.files import CoreFile
+    from corefilt.verify.files import MappedCore
     from corefilt.verify.tables import Tables
     from corefilt.verify.verdict import Verdict
 
@@ -42,7 +42,7 @@ class _Pieces(NamedTuple):
 
 
 def check_cut(
-    files: tuple[CoreFile, CoreFile],
+    files: tuple[MappedCore, MappedCore],
     cores: tuple[Tables, Tables],
     pairs: list[Pair],
     limit: Limit,
@@ -63,7 +63,7 @@ def check_cut(
 class _Count:
     """Counts the pieces of a filtered core up to a limit."""
 
-    def __init__(self, files: tuple[CoreFile, CoreFile], cores: tuple[Tables, Tables], pairs: list[Pair]) -> None:
+    def __init__(self, files: tuple[MappedCore, MappedCore], cores: tuple[Tables, Tables], pairs: list[Pair]) -> None:
         self.full, self.file = files
         self.core = cores[1]
         self.page = page_size(self.full, cores[0])
@@ -154,7 +154,7 @@ class _Count:
             yield _Pieces(start + first * unit, min(start + last * unit, end), unit)
 
 
-def _filled(file: CoreFile, start: int, length: int, unit: int, *, zeros: bool) -> Iterator[tuple[int, int]]:
+def _filled(file: MappedCore, start: int, length: int, unit: int, *, zeros: bool) -> Iterator[tuple[int, int]]:
     """The pieces of a range that are no holes, as (first, behind the last); without ``zeros`` those that hold any."""
     at, end, done = start, start + length, 0
     while at < end:
@@ -169,7 +169,7 @@ def _filled(file: CoreFile, start: int, length: int, unit: int, *, zeros: bool) 
         done, at = last, start + last * unit
 
 
-def _not_zero(file: CoreFile, start: int, end: int, unit: int, pieces: range) -> Iterator[tuple[int, int]]:
+def _not_zero(file: MappedCore, start: int, end: int, unit: int, pieces: range) -> Iterator[tuple[int, int]]:
     nothing = bytes(unit)
     step = max(WINDOW // unit, 1)
     for first in pieces[::step]:
@@ -182,7 +182,7 @@ def _not_zero(file: CoreFile, start: int, end: int, unit: int, pieces: range) ->
         yield from ((first + k, first + k + 1) for k in found)
 
 
-def page_size(file: CoreFile, core: Tables) -> int:
+def page_size(file: MappedCore, core: Tables) -> int:
     """AT_PAGESZ of a core, or the p_align of its segments, in bytes."""
     aligns = (segment.p_align for segment in core.segments if segment.p_type == "PT_LOAD")
     for i, segment in enumerate(core.segments):

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
-    from corefilt.verify.files import CoreFile
+    from corefilt.verify.files import MappedCore
     from corefilt.verify.tables import Segment
 
 # What stands for holes: small enough to stay in a second-level cache.
@@ -74,7 +74,7 @@ def _digest(core: str | os.PathLike[str]) -> list[Digest]:
         return found
 
 
-def _hash(file: CoreFile, offset: int, length: int) -> str:
+def _hash(file: MappedCore, offset: int, length: int) -> str:
     hasher = xxh3_128()
     at, end = offset, offset + length
     for low, high in file.data(offset, end):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corefilt.corefile.corefile import open_core
+from corefilt.api import open_core
 from corefilt.plan.layout import kept_bytes, tag_bytes, tagged_loads
 from corefilt.verify.verdict import Finding
 

@@ -25,7 +25,7 @@ _ALIGNMENT = mmap.ALLOCATIONGRANULARITY
 _NO_MORE = 1 << 63
 
 
-class CoreFile:
+class MappedCore:
     """A core that is open for reading; a context manager. ``size`` is its length in bytes when it was opened.
 
     ``damage`` is what was wrong with what it was made of, if it is a copy.
@@ -47,7 +47,7 @@ class CoreFile:
             os.close(self.fd)
             raise InputError(f"{self.name}: is no regular file", "save the core to a file first")
 
-    def __enter__(self) -> CoreFile:
+    def __enter__(self) -> MappedCore:
         """Give the file itself."""
         return self
 
@@ -172,7 +172,7 @@ class Difference:
         return f"{self.here.hex(' ')} became {self.there.hex(' ')}"
 
 
-def difference(one: CoreFile, at_one: int, other: CoreFile, at_other: int, length: int) -> Difference | None:
+def difference(one: MappedCore, at_one: int, other: MappedCore, at_other: int, length: int) -> Difference | None:
     """Where ``length`` bytes of two files differ, or None. What is a hole in both is not touched."""
     found: Difference | None = None
     at = 0

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from corefilt.verify.files import CoreFile
+    from corefilt.verify.files import MappedCore
     from corefilt.verify.tables import Segment, Tables
     from corefilt.verify.verdict import Verdict
 
@@ -54,7 +54,7 @@ def _text(value: Any) -> str:
 
 
 def check_sections(
-    files: tuple[CoreFile, CoreFile], cores: tuple[Tables, Tables], verdict: Verdict, *, fitted: bool, cut: bool
+    files: tuple[MappedCore, MappedCore], cores: tuple[Tables, Tables], verdict: Verdict, *, fitted: bool, cut: bool
 ) -> None:
     """Hold the section headers, which gdb writes, and the one of PN_XNUM, against each other."""
     full, filtered = cores
@@ -121,7 +121,7 @@ def _behind_segments(core: Tables) -> int:
 
 
 def _section_fault(
-    files: tuple[CoreFile, CoreFile],
+    files: tuple[MappedCore, MappedCore],
     was: dict[str, Any],
     now: dict[str, Any],
     loads: list[list[Segment]],

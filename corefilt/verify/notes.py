@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corefilt.verify.files import CoreFile
+    from corefilt.verify.files import MappedCore
     from corefilt.verify.tables import Tables
     from corefilt.verify.verdict import Verdict
 
@@ -55,7 +55,7 @@ class Note(NamedTuple):
         return f"{_NAMES.get(self.n_type, hex(self.n_type))} of {name!r}"
 
 
-def walk(file: CoreFile, core: Tables, i: int) -> Iterator[Note]:
+def walk(file: MappedCore, core: Tables, i: int) -> Iterator[Note]:
     """The notes of a segment that are all there, up to the first that cannot be one."""
     start = at = core.segments[i].p_offset
     end = start + core.present(i)
@@ -79,7 +79,7 @@ def is_ours(note: Note) -> bool:
     return note.name == COREFILT and note.n_type in _OURS
 
 
-def own_notes(file: CoreFile, core: Tables) -> set[int]:
+def own_notes(file: MappedCore, core: Tables) -> set[int]:
     """The types of corefilt's own notes in a core."""
     return {
         note.n_type
@@ -97,7 +97,7 @@ class _NoteSegment:
     where a limit may have ``cut`` it, everything does.
     """
 
-    def __init__(self, file: CoreFile, core: Tables, i: int, *, cut: bool = False) -> None:
+    def __init__(self, file: MappedCore, core: Tables, i: int, *, cut: bool = False) -> None:
         self.file, self.core, self.i = file, core, i
         self.own: list[Note] = []
         self.foreign: Spans = []
@@ -135,7 +135,7 @@ class _NoteSegment:
 
 
 def check_notes(
-    files: tuple[CoreFile, CoreFile],
+    files: tuple[MappedCore, MappedCore],
     cores: tuple[Tables, Tables],
     pair: tuple[int, int],
     verdict: Verdict,

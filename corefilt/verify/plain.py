@@ -6,7 +6,7 @@ import os
 
 from corefilt.io.compression import recognise
 from corefilt.io.sources import FileSource, as_core
-from corefilt.verify.files import CoreFile
+from corefilt.verify.files import MappedCore
 
 # As far as formats are told apart.
 _MAGIC_BYTES = 64
@@ -14,9 +14,9 @@ _MAGIC_BYTES = 64
 _MOST_AHEAD = 64 << 20
 
 
-def open_plain(path: str | os.PathLike[str], name: str = "") -> CoreFile:
+def open_plain(path: str | os.PathLike[str], name: str = "") -> MappedCore:
     """A core that is open for reading; errors call it ``name``. Raises InputError and MissingLibraryError."""
-    file = CoreFile(path, name)
+    file = MappedCore(path, name)
     try:
         return file if recognise(file.read(0, _MAGIC_BYTES)) is None else _Copy(file)
     except BaseException:
@@ -24,10 +24,10 @@ def open_plain(path: str | os.PathLike[str], name: str = "") -> CoreFile:
         raise
 
 
-class _Copy(CoreFile):
+class _Copy(MappedCore):
     """A copy without a name."""
 
-    def __init__(self, packed: CoreFile) -> None:
+    def __init__(self, packed: MappedCore) -> None:
         """Make it. Raises InputError."""
         self._packed = packed
         source = FileSource(packed.fd, packed.name, size=packed.size, owned=False)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from corefilt.plan.rlimit import Limit
-    from corefilt.verify.files import CoreFile
+    from corefilt.verify.files import MappedCore
 
 
 def verify(
@@ -103,7 +103,7 @@ def _prove(
 
 
 def _check_payload(
-    files: tuple[CoreFile, CoreFile], cores: tuple[Tables, Tables], pair: Pair, verdict: Verdict
+    files: tuple[MappedCore, MappedCore], cores: tuple[Tables, Tables], pair: Pair, verdict: Verdict
 ) -> None:
     """Every byte that the filtered core has of a segment must be the full one's."""
     was, now = cores[0].segments[pair.full], cores[1].segments[pair.filtered]

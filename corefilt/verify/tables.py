@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from elftools.construct import Construct
 
-    from corefilt.verify.files import CoreFile
+    from corefilt.verify.files import MappedCore
 
 PN_XNUM = 0xFFFF
 # Entries that are read at a time.
@@ -92,7 +92,7 @@ class Tables:
     with ``cut`` there can be fewer ``segments``.
     """
 
-    def __init__(self, file: CoreFile, *, cut: bool = False) -> None:
+    def __init__(self, file: MappedCore, *, cut: bool = False) -> None:
         """Read them; of a core that may be ``cut``, those that are there. Raises NotACoreError or DamagedCoreError."""
         self.name, self.size = file.name, file.size
         raw = file.read(0, 64)
@@ -165,7 +165,7 @@ class Tables:
         except (ELFError, ConstructError) as error:
             raise DamagedCoreError(f"{self.name}: {what} cannot be read: {error}") from None
 
-    def _sections(self, file: CoreFile) -> list[dict[str, Any]]:
+    def _sections(self, file: MappedCore) -> list[dict[str, Any]]:
         at, count, size = (self.header[name] for name in ("e_shoff", "e_shnum", "e_shentsize"))
         if not at or size != self._structs.Elf_Shdr.sizeof() or at + max(count, 1) * size > self.size:
             return []
@@ -176,7 +176,7 @@ class Tables:
         stream = BytesIO(file.read(at, count * size))
         return [self._parse(self._structs.Elf_Shdr, stream, "the section headers") for _ in range(count)]
 
-    def _count(self, file: CoreFile) -> int:
+    def _count(self, file: MappedCore) -> int:
         """The program headers; with PN_XNUM the notes follow them at once, or section header 0 counts them."""
         count: int = self.header["e_phnum"]
         if count != PN_XNUM:
@@ -190,7 +190,7 @@ class Tables:
         counted: int = self.sections[0]["sh_info"]
         return counted
 
-    def _entries(self, file: CoreFile, count: int) -> Iterator[dict[str, Any]]:
+    def _entries(self, file: MappedCore, count: int) -> Iterator[dict[str, Any]]:
         at, size = self.header["e_phoff"], self.header["e_phentsize"]
         if size != self._structs.Elf_Phdr.sizeof() or at > self.size or count > (self.size - at) // size:
             raise DamagedCoreError(f"{self.name}: ends in its {count} program headers of {size} bytes at {at:#x}")

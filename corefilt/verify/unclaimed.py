@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corefilt.verify.files import CoreFile
+    from corefilt.verify.files import MappedCore
     from corefilt.verify.tables import Tables
     from corefilt.verify.verdict import Verdict
 
@@ -24,7 +24,7 @@ MOST_LOOKED_THROUGH = 16 << 20
 _ONES = b"\0" + b"\xff" * 255
 
 
-def check_unclaimed(files: tuple[CoreFile, CoreFile], cores: tuple[Tables, Tables], verdict: Verdict) -> None:
+def check_unclaimed(files: tuple[MappedCore, MappedCore], cores: tuple[Tables, Tables], verdict: Verdict) -> None:
     """Find unclaimed bytes of the filtered core that are none of the full one's; the first are told."""
     moved = [(start, end) for start, end in unclaimed(cores[1]) if not _in_place(files, start, end)]
     if not moved:
@@ -45,13 +45,13 @@ def check_unclaimed(files: tuple[CoreFile, CoreFile], cores: tuple[Tables, Table
         at = found
 
 
-def _ranges(file: CoreFile, ranges: Iterator[tuple[int, int]]) -> list[tuple[int, int, int]]:
+def _ranges(file: MappedCore, ranges: Iterator[tuple[int, int]]) -> list[tuple[int, int, int]]:
     """Those of some ranges that are not all zeros: (start, end, how many bytes are not)."""
     counted = ((start, end, _count(file, start, end)) for start, end in ranges)
     return [there for there in counted if there[2]]
 
 
-def _is_among(files: tuple[CoreFile, CoreFile], start: int, end: int, theirs: list[tuple[int, int, int]]) -> bool:
+def _is_among(files: tuple[MappedCore, MappedCore], start: int, end: int, theirs: list[tuple[int, int, int]]) -> bool:
     """Whether a range holds a part of what the full core has unclaimed, zeros apart.
 
     In a damaged core headers that were repaired claim a part of what nobody had claimed. Much is not looked through.
@@ -62,7 +62,7 @@ def _is_among(files: tuple[CoreFile, CoreFile], start: int, end: int, theirs: li
     return b"".join(_content(files[1], start, end)) in whole
 
 
-def _in_place(files: tuple[CoreFile, CoreFile], start: int, end: int) -> bool:
+def _in_place(files: tuple[MappedCore, MappedCore], start: int, end: int) -> bool:
     """Whether every byte of a range is zero, or the one that the full core has at the same offset."""
     for low, high in files[1].data(start, end):
         with files[1].window(low, high - low) as view:
@@ -79,19 +79,19 @@ def _mask(raw: bytes) -> int:
     return int.from_bytes(raw.translate(_ONES), "little")
 
 
-def _content(file: CoreFile, start: int, end: int) -> Iterator[bytes]:
+def _content(file: MappedCore, start: int, end: int) -> Iterator[bytes]:
     """What a range holds but zeros."""
     for low, high in file.data(start, end):
         with file.window(low, high - low) as view:
             yield bytes(view).translate(None, b"\0")
 
 
-def _count(file: CoreFile, start: int, end: int) -> int:
+def _count(file: MappedCore, start: int, end: int) -> int:
     return sum(map(len, _content(file, start, end)))
 
 
 def _find(
-    files: tuple[CoreFile, CoreFile], start: int, end: int, theirs: list[tuple[int, int, int]], at: int
+    files: tuple[MappedCore, MappedCore], start: int, end: int, theirs: list[tuple[int, int, int]], at: int
 ) -> int | None:
     """Behind which of the full core's ranges, from ``at`` on, those end that together hold what a range holds."""
     wanted, count = xxh3_128(), 0

@@ -24,12 +24,12 @@ from support.samples import PAGE, noise, sample_core
 
 import corefilt
 from corefilt import _fast
+from corefilt.api import Core
 from corefilt.batch.policy.toml_file import parse_policy
 from corefilt.batch.sources import containers as wrappings
 from corefilt.cli import inspect
 from corefilt.corefile import corefilt_note as annotation
 from corefilt.corefile import images, loadmaps
-from corefilt.corefile.corefile import Core
 from corefilt.corefile.identity import Identity
 from corefilt.corefile.notes import FileNote
 from corefilt.corefile.registers import Thread, read_threads

@@ -50,7 +50,7 @@ def expected(wanted: int) -> bytes:
 def test_the_public_names() -> None:
     assert set(corefilt.__all__) == PUBLIC
     assert all(getattr(corefilt, name) is not None for name in PUBLIC)
-    assert corefilt.Core.__module__ == "corefilt.corefile.corefile"
+    assert corefilt.Core.__module__ == "corefilt.api"
 
 
 def test_a_name_that_is_not_there() -> None:

@@ -617,7 +617,7 @@ def test_a_core_cut_short_is_the_same_in_every_way_into_a_file(core: bytes, want
 
 @pytest.mark.parametrize("way", WAYS)
 def test_progress_adds_up(way: str) -> None:
-    from corefilt.corefile.corefile import open_core
+    from corefilt.api import open_core
     from corefilt.filterbits import CoredumpFilter
     from corefilt.filtering.options import Options
     from corefilt.filtering.write import write_filtered

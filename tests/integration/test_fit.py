@@ -47,6 +47,7 @@ from support.samples import PAGE, VDSO, VDSO_LOAD, noise, sample_core
 import corefilt as api
 from corefilt.cli import main
 from corefilt.errors import UnstreamableError, UsageError
+from corefilt.evidence.gather import gather
 from corefilt.plan.fit.choose import FitError
 from corefilt.plan.fit.priority import chunks
 from corefilt.plan.fit.request import parse_follow, parse_ladder, parse_limit
@@ -405,7 +406,7 @@ def test_records_are_made_anew_for_the_parts(process: Path) -> None:
     api.filter(process, annotated, filter="all", annotate=True)
     out, _ = fit(annotated, minimal=True)
     with api.open(write(process.with_name("small"), out)) as core:
-        evidence = core.evidence()
+        evidence = gather(core)
         assert evidence is not None
         assert not evidence.notices
         assert len(evidence.records) == len(core.maps.whole)

@@ -46,9 +46,9 @@ from support.syscalls import calls_after_opening, need_strace, run_with_fault
 
 import corefilt as api
 from corefilt.corefile import punched as gaps
+from corefilt.corefile.ranges import cut_out, joined
 from corefilt.errors import InPlaceError, UndecidedError, UsageError
 from corefilt.filtering.inplace import whole_blocks
-from corefilt.plan.layout import cut_out, joined
 
 A, B, C, D = 0x10000, 0x40000, 0x80000, 0x100000
 SHM = "/dev/zero (deleted)"

@@ -25,7 +25,7 @@ from corefilt.batch.remote.upload import RemoteFile
 from corefilt.batch.remote.upload import store as stored
 from corefilt.batch.remote.url import Remote, files_below, is_url, local_path
 from corefilt.batch.sources.find import find
-from corefilt.corefile.corefile import MAX_HEADERS, Core
+from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.errors import CorefiltError, InputError, MissingLibraryError, OutputError, UsageError
 from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.options import Options
@@ -39,7 +39,7 @@ FILTER = CoredumpFilter(0x31)
 def filtered(source: str, target: str, *, force: bool = False, **options: Any) -> RemoteFile:
     """Filter one core from a URL to a URL."""
     output = RemoteFile(target, force=force)
-    with Core(open_remote(source, max_headers=MAX_HEADERS)) as core:
+    with CoreFile(open_remote(source, max_headers=MAX_HEADERS)) as core:
         report = write_filtered(core, FILTER, output, Options(**options))
     assert report.output == target
     return output
@@ -269,7 +269,7 @@ def test_s3_and_back(bucket: str, tmp_path: Path) -> None:
     core = sample_core(anon_pages=5000)
     source = put(f"{bucket}/in", core)
     output = RemoteFile(f"{bucket}/out", force=False, metadata={"corefilt": json.dumps({"version": "x"})})
-    with Core(open_remote(source, max_headers=MAX_HEADERS)) as opened:
+    with CoreFile(open_remote(source, max_headers=MAX_HEADERS)) as opened:
         write_filtered(opened, FILTER, output, Options())
     assert get(f"{bucket}/out") == piped(core, 0x31, tmp_path)
     assert len(core) > 2 * PIECE
@@ -372,13 +372,13 @@ def peak_of(source: str, target: str, port: int) -> int:
         import resource, sys
         from corefilt.batch.remote.download import open_remote
         from corefilt.batch.remote.upload import RemoteFile
-        from corefilt.corefile.corefile import MAX_HEADERS, Core
+        from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
         from corefilt.filterbits import CoredumpFilter
         from corefilt.filtering.options import Options
         from corefilt.filtering.write import write_filtered
 
         source, target = sys.argv[1:]
-        with Core(open_remote(source, max_headers=MAX_HEADERS)) as core:
+        with CoreFile(open_remote(source, max_headers=MAX_HEADERS)) as core:
             write_filtered(core, CoredumpFilter(0x31), RemoteFile(target, force=False), Options(compress="same"))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     """

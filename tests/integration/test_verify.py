@@ -36,7 +36,7 @@ import corefilt as api
 from corefilt.cli import main
 from corefilt.errors import InputError
 from corefilt.verify import Verdict, verify
-from corefilt.verify.files import CoreFile
+from corefilt.verify.files import MappedCore
 from corefilt.verify.guard import guarded
 
 FILTERS = ("0x0", "0x1", "0x31", "0x33", "0x7f", "all")
@@ -478,7 +478,7 @@ def test_a_file_that_is_cut_under_a_window(tmp_path: Path) -> None:
     path.write_bytes(noise(4))
 
     def work() -> int:
-        with CoreFile(path) as file, file.window(0, 4 * PAGE) as view:
+        with MappedCore(path) as file, file.window(0, 4 * PAGE) as view:
             os.truncate(path, 0)
             return view[2 * PAGE]
 
@@ -508,7 +508,7 @@ def test_command_when_a_core_is_cut(
 def test_a_file_that_is_cut_before_a_window(tmp_path: Path) -> None:
     path = tmp_path / "core"
     path.write_bytes(noise(4))
-    with CoreFile(path) as file:
+    with MappedCore(path) as file:
         os.truncate(path, PAGE)
         with pytest.raises(InputError, match="byte 4096 was there and is gone"):
             file.window(PAGE, PAGE)
@@ -519,7 +519,7 @@ def test_a_file_that_is_cut_before_a_window(tmp_path: Path) -> None:
 def test_a_file_that_is_written_to(tmp_path: Path) -> None:
     path = tmp_path / "core"
     path.write_bytes(noise(4))
-    with CoreFile(path) as file:
+    with MappedCore(path) as file:
         file.check_unchanged()
         with path.open("ab") as more:
             more.write(b"more")

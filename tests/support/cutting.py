@@ -6,17 +6,17 @@ import os
 
 import pytest
 
-from corefilt.verify.files import CoreFile, Window
+from corefilt.verify.files import MappedCore, Window
 
 
 def cut_under_windows(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Cut the file that errors call ``name`` to nothing once a window over its bytes is open."""
-    open_window = CoreFile.window
+    open_window = MappedCore.window
 
-    def window(self: CoreFile, offset: int, length: int) -> Window:
+    def window(self: MappedCore, offset: int, length: int) -> Window:
         made = open_window(self, offset, length)
         if self.name == name:
             os.truncate(f"/proc/self/fd/{self.fd}", 0)
         return made
 
-    monkeypatch.setattr(CoreFile, "window", window)
+    monkeypatch.setattr(MappedCore, "window", window)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import corefilt
-from corefilt.corefile.corefile import Core, Mapping
+from corefilt.api import Core
+from corefilt.plan.plan import Mapping
 
 
 @contextmanager

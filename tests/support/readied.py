@@ -27,7 +27,7 @@ def modules(packages: list[str]) -> list[str]:
         module.name
         for package in packages
         for module in walk_packages(import_module(package).__path__, f"{package}.")
-        if not module.ispkg
+        if not module.ispkg and not module.name.endswith(".__main__")
     ]
 
 

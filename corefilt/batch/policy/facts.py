@@ -6,15 +6,15 @@ import os
 from dataclasses import dataclass, field
 
 from corefilt.corefile.identity import Identity
+from corefilt.corefile.ranges import end_of_segments
 from corefilt.kinds import NAMES
-from corefilt.plan.layout import end_of_segments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from corefilt.classify.classifier import Rules
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Facts:
     shares: Mapping[str, tuple[float, float]] | None = field(default_factory=dict)
 
 
-def facts_of(core: Core, *, age: float | None, rules: Rules | None) -> Facts:
+def facts_of(core: CoreFile, *, age: float | None, rules: Rules | None) -> Facts:
     """The facts of an open core; shares are not known without ``rules``.
 
     An age below zero is a clock that was wrong once, and so none.
@@ -55,7 +55,7 @@ def facts_of(core: Core, *, age: float | None, rules: Rules | None) -> Facts:
     )
 
 
-def _shares(core: Core, rules: Rules) -> dict[str, tuple[float, float]]:
+def _shares(core: CoreFile, rules: Rules) -> dict[str, tuple[float, float]]:
     least, most = dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
     total = 0
     for m, i in enumerate(core.maps.phdr):

@@ -19,14 +19,15 @@ from corefilt.errors import CorefiltError
 from corefilt.filterbits import CoredumpFilter
 from corefilt.kinds import Kind
 from corefilt.plan.layout import tagged_loads
-from corefilt.verify.files import WINDOW, CoreFile
+from corefilt.plan.plan import plan_core
+from corefilt.verify.files import WINDOW, MappedCore
 from corefilt.verify.guard import guarded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
 
 # Larger blocks match less often, as a live segment changes between dumps; smaller ones make more program headers.
 BLOCK = 128 << 10
@@ -53,10 +54,10 @@ class SharedRange(NamedTuple):
             yield number, self.offset + number * BLOCK - self.file_offset
 
 
-def shared_ranges(core: Core) -> Iterator[SharedRange]:
+def shared_ranges(core: CoreFile) -> Iterator[SharedRange]:
     """The shared mappings of a core that it has bytes of, but for those with memory tags."""
     tagged = set(tagged_loads(core.table).values())
-    for m, finding in enumerate(core.plan(CoredumpFilter.ALL).findings):
+    for m, finding in enumerate(plan_core(core, CoredumpFilter.ALL).findings):
         i = core.maps.phdr[m]
         path, file_offset = core.maps.path(m), core.maps.file_offset(m)
         if finding.likely & SHARED and core.present[i] and i not in tagged and path is not None:
@@ -126,13 +127,13 @@ class _Search:
             if member.why_not:
                 return
             ranges = list(shared_ranges(core))
-        with CoreFile(member.path) as file:
+        with MappedCore(member.path) as file:
             member.size = file.size
             for there in ranges:
                 self._look_at(k, member, file, there)
             file.check_unchanged()
 
-    def _look_at(self, k: int, member: Member, file: CoreFile, there: SharedRange) -> None:
+    def _look_at(self, k: int, member: Member, file: MappedCore, there: SharedRange) -> None:
         segment = self.files.setdefault(there.path, len(self.files)).to_bytes(4, "little")
         blocks = list(there.blocks())
         if not blocks:
@@ -168,7 +169,7 @@ class _Search:
         member.numbers.append(self.number[found])
 
 
-def objection(core: Core) -> str:
+def objection(core: CoreFile) -> str:
     """What stands against taking blocks out of a core, or sharing them; empty for nothing."""
     if core.damaged:
         return f"is damaged: {core.warnings[0]}"

@@ -11,23 +11,24 @@ from bisect import bisect_right
 from corefilt.batch.shared.manifest import MOST_LITERAL
 from corefilt.corefile.corefilt_note import fit_mark
 from corefilt.corefile.elf import PT_LOAD
+from corefilt.corefile.ranges import joined
 from corefilt.errors import InputError
 from corefilt.plan.fit.split_layout import Piece, lay_out_pieces
-from corefilt.plan.layout import joined, tagged_loads
+from corefilt.plan.layout import tagged_loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
     from corefilt.plan.fit.split_layout import FittedLayout
-    from corefilt.verify.files import CoreFile
+    from corefilt.verify.files import MappedCore
 
 # Literal bytes are looked for in pieces of this size.
 _PIECE = 1 << 16
 
 
-def lay_out_without(core: Core, taken: Sequence[tuple[int, int]], mark: bytes) -> FittedLayout:
+def lay_out_without(core: CoreFile, taken: Sequence[tuple[int, int]], mark: bytes) -> FittedLayout:
     """The core without ranges of its payload: (start, end) in the file, ascending and apart.
 
     ``mark`` is the note that tells where they are. Segments are marked as cut besides, so that what is missing tells
@@ -41,7 +42,7 @@ def lay_out_without(core: Core, taken: Sequence[tuple[int, int]], mark: bytes) -
     )  # fmt: skip
 
 
-def _pieces(core: Core, taken: Sequence[tuple[int, int]]) -> Iterator[Piece]:
+def _pieces(core: CoreFile, taken: Sequence[tuple[int, int]]) -> Iterator[Piece]:
     table, tagged = core.table, tagged_loads(core.table)
     starts = [start for start, _ in taken]
     for i, p_type in enumerate(table.p_type):
@@ -75,7 +76,7 @@ def kept_runs(layout: FittedLayout) -> list[tuple[int, int, int]]:
     return runs
 
 
-def literals(file: CoreFile, covered: list[tuple[int, int]]) -> list[tuple[int, bytes]]:
+def literals(file: MappedCore, covered: list[tuple[int, int]]) -> list[tuple[int, bytes]]:
     """What stands in none of the covered ranges and is not zero: (offset, bytes). Raises InputError for too much."""
     found: list[tuple[int, bytes]] = []
     room, at = MOST_LITERAL, 0

@@ -7,7 +7,7 @@ from bisect import bisect_right
 
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import InputError
-from corefilt.verify.files import CoreFile
+from corefilt.verify.files import MappedCore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Part:
         self.entry, self.path = entry, os.path.join(folder, entry.name)
         with open_core(self.path) as core:
             shared = core.notes.shared
-        self.file = CoreFile(self.path)
+        self.file = MappedCore(self.path)
         self.reduced = shared is not None and shared.id == manifest.id
         if not self.reduced and self.file.size != entry.size:
             size = self.file.size

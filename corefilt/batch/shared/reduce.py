@@ -23,14 +23,14 @@ from corefilt.io.engine import Engine
 from corefilt.io.sources import FileSource
 from corefilt.sizes import show_size
 from corefilt.verify import verify
-from corefilt.verify.files import CoreFile
+from corefilt.verify.files import MappedCore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from corefilt.batch.shared.blocks import Member
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
     from corefilt.plan.fit.split_layout import FittedLayout
 
 # Manifests of one folder are told apart by the beginning of their ids.
@@ -148,14 +148,14 @@ def _entry(member: Member, folder: str, manifest: str, id: bytes) -> Entry:
     entry = Entry(os.path.relpath(member.path, folder), member.size, [], [], _runs(member))
     if entry.taken:
         ranges = _ranges(entry, BLOCK)
-        with open_core(member.path) as core, CoreFile(member.path) as file:
+        with open_core(member.path) as core, MappedCore(member.path) as file:
             layout = lay_out_without(core, ranges, _mark(core, member.path, manifest, id))
             entry.kept = kept_runs(layout)
             entry.literals = literals(file, [(at, at + length) for at, length, _ in entry.kept] + ranges)
     return entry
 
 
-def _mark(core: Core, path: str, manifest: str, id: bytes) -> bytes:
+def _mark(core: CoreFile, path: str, manifest: str, id: bytes) -> bytes:
     return encode_shared(core.ehdr, Shared(id, os.fsencode(os.path.relpath(manifest, os.path.dirname(path)))))
 
 
@@ -219,7 +219,7 @@ def _reduce(path: str, manifest: Manifest, parts: Parts, entry: Entry) -> bool:
     return True
 
 
-def _write(core: Core, part: Part, layout: FittedLayout, parts: Parts, entry: Entry) -> None:
+def _write(core: CoreFile, part: Part, layout: FittedLayout, parts: Parts, entry: Entry) -> None:
     source = core.source
     if not isinstance(source, FileSource):
         raise InputError(f"{part.path}: is no regular file")

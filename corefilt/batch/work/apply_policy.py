@@ -14,8 +14,10 @@ from corefilt.batch.policy.facts import facts_of
 from corefilt.batch.policy.policy import DELETE, FIT, KEEP, MINIMAL
 from corefilt.batch.work import provenance
 from corefilt.batch.work.opening import opened_core
-from corefilt.corefile.corefile import Core
+from corefilt.classify.classifier import rules_for
+from corefilt.corefile.corefile import CoreFile
 from corefilt.corefile.identity import Identity
+from corefilt.evidence.gather import gather
 from corefilt.filterbits import CoredumpFilter
 
 TYPE_CHECKING = False
@@ -93,10 +95,10 @@ def carried_over(task: Task, decision: Decision) -> Task:
     return replace(task, filter=wanted, options=options, policy=None, work=provenance.work_of(task))
 
 
-def _rules(core: Core, task: Task) -> Rules:
+def _rules(core: CoreFile, task: Task) -> Rules:
     """The rules over this core by the evidence that it will be filtered by."""
     maps, sysroot = task.options.get("maps"), task.options.get("sysroot")
-    evidence = core.evidence(
-        maps=maps if isinstance(maps, str) else None, sysroot=sysroot if isinstance(sysroot, str) else None
+    evidence = gather(
+        core, maps=maps if isinstance(maps, str) else None, sysroot=sysroot if isinstance(sysroot, str) else None
     )
-    return core.rules(evidence=evidence)
+    return rules_for(core, evidence=evidence)

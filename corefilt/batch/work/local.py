@@ -18,7 +18,7 @@ from corefilt.batch.work import provenance
 from corefilt.batch.work.opening import opened_core
 from corefilt.batch.work.output_check import as_plain_file, check
 from corefilt.batch.work.outputs import ArchiveFile, BesideFile, ReplacedFile
-from corefilt.corefile.corefile import MAX_HEADERS, Core
+from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.corefile.identity import Identity
 from corefilt.errors import InputError, OutputError
 from corefilt.filterbits import CoredumpFilter
@@ -193,7 +193,7 @@ def _written(task: Task, file: FileSource, place: Place, target: Place | None, o
         return outcome_of(task, core, report, before, marked=marked, seconds=time.monotonic() - began)
 
 
-def _nothing_to_do(task: Task, core: Core, file: FileSource) -> Outcome | None:
+def _nothing_to_do(task: Task, core: CoreFile, file: FileSource) -> Outcome | None:
     """The outcome where a filter takes nothing out, which the file is marked with; None where it takes something."""
     options = options_of(task, None)
     options.dry_run = True
@@ -262,7 +262,9 @@ def options_of(task: Task, on_progress: Told | None) -> Options:
     )
 
 
-def outcome_of(task: Task, core: Core, report: Report, before: int, *, marked: bool | None, seconds: float) -> Outcome:
+def outcome_of(
+    task: Task, core: CoreFile, report: Report, before: int, *, marked: bool | None, seconds: float
+) -> Outcome:
     """What became of a core whose file takes ``before`` bytes; ``marked`` is None where nothing was written."""
     identity = Identity(core.notes, core.ehdr)
     executable = identity.executable if identity.executable is not None else identity.comm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corefilt.corefile.corefile import Core
+from corefilt.corefile.corefile import CoreFile
 from corefilt.errors import UnstreamableError
 from corefilt.io.sources import PipeSource, spooled
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from corefilt.io.sources import Source
 
 
-def opened_core(open_source: Callable[[], Source], folder: str | None) -> Core:
+def opened_core(open_source: Callable[[], Source], folder: str | None) -> CoreFile:
     """The core in a source, which is opened again where it has to be copied to ``folder``, or where such files go.
 
     Raises InputError.
     """
     source = open_source()
     try:
-        return Core(source)
+        return CoreFile(source)
     except UnstreamableError:
         if not isinstance(source, PipeSource):
             source.close()
@@ -31,7 +31,7 @@ def opened_core(open_source: Callable[[], Source], folder: str | None) -> Core:
     source.close()
     again = open_source()
     try:
-        return Core(spooled(again, folder))
+        return CoreFile(spooled(again, folder))
     except BaseException:
         again.close()
         raise

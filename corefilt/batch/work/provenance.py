@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 
 from corefilt import __version__
-from corefilt.corefile.corefile import MAX_HEADERS, Core
+from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.errors import CorefiltError
 from corefilt.io.sources import FileSource, as_core
 
@@ -129,7 +129,7 @@ def read(fd: int) -> Provenance | None:
 def _of_note(fd: int) -> Provenance | None:
     source = FileSource(fd, "the output", size=os.fstat(fd).st_size, owned=False)
     try:
-        with Core(as_core(source, max_headers=MAX_HEADERS)) as core:
+        with CoreFile(as_core(source, max_headers=MAX_HEADERS)) as core:
             return Provenance.decode(core.notes.made)
     except CorefiltError:
         return None

@@ -26,7 +26,7 @@ from corefilt.batch.work.local import Watch, options_of, outcome_of
 from corefilt.batch.work.opening import opened_core
 from corefilt.batch.work.output_check import as_plain_file, check
 from corefilt.batch.work.provenance import Fingerprint, Provenance
-from corefilt.corefile.corefile import MAX_HEADERS, Core
+from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.corefile.formats import HEAD
 from corefilt.errors import CorefiltError, OutputError
 from corefilt.filterbits import CoredumpFilter
@@ -209,7 +209,7 @@ def _mark_behind(url: str) -> Provenance | None:
         size = int(remote.info().get("size") or 0)
         return mark if mark is not None and mark.output is not None and mark.output.size == size else None
     try:
-        with Core(open_remote(url, max_headers=MAX_HEADERS)) as core:
+        with CoreFile(open_remote(url, max_headers=MAX_HEADERS)) as core:
             return Provenance.decode(core.notes.made)
     except CorefiltError:
         return None

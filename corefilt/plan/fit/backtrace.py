@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.registers import Thread
 
 PT_DYNAMIC, PT_PHDR = 2, 6
@@ -54,7 +54,7 @@ Range = tuple[int, int]
 class Essentials:
     """``required`` and ``wanted`` ranges of addresses, and for every thread its ``stacks``."""
 
-    def __init__(self, core: Core, memory: Memory, threads: list[Thread], written: Container[int] = ()) -> None:
+    def __init__(self, core: CoreFile, memory: Memory, threads: list[Thread], written: Container[int] = ()) -> None:
         """Find everything.
 
         ``written`` are the program headers of private file mappings that were written to: where an image's own

@@ -28,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corefilt.corefile.corefile import Core
+    from corefilt.corefile.corefile import CoreFile
     from corefilt.plan.fit.backtrace import Range
     from corefilt.plan.fit.split_layout import FittedLayout
     from corefilt.plan.plan import Plan
@@ -77,7 +77,7 @@ class Fit:
             "cut": self.cut,
         }
 
-    def tell_changes(self, core: Core, selection: Selection) -> None:
+    def tell_changes(self, core: CoreFile, selection: Selection) -> None:
         """Put the changes to headers and notes into words."""
         split = sum(1 for runs in selection.runs.values() if len(runs) > 1 or runs[0][0])
         self.changes.append(

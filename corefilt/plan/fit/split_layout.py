@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from corefilt.corefile.elf import PN_XNUM, PT_NOTE, Ehdr, Phdrs, xnum_shdr
+from corefilt.corefile.ranges import Cuts
 from corefilt.io.steps import Step
-from corefilt.plan.layout import Cuts, Layout
+from corefilt.plan.layout import Layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

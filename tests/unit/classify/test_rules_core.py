@@ -29,9 +29,9 @@ from support.strategies import FILTERS, cores
 
 from corefilt.classify import classifier as findings
 from corefilt.classify import rules_core as rules
-from corefilt.corefile.corefile import Mapping
 from corefilt.errors import SelectorError
 from corefilt.filterbits import CoredumpFilter as Bit
+from corefilt.plan.plan import Mapping
 
 AT_PLATFORM, AT_RANDOM, AT_EXECFN = 15, 25, 31
 A, B, C = 0x10001000, 0x20001000, 0x30001000

@@ -16,11 +16,13 @@ from support.ready import descriptors
 from support.samples import HUGE, PAGE, noise
 
 import corefilt
-from corefilt.corefile.corefile import Mapping
 from corefilt.corefile.notes import FileNote
 from corefilt.errors import EvidenceError, UsageError
-from corefilt.evidence.evidence import Evidence, gather, join, path_of
+from corefilt.evidence.evidence import Evidence, join, path_of
+from corefilt.evidence.evidence import beside as beside_core
+from corefilt.evidence.gather import gather
 from corefilt.io.sources import FileSource
+from corefilt.plan.plan import Mapping
 from corefilt.procfs.maps import parse
 
 A, B, C, D = 0x10000, 0x20000, 0x30000, 0x40000
@@ -49,7 +51,7 @@ def joined(areas: Sequence[Area], core: bytes | None = None) -> dict[int, int]:
 def believed(folder: Path, areas: Sequence[Area], core: bytes | None = None, *, detailed: bool = False) -> list[str]:
     """Return the notices of a map that is believed. Raises EvidenceError for another."""
     with opened(core_of() if core is None else core) as it:
-        evidence = it.evidence(maps=saved(folder, areas, detailed=detailed))
+        evidence = gather(it, maps=saved(folder, areas, detailed=detailed))
         assert evidence is not None
         return evidence.notices
 
@@ -170,7 +172,7 @@ def test_what_a_map_does_not_list_is_decided_by_the_core(tmp_path: Path) -> None
 
 def test_without_any_option_nothing_is_gathered() -> None:
     with opened(core_of()) as it:
-        assert it.evidence() is None
+        assert gather(it) is None
 
 
 # --- asking -----------------------------------------------------------------------------------------------
@@ -182,7 +184,7 @@ def test_two_maps_are_a_usage_error(tmp_path: Path) -> None:
             it.plan("all", maps=saved(tmp_path, AREAS), pid=os.getpid())
         assert caught.value.exit_code == 2
         with pytest.raises(UsageError):
-            gather(it.source, it.maps, maps="auto", pid=os.getpid())
+            beside_core(it.source, it.maps, maps="auto", pid=os.getpid())
 
 
 @pytest.mark.parametrize(
@@ -221,7 +223,7 @@ def test_nothing_stays_open(tmp_path: Path) -> None:
 def looked_for(core: Path) -> list[str]:
     """Return the notices of --maps auto."""
     with corefilt.open(core) as it:
-        evidence = it.evidence(maps="auto")
+        evidence = gather(it, maps="auto")
         assert evidence is not None
         return evidence.notices
 
@@ -273,7 +275,7 @@ def test_a_pipe_has_nothing_beside_it(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "maps").write_bytes(maps_text(AREAS))
     monkeypatch.chdir(tmp_path)
     with in_pipe(core_of()) as fd, corefilt.open(fd) as it:
-        evidence = it.evidence(maps="auto")
+        evidence = gather(it, maps="auto")
         assert evidence is not None
         assert evidence.notices == ["--maps auto found no map of this process"]
 
@@ -281,7 +283,7 @@ def test_a_pipe_has_nothing_beside_it(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_core_on_standard_input_is_looked_up(stored: Path) -> None:
     (stored.parent / "core.maps").write_bytes(maps_text(AREAS))
     with open(stored, "rb") as file, corefilt.open(file) as it:
-        evidence = it.evidence(maps="auto")
+        evidence = gather(it, maps="auto")
         assert evidence is not None
         assert evidence.notices == [f"the map is {stored}.maps"]
 
@@ -339,7 +341,7 @@ def beside(folder: Path, areas: Sequence[Area]) -> Evidence:
         [Load(area.start, memsz=area.end - area.start, flags=area.perms[:3]) for area in areas], kernel_notes(None)
     )
     with opened(core) as it:
-        evidence = it.evidence(maps=saved(folder, areas))
+        evidence = gather(it, maps=saved(folder, areas))
         assert evidence is not None
         return evidence
 

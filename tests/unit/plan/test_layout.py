@@ -29,10 +29,11 @@ from support.run import assert_promises, kept_sizes
 from support.samples import noise, sample_core, tagged
 from support.strategies import cores
 
+from corefilt.corefile.ranges import Cuts, cut_out
 from corefilt.filterbits import CoredumpFilter
 from corefilt.io.steps import TO_THE_END
 from corefilt.kinds import NOTHING, ONE_PAGE, WHOLE
-from corefilt.plan.layout import Cuts, Layout, Note, cut_out, kept_bytes, lay_out, taken
+from corefilt.plan.layout import Layout, Note, kept_bytes, lay_out, taken
 from corefilt.plan.note_slot import place_for_note
 from corefilt.plan.plan import Plan
 

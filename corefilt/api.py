@@ -1,0 +1,155 @@
+"""The public face: ``corefilt.filter``, ``corefilt.open``, and what they give."""
+
+from __future__ import annotations
+
+from corefilt.classify.classifier import rules_for
+from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
+from corefilt.errors import UsageError
+from corefilt.evidence.gather import gather
+from corefilt.filterbits import CoredumpFilter, as_filter
+from corefilt.filtering.options import Options, make_naming, make_wish
+from corefilt.filtering.write import write_filtered, write_plan
+from corefilt.io.sources import open_source
+from corefilt.kinds import CURRENT
+from corefilt.plan import plan as plans
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping as Values
+    from collections.abc import Sequence
+
+    from corefilt.filtering.report import Report
+    from corefilt.io.sources import Place
+    from corefilt.plan.plan import Mapping
+
+
+class Core(CoreFile):
+    """A core dump that is open for reading; a context manager."""
+
+    @property
+    def mappings(self) -> Sequence[Mapping]:
+        """All mappings with what is known of their kinds."""
+        return self.plan(CoredumpFilter.ALL).mappings
+
+    def plan(
+        self,
+        filter: int | str,
+        *,
+        unknown: str = "keep",
+        assume: Sequence[str] = (),
+        maps: str | None = None,
+        pid: int | None = None,
+        sysroot: str | None = None,
+        dumper: str = CURRENT,
+    ) -> Plan:
+        """Return what the filter leaves of this core, by what can be known before it is written.
+
+        The options are those of ``corefilt filter``. Raises FilterError, UsageError, EvidenceError, or SelectorError
+        for an assumption that fits nothing.
+        """
+        wanted = as_filter(filter)[0]
+        evidence = gather(self, maps=maps, pid=pid, sysroot=sysroot)
+        return Plan(self, wanted, rules_for(self, assume, evidence=evidence, dumper=dumper), unknown)
+
+
+class Plan(plans.Plan):
+    """What a filter keeps of every mapping of a core, in bytes; ``write`` carries it out."""
+
+    def write(
+        self,
+        output: Place,
+        *,
+        force: bool = False,
+        strict: bool = False,
+        sparse: str = "auto",
+        engine: str = "auto",
+        jobs: int | None = None,
+        cache: str = "auto",
+        compress: str | None = None,
+        compress_threads: int | None = None,
+        sync: bool = True,
+        annotate: bool = False,
+        truncate: int | str | None = None,
+        format: str = "same",
+        loadmaps: tuple[int, int] | None = None,
+    ) -> Report:
+        """Write the filtered core; the options are those of ``corefilt filter``. Raises CorefiltError's children.
+
+        A pipe can be written once, and into a file what it keeps is settled only at its end.
+        """
+        options = Options(
+            unknown=self.unknown, force=force, strict=strict, sparse=sparse, engine=engine, jobs=jobs, cache=cache,
+            compress=compress, compress_threads=compress_threads, sync=sync, annotate=annotate, truncate=truncate,
+            format=format, loadmaps=loadmaps,
+        )  # fmt: skip
+        return write_plan(self, output, options)
+
+
+def open_core(path: Place, *, max_headers: int = MAX_HEADERS, spool: bool = False) -> Core:
+    """Open a core: a path, ``-`` for standard input, a descriptor or a binary file. Raises InputError and its kin."""
+    source = open_source(path, max_headers=max_headers, spool=spool)
+    try:
+        return Core(source)
+    except BaseException:
+        source.close()
+        raise
+
+
+def filter_core(
+    source: Place,
+    output: Place | None = None,
+    *,
+    filter: int | str,
+    name: str | None = None,
+    directory: str | None = None,
+    values: Values[str, str] | None = None,
+    uses_pid: str = "no",
+    unknown: str = "keep",
+    assume: Sequence[str] = (),
+    maps: str | None = None,
+    pid: int | None = None,
+    sysroot: str | None = None,
+    annotate: bool = False,
+    fit: int | str | None = None,
+    fit_allocated: bool = False,
+    minimal: bool = False,
+    follow: int | str | None = None,
+    ladder: str | Sequence[str] | None = None,
+    truncate: int | str | None = None,
+    format: str = "same",
+    loadmaps: tuple[int, int] | None = None,
+    dumper: str = CURRENT,
+    strict: bool = False,
+    sparse: str = "auto",
+    engine: str = "auto",
+    jobs: int | None = None,
+    cache: str = "auto",
+    compress: str | None = None,
+    compress_threads: int | None = None,
+    sync: bool = True,
+    force: bool = False,
+    spool: bool = False,
+) -> Report:
+    """Filter a core into another: paths, ``-``, or descriptors or binary files, which stay open.
+
+    The options are those of ``corefilt filter``; ``values`` are what ``--set`` gives. Either ``output`` or ``name``
+    says where to. Returns the report; ``report.damaged`` tells that the input was, ``report.output`` is the path.
+    Raises CorefiltError's children.
+    """
+    if (output is None) == (name is None):
+        raise UsageError("the output is either a place or a template's name", "give output or name")
+    naming = make_naming(name, directory=directory, given=values, uses_pid=uses_pid)
+    wanted, warnings = as_filter(filter)
+    options = Options(
+        fit=make_wish(fit=fit, allocated=fit_allocated, minimal=minimal, follow=follow, ladder=ladder),
+        unknown=unknown, assume=assume, maps=maps, pid=pid, sysroot=sysroot, annotate=annotate, truncate=truncate,
+        format=format, loadmaps=loadmaps, dumper=dumper, strict=strict, sparse=sparse, engine=engine, jobs=jobs,
+        cache=cache, compress=compress, compress_threads=compress_threads, sync=sync, force=force,
+    )  # fmt: skip
+    with open_core(source, spool=spool) as core:
+        target, notices = naming.file(core, force=force) if naming is not None else (output, [])
+        if target is None:
+            raise AssertionError("there is an output or a name")
+        report = write_filtered(core, wanted, target, options)
+        report.notices += warnings + notices
+        return report
