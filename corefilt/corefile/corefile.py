@@ -18,10 +18,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Protocol, Self
 
     from corefilt.corefile.loadmaps import Loadmap
     from corefilt.io.sources import Place
+
+    class Closable(Protocol):
+        """What is closed with a core."""
+
+        def close(self) -> None:
+            """Close it."""
+
 
 # Headers and notes that a pipe may bring before NT_FILE ends; NT_FILE itself is 4 MiB at most by default
 # (core_file_note_size_limit), and a million program headers are 56 MiB.
@@ -31,7 +38,7 @@ MAX_HEADERS = 64 << 20
 class CoreFile:
     """A core dump that is open for reading; a context manager.
 
-    ``closing`` are functions that close what was opened beside it; they are called when it is closed.
+    ``opened`` is what was opened beside it, by name; it is closed with the core.
     """
 
     def __init__(self, source: Source) -> None:
@@ -57,7 +64,7 @@ class CoreFile:
         self.warnings += self.notes.warnings
         self.fdpic = recognise(self.ehdr, self.table, self.notes)
         self.maps = Mappings(self.ehdr, self.table, self.notes)
-        self.closing: list[Callable[[], None]] = []
+        self.opened: dict[str, Closable] = {}
         self.gaps: list[tuple[int, int]] = []
         # What of a pipe was let pass although a run in place had left it behind, in bytes.
         self.left_behind = 0
@@ -131,9 +138,9 @@ class CoreFile:
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Close the input, and what was opened beside it."""
         self.source.close()
-        for close in self.closing:
-            close()
-        self.closing.clear()
+        for beside in self.opened.values():
+            beside.close()
+        self.opened.clear()
 
     @property
     def damaged(self) -> bool:
