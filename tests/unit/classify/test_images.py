@@ -13,9 +13,10 @@ from support.samples import HEAP, LIBRARY, PAGE, VDSO, VDSO_AUXV, VDSO_LOAD
 
 import corefilt as api
 from corefilt.classify import payload
-from corefilt.corefile.corefile import Mapping
+from corefilt.classify.classifier import rules_for
 from corefilt.corefile.images import MOST_OF_DYNAMIC, headers, place
 from corefilt.filterbits import CoredumpFilter as Bit
+from corefilt.plan.plan import Mapping
 
 DT_NULL, DT_NEEDED, DT_STRTAB, DT_TEXTREL, DT_FLAGS = 0, 1, 5, 22, 30
 PT_DYNAMIC, PT_GNU_RELRO = 2, 0x6474E552
@@ -177,7 +178,7 @@ def test_program_headers_that_share_an_entry_of_nt_file_are_no_neighbours() -> N
     """--fit writes such: one mapping in several pieces."""
     core = image()
     with opened(core) as it:
-        neighbours = it.rules().neighbours
+        neighbours = rules_for(it).neighbours
         by_start = {it.maps.start(m): m for m in range(len(it.maps))}
         assert neighbours.like(by_start[TEXT]) == []
         assert neighbours.like(by_start[CONSTANTS]) == [by_start[RELRO]]
@@ -230,7 +231,7 @@ def test_relro_that_begins_with_the_files_first_page_is_no_image_of_its_own(head
     assert kinds(found[LIBRARY + PAGE]) == kinds(found[LIBRARY + 2 * PAGE]) == WRITTEN
     assert kept(core, 0x1)[LIBRARY + PAGE] == PAGE
     with opened(core) as it:
-        placed = it.rules().payload
+        placed = rules_for(it).payload
         assert placed is not None
         assert {image.bias for image in placed.images.values()} == {LIBRARY}
 
