@@ -25,10 +25,10 @@ from kernel.dumps import (
     run_corefilt,
 )
 from support.builds import PATIENCE
-from support.run from corefilt.classify.classifier import rules_for
-import corefilt
+from support.run import corefilt
 
 import corefilt as api
+from corefilt.classify.classifier import rules_for
 
 PT_LOAD, PT_NOTE = 1, 4
 PF_R, PF_W, PF_X = 4, 2, 1
