@@ -6,11 +6,11 @@ import os
 from array import array
 
 from corefilt.classify.payload import MOST_LOOK_AHEAD
+from corefilt.corefile.ranges import end_of_segments
 from corefilt.filtering.run import Run, check_tail, stop_if_undecided
 from corefilt.io.sinks import Sink
 from corefilt.io.sources import PipeSource
 from corefilt.io.steps import TO_THE_END, Step
-from corefilt.corefile.ranges import end_of_segments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
