@@ -39,6 +39,7 @@ _LATE = tuple(
         "classify.rules_evidence",
         "classify.rules_fdpic",
         "corefile.corefilt_note",
+        "corefile.formats",
         "corefile.loadmaps",
         "corefile.punched",
         "corefile.truncation",
