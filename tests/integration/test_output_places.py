@@ -117,7 +117,9 @@ def test_a_name_that_changes_under_root(force: bool, open_place: Path, tmp_path:
         until = time.monotonic() + PATIENCE
         while not os.path.lexists(open_place / "out"):
             assert time.monotonic() < until
-        for _ in range(TRIES):
+        while opened + refused < TRIES or not (opened and refused):
+            # Where the machine is busy, the other one's turn may come late.
+            assert time.monotonic() < until, "the name never changed"
             try:
                 sink = open_sink(str(open_place / "out"), force=force, source=None)
             except OutputError:
@@ -130,9 +132,6 @@ def test_a_name_that_changes_under_root(force: bool, open_place: Path, tmp_path:
                 sink.abort()
     assert victim.read_bytes() == b"precious"
     assert victim.stat().st_uid == 0
-    # Both were met with, so the names did change.
-    assert opened > 0
-    assert refused > 0
 
 
 @needs_root
