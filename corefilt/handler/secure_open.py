@@ -6,8 +6,8 @@ import os
 import stat
 
 from corefilt.errors import ConfigError
+from corefilt.io.openat import FOLDER, StepError, walk
 
-_STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # tomllib takes it whole.
 MOST_OF_A_FILE = 64 << 10
 
@@ -20,22 +20,16 @@ def open_folder(path: str) -> int:
     parts = path.split("/")
     if parts[0] or ".." in parts or "." in parts:
         raise ConfigError(f"{path!r} is no absolute path without . and ..")
-    steps = [part for part in parts if part]
-    at, fd = "/", os.open("/", _STEP)
     try:
-        for step in steps:
-            _check_owner(os.fstat(fd), at, sticky=True)
-            at = os.path.join(at, step)
-            below = os.open(step, _STEP, dir_fd=fd)
-            os.close(fd)
-            fd = below
-    except OSError as error:
-        os.close(fd)
-        raise ConfigError(f"{at}: cannot be opened as a folder: {error.strerror}", "links are not followed") from None
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+        return walk(
+            os.open("/", FOLDER),
+            [part for part in parts if part],
+            check=lambda fd, at: _check_owner(os.fstat(fd), f"/{at}", sticky=True),
+        )
+    except StepError as error:
+        raise ConfigError(
+            f"/{error.filename}: cannot be opened as a folder: {error.strerror}", "links are not followed"
+        ) from None
 
 
 def read_own_file(path: str) -> bytes | None:
