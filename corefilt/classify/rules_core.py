@@ -147,7 +147,8 @@ def partly_there(rules: Rules, case: Case) -> None:
 
 def wholly_there(rules: Rules, case: Case) -> None:
     """Where the dump's filter left private file mappings out, a whole one had been written to."""
-    if not case.possible & Kind.WRITTEN or rules.dumper != CURRENT:
+    if not case.possible & Kind.WRITTEN or rules.dumper != CURRENT or (case.path or b"").startswith(b"/SYSV"):
+        # System V memory is never a written private mapping: a filter that could not tell kept it as a shared one.
         return
     # A mapping of one page may be whole because it is a header page.
     whole = case.present == case.size and (case.size > case.page_size or not case.possible & Kind.HEADED)
