@@ -32,6 +32,7 @@ FAST: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
     "node": node,
     "huge": huge,
     "sqlite": sqlite,
+    "emacs": emacs,
 }
 
 PROGRAMS: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
@@ -43,7 +44,6 @@ PROGRAMS: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
     "java-g1": java_g1,
     "java-zgc": java_zgc,
     "java-large-pages": java_large_pages,
-    "emacs": emacs,
     "mono": mono,
     "go": go,
     "wheel": wheel,
