@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from corefilt.io.sources import Source
 
 
-# What a run may load late. Once it is confined, the child may have no right to read the package or the interpreter's.
+# What a run may load late. Once it is confined, the child sees no file of the package or the interpreter's.
 _LATE = tuple(
     f"corefilt.{name}"
     for name in (
@@ -41,21 +41,24 @@ _LATE = tuple(
         "corefile.corefilt_note",
         "corefile.formats",
         "corefile.loadmaps",
+        "corefile.memory",
         "corefile.punched",
         "corefile.truncation",
         "evidence.evidence",
+        "io.copy_threads",
+        "io.page_cache",
         "procfs.maps",
     )
 )
 _FOR_RLIMIT = {
     "ignore": (),
-    "truncate": ("corefilt.plan.rlimit", "copy"),
+    "truncate": ("corefilt.filtering.truncated", "corefilt.plan.rlimit", "array", "copy"),
     "fit": (
-        "corefilt.io.copy_threads",
         "corefilt.plan.fit.choose",
         "corefilt.plan.fit.split_layout",
+        "corefilt.filtering.truncated",
         "corefilt.plan.rlimit",
-        "corefilt.corefile.memory",
+        "array",
         "copy",
     ),
 }
@@ -63,7 +66,7 @@ _FOR_RLIMIT = {
 
 def load() -> None:
     """Load what any work takes and nothing has loaded yet."""
-    for name in _LATE:
+    for name in (*_LATE, "zlib"):
         import_module(name)
 
 

@@ -22,6 +22,11 @@ from corefilt.handler.crash_info import PATTERN
 # Nobody's account: it owns nothing and needs no row in /etc/passwd.
 ACCOUNT = 61999
 JOURNAL = Path("/run/systemd/journal/socket")
+# What is started by hand says it on standard error, and disturbs nobody who stands in for the journal.
+SILENT = """
+from corefilt.handler.log import Messages
+Messages.__init__.__kwdefaults__.update(socket="/none", syslog="/none", kmsg="/dev/null")
+"""
 RECORDS = "from corefilt.handler import records; records.FOLDER = {folder!r}"
 MAIN = "import sys; from corefilt.handler.entry import main; sys.exit(main(sys.argv[1:]))"
 # Standard output and error stay closed, as the kernel has them.
@@ -122,7 +127,7 @@ def start(place: Place, *words: str, patch: str = "", **options: object) -> subp
         sys.executable,
         "-I",
         "-c",
-        f"{records}\n{patch}\n{MAIN}",
+        f"{records}\n{SILENT}\n{patch}\n{MAIN}",
         "--config",
         str(place.config),
         *(words or numbers()),

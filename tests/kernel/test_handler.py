@@ -372,8 +372,8 @@ def write_filtered(*args, **options):
 worker.write_filtered = write_filtered
 """
 FAULTS = {
-    "child killed": IN_THE_MIDDLE.format(what="os.kill(os.getpid(), 9)"),
-    "parent killed": IN_THE_MIDDLE.format(what="import time; os.kill(os.getppid(), 9); time.sleep(99)"),
+    "child falls": IN_THE_MIDDLE.format(what="import ctypes; ctypes.string_at(0)"),
+    "parent killed": "from corefilt.handler import config as c; c.read_config = lambda path: os.kill(os.getpid(), 9)",
     "child stuck": IN_THE_MIDDLE.format(what="import time; time.sleep(99)"),
     "child mad": IN_THE_MIDDLE.format(what="raise ZeroDivisionError('mad')"),
     "child silent": IN_THE_MIDDLE.format(what="os._exit(0)"),

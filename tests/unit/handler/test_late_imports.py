@@ -1,0 +1,60 @@
+"""What the modules of the pipe path import late is there before the child is confined: afterwards it sees no file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from support.builds import PATIENCE
+
+# Of options that the handler does not have: where evidence lies beside a core, other ways to write, other formats.
+NEVER = {
+    "backports.zstd", "compression.zstd", "corefilt.evidence.file_compare", "corefilt.evidence.sidecars",
+    "corefilt.evidence.sysroot", "corefilt.filtering.inplace", "corefilt.filtering.naming", "corefilt.io.compress",
+    "corefilt.io.compression", "corefilt.io.decompress", "corefilt.io.output_place",
+    "corefilt.io.tempfiles", "corefilt.plan.format", "bz2", "fnmatch", "lz4.frame", "lzma", "tempfile", "pwd",
+}  # fmt: skip
+
+# Names every import inside a function of a module of corefilt that is loaded, if that has not been loaded itself.
+LIST = """
+import ast, json, sys
+from corefilt.handler import journal_facts, process_evidence, sandbox, worker
+from corefilt.handler.config import Config
+worker.load()
+for name in worker._FOR_RLIMIT[sys.argv[1]]:
+    worker.import_module(name)
+late = {}
+for name, module in list(sys.modules.items()):
+    path = getattr(module, "__file__", None) or ""
+    if not name.startswith("corefilt.") or not path.endswith(".py") or name.startswith("corefilt.handler"):
+        continue
+    for function in ast.walk(ast.parse(open(path).read())):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for node in ast.walk(function):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                whole = [f"{node.module}.{alias.name}" for alias in node.names]
+                names = [each for each in whole if each in ("backports.zstd", "compression.zstd")] or [node.module]
+            else:
+                continue
+            for each in names:
+                if each not in sys.modules:
+                    late[each] = name
+print(json.dumps(late))
+"""
+
+
+@pytest.mark.parametrize("rlimit", ["ignore", "truncate", "fit"])
+def test_nothing_is_left_to_load(rlimit: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", LIST, rlimit], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    late = json.loads(done.stdout)
+    of_truncation = {"array", "copy", "corefilt.filtering.truncated", "corefilt.plan.rlimit"}
+    of_fit = {name for name in late if name.startswith("corefilt.plan.fit.")}
+    unused = (of_truncation if rlimit == "ignore" else set()) | (of_fit if rlimit != "fit" else set())
+    assert set(late) - NEVER - unused == set(), late
