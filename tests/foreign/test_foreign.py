@@ -217,6 +217,20 @@ def test_other_systems_are_refused(name: str, unpacked: Path, tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_other_system_is_named(name: str, unpacked: Path) -> None:
+    assert_error(corefilt("inspect", unpack(name, unpacked)), "NetBSD")
+
+
+def test_a_dump_of_a_kernel_is_named(unpacked: Path, tmp_path: Path) -> None:
+    name = "elfutils/testfile62.bz2"
+    if name not in NAMES:
+        pytest.skip(f"the collection has no {name}")
+    source = unpack(name, unpacked)
+    assert_error(corefilt("0x33", source, "-o", tmp_path / "out"), "dump of a kernel", "VMCOREINFO", "makedumpfile")
+    assert_error(corefilt("0x33", FOLDER / name), "dump of a kernel", "VMCOREINFO")
+
+
 def opened_by_gdb(core: Path, folder: Path) -> tuple[int, list[str]]:
     """List the threads and registers that gdb finds, and whether it takes the file at all."""
     code, text, _ = tool(

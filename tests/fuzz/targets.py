@@ -196,7 +196,8 @@ def nt_file(data: bytes) -> None:
         found = FileNote(desc, shape.ehdr)
     except ValueError:
         found = None
-    expected = _entries(desc, shape.bits // 8, "<" if shape.little_endian else ">")
+    in_bytes = found is not None and found.in_bytes
+    expected = _entries(desc, shape.bits // 8, "<" if shape.little_endian else ">", in_bytes=in_bytes)
     assert (found is None) == (expected is None)
     if found is not None and expected is not None:
         assert expected == [(found.start(i), found.end(i), found.offset(i), found.path(i)) for i in range(found.count)]
@@ -205,8 +206,8 @@ def nt_file(data: bytes) -> None:
         looked_at(it, 0x33)
 
 
-def _entries(desc: bytes, word: int, order: str) -> list[tuple[int, int, int, bytes]] | None:
-    """NT_FILE as fill_files_note writes it; None where it does not hold what it counts."""
+def _entries(desc: bytes, word: int, order: str, *, in_bytes: bool = False) -> list[tuple[int, int, int, bytes]] | None:
+    """NT_FILE as fill_files_note writes it, or createdump; None where it does not hold what it counts."""
     letter = "Q" if word == 8 else "I"
     if len(desc) < 2 * word:
         return None
@@ -217,6 +218,12 @@ def _entries(desc: bytes, word: int, order: str) -> list[tuple[int, int, int, by
     names = desc[(2 + 3 * count) * word :].split(b"\0")[:-1]
     if len(names) < count:
         return None
+    if in_bytes:
+        # Then all of them would be multiples of a page's square, and one of them more than none.
+        assert unit > 1
+        assert any(numbers[2::3])
+        assert not any(number % unit for number in numbers[2::3])
+        unit = 1
     return [
         (*numbers[3 * i : 3 * i + 2], numbers[3 * i + 2] * unit, name[: 1 << 16])
         for i, name in enumerate(names[:count])
