@@ -7,6 +7,9 @@ from corefilt.errors import UsageError
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 
 
+RLIM_INFINITY = (1 << 64) - 1
+
+
 def parse_size(text: str) -> int:
     """Bytes from ``65536``, ``64K``, ``500M`` or ``2G``. Raises UsageError."""
     digits, unit = (text[:-1], text[-1:].upper()) if text[-1:].isalpha() else (text, "")
@@ -26,3 +29,43 @@ def show_size(count: int) -> str:
             return f"{figures} {unit}"
         value /= 1024
     raise AssertionError("the loop ends by returning")
+
+
+class Limit:
+    """A soft limit of RLIMIT_CORE: ``size`` in bytes, and where it comes from, in words."""
+
+    __slots__ = ("size", "source")
+
+    def __init__(self, size: int, source: str) -> None:
+        """Hold the two."""
+        self.size, self.source = size, source
+
+    def __str__(self) -> str:
+        """The limit and its source."""
+        return f"RLIMIT_CORE = {self.size} ({self.source})"
+
+    @property
+    def cuts(self) -> bool:
+        """Whether there is a core that it could cut: no file is longer than 2^63 - 1 bytes."""
+        return self.size < 1 << 63
+
+
+def parse_limit(value: int | str, option: str = "--truncate") -> Limit:
+    """A limit from a number of bytes, a size like ``64K``, ``unlimited``, or ``rlimit``. Raises UsageError.
+
+    ``rlimit`` is the soft limit of this process. The kernel compares unsigned numbers of 64 bits, and the largest
+    of them is RLIM_INFINITY, so there is no limit of 2^64 and more.
+    """
+    source = f"{option} {value}"
+    if value == "unlimited":
+        size = RLIM_INFINITY
+    elif value == "rlimit":
+        import resource
+
+        size = resource.getrlimit(resource.RLIMIT_CORE)[0] & RLIM_INFINITY
+        source += ", this process's soft limit"
+    else:
+        size = parse_size(value) if isinstance(value, str) else value
+    if not 0 <= size <= RLIM_INFINITY:
+        raise UsageError(f"limit {value!r} is not between 0 and 2^64 - 1 bytes", "unlimited is the word for no limit")
+    return Limit(size, source)

@@ -158,7 +158,7 @@ def _fail(error: CorefiltError, argv: list[str]) -> int:
 
 def one_line(text: str) -> str:
     """A message with whatever a hostile name brought into it made visible."""
-    from corefilt.filtering.report import printable
+    from corefilt.text import printable
 
     return printable(text)
 

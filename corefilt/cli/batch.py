@@ -16,8 +16,8 @@ from corefilt.corefile.corefile import MAX_HEADERS
 from corefilt.errors import UsageError
 from corefilt.filterbits import describe, parse_filter
 from corefilt.filtering.options import make_wish
-from corefilt.filtering.report import printable
 from corefilt.sizes import parse_size
+from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
     if make_wish(**wish) is not None:
         options["fit"] = wish
     if arguments.truncate is not None:
-        from corefilt.plan.rlimit import parse_limit
+        from corefilt.sizes import parse_limit
 
         parse_limit(arguments.truncate)
     if arguments.loadmaps is not None:

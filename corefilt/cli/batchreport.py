@@ -9,10 +9,10 @@ from corefilt.batch.outcome import STATUSES
 from corefilt.batch.report.totals import NO_RULE, largest, total
 from corefilt.cli.words import STDOUT, need_standard_output, status_of, tell, write_all
 from corefilt.errors import ReportPlaceError
-from corefilt.filtering.report import printable
 from corefilt.io.sinks import NewFileSink, open_text, reported
 from corefilt.sizes import show_size
-from corefilt.text import as_json
+from corefilt.strict_json import as_json
+from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

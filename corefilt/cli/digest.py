@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corefilt import __version__
 from corefilt.cli.words import STDOUT, Parser, refuse_report_over, say, tell, with_json_target, write_json
-from corefilt.filtering.report import printable
+from corefilt.text import printable
 
 DESCRIPTION = """\
 Prints xxh3_128 of every segment's bytes in the file, with its number, type, size, addresses and flags; holes count

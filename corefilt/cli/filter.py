@@ -12,11 +12,11 @@ from corefilt.corefile.corefile import MAX_HEADERS, open_core
 from corefilt.errors import FilterError, ReportPlaceError, UsageError
 from corefilt.filterbits import ALIASES, NAMES, parse_filter
 from corefilt.filtering.options import Options, make_naming, make_wish
-from corefilt.filtering.report import printable
 from corefilt.filtering.write import write_filtered
 from corefilt.io.movers import CACHE, MOST_JOBS
 from corefilt.io.sinks import NamedFile
 from corefilt.sizes import parse_size
+from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
         arguments.loadmaps = parse_loadmaps(arguments.loadmaps)
     if arguments.truncate is not None:
-        from corefilt.plan.rlimit import parse_limit
+        from corefilt.sizes import parse_limit
 
         parse_limit(arguments.truncate)
     if arguments.name is not None and (arguments.output is not None or arguments.in_place):

@@ -7,17 +7,11 @@ from corefilt.cli.words import STDOUT, Parser, check_report_place, draw, say, wi
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile, open_core
 from corefilt.corefile.fdpic import is_fdpic
 from corefilt.filterbits import NAMES, CoredumpFilter, describe, parse_filter
-from corefilt.filtering.report import (
-    convention_lines,
-    dropped_texts,
-    evidence_texts,
-    mapping_as_dict,
-    notices,
-    printable,
-)
+from corefilt.filtering.report import convention_lines, dropped_texts, evidence_texts, mapping_as_dict, notices
 from corefilt.kinds import CURRENT, DUMPERS, NOTHING, ONE_PAGE
 from corefilt.plan.plan import UNKNOWN, Plan, plan_core
 from corefilt.sizes import parse_size, show_size
+from corefilt.text import printable
 
 DESCRIPTION = """\
 Shows the mappings of a core: address, size, flags, kind, how certain that is, why, and what each of the nine

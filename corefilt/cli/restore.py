@@ -6,8 +6,8 @@ import os
 
 from corefilt import __version__
 from corefilt.cli.words import Parser, say, with_json_target, write_json
-from corefilt.filtering.report import printable
 from corefilt.sizes import show_size
+from corefilt.text import printable
 
 DESCRIPTION = """\
 Makes cores that --shared-once took blocks of shared memory out of byte for byte what they were. A manifest stands for

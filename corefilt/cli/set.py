@@ -81,7 +81,7 @@ def _become(command: list[str]) -> int:
         code, why = NOT_EXECUTABLE, error.strerror
     except ValueError:
         code, why = NOT_FOUND, "it has no name"
-    from corefilt.filtering.report import printable
+    from corefilt.text import printable
 
     say(f"corefilt: {printable(command[0])}: cannot be run: {why}")
     return code

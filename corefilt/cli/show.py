@@ -7,9 +7,10 @@ from corefilt.cli.words import STDOUT, Parser, draw, one_failed, pid_number, say
 from corefilt.doctor.live import Live, Share
 from corefilt.errors import ProcessError
 from corefilt.filterbits import CoredumpFilter, describe, parse_filter
-from corefilt.filtering.report import evidence_texts, path_as_dict, printable
+from corefilt.filtering.report import evidence_texts, path_as_dict
 from corefilt.procfs.pid import ProcFolder
 from corefilt.sizes import show_size
+from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

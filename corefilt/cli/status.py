@@ -5,8 +5,8 @@ from __future__ import annotations
 from corefilt import __version__
 from corefilt.cli.install import add_root
 from corefilt.cli.words import Parser, say, tell, with_json_target, write_json
-from corefilt.filtering.report import printable
 from corefilt.handler.admin.status import Status
+from corefilt.text import printable
 
 DESCRIPTION = """\
 Shows what kernel.core_pattern is, what it will be after the next start, whether the configuration, its account and

@@ -122,7 +122,8 @@ def say(text: str) -> None:
 
 def one_failed(pid: int, error: CorefiltError) -> dict[str, object]:
     """Say what is wrong with one process of several, of which the others are still done; the same for JSON."""
-    from corefilt.filtering.report import error_as_dict, printable
+    from corefilt.filtering.report import error_as_dict
+    from corefilt.text import printable
 
     say(f"corefilt: {printable(str(error))}" + (f"\n  try: {printable(error.hint)}" if error.hint else ""))
     return {"pid": pid, "error": error_as_dict(type(error).__name__, str(error), error.hint, error.exit_code)["error"]}
@@ -163,7 +164,7 @@ def draw(*things: RenderableType) -> None:
 
 def write_json(report: dict[str, object], target: str, *, force: bool = True) -> None:
     """Write one JSON object, to standard output or a file, which ``force`` replaces. Raises OutputError."""
-    from corefilt.text import as_json
+    from corefilt.strict_json import as_json
 
     text = as_json(report) + "\n"
     if target == STDOUT:

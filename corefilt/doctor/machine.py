@@ -10,8 +10,8 @@ from corefilt.doctor.row import OK
 from corefilt.doctor.settings import FILE, PIPE, SOCKET, Settings, read_sysctl
 from corefilt.doctor.versions import lacking
 from corefilt.filterbits import CoredumpFilter, describe
-from corefilt.filtering.report import printable
 from corefilt.io.movers import MOVERS
+from corefilt.text import printable
 
 GROUP = "kernel"
 _WAYS = {

@@ -10,8 +10,8 @@ from corefilt.doctor.sandbox import layer_rows
 from corefilt.doctor.settings import FILE, PIPE, Settings
 from corefilt.doctor.subject import Subject
 from corefilt.doctor.template import foreseen
-from corefilt.filtering.report import printable
 from corefilt.procfs.core_pattern import arguments
+from corefilt.text import printable
 
 # sun_path less its final zero.
 MOST_OF_A_SOCKET = 107

@@ -14,8 +14,8 @@ from corefilt.doctor.row import NO, OK, UNKNOWN, Row
 from corefilt.doctor.settings import FILE, Settings
 from corefilt.doctor.subject import CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SYS_RESOURCE, Subject
 from corefilt.doctor.template import foreseen, split, unforeseen
-from corefilt.filtering.report import printable
 from corefilt.sizes import show_size
+from corefilt.text import printable
 
 _CLOSED = "may not be looked at"
 _FLAGS = os.O_PATH | os.O_CLOEXEC

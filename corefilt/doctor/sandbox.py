@@ -7,7 +7,7 @@ import os
 import subprocess
 
 from corefilt.doctor.row import OK, UNKNOWN, Row
-from corefilt.filtering.report import printable
+from corefilt.text import printable
 
 # What corefilt install makes of core_pattern begins like this behind the interpreter.
 _OURS = [b"-I", b"-m", b"corefilt.handler"]

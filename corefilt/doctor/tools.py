@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from corefilt import __version__
 from corefilt.doctor.fact import Fact
 from corefilt.doctor.versions import libraries, version_of
-from corefilt.filtering.report import printable
+from corefilt.text import printable
 
 # Each with what it is for.
 TOOLS = {

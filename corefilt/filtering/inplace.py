@@ -32,7 +32,7 @@ from corefilt.corefile.elf import Ehdr, Phdrs, Shdr
 from corefilt.corefile.punched import claimed
 from corefilt.corefile.ranges import Cuts, cut_out, joined
 from corefilt.errors import CorefiltError, InPlaceError, UsageError
-from corefilt.filtering.report import Report, printable
+from corefilt.filtering.report import Report
 from corefilt.io.engine import Engine
 from corefilt.io.replace import ReplacementSink
 from corefilt.io.sinks import Sink
@@ -40,6 +40,7 @@ from corefilt.io.sources import Extents, FileSource
 from corefilt.io.trim import discard_of
 from corefilt.plan.layout import Layout, counts_anew, kept_bytes, section_headers, tagged_loads, taken
 from corefilt.sizes import show_size
+from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from corefilt.filtering.options import Options
     from corefilt.io.engine import Engine
     from corefilt.plan.plan import Plan
-    from corefilt.plan.rlimit import Limit
+    from corefilt.sizes import Limit
 
 
 class PlannedBeforehand(Run):

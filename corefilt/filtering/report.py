@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from corefilt import __version__
 from corefilt.corefile.corefilt_note import NT_COREFILT_KINDS, NT_COREFILT_MADE
 from corefilt.corefile.elf import PN_XNUM, PT_NOTE
@@ -13,6 +11,7 @@ from corefilt.io.sources import FileSource
 from corefilt.kinds import ONE_PAGE, Kind
 from corefilt.plan.layout import kept_bytes
 from corefilt.sizes import show_size
+from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -318,13 +317,6 @@ def convention_lines(plan: Plan, *, everything: bool) -> list[str]:
     named = ", ".join(f"{convention.name} {show_size(size)}" for convention, size in found[:MOST_NAMED])
     more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
     return [f"dropped on a convention: {show_size(dropped)} ({named}{more}); --verbose explains them"]
-
-
-def printable(text: str | bytes) -> str:
-    """A name out of a core for a terminal: what could steer the terminal is escaped."""
-    if isinstance(text, bytes):
-        text = os.fsdecode(text)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def error_as_dict(kind: str, message: str, hint: str, exit_code: int) -> dict[str, object]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from corefilt.io.sinks import Sink
     from corefilt.plan.format import Conversion
     from corefilt.plan.plan import Plan
-    from corefilt.plan.rlimit import Cut, Limit
+    from corefilt.plan.rlimit import Cut
+    from corefilt.sizes import Limit
 
 
 class Run:
@@ -107,7 +108,8 @@ def _conversion(core: CoreFile, options: Options) -> Conversion | None:
 
 
 def _limit(value: int | str, core: CoreFile) -> Limit | None:
-    from corefilt.plan.rlimit import parse_limit, refuse_below_a_page
+    from corefilt.plan.rlimit import refuse_below_a_page
+    from corefilt.sizes import parse_limit
 
     limit = parse_limit(value)
     refuse_below_a_page(limit, core)

@@ -13,12 +13,12 @@ import os
 from corefilt import _fast
 from corefilt.corefile.elf import EM_386, EM_X86_64, PT_LOAD, PT_NOTE, Ehdr
 from corefilt.corefile.notes import MOST_WALKED
-from corefilt.errors import NoCoreError, UsageError
+from corefilt.errors import NoCoreError
 from corefilt.io.movers import SCRATCH
 from corefilt.io.sources import Extents, FileSource
 from corefilt.io.steps import Step
 from corefilt.plan.layout import tagged_loads
-from corefilt.sizes import parse_size
+from corefilt.sizes import Limit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,53 +29,12 @@ if TYPE_CHECKING:
     from corefilt.plan.layout import Layout
     from corefilt.plan.plan import Plan
 
-RLIM_INFINITY = (1 << 64) - 1
 NT_X86_XSAVE_LAYOUT = 0x205
 # struct x86_xfeat_component, of which every one is written by itself (arch/x86/kernel/fpu/xstate.c, Linux 6.12).
 XFEAT_COMPONENT = 16
 
 # How a run of pieces is counted: always; always, and its content tells what follows; only what is not a hole.
 COUNTED, NOTE_HEADER, PRESENT = range(3)
-
-
-class Limit:
-    """A soft limit of RLIMIT_CORE: ``size`` in bytes, and where it comes from, in words."""
-
-    __slots__ = ("size", "source")
-
-    def __init__(self, size: int, source: str) -> None:
-        """Hold the two."""
-        self.size, self.source = size, source
-
-    def __str__(self) -> str:
-        """The limit and its source."""
-        return f"RLIMIT_CORE = {self.size} ({self.source})"
-
-    @property
-    def cuts(self) -> bool:
-        """Whether there is a core that it could cut: no file is longer than 2^63 - 1 bytes."""
-        return self.size < 1 << 63
-
-
-def parse_limit(value: int | str, option: str = "--truncate") -> Limit:
-    """A limit from a number of bytes, a size like ``64K``, ``unlimited``, or ``rlimit``. Raises UsageError.
-
-    ``rlimit`` is the soft limit of this process. The kernel compares unsigned numbers of 64 bits, and the largest
-    of them is RLIM_INFINITY, so there is no limit of 2^64 and more.
-    """
-    source = f"{option} {value}"
-    if value == "unlimited":
-        size = RLIM_INFINITY
-    elif value == "rlimit":
-        import resource
-
-        size = resource.getrlimit(resource.RLIMIT_CORE)[0] & RLIM_INFINITY
-        source += ", this process's soft limit"
-    else:
-        size = parse_size(value) if isinstance(value, str) else value
-    if not 0 <= size <= RLIM_INFINITY:
-        raise UsageError(f"limit {value!r} is not between 0 and 2^64 - 1 bytes", "unlimited is the word for no limit")
-    return Limit(size, source)
 
 
 def refuse_below_a_page(limit: Limit, core: CoreFile) -> None:

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from corefilt.plan.rlimit import Limit
+    from corefilt.sizes import Limit
     from corefilt.verify.files import MappedCore
     from corefilt.verify.tables import Tables
     from corefilt.verify.verdict import Verdict

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from corefilt.errors import DamagedCoreError, NotACoreError
-from corefilt.plan.rlimit import parse_limit
+from corefilt.sizes import parse_limit
 from corefilt.verify.cut import check_cut
 from corefilt.verify.expected import Expectation
 from corefilt.verify.files import difference
@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corefilt.plan.rlimit import Limit
+    from corefilt.sizes import Limit
     from corefilt.verify.files import MappedCore
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from corefilt import __version__
-from corefilt.filtering.report import printable
 from corefilt.sizes import show_size
+from corefilt.text import printable
 
 # Findings that are told one by one to a person; JSON has them all.
 MOST_SHOWN = 20

@@ -40,7 +40,6 @@ from corefilt.evidence.assumptions import Assumption
 from corefilt.filterbits import CoredumpFilter, describe, parse_filter
 from corefilt.filtering.naming import Naming, parse_given
 from corefilt.filtering.options import Options
-from corefilt.filtering.report import printable
 from corefilt.filtering.write import write_filtered
 from corefilt.io.sources import FileSource, Source
 from corefilt.plan.fit.request import parse_follow, parse_ladder
@@ -48,6 +47,7 @@ from corefilt.plan.format import parse_loadmaps
 from corefilt.procfs import core_pattern as corepattern
 from corefilt.procfs import maps as procmaps
 from corefilt.sizes import parse_size
+from corefilt.text import printable
 from fuzz.shapes import Choices
 
 UNKNOWN = ("keep", "guess", "drop")

@@ -18,9 +18,9 @@ from corefilt.batch.outcome import STATUSES
 from corefilt.batch.report.svg import bars
 from corefilt.batch.report.totals import NO_RULE, largest, lengths, total
 from corefilt.corefile.signals import show_signal
-from corefilt.filtering.report import printable
 from corefilt.sizes import show_size
-from corefilt.text import as_json
+from corefilt.strict_json import as_json
+from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

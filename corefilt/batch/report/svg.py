@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from corefilt.filtering.report import printable
 from corefilt.sizes import show_size
+from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from corefilt import sizes as limits
 from corefilt.errors import UsageError
 from corefilt.filterbits import parse_filter
-from corefilt.plan import rlimit as limits
 from corefilt.sizes import parse_size
 
 TYPE_CHECKING = False

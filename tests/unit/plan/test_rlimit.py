@@ -36,7 +36,8 @@ from support.samples import noise, sample_core
 
 import corefilt as api
 from corefilt.errors import EngineError, NoCoreError, UnstreamableError, UsageError
-from corefilt.plan.rlimit import Account, Limit, parse_limit
+from corefilt.plan.rlimit import Account
+from corefilt.sizes import Limit, parse_limit
 
 PAGE = 4096
 C = 0x80000

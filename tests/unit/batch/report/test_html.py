@@ -18,7 +18,7 @@ from corefilt.batch.report.html import About, page
 from corefilt.batch.report.svg import bars, shortened
 from corefilt.batch.report.totals import Sum, largest, lengths, total
 from corefilt.sizes import show_size
-from corefilt.text import as_json
+from corefilt.strict_json import as_json
 
 HOSTILE = "/tmp/</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>\u202e\x1b[2J\udcff\"'&amp;"
 ABOUT = About("0x31 (private-anonymous)", "2026-11-28 02:40 UTC")
