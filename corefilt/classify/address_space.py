@@ -21,10 +21,10 @@ HEADLESS = (b"/dev/zero", b"/anon_hugepage", b"/memfd:", b"/SYSV", b"/[aio]", b"
 class Neighbours:
     """Facts over all mappings of a core, from the table and NT_FILE only.
 
-    ``private_files_left_out``: the filter in force at the dump had no bit 2 (a header page stands alone
-    somewhere); ``private_anonymous_dumped``: it had bit 0 (a nameless writable mapping is there);
-    ``shared_anonymous_dumped``: it had bit 1; ``last``: the last mapping with bytes, which a limit may have cut;
-    ``shares_memory``: there is System V or POSIX shared memory.
+    ``private_files_dumped``: the filter in force at the dump had bit 2 (text is there); ``private_files_left_out``: it
+    had not (a header page stands alone somewhere); ``private_anonymous_dumped``: it had bit 0 (a nameless writable
+    mapping is there); ``shared_anonymous_dumped``: it had bit 1; ``last``: the last mapping with bytes, which a limit
+    may have cut; ``shares_memory``: there is System V or POSIX shared memory.
     """
 
     def __init__(self, mappings: Mappings) -> None:
@@ -36,7 +36,7 @@ class Neighbours:
         self._edges: dict[bytes, tuple[dict[int, int], dict[int, int]]] = {}
         self._shapes: dict[bytes, int] = {}
         self._first_pages: set[bytes | None] = set()
-        self.private_files_left_out = False
+        self.private_files_left_out = self.private_files_dumped = False
         self.private_anonymous_dumped = False
         self.shared_anonymous_dumped = False
         self.last = -1
@@ -65,6 +65,8 @@ class Neighbours:
                 self._first_pages.add(path)
             shape = mappings.start(m) | mappings.end(m) | offset
             self._shapes[folder] = self._shapes.get(folder, 0) | shape
+            if present == mappings.end(m) - mappings.start(m) > page and not path.startswith((*HEADLESS, b"/memfd:")):
+                self.private_files_dumped |= mappings.flags(m) & (PF_W | PF_X) == PF_X
             alone = present == page < mappings.end(m) - mappings.start(m) and mappings.file_offset(m) == 0
             if alone and mappings.flags(m) & PF_R and not path.startswith(HEADLESS):
                 self.private_files_left_out = True

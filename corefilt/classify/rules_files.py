@@ -221,11 +221,14 @@ def read_only_file(rules: Rules, case: Case) -> None:
     """A file that a process can read only, wherever it maps it, is not written to, though it may be shared.
 
     What was made unwritable after writing is text or data of images, which are executable or writable elsewhere; PE
-    files are the exception. VmFlags tell better (never_writable).
+    files are the exception. VmFlags tell better (never_writable). Where text was left out of the dump, what is there is
+    no file that was only read.
     """
     if case.path is None or case.flags != PF_R or case.doubt or case.path.startswith(NO_USER_FILES):
         return
     if not case.possible & Kind.CLEAN or (case.area is not None and case.area.nature.flags is not None):
+        return
+    if case.present and rules.payload is not None and not rules.neighbours.private_files_dumped:
         return
     if rules.neighbours.touched_somewhere(case.path) or may_be_pe(rules, case) or case.path.endswith(ARCHIVES):
         return

@@ -124,12 +124,14 @@ def beside(shape: int, folder: str = "/mnt/pool") -> bytes:
     )
 
 
-def two_views(flags: str, path: str, offset: int = PAGE) -> bytes:
-    """Make a core in which one file is mapped twice, readable at A and with ``flags`` at B."""
-    return make_core(
-        [HEAP, Load(A, TEXT, flags="r--"), Load(B, TEXT, flags=flags)],
-        kernel_notes([(A, A + len(TEXT), offset, path), (B, B + len(TEXT), offset, path)]),
-    )
+def two_views(flags: str, path: str, offset: int = PAGE, *, text: bool = False) -> bytes:
+    """Make a core in which one file is mapped twice, readable at A and with ``flags`` at B; with text of another."""
+    loads = [Load(A, TEXT, flags="r--"), Load(B, TEXT, flags=flags)]
+    files = [(A, A + len(TEXT), offset, path), (B, B + len(TEXT), offset, path)]
+    if text:
+        loads.append(Load(C, page(b"text", 2), flags="r-x"))
+        files.append((C, C + 2 * PAGE, PAGE, "/opt/text"))
+    return make_core([HEAP, *loads], kernel_notes(files))
 
 
 def three_pieces(path: str, flags: str = "r--", step: int = PAGE, *, entries: bool = True) -> bytes:
@@ -542,10 +544,18 @@ CASES = [
     Case(
         "read_only_file",
         "a user's file that the process maps for reading only",
-        two_views("r--", "/data/table"),
+        two_views("r--", "/data/table", text=True),
         A,
         "assumed",
         "private-file-backed shared-file-backed",
+    ),
+    Case(
+        "read_only_file",
+        "not where text was left out: what is there was written, or is shared",
+        two_views("r--", "/data/table"),
+        A,
+        "assumed",
+        "private-file-backed private-file-written shared-file-backed",
     ),
     *(
         Case(

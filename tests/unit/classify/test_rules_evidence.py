@@ -418,8 +418,8 @@ CASES = [
     Case(
         "mode",
         "an executable file's first page",
-        "inferred",
-        "private-file-backed",
+        "assumed",
+        "private-file-backed private-file-written",
         CORE | MAPS | FILES,
         READ,
         offset=0,
@@ -430,8 +430,8 @@ CASES = [
     Case(
         "mode",
         "a script that is not executable",
-        "inferred",
-        "private-file-backed",
+        "assumed",
+        "private-file-backed private-file-written",
         CORE | MAPS | FILES,
         replace(READ, data=page(b"#!/bin/sh\n", 2)),
         offset=0,
@@ -524,8 +524,8 @@ CASES = [
     Case(
         "below_root",
         "the file is executable",
-        "inferred",
-        "private-file-backed",
+        "assumed",
+        "private-file-backed private-file-written",
         CORE | MAPS | SYSROOT,
         READ,
         offset=0,
