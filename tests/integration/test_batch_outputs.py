@@ -55,6 +55,15 @@ def test_the_output_directory_itself_may_be_a_link(archive: Path, tmp_path: Path
     assert (tmp_path / "real/alice/deep/core").is_file()
 
 
+@pytest.mark.parametrize("force", [(), ("-f",)])
+def test_an_output_is_never_the_input(force: tuple[str, ...], core: Path) -> None:
+    before = core.read_bytes()
+    done = corefilt("batch", FLT, core, "--to", core.parent, *force)
+    assert done.code == 4
+    assert any("is the input itself" in line for line in done.err), done.err
+    assert core.read_bytes() == before
+
+
 def test_a_relative_output_directory(archive: Path, tmp_path: Path) -> None:
     assert corefilt("batch", FLT, "archive", "--to", "made/here", cwd=tmp_path).code == 0
     assert (tmp_path / "made/here/alice/core").is_file()

@@ -60,6 +60,8 @@ class BesideFile(ArchiveFile):
     def open(self, source: Source | None) -> NewFileSink:
         """A sink that becomes it. Raises OutputError."""
         status = self.place.status()
+        if status is not None and os.path.samestat(status, self.status):
+            raise OutputError(f"{self.path}: is the input itself", "--replace puts the core in its own place")
         if status is not None and not self.task.force:
             raise OutputError(f"{self.path}: exists", "-f replaces it")
         return _BesideSink(self)
