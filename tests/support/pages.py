@@ -7,7 +7,7 @@ other, each in a shell of its own that stops at the first failure. A second word
 - ```` ```sh system ````: as root, where COREFILT_TEST_SYSTEM=1 allows what it does (tests/kernel/test_docs.py);
 - ```` ```sh elsewhere ````: nowhere here; it must only be a script that bash can read.
 
-The folder holds ``core`` (the small one that ships with corefilt), ``maps`` (its /proc/PID/maps), and what
+The folder holds ``core`` (the small one that ships with corefilt), ``maps`` and ``smaps`` (of its /proc/PID), and what
 ``FILES`` adds for a page.
 """
 
@@ -19,7 +19,7 @@ import re
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -89,19 +89,29 @@ def prepare(page: Path, folder: Path) -> None:
     """Put the files into a folder that the commands of a page speak of."""
     packed = files("corefilt.cli").joinpath("small.core.gz").read_bytes()
     (folder / "core").write_bytes(gzip.decompress(packed))
-    (folder / "maps").write_bytes(b"".join(_lines_of_maps(folder / "core")))
+    with corefilt.open(folder / "core") as core:
+        lines = [(_line_of_maps(mapping), _lines_of_smaps(mapping)) for mapping in core.mappings]
+    (folder / "maps").write_bytes(b"".join(line for line, _ in lines))
+    (folder / "smaps").write_bytes(b"".join(line + more for line, more in lines))
     if page.name in FILES:
         FILES[page.name](folder)
 
 
-def _lines_of_maps(path: Path) -> Iterator[bytes]:
-    """Give what /proc/PID/maps held of the process, as far as it is in the core."""
-    with corefilt.open(path) as core:
-        for mapping in core.mappings:
-            sharing = "s" if mapping.kind.startswith("shared") else "p"
-            inode = f"fe:00 {zlib.crc32(mapping.path)}" if mapping.path else "00:00 0"
-            head = f"{mapping.start:x}-{mapping.end:x} {mapping.flags}{sharing} {mapping.file_offset or 0:08x} {inode} "
-            yield head.encode() + (mapping.path or _name(mapping)) + b"\n"
+def _line_of_maps(mapping: corefilt.Mapping) -> bytes:
+    """Give what /proc/PID/maps held of a mapping, as far as it is in the core."""
+    sharing = "s" if mapping.kind.startswith("shared") else "p"
+    inode = f"fe:00 {zlib.crc32(mapping.path)}" if mapping.path else "00:00 0"
+    head = f"{mapping.start:x}-{mapping.end:x} {mapping.flags}{sharing} {mapping.file_offset or 0:08x} {inode} "
+    return head.encode() + (mapping.path or _name(mapping)) + b"\n"
+
+
+def _lines_of_smaps(mapping: corefilt.Mapping) -> bytes:
+    """Give what smaps held besides: the process had written to all its writable memory."""
+    writable, shared = "w" in mapping.flags, mapping.kind.startswith("shared")
+    own = (mapping.end - mapping.start) >> 10 if writable and not shared else 0
+    flags = [name for letter, name in zip(mapping.flags, ("rd", "wr", "ex"), strict=True) if letter != "-"]
+    flags += ["mr", "mw", "me"] + (["sh", "ms"] if shared else ["ac"] if writable else [])
+    return f"KernelPageSize: 4 kB\nAnonymous: {own} kB\nVmFlags: {' '.join(flags)}\n".encode()
 
 
 def _name(mapping: corefilt.Mapping) -> bytes:
