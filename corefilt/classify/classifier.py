@@ -17,7 +17,7 @@ from corefilt.classify.rules_core import BEFORE_WITNESSES, GATES, RULES
 from corefilt.corefile import elf
 from corefilt.corefile.elf import PF_R, PF_X
 from corefilt.corefile.mappings import NO_FILE
-from corefilt.corefile.notes import AT_EXECFN, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
+from corefilt.corefile.notes import AT_ENTRY, AT_EXECFN, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
 from corefilt.errors import UsageError
 from corefilt.evidence.assumptions import Assumption
 from corefilt.kinds import CURRENT, DUMPERS, NAMES, Finding, Kind, Source, single
@@ -85,6 +85,7 @@ class Rules:
         self.neighbours = Neighbours(mappings)
         self.vvar = vvar_candidates(mappings)
         self._executable_stack: bool | None = None
+        self._program: bytes | None = None
         self._findings: dict[tuple[object, ...], Finding] = {}
         self._plain: dict[tuple[object, ...] | None, Finding] = {}
         self._behind: dict[Finding, Finding] = {}
@@ -117,6 +118,15 @@ class Rules:
             holding = (m for m in range(len(maps)) if maps.start(m) <= at < maps.end(m))
             self._executable_stack = any(maps.flags(m) & PF_X for m in holding)
         return self._executable_stack
+
+    @property
+    def program(self) -> bytes | None:
+        """The file that the program was started from: it is mapped where AT_ENTRY points."""
+        if self._program is None:
+            maps, at = self.mappings, self.mappings.notes.auxv.get(AT_ENTRY, -1)
+            holding = (m for m in range(len(maps)) if maps.start(m) <= at < maps.end(m))
+            self._program = next((maps.path(m) or b"" for m in holding), b"")
+        return self._program or None
 
     def like(self, m: int, image: Image) -> list[tuple[int, int]]:
         """Where the neighbours lie that the kernel would have merged with a part of an image, but for what was done."""

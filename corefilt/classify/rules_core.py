@@ -12,6 +12,7 @@ from bisect import bisect_left
 from corefilt.classify import conventions
 from corefilt.classify.candidates import DELETED
 from corefilt.classify.rules_files import (
+    first_page_left_out,
     header_page,
     image_member,
     layout_member,
@@ -238,6 +239,7 @@ RULES: tuple[Callable[[Rules, Case], None], ...] = (
     image_member,
     mapped_again,
     layout_member,
+    first_page_left_out,
     names,
     shared_names,
     unwritable_image,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from corefilt.classify import conventions
+from corefilt.classify.candidates import DELETED
 from corefilt.corefile import elf
 from corefilt.corefile.elf import PF_R, PF_X
 from corefilt.kinds import Kind
@@ -174,6 +175,25 @@ def layout_member(rules: Rules, case: Case) -> None:
     else:
         why = "laid out like text of an ELF image"
         case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.LAYOUT_TEXT)
+
+
+def first_page_left_out(rules: Rules, case: Case) -> None:
+    """Where a filter left out an image's first page, which nobody writes to, what it kept of the image was written to.
+
+    That it is an image, and so private, only its name tells then (.so), or that the program was started from it.
+    """
+    if case.path is None or rules.payload is None or not case.present or rules.mappings.notes.fitted:
+        return
+    if not rules.neighbours.headers_lost(case.m, rules.payload) or rules.neighbours.image_begun(case.m):
+        return
+    if case.possible & (Kind.WRITTEN | Kind.SHARED_FILE | Kind.SHARED_ANON):
+        why = "the file's first page was left out of the dump, this was not"
+        case.rule_out(Kind.CLEAN, why, convention=conventions.BIT_2_LEFT_OUT)
+    name = case.path.removesuffix(DELETED).rpartition(b"/")[2]
+    named = name.endswith(b".so") or b".so." in name
+    if rules.neighbours.role_by_order(case.m) is not None and (named or case.path == rules.program):
+        why = "laid out like an ELF image, and named like one" if named else "the program was started from its file"
+        case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.LAYOUT_PRIVATE)
 
 
 def shared_names(rules: Rules, case: Case) -> None:

@@ -33,7 +33,7 @@ from corefilt.errors import SelectorError
 from corefilt.filterbits import CoredumpFilter as Bit
 from corefilt.plan.plan import Mapping
 
-AT_PLATFORM, AT_RANDOM, AT_EXECFN = 15, 25, 31
+AT_ENTRY, AT_PLATFORM, AT_RANDOM, AT_EXECFN = 9, 15, 25, 31
 A, B, C = 0x10001000, 0x20001000, 0x30001000
 SHEBANG, TEXT = page(b"#!/bin/sh\n", 2), page(b"text", 2)
 # As a file that is read looks: its segments do not begin where mappings do.
@@ -59,11 +59,13 @@ def mapped(address: int, path: str | bytes, data: bytes = TEXT, offset: int = 0,
     return make_core([HEAP, load], kernel_notes([(address, end, offset, path)]))
 
 
-def library_core(path: str = "/opt/app/lib.so", dropped: tuple[int, ...] = (), **options: object) -> bytes:
+def library_core(
+    path: str = "/opt/app/lib.so", dropped: tuple[int, ...] = (), auxv: dict[int, int] | None = None, **options: object
+) -> bytes:
     """Make a core with a shared library as ld.bfd lays it out; ``dropped`` mappings have no bytes."""
     loads, files = library(LIBRARY, path)
     loads = [replace(x, data=b"", memsz=len(x.data)) if i in dropped else x for i, x in enumerate(loads)]
-    return make_core([HEAP, *loads], kernel_notes(files), **options)  # type: ignore[arg-type]
+    return make_core([HEAP, *loads], kernel_notes(files, auxv), **options)  # type: ignore[arg-type]
 
 
 def partly_there(*, behind: bool, content: bytes = b"\x7fELF") -> bytes:
@@ -331,21 +333,24 @@ CASES = [
             ("data", 0x5000, "written", "-", "inferred"),
         )
     ),
-    Case(
-        "layout_member",
-        "headers that were not dumped say nothing of data",
-        library_core(dropped=(0,)),
-        LIBRARY + 0x4000,
-        "assumed",
-        "private-file-backed private-file-written shared-file-backed",
-    ),
-    Case(
-        "layout_member",
-        "headers that were not dumped say nothing of text",
-        library_core(dropped=(0,)),
-        LIBRARY + 0x1000,
-        "assumed",
-        "private-file-backed private-file-written shared-file-backed",
+    *(
+        Case(
+            "first_page_left_out",
+            f"{name} of {path}, whose headers were not dumped, entered at {auxv}",
+            library_core(path, dropped=(0,), auxv=auxv),
+            LIBRARY + at,
+            certainty,
+            kinds,
+        )
+        for name, at in (("data", 0x4000), ("text", 0x1000))
+        for path, auxv, certainty, kinds in (
+            ("/opt/app/lib.so", {}, "inferred", "private-file-written"),
+            ("/opt/app/lib.so.6.0.1 (deleted)", {}, "inferred", "private-file-written"),
+            ("/opt/app/program", {AT_ENTRY: LIBRARY + 0x1010}, "inferred", "private-file-written"),
+            # It may have been no image: what is shared goes by another bit.
+            ("/opt/app/table", {}, "assumed", "private-file-written shared-file-backed"),
+            ("/opt/app/table", {AT_ENTRY: LIBRARY - 1}, "assumed", "private-file-written shared-file-backed"),
+        )
     ),
     Case(
         "names",
