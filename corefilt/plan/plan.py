@@ -85,21 +85,22 @@ class Plan:
 
     def _decide_sizes(self) -> None:
         page, present = self.core.maps.page_size, self.core.present
-        levels: dict[Finding, tuple[int, tuple[int, int, int] | None]] = {}
+        sizes, assumed, inferred = self.sizes, self.assumed, self.inferred
+        levels: dict[Finding, tuple[int, int, int, int]] = {}
         for m, (finding, i) in enumerate(zip(self.findings, self.core.maps.phdr, strict=True)):
             there = present[i]
             if not there:
                 continue
             if finding not in levels:
                 least, likely, most = finding.levels(self.filter)
-                undisproved = finding.undisproved(self.filter)
-                open_levels = (least, most, undisproved) if least != undisproved else None
-                levels[finding] = {"keep": most, "guess": likely, "drop": least}[self.unknown], open_levels
-            kept, open_ones = levels[finding]
-            self.sizes[i] = kept_bytes(kept, there, page)
-            if open_ones is not None:
-                fewest, as_many, more = (kept_bytes(level, there, page) for level in open_ones)
-                self.assumed[m], self.inferred[m] = as_many - fewest, more - as_many
+                wanted = {"keep": most, "guess": likely, "drop": least}[self.unknown]
+                levels[finding] = wanted, least, most, finding.undisproved(self.filter)
+            kept, least, most, undisproved = levels[finding]
+            sizes[i] = kept_bytes(kept, there, page)
+            if least != most:
+                assumed[m] = kept_bytes(most, there, page) - kept_bytes(least, there, page)
+            if most != undisproved:
+                inferred[m] = kept_bytes(undisproved, there, page) - kept_bytes(most, there, page)
 
     @property
     def mappings(self) -> Sequence[Mapping]:
