@@ -34,8 +34,6 @@ def main() -> None:
     whole.add_lines({name: numbits_to_nums(bits) for name, bits in seen.items()})
     whole.add_file_tracers({name: "Cython.Coverage.Plugin" for name in seen if name.endswith(".pyx")})
     whole.close()
-    for part in parts:
-        part.unlink()
     print(f"lines of {len(seen)} modules by {len(parts)} processes, {unread} of which left no readable file")
 
 

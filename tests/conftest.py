@@ -82,21 +82,25 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take what makes a run shorter that looks for lines, not for values."""
     parser.addoption("--most", type=int, metavar="N", help="run at most N cases of each test function, evenly spread")
+    parser.addoption("--rest", type=int, metavar="N", help="run the cases that --most N leaves out")
+
+
+def some_of_each(items: list[pytest.Item], most: int) -> set[str]:
+    """Name at most so many cases of each test function, evenly spread."""
+    cases: dict[str, list[str]] = {}
+    for item in items:
+        cases.setdefault(item.nodeid.partition("[")[0], []).append(item.nodeid)
+    return {each[i * len(each) // most] for each in cases.values() for i in range(most)}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with what one process does in turn, which takes longest; give slow tests their time."""
-    if most := config.option.most:
-        cases: dict[str, list[pytest.Item]] = {}
-        for item in items:
-            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
-        kept = {
-            id(each[i * len(each) // min(most, len(each))])
-            for each in cases.values()
-            for i in range(min(most, len(each)))
-        }
-        config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
-        items[:] = [item for item in items if id(item) in kept]
+    if most := config.option.most or config.option.rest:
+        some = some_of_each(items, most)
+        out = [item for item in items if (item.nodeid in some) != bool(config.option.most)]
+        config.hook.pytest_deselected(items=out)
+        left = {item.nodeid for item in out}
+        items[:] = [item for item in items if item.nodeid not in left]
     items.sort(key=lambda item: not item.nodeid.startswith(OF_THE_MACHINE))
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
