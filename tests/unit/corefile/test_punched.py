@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 
 import pytest
@@ -9,8 +10,8 @@ from support.builder import Load, kernel_notes, make_core
 from support.opening import opened
 from support.samples import noise
 
-from corefilt.corefile.elf import PT_AARCH64_MEMTAG_MTE, PT_NOTE, Ehdr, Phdrs
-from corefilt.corefile.punched import given_up
+from corefilt.corefile.elf import PT_AARCH64_MEMTAG_MTE, PT_NOTE, Ehdr, Phdrs, Shdr
+from corefilt.corefile.punched import claimed, given_up
 
 PAGE = 4096
 FIRST = 0x2000
@@ -93,5 +94,32 @@ def test_memory_tags_take_a_32nd_of_their_mapping(tags: int, found: bool) -> Non
     assert there == ({0: (FIRST, FIRST + 128)} if found else {})
 
 
+def test_a_share_that_the_file_does_not_have_leaves_no_gap() -> None:
+    """The last segment claims more than there is, and less than its mapping."""
+    rows = (FIRST, PAGE, PAGE), (FIRST + PAGE, 2 * PAGE, 4 * PAGE)
+    assert gaps(*rows, end=FIRST + 2 * PAGE) == {}
+
+
+def test_contents_of_sections_end_a_gap_and_are_claimed() -> None:
+    """But not those of a section without bytes, of no type or of no length."""
+    ehdr, table = a_table((FIRST, PAGE, PAGE), (FIRST + PAGE, 0, PAGE))
+    strings = FIRST + 2 * PAGE
+    section = struct.pack("<IIQQQQIIQQ", 0, 3, 0, 0, strings, 10, 0, 0, 1, 0)
+    for at, changed in ((0, b""), (4, bytes(4)), (4, b"\x08\0\0\0"), (32, bytes(8))):
+        raw = section[:at] + changed + section[at + len(changed) :]
+        sections = [Shdr(raw, ehdr)]
+        counts = not changed
+        found = given_up(ehdr, table, sections, strings + 100, PAGE)
+        assert found == ({1: (FIRST + PAGE, strings)} if counts else {})
+        claims = claimed(ehdr, table, sections, table.p_filesz)
+        assert ((strings, strings + 10) in claims) == counts
+        assert claims[:3] == [(0, 64), (ehdr.e_phoff, ehdr.e_phoff + 2 * 56), (FIRST, FIRST + PAGE)]
+    ehdr.e_shoff, ehdr.e_shnum = strings + 16, 0
+    assert (strings + 16, strings + 80) in claimed(ehdr, table, [], table.p_filesz)
+    ehdr.e_shnum = 3
+    assert (strings + 16, strings + 16 + 3 * 64) in claimed(ehdr, table, [], table.p_filesz)
+
+
 def test_notes_give_nothing_up() -> None:
     assert gaps((FIRST, 0, PAGE), (FIRST + PAGE, PAGE, PAGE), end=FIRST + 2 * PAGE, p_type=PT_NOTE) == {}
+    assert gaps((FIRST, 0, PAGE), (FIRST + 1, PAGE, PAGE), end=FIRST + 2 * PAGE, p_type=PT_NOTE) == {}

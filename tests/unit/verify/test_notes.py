@@ -53,6 +53,7 @@ def test_a_damaged_note_of_an_annotated_core_is_found(
     notes = order(own, list(NOTES))
     out.write_bytes(make_core(LOADS, notes))
     assert verify(full, out).holds
+    assert verify(out, full).holds
     whole = out.read_bytes()
     at = parse_core(whole)[1][0].p_offset
     for note in notes:
