@@ -9,10 +9,10 @@ import sys
 import tempfile
 
 from corefilt import __version__
+from corefilt.api import filter_core
 from corefilt.cli import demo_core as demo
 from corefilt.cli.words import Parser, draw, tell
 from corefilt.filterbits import describe, parse_filter
-from corefilt.api import filter_core
 from corefilt.filtering.report import Report
 from corefilt.sizes import show_size
 
