@@ -25,41 +25,32 @@ import errno
 import os
 import time
 from array import array
-from bisect import bisect_right
 
 from corefilt import _fast
 from corefilt.corefile.elf import Ehdr, Phdrs, Shdr
 from corefilt.corefile.punched import claimed
 from corefilt.corefile.ranges import Cuts, cut_out, joined
 from corefilt.errors import CorefiltError, InPlaceError, UsageError
-from corefilt.filtering.report import Report
+from corefilt.filtering.inplace_report import InPlaceReport
+from corefilt.filtering.place import Place, block_of, high_halves, whole_blocks
 from corefilt.io.engine import Engine
 from corefilt.io.replace import ReplacementSink
-from corefilt.io.sinks import Sink
 from corefilt.io.sources import Extents, FileSource
 from corefilt.io.trim import discard_of
 from corefilt.plan.layout import Layout, counts_anew, kept_bytes, section_headers, tagged_loads, taken
 from corefilt.sizes import show_size
-from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import TypeAlias
 
     from corefilt.filtering.options import Options
+    from corefilt.filtering.place import Bytes
+    from corefilt.filtering.report import Report
     from corefilt.plan.plan import Plan
-
-    Bytes: TypeAlias = bytes | bytearray
 
 # One system call punches no more than this, so that a signal is seen and the bar moves.
 PIECE = 1 << 30
-# What is compared and written back at a time when headers could not be written: a page, which one block holds.
-PAGE = 4096
-# The least that a disk writes as one.
-SECTOR = 512
-# What pwritev2(2) takes for a write that is on the disk when it returns; musl knows it from 1.2.5 on.
-_THROUGH: int = getattr(os, "RWF_DSYNC", 0)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_PUNCH = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV, errno.ESPIPE)
 
@@ -70,92 +61,6 @@ def write_in_place(plan: Plan, options: Options, began: float) -> Report:
     Raises UsageError or InPlaceError. Whatever is raised, the core is a valid one.
     """
     return _InPlace(plan, options).run(began)
-
-
-def whole_blocks(cuts: Cuts, kept: Sequence[tuple[int, int]], block: int, end: int) -> Iterator[tuple[int, int]]:
-    """What of the cuts can become a hole: every block of them that holds no kept byte.
-
-    ``kept`` are disjoint and ascending, ``block`` is the file system's in bytes, ``end`` the file's. Where a cut
-    ends within a block that has no kept byte but bytes that nobody claims, it is not rounded, and the file system
-    zeroes the cut's part of that block.
-    """
-    starts = [start for start, _ in kept]
-
-    def has_kept(at: int) -> bool:
-        i = bisect_right(starts, at + block - 1) - 1
-        return i >= 0 and kept[i][1] > at
-
-    for start, stop in cuts:
-        low, high = start - start % block, stop - stop % block
-        if low < start and has_kept(low):
-            start = low + block
-        if stop == end:
-            stop = high + block if high < stop else stop
-        elif high < stop and has_kept(high):
-            stop = high
-        if start < stop:
-            yield start, stop
-
-
-def high_halves(before: Bytes, after: Bytes, ehdr: Ehdr) -> Bytes:
-    """A table on the way from one to another whose numbers are smaller: what a torn write must not mix stands first.
-
-    Where the table does not begin at a multiple of a number's size, as behind delve's notes, a number can cross from
-    one sector into the next. Its more significant bytes go first: with the old ones behind them, or the new ones, it
-    is no larger than it was.
-    """
-    word = 8 if ehdr.wide else 4
-    if not ehdr.e_phoff % word:
-        return before
-    between = bytearray(before)
-    for border in range(SECTOR - ehdr.e_phoff % SECTOR, len(before), SECTOR):
-        start = border - border % word
-        high = slice(start, border) if ehdr.big else slice(border, start + word)
-        between[high] = after[high]
-    return between
-
-
-class _Place(Sink):
-    """The core as an output; what is done to it is done at once."""
-
-    seekable = True
-
-    def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self.fd, length, offset)
-
-    def write_through(self, offset: int, data: Bytes) -> None:
-        """Write, and wait until the disk has these bytes, and these only. Raises OSError."""
-        view = memoryview(data)
-        while view:
-            done = os.pwritev(self.fd, [view], offset, _THROUGH)
-            view, offset = view[done:], offset + done
-        if not _THROUGH:
-            os.fdatasync(self.fd)
-
-    def put_back(self, offset: int, data: Bytes) -> bool:
-        """Undo a write that failed; tells whether the bytes are there again."""
-        try:
-            for at in range(-(offset % PAGE), len(data), PAGE):
-                first = max(at, 0)
-                piece = bytes(data[first : at + PAGE])
-                if self.read(offset + first, len(piece)) != piece:
-                    _fast.write_at(self.fd, offset + first, piece)
-        except OSError:
-            return False
-        return True
-
-    def cut_back(self, size: int) -> bool:
-        """Take away what was written behind the end; tells whether the file is as long as it was."""
-        try:
-            if os.fstat(self.fd).st_size > size:
-                os.ftruncate(self.fd, size)
-        except OSError:
-            return False
-        return True
-
-    def allocation(self) -> int:
-        """How many bytes of the disk the file takes."""
-        return os.fstat(self.fd).st_blocks * 512
 
 
 class _InPlace:
@@ -240,9 +145,9 @@ class _InPlace:
                 "--assume SELECTOR=KIND settles them, --unknown keep keeps them, -f goes ahead",
             )
 
-    def _open(self) -> _Place:
+    def _open(self) -> Place:
         try:
-            place = _Place(os.open(self.name, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY), self.name, owned=True)
+            place = Place(os.open(self.name, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY), self.name, owned=True)
         except OSError as error:
             raise InPlaceError(f"{self.name}: cannot be changed: {error.strerror}") from None
         try:
@@ -266,7 +171,7 @@ class _InPlace:
             for words, hint in self._objections(status):
                 raise InPlaceError(f"{self.name}: {words}", hint)
 
-    def _can_punch(self, place: _Place, block: int) -> bool:
+    def _can_punch(self, place: Place, block: int) -> bool:
         """Try it behind the end of the file, where there is nothing. Raises InPlaceError where it must be possible."""
         try:
             _fast.punch(place.fd, -(-self.end // block) * block, block)
@@ -288,8 +193,8 @@ class _InPlace:
             status = os.fstat(source.fd)
             self.allocated_before = status.st_blocks * 512
             self.discard = discard_of(source.fd)
-            report = InPlaceReport(self, None, None, self.grown, began)
-            report.freed_bytes = sum(self._data_bytes(_block_of(source.fd)))
+            report = self._report(None, None, self.grown, began)
+            report.freed_bytes = sum(self._data_bytes(block_of(source.fd)))
             report.notices += [f"needs -f: {words}" for words, _ in self._objections(status)]
             return report
         place = self._open()
@@ -303,13 +208,20 @@ class _InPlace:
                 layout = self.plan.layout
                 if layout.size < size:
                     size, engine = layout.size, self._replace(place, layout)
-            return InPlaceReport(self, place, engine, size, began)
+            return self._report(place, engine, size, began)
         finally:
             place.close()
 
-    def _change(self, place: _Place) -> int:
+    def _report(self, place: Place | None, engine: Engine | None, size: int, began: float) -> InPlaceReport:
+        """What was done; ``size`` is the core's length now in bytes, ``engine`` what copied it, if anything."""
+        return InPlaceReport(
+            self.plan, Layout(self.cuts, self.table, [], size), engine, place, time.monotonic() - began,
+            allocated_before=self.allocated_before, punched=self.punched, discard=self.discard,
+        )  # fmt: skip
+
+    def _change(self, place: Place) -> int:
         """Headers, tail, holes, in this order; returns how long the file is then, in bytes."""
-        block = _block_of(place.fd)
+        block = block_of(place.fd)
         cuts, size = list(self.cuts), self.grown
         punches = self._can_punch(place, block) if cuts else True
         self._rewrite_headers(place)
@@ -329,7 +241,7 @@ class _InPlace:
             self.options.on_progress(self.end - self.punched)
         return size
 
-    def _rewrite_headers(self, place: _Place) -> None:
+    def _rewrite_headers(self, place: Place) -> None:
         core = self.core
         old = _as_bytes(core.sections)[: len(self.sections)]
         mended = len(old) < len(self.sections) or self.head.e_shoff != core.ehdr.e_shoff
@@ -352,7 +264,7 @@ class _InPlace:
         if heads[0] != heads[1]:
             self._rewrite(place, 0, heads[0], heads[1], "ELF header")
 
-    def _rewrite_table(self, place: _Place, new: Phdrs) -> None:
+    def _rewrite_table(self, place: Place, new: Phdrs) -> None:
         ehdr = self.core.ehdr
         after, before = new.encode(ehdr), place.read(ehdr.e_phoff, len(new) * ehdr.phdr_size)
         first = high_halves(before, after, ehdr)
@@ -360,7 +272,7 @@ class _InPlace:
             self._rewrite(place, ehdr.e_phoff, first, before, "program headers")
         self._rewrite(place, ehdr.e_phoff, after, before, "program headers")
 
-    def _rewrite(self, place: _Place, offset: int, new: Bytes, old: Bytes, what: str) -> None:
+    def _rewrite(self, place: Place, offset: int, new: Bytes, old: Bytes, what: str) -> None:
         self._undo.append((offset, old))
         try:
             place.write_through(offset, new)
@@ -377,7 +289,7 @@ class _InPlace:
                 f"{self.name}: the {what} cannot be rewritten: {error.strerror}; {state}", hint
             ) from None
 
-    def _cut_tail(self, place: _Place, size: int) -> int:
+    def _cut_tail(self, place: Place, size: int) -> int:
         try:
             os.ftruncate(place.fd, size)
         except OSError as error:
@@ -386,7 +298,7 @@ class _InPlace:
         self.core.source.size = size
         return size
 
-    def _pull_in(self, place: _Place, size: int) -> None:
+    def _pull_in(self, place: Place, size: int) -> None:
         """Have empty segments that point behind the end point at it; where they point means nothing."""
         offsets = self.table.p_offset
         if max(offsets) <= size:
@@ -404,8 +316,8 @@ class _InPlace:
         except OSError as error:
             raise self._stopped("empty program headers point behind the end", error) from None
 
-    def _punch(self, place: _Place, ranges: list[tuple[int, int]]) -> None:
-        block = _block_of(place.fd)
+    def _punch(self, place: Place, ranges: list[tuple[int, int]]) -> None:
+        block = block_of(place.fd)
         on_progress = self.options.on_progress
         for start, stop in ranges:
             at = start
@@ -420,7 +332,7 @@ class _InPlace:
                     on_progress(upto - at)
                 at = upto
 
-    def _replace(self, place: _Place, layout: Layout) -> Engine:
+    def _replace(self, place: Place, layout: Layout) -> Engine:
         """Put a copy without gaps in the core's place; returns what moved it."""
         options = self.options
         try:
@@ -457,56 +369,3 @@ class _InPlace:
 
 def _as_bytes(sections: Sequence[Shdr]) -> bytes:
     return b"".join(section.raw for section in sections)
-
-
-def _block_of(fd: int) -> int:
-    """The file system's block in bytes; an odd answer counts as a page."""
-    size = os.fstatvfs(fd).f_frsize
-    return size if 512 <= size <= 1 << 24 and size & size - 1 == 0 else PAGE
-
-
-class InPlaceReport(Report):
-    """The report of a run in place: what the file takes of the disk, before and after, in bytes.
-
-    ``freed_bytes`` is the difference, or for a dry run what would be punched of what is on the disk.
-    """
-
-    def __init__(self, run: _InPlace, place: _Place | None, engine: Engine | None, size: int, began: float) -> None:
-        """Gather what the run knows; ``size`` is the core's length now, ``engine`` what copied it, if anything."""
-        layout = Layout(run.cuts, run.table, [], size)
-        super().__init__(run.plan, layout, engine, place, time.monotonic() - began)
-        self.allocated_before = run.allocated_before
-        self.freed_bytes = run.allocated_before - (self.allocated_bytes or 0)
-        self.punched_bytes = run.punched
-        self.discard = run.discard
-        if engine is None:
-            self.engine, self.holes = "punch", "punched"
-
-    def as_dict(self) -> dict[str, object]:
-        """The report with the stable keys of schema 1, and those of a run in place."""
-        more = {
-            "allocated_before": self.allocated_before,
-            "freed_bytes": self.freed_bytes,
-            "punched_bytes": self.punched_bytes,
-            "discard": self.discard,
-        }
-        return {**super().as_dict(), **more}
-
-    def headline(self) -> str:
-        """How the summary begins."""
-        before = f"corefilt: {printable(self.input)}: "
-        if self.output is None:
-            return f"{before}{show_size(self.freed_bytes)} of {show_size(self.allocated_before)} on disk would be freed"
-        shorter = self.output_bytes != self.input_bytes
-        length = f"{show_size(self.input_bytes or 0)} -> {show_size(self.output_bytes)}, " if shorter else ""
-        on_disk = f"{show_size(self.allocated_before)} -> {show_size(self.allocated_bytes or 0)} on disk"
-        return f"{before}changed in place, {length}{on_disk}"
-
-    def summary(self, *, verbose: bool = False) -> str:
-        """What a person wants to know, in a few lines."""
-        lines = [super().summary(verbose=verbose)]
-        if self.output is not None and (self.allocated_bytes or 0) < self.output_bytes:
-            lines.append("  note: plain copies write the holes out as zeros: cp --sparse=always and tar -S keep them")
-        told = {"on": "on", "off": "off (fstrim tells the device later)", None: "not known"}[self.discard]
-        lines.append(f"  discard: {told}")
-        return "\n".join(lines)
