@@ -68,7 +68,7 @@ def files_of(tree: Path) -> set[str]:
 
 
 def complaints_about_wheel(path: Path, tree: Path) -> list[str]:
-    """What is wrong with a wheel: it holds the package, the module, and what goes under share/, and nothing else."""
+    """What is wrong with a wheel: it holds the package, the module, scripts, and what goes under share/, and nothing else."""
     found = []
     if "-cp311-abi3-" not in path.name:
         found.append("is not tagged cp311-abi3")
@@ -80,6 +80,8 @@ def complaints_about_wheel(path: Path, tree: Path) -> list[str]:
         for name in files_of(tree):
             if name.startswith("corefilt/") and not name.endswith(NOT_FOR_USERS):
                 wanted.add(name)
+            elif name.startswith("scripts/"):
+                wanted.add(f"corefilt-{version}.data/{name}")
         wanted |= {data + name for name in GENERATED}
         found += [f"lacks {name}" for name in sorted(wanted - names)]
         found += [f"holds {name}" for name in sorted(names - wanted)]
