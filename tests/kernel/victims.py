@@ -15,6 +15,7 @@ from kernel.programs import (
     SOURCES,
     CannotStartError,
     compile_forker,
+    dumped_here,
     need,
     open_folder,
     template_of,
@@ -28,9 +29,12 @@ def unlimited() -> None:
 
 def crashed(command: list[str], folder: Path, after: str | None = None) -> Path:
     """Run a program until it dies, or kill it once it has said something; give its core."""
-    with subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=unlimited
-    ) as process:
+    with (
+        dumped_here(),
+        subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=unlimited
+        ) as process,
+    ):
         if after is not None:
             line = process.stdout.readline()
             process.send_signal(signal.SIGABRT)
@@ -84,7 +88,7 @@ def postgresql(folder: Path) -> tuple[str, Path]:
             owner = Path(f"/proc/{pid}").stat()
             os.chown(dumps, owner.st_uid, owner.st_gid)
             program = os.readlink(f"/proc/{pid}/exe")
-            with template_of(pid, forker, dumps) as (_, dump):
+            with dumped_here(), template_of(pid, forker, dumps) as (_, dump):
                 dump(0x1FF)
         return program, Path(shutil.move(only_file(dumps), folder / "core"))
 
