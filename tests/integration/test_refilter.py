@@ -111,7 +111,12 @@ def test_two_filters_in_turn_keep_what_both_keep(name: str) -> None:
 @given(core=cores(), first=FILTERS, then=FILTERS)
 def test_two_filters_in_turn_keep_of_any_core_what_both_keep(core: bytes, first: int, then: int) -> None:
     with opened(core) as it:
-        assume(not any(finding.contradiction for finding in it.plan("all").findings))
+        plan = it.plan("all")
+        assume(not any(finding.contradiction for finding in plan.findings))
+        # Of a library that is there twice, once without its first page, nothing tells of the other until both lack it:
+        # then its name and layout say that it is private.
+        firsts = [row for row in plan.mappings if (row.path or b"").endswith(b".so") and row.file_offset == 0]
+        assume(all(row.present for row in firsts))
     assert_nothing_is_lost(core, (first, then))
 
 
