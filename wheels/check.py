@@ -68,7 +68,7 @@ def files_of(tree: Path) -> set[str]:
 
 
 def complaints_about_wheel(path: Path, tree: Path) -> list[str]:
-    """What is wrong with a wheel: it holds the package, the module, scripts, and what goes under share/, and nothing else."""
+    """What is wrong with a wheel: it holds the package, the module, the script and share/, and nothing else."""
     found = []
     if "-cp311-abi3-" not in path.name:
         found.append("is not tagged cp311-abi3")
