@@ -10,7 +10,8 @@ from importlib import metadata
 import pytest
 from support.run import corefilt
 
-from corefilt import _fast, versions
+from corefilt import _fast
+from corefilt.doctor import versions
 from corefilt.io.movers import MOVERS
 
 
