@@ -20,8 +20,8 @@ SYSTEM_FOLDERS = (
 )  # fmt: skip
 NO_SYSTEM_FOLDERS = (b"/usr/local/",)
 
-# What is no program and not executable: locales, tables of iconv, Java's classes. Of 66,818 files that a Debian 12 of 898
-# packages has here, 225 have an executable mode: 215 scripts, 7 ELF files, a PE file, and 2 texts that nobody maps.
+# What is no program and not executable: locales, tables of iconv, Java's classes. Of 66,818 files that a Debian 12 of
+# 898 packages has here, 225 have an executable mode: 215 scripts, 7 ELF files, a PE file, and 2 texts that nobody maps.
 DATA_FOLDERS = (b"/usr/share/", b"/usr/lib/locale/")
 DATA_FILES = (b"/gconv-modules.cache", b"/lib/modules")
 PE_FILES = (b".dll", b".exe", b".drv", b".sys")
