@@ -274,6 +274,21 @@ def ends_of_notes(shape: dict[str, object]) -> list[int]:
     return list(accumulate(len(note.encode(bool(shape["little_endian"]))) for note in notes))
 
 
+@pytest.mark.parametrize("zeros", [12, 24, 100])
+def test_zeros_behind_notes_that_were_cut_are_none(zeros: int, tmp_path: Path) -> None:
+    """p_filesz claims more than there is, and zeros that look like notes without name and content come first."""
+    raw = note_bytes(NOTES)
+    data = make_core([], raw + bytes(zeros), patch={"phdr[0].p_filesz": 1 << 20})
+    data = data[: parse_core(data)[1][0].p_offset + len(raw) + zeros]
+    source, out, piped = (tmp_path / name for name in ("core", "out", "piped"))
+    source.write_bytes(data)
+    assert hostile("0x33", source, "-o", out).code == 3
+    assert hostile("0x33", "-o", piped, pipe=data).code == 3
+    assert parse_core(out.read_bytes())[1][0].p_filesz == len(raw)
+    assert piped.read_bytes() == out.read_bytes()
+    assert hostile("verify", source, out).code == 0
+
+
 def damaged_file_note(count: int) -> list[Note]:
     """Make a set of notes whose NT_FILE claims more entries than it has bytes."""
     return [*kernel_notes(None), nt_file([(0x10000, 0x12000, 0, "/bin/victim")], count=count)]

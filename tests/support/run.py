@@ -184,14 +184,20 @@ def present(core: bytes | memoryview, phdr: Phdr) -> int:
 
 
 def whole_notes(core: bytes, ehdr: Ehdr, phdr: Phdr) -> int:
-    """Count the bytes of a note segment that the file really has; where it is cut, up to the last whole note."""
+    """Count the bytes of a note segment that the file really has; where it is cut, up to the last whole note.
+
+    Zeros behind that are none.
+    """
     there = present(core, phdr)
     if there == phdr.p_filesz:
         return there
     at = 0
     while at + 12 <= there:
         order = "little" if ehdr.little_endian else "big"
-        namesz, descsz = (int.from_bytes(core[phdr.p_offset + at + i :][:4], order) for i in (0, 4))
+        start = phdr.p_offset + at
+        namesz, descsz = (int.from_bytes(core[start + i : start + i + 4], order) for i in (0, 4))
+        if not any(core[start : start + 12]):
+            break
         end = at + 12 + -(-namesz // 4) * 4 + descsz
         if end > there:
             break

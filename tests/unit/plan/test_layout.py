@@ -433,3 +433,5 @@ def test_section_headers_are_astray_by_one_byte() -> None:
     assert taken(ehdr, table, present, notes_end - 1, notes_end + 63)
     assert taken(ehdr, table, present, 0, 1)
     assert taken(ehdr, table, present, 63, 64)
+    ehdr.e_phoff = end
+    assert not taken(ehdr, table, present, 64, 128)
