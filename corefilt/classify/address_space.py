@@ -40,6 +40,7 @@ class Neighbours:
         self.private_anonymous_dumped = False
         self.shared_anonymous_dumped = False
         self.last = -1
+        alone: list[int] = []
         named = mappings.notes.files is not None
         # What is special is in every core, whatever its flags.
         vdso = mappings.notes.auxv.get(AT_SYSINFO_EHDR, -1)
@@ -67,9 +68,11 @@ class Neighbours:
             self._shapes[folder] = self._shapes.get(folder, 0) | shape
             if present == mappings.end(m) - mappings.start(m) > page and not path.startswith((*HEADLESS, b"/memfd:")):
                 self.private_files_dumped |= mappings.flags(m) & (PF_W | PF_X) == PF_X
-            alone = present == page < mappings.end(m) - mappings.start(m) and mappings.file_offset(m) == 0
-            if alone and mappings.flags(m) & PF_R and not path.startswith(HEADLESS):
-                self.private_files_left_out = True
+            one_page = present == page < mappings.end(m) - mappings.start(m) and mappings.file_offset(m) == 0
+            if one_page and mappings.flags(m) & PF_R and not path.startswith(HEADLESS):
+                alone.append(m)
+        # Of the last one with bytes a limit may have left the page.
+        self.private_files_left_out = any(m != self.last for m in alone)
         if mappings.notes.fitted:
             # What is missing was cut for its size.
             self.private_files_left_out = self.private_anonymous_dumped = self.shared_anonymous_dumped = False

@@ -178,10 +178,7 @@ def layout_member(rules: Rules, case: Case) -> None:
 
 
 def first_page_left_out(rules: Rules, case: Case) -> None:
-    """Where a filter left out an image's first page, which nobody writes to, what it kept of the image was written to.
-
-    That it is an image, and so private, only its name tells then (.so), or that the program was started from it.
-    """
+    """Where a filter left out an image's first page, which nobody writes to, what it kept of the image was written to."""
     if case.path is None or rules.payload is None or not case.present or rules.mappings.notes.fitted:
         return
     if not rules.neighbours.headers_lost(case.m, rules.payload) or rules.neighbours.image_begun(case.m):
@@ -189,6 +186,15 @@ def first_page_left_out(rules: Rules, case: Case) -> None:
     if case.possible & (Kind.WRITTEN | Kind.SHARED_FILE | Kind.SHARED_ANON):
         why = "the file's first page was left out of the dump, this was not"
         case.rule_out(Kind.CLEAN, why, convention=conventions.BIT_2_LEFT_OUT)
+
+
+def named_like_image(rules: Rules, case: Case) -> None:
+    """A file of an image's layout is an image, and so private, if its name says so (.so) or the program began with it.
+
+    Whether its first page is there makes no difference: a filter may have dropped it.
+    """
+    if case.path is None or rules.payload is None or not case.present or rules.mappings.notes.fitted:
+        return
     name = case.path.removesuffix(DELETED).rpartition(b"/")[2]
     named = name.endswith(b".so") or b".so." in name
     if rules.neighbours.role_by_order(case.m) is not None and (named or case.path == rules.program):

@@ -276,7 +276,7 @@ def image(data: bytes) -> None:
     if where is not None:
         at, length = where
         found = images.headers(content[:PAGE], content[at : at + length].ljust(length, b"\0"), PAGE)
-        placed = images.place(found, PLACE, PLACE + PAGE, {PLACE + 0x1000, PLACE + 0x3000})
+        placed = images.place(found, PLACE, PLACE + PAGE, {PLACE + 0x1000: (0x1000, 5), PLACE + 0x3000: (None, 6)})
         found.unwritten(0, PAGE)
         if placed is not None:
             placed.holds(PLACE, PLACE + PAGE, 0)

@@ -122,13 +122,8 @@ def test_two_filters_in_turn_keep_of_any_core_what_both_keep(core: bytes, first:
 
 @pytest.mark.parametrize("options", [{"annotate": True}, {"truncate": 9 * PAGE}, {"truncate": 14 * PAGE}], ids=str)
 @pytest.mark.parametrize("name", ["a sample", "other files"])
-def test_two_filters_in_turn_over_what_was_annotated_or_cut(
-    name: str, options: dict[str, object], request: pytest.FixtureRequest
-) -> None:
+def test_two_filters_in_turn_over_what_was_annotated_or_cut(name: str, options: dict[str, object]) -> None:
     """What was cut is repaired first, as every filter does."""
-    if (name, options.get("truncate")) == ("other files", 9 * PAGE):
-        reason = "the limit left one page of a mapping, which looks as if a filter had left its header page"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     assert_nothing_is_lost(filtered(filtered(SMALL[name], "all", **options), "all"), TWELVE)
 
 

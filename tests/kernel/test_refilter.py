@@ -26,9 +26,8 @@ def test_two_filters_in_turn_over_every_kind_of_mapping(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAST)
 def test_two_filters_in_turn_over_real_programs(name: str, forker: Path, tmp_path: Path) -> None:
-    folder = open_folder(tmp_path)
     try:
-        with FAST[name](folder) as program:
+        with open_folder() as folder, FAST[name](folder) as program:
             for process, pid in program.pids.items():
                 with visit(process, pid, forker, folder / f"visit-{process}") as visited:
                     assert not losses(visited.full, TWELVE, tmp_path), process

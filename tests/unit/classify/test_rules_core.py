@@ -126,9 +126,9 @@ def beside(shape: int, folder: str = "/mnt/pool") -> bytes:
     )
 
 
-def two_views(flags: str, path: str, offset: int = PAGE, *, text: bool = False) -> bytes:
+def two_views(flags: str, path: str, offset: int = PAGE, *, text: bool = False, first: str = "r--") -> bytes:
     """Make a core in which one file is mapped twice, readable at A and with ``flags`` at B; with text of another."""
-    loads = [Load(A, TEXT, flags="r--"), Load(B, TEXT, flags=flags)]
+    loads = [Load(A, TEXT, flags=first), Load(B, TEXT, flags=flags)]
     files = [(A, A + len(TEXT), offset, path), (B, B + len(TEXT), offset, path)]
     if text:
         loads.append(Load(C, page(b"text", 2), flags="r-x"))
@@ -959,7 +959,8 @@ def test_what_is_guessed() -> None:
     assert look(mapped(A, "/usr/lib/x/plugin.so"))[A].kind == "private-file-written"
     assert look(mapped(A, "/home/me/plugin.so", ELF))[A].kind == "private-file-written"
     assert look(mapped(A, "/memfd:handed-over (deleted)", flags="r--"))[A].kind == "private-file-backed"
-    assert look(two_views("rw-", "/memfd:jit (deleted)"))[A].kind == "shared-anonymous"
+    assert look(two_views("rw-", "/memfd:read (deleted)"))[A].kind == "private-file-backed"
+    assert look(two_views("rw-", "/memfd:jit (deleted)", first="r-x"))[A].kind == "shared-anonymous"
     assert look(mapped(HUGE, "/mnt/hugepages/heap", memsz=HUGE))[HUGE].kind == "shared-huge"
     assert look(mapped(HUGE, "/anon_hugepage (deleted)", memsz=HUGE))[HUGE].kind == "private-huge"
     assert look(mapped(A, "/dev/zero", page(pages=2)))[A].kind == "private-file-backed"
