@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 # that linkers use (max-page-size of ld for x86-64 was 2 MiB until 2.31).
 MOST_DRIFT = 16 << 20
 
-# Names of what has no header page, whatever a partial dump looks like.
-HEADLESS = (b"/dev/zero", b"/anon_hugepage", b"/memfd:", b"/SYSV", b"/[aio]", b"anon_inode:", b"socket:[", b"/dev/dax")
+# Names of what holds no ELF image.
+NO_IMAGE = (b"/dev/zero", b"/anon_hugepage", b"/SYSV", b"/[aio]", b"anon_inode:", b"socket:[", b"/dev/dax")
+# Names of what has no header page, whatever a partial dump looks like; a memfd can hold an image.
+HEADLESS = (*NO_IMAGE, b"/memfd:")
 
 
 class Neighbours:
@@ -119,7 +121,7 @@ class Neighbours:
         linker), behind one, or behind a read-only one: they may have been relocated. The rest is ``text``.
         """
         path = self._mappings.path(m)
-        if path is None:
+        if path is None or path.startswith(NO_IMAGE):
             return None
         if path not in self._roles:
             self._roles[path] = self._read_order(self._by_path[path])

@@ -88,7 +88,11 @@ def image_member(rules: Rules, case: Case) -> None:
         case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.IMAGE_PRIVATE)
     else:
         case.doubt = case.doubt or written_text(rules, case, image)
-        if case.doubt:
+        if not case.possible & Kind.CLEAN:
+            # The dump has it where it left out what was not written to.
+            why = "in an ELF image"
+            case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.IMAGE_PRIVATE)
+        elif case.doubt:
             why = f"unwritable segment of an ELF image, but {case.doubt}"
             case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.IMAGE_PRIVATE)
         else:
@@ -178,7 +182,10 @@ def layout_member(rules: Rules, case: Case) -> None:
 
 
 def first_page_left_out(rules: Rules, case: Case) -> None:
-    """Where a filter left out an image's first page, which nobody writes to, what it kept of the image was written to."""
+    """Where a filter left out an image's first page, which nobody writes to, what it kept of the image was written to.
+
+    That it is an image, and so private, only its name tells then (.so), or that the program was started from it.
+    """
     if case.path is None or rules.payload is None or not case.present or rules.mappings.notes.fitted:
         return
     if not rules.neighbours.headers_lost(case.m, rules.payload) or rules.neighbours.image_begun(case.m):
@@ -186,15 +193,6 @@ def first_page_left_out(rules: Rules, case: Case) -> None:
     if case.possible & (Kind.WRITTEN | Kind.SHARED_FILE | Kind.SHARED_ANON):
         why = "the file's first page was left out of the dump, this was not"
         case.rule_out(Kind.CLEAN, why, convention=conventions.BIT_2_LEFT_OUT)
-
-
-def named_like_image(rules: Rules, case: Case) -> None:
-    """A file of an image's layout is an image, and so private, if its name says so (.so) or the program began with it.
-
-    Whether its first page is there makes no difference: a filter may have dropped it.
-    """
-    if case.path is None or rules.payload is None or not case.present or rules.mappings.notes.fitted:
-        return
     name = case.path.removesuffix(DELETED).rpartition(b"/")[2]
     named = name.endswith(b".so") or b".so." in name
     if rules.neighbours.role_by_order(case.m) is not None and (named or case.path == rules.program):
