@@ -113,7 +113,7 @@ def test_a_power_cut_after_any_step(kind: str, compact: bool, tmp_path: Path, mo
         loads = [Load(0x10000, noise(4, 1)), Load(0x40000, noise(9, 2)), Load(0x80000, noise(7, 3))]
         core = make_core(
             loads,
-            kernel_notes([(0x40000, 0x49000, 0, "/SYSV0000000a (deleted)"), (0x80000, 0x87000, 0, "/SYSV0000000b (deleted)")]),
+            kernel_notes([(0x40000, 0x49000, 0, "/SYSV0a (deleted)"), (0x80000, 0x87000, 0, "/SYSV0b (deleted)")]),
         )
     else:
         core = sample_core(anon_pages=30, shared_pages=60)

@@ -1,0 +1,100 @@
+"""The imports of the package, type-checking and late ones included: knots, and the compiled module where it belongs."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from support.pages import ROOT
+
+# Modules of one room that still import each other, most of them for types alone; the list may only shrink.
+KNOTS = (
+    "io.decompress io.sources",
+    "corefile.elf corefile.formats",
+    "corefile.corefilt_note corefile.fdpic corefile.mappings corefile.notes",
+    "corefile.corefile corefile.memory corefile.truncation",
+    "evidence.evidence evidence.file_compare",
+    "classify.classifier classify.guesses classify.rules_core classify.rules_evidence classify.rules_fdpic "
+    "classify.rules_files",
+    "plan.fit.choose plan.fit.pages plan.fit.priority plan.plan",
+    "batch.task batch.work.apply_policy batch.work.local batch.work.output_check batch.work.outputs "
+    "batch.work.provenance batch.work.remote",
+)
+PACKAGE = ROOT / "corefilt"
+# Whoever asks the compiled module; what it is asked for are tables, notes, payload and moving bytes.
+ASKING_FAST = {
+    "batch", "classify.payload", "corefile", "doctor", "evidence", "filtering", "io", "plan", "procfs",
+}  # fmt: skip
+
+
+def modules() -> dict[str, Path]:
+    """Return every module of the package by its name."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(path: Path, known: set[str]) -> Iterator[str]:
+    """Yield the modules of the package that a module imports, wherever in it the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("corefilt"):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in known else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+
+
+def graph() -> dict[str, set[str]]:
+    """Return what every module imports; the package itself stands for its version and its compiled module."""
+    known = modules()
+    return {name: set(imported(path, set(known))) - {name, "corefilt"} for name, path in known.items()}
+
+
+def knots(edges: dict[str, set[str]]) -> list[set[str]]:
+    """Return the groups of modules that reach each other (strongly connected components, by Tarjan's algorithm)."""
+    number: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(name: str) -> None:
+        number[name] = lowest[name] = len(number)
+        stack.append(name)
+        for other in edges[name] & edges.keys():
+            if other not in number:
+                visit(other)
+            if other in stack:
+                lowest[name] = min(lowest[name], lowest[other])
+        if lowest[name] == number[name]:
+            group = set(stack[stack.index(name) :])
+            del stack[stack.index(name) :]
+            found.extend([group] if len(group) > 1 else [])
+
+    for name in edges:
+        if name not in number:
+            visit(name)
+    return found
+
+
+def test_no_knot_goes_beyond_a_room_and_none_is_new() -> None:
+    found = [{name.removeprefix("corefilt.") for name in group} for group in knots(graph())]
+    assert [group for group in found if not any(group <= set(known.split()) for known in KNOTS)] == []
+
+
+def test_a_knot_is_seen() -> None:
+    assert knots({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d", "a"}}) == [{"b", "c"}]
+
+
+def test_who_asks_the_compiled_module() -> None:
+    asking = {
+        name.removeprefix("corefilt.")
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "corefilt" and "_fast" in {a.name for a in node.names}
+    }
+    assert {name for name in asking if not {name, name.partition(".")[0]} & ASKING_FAST} == set()
+    assert asking
