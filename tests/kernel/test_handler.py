@@ -1,11 +1,14 @@
 """The handler behind the real core_pattern: processes that crash here, and what the kernel itself would have kept."""
 
+import fcntl
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import tempfile
+import termios
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -325,15 +328,19 @@ def test_a_number_that_is_used_again_before_the_handler_looks(small: Waiting, pl
 
 
 def wait_for_handler(place: Place) -> None:
-    """Wait until the kernel has started the handler."""
+    """Wait until the kernel has started the handler, and sent it the first bytes of the core."""
     name = os.fsencode(place.root / "h")
-    while True:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
         for process in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 if name in process.read_bytes().split(b"\0"):
-                    return
+                    with open(process.parent / "fd/0", "rb", buffering=0) as pipe:
+                        if fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)) != bytes(4):
+                            return
             except OSError:
                 continue
+    raise AssertionError("the kernel has started no handler")
 
 
 def process_of_number(pid: int) -> "subprocess.Popen[bytes]":
