@@ -114,6 +114,9 @@ def lay_out(
     # They are lost, or are said to stand where other things do.
     astray = not at or (end is not None and at > end) or taken(ehdr, table, present, at, at + length)
     shdrs = (0, 0) if astray else (at, at + length)
+    if astray and at and end is not None and at < end:
+        # What is left of the old ones beside segments is nobody's.
+        gaps = [*gaps, (at, min(at + length, end))]
     cuts = _cuts(ehdr, table, [] if astray else sections, sizes, present, gaps, shdrs)
     last = end_of_segments(table, present) if end is None else end
     puts: list[Step] = []
