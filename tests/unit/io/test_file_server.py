@@ -33,7 +33,7 @@ def _nothing_is_left() -> Iterator[None]:
     before = descriptors()
     yield
     assert descriptors() == before
-    assert file_server._left_behind == []
+    wait_for_children()
 
 
 @pytest.fixture
