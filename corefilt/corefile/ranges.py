@@ -106,7 +106,8 @@ def joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def end_of_segments(table: Phdrs, present: array[int]) -> int:
     """Where the last of the bytes that are ``present`` ends."""
-    return max(offset + size for offset, size in zip(table.p_offset, present, strict=True))
+    last: int = max(map(add, table.p_offset, present))
+    return last
 
 
 def is_dense(table: Phdrs, end: int, slack: int) -> bool:

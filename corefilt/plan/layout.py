@@ -233,16 +233,27 @@ def section_headers(
 
 
 class _Holders:
-    """Which PT_LOAD holds a section's bytes: by address and place, or, where none has both, by place alone."""
+    """Which PT_LOAD holds a section's bytes: by address and place, or, where none has both, by place alone.
+
+    PN_XNUM's section header lies in none, so the million rows that need it are sorted only for a section that can.
+    """
 
     def __init__(self, table: Phdrs, sizes: array[int]) -> None:
-        rows = zip(table.p_type, table.p_offset, table.p_vaddr, table.p_filesz, sizes, strict=True)
+        self._table, self._sizes = table, sizes
+        self._by_place: list[tuple[int, int, int]] | None = None
+        self._by_address: list[tuple[int, int, int, int]] = []
+
+    def _sort(self) -> list[tuple[int, int, int]]:
+        table = self._table
+        rows = zip(table.p_type, table.p_offset, table.p_vaddr, table.p_filesz, self._sizes, strict=True)
         loads = [(offset, vaddr, old, new) for p_type, offset, vaddr, old, new in rows if p_type == PT_LOAD and old]
-        self._by_place = sorted((offset, old, new) for offset, _, old, new in loads)
         self._by_address = sorted((vaddr, offset, old, new) for offset, vaddr, old, new in loads)
+        self._by_place = sorted((offset, old, new) for offset, _, old, new in loads)
+        return self._by_place
 
     def kept(self, section: Shdr) -> int | None:
         """How many bytes of the segment are kept from where the section begins; None where it lies in no segment."""
+        by_place = self._by_place if self._by_place is not None else self._sort()
         at = bisect_right(self._by_address, section.sh_addr, key=lambda row: row[0]) - 1
         if at >= 0:
             vaddr, offset, old, new = self._by_address[at]
@@ -250,9 +261,9 @@ class _Holders:
             if inside < old and section.sh_offset == offset + inside:
                 there: int = new - inside
                 return max(0, there)
-        at = bisect_right(self._by_place, section.sh_offset, key=lambda row: row[0]) - 1
+        at = bisect_right(by_place, section.sh_offset, key=lambda row: row[0]) - 1
         if at >= 0:
-            offset, old, new = self._by_place[at]
+            offset, old, new = by_place[at]
             if section.sh_offset < offset + old:
                 behind: int = offset + new - section.sh_offset
                 return max(0, behind)
