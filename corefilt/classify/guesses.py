@@ -67,7 +67,7 @@ def _preferences(rules: Rules, case: Case, possible: int) -> tuple[int, ...]:
         return (Kind.SHARED_FILE, Kind.SHARED_ANON)
     if path.startswith(b"/memfd:") and not case.writable:
         # Executable next to a writable view is a JIT compiler's pair. What can only be read was handed over by a
-        # descriptor that is read-only, which the kernel takes for private: 12 of 14 in Chromium.
+        # descriptor that is read-only, which the kernel takes for private: 12 mappings in four processes of Chromium.
         both = shared or (case.flags & PF_X and rules.neighbours.writable_somewhere(path))
         return Kind.SHARED_ANON if both else Kind.CLEAN, Kind.SHARED_ANON
     if b"huge" in path and case.possible & Kind.HUGE:

@@ -92,11 +92,17 @@ def test_many_files_at_once_and_one_child(server: FileServer, root: Path) -> Non
         (root / str(i)).write_bytes(b"%d" % i)
     files = [server.find(b"/%d" % i) for i in range(50)]
     child = child_of(server)
+
+    def open_files() -> int:
+        links = [os.readlink(f"/proc/{child}/fd/{fd}") for fd in os.listdir(f"/proc/{child}/fd")]
+        return sum(link.startswith(f"{root}/") for link in links)
+
     assert [file.read(0, 9) for file in files] == [b"%d" % i for i in range(50)]
+    assert open_files() == 50
     assert os.stat(f"/proc/{child}").st_uid == os.geteuid()
     for file in files:
         file.close()
-    assert sum("/root/" in os.readlink(f"/proc/{child}/fd/{fd}") for fd in os.listdir(f"/proc/{child}/fd")) == 0
+    assert open_files() == 0
 
 
 def make_socket(path: Path) -> None:
