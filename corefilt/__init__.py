@@ -33,7 +33,6 @@ __all__ = ["Core", "CoredumpFilter", "CorefiltError", "Mapping", "Plan", "Report
 if not TYPE_CHECKING:
     # A type checker would take any name for one that this function knows.
     def __getattr__(name: str) -> object:
-        """Resolve a public name."""
         from importlib import import_module
 
         try:

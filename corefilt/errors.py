@@ -10,7 +10,6 @@ class CorefiltError(Exception):
     hint = ""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        """Take the one-line message, and a hint where the class's own does not fit."""
         super().__init__(message)
         if hint is not None:
             self.hint = hint

@@ -142,11 +142,9 @@ class Convention:
     __slots__ = ("name", "words")
 
     def __init__(self, name: str, words: str) -> None:
-        """Hold them."""
         self.name, self.words = name, words
 
     def __repr__(self) -> str:
-        """Its name."""
         return self.name
 
 

@@ -37,11 +37,9 @@ class Limit:
     __slots__ = ("size", "source")
 
     def __init__(self, size: int, source: str) -> None:
-        """Hold the two."""
         self.size, self.source = size, source
 
     def __str__(self) -> str:
-        """The limit and its source."""
         return f"RLIMIT_CORE = {self.size} ({self.source})"
 
     @property

@@ -43,7 +43,6 @@ class Worker:
     """A process that carries out tasks; ``task`` is the one it is at."""
 
     def __init__(self) -> None:
-        """Start it."""
         context = multiprocessing.get_context("fork")
         self.connection, theirs = context.Pipe()
         self.task: Task | None = None

@@ -30,7 +30,6 @@ class Neighbours:
     """
 
     def __init__(self, mappings: Mappings) -> None:
-        """Go over the mappings once."""
         self._mappings = mappings
         self._by_path: dict[bytes, list[int]] = {}
         self._rank: dict[int, int] = {}

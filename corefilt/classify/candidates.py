@@ -24,7 +24,6 @@ class Case:
     )  # fmt: skip
 
     def __init__(self, mappings: Mappings, m: int, payload: Payload | None, evidence: Evidence | None = None) -> None:
-        """Begin with every kind."""
         self.m = m
         self.start, self.end = mappings.start(m), mappings.end(m)
         self.flags, self.present = mappings.flags(m), mappings.dumped(m)

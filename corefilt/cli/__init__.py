@@ -43,7 +43,6 @@ class Terminated(BaseException):
     """A signal that asks to end; raised so that everything is cleaned up on the way out."""
 
     def __init__(self, number: int) -> None:
-        """Remember which."""
         super().__init__(number)
         self.number = number
 

@@ -55,11 +55,9 @@ class JsonLines:
                 self._fd, self._stream = sink.fd, sink
 
     def __enter__(self) -> JsonLines:
-        """Give the lines themselves."""
         return self
 
     def __exit__(self, *about: object) -> None:
-        """Close the file."""
         if self._stream is not None:
             self._stream.close()
         elif self._fd >= 0:
@@ -118,11 +116,9 @@ class Progress:
         self._bars.start()
 
     def __enter__(self) -> Progress:
-        """Give the bar itself."""
         return self
 
     def __exit__(self, *about: object) -> None:
-        """Take it down."""
         self.stop()
 
     def stop(self) -> None:

@@ -248,11 +248,9 @@ def run(argv: list[str]) -> int:
 class _NoBar:
     """Stands in for a bar where none is wanted."""
 
-    def __enter__(self) -> None:
-        """Nothing is told of progress."""
+    def __enter__(self) -> None: ...
 
-    def __exit__(self, *about: object) -> None:
-        """Nothing to take down."""
+    def __exit__(self, *about: object) -> None: ...
 
 
 def _bar(arguments: argparse.Namespace, total: int | None) -> _NoBar | Bar:
@@ -276,7 +274,6 @@ class Bar:
         self._update: Callable[[int], None] | None = None
 
     def __enter__(self) -> Callable[[int], None]:
-        """Give what the engine calls with the bytes that went by."""
         return self.add
 
     def add(self, count: int) -> None:
@@ -307,6 +304,5 @@ class Bar:
         self._update = lambda done: progress.update(task, completed=done)
 
     def __exit__(self, *about: object) -> None:
-        """Take the bar down."""
         if self._stop is not None:
             self._stop()

@@ -28,7 +28,6 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Wraps at the terminal's width, which argparse asks shutil for: 1.6 ms at every start, help or not."""
 
     def __init__(self, prog: str) -> None:
-        """Find the width."""
         try:
             columns = int(os.environ.get("COLUMNS", "")) or os.get_terminal_size().columns
         except (OSError, ValueError):
@@ -45,7 +44,6 @@ class _Version(argparse.Action):
         self.version = version
 
     def __call__(self, parser: argparse.ArgumentParser, *about: object) -> None:
-        """Say it on standard output, and leave."""
         from corefilt.doctor.versions import lines
 
         tell("\n".join([self.version, *lines()]) + "\n")
@@ -56,7 +54,6 @@ class Parser(argparse.ArgumentParser):
     """An argparse parser that raises, and never abbreviates."""
 
     def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
-        """Set the manners."""
         super().__init__(
             prog=prog,
             description=description,

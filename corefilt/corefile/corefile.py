@@ -132,11 +132,9 @@ class CoreFile:
             self.warnings.append(f"the core is truncated: {missing} bytes of its segments are missing")
 
     def __enter__(self) -> Self:
-        """Give the core itself."""
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Close the input, and what was opened beside it."""
         self.source.close()
         for beside in self.opened.values():
             beside.close()

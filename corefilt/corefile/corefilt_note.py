@@ -45,7 +45,6 @@ class Shared:
     __slots__ = ("id", "manifest")
 
     def __init__(self, id: bytes, manifest: bytes) -> None:
-        """Hold them; an id has 16 bytes."""
         self.id, self.manifest = id, manifest
 
 
@@ -73,7 +72,6 @@ class Record:
     __slots__ = ("certainty", "likely", "possible", "proven", "sources")
 
     def __init__(self, possible: int, proven: int, likely: int, certainty: str, sources: int) -> None:
-        """Hold them."""
         self.possible, self.proven, self.likely = possible, proven, likely
         self.certainty, self.sources = certainty, sources
 
@@ -84,7 +82,6 @@ class Origin:
     __slots__ = ("e_flags", "loadmaps")
 
     def __init__(self, e_flags: int, loadmaps: list[tuple[int, int]]) -> None:
-        """Hold them; a single pair stands for all."""
         self.e_flags, self.loadmaps = e_flags, loadmaps
 
 

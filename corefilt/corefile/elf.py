@@ -149,7 +149,6 @@ class Phdrs:
         )
 
     def __len__(self) -> int:
-        """How many program headers there are."""
         return len(self.p_type)
 
     @property
@@ -188,7 +187,6 @@ class Shdr:
     __slots__ = ("raw", "sh_addr", "sh_info", "sh_offset", "sh_size", "sh_type")
 
     def __init__(self, raw: bytes, ehdr: Ehdr) -> None:
-        """Decode one entry of the section header table."""
         self.raw = bytes(raw)
         layout = ehdr.order + ("IIQQQQIIQQ" if ehdr.wide else "IIIIIIIIII")
         _, self.sh_type, _, self.sh_addr, self.sh_offset, self.sh_size, _, self.sh_info, *_ = struct.unpack(layout, raw)

@@ -28,7 +28,6 @@ class Identity:
     __slots__ = ("comm", "executable", "gid", "pid", "signal", "tid", "uid")
 
     def __init__(self, notes: Notes, ehdr: Ehdr) -> None:
-        """Decode them."""
         self.pid: int | None = None
         self.uid: int | None = None
         self.gid: int | None = None

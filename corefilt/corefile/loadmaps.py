@@ -32,7 +32,6 @@ class Loadmap:
     __slots__ = ("address", "segments", "size")
 
     def __init__(self, address: int, segments: list[tuple[int, int, int]], size: int) -> None:
-        """Hold them."""
         self.address, self.segments, self.size = address, segments, size
 
     def holds(self, address: int) -> bool:

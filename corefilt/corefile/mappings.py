@@ -108,7 +108,6 @@ class Mappings:
         return m if self._owner is None else self._owner[m]
 
     def __len__(self) -> int:
-        """How many mappings there are."""
         return len(self.phdr)
 
     def _join(self) -> tuple[array[int], list[int]]:

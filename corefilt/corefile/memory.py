@@ -26,7 +26,6 @@ class Memory:
     """
 
     def __init__(self, core: CoreFile, budget: int = MOST_READ) -> None:
-        """Sort the mappings."""
         self._core, self.budget = core, budget
         table = core.table
         self.word = 8 if core.ehdr.wide else 4

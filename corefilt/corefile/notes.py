@@ -192,7 +192,6 @@ class Notes:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        """Begin with nothing known."""
         self.auxv: dict[int, int] = {}
         self.crashed = self.prpsinfo = self.siginfo = b""
         self.files: FileNote | None = None

@@ -40,7 +40,6 @@ class Cuts:
         self._before = array("Q", accumulate(lengths, initial=0))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """The ranges."""
         return zip(self.starts, self.ends, strict=True)
 
     def shift(self, offset: int) -> int:

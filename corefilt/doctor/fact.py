@@ -9,7 +9,6 @@ class Fact:
     __slots__ = ("group", "meaning", "name", "value")
 
     def __init__(self, group: str, name: str, value: str, meaning: str = "") -> None:
-        """Hold the four."""
         self.group, self.name, self.value, self.meaning = group, name, value, meaning
 
     def as_dict(self) -> dict[str, str]:

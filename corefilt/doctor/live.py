@@ -54,12 +54,10 @@ class Share:
         resident: int | None = 0,
         count: int = 0,
     ) -> None:
-        """Hold them."""
         self.size, self.kept, self.data, self.undecided = size, kept, data, undecided
         self.resident, self.count = resident, count
 
     def __add__(self, other: Share) -> Share:
-        """Both together."""
         known = self.resident is not None and other.resident is not None
         return Share(
             size=self.size + other.size,

@@ -31,7 +31,6 @@ class Place:
     """
 
     def __init__(self, subject: Subject, settings: Settings) -> None:
-        """Find it."""
         template, self.template = split(settings.pattern or b"")
         self.base = self.folder = -1
         self.error, self.answer, self.remedy = "", OK, ""
@@ -64,11 +63,9 @@ class Place:
         return os.open(self.path, _FLAGS | os.O_DIRECTORY, dir_fd=self.base)
 
     def __enter__(self) -> Place:
-        """Give the place itself."""
         return self
 
     def __exit__(self, *about: object) -> None:
-        """Close what is open."""
         for fd in {self.base, self.folder} - {-1}:
             os.close(fd)
 

@@ -12,7 +12,6 @@ class Row:
     __slots__ = ("answer", "name", "reason", "remedy")
 
     def __init__(self, name: str, answer: str, reason: str, remedy: str = "") -> None:
-        """Hold the four."""
         self.name, self.answer, self.reason, self.remedy = name, answer, reason, remedy
 
     def as_dict(self) -> dict[str, str]:

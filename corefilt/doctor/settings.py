@@ -25,7 +25,6 @@ class Settings:
     __slots__ = ("pattern", "pipe_limit", "suid_dumpable", "uses_pid")
 
     def __init__(self, read: Callable[[str], bytes | None] = read_sysctl) -> None:
-        """Read them."""
         self.pattern = read("kernel/core_pattern")
         self.uses_pid = (read("kernel/core_uses_pid") or b"0") != b"0"
         self.pipe_limit = int(read("kernel/core_pipe_limit") or 0)

@@ -22,7 +22,6 @@ class Program:
     __slots__ = ("has_capabilities", "path", "set_id_counts", "status")
 
     def __init__(self, fd: int, path: str) -> None:
-        """Look at an open file, also one that was opened by O_PATH."""
         self.path, self.status = path, os.fstat(fd)
         self.set_id_counts = not os.fstatvfs(fd).f_flag & os.ST_NOSUID
         try:

@@ -40,7 +40,6 @@ class Area:
         inode: int,
         facts: FileFacts | None,
     ) -> None:
-        """Hold them."""
         self.nature, self.path, self.device, self.inode, self.facts = nature, path, device, inode, facts
 
 
@@ -53,7 +52,6 @@ class Evidence:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._areas: Areas | None = None
         self._at: dict[int, int] = {}
         self._facts: dict[int, FileFacts] = {}

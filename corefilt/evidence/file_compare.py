@@ -37,7 +37,6 @@ class Copy:
     __slots__ = ("differs", "executable", "first", "reason", "same")
 
     def __init__(self, reason: str | None) -> None:
-        """Hold the reason; the rest is found out."""
         self.reason = reason
         self.differs: int | None = None
         self.executable = self.same = False

@@ -27,7 +27,6 @@ class Sidecar:
     __slots__ = ("name", "text")
 
     def __init__(self, name: str, text: bytes) -> None:
-        """Hold both."""
         self.name, self.text = name, text
 
 

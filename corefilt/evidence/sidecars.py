@@ -97,7 +97,6 @@ class _Input(io.RawIOBase):
     """A descriptor, closed with it, whose first bytes can be looked at before they are read."""
 
     def __init__(self, fd: int) -> None:
-        """Take the descriptor."""
         super().__init__()
         self._fd, self._ahead = fd, b""
 

@@ -28,7 +28,6 @@ class KernelFile(NamedFile):
     __slots__ = ("dumpable", "path", "replace")
 
     def __init__(self, path: str, *, replace: bool, dumpable: int = SUID_DUMP_USER) -> None:
-        """Hold them."""
         self.path, self.replace, self.dumpable = path, replace, dumpable
 
     def open(self, source: Source | None) -> NewFileSink:

@@ -37,7 +37,6 @@ class Naming:
         given: Mapping[str, str] | None = None,
         uses_pid: str = "no",
     ) -> None:
-        """Check all of it before anything is read."""
         self.template, self.directory, self.uses_pid = os.fsencode(template), directory, uses_pid
         check_template(self.template)
         if uses_pid not in USES_PID:
@@ -100,7 +99,6 @@ class Values:
     """What each specifier stands for in one core; ``notices`` say what is not certain of it."""
 
     def __init__(self, core: CoreFile, given: Mapping[str, bytes]) -> None:
-        """Take the core and what goes before it."""
         self._core, self._given = core, given
         self._identity = Identity(core.notes, core.ehdr)
         self.notices: list[str] = []

@@ -52,7 +52,6 @@ class Options:
         compact: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Hold the options."""
         # What a batch tells of the core in a note, by the bytes that hang on an assumption; of no option's name.
         self.stamp: Callable[[int], bytes] | None = None
         self.unknown, self.assume, self.strict = unknown, assume, strict

@@ -26,7 +26,6 @@ class Report:
     """The outcome of one filtering; the attributes are the keys of the JSON report, sizes in bytes."""
 
     def __init__(self, plan: Plan, layout: Layout, engine: Engine | None, sink: Sink | None, seconds: float) -> None:
-        """Gather what plan, engine and sink know."""
         core = plan.core
         self.plan = plan
         self.version = __version__

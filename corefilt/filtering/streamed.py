@@ -37,7 +37,6 @@ class SettledAtTheEnd(Run):
     """
 
     def __init__(self, core: CoreFile, wanted: CoredumpFilter, rules: Rules, options: Options) -> None:
-        """Take rules that look at the payload as it passes."""
         super().__init__(core, wanted, options)
         self.rules = rules
         if rules.payload is None:

@@ -19,7 +19,6 @@ class Auxiliary:
     __slots__ = ("values",)
 
     def __init__(self, raw: bytes) -> None:
-        """Read a vector of a program of 64 or 32 bits."""
         self.values: dict[int, int] = next((found for form in "QI" if (found := _read(raw, form))), {})
 
     def is_plain(self, uid: int, gid: int) -> bool:

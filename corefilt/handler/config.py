@@ -33,7 +33,6 @@ class Config:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        """Begin with what holds where the file says nothing."""
         self.filter = CoredumpFilter.DEFAULT
         self.directory = "/var/lib/corefilt"
         self.name = b"core.%e.%P.%t"

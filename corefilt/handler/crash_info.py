@@ -35,7 +35,6 @@ class Crash:
     def __init__(
         self, pid: int, uid: int, gid: int, signal: int, time: int, limit: int, dumpable: int, pidfd: int | None = None
     ) -> None:
-        """Hold them."""
         self.pid, self.uid, self.gid, self.signal, self.time = pid, uid, gid, signal, time
         self.limit, self.dumpable, self.pidfd = limit, dumpable, pidfd
 

@@ -53,7 +53,6 @@ class Victim:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        """Begin with nothing."""
         self.smaps = self.maps = self.cmdline = self.cgroup = self.pidfd = self.folder = -1
         self.started: int | None = None
         self.files: dict[str, int] = {}

@@ -29,7 +29,6 @@ class Messages:
     __slots__ = ("_journal", "_kmsg", "_socket", "_syslog")
 
     def __init__(self, *, journal: bool = True, socket: str = SOCKET, syslog: str = SYSLOG, kmsg: str = KMSG) -> None:
-        """Open nothing yet."""
         self._journal, self._socket, self._syslog, self._kmsg = journal, socket, syslog, kmsg
 
     def say(self, text: str, priority: int = NOTICE, fields: Mapping[bytes, bytes] | None = None) -> None:

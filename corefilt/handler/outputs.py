@@ -22,7 +22,6 @@ class Output(NamedFile, Sink):
     seekable = True
 
     def __init__(self, fd: int) -> None:
-        """Take the descriptor, which stays open."""
         Sink.__init__(self, fd, "the core", owned=False)
         self.path, self.reader = self.name, fd
 

@@ -24,7 +24,6 @@ class Fault(NamedTuple):
     why: str
 
     def __str__(self) -> str:
-        """Give the three in one line."""
         return f"{self.path}: {self.what} ({self.why})"
 
 
@@ -32,7 +31,6 @@ class Trust:
     """Looks at paths and whole folders below ``root``; ``faults`` holds what is wrong, each component once."""
 
     def __init__(self, root: str = "/", owner: int = 0) -> None:
-        """Take the folder that stands for /, which links do not leave, and who must own everything."""
         self._root = os.path.abspath(root).rstrip("/")
         self._owner = owner
         self._modes: dict[str, int | None] = {}

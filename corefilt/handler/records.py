@@ -36,12 +36,10 @@ class Lost:
     __slots__ = ("comm", "pid", "signal", "started", "state", "time", "uid")
 
     def __init__(self, state: str, pid: int, started: int, uid: int, signal: int, when: int, comm: bytes) -> None:
-        """Hold them."""
         self.state, self.pid, self.started, self.uid = state, pid, started, uid
         self.signal, self.time, self.comm = signal, when, comm
 
     def __str__(self) -> str:
-        """Who it was, in words."""
         comm = self.comm.decode("utf-8", "backslashreplace") or "?"
         return f"process {self.pid} ({comm}) of user {self.uid}, signal {self.signal}"
 
@@ -50,7 +48,6 @@ class Record:
     """The record of one crash; it does nothing where its folder cannot be used, and ``why_not`` says so."""
 
     def __init__(self, crash: Crash, victim: Victim, folder: str | None = None) -> None:
-        """Write it, locked, under a name of its own."""
         self._folder = self._fd = -1
         self.why_not = ""
         self._name = f"{crash.pid}.{os.getpid()}.{time.monotonic_ns()}"

@@ -22,7 +22,6 @@ class Order:
     __slots__ = ("account", "config", "files")
 
     def __init__(self, config: Config, account: Account, files: tuple[int, int]) -> None:
-        """Hold them."""
         self.config, self.account, self.files = config, account, files
 
 

@@ -22,7 +22,6 @@ class Result:
     )  # fmt: skip
 
     def __init__(self, status: int, words: str = "") -> None:
-        """Begin with a status and words."""
         self.status, self.words = status, words
         self.file = 0
         self.damaged = self.compressed = False

@@ -29,7 +29,6 @@ class Statement:
     __slots__ = ("fields", "made", "missing")
 
     def __init__(self) -> None:
-        """Begin with nothing stated."""
         self.made = False
         self.missing: list[str] = []
         self.fields: dict[str, bytes] = {}

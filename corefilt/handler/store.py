@@ -25,7 +25,6 @@ class Target:
     __slots__ = ("fd", "path")
 
     def __init__(self, fd: int, path: str) -> None:
-        """Take it over."""
         self.fd, self.path = fd, path
 
     @property

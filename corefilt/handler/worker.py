@@ -77,7 +77,6 @@ class Work:
     """
 
     def __init__(self, crash: Crash, config: Config, victim: Victim, stream: int, files: tuple[int, int]) -> None:
-        """Hold the descriptors, and load now what these settings take: later there may be no right to."""
         self.crash, self.config, self.victim, self.stream = crash, config, victim, stream
         self.outputs = [Output(fd) for fd in files]
         self.check = floor_under(files[0], config.free_space)

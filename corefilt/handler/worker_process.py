@@ -66,11 +66,9 @@ class Forked:
         self.victim.close()
 
     def __enter__(self) -> Forked:
-        """Give itself."""
         return self
 
     def __exit__(self, *about: object) -> None:
-        """End the child, whatever it does."""
         self._end()
         for fd in (self._listener, self._stated, self._teller, self._pidfd):
             if fd >= 0:

@@ -46,7 +46,6 @@ class PackedSink(Sink):
     """A stream into a thread that compresses it into another sink; ``written`` counts the compressed bytes."""
 
     def __init__(self, inner: Sink, compression: Compression) -> None:
-        """Start the thread."""
         self.inner, self._compression = inner, compression
         self.written = 0
         self._aborted = False

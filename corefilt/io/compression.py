@@ -75,7 +75,6 @@ class Compression:
     __slots__ = ("level", "name", "threads")
 
     def __init__(self, name: str, level: int | None = None, threads: int = 1) -> None:
-        """Hold them; without a level it is the format's own."""
         self.name, self.threads = name, threads
         self.level = LEVELS[name][2] if level is None else level
 
@@ -121,7 +120,6 @@ class StreamFault(EOFError):
     """
 
     def __init__(self, words: str, *, whole: bool = False) -> None:
-        """Hold them."""
         super().__init__(words)
         self.whole = whole
 

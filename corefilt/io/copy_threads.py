@@ -44,7 +44,6 @@ class Crew:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Crew:
-        """Give the crew itself."""
         return self
 
     def add(self, piece: Piece) -> None:

@@ -100,7 +100,6 @@ class Reader:
     """Reads a source from its beginning; from a pipe it stops waiting when nobody reads what is made of it."""
 
     def __init__(self, source: Source, feed: int) -> None:
-        """Name the source, and the end of the pipe that is written to."""
         self._source, self._feed, self._at = source, feed, 0
 
     def again(self, at: int) -> Reader | None:

@@ -49,7 +49,6 @@ class ServedFile:
     __slots__ = ("_number", "_server", "ctime_ns", "device", "inode", "mode", "mtime_ns", "size")
 
     def __init__(self, server: _Child, number: int, about: bytes) -> None:
-        """Take the child's number for it, and what it tells."""
         self._server: _Child | None = server
         self._number = number
         self.mode, self.size, major, minor, self.inode, self.mtime_ns, self.ctime_ns = _FILE.unpack(about)
@@ -85,7 +84,6 @@ class FileServer:
     """Finds files below a folder that is open, as ``user`` (None: as we are); a child is started when it is needed."""
 
     def __init__(self, root: Root, user: int | None = None) -> None:
-        """Take the root, which stays whose it is."""
         self._root, self._user = root, user
         self._child: _Child | None = None
         self._clock = _Clock()

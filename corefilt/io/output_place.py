@@ -44,11 +44,9 @@ class OutputPlace:
             raise
 
     def __enter__(self) -> OutputPlace:
-        """Give the place itself."""
         return self
 
     def __exit__(self, *about: object) -> None:
-        """Close what is open."""
         for fd in (self.folder, self._fd):
             if fd >= 0:
                 shut(fd)

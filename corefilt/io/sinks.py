@@ -60,7 +60,6 @@ class StdoutSink(Sink):
     seekable = True
 
     def __init__(self, fd: int, reader: int, base: int) -> None:
-        """Take the descriptor, another one that can read the same file, and where the core begins in it."""
         super().__init__(fd, "standard output", owned=False)
         self.reader, self.base = reader, base
 
@@ -234,14 +233,11 @@ class reported:
     """Turns an OSError inside into an OutputError that names the output; a closed pipe stays what it is."""
 
     def __init__(self, name: str) -> None:
-        """Name the output."""
         self.name = name
 
-    def __enter__(self) -> None:
-        """Nothing to set up."""
+    def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Translate."""
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             hint = "free some space, or choose another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
             raise OutputError(f"{self.name}: cannot be written: {error.strerror}", hint) from None

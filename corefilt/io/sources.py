@@ -78,7 +78,6 @@ class FileSource(Source):
     spooled = False
 
     def __init__(self, fd: int, name: str, *, base: int = 0, size: int | None = None, owned: bool = True) -> None:
-        """As a source; remembers how the file is now."""
         super().__init__(fd, name, base=base, size=size, owned=owned)
         self._state = _state_of(fd)
 
@@ -179,7 +178,6 @@ class Extents:
     """
 
     def __init__(self, fd: int) -> None:
-        """Take a descriptor that can be sought."""
         self._fd = fd
         self._start = self._end = 0
         self._asked = 0

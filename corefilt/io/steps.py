@@ -16,5 +16,4 @@ class Step:
     __slots__ = ("length", "put", "source", "target")
 
     def __init__(self, source: int, length: int, target: int, put: bytes | None = None) -> None:
-        """Hold the four."""
         self.source, self.length, self.target, self.put = source, length, target, put

@@ -56,7 +56,6 @@ class Run:
     __slots__ = ("end", "kind", "load", "segment", "start", "unit")
 
     def __init__(self, start: int, end: int, unit: int, kind: int = COUNTED, segment: int = -1, load: int = -1) -> None:
-        """Hold the fields."""
         self.start, self.end, self.unit, self.kind = start, end, unit, kind
         self.segment, self.load = segment, segment if load < 0 else load
 
@@ -129,7 +128,6 @@ class Account:
     """Counts pieces as the kernel does: ``written`` bytes, and ``end``, where the file ends so far."""
 
     def __init__(self, limit: int) -> None:
-        """Begin to count against a limit in bytes."""
         self.limit = limit
         self.written = self.end = 0
         self.refused = False
@@ -158,7 +156,6 @@ class InputMap:
     """Reads notes from an input that can be sought, and tells its holes from what was written."""
 
     def __init__(self, core: CoreFile, source: FileSource, layout: Layout) -> None:
-        """Take the input, and the output's layout, which the runs speak of."""
         self.core, self.source, self.layout = core, source, layout
         self._extents = Extents(source.fd)
 
@@ -204,7 +201,6 @@ class OutputMap:
     """As InputMap, over an output that has been written from a pipe: zeros count as holes."""
 
     def __init__(self, sink: Sink) -> None:
-        """Take an output that gives back what it holds."""
         self._fd, self._base = sink.reader, sink.base
         self._extents = Extents(sink.reader)
 
@@ -265,7 +261,6 @@ class Cut:
     """What a limit did to an output: it is ``size`` of ``full`` bytes long. ``guess`` is why that is not certain."""
 
     def __init__(self, limit: Limit, size: int, full: int, guess: str | None) -> None:
-        """Hold the fields."""
         self.limit, self.size, self.full, self.guess = limit, size, full, guess
 
     def plan(self, plan: Plan, layout: Layout) -> Plan:

@@ -65,7 +65,6 @@ class Areas:
     __slots__ = ("device", "end", "inode", "nature", "offset", "path", "resident", "start")
 
     def __init__(self) -> None:
-        """Begin with none."""
         self.start, self.end, self.offset, self.inode = (array("Q") for _ in range(4))
         self.resident = array("q")
         self.device: list[tuple[int, int]] = []
@@ -73,7 +72,6 @@ class Areas:
         self.nature: list[Nature] = []
 
     def __len__(self) -> int:
-        """How many mappings there are."""
         return len(self.start)
 
 

@@ -31,11 +31,9 @@ class ProcFolder:
             raise ProcessError(f"{self.name}: {error.strerror}") from None
 
     def __enter__(self) -> ProcFolder:
-        """Give the folder itself."""
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Close it."""
         os.close(self.fd)
 
     def read(self, file: str) -> bytes:

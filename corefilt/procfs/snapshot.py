@@ -38,7 +38,6 @@ class FileFacts:
     __slots__ = ("dax", "executable", "huge", "linked")
 
     def __init__(self, *, linked: bool, executable: bool, dax: bool | None, huge: bool | None) -> None:
-        """Hold the four."""
         self.linked, self.executable, self.dax, self.huge = linked, executable, dax, huge
 
 
@@ -50,7 +49,6 @@ class Seen:
     areas: Areas
 
     def __init__(self, name: str) -> None:
-        """Begin with nothing."""
         self.name = name
         self.notices: list[str] = []
         self.facts: dict[int, FileFacts] = {}

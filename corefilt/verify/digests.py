@@ -30,7 +30,6 @@ class Digest:
     __slots__ = ("bytes", "header", "missing", "segment", "xxh3_128")
 
     def __init__(self, segment: int, header: Segment, there: int, xxh3_128: str) -> None:
-        """Hold them."""
         self.segment, self.header, self.bytes, self.xxh3_128 = segment, header, there, xxh3_128
         self.missing = header.p_filesz - there
 

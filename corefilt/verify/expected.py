@@ -29,7 +29,6 @@ class Expectation:
         sysroot: str | None = None,
         dumper: str = "current",
     ) -> None:
-        """Hold them."""
         self.filter = filter
         self.assume, self.maps, self.pid, self.sysroot, self.dumper = assume, maps, pid, sysroot, dumper
 

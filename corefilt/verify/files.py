@@ -48,11 +48,9 @@ class MappedCore:
             raise InputError(f"{self.name}: is no regular file", "save the core to a file first")
 
     def __enter__(self) -> MappedCore:
-        """Give the file itself."""
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Close it."""
         os.close(self.fd)
 
     def read(self, offset: int, length: int) -> bytes:
@@ -145,11 +143,9 @@ class Window:
         self._view = self._all[skip:]
 
     def __enter__(self) -> memoryview:
-        """Give the bytes."""
         return self._view
 
     def __exit__(self, *about: object) -> None:
-        """Unmap."""
         self._view.release()
         self._all.release()
         self._whole.close()
@@ -164,11 +160,9 @@ class Difference:
     __slots__ = ("count", "first", "here", "there")
 
     def __init__(self, first: int, here: bytes, there: bytes) -> None:
-        """Begin to count."""
         self.first, self.count, self.here, self.there = first, 0, here, there
 
     def __str__(self) -> str:
-        """The bytes as a person reads them."""
         return f"{self.here.hex(' ')} became {self.there.hex(' ')}"
 
 

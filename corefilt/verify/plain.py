@@ -39,7 +39,6 @@ class _Copy(MappedCore):
             copy.close()
 
     def __exit__(self, *about: object) -> None:
-        """Close both."""
         os.close(self.fd)
         os.close(self._packed.fd)
 

@@ -55,7 +55,6 @@ class Segments(Sequence[Segment]):
     """Program headers, one flat array a field: there can be a million."""
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._types: list[str | int] = []
         self._numbers = array("Q")
 
@@ -65,7 +64,6 @@ class Segments(Sequence[Segment]):
         self._numbers.extend(entry[name] for name in Segment._fields[1:])
 
     def __len__(self) -> int:
-        """How many there are."""
         return len(self._types)
 
     @overload
@@ -75,7 +73,6 @@ class Segments(Sequence[Segment]):
     def __getitem__(self, i: slice) -> Sequence[Segment]: ...
 
     def __getitem__(self, i: int | slice) -> Segment | Sequence[Segment]:
-        """One of them, or some."""
         if isinstance(i, slice):
             return [self[k] for k in range(*i.indices(len(self)))]
         if not -len(self) <= i < len(self):

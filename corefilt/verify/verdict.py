@@ -23,7 +23,6 @@ class Finding:
     def __init__(
         self, what: str, text: str, *, segment: int | None = None, address: int | None = None, bytes: int | None = None
     ) -> None:
-        """Hold them."""
         self.what, self.text, self.segment, self.address, self.bytes = what, text, segment, address, bytes
 
     def as_dict(self) -> dict[str, object]:
@@ -37,7 +36,6 @@ class Finding:
         }
 
     def __str__(self) -> str:
-        """The line that a person reads."""
         return f"{self.what}: {self.text}"
 
 
@@ -54,7 +52,6 @@ class Verdict:
     )  # fmt: skip
 
     def __init__(self, full: str, filtered: str) -> None:
-        """Begin with nothing found."""
         self.full, self.filtered = full, filtered
         self.findings: list[Finding] = []
         self.changes: list[str] = []
@@ -84,7 +81,6 @@ class Verdict:
         }
 
     def __str__(self) -> str:
-        """A few lines for a person."""
         head = f"{printable(self.full)} -> {printable(self.filtered)}: "
         about = f"{self.segments} segments, {show_size(self.kept_bytes)} kept, {show_size(self.dropped_bytes)} left out"
         if self.holds:

@@ -38,11 +38,9 @@ class Lock:
             raise
 
     def __enter__(self) -> Lock:
-        """Give the lock itself."""
         return self
 
     def __exit__(self, *about: object) -> None:
-        """Unlock them all."""
         while self._fds:
             os.close(self._fds.pop())
 

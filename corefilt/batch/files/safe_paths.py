@@ -20,15 +20,12 @@ class Place:
     __slots__ = ("folder", "leaf", "path")
 
     def __init__(self, folder: int, leaf: str, path: str) -> None:
-        """Take the folder's descriptor."""
         self.folder, self.leaf, self.path = folder, leaf, path
 
     def __enter__(self) -> Place:
-        """Give the place itself."""
         return self
 
     def __exit__(self, *about: object) -> None:
-        """Close the folder."""
         os.close(self.folder)
 
     def status(self) -> os.stat_result | None:

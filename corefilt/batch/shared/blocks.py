@@ -73,7 +73,6 @@ class Member:
     __slots__ = ("numbers", "offsets", "path", "size", "why_not")
 
     def __init__(self, path: str) -> None:
-        """Begin with no block."""
         self.path, self.size, self.why_not = path, 0, ""
         self.offsets, self.numbers = array("Q"), array("Q")
 
@@ -84,7 +83,6 @@ class Group:
     __slots__ = ("digests", "holders", "members", "places")
 
     def __init__(self, members: list[Member]) -> None:
-        """Begin with no block."""
         self.members = members
         self.holders, self.places = array("I"), array("Q")
         self.digests: list[bytes] = []

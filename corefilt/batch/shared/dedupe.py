@@ -37,7 +37,6 @@ class Deduped:
     __slots__ = ("cores", "shared_bytes", "skipped")
 
     def __init__(self) -> None:
-        """Begin with nothing done."""
         self.cores: list[str] = []
         self.shared_bytes = 0
         self.skipped: dict[str, str] = {}
@@ -47,7 +46,6 @@ class Deduped:
         return {"schema": 1, "version": __version__, **{name: getattr(self, name) for name in self.__slots__}}
 
     def __str__(self) -> str:
-        """A line for a person."""
         return f"{show_size(self.shared_bytes)} of shared memory in {len(self.cores)} cores stand on the disk once"
 
 

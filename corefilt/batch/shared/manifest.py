@@ -53,7 +53,6 @@ class Entry:
         literals: list[tuple[int, bytes]],
         taken: list[tuple[int, int, int]],
     ) -> None:
-        """Hold them."""
         self.name, self.size, self.kept, self.literals, self.taken = name, size, kept, literals, taken
 
     def as_dict(self) -> dict[str, object]:
@@ -68,7 +67,6 @@ class Manifest:
     __slots__ = ("block", "blocks", "cores", "id")
 
     def __init__(self, id: bytes, block: int, cores: list[Entry], blocks: list[Block]) -> None:
-        """Hold them."""
         self.id, self.block, self.cores, self.blocks = id, block, cores, blocks
 
     def encode(self) -> bytes:

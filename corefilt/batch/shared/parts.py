@@ -35,11 +35,9 @@ class Part:
         self._starts = [at for at, _, _ in entry.kept]
 
     def __enter__(self) -> Part:
-        """Give the part itself."""
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Close it."""
         self.file.__exit__(kind, error, traceback)
 
     def read(self, offset: int, length: int) -> bytes:
@@ -64,16 +62,13 @@ class Parts:
     MOST_OPEN = 64
 
     def __init__(self, folder: str, manifest: Manifest) -> None:
-        """Open none yet."""
         self.folder, self.manifest = folder, manifest
         self._open: dict[int, Part] = {}
 
     def __enter__(self) -> Parts:
-        """Give the parts."""
         return self
 
     def __exit__(self, *about: object) -> None:
-        """Close what is open."""
         for part in self._open.values():
             part.__exit__(None, None, None)
         self._open.clear()

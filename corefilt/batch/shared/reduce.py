@@ -47,7 +47,6 @@ class SharedOnce:
     __slots__ = ("after", "before", "blocks", "holders", "manifests", "reduced", "skipped")
 
     def __init__(self) -> None:
-        """Begin with nothing done."""
         self.before = self.after = self.blocks = 0
         self.reduced: list[str] = []
         self.holders: list[str] = []
@@ -59,7 +58,6 @@ class SharedOnce:
         return {"schema": 1, "version": __version__, **{name: getattr(self, name) for name in self.__slots__}}
 
     def __str__(self) -> str:
-        """A line for a person."""
         return (
             f"{len(self.reduced)} cores gave up {self.blocks} blocks of {show_size(BLOCK)} that stand elsewhere: "
             f"{show_size(self.before)} -> {show_size(self.after)} on disk"

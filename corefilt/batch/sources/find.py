@@ -32,7 +32,6 @@ class Item:
     __slots__ = ("below", "path", "reason", "root")
 
     def __init__(self, path: str, root: str, below: str, reason: str = "") -> None:
-        """Hold them."""
         self.path, self.root, self.below, self.reason = path, root, below, reason
 
 

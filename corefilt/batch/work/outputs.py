@@ -28,7 +28,6 @@ class ArchiveFile(NamedFile):
     """A file to be: of a task, made of the open file ``origin``; ``check`` holds it against the input, and raises."""
 
     def __init__(self, task: Task, place: Place, origin: int, check: Callable[[int], None] | None) -> None:
-        """Take the open file's fingerprint, which must be the same at the end."""
         self.task, self.place, self.origin, self.check = task, place, origin, check
         self.path = place.path
         self.fingerprint = provenance.Fingerprint.of(origin)

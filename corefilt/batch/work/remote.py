@@ -68,11 +68,9 @@ class Input:
             self.age = time.time() - status.st_mtime
 
     def __enter__(self) -> Input:
-        """Give the input itself."""
         return self
 
     def __exit__(self, *about: object) -> None:
-        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
 
@@ -133,7 +131,6 @@ class FetchedFile(NamedFile):
     """An output in a folder, of what was behind a URL."""
 
     def __init__(self, made: _Made, place: Place) -> None:
-        """Take the place."""
         self.made, self.place, self.path = made, place, place.path
 
     def open(self, source: Source | None) -> NewFileSink:

@@ -32,7 +32,6 @@ class Plan:
     """
 
     def __init__(self, root: str, changes: list[Change], drop_in: DropIn | None, notices: list[str]) -> None:
-        """Hold all of it."""
         self.root, self.changes, self.drop_in, self.notices = root, changes, drop_in, notices
 
     def carry_out(self) -> None:

@@ -36,7 +36,6 @@ class Ground:
     """What the handler needs below ``root``, installed or not; each ``..._error`` is a sentence, or None."""
 
     def __init__(self, root: str = "/") -> None:
-        """Read the configuration, and look for its account and folder."""
         self.config_path = os.path.join(root, PATH.lstrip("/"))
         self.config_error: str | None = None
         self.config = Config()
@@ -68,7 +67,6 @@ class Status:
     """What is installed below ``root``, and whether it works; the attributes are the keys of the JSON report."""
 
     def __init__(self, root: str = "/") -> None:
-        """Look at everything."""
         sysctls = Sysctls(root)
         self.ground = Ground(root)
         self.drop_in: DropIn | None = None

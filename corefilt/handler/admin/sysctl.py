@@ -37,7 +37,6 @@ class Sysctls:
     """The kernel's settings below ``root``."""
 
     def __init__(self, root: str = "/") -> None:
-        """Take the folder that stands for /."""
         self._folder = os.path.join(root, "proc/sys")
 
     def get(self, name: str) -> bytes | None:
@@ -74,7 +73,6 @@ class DropIn:
     """
 
     def __init__(self, settings: dict[str, bytes], former: dict[str, bytes], without: Sequence[str] = ()) -> None:
-        """Hold all of it."""
         self.settings, self.former, self.without = settings, former, tuple(without)
 
     @classmethod

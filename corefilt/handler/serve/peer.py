@@ -35,7 +35,6 @@ class Peer:
     __slots__ = ("crash", "executable", "size")
 
     def __init__(self, crash: Crash, executable: bytes | None, size: int) -> None:
-        """Hold the three."""
         self.crash, self.executable, self.size = crash, executable, size
 
 

@@ -31,7 +31,6 @@ class Rule:
     __slots__ = ("action", "executable", "larger_than", "smaller_than", "uids")
 
     def __init__(self) -> None:
-        """Fit everything."""
         self.action = FILTER
         self.uids: frozenset[int] | None = None
         self.executable: re.Pattern[bytes] | None = None
@@ -61,7 +60,6 @@ class ServeRules:
     __slots__ = ("at_once", "beyond", "otherwise", "patience", "rules")
 
     def __init__(self) -> None:
-        """Begin with what holds where the table says nothing."""
         self.at_once = 16
         self.beyond = QUEUE
         self.patience = 10.0

@@ -61,7 +61,6 @@ class Server:
         messages: Messages,
         most: int,
     ) -> None:
-        """Hold them."""
         self._listener, self._rules, self._start, self._messages = listener, rules, start, messages
         self._most = most
         self._slots = asyncio.Semaphore(rules.at_once)

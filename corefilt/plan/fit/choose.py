@@ -52,7 +52,6 @@ class Fit:
     """
 
     def __init__(self, wish: Wish, layout: FittedLayout | None, size: int) -> None:
-        """Begin with what is known first."""
         self.wish, self.layout, self.size = wish, layout, size
         self.smallest: int | None = None
         self.rung: str | None = None

@@ -240,7 +240,6 @@ class Holes:
     """Where the mappings of an input have data, and where holes; all in whole pages."""
 
     def __init__(self, plan: Plan, unit: int) -> None:
-        """Ask nothing yet."""
         self._plan, self._unit = plan, unit
         self._extents = Extents(plan.core.source.fd)
         self._found: dict[int, list[tuple[int, int]]] = {}

@@ -24,7 +24,6 @@ class Piece:
     __slots__ = ("at", "memsz", "payload", "phdr", "size", "skip")
 
     def __init__(self, phdr: int, *, at: int, memsz: int, skip: int, size: int, payload: bool) -> None:
-        """Hold the six."""
         self.phdr, self.at, self.memsz, self.skip, self.size, self.payload = phdr, at, memsz, skip, size, payload
 
 
