@@ -25,16 +25,19 @@ from support.builder import (
     NT_PRSTATUS,
     PT_LOAD,
     Image,
+    Load,
     elf_image,
     kernel_notes,
     make_core,
     note_bytes,
+    page,
     parse_core,
     parse_notes,
 )
 from support.maps import ZERO, Area, maps_text, smaps_text
 from support.samples import SHARED, SHARED_FILE, sample_core, tagged
 
+from corefilt.io.compression import SUFFIXES, Compression, encoder
 from fuzz.shapes import SHAPES, Choices
 
 NO_CHOICES = bytes(Choices.COUNT)
@@ -166,6 +169,20 @@ def _wrapped() -> Iterator[bytes]:
     yield b"ProblemType: Crash\nCoreDump: base64\n " + b"\n ".join(lines) + b"\nTags: x\n"
 
 
+def _compressed() -> Iterator[bytes]:
+    """In each format, in one stream and in two, with what may stand behind, and cut."""
+    core = make_core([Load(0x10000, page(b"a")), Load(0x20000, memsz=4096)], kernel_notes([(1, 2, 3, "/a")]))
+    for name in SUFFIXES:
+
+        def packed(content: bytes, name: str = name) -> bytes:
+            made = encoder(Compression(name))
+            return made.compress(content) + made.flush()
+
+        whole = packed(core)
+        for stream in (whole, packed(core[:1000]) + packed(core[1000:]), whole + bytes(512), whole + b"x", whole[:-9]):
+            yield stream + b"\0\0\0\x33"
+
+
 def _policies() -> Iterator[bytes]:
     delete = b'[[rule]]\nname = "old"\nwhen.older = "365d"\naction = "delete"\n\n'
     keep = b'[[rule]]\nname = "rest"\naction = "filter"\nfilter = "0x31"\n'
@@ -179,7 +196,7 @@ SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "record": lambda: _shaped(_record), "image": lambda: _shaped(_image), "loadmap": lambda: _shaped(_loadmap),
     "maps": lambda: (text + NO_CHOICES for text in (maps_text(AREAS), smaps_text(AREAS))),
     "sidecar": _sidecars, "pattern": _patterns, "words": _words,
-    "native": lambda: _shaped(_notes), "wrapping": _wrapped, "policy": _policies,
+    "native": lambda: _shaped(_notes), "wrapping": _wrapped, "compressed": _compressed, "policy": _policies,
 }  # fmt: skip
 
 

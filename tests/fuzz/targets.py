@@ -13,6 +13,7 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -41,6 +42,7 @@ from corefilt.filterbits import CoredumpFilter, describe, parse_filter
 from corefilt.filtering.naming import Naming, parse_given
 from corefilt.filtering.options import Options
 from corefilt.filtering.write import write_filtered
+from corefilt.io import compression
 from corefilt.io.sources import FileSource, Source
 from corefilt.plan.fit.request import parse_follow, parse_ladder
 from corefilt.plan.format import parse_loadmaps
@@ -54,6 +56,7 @@ UNKNOWN = ("keep", "guess", "drop")
 A, B, PLACE = 0x10000, 0x40000, 0x40000000
 # What one process may decompress or read here; the limit itself is for files of a whole machine.
 savedmaps.MOST = 1 << 20
+MOST_DECODED = 1 << 20
 # A core that was made for the evidence that a target brings.
 SAMPLE = sample_core()
 
@@ -351,6 +354,39 @@ def wrapping(data: bytes) -> None:
                 source.close()
 
 
+def compressed(data: bytes) -> None:
+    """A compressed core, whole or not: however it comes, the same is decoded before what is wrong, and filtered."""
+    choices = Choices(data)
+    wanted, stream, step = choices.filter(), choices.content, 1 + choices.number(256)
+    name = compression.recognise(stream)
+    if name is None:
+        return
+    core, fault = _decoded(name, stream, len(stream))
+    assert (core, fault) == _decoded(name, stream, step)
+    if len(core) > MOST_DECODED:
+        return
+    out, report = filtered(stream, wanted)
+    assert report.damaged or not fault
+    hold(core, out, report)
+    with in_pipe(stream) as fd, in_memory() as target:
+        corefilt.filter(fd, target, filter=wanted, sync=False)
+        assert os.pread(target, os.fstat(target).st_size, 0) == out
+
+
+def _decoded(name: str, stream: bytes, step: int) -> tuple[bytes, bool]:
+    """What comes of a stream that is read in steps, up to about MOST_DECODED bytes, and whether anything is missing."""
+    read = partial(next, iter([stream[i : i + step] for i in range(0, len(stream), step)]), b"")
+    out = bytearray()
+    try:
+        for piece in compression.decoded(name, read):
+            out += piece
+            if len(out) > MOST_DECODED:
+                return bytes(out[: MOST_DECODED + 1]), False
+    except compression.StreamFault as fault:
+        return bytes(out), not fault.whole
+    return bytes(out), False
+
+
 @contextmanager
 def opened_folder() -> Iterator[int]:
     """Open the folder of this process's own files."""
@@ -498,7 +534,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     each.__name__: each
     for each in (
         tables, options, pipes, inplace, notes, nt_file, prstatus, record, image, loadmap, maps, sidecar, pattern,
-        words, native, wrapping, policy,
+        words, native, wrapping, compressed, policy,
     )
 }  # fmt: skip
 MOST_BYTES = {"tables": 1 << 16, "options": 1 << 16, "pipes": 1 << 16, "inplace": 1 << 16, "pattern": 200, "words": 100}
