@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from corefilt.classify.classifier import rules_for
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.errors import UsageError
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as Values
     from collections.abc import Sequence
 
+    from corefilt.crash.command_line import CommandLine
+    from corefilt.crash.identity import Identity, ThreadInfo
+    from corefilt.crash.modules import Module
+    from corefilt.crash.signal import Signal
     from corefilt.filtering.report import Report
     from corefilt.io.sources import Place
     from corefilt.plan.plan import Mapping
@@ -30,6 +36,33 @@ class Core(CoreFile):
     def mappings(self) -> Sequence[Mapping]:
         """All mappings with what is known of their kinds."""
         return self.plan(CoredumpFilter.ALL).mappings
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Whose core it is, by the core alone. Of a pipe, ask before anything is written."""
+        from corefilt.crash.identity import identify
+
+        return identify(self)
+
+    @property
+    def threads(self) -> Sequence[ThreadInfo]:
+        """All threads, the one that crashed first; none of a pipe."""
+        return self.identity.threads
+
+    @property
+    def modules(self) -> Sequence[Module]:
+        """The ELF files that were loaded, with their build-ids, in the order of their addresses; none of a pipe."""
+        return self.identity.modules
+
+    @property
+    def signal(self) -> Signal | None:
+        """What killed the process; None where nothing did, or the core does not tell."""
+        return self.identity.signal
+
+    @property
+    def command_line(self) -> CommandLine | None:
+        """The whole command line and where it was read."""
+        return self.identity.command_line
 
     def plan(
         self,

@@ -15,6 +15,8 @@ _OTHERS = {
     "sparcv9": _SPARC,
 }
 
+# Machines that number signals in their own way.
+OTHERWISE = frozenset(_OTHERS)
 NAMES = (*_EVERYWHERE, *_MOST)
 
 

@@ -24,7 +24,7 @@ KNOTS = (
 PACKAGE = ROOT / "corefilt"
 # Whoever asks the compiled module; what it is asked for are tables, notes, payload and moving bytes.
 ASKING_FAST = {
-    "batch", "classify.payload", "corefile", "doctor", "evidence", "filtering", "io", "plan", "procfs",
+    "batch", "classify.payload", "corefile", "crash", "doctor", "evidence", "filtering", "io", "plan", "procfs",
 }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Whose crash a core is of, and the same as which: identity and signature."""

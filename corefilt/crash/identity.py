@@ -1,0 +1,191 @@
+"""Whose crash it is, from the core alone: no file that it names is opened, and no payload but a few pages is read."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from corefilt import _fast
+from corefilt.corefile.elf import PT_NOTE
+from corefilt.corefile.identity import Identity as Owner
+from corefilt.corefile.memory import Memory
+from corefilt.corefile.notes import AT_EXECFN
+from corefilt.corefile.registers import read_threads
+from corefilt.crash.command_line import CommandLine, command_line, environment
+from corefilt.crash.modules import VDSO, Module, find_modules
+from corefilt.crash.signal import Signal, signal_of
+from corefilt.crash.writer import writer_of
+from corefilt.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corefilt.corefile.corefile import CoreFile
+
+# What is read for it in all, in bytes: 300 modules take some 1 MiB, a command line of the most 6 MiB.
+MOST_READ = 64 << 20
+# Notes that the vDSO's own image has take less than 1 KiB.
+_MOST_OF_NOTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadInfo:
+    """A thread: its number (LWP) in its own pid namespace, program counter, stack pointer, whether it crashed."""
+
+    tid: int
+    pc: int
+    sp: int
+    crashed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a core tells of the process; None is what it does not.
+
+    ``pid`` is the process's and ``tid`` the crashed thread's number in their own pid namespace, ``uid`` and ``gid`` are
+    those of its user namespace, ``comm`` is the name of its first thread. ``executable`` is the path of the mapped
+    program, ``execfn`` the name by which it was started (AT_EXECFN). ``kernel`` is the release by the vDSO's own note,
+    ``writer`` who wrote the core. ``time`` (seconds since the epoch), ``time_source`` and ``host`` are in no core: who
+    knows them from the file fills them in (``dataclasses.replace``).
+    """
+
+    pid: int | None
+    tid: int | None
+    uid: int | None
+    gid: int | None
+    comm: bytes | None
+    executable: bytes | None
+    execfn: bytes | None
+    command_line: CommandLine | None
+    signal: Signal | None
+    threads: tuple[ThreadInfo, ...]
+    modules: tuple[Module, ...]
+    elf_class: int
+    machine: str
+    page_size: int
+    writer: str
+    kernel: str | None = None
+    host: str | None = None
+    time: float | None = None
+    time_source: str | None = None
+    environment: tuple[bytes, ...] | None = None
+
+    @property
+    def build_id(self) -> bytes | None:
+        """The program's own."""
+        if self.executable is None:
+            return None
+        return next((module.build_id for module in self.modules if module.path == self.executable), None)
+
+    def as_dict(self) -> dict[str, object]:
+        """The key ``identity`` of JSON reports, without modules: they have their own."""
+        found: dict[str, object] = {
+            "pid": self.pid,
+            "tid": self.tid,
+            "uid": self.uid,
+            "gid": self.gid,
+            "comm": _text(self.comm),
+            "executable": _text(self.executable),
+            "execfn": _text(self.execfn),
+            "build_id": self.build_id.hex() if self.build_id is not None else None,
+            "command_line": self.command_line.as_dict() if self.command_line is not None else None,
+            "signal": self.signal.as_dict() if self.signal is not None else None,
+            "threads": len(self.threads),
+            "class": f"ELF{self.elf_class}",
+            "machine": self.machine,
+            "page_size": self.page_size,
+            "writer": self.writer,
+            "kernel": self.kernel,
+            "host": self.host,
+            "time": self.time,
+            "time_source": self.time_source,
+        }
+        if self.environment is not None:
+            found["environment"] = [printable(entry) for entry in self.environment]
+        return found
+
+    def lines(self) -> list[str]:
+        """The same for a person, one line for each thing that is known."""
+        numbers = {"pid": self.pid, "uid": self.uid, "gid": self.gid}
+        who = [f"{name} {value}" for name, value in numbers.items() if value is not None]
+        found = [f"process: {printable(self.comm or b'(name not known)')}" + (f" ({', '.join(who)})" if who else "")]
+        if self.executable is not None or self.execfn is not None:
+            built = f", build-id {self.build_id.hex()}" if self.build_id is not None else ""
+            found.append(f"executable: {printable(self.executable or self.execfn or b'')}{built}")
+        if self.command_line is not None:
+            source = "" if self.command_line.source == "stack" else f" (from {self.command_line.source})"
+            found.append(f"command line: {self.command_line}{source}")
+        if self.signal is not None:
+            found.append(f"signal: {self.signal.words}")
+        if self.threads:
+            crashed = next((f", LWP {thread.tid} crashed" for thread in self.threads if thread.crashed), "")
+            found.append(f"threads: {len(self.threads)}{crashed}")
+        written = {"unknown": "not known"}.get(self.writer, self.writer)
+        found.append(f"written by: {written}" + (f", Linux {self.kernel}" if self.kernel is not None else ""))
+        if self.time is not None:
+            import time
+
+            when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.time))
+            found.append(f"time: {when}" + (f" ({self.time_source})" if self.time_source else ""))
+        if self.host is not None:
+            found.append(f"host: {printable(self.host)}")
+        if self.environment is not None:
+            found += [f"environment: {printable(entry)}" for entry in self.environment]
+        return found
+
+
+def identify(core: CoreFile, *, with_environment: bool = False) -> Identity:
+    """Whose core it is. From a pipe what stands in the notes alone: no modules, threads as far as they were seen."""
+    memory = Memory(core, MOST_READ) if core.source.seekable else None
+    owner = Owner(core.notes, core.ehdr)
+    modules = find_modules(core, memory) if memory is not None else []
+    execfn = core.notes.auxv.get(AT_EXECFN, 0)
+    told = memory.text(execfn) if memory is not None and execfn else b""
+    return Identity(
+        pid=owner.pid,
+        tid=owner.tid,
+        uid=owner.uid,
+        gid=owner.gid,
+        comm=owner.comm,
+        executable=owner.executable,
+        execfn=told or None,
+        command_line=command_line(core, memory),
+        signal=signal_of(core.notes, core.ehdr, core.machine, owner.pid),
+        threads=threads_of(core),
+        modules=tuple(modules),
+        elf_class=64 if core.ehdr.wide else 32,
+        machine=core.machine,
+        page_size=core.maps.page_size,
+        writer=writer_of(core) if memory is not None else "unknown",
+        kernel=_kernel(core, memory, modules) if memory is not None else None,
+        environment=tuple(environment(core, memory)) if with_environment and memory is not None else None,
+    )
+
+
+def threads_of(core: CoreFile) -> tuple[ThreadInfo, ...]:
+    """All threads in the order of their notes: the one that crashed first; none from a pipe."""
+    if not core.source.seekable:
+        return ()
+    found = read_threads(core.source, core.ehdr, core.table)
+    return tuple(ThreadInfo(thread.pid, thread.pc, thread.sp, n == 0) for n, thread in enumerate(found))
+
+
+def _kernel(core: CoreFile, memory: Memory, modules: Sequence[Module]) -> str | None:
+    """The kernel's release by the note that its vDSO has: LINUX_VERSION_CODE (arch/*/vdso/note.S of Linux 6.18)."""
+    vdso = next((module for module in modules if module.path == VDSO), None)
+    if vdso is None or vdso.table is None or vdso.bias is None:
+        return None
+    for i, p_type in enumerate(vdso.table.p_type):
+        if p_type != PT_NOTE:
+            continue
+        notes = memory.read(vdso.bias + vdso.table.p_vaddr[i], min(vdso.table.p_filesz[i], _MOST_OF_NOTES))
+        for n_type, name, n_namesz, desc, n_descsz in _fast.walk_notes(notes, big=core.ehdr.big)[0]:
+            if n_type == 0 and notes[name : name + n_namesz] == b"Linux\0" and n_descsz == 4:
+                code = core.ehdr.number(notes[desc : desc + 4])
+                return f"{code >> 16}.{code >> 8 & 255}.{code & 255}"
+    return None
+
+
+def _text(raw: bytes | None) -> str | None:
+    return os.fsdecode(raw).encode("utf-8", "backslashreplace").decode() if raw is not None else None

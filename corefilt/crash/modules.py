@@ -1,0 +1,180 @@
+"""The ELF files that were loaded into the process: where, and which build of them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+from corefilt import _fast
+from corefilt.corefile import images
+from corefilt.corefile.elf import ELFMAG, PF_X, PT_LOAD, PT_NOTE, Ehdr, Phdrs
+from corefilt.corefile.mappings import NO_FILE
+from corefilt.corefile.notes import AT_EXECFN, AT_PHDR, AT_SYSINFO_EHDR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from corefilt.corefile.corefile import CoreFile
+    from corefilt.corefile.memory import Memory
+
+NT_GNU_BUILD_ID = 3
+# All notes of an image that are looked at, in bytes; those of a program are less than 1 KiB.
+MOST_OF_NOTES = 1 << 16
+# Linkers write 8 to 32 bytes; --build-id=0x... can be longer.
+MOST_OF_A_BUILD_ID = 64
+# A browser has some 300; a hostile core can have one a mapping.
+MOST_MODULES = 1 << 14
+VDSO = b"[vdso]"
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """An ELF file in memory: addresses ``[start, end)``, in whole pages.
+
+    ``build_id`` is None where there is none, or where the core does not hold it; ``path`` is NT_FILE's, ``[vdso]``, or
+    None where nothing names it. ``bias`` is what was added to its p_vaddr; it is None where the core does not hold its
+    program headers, which ``table`` then lacks.
+    """
+
+    start: int
+    end: int
+    path: bytes | None
+    build_id: bytes | None = None
+    bias: int | None = None
+    table: Phdrs | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def name(self) -> bytes:
+        """The last part of the path, without what the kernel puts behind a deleted file's name."""
+        return (self.path or b"").removesuffix(b" (deleted)").rpartition(b"/")[2]
+
+    def as_dict(self) -> dict[str, object]:
+        """The module as JSON: addresses and build-id are hex strings."""
+        from corefilt.text import printable
+
+        return {
+            "start": f"{self.start:#x}",
+            "end": f"{self.end:#x}",
+            "path": printable(self.path) if self.path is not None else None,
+            "build_id": self.build_id.hex() if self.build_id is not None else None,
+        }
+
+
+def find_modules(core: CoreFile, memory: Memory) -> list[Module]:
+    """All modules of a core that can be sought, in the order of their addresses."""
+    found: list[Module] = []
+    for module in _candidates(core, memory):
+        if len(found) == MOST_MODULES:
+            break
+        # Several segments of a small file begin with its first page, and a page of it can be mapped once more.
+        if not found or module.start >= found[-1].end:
+            found.append(module)
+        elif found[-1].table is None and module.start == found[-1].start:
+            found[-1] = module
+    return found
+
+
+def _candidates(core: CoreFile, memory: Memory) -> Iterator[Module]:
+    """What could be a module, in the order of the addresses."""
+    page, maps = core.maps.page_size, core.maps.whole
+    order = sorted(range(len(maps)), key=maps.start)
+    vdso = core.notes.auxv.get(AT_SYSINFO_EHDR)
+    # 32-bit MIPS had an NT_FILE that cannot be read (n32 and o32, seen with Linux 4.9).
+    program = core.notes.auxv.get(AT_PHDR, 0)
+    begins: set[tuple[int, bytes | None]] = set()
+    n = 0
+    while n < len(order):
+        m = order[n]
+        n += 1
+        start, path = maps.start(m), maps.path(m)
+        own = start == vdso
+        if maps.file[m] == NO_FILE and core.notes.files is not None and not own and not start <= program < maps.end(m):
+            continue
+        if not own and maps.file_offset(m) not in (0, None):
+            continue
+        if path is None and not own and not core.present[maps.phdr[m]]:
+            continue
+        table = image_at(memory, start)
+        name = VDSO if own else path if path is not None else _execfn(core, memory, start, maps.end(m))
+        if table is not None:
+            spans = [
+                (table.p_vaddr[i], table.p_vaddr[i] + table.p_memsz[i], table.p_offset[i])
+                for i, p_type in enumerate(table.p_type)
+                if p_type == PT_LOAD and table.p_memsz[i]
+            ]
+            low = min(span[0] for span in spans) & -page
+            begins.update((maps.start(k), maps.path(k)) for k in order[max(n - 1 - len(spans), 0) : n])
+            # Segments of a small file share its first page, and the page of a later one can be the one that is there.
+            biases = [start - (span[0] & -page) for span in spans if not span[2] & -page]
+            bias = next((bias for bias in biases[:0:-1] if (bias + low, path) in begins), (biases or [start - low])[0])
+            end = -(-min(bias + max(span[1] for span in spans), 1 << 64) // page) * page
+            end = max(end, maps.end(m) if own else start + page)
+            build_id = build_id_at(memory, start, bias, table, core.ehdr.big)
+            yield Module(max(bias + low, 0), end, name, build_id, bias, table)
+        elif path is not None and not memory.read(start, 4).strip(b"\0"):
+            # The core does not hold its first page: a file of which a part can be executed counts.
+            end, runs, k = maps.end(m), bool(maps.flags(m) & PF_X), n
+            while k < len(order) and maps.path(order[k]) == path and maps.file_offset(order[k]):
+                end, runs, k = maps.end(order[k]), runs or bool(maps.flags(order[k]) & PF_X), k + 1
+            if runs:
+                yield Module(start, end, path)
+
+
+def image_at(memory: Memory, start: int) -> Phdrs | None:
+    """The program headers of an ELF image whose first byte is at an address, or None."""
+    first = memory.read(start, 64)
+    if first[:4] != ELFMAG:
+        return None
+    where = images.needs(first)
+    if where is None:
+        return None
+    raw = memory.read(start + where[0], where[1])
+    if len(raw) < where[1]:
+        return None
+    table = Phdrs.decode(raw, Ehdr(first))
+    loads = any(p_type == PT_LOAD and table.p_memsz[i] for i, p_type in enumerate(table.p_type))
+    return table if loads else None
+
+
+def build_id_at(memory: Memory, start: int, bias: int, table: Phdrs, big: bool) -> bytes | None:
+    """NT_GNU_BUILD_ID of an image whose first page is at ``start``; None where it has none or the core not its notes.
+
+    They are looked for where they were loaded, and behind the first page, which is what a filtered core holds.
+    """
+    left = MOST_OF_NOTES
+    for i, p_type in enumerate(table.p_type):
+        if p_type != PT_NOTE:
+            continue
+        for address in dict.fromkeys((bias + table.p_vaddr[i], start + table.p_offset[i])):
+            notes = memory.read(max(address, 0), min(table.p_filesz[i], max(left, 0)))
+            left -= len(notes)
+            for n_type, name, n_namesz, desc, n_descsz in _fast.walk_notes(notes, big=big)[0]:
+                named = n_type == NT_GNU_BUILD_ID and notes[name : name + n_namesz] == b"GNU\0"
+                if named and 0 < n_descsz <= MOST_OF_A_BUILD_ID:
+                    return notes[desc : desc + n_descsz]
+    return None
+
+
+def _execfn(core: CoreFile, memory: Memory, start: int, end: int) -> bytes | None:
+    """The program's own name, where the auxiliary vector says that it is the one that was mapped there."""
+    auxv = core.notes.auxv
+    if start <= auxv.get(AT_PHDR, 0) < end and auxv.get(AT_EXECFN):
+        return memory.text(auxv[AT_EXECFN]) or None
+    return None
+
+
+class ModuleIndex:
+    """Modules by address."""
+
+    __slots__ = ("_starts", "modules")
+
+    def __init__(self, modules: Sequence[Module]) -> None:
+        """Take modules in the order of their addresses."""
+        self.modules = modules
+        self._starts = [module.start for module in modules]
+
+    def at(self, address: int) -> Module | None:
+        """The module that has an address, or None."""
+        n = bisect_right(self._starts, address) - 1
+        return self.modules[n] if n >= 0 and address < self.modules[n].end else None
