@@ -7,12 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from foreign.test_fdpic_cores import FOLDER as FDPIC
+from foreign.test_foreign import LINUX, NOT_OF_A_PROCESS, unpack
 
 from corefilt.corefile.corefile import open_core
 from corefilt.crash.command_line import PRPSINFO, STACK
 from corefilt.crash.identity import Identity, identify
-from foreign.test_fdpic_cores import FOLDER as FDPIC
-from foreign.test_foreign import LINUX, NOT_OF_A_PROCESS, unpack
 
 CORES = [name for name in LINUX if name not in NOT_OF_A_PROCESS]
 pytestmark = pytest.mark.skipif(not CORES, reason="no cores: COREFILT_FOREIGN_CORES names no folder with any")
