@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from corefilt.classify.classifier import rules_for
+from corefilt.classify.classifier import classifier_for
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.errors import UsageError
 from corefilt.evidence.gather import gather
 from corefilt.filterbits import CoredumpFilter, as_filter
 from corefilt.filtering.options import Options, make_naming, make_wish
 from corefilt.filtering.write import write_filtered, write_plan
-from corefilt.io.sources import open_source
 from corefilt.kinds import CURRENT
 from corefilt.plan import plan as plans
 
@@ -82,7 +81,7 @@ class Core(CoreFile):
         """
         wanted = as_filter(filter)[0]
         evidence = gather(self, maps=maps, pid=pid, sysroot=sysroot)
-        return Plan(self, wanted, rules_for(self, assume, evidence=evidence, dumper=dumper), unknown)
+        return Plan(self, wanted, classifier_for(self, assume, evidence=evidence, dumper=dumper), unknown)
 
 
 class Plan(plans.Plan):
@@ -120,12 +119,7 @@ class Plan(plans.Plan):
 
 def open_core(path: Place, *, max_headers: int = MAX_HEADERS, spool: bool = False) -> Core:
     """Open a core: a path, ``-`` for standard input, a descriptor or a binary file. Raises InputError and its kin."""
-    source = open_source(path, max_headers=max_headers, spool=spool)
-    try:
-        return Core(source)
-    except BaseException:
-        source.close()
-        raise
+    return Core.open(path, max_headers=max_headers, spool=spool)
 
 
 def filter_core(

@@ -12,7 +12,7 @@ from corefilt.kinds import Kind, single
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.classify.candidates import Case
-    from corefilt.classify.classifier import Rules
+    from corefilt.classify.context import Context
 
 # Files that are opened for writing and mapped for reading only: LMDB writes through the descriptor (mdb_env_map in
 # OpenLDAP's libraries/liblmdb/mdb.c).
@@ -21,43 +21,43 @@ WRITTEN_BY_DESCRIPTOR = (b".mdb",)
 EXECUTABLE_DATA = (b".pdmp", b".exe")
 
 
-def likeliest(rules: Rules, case: Case, possible: int) -> int:
+def likeliest(context: Context, case: Case, possible: int) -> int:
     """The kind to guess where several are left; orders by what programs do, measured in tests/kernel."""
-    for kinds in _preferences(rules, case, possible):
+    for kinds in _preferences(context, case, possible):
         left = single(possible & kinds)
         if left:
-            return left[-1] if len(left) > 1 and _probably_executable(rules, case) else left[0]
+            return left[-1] if len(left) > 1 and _probably_executable(context, case) else left[0]
     return single(possible)[0]
 
 
-def _probably_executable(rules: Rules, case: Case) -> bool:
+def _probably_executable(context: Context, case: Case) -> bool:
     """Whether a file probably has a mode for which bit 4 keeps its first page, where the content does not say."""
     path = case.path or b""
-    return rules.neighbours.starts_image(case.m) or path.startswith(b"/memfd:") or path.endswith(EXECUTABLE_DATA)
+    return context.neighbours.starts_image(case.m) or path.startswith(b"/memfd:") or path.endswith(EXECUTABLE_DATA)
 
 
-def _preferences(rules: Rules, case: Case, possible: int) -> tuple[int, ...]:
+def _preferences(context: Context, case: Case, possible: int) -> tuple[int, ...]:
     path = case.path
-    if path is not None and rules.payload is not None and rules.neighbours.headers_lost(case.m, rules.payload):
-        role = rules.neighbours.role_by_order(case.m)
+    if path is not None and context.payload is not None and context.neighbours.headers_lost(case.m, context.payload):
+        role = context.neighbours.role_by_order(case.m)
         if role is not None:
             return Kind.CLEAN if role == "text" and not case.doubt else Kind.WRITTEN, Kind.PRIVATE_MAPPED
-    if possible & Kind.HEADED and one_page_of_several(rules, case):
+    if possible & Kind.HEADED and one_page_of_several(context, case):
         return Kind.PRIVATE_FILE_HEADED, Kind.HEADED
     if path is None:
         if case.area is not None and case.area.nature.copied is False and not case.present:
             # Nearly all that is reserved and has no pages was never written to; either way there are none to lose.
             return (Kind.EXCLUDED,)
-        executable_page = case.flags & (PF_W | PF_X) == PF_X and rules.ehdr.e_machine == elf.EM_ARM
+        executable_page = case.flags & (PF_W | PF_X) == PF_X and context.ehdr.e_machine == elf.EM_ARM
         first = Kind.SPECIAL if executable_page else Kind.PRIVATE_ANON
-        if not rules.named and not case.writable:
+        if not context.named and not case.writable:
             first = Kind.CLEAN
         return first, Kind.PRIVATE_ANON, Kind.CLEAN
     if path == b"/anon_hugepage" + DELETED:
         # Runtimes have their heaps there; what shares memory otherwise shares it by huge pages, too (PostgreSQL).
-        return (Kind.SHARED_HUGE if rules.neighbours.shares_memory else Kind.PRIVATE_HUGE,)
+        return (Kind.SHARED_HUGE if context.neighbours.shares_memory else Kind.PRIVATE_HUGE,)
     if path == b"/dev/zero":
-        return (Kind.CLEAN if rules.payload is not None else Kind.WRITTEN,)
+        return (Kind.CLEAN if context.payload is not None else Kind.WRITTEN,)
     shared = case.area is not None and case.area.nature.shared
     if case.area is not None and case.area.nature.copied is False and not shared:
         # What is set apart from its neighbour and charged (ac) was made writable, and shares its anon_vma.
@@ -68,7 +68,7 @@ def _preferences(rules: Rules, case: Case, possible: int) -> tuple[int, ...]:
     if path.startswith(b"/memfd:") and not case.writable:
         # Executable next to a writable view is a JIT compiler's pair. What can only be read was handed over by a
         # descriptor that is read-only, which the kernel takes for private: 12 mappings in four processes of Chromium.
-        both = shared or (case.flags & PF_X and rules.neighbours.writable_somewhere(path))
+        both = shared or (case.flags & PF_X and context.neighbours.writable_somewhere(path))
         return Kind.SHARED_ANON if both else Kind.CLEAN, Kind.SHARED_ANON
     if b"huge" in path and case.possible & Kind.HUGE:
         return Kind.SHARED_HUGE, Kind.PRIVATE_HUGE

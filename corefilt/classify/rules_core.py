@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from corefilt.classify.candidates import Case
-    from corefilt.classify.classifier import Rules
+    from corefilt.classify.context import Context
 
 # Addresses of the gate mapping, which the kernel lists last: [vsyscall] on x86-64, [vectors] on ARM.
 GATES = {(elf.EM_X86_64, 0xFFFFFFFFFF600000), (elf.EM_ARM, 0xFFFF0000)}
@@ -52,48 +52,48 @@ def points_into(addresses: list[int], start: int, end: int) -> bool:
 # --- what the table alone proves --------------------------------------------------------------------------
 
 
-def present_bytes(rules: Rules, case: Case) -> None:
+def present_bytes(context: Context, case: Case) -> None:
     """What has bytes in the core was not excluded (VM_IO, VM_DONTDUMP, never written)."""
     if case.present:
         case.rule_out(Kind.EXCLUDED, "")
 
 
-def headless(rules: Rules, case: Case) -> None:
+def headless(context: Context, case: Case) -> None:
     """Bit 4 keeps a page only of what can be read and begins with the file's first byte."""
     if not case.flags & PF_R or case.file_offset:
         case.rule_out(Kind.HEADED, "")
 
 
-def gate(rules: Rules, case: Case) -> None:
+def gate(context: Context, case: Case) -> None:
     """The gate mapping has a fixed address."""
-    if case.path is None and (rules.ehdr.e_machine, case.start) in GATES:
+    if case.path is None and (context.ehdr.e_machine, case.start) in GATES:
         case.only(Kind.SPECIAL, "at the gate's address")
 
 
-def vdso(rules: Rules, case: Case) -> None:
+def vdso(context: Context, case: Case) -> None:
     """AT_SYSINFO_EHDR points at [vdso]."""
-    if case.path is None and case.start == rules.vdso:
+    if case.path is None and case.start == context.vdso:
         case.only(Kind.SPECIAL, "AT_SYSINFO_EHDR points at it")
 
 
-def stack(rules: Rules, case: Case) -> None:
+def stack(context: Context, case: Case) -> None:
     """AT_RANDOM, AT_EXECFN and AT_PLATFORM point into the main thread's stack, which has no file."""
-    if case.path is None and points_into(rules.arguments, case.start, case.end):
+    if case.path is None and points_into(context.arguments, case.start, case.end):
         case.only(Kind.PRIVATE_ANON, "holds the main thread's arguments (AT_RANDOM)")
 
 
-def vvar(rules: Rules, case: Case) -> None:
+def vvar(context: Context, case: Case) -> None:
     """[vvar] touches [vdso]; where its pages cannot be read, they are zero in every core."""
-    if case.m not in rules.vvar:
+    if case.m not in context.vvar:
         return
-    readable = rules.ehdr.e_machine not in UNREADABLE_VVAR
-    if rules.payload is None or readable or rules.payload.zero.get(case.m, True):
+    readable = context.ehdr.e_machine not in UNREADABLE_VVAR
+    if context.payload is None or readable or context.payload.zero.get(case.m, True):
         case.only(Kind.SPECIAL, "unwritable, nameless, next to [vdso]", convention=conventions.VVAR)
 
 
-def no_file(rules: Rules, case: Case) -> None:
+def no_file(context: Context, case: Case) -> None:
     """NT_FILE lists every mapping of a file whose name could be written down."""
-    if case.path is None and rules.named:
+    if case.path is None and context.named:
         case.only(
             Kind.PRIVATE_ANON | Kind.SPECIAL | Kind.EXCLUDED,
             "NT_FILE names no file for it",
@@ -101,24 +101,24 @@ def no_file(rules: Rules, case: Case) -> None:
         )
 
 
-def thread_stack(rules: Rules, case: Case) -> None:
+def thread_stack(context: Context, case: Case) -> None:
     """Where NT_FILE is missing, a thread's stack pointer still tells a stack, which hardly anybody maps from a file."""
-    if case.path is None and case.writable and points_into(rules.stack_pointers, case.start, case.end):
+    if case.path is None and case.writable and points_into(context.stack_pointers, case.start, case.end):
         case.only(Kind.PRIVATE_ANON, "a thread's stack pointer points into it", convention=conventions.STACK_POINTER)
 
 
-def other_special(rules: Rules, case: Case) -> None:
+def other_special(context: Context, case: Case) -> None:
     """[sigpage], [uprobes] and a [vdso] without AT_SYSINFO_EHDR: one nameless executable page, or an ELF image."""
     if case.path is not None or case.possible == Kind.SPECIAL:
         return
     executable = case.flags & (PF_W | PF_X) == PF_X
-    if executable and rules.named and case.first == elf.ELFMAG:
+    if executable and context.named and case.first == elf.ELFMAG:
         case.only(Kind.SPECIAL, "nameless, executable, begins with the ELF magic", convention=conventions.SPECIAL_SHAPE)
     elif not (executable and case.size == case.page_size):
         case.rule_out(Kind.SPECIAL, "", convention=conventions.SPECIAL_SHAPE)
 
 
-def has_file(rules: Rules, case: Case) -> None:
+def has_file(context: Context, case: Case) -> None:
     """What NT_FILE names is neither anonymous nor special; what it does not name as deleted has a link."""
     if case.path is None:
         return
@@ -128,44 +128,44 @@ def has_file(rules: Rules, case: Case) -> None:
         case.rule_out(Kind.SHARED_ANON, "", convention=conventions.LINKED_NAME)
 
 
-def one_page_of_several(rules: Rules, case: Case) -> bool:
+def one_page_of_several(context: Context, case: Case) -> bool:
     """Whether the core has what bit 4 leaves of a mapping; what was cut to fit a size tells nothing."""
-    return not rules.mappings.notes.fitted and case.present == case.page_size < case.size
+    return not context.mappings.notes.fitted and case.present == case.page_size < case.size
 
 
-def partly_there(rules: Rules, case: Case) -> None:
+def partly_there(context: Context, case: Case) -> None:
     """One page of several is what bit 4 leaves of a private file mapping that begins with its file's first byte.
 
     That does not say that it is one: a filter that could not tell kept the page because the mapping could have been
     one, and then it can still be all that it could be before.
     """
-    if not case.possible & Kind.HEADED or not one_page_of_several(rules, case):
+    if not case.possible & Kind.HEADED or not one_page_of_several(context, case):
         return
     case.rule_out(Kind.UNHEADED, "only its first page was dumped", convention=conventions.HEADER_LEFT)
-    if rules.neighbours.private_anonymous_dumped and case.m != rules.neighbours.last:
+    if context.neighbours.private_anonymous_dumped and case.m != context.neighbours.last:
         case.rule_out(Kind.WRITTEN, "written memory was dumped, it was not", convention=conventions.BIT_0_IN_FORCE)
 
 
-def wholly_there(rules: Rules, case: Case) -> None:
+def wholly_there(context: Context, case: Case) -> None:
     """Where the dump's filter left private file mappings out, a whole one had been written to."""
-    if not case.possible & Kind.WRITTEN or rules.dumper != CURRENT or (case.path or b"").startswith(b"/SYSV"):
+    if not case.possible & Kind.WRITTEN or context.dumper != CURRENT or (case.path or b"").startswith(b"/SYSV"):
         # System V memory is never a written private mapping: a filter that could not tell kept it as a shared one.
         return
     # A mapping of one page may be whole because it is a header page.
     whole = case.present == case.size and (case.size > case.page_size or not case.possible & Kind.HEADED)
-    if rules.neighbours.private_files_left_out and whole:
+    if context.neighbours.private_files_left_out and whole:
         why = "unwritten file mappings were left out of the dump, it was not"
         case.rule_out(Kind.CLEAN, why, convention=conventions.BIT_2_LEFT_OUT)
 
 
-def not_there(rules: Rules, case: Case) -> None:
+def not_there(context: Context, case: Case) -> None:
     """What was not dumped is none of the kinds that the dump's filter is known to have kept."""
     if case.present:
         return
-    if rules.neighbours.private_anonymous_dumped:
+    if context.neighbours.private_anonymous_dumped:
         why = "written memory was dumped, this was not"
         case.rule_out(Kind.PRIVATE_ANON | Kind.WRITTEN, why, convention=conventions.BIT_0_IN_FORCE)
-    if rules.neighbours.shared_anonymous_dumped:
+    if context.neighbours.shared_anonymous_dumped:
         why = "anonymous shared memory was dumped, this was not"
         case.rule_out(Kind.SHARED_ANON, why, convention=conventions.BIT_1_IN_FORCE)
 
@@ -173,14 +173,14 @@ def not_there(rules: Rules, case: Case) -> None:
 # --- what names prove -------------------------------------------------------------------------------------
 
 
-def names(rules: Rules, case: Case) -> None:
+def names(context: Context, case: Case) -> None:
     """Names that the kernel gives, and that speak for themselves (section by section of tests/kernel's zoo)."""
     path = case.path
     if path is None:
         return
     if path == b"/dev/zero":
         case.only(Kind.UNHEADED | Kind.EXCLUDED, "/dev/zero without (deleted) is mapped privately")
-        if rules.payload is not None and rules.payload.zero.get(case.m) is False:
+        if context.payload is not None and context.payload.zero.get(case.m) is False:
             case.rule_out(Kind.CLEAN, "not zero, so written")
     elif path == b"/dev/zero" + DELETED:
         case.only(Kind.SHARED_ANON | Kind.EXCLUDED, "named /dev/zero (deleted)", convention=conventions.DEV_ZERO)
@@ -203,24 +203,24 @@ def names(rules: Rules, case: Case) -> None:
         case.rule_out(Kind.SHARED_FILE, "shared memory has no second link", convention=conventions.SHM_ONE_LINK)
 
 
-def no_dax(rules: Rules, case: Case) -> None:
+def no_dax(context: Context, case: Case) -> None:
     """A core cannot show a file system mounted with DAX, and hardly any is."""
     if not (case.path or b"").startswith(b"/dev/dax"):
         case.rule_out(Kind.DAX, "", convention=conventions.NO_DAX, source=0)
 
 
-def no_huge(rules: Rules, case: Case) -> None:
+def no_huge(context: Context, case: Case) -> None:
     """Huge pages have a shape, and one folder is of one file system."""
-    if (case.start | case.end | (case.file_offset or 0)) & rules.huge_mask:
+    if (case.start | case.end | (case.file_offset or 0)) & context.huge_mask:
         case.rule_out(Kind.HUGE, "")
-    elif case.path is not None and rules.neighbours.small_pages_beside(case.path, rules.huge_mask + 1):
+    elif case.path is not None and context.neighbours.small_pages_beside(case.path, context.huge_mask + 1):
         case.rule_out(Kind.HUGE, "", convention=conventions.SMALL_PAGES)
 
 
 # How many of the rules stand before what lies beside the core is asked.
 BEFORE_WITNESSES = 6
 
-RULES: tuple[Callable[[Rules, Case], None], ...] = (
+RULES: tuple[Callable[[Context, Case], None], ...] = (
     present_bytes,
     headless,
     gate,

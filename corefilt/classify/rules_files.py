@@ -11,7 +11,7 @@ from corefilt.kinds import Kind
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.classify.candidates import Case
-    from corefilt.classify.classifier import Rules
+    from corefilt.classify.context import Context
     from corefilt.corefile.images import Image
 
 # Folders whose files belong to the system: nobody maps those shared for writing.
@@ -55,30 +55,30 @@ def is_system_file(path: bytes) -> bool:
     return path.startswith(SYSTEM_FOLDERS) and not path.startswith(NO_SYSTEM_FOLDERS)
 
 
-def is_pe(rules: Rules, case: Case) -> bool:
+def is_pe(context: Context, case: Case) -> bool:
     """Whether the file is a PE file, by its name or its first bytes; Wine and Mono relocate its sections in place."""
     path = case.path or b""
-    return path.lower().endswith(PE_FILES) or (rules.payload is not None and case.path in rules.payload.pe)
+    return path.lower().endswith(PE_FILES) or (context.payload is not None and case.path in context.payload.pe)
 
 
-def may_be_pe(rules: Rules, case: Case) -> bool:
+def may_be_pe(context: Context, case: Case) -> bool:
     """Whether the file is a PE file, or could be one whose first page a filter left out."""
-    lost = rules.payload is not None and rules.neighbours.headers_lost(case.m, rules.payload)
-    return lost or is_pe(rules, case)
+    lost = context.payload is not None and context.neighbours.headers_lost(case.m, context.payload)
+    return lost or is_pe(context, case)
 
 
-def image_member(rules: Rules, case: Case) -> None:
+def image_member(context: Context, case: Case) -> None:
     """What lies in a loaded ELF image is private; its own program headers say what of it was written to.
 
     The loader writes to the data segment (relocations, the end of .bss), also where it later makes it unwritable
     (PT_GNU_RELRO). A writable segment that it has nothing to do in may have been left alone (patchelf adds such), and
     an unwritable one may have been written to all the same; what gives that away leaves it open.
     """
-    if rules.payload is None:
+    if context.payload is None:
         return
-    if case.path is None and rules.named:
+    if case.path is None and context.named:
         return
-    image = rules.payload.image_of(case.m)
+    image = context.payload.image_of(case.m)
     if image is None:
         return
     if image.loader_wrote(case.start, case.end):
@@ -87,7 +87,7 @@ def image_member(rules: Rules, case: Case) -> None:
         why = "writable segment of an ELF image in which the loader has nothing to write"
         case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.IMAGE_PRIVATE)
     else:
-        case.doubt = case.doubt or written_text(rules, case, image)
+        case.doubt = case.doubt or written_text(context, case, image)
         if not case.possible & Kind.CLEAN:
             # The dump has it where it left out what was not written to.
             why = "in an ELF image"
@@ -100,18 +100,18 @@ def image_member(rules: Rules, case: Case) -> None:
             case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.IMAGE_TEXT)
 
 
-def written_text(rules: Rules, case: Case, image: Image) -> str:
+def written_text(context: Context, case: Case, image: Image) -> str:
     """What says that a part of an image that nobody should write to may have been written to, or nothing."""
     own = image.flags_within(case.start, case.end)
     if case.writable:
         return "it is writable now"
-    if own and own != {case.flags} and not _executable_by_personality(rules, case, own):
+    if own and own != {case.flags} and not _executable_by_personality(context, case, own):
         return "its flags are not the segment's"
     if own and image.textrel is None:
         return "its dynamic section, which could tell of relocated text, is not in the core"
     if own and image.textrel:
         return "the image relocates its text (DT_TEXTREL)"
-    if any(not image.wrote(*span) for span in rules.like(case.m, image)):
+    if any(not image.wrote(*span) for span in context.like(case.m, image)):
         return SPLIT
     return ""
 
@@ -119,12 +119,12 @@ def written_text(rules: Rules, case: Case, image: Image) -> str:
 SPLIT = "the kernel would have merged it with its neighbour if nothing had set them apart"
 
 
-def _executable_by_personality(rules: Rules, case: Case, own: set[int]) -> bool:
+def _executable_by_personality(context: Context, case: Case, own: set[int]) -> bool:
     """READ_IMPLIES_EXEC, which a program has whose stack is executable, adds PF_X to what can be read."""
-    return {flags | PF_X if flags & PF_R else flags for flags in own} == {case.flags} and rules.stack_is_executable
+    return {flags | PF_X if flags & PF_R else flags for flags in own} == {case.flags} and context.stack_is_executable
 
 
-def set_apart(rules: Rules, case: Case) -> None:
+def set_apart(context: Context, case: Case) -> None:
     """A mapping beside another with the same flags, the same file and the next offset was split off by something.
 
     The kernel merges such neighbours unless their flags or what was written to them differ (vma_merge in mm/vma.c of
@@ -133,22 +133,22 @@ def set_apart(rules: Rules, case: Case) -> None:
     if case.path is None or case.writable:
         return
     # What an image's loader made unwritable lies next to what always was: that explains itself (written_text).
-    apart = any(rules.neighbours.role_by_order(other) != "data" for other in rules.neighbours.like(case.m))
-    if apart and (rules.payload is None or rules.payload.image_of(case.m) is None):
+    apart = any(context.neighbours.role_by_order(other) != "data" for other in context.neighbours.like(case.m))
+    if apart and (context.payload is None or context.payload.image_of(case.m) is None):
         case.doubt = SPLIT
 
 
-def mapped_again(rules: Rules, case: Case) -> None:
+def mapped_again(context: Context, case: Case) -> None:
     """Text of a loaded image that is mapped once more elsewhere: V8 does so with its own, to have it near its code."""
-    if case.path is None or case.writable or rules.payload is None or case.doubt:
+    if case.path is None or case.writable or context.payload is None or case.doubt:
         return
-    if not rules.payload.holds_unwritten(case.m):
+    if not context.payload.holds_unwritten(case.m):
         return
     why = "part of an unwritable segment of an image, once more"
     case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.MAPPED_AGAIN)
 
 
-def layout_member(rules: Rules, case: Case) -> None:
+def layout_member(context: Context, case: Case) -> None:
     """Where the payload has passed before it could be looked at, the order of segments stands in for headers.
 
     Not where the first page is only missing: a filter left it out, and it may have been no image's, or its headers said
@@ -156,12 +156,12 @@ def layout_member(rules: Rules, case: Case) -> None:
     segment is protected after relocation or holds constants (Go, Valgrind), and, on machines of 32 bits, where
     DT_TEXTREL is in use, whether text was relocated.
     """
-    if case.path is None or rules.payload is not None or is_pe(rules, case):
+    if case.path is None or context.payload is not None or is_pe(context, case):
         return
-    role = rules.neighbours.role_by_order(case.m)
+    role = context.neighbours.role_by_order(case.m)
     if role is None:
         return
-    if case.present and not rules.neighbours.image_begun(case.m):
+    if case.present and not context.neighbours.image_begun(case.m):
         case.doubt = "the image's unwritten first page was left out of the dump, this was not"
     private = Kind.PRIVATE_MAPPED | Kind.EXCLUDED
     if role == "data":
@@ -172,7 +172,7 @@ def layout_member(rules: Rules, case: Case) -> None:
         why = "laid out like constants of an ELF image, or like data that is protected after relocation"
         case.only(private, why, convention=conventions.LAYOUT_PRIVATE)
         case.doubt = why
-    elif case.doubt or not rules.ehdr.wide:
+    elif case.doubt or not context.ehdr.wide:
         why = f"laid out like text of an ELF image, but {case.doubt or 'text may be relocated (DT_TEXTREL)'}"
         case.only(private, why, convention=conventions.LAYOUT_PRIVATE)
         case.doubt = why
@@ -181,26 +181,26 @@ def layout_member(rules: Rules, case: Case) -> None:
         case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.LAYOUT_TEXT)
 
 
-def first_page_left_out(rules: Rules, case: Case) -> None:
+def first_page_left_out(context: Context, case: Case) -> None:
     """Where a filter left out an image's first page, which nobody writes to, what it kept of the image was written to.
 
     That it is an image, and so private, only its name tells then (.so), or that the program was started from it.
     """
-    if case.path is None or rules.payload is None or not case.present or rules.mappings.notes.fitted:
+    if case.path is None or context.payload is None or not case.present or context.mappings.notes.fitted:
         return
-    if not rules.neighbours.headers_lost(case.m, rules.payload) or rules.neighbours.image_begun(case.m):
+    if not context.neighbours.headers_lost(case.m, context.payload) or context.neighbours.image_begun(case.m):
         return
     if case.possible & (Kind.WRITTEN | Kind.SHARED_FILE | Kind.SHARED_ANON):
         why = "the file's first page was left out of the dump, this was not"
         case.rule_out(Kind.CLEAN, why, convention=conventions.BIT_2_LEFT_OUT)
     name = case.path.removesuffix(DELETED).rpartition(b"/")[2]
     named = name.endswith(b".so") or b".so." in name
-    if rules.neighbours.role_by_order(case.m) is not None and (named or case.path == rules.program):
+    if context.neighbours.role_by_order(case.m) is not None and (named or case.path == context.program):
         why = "laid out like an ELF image, and named like one" if named else "the program was started from its file"
         case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.LAYOUT_PRIVATE)
 
 
-def shared_names(rules: Rules, case: Case) -> None:
+def shared_names(context: Context, case: Case) -> None:
     """What some programs name, and never map privately with the right to write."""
     if case.path is None or not case.writable:
         return
@@ -209,14 +209,14 @@ def shared_names(rules: Rules, case: Case) -> None:
         case.only(shared, "a name that only shared mappings bear", convention=conventions.SHARED_NAME)
 
 
-def unwritable_image(rules: Rules, case: Case) -> None:
+def unwritable_image(context: Context, case: Case) -> None:
     """Nobody maps programs and libraries for sharing with the right to write to them, and then without writing."""
     if case.path is not None and not case.writable and case.first == elf.ELFMAG and not case.file_offset:
         why = "an ELF file that is not writable here"
         case.rule_out(Kind.SHARED_FILE | Kind.SHARED_ANON, why, convention=conventions.ELF_UNSHARED)
 
 
-def runtime_archive(rules: Rules, case: Case) -> None:
+def runtime_archive(context: Context, case: Case) -> None:
     """Images of a language's heap are mapped privately, and what of them is writable gets its pointers relocated."""
     if case.path is None or not case.path.endswith(ARCHIVES):
         return
@@ -226,22 +226,22 @@ def runtime_archive(rules: Rules, case: Case) -> None:
         case.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=conventions.RUNTIME_ARCHIVE)
 
 
-def system_file(rules: Rules, case: Case) -> None:
+def system_file(context: Context, case: Case) -> None:
     """A file of the system that is writable nowhere in the process is mapped privately and clean.
 
     PE files are not: Wine maps their sections unwritable after relocating them. One whose first page a filter left out
     may be such a file.
     """
-    if case.path is None or not is_system_file(case.path) or rules.neighbours.writable_somewhere(case.path):
+    if case.path is None or not is_system_file(case.path) or context.neighbours.writable_somewhere(case.path):
         return
-    if may_be_pe(rules, case) or not case.possible & Kind.CLEAN:
+    if may_be_pe(context, case) or not case.possible & Kind.CLEAN:
         return
     kinds = Kind.PRIVATE_MAPPED if case.doubt else Kind.CLEAN
     why = "a system file that is writable nowhere"
     case.only(kinds | Kind.EXCLUDED, why, convention=conventions.SYSTEM_FILE)
 
 
-def read_only_file(rules: Rules, case: Case) -> None:
+def read_only_file(context: Context, case: Case) -> None:
     """A file that a process can read only, wherever it maps it, is not written to, though it may be shared.
 
     What was made unwritable after writing is text or data of images, which are executable or writable elsewhere; PE
@@ -252,21 +252,21 @@ def read_only_file(rules: Rules, case: Case) -> None:
         return
     if not case.possible & Kind.CLEAN or (case.area is not None and case.area.nature.flags is not None):
         return
-    if case.present and rules.payload is not None and not rules.neighbours.private_files_dumped:
+    if case.present and context.payload is not None and not context.neighbours.private_files_dumped:
         return
-    if rules.neighbours.touched_somewhere(case.path) or may_be_pe(rules, case) or case.path.endswith(ARCHIVES):
+    if context.neighbours.touched_somewhere(case.path) or may_be_pe(context, case) or case.path.endswith(ARCHIVES):
         return
     why = "a file that the process maps for reading only"
     case.rule_out(Kind.WRITTEN, why, convention=conventions.READ_ONLY_FILE)
 
 
-def header_page(rules: Rules, case: Case) -> None:
+def header_page(context: Context, case: Case) -> None:
     """Bit 4 keeps the first page of a readable mapping at offset 0 if the file is executable or is ELF.
 
     What neither is ELF nor begins with #! may have an executable mode (Emacs' dump, PE files), and a memfd need not
     have one (MFD_NOEXEC_SEAL).
     """
-    if case.path is None and rules.named:
+    if case.path is None and context.named:
         return
     if case.first == elf.ELFMAG:
         case.header_page(True, "begins with the ELF magic")
@@ -276,5 +276,5 @@ def header_page(rules: Rules, case: Case) -> None:
         case.header_page(True, "begins with #!", convention=conventions.SCRIPT)
     elif case.path.startswith(b"/SYSV"):
         case.header_page(True, "System V shared memory has an executable mode", convention=conventions.SYSV_MODE)
-    elif (case.path.startswith(DATA_FOLDERS) or case.path.endswith(DATA_FILES)) and not is_pe(rules, case):
+    elif (case.path.startswith(DATA_FOLDERS) or case.path.endswith(DATA_FILES)) and not is_pe(context, case):
         case.header_page(False, "data of the system", convention=conventions.DATA_MODE)

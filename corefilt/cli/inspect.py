@@ -5,7 +5,6 @@ from __future__ import annotations
 from corefilt import __version__
 from corefilt.cli.words import STDOUT, Parser, check_report_place, draw, say, with_json_target, write_json
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile, open_core
-from corefilt.corefile.fdpic import is_fdpic
 from corefilt.filterbits import NAMES, CoredumpFilter, describe, parse_filter
 from corefilt.filtering.report import convention_lines, dropped_texts, evidence_texts, mapping_as_dict, notices
 from corefilt.kinds import CURRENT, DUMPERS, NOTHING, ONE_PAGE
@@ -106,7 +105,7 @@ def fdpic_as_dict(core: CoreFile) -> dict[str, object]:
             ]
         loadmaps.append(entry)
     return {
-        "format": "fdpic" if is_fdpic(core.notes) else "elf",
+        "format": "fdpic" if core.notes.of_fdpic else "elf",
         "fdpic": {
             "mmu": core.fdpic.mmu,
             "exec_loadmap": f"{core.fdpic.exec_loadmap:#x}",
@@ -127,7 +126,7 @@ def fdpic_lines(core: CoreFile) -> list[str]:
         return []
     mmu = {True: "with an MMU", False: "without an MMU", None: "with or without an MMU"}[core.fdpic.mmu]
     first, second = core.fdpic.loadmaps
-    kind = "ELF-FDPIC" if is_fdpic(core.notes) else "made of an ELF-FDPIC core"
+    kind = "ELF-FDPIC" if core.notes.of_fdpic else "made of an ELF-FDPIC core"
     lines = [f"{kind}, {mmu}; loadmaps at {first:#x} (program) and {second:#x} (loader)"]
     for whose, address, loadmap in core.loadmaps():
         if isinstance(loadmap, str):

@@ -7,12 +7,13 @@ from itertools import pairwise
 
 from corefilt.corefile import elf
 from corefilt.corefile.elf import MACHINES, PT_LOAD, PT_NOTE, Ehdr, Phdrs, Shdr
-from corefilt.corefile.fdpic import recognise
+from corefilt.corefile.fdpic import Fdpic, has_mmu, machine_of
 from corefilt.corefile.mappings import Mappings
 from corefilt.corefile.notes import Notes, read_notes
 from corefilt.corefile.ranges import cut_out, end_of_segments, is_dense
-from corefilt.errors import DamagedCoreError, UnstreamableError
-from corefilt.io.sources import Extents, FileSource, Source, open_source
+from corefilt.errors import DamagedCoreError, NotACoreError, UnstreamableError
+from corefilt.io.opening import open_source
+from corefilt.io.sources import Extents, FileSource, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Protocol, Self
 
     from corefilt.corefile.loadmaps import Loadmap
+    from corefilt.corefile.memory import Memory
     from corefilt.io.sources import Place
 
     class Closable(Protocol):
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 # Headers and notes that a pipe may bring before NT_FILE ends; NT_FILE itself is 4 MiB at most by default
 # (core_file_note_size_limit), and a million program headers are 56 MiB.
 MAX_HEADERS = 64 << 20
+# What is looked at of the memory in all: ten thousand threads have some 100 MiB of stacks in use.
+MOST_READ = 512 << 20
 
 
 class CoreFile:
@@ -45,6 +49,7 @@ class CoreFile:
         """Read headers and notes. Raises InputError and its kin."""
         self.source = source
         self.warnings: list[str] = []
+        _refuse_other_files(source)
         try:
             self.ehdr = elf.read_ehdr(source)
             count, warnings = elf.count_phdrs(source, self.ehdr)
@@ -62,7 +67,7 @@ class CoreFile:
         check_layout(source, self.ehdr, self.table, self.sections)
         self.notes: Notes = read_notes(source, self.ehdr, self.table)
         self.warnings += self.notes.warnings
-        self.fdpic = recognise(self.ehdr, self.table, self.notes)
+        self.fdpic = fdpic_of(self.ehdr, self.table, self.notes)
         self.maps = Mappings(self.ehdr, self.table, self.notes)
         self.opened: dict[str, Closable] = {}
         self.gaps: list[tuple[int, int]] = []
@@ -73,6 +78,16 @@ class CoreFile:
         self.present = array("Q")
         self.truncated = False
         self.ends_at(source.size, peek=source.peek)
+
+    @classmethod
+    def open(cls, path: Place, *, max_headers: int, spool: bool) -> Self:
+        """As open_core, for any kind of core."""
+        source = open_source(path, max_headers=max_headers, spool=spool)
+        try:
+            return cls(source)
+        except BaseException:
+            source.close()
+            raise
 
     def _find_gaps(self) -> None:
         """Find what a run in place took from segments: ``gaps`` are ranges that no header claims now.
@@ -155,9 +170,8 @@ class CoreFile:
         if self.fdpic is None or not isinstance(self.source, FileSource):
             return []
         from corefilt.corefile.loadmaps import read
-        from corefilt.corefile.memory import Memory
 
-        memory = Memory(self)
+        memory = self.memory()
         found: list[tuple[str, int, Loadmap | str]] = []
         for whose, address in zip(("program", "loader"), self.fdpic.loadmaps, strict=True):
             if address:
@@ -166,6 +180,12 @@ class CoreFile:
                 except ValueError as error:
                     found.append((whose, address, str(error)))
         return found
+
+    def memory(self, budget: int = MOST_READ) -> Memory:
+        """The process's memory by address, of a core that can be sought; ``budget`` bytes of it at most are read."""
+        from corefilt.corefile.memory import Memory
+
+        return Memory(self.ehdr, self.table, self.maps.phdr, self.present, self.source.peek, budget)
 
     def loadmap_pieces(self) -> list[tuple[int, int]]:
         """Where the loadmaps begin, and how many bytes they can have."""
@@ -180,6 +200,32 @@ class CoreFile:
         base = self.source.base
         for low, high in Extents(self.source.fd).pieces(base + start, base + end):
             yield low - base, high - base
+
+
+def fdpic_of(ehdr: Ehdr, table: Phdrs, notes: Notes) -> Fdpic | None:
+    """What is FDPIC about a core, or about the one that --format elf made it of; None for a plain one.
+
+    That is also the one with the wide struct of ARM's Linux 4.14 to 5.8.
+    """
+    machine = machine_of(ehdr)
+    pair = notes.loadmaps if notes.of_fdpic else notes.origin.loadmaps[0] if notes.origin is not None else None
+    if machine is None or pair is None:
+        return None
+    return Fdpic(machine, *pair, has_mmu(machine, ehdr, table))
+
+
+def _refuse_other_files(source: Source) -> None:
+    """Raise NotACoreError for what does not begin like an ELF file, with what it is and what to try."""
+    magic = source.peek(0, len(elf.ELFMAG))
+    if magic == elf.ELFMAG[: len(magic)]:
+        return
+    from corefilt.corefile.formats import HEAD, described
+
+    told = described(source.peek(0, HEAD), source.name)
+    inside = f", in {source.compression}" if source.compression is not None else ""
+    if told is None:
+        raise NotACoreError(f"{source.name}: is not an ELF file{inside}")
+    raise NotACoreError(f"{source.name}: is not an ELF core but {told[0]}{inside}", told[1])
 
 
 def check_layout(source: Source, ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr]) -> None:
@@ -229,9 +275,4 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs, sections: Sequence[Sh
 
 def open_core(path: Place, *, max_headers: int = MAX_HEADERS, spool: bool = False) -> CoreFile:
     """Open a core: a path, ``-`` for standard input, a descriptor or a binary file. Raises InputError and its kin."""
-    source = open_source(path, max_headers=max_headers, spool=spool)
-    try:
-        return CoreFile(source)
-    except BaseException:
-        source.close()
-        raise
+    return CoreFile.open(path, max_headers=max_headers, spool=spool)

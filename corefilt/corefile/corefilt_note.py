@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from corefilt.corefile.elf import Ehdr
-    from corefilt.corefile.mappings import Mappings
     from corefilt.kinds import Finding
 
 NAME = b"COREFILT\0"
@@ -206,20 +205,3 @@ def _record(start: int, possible: int, proven: int, likely: int, certainty: int,
     if name not in (fitting, "stated"):
         raise ValueError(f"the record for {start:#x} claims to be {name}, but its kinds are {fitting}")
     return Record(possible, proven, 1 << likely, name, sources)
-
-
-def records_by_mapping(records: dict[tuple[int, int], Record], mappings: Mappings) -> dict[int, Record]:
-    """Join records with the whole mappings whose addresses they have; of a mapping in parts the first part's counts."""
-    whole = mappings.whole
-    joined = {m: records.get((whole.start(m), whole.end(m) & _MASK)) for m in range(len(whole))}
-    if whole is not mappings:
-        for m in range(len(mappings)):
-            if m not in mappings.continues and joined[mappings.whole_of(m)] is None:
-                joined[mappings.whole_of(m)] = records.get((mappings.start(m), mappings.end(m) & _MASK))
-    return {m: record for m, record in joined.items() if record is not None}
-
-
-def strangers(records: dict[tuple[int, int], Record], mappings: Mappings) -> int:
-    """How many records have the addresses of no mapping, nor of a part of one."""
-    known = {(each.start(m), each.end(m) & _MASK) for each in (mappings, mappings.whole) for m in range(len(each))}
-    return len(records.keys() - known)

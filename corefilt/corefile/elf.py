@@ -213,12 +213,10 @@ def xnum_shdr(ehdr: Ehdr, count: int) -> bytes:
 
 
 def read_ehdr(source: Source) -> Ehdr:
-    """Read and check the ELF header. Raises NotACoreError or DamagedCoreError."""
+    """Read and check the ELF header of what begins like an ELF file. Raises NotACoreError or DamagedCoreError."""
     raw = source.peek(0, 64)
     if not raw:
         raise NotACoreError(f"{source.name}: is empty")
-    if raw[:4] != ELFMAG[: len(raw)]:
-        raise _no_elf_file(source)
     if len(raw) < 16 or (raw[4] in (1, 2) and len(raw) < (64 if raw[4] == 2 else 52)):
         raise DamagedCoreError(f"{source.name}: ends in the ELF header, after {len(raw)} bytes")
     if raw[4] not in (1, 2):
@@ -238,16 +236,6 @@ def read_ehdr(source: Source) -> Ehdr:
     if source.size is None and ehdr.e_phoff > MOST_BEFORE_TABLES:
         raise phdrs_behind_payload(source.name, ehdr)
     return ehdr
-
-
-def _no_elf_file(source: Source) -> NotACoreError:
-    from corefilt.corefile.formats import HEAD, described
-
-    told = described(source.peek(0, HEAD), source.name)
-    inside = f", in {source.compression}" if source.compression is not None else ""
-    if told is None:
-        return NotACoreError(f"{source.name}: is not an ELF file{inside}")
-    return NotACoreError(f"{source.name}: is not an ELF core but {told[0]}{inside}", told[1])
 
 
 def phdrs_behind_payload(name: str, ehdr: Ehdr) -> UnstreamableError:

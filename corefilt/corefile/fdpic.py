@@ -23,10 +23,6 @@ from corefilt.corefile.elf import (
     Phdrs,
 )
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from corefilt.corefile.notes import Notes
-
 
 class Machine:
     """Sizes in bytes: ``plain`` of struct elf_prstatus, ``at`` where the loadmaps' addresses stand in the wide one.
@@ -93,24 +89,8 @@ def loadmaps_in(desc: bytes, ehdr: Ehdr) -> tuple[int, int] | None:
     return ehdr.number(desc[at : at + word]), ehdr.number(desc[at + word : at + 2 * word])
 
 
-def recognise(ehdr: Ehdr, table: Phdrs, notes: Notes) -> Fdpic | None:
-    """What is FDPIC about a core, or about the one that --format elf made it of; None for a plain one.
-
-    That is also the one with the wide struct of ARM's Linux 4.14 to 5.8.
-    """
-    machine = machine_of(ehdr)
-    pair = notes.loadmaps if is_fdpic(notes) else notes.origin.loadmaps[0] if notes.origin is not None else None
-    if machine is None or pair is None:
-        return None
-    return Fdpic(machine, *pair, _has_mmu(machine, ehdr, table))
-
-
-def is_fdpic(notes: Notes) -> bool:
-    """Whether the notes are those of the FDPIC dumper."""
-    return notes.loadmaps is not None and not notes.only_plain
-
-
-def _has_mmu(machine: Machine, ehdr: Ehdr, table: Phdrs) -> bool | None:
+def has_mmu(machine: Machine, ehdr: Ehdr, table: Phdrs) -> bool | None:
+    """Whether there is an MMU, or None where the core does not tell."""
     if machine.mmu is None and ehdr.e_machine == EM_ARM:
         gates = zip(table.p_type, table.p_vaddr, strict=True)
         if any(p_type == PT_LOAD and vaddr == _ARM_VECTORS for p_type, vaddr in gates):

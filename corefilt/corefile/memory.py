@@ -8,12 +8,10 @@ from bisect import bisect_right
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from corefilt.corefile.corefile import CoreFile
+    from corefilt.corefile.elf import Ehdr, Phdrs
 
-# What is looked at in all: ten thousand threads have some 100 MiB of stacks in use.
-MOST_READ = 512 << 20
 # What is read of it at a time where only a part may be wanted.
 PIECE = 256
 
@@ -25,11 +23,22 @@ class Memory:
     than ``budget`` bytes are read in all; then there is nothing any more.
     """
 
-    def __init__(self, core: CoreFile, budget: int = MOST_READ) -> None:
-        self._core, self.budget = core, budget
-        table = core.table
-        self.word = 8 if core.ehdr.wide else 4
-        self._order = sorted(core.maps.phdr, key=table.p_vaddr.__getitem__)
+    def __init__(
+        self,
+        ehdr: Ehdr,
+        table: Phdrs,
+        loads: Iterable[int],
+        present: Sequence[int],
+        peek: Callable[[int, int], bytes],
+        budget: int,
+    ) -> None:
+        """``loads`` are the PT_LOADs' numbers, ``present`` the bytes of each program header, by its number.
+
+        ``peek`` reads the core at an offset.
+        """
+        self._ehdr, self._table, self._present, self._peek, self.budget = ehdr, table, present, peek, budget
+        self.word = 8 if ehdr.wide else 4
+        self._order = sorted(loads, key=table.p_vaddr.__getitem__)
         self._starts = array("Q", (table.p_vaddr[i] for i in self._order))
 
     def find(self, address: int) -> int | None:
@@ -47,11 +56,11 @@ class Memory:
 
     def start(self, i: int) -> int:
         """First address of a program header's mapping."""
-        return self._core.table.p_vaddr[i]
+        return self._table.p_vaddr[i]
 
     def end(self, i: int) -> int:
         """First address behind it."""
-        return self._core.table.p_vaddr[i] + self._core.table.p_memsz[i]
+        return self._table.p_vaddr[i] + self._table.p_memsz[i]
 
     def read(self, address: int, length: int) -> bytes:
         """Up to ``length`` bytes at an address, as far as one mapping goes on and the core holds it."""
@@ -59,16 +68,16 @@ class Memory:
         if i is None:
             return b""
         at = address - self.start(i)
-        there = max(0, min(length, self._core.present[i] - at, self.budget))
+        there = max(0, min(length, self._present[i] - at, self.budget))
         self.budget -= there
-        return self._core.source.peek(self._core.table.p_offset[i] + at, there) if there else b""
+        return self._peek(self._table.p_offset[i] + at, there) if there else b""
 
     def words(self, start: int, end: int) -> array[int]:
         """The words of a range, as far as the core holds it, each at an address that is a multiple of its size."""
         start = -(-start // self.word) * self.word
         data = self.read(start, end - start)
         words = array("Q" if self.word == 8 else "I", data[: len(data) // self.word * self.word])
-        if self._core.ehdr.big != (sys.byteorder == "big"):
+        if self._ehdr.big != (sys.byteorder == "big"):
             words.byteswap()
         return words
 
@@ -77,7 +86,7 @@ class Memory:
         data = self.read(address, count * self.word)
         if len(data) < count * self.word:
             return []
-        return [self._core.ehdr.number(data[i : i + self.word]) for i in range(0, len(data), self.word)]
+        return [self._ehdr.number(data[i : i + self.word]) for i in range(0, len(data), self.word)]
 
     def text(self, address: int, most: int = 4096) -> bytes:
         """The bytes at an address up to the first NUL, at most so many."""

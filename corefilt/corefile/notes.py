@@ -5,21 +5,7 @@ from __future__ import annotations
 from array import array
 
 from corefilt import _fast
-from corefilt.corefile.corefilt_note import NAME as COREFILT
-from corefilt.corefile.corefilt_note import (
-    NT_COREFILT_FITS,
-    NT_COREFILT_KINDS,
-    NT_COREFILT_MADE,
-    NT_COREFILT_ORIGIN,
-    NT_COREFILT_SHARED,
-    Origin,
-    Record,
-    Shared,
-    decode,
-    decode_fits,
-    decode_origin,
-    decode_shared,
-)
+from corefilt.corefile import corefilt_note
 from corefilt.corefile.elf import (
     EM_68K,
     EM_386,
@@ -198,10 +184,10 @@ class Notes:
         self.fitted = False
         self.continued: set[int] = set()
         self.made = b""
-        self.records: dict[tuple[int, int], Record] = {}
+        self.records: dict[tuple[int, int], corefilt_note.Record] = {}
         self.record_at: tuple[int, int] | None = None
-        self.origin: Origin | None = None
-        self.shared: Shared | None = None
+        self.origin: corefilt_note.Origin | None = None
+        self.shared: corefilt_note.Shared | None = None
         self.loadmaps: tuple[int, int] | None = None
         self.only_plain = False
         self.prstatus = 0
@@ -209,6 +195,11 @@ class Notes:
         self.stack_pointers: list[int] = []
         self.threads = 0
         self.warnings: list[str] = []
+
+    @property
+    def of_fdpic(self) -> bool:
+        """Whether the notes are those of the FDPIC dumper."""
+        return self.loadmaps is not None and not self.only_plain
 
     def with_files(self, files: FileNote) -> Notes:
         """The same notes with an NT_FILE."""
@@ -250,21 +241,21 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget
         for n_type, name_at, n_namesz, desc_at, n_descsz in found:
             name = chunk[name_at : name_at + n_namesz].rstrip(b"\0")
             _refuse_foreign(source.name, name)
-            if name + b"\0" == COREFILT and n_type == NT_COREFILT_KINDS:
+            if name + b"\0" == corefilt_note.NAME and n_type == corefilt_note.NT_COREFILT_KINDS:
                 length = desc_at + (n_descsz + 3 & ~3) - name_at + 12
                 _take_records(chunk[desc_at : desc_at + n_descsz], ehdr, notes, (at + name_at - 12, length))
                 continue
-            if name + b"\0" == COREFILT and n_type == NT_COREFILT_FITS:
+            if name + b"\0" == corefilt_note.NAME and n_type == corefilt_note.NT_COREFILT_FITS:
                 _take_fits(chunk[desc_at : desc_at + n_descsz], ehdr, notes)
                 continue
-            if name + b"\0" == COREFILT and n_type == NT_COREFILT_MADE:
+            if name + b"\0" == corefilt_note.NAME and n_type == corefilt_note.NT_COREFILT_MADE:
                 # The newest stands first.
                 notes.made = notes.made or chunk[desc_at : desc_at + n_descsz].rstrip(b"\0")
                 continue
-            if name + b"\0" == COREFILT and n_type == NT_COREFILT_ORIGIN:
+            if name + b"\0" == corefilt_note.NAME and n_type == corefilt_note.NT_COREFILT_ORIGIN:
                 _take_origin(chunk[desc_at : desc_at + n_descsz], ehdr, notes)
                 continue
-            if name + b"\0" == COREFILT and n_type == NT_COREFILT_SHARED:
+            if name + b"\0" == corefilt_note.NAME and n_type == corefilt_note.NT_COREFILT_SHARED:
                 _take_shared(chunk[desc_at : desc_at + n_descsz], ehdr, notes)
                 continue
             if first_type is None:
@@ -369,7 +360,7 @@ def _take_records(desc: bytes, ehdr: Ehdr, notes: Notes, place: tuple[int, int])
         return
     notes.record_at = place
     try:
-        notes.records = decode(desc, ehdr)
+        notes.records = corefilt_note.decode(desc, ehdr)
     except ValueError as error:
         notes.warnings.append(f"the COREFILT note cannot be used: {error}")
 
@@ -378,7 +369,7 @@ def _take_fits(desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
     notes.fitted = True
     try:
         # Every run that cuts further adds one.
-        notes.continued |= decode_fits(desc, ehdr)
+        notes.continued |= corefilt_note.decode_fits(desc, ehdr)
     except ValueError as error:
         notes.warnings.append(f"the COREFILT note of a core that was cut to fit cannot be used: {error}")
 
@@ -386,7 +377,7 @@ def _take_fits(desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
 def _take_shared(desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
     if notes.shared is None:
         try:
-            notes.shared = decode_shared(desc, ehdr)
+            notes.shared = corefilt_note.decode_shared(desc, ehdr)
         except ValueError as error:
             notes.warnings.append(f"the COREFILT note of a core without its shared memory cannot be used: {error}")
 
@@ -394,6 +385,6 @@ def _take_shared(desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
 def _take_origin(desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
     if notes.origin is None:
         try:
-            notes.origin = decode_origin(desc, ehdr)
+            notes.origin = corefilt_note.decode_origin(desc, ehdr)
         except ValueError as error:
             notes.warnings.append(f"the COREFILT note of an FDPIC core cannot be used: {error}")

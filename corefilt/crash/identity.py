@@ -137,7 +137,7 @@ class Identity:
 
 def identify(core: CoreFile, *, with_environment: bool = False) -> Identity:
     """Whose core it is. From a pipe what stands in the notes alone: no modules, threads as far as they were seen."""
-    memory = Memory(core, MOST_READ) if core.source.seekable else None
+    memory = core.memory(MOST_READ) if core.source.seekable else None
     owner = Owner(core.notes, core.ehdr)
     modules = find_modules(core, memory) if memory is not None else []
     execfn = core.notes.auxv.get(AT_EXECFN, 0)

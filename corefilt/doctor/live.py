@@ -11,7 +11,8 @@ import threading
 import time
 from array import array
 
-from corefilt.classify.classifier import Rules
+from corefilt.classify.classifier import Classifier
+from corefilt.classify.context import Context, vvar_candidates
 from corefilt.classify.payload import Payload
 from corefilt.corefile.elf import PF_R, PF_W, PF_X, PT_LOAD, Ehdr, Phdrs
 from corefilt.corefile.mappings import Mappings
@@ -104,13 +105,14 @@ class Live:
         self.page_size = nothing.page_size
         evidence = Evidence()
         evidence.believe(self.areas, process.facts, nothing, self.name)
-        rules = Rules(ehdr, nothing, None, evidence=evidence)
-        rules.payload = Payload(everything, rules.vvar)
+        vvar = vvar_candidates(nothing)
+        payload = Payload(everything, vvar)
+        classifier = Classifier(Context(ehdr, nothing, payload, evidence, vvar=vvar), nothing)
         with _Memory(folder) as memory:
-            rules.payload.read_from(memory)
+            payload.read_from(memory)
             if memory.late:
                 self.notices.append(f"{self.name}: its memory did not all answer within {DEADLINE:g} s")
-        self.findings: list[Finding] = rules.decide_all()
+        self.findings: list[Finding] = classifier.decide_all()
 
     def share(self, m: int, wanted: CoredumpFilter) -> Share:
         """What a filter would keep of mapping ``m``."""

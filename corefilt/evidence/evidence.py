@@ -14,7 +14,6 @@ from corefilt.io.sources import FileSource, Source
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.corefile.corefilt_note import Record
-    from corefilt.evidence.file_compare import Copy
     from corefilt.evidence.sysroot import Sysroot
     from corefilt.procfs.maps import Areas, Nature
     from corefilt.procfs.snapshot import FileFacts, Seen
@@ -25,6 +24,23 @@ if TYPE_CHECKING:
 LEAST_FITTING = 0.5
 # A core of a part of a process, or one that lost its end, has fewer mappings than the process had.
 MANY_MORE = 16
+
+
+class Copy:
+    """What the file below --sysroot shows of one mapping.
+
+    ``reason`` says why it was not used, or is None. ``differs`` is where the mapping differs first, in bytes from its
+    begin, or None; ``same`` tells whether it is the very file that was mapped, by build-id or inode; ``first`` are its
+    first four bytes, if the core's were not to be had.
+    """
+
+    __slots__ = ("differs", "executable", "first", "reason", "same")
+
+    def __init__(self, reason: str | None) -> None:
+        self.reason = reason
+        self.differs: int | None = None
+        self.executable = self.same = False
+        self.first: bytes | None = None
 
 
 class Area:

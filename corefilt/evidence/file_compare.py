@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from corefilt.evidence.evidence import Copy
 from corefilt.evidence.sysroot import MOST_OF_NOTES, build_id_in, first_difference, objection
 from corefilt.io.named_files import NotUsable, why_no_file
 from corefilt.kinds import Kind
@@ -24,23 +25,6 @@ if TYPE_CHECKING:
 
 # Files that were not used and are named one by one.
 MOST_NAMED = 3
-
-
-class Copy:
-    """What the file below --sysroot shows of one mapping.
-
-    ``reason`` says why it was not used, or is None. ``differs`` is where the mapping differs first, in bytes from its
-    begin, or None; ``same`` tells whether it is the very file that was mapped, by build-id or inode; ``first`` are its
-    first four bytes, if the core's were not to be had.
-    """
-
-    __slots__ = ("differs", "executable", "first", "reason", "same")
-
-    def __init__(self, reason: str | None) -> None:
-        self.reason = reason
-        self.differs: int | None = None
-        self.executable = self.same = False
-        self.first: bytes | None = None
 
 
 def compare(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from corefilt.corefile import corefilt_note
 from corefilt.corefile.mappings import Mappings
 from corefilt.corefile.notes import FileNote
 
@@ -35,10 +34,12 @@ def gather(
     if sysroot is not None:
         evidence.sysroot = _sysroot(core, sysroot)
     if core.notes.records:
-        evidence.records = corefilt_note.records_by_mapping(core.notes.records, core.maps)
-        strangers = corefilt_note.strangers(core.notes.records, core.maps)
-        if strangers:
-            evidence.notices.append(f"{strangers} records of the COREFILT note fit no mapping")
+        from corefilt.evidence.records import records_by_mapping, strangers
+
+        evidence.records = records_by_mapping(core.notes.records, core.maps)
+        unknown = strangers(core.notes.records, core.maps)
+        if unknown:
+            evidence.notices.append(f"{unknown} records of the COREFILT note fit no mapping")
     names = evidence.file_names() if core.notes.files is None else None
     if names is not None:
         notes = core.notes.with_files(FileNote.of(names, core.ehdr))

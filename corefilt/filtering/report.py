@@ -5,7 +5,6 @@ from __future__ import annotations
 from corefilt import __version__
 from corefilt.corefile.corefilt_note import NT_COREFILT_KINDS, NT_COREFILT_MADE
 from corefilt.corefile.elf import PN_XNUM, PT_NOTE
-from corefilt.corefile.fdpic import is_fdpic
 from corefilt.filterbits import CoredumpFilter, describe
 from corefilt.io.sources import FileSource
 from corefilt.kinds import ONE_PAGE, Kind
@@ -139,9 +138,9 @@ class Report:
         if self.fit is not None:
             lines += [f"  {line}" for line in self.fit.lines()]
         if self.plan.core.truncated:
-            from corefilt.corefile.truncation import missing_lines
+            from corefilt.filtering.missing import missing_lines
 
-            lines += [f"  missing: {line}" for line in missing_lines(self.plan.core, printable)]
+            lines += [f"  missing: {line}" for line in missing_lines(self.plan.core)]
         lines += [f"  changed: {change}" for change in self.changes]
         lines += [f"  note: {printable(notice)}" for notice in self.notices]
         lines += [f"  warning: {printable(warning)}" for warning in self.warnings]
@@ -154,11 +153,11 @@ def _allocated(sink: Sink | None) -> int | None:
 
 def notices(plan: Plan) -> list[str]:
     """What a person should know beside the numbers."""
-    rules = plan.rules
+    context = plan.classifier.context
     told = list(plan.core.notes.notices)
-    if rules.evidence is not None:
-        told += rules.evidence.notices + rules.evidence.told_of_copies
-    if rules.payload is None and plan.filter & CoredumpFilter.ELF_HEADERS and plan.unknown == "keep":
+    if context.evidence is not None:
+        told += context.evidence.notices + context.evidence.told_of_copies
+    if context.payload is None and plan.filter & CoredumpFilter.ELF_HEADERS and plan.unknown == "keep":
         page, core = plan.core.maps.page_size, plan.core
         hedged = [
             m
@@ -196,7 +195,7 @@ def _format_of(plan: Plan) -> str | None:
     """``elf`` or ``fdpic``: how the notes of the output are written; None where FDPIC has nothing to do with it."""
     if plan.core.fdpic is None and plan.conversion is None:
         return None
-    return "fdpic" if is_fdpic(plan.core.notes) != (plan.conversion is not None) else "elf"
+    return "fdpic" if plan.core.notes.of_fdpic != (plan.conversion is not None) else "elf"
 
 
 def _lost_loadmaps(plan: Plan) -> list[str]:

@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from corefilt.classify.classifier import Rules
+    from corefilt.classify.classifier import Classifier
     from corefilt.corefile.corefile import CoreFile
     from corefilt.filtering.options import Options
 
@@ -36,12 +36,12 @@ class SettledAtTheEnd(Run):
     turned out to be too much is taken out again within the output, before it gets its name.
     """
 
-    def __init__(self, core: CoreFile, wanted: CoredumpFilter, rules: Rules, options: Options) -> None:
+    def __init__(self, core: CoreFile, wanted: CoredumpFilter, classifier: Classifier, options: Options) -> None:
         super().__init__(core, wanted, options)
-        self.rules = rules
-        if rules.payload is None:
+        self.classifier = classifier
+        if classifier.context.payload is None:
             raise AssertionError("the payload is looked at as it passes")
-        self._payload = rules.payload
+        self._payload = classifier.context.payload
         self._written = array("Q", core.present)
         # Its length is known from the start, its content at the end.
         stamped = options.stamp is not None
@@ -65,12 +65,12 @@ class SettledAtTheEnd(Run):
         first = lay_out(core.ehdr, core.table, core.sections, written, core.present, end, passed, self._note)
         if core.gaps != passed:
             # What lies behind the last segment is known now, and with it what the dump held of that.
-            self.rules.look_over()
+            self.classifier.look_over()
         reader = _reader(sink, first, written, core)
         self._payload.look_for_textrel(reader)
-        if self.rules.by_files:
-            compare_files(core, self.rules, peek=reader)
-        self.rules.take_loadmaps()
+        if self.classifier.by_files:
+            compare_files(core, self.classifier, peek=reader)
+        self.classifier.context.take_loadmaps()
         self._settle()
         self.plan.sizes = array("Q", map(min, self.plan.sizes, written))
         self.layout = self._lay_out()
@@ -98,14 +98,14 @@ class SettledAtTheEnd(Run):
             engine = Engine(self.core.source, Sink(nowhere.fileno(), os.devnull, owned=False))
             engine.run(self._steps())
         self.core.ends_at(engine.at_end or 0)
-        if self.rules.by_files:
-            compare_files(self.core, self.rules, peek=None)
-        self.rules.take_loadmaps()
+        if self.classifier.by_files:
+            compare_files(self.core, self.classifier, peek=None)
+        self.classifier.context.take_loadmaps()
         self._settle()
         self.layout = self._lay_out()
 
     def _settle(self) -> None:
-        self.plan = Plan(self.core, self.wanted, self.rules, self.options.unknown)
+        self.plan = Plan(self.core, self.wanted, self.classifier, self.options.unknown)
         stop_if_undecided(self.plan, self.options)
 
     def _steps(self) -> Iterator[Step]:
@@ -142,7 +142,7 @@ class SettledAtTheEnd(Run):
                 target, run = target + offset - run, offset
                 self._payload.look(m, core.source)
             if m is not None:
-                kept = kept_bytes(_ceiling(self.rules, m, self.wanted), present, core.maps.page_size)
+                kept = kept_bytes(_ceiling(self.classifier, m, self.wanted), present, core.maps.page_size)
             else:
                 kept = tag_bytes(table, self._written, i, load_of[i]) if i in load_of else present
             self._written[i] = kept
@@ -185,15 +185,15 @@ def _moves(first: Layout, last: Layout, end: int) -> Iterator[tuple[int, int, in
         at = stop
 
 
-def _ceiling(rules: Rules, m: int, wanted: CoredumpFilter) -> int:
+def _ceiling(classifier: Classifier, m: int, wanted: CoredumpFilter) -> int:
     """The most that any finding which can still come may keep of mapping ``m`` (a level)."""
-    payload = rules.payload
-    if payload is None or payload.pending(m) or rules.by_files:
+    payload = classifier.context.payload
+    if payload is None or payload.pending(m) or classifier.by_files:
         # A statement can contradict what is proven, and then anything is possible.
-        kinds = Kind.ALL if rules.stated(m) else rules.proven(m) or Kind.ALL
+        kinds = Kind.ALL if classifier.stated(m) else classifier.proven(m) or Kind.ALL
     else:
-        kinds = rules.decide_whole(m).possible
-    return _most(kinds, int(wanted), rules.dumper)
+        kinds = classifier.decide_whole(m).possible
+    return _most(kinds, int(wanted), classifier.context.dumper)
 
 
 @lru_cache(1 << 10)

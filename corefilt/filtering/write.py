@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from corefilt.classify.classifier import rules_for
+from corefilt.classify.classifier import classifier_for
 from corefilt.errors import UndecidedError, UnstreamableError, UsageError
 from corefilt.evidence.gather import gather
 from corefilt.filtering.planned import PlannedBeforehand
@@ -48,10 +48,10 @@ def write_filtered(
     if evidence is None:
         evidence = gather(core, maps=options.maps, pid=options.pid, sysroot=options.sysroot)
     if not core.source.seekable and not options.in_place and seekable_from(output):
-        rules = rules_for(core, options.assume, evidence=evidence, dumper=options.dumper, with_payload=True)
-        return _carry_out(SettledAtTheEnd(core, wanted, rules, options), output, began)
+        classifier = classifier_for(core, options.assume, evidence=evidence, dumper=options.dumper, with_payload=True)
+        return _carry_out(SettledAtTheEnd(core, wanted, classifier, options), output, began)
     plan = Plan(
-        core, wanted, rules_for(core, options.assume, evidence=evidence, dumper=options.dumper), options.unknown
+        core, wanted, classifier_for(core, options.assume, evidence=evidence, dumper=options.dumper), options.unknown
     )
     if options.in_place:
         from corefilt.filtering.inplace import write_in_place
@@ -67,9 +67,10 @@ def write_plan(plan: Plan, output: Place | NamedFile, options: Options) -> Repor
     core = plan.core
     output = compressed(core, output, options)
     if not core.source.seekable and seekable_from(output):
-        assume = [assumption.text for assumption in plan.rules.assumptions]
-        rules = rules_for(core, assume, evidence=plan.rules.evidence, dumper=plan.rules.dumper, with_payload=True)
-        return _carry_out(SettledAtTheEnd(core, plan.filter, rules, options), output, began)
+        context = plan.classifier.context
+        assume = [assumption.text for assumption in plan.classifier.assumptions]
+        classifier = classifier_for(core, assume, evidence=context.evidence, dumper=context.dumper, with_payload=True)
+        return _carry_out(SettledAtTheEnd(core, plan.filter, classifier, options), output, began)
     return _carry_out(PlannedBeforehand(plan, options), output, began)
 
 

@@ -18,7 +18,8 @@ from corefilt.handler.result import FAILED, FILTERED, WHOLE, Result
 from corefilt.handler.zstd_copy import compress
 from corefilt.io.compression import check_decoder
 from corefilt.io.engine import Engine
-from corefilt.io.sources import PipeSource, open_source
+from corefilt.io.opening import open_source
+from corefilt.io.sources import PipeSource
 from corefilt.io.steps import TO_THE_END, Step
 from corefilt.plan.fit.request import Wish
 

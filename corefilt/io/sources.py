@@ -11,7 +11,7 @@ import os
 import stat
 
 from corefilt import _fast
-from corefilt.errors import DamagedCoreError, InputError, UsageError
+from corefilt.errors import DamagedCoreError, InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 PIPE_SIZE = 1 << 20
 # Behind every offset.
 NO_MORE = 1 << 63
-
-
-# What an ELF file begins with; whatever else does is worth the room that knows compressed formats.
-_ELFMAG = b"\x7fELF"
-_MAGIC_BYTES = 64
 
 
 class Source:
@@ -229,120 +224,3 @@ def descriptor_of(place: Place) -> str | bytes | os.PathLike[str] | int:
     if place.seekable():
         os.lseek(fd, place.tell(), os.SEEK_SET)
     return fd
-
-
-def open_source(path: Place, *, max_headers: int, spool: bool = False) -> Source:
-    """Open CORE: a path, ``-`` for standard input, or a descriptor or binary file that stays open.
-
-    What is compressed is decompressed as it is read. Raises InputError, or UsageError for a terminal.
-    """
-    path = descriptor_of(path)
-    if isinstance(path, int):
-        fd, name, owned = path, f"descriptor {path}", False
-    elif path in ("-", b"-"):
-        fd, name, owned = 0, "standard input", False
-    else:
-        name, owned = os.fsdecode(path), True
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
-    try:
-        source = _source_of(fd, name, owned=owned, max_headers=max_headers)
-    except BaseException:
-        if owned:
-            os.close(fd)
-        raise
-    return as_core(source, max_headers=max_headers, spool=spool)
-
-
-def _source_of(fd: int, name: str, *, owned: bool, max_headers: int) -> Source:
-    try:
-        status = os.fstat(fd)
-    except OSError as error:
-        raise InputError(f"{name}: {error.strerror}") from None
-    if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{name}: is a directory")
-    if os.isatty(fd):
-        raise UsageError(f"{name} is a terminal", "name a core: corefilt FILTER CORE, or corefilt FILTER < CORE")
-    if stat.S_ISREG(status.st_mode):
-        base = 0 if owned else os.lseek(fd, 0, os.SEEK_CUR)
-        return FileSource(fd, name, base=base, size=max(0, status.st_size - base), owned=owned)
-    if stat.S_ISFIFO(status.st_mode):
-        enlarge_pipe(fd)
-    return PipeSource(fd, name, most_ahead=max_headers, owned=owned)
-
-
-def as_core(source: Source, *, max_headers: int, spool: bool = False) -> Source:
-    """A source decompressed where it is compressed, and a temporary copy of a pipe where that is wanted.
-
-    Closing it closes the source; so does what is raised: InputError or MissingLibraryError.
-    """
-    try:
-        head = source.peek(0, _MAGIC_BYTES)
-        if head[:4] != _ELFMAG:
-            from corefilt.io.decompress import unpacked
-
-            source = unpacked(source, head, most_ahead=max_headers)
-        return spooled(source) if spool and isinstance(source, PipeSource) else source
-    except BaseException:
-        source.close()
-        raise
-
-
-class SpooledSource(FileSource):
-    """A temporary copy of a pipe that vanishes with its descriptor; its holes are the pipe's zeros."""
-
-    spooled = True
-
-    def __init__(self, fd: int, size: int, pipe: Source, damage: str | None) -> None:
-        """Take the copy's descriptor; ``damage`` is what was wrong with the pipe."""
-        super().__init__(fd, pipe.name, size=size)
-        self.origin, self.compression, self.whole = pipe.origin, pipe.compression, pipe.whole
-        self._pipe, self._damage = pipe, damage
-
-    def check(self) -> str | None:
-        """What was wrong with the pipe."""
-        return self._damage
-
-    def close(self) -> None:
-        """Close the copy and the pipe."""
-        if self.owned:
-            super().close()
-            self._pipe.close()
-
-
-def spooled(pipe: Source, folder: str | None = None) -> SpooledSource:
-    """All of a source in a temporary file in ``folder``, else where temporary files go. Raises InputError."""
-    from corefilt.io.tempfiles import nameless
-
-    if folder is None:
-        import tempfile
-
-        folder = tempfile.gettempdir()
-    copy = -1
-    try:
-        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            copy = nameless(place)
-        finally:
-            os.close(place)
-        size, scratch = 0, bytearray(PIPE_SIZE)
-        while isinstance(pipe, PipeSource) and (held := pipe.take(PIPE_SIZE)):
-            _fast.write_at(copy, size, held, granule=4096)
-            size += len(held)
-        at, left = (-1, 1 << 62) if pipe.size is None else (pipe.base, pipe.size)
-        while moved := _fast.move(
-            _fast.READWRITE, pipe.fd, at, copy, size, min(left, 1 << 26), scratch, granule=4096
-        )[0]:  # fmt: skip
-            size, left, at = size + moved, left - moved, at + moved if at >= 0 else at
-        os.ftruncate(copy, size)
-        return SpooledSource(copy, size, pipe, pipe.check())
-    except BaseException as error:
-        if copy >= 0:
-            os.close(copy)
-        if not isinstance(error, OSError):
-            raise
-        raise InputError(
-            f"{pipe.name}: cannot be copied to {folder}: {error.strerror}", "set TMPDIR to a folder with room"
-        ) from None

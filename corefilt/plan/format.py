@@ -12,7 +12,7 @@ import struct
 from corefilt import _fast
 from corefilt.corefile.corefilt_note import NAME, NT_COREFILT_KINDS, NT_COREFILT_ORIGIN, Origin, encode_origin
 from corefilt.corefile.elf import PT_NOTE
-from corefilt.corefile.fdpic import is_fdpic, machine_of
+from corefilt.corefile.fdpic import machine_of
 from corefilt.corefile.notes import (
     AT_BASE,
     AT_ENTRY,
@@ -81,11 +81,11 @@ def convert(core: CoreFile, to: str, loadmaps: tuple[int, int] | None, *, annota
         raise VariantError(
             f"{name}: there is no ELF-FDPIC for {core.machine} ({8 if core.ehdr.wide else 4}-byte words)"
         )
-    if loadmaps is not None and (to == "elf" or is_fdpic(core.notes)):
+    if loadmaps is not None and (to == "elf" or core.notes.of_fdpic):
         raise UsageError("--loadmaps says what a plain core lacks, for --format fdpic", "leave it out")
     if to == "elf" and core.notes.loadmaps is None and core.notes.prstatus in (0, machine.plain):
         return None
-    if to == "fdpic" and is_fdpic(core.notes):
+    if to == "fdpic" and core.notes.of_fdpic:
         return None
     phdr = _notes_of(core)
     ehdr, offset = core.ehdr, core.table.p_offset[phdr]
@@ -260,12 +260,11 @@ def _loadmaps_for(core: CoreFile, machine: Machine, given: tuple[int, int] | Non
 def _find(core: CoreFile) -> tuple[int, int]:
     """Where the loadmaps lie on the initial stack, by AT_ENTRY and AT_BASE; 0 for what is not there."""
     from corefilt.corefile.loadmaps import MOST_SEARCHED, find
-    from corefilt.corefile.memory import Memory
     from corefilt.corefile.notes import AT_EXECFN, AT_PLATFORM, AT_RANDOM
 
     if not isinstance(core.source, FileSource):
         return 0, 0
-    auxv, memory = core.notes.auxv, Memory(core)
+    auxv, memory = core.notes.auxv, core.memory()
     argument = next((auxv[key] for key in (AT_EXECFN, AT_RANDOM, AT_PLATFORM) if auxv.get(key)), 0)
     i = memory.find(argument) if argument else None
     if i is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from corefilt.classify.classifier import Rules, rules_for
+from corefilt.classify.classifier import Classifier, classifier_for
 from corefilt.corefile import corefilt_note as annotation
 from corefilt.corefile.mappings import flags_text
 from corefilt.errors import SelectorError, UsageError
@@ -65,13 +65,13 @@ class Plan:
     only a convention drops.
     """
 
-    def __init__(self, core: CoreFile, wanted: CoredumpFilter, rules: Rules, unknown: str) -> None:
+    def __init__(self, core: CoreFile, wanted: CoredumpFilter, classifier: Classifier, unknown: str) -> None:
         """Decide every mapping by the rules; ``unknown`` says what becomes of what stays open."""
         if unknown not in UNKNOWN:
             raise UsageError(f"unknown is {unknown!r}", f"it can be {', '.join(UNKNOWN)}")
-        self.core, self.filter, self.rules, self.unknown = core, wanted, rules, unknown
-        self.findings = rules.decide_all()
-        unused = [a.text for a in rules.assumptions if not a.used]
+        self.core, self.filter, self.classifier, self.unknown = core, wanted, classifier, unknown
+        self.findings = classifier.decide_all()
+        unused = [a.text for a in classifier.assumptions if not a.used]
         if unused:
             raise SelectorError(f"--assume {unused[0]!r} fits no mapping of this core")
         self.sizes = array("Q", core.present)
@@ -105,7 +105,7 @@ class Plan:
     @property
     def mappings(self) -> Sequence[Mapping]:
         """The mappings, made when looked at."""
-        maps, there = self.rules.parts, self.core.present
+        maps, there = self.classifier.parts, self.core.present
         return [Mapping(maps, m, finding, there[maps.phdr[m]]) for m, finding in enumerate(self.findings)]
 
     @property
@@ -189,4 +189,4 @@ def plan_core(
     """
     wanted = as_filter(filter)[0]
     evidence = gather(core, maps=maps, pid=pid, sysroot=sysroot)
-    return Plan(core, wanted, rules_for(core, assume, evidence=evidence, dumper=dumper), unknown)
+    return Plan(core, wanted, classifier_for(core, assume, evidence=evidence, dumper=dumper), unknown)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
-from corefilt.io.compression import recognise
-from corefilt.io.sources import FileSource, as_core
+from corefilt.errors import InputError
+from corefilt.verify.compressed import Damage, decompressed, format_at
 from corefilt.verify.files import MappedCore
 
-# As far as formats are told apart.
-_MAGIC_BYTES = 64
-# What may be held before the copy begins.
-_MOST_AHEAD = 64 << 20
+# Blocks of zeros of this many bytes become holes of the copy.
+_BLOCK = 4096
+_ZEROS = bytes(_BLOCK)
 
 
 def open_plain(path: str | os.PathLike[str], name: str = "") -> MappedCore:
     """A core that is open for reading; errors call it ``name``. Raises InputError and MissingLibraryError."""
     file = MappedCore(path, name)
     try:
-        return file if recognise(file.read(0, _MAGIC_BYTES)) is None else _Copy(file)
+        form = format_at(file, 0)
+        return file if form is None else _Copy(file, form)
     except BaseException:
         os.close(file.fd)
         raise
@@ -27,16 +28,28 @@ def open_plain(path: str | os.PathLike[str], name: str = "") -> MappedCore:
 class _Copy(MappedCore):
     """A copy without a name."""
 
-    def __init__(self, packed: MappedCore) -> None:
-        """Make it. Raises InputError."""
+    def __init__(self, packed: MappedCore, form: str) -> None:
+        """Make it. Raises InputError and MissingLibraryError."""
         self._packed = packed
-        source = FileSource(packed.fd, packed.name, size=packed.size, owned=False)
-        copy = as_core(source, max_headers=_MOST_AHEAD, spool=True)
-        try:
-            super().__init__(f"/proc/self/fd/{copy.fd}", packed.name)
-            self.damage = copy.check()
-        finally:
-            copy.close()
+        damage = None
+        with tempfile.TemporaryFile(buffering=0) as copy:
+            try:
+                size = 0
+                try:
+                    for piece in decompressed(packed, form):
+                        size = _put(copy.fileno(), size, piece)
+                except Damage as told:
+                    damage = str(told)
+                    if not size:
+                        raise InputError(f"{packed.name}: {damage} before any of the core came") from None
+                copy.truncate(size)
+            except OSError as error:
+                raise InputError(
+                    f"{packed.name}: cannot be copied to {tempfile.gettempdir()}: {error.strerror}",
+                    "set TMPDIR to a folder with room",
+                ) from None
+            super().__init__(f"/proc/self/fd/{copy.fileno()}", packed.name)
+        self.damage = damage
 
     def __exit__(self, *about: object) -> None:
         os.close(self.fd)
@@ -45,3 +58,18 @@ class _Copy(MappedCore):
     def check_unchanged(self) -> None:
         """Raise InputError where somebody wrote to the file that this is a copy of."""
         self._packed.check_unchanged()
+
+
+def _put(fd: int, at: int, piece: bytes) -> int:
+    """Write a piece at an offset, but for its blocks of zeros; returns the offset behind it. Raises OSError."""
+    start = 0
+    while start < len(piece):
+        # All of it where there is no block of zeros, which is most often so.
+        end = len(piece) if _ZEROS not in piece else min(len(piece), start + _BLOCK - (at + start) % _BLOCK)
+        block = piece[start:end]
+        if block != _ZEROS[: len(block)]:
+            while block:
+                done = os.pwrite(fd, block, at + start)
+                block, start = block[done:], start + done
+        start = end
+    return at + len(piece)

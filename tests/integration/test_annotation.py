@@ -43,6 +43,7 @@ import corefilt as api
 from corefilt.classify.classifier import DISBELIEVED
 from corefilt.corefile import corefilt_note as annotation
 from corefilt.errors import AnnotationError
+from corefilt.evidence.records import records_by_mapping
 from corefilt.kinds import Finding, Kind, Source, single
 from corefilt.plan.note_slot import place_for_note
 
@@ -178,7 +179,7 @@ def test_every_finding_comes_back(core: bytes) -> None:
     note = parse_notes(annotated(core))[0]
     with opened(core) as it:
         records = annotation.decode(note.desc, it.ehdr)
-        by_mapping = annotation.records_by_mapping(records, it.maps)
+        by_mapping = records_by_mapping(records, it.maps)
         assert list(by_mapping) == list(range(len(it.maps)))
     assert [
         (each.possible, each.proven, each.likely, each.certainty, each.sources) for each in by_mapping.values()

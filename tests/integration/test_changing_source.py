@@ -14,7 +14,7 @@ import pytest
 from support.builds import PATIENCE
 from support.run import corefilt, finish, start
 
-from corefilt.io.sources import open_source
+from corefilt.io.opening import open_source
 
 
 def grow(path: Path) -> None:

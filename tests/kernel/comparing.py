@@ -9,7 +9,7 @@ from kernel.dumps import FILTERS, FULL, PAGE
 from kernel.programs import ALL_FILTERS, SINGLE_BITS, Visit, load_sizes
 
 import corefilt
-from corefilt.classify.classifier import rules_for
+from corefilt.classify.classifier import classifier_for
 from corefilt.kinds import Finding, Kind, name_of, single
 from corefilt.plan.layout import kept_bytes
 
@@ -38,7 +38,7 @@ def findings(visited: Visit, evidence: str) -> list[Finding]:
         corefilt.filter(visited.full, path, filter=FULL, pid=visited.pid, annotate=True, sync=False)
     with corefilt.open(path) as core:
         if evidence == PIPE:
-            rules = rules_for(core, with_payload=False)
+            rules = classifier_for(core, with_payload=False)
             return [rules.decide(m) for m in range(len(core.maps))]
         return core.plan(FULL, **options).findings
 

@@ -15,7 +15,6 @@ from kernel.programs import PATIENCE, CannotStartError
 from kernel.victims import VICTIMS
 
 import corefilt
-from corefilt.corefile.memory import Memory
 from corefilt.corefile.registers import read_threads
 from corefilt.plan.fit.backtrace import Essentials
 from corefilt.plan.fit.choose import FitError
@@ -39,7 +38,7 @@ def by_priority(sizes: list[int], limit: int) -> list[int]:
 def others(path: Path, limit: int) -> int:
     """Count the threads whose stacks, from the stack pointer on, google-coredumper's rule would keep."""
     with corefilt.open(path) as core:
-        memory = Memory(core)
+        memory = core.memory()
         needs = Essentials(core, memory, read_threads(core.source, core.ehdr, core.table))
         loads = list(core.maps.phdr)
         head = core.table.p_offset[loads[0]]

@@ -28,7 +28,7 @@ from support.builds import PATIENCE
 from support.run import corefilt
 
 import corefilt as api
-from corefilt.classify.classifier import rules_for
+from corefilt.classify.classifier import classifier_for
 
 PT_LOAD, PT_NOTE = 1, 4
 PF_R, PF_W, PF_X = 4, 2, 1
@@ -70,7 +70,7 @@ class Dumped:
         with api.open(self.full) as core:
             options = {"maps": str(self.smaps)} if evidence == "smaps" else {}
             if evidence == "pipe":
-                plan = api.Plan(core, api.CoredumpFilter(value), rules_for(core, with_payload=False), unknown)
+                plan = api.Plan(core, api.CoredumpFilter(value), classifier_for(core, with_payload=False), unknown)
             else:
                 plan = core.plan(value, unknown=unknown, **options)
             starts = [mapping.start for mapping in plan.mappings]
@@ -169,7 +169,7 @@ def test_what_is_dropped_is_what_the_kernel_drops_where_nothing_is_undecided(dum
         options = {"maps": str(dumped.smaps)} if evidence == "smaps" else {}
         for value in FILTERS:
             if evidence == "pipe":
-                plan = api.Plan(core, api.CoredumpFilter(value), rules_for(core, with_payload=False), "keep")
+                plan = api.Plan(core, api.CoredumpFilter(value), classifier_for(core, with_payload=False), "keep")
             else:
                 plan = core.plan(value, **options)
             theirs = dumped.cores[value].sizes()

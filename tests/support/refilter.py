@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import corefilt
-from corefilt.classify.classifier import rules_for
+from corefilt.classify.classifier import classifier_for
 from corefilt.filterbits import CoredumpFilter
 from corefilt.plan.plan import Plan
 
@@ -20,7 +20,7 @@ class Planned:
     def __init__(self, path: Path, filters: Iterable[int]) -> None:
         """Plan all filters by the same rules."""
         with corefilt.open(path) as core:
-            rules = rules_for(core)
+            rules = classifier_for(core)
             self.kept = {wanted: Plan(core, CoredumpFilter(wanted), rules, "keep").sizes for wanted in filters}
             self.present = core.present
             self.starts = core.table.p_vaddr

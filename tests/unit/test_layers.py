@@ -10,13 +10,6 @@ from support.pages import ROOT
 
 # Modules of one room that still import each other, most of them for types alone; the list may only shrink.
 KNOTS = (
-    "io.decompress io.sources",
-    "corefile.elf corefile.formats",
-    "corefile.corefilt_note corefile.fdpic corefile.mappings corefile.notes",
-    "corefile.corefile corefile.memory corefile.truncation",
-    "evidence.evidence evidence.file_compare",
-    "classify.classifier classify.guesses classify.rules_core classify.rules_evidence classify.rules_fdpic "
-    "classify.rules_files",
     "plan.fit.choose plan.fit.pages plan.fit.priority plan.plan",
     "batch.task batch.work.apply_policy batch.work.local batch.work.output_check batch.work.outputs "
     "batch.work.provenance batch.work.remote",

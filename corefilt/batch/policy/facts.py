@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from corefilt.classify.classifier import Rules
+    from corefilt.classify.classifier import Classifier
     from corefilt.corefile.corefile import CoreFile
 
 
@@ -35,8 +35,8 @@ class Facts:
     shares: Mapping[str, tuple[float, float]] | None = field(default_factory=dict)
 
 
-def facts_of(core: CoreFile, *, age: float | None, rules: Rules | None) -> Facts:
-    """The facts of an open core; shares are not known without ``rules``.
+def facts_of(core: CoreFile, *, age: float | None, classifier: Classifier | None) -> Facts:
+    """The facts of an open core; shares are not known without a ``classifier``.
 
     An age below zero is a clock that was wrong once, and so none.
     """
@@ -51,11 +51,11 @@ def facts_of(core: CoreFile, *, age: float | None, rules: Rules | None) -> Facts
         signal=identity.signal,
         machine=core.machine,
         uid=identity.uid,
-        shares=_shares(core, rules) if rules is not None else None,
+        shares=_shares(core, classifier) if classifier is not None else None,
     )
 
 
-def _shares(core: CoreFile, rules: Rules) -> dict[str, tuple[float, float]]:
+def _shares(core: CoreFile, classifier: Classifier) -> dict[str, tuple[float, float]]:
     least, most = dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
     total = 0
     for m, i in enumerate(core.maps.phdr):
@@ -63,7 +63,7 @@ def _shares(core: CoreFile, rules: Rules) -> dict[str, tuple[float, float]]:
         if not there:
             continue
         total += there
-        possible = rules.decide(m).possible
+        possible = classifier.decide(m).possible
         for name, kinds in NAMES.items():
             if possible & kinds:
                 most[name] += there

@@ -5,7 +5,7 @@ from __future__ import annotations
 from corefilt.batch.remote.url import Remote, version_of
 from corefilt.errors import InputError
 from corefilt.io.decompress import FedSource
-from corefilt.io.sources import as_core
+from corefilt.io.opening import as_core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ PIECE = 8 << 20
 
 
 def open_remote(url: str, *, max_headers: int, spool: bool = False) -> Source:
-    """Open the core behind a URL, decompressed as it comes. Raises what ``Remote`` and ``sources.as_core`` do."""
+    """Open the core behind a URL, decompressed as it comes. Raises what ``Remote`` and ``opening.as_core`` do."""
     remote = Remote(url)
     info = remote.info()
     if info.get("type") == "directory":

@@ -23,7 +23,8 @@ from corefilt.corefile.formats import HEAD, is_report, is_tar
 from corefilt.errors import EvidenceError, InputError
 from corefilt.io import compression
 from corefilt.io.decompress import FedSource
-from corefilt.io.sources import FileSource, Source, as_core
+from corefilt.io.opening import as_core
+from corefilt.io.sources import FileSource, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from corefilt.batch.policy.facts import facts_of
 from corefilt.batch.policy.policy import DELETE, FIT, KEEP, MINIMAL
 from corefilt.batch.work import provenance
 from corefilt.batch.work.opening import opened_core
-from corefilt.classify.classifier import rules_for
+from corefilt.classify.classifier import classifier_for
 from corefilt.corefile.corefile import CoreFile
 from corefilt.corefile.identity import Identity
 from corefilt.evidence.gather import gather
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from corefilt.batch.outcome import Outcome
     from corefilt.batch.policy.policy import Decision, Policy
     from corefilt.batch.task import Task
-    from corefilt.classify.classifier import Rules
+    from corefilt.classify.classifier import Classifier
     from corefilt.io.sources import FileSource, Source
 
 # Options that leave less of a core or change it; a rule that keeps it whole goes without them.
@@ -45,7 +45,7 @@ def decided(
     be deleted; nothing is deleted here. Raises InputError for what is no core.
     """
     with opened_core(open_source, None) as core:
-        facts = facts_of(core, age=age, rules=_rules(core, task) if policy.asks_for_shares else None)
+        facts = facts_of(core, age=age, classifier=_classifier(core, task) if policy.asks_for_shares else None)
         comm = Identity(core.notes, core.ehdr).comm
     decision = policy.decide(facts)
     name, chosen = decision.action.name, replace(task, rule=decision.rule)
@@ -95,10 +95,10 @@ def carried_over(task: Task, decision: Decision) -> Task:
     return replace(task, filter=wanted, options=options, policy=None, work=provenance.work_of(task))
 
 
-def _rules(core: CoreFile, task: Task) -> Rules:
-    """The rules over this core by the evidence that it will be filtered by."""
+def _classifier(core: CoreFile, task: Task) -> Classifier:
+    """The classifier of this core, by the evidence that it will be filtered by."""
     maps, sysroot = task.options.get("maps"), task.options.get("sysroot")
     evidence = gather(
         core, maps=maps if isinstance(maps, str) else None, sysroot=sysroot if isinstance(sysroot, str) else None
     )
-    return rules_for(core, evidence=evidence)
+    return classifier_for(core, evidence=evidence)

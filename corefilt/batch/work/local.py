@@ -24,7 +24,8 @@ from corefilt.errors import InputError, OutputError
 from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.options import Options, make_wish
 from corefilt.filtering.write import write_filtered
-from corefilt.io.sources import FileSource, PipeSource, spooled
+from corefilt.io.opening import spooled
+from corefilt.io.sources import FileSource, PipeSource
 from corefilt.plan.note_slot import takes_a_note
 
 TYPE_CHECKING = False

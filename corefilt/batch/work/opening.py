@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from corefilt.corefile.corefile import CoreFile
 from corefilt.errors import UnstreamableError
-from corefilt.io.sources import PipeSource, spooled
+from corefilt.io.opening import spooled
+from corefilt.io.sources import PipeSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

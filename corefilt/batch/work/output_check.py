@@ -6,7 +6,8 @@ import os
 
 from corefilt.corefile.corefile import MAX_HEADERS
 from corefilt.errors import OutputError
-from corefilt.io.sources import FileSource, PipeSource, Source, as_core, spooled
+from corefilt.io.opening import as_core, spooled
+from corefilt.io.sources import FileSource, PipeSource, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from corefilt import __version__
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.errors import CorefiltError
-from corefilt.io.sources import FileSource, as_core
+from corefilt.io.opening import as_core
+from corefilt.io.sources import FileSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

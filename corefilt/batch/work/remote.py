@@ -31,8 +31,9 @@ from corefilt.corefile.formats import HEAD
 from corefilt.errors import CorefiltError, OutputError
 from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.write import write_filtered
+from corefilt.io.opening import spooled
 from corefilt.io.sinks import NamedFile, NewFileSink
-from corefilt.io.sources import FileSource, PipeSource, spooled
+from corefilt.io.sources import FileSource, PipeSource
 from corefilt.plan.note_slot import takes_a_note
 
 TYPE_CHECKING = False

@@ -10,8 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from corefilt.corefile import corefilt_note as annotation
+from corefilt.corefile.corefile import MOST_READ
 from corefilt.corefile.elf import PF_W, PT_LOAD, PT_NOTE
-from corefilt.corefile.memory import MOST_READ, Memory
 from corefilt.corefile.registers import read_threads
 from corefilt.errors import CorefiltError, DamagedCoreError
 from corefilt.filterbits import parse_filter
@@ -136,7 +136,7 @@ class _Fitting:
     def __init__(self, plan: Plan, wish: Wish, plain_size: int, *, sparse: str, annotate: bool) -> None:
         core = plan.core
         self._plan, self._wish, self._core, self._plain_size = plan, wish, core, plain_size
-        self._memory = Memory(core, MOST_READ + 2 * wish.budget)
+        self._memory = core.memory(MOST_READ + 2 * wish.budget)
         self._unit = max(core.maps.page_size, 4096)
         self._holes = Holes(plan, self._unit) if sparse == "auto" else None
         self._counts_holes = wish.allocated and self._holes is not None

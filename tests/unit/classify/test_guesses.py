@@ -8,7 +8,7 @@ from support.maps import Area, smaps_text
 from support.opening import kept, look, opened
 from support.samples import HEAP, HUGE, PAGE
 
-from corefilt.classify.classifier import rules_for
+from corefilt.classify.classifier import classifier_for
 from corefilt.evidence.evidence import Evidence
 from corefilt.procfs.maps import parse
 
@@ -110,7 +110,7 @@ def test_memory_without_pages_was_never_written_to(present: int, anonymous: int 
     with opened(core) as it:
         evidence = Evidence()
         evidence.believe(parse(smaps_text([area]), "map"), {}, it.maps, "map")
-        assert rules_for(it, evidence=evidence).decide(0).kind == kind
+        assert classifier_for(it, evidence=evidence).decide(0).kind == kind
 
 
 # --- names ----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from support.samples import HEAP, LIBRARY, PAGE, VDSO, VDSO_AUXV, VDSO_LOAD
 
 import corefilt as api
 from corefilt.classify import payload
-from corefilt.classify.classifier import rules_for
+from corefilt.classify.classifier import classifier_for
 from corefilt.corefile.images import MOST_OF_DYNAMIC, headers, place
 from corefilt.filterbits import CoredumpFilter as Bit
 from corefilt.plan.plan import Mapping
@@ -178,7 +178,7 @@ def test_program_headers_that_share_an_entry_of_nt_file_are_no_neighbours() -> N
     """--fit writes such: one mapping in several pieces."""
     core = image()
     with opened(core) as it:
-        neighbours = rules_for(it).neighbours
+        neighbours = classifier_for(it).context.neighbours
         by_start = {it.maps.start(m): m for m in range(len(it.maps))}
         assert neighbours.like(by_start[TEXT]) == []
         assert neighbours.like(by_start[CONSTANTS]) == [by_start[RELRO]]
@@ -231,7 +231,7 @@ def test_relro_that_begins_with_the_files_first_page_is_no_image_of_its_own(head
     assert kinds(found[LIBRARY + PAGE]) == kinds(found[LIBRARY + 2 * PAGE]) == WRITTEN
     assert kept(core, 0x1)[LIBRARY + PAGE] == PAGE
     with opened(core) as it:
-        placed = rules_for(it).payload
+        placed = classifier_for(it).context.payload
         assert placed is not None
         assert {image.bias for image in placed.images.values()} == {LIBRARY}
 

@@ -15,12 +15,11 @@ from support.samples import HEAP, HUGE, PAGE, VDSO, VDSO_LOAD
 from support.strategies import FILTERS, cores
 
 from corefilt.classify import rules_evidence as witnesses
-from corefilt.classify.classifier import DISBELIEVED, rules_for
+from corefilt.classify.classifier import DISBELIEVED, classifier_for
 from corefilt.corefile.corefilt_note import Record, decode, encode, note_size
 from corefilt.corefile.mappings import flags_text
 from corefilt.errors import EvidenceError
-from corefilt.evidence.evidence import Evidence
-from corefilt.evidence.file_compare import Copy
+from corefilt.evidence.evidence import Copy, Evidence
 from corefilt.filterbits import CoredumpFilter as Bit
 from corefilt.kinds import NAMES, WHOLE, Finding, Kind, Source, name_of, single
 from corefilt.procfs.maps import parse
@@ -117,7 +116,7 @@ def finding(case: Case) -> Finding:
             evidence.records = {m: case.record}
         if case.copy is not None:
             evidence.copies = {m: case.copy}
-        return rules_for(it, evidence=evidence).decide(m)
+        return classifier_for(it, evidence=evidence).decide(m)
 
 
 def could_be(found: Finding) -> str:
@@ -715,7 +714,7 @@ def test_a_map_that_says_nothing_new_leaves_the_answer(detailed: bool) -> None:
     with opened(make_core([HEAP], kernel_notes([]))) as it:
         evidence = Evidence()
         evidence.believe(parse((smaps_text if detailed else maps_text)([MEMORY]), "map"), {}, it.maps, "map")
-        found = rules_for(it, evidence=evidence).decide(0)
+        found = classifier_for(it, evidence=evidence).decide(0)
     assert (found.kind, found.certainty) == ("private-anonymous", "exact")
     assert case.load is HEAP
 
@@ -771,7 +770,7 @@ def test_a_map_of_another_time_is_not_joined() -> None:
         evidence.believe(parse(maps_text([MEMORY, stale, anonymous]), "map"), {}, it.maps, "map")
         assert evidence.area(1) is None
         assert "1 of 3 mappings are not in it" in evidence.notices[0]
-        assert rules_for(it, evidence=evidence).decide(1).kind == "private-anonymous"
+        assert classifier_for(it, evidence=evidence).decide(1).kind == "private-anonymous"
 
 
 def test_a_record_that_contradicts_the_core_is_set_aside() -> None:
@@ -814,9 +813,9 @@ def test_a_record_decides_what_is_guessed() -> None:
     with opened(make_core([HEAP, READ], kernel_notes([(A, area.end, PAGE, TABLE)]))) as it:
         evidence = Evidence()
         evidence.records = {1: shared}
-        assert rules_for(it, evidence=evidence).decide(1).kind == "shared-file-backed"
+        assert classifier_for(it, evidence=evidence).decide(1).kind == "shared-file-backed"
         evidence.records = {}
-        assert rules_for(it, evidence=evidence).decide(1).kind == "private-file-backed"
+        assert classifier_for(it, evidence=evidence).decide(1).kind == "private-file-backed"
 
 
 def test_what_is_not_in_the_core_is_no_evidence_where_better_is_at_hand() -> None:
@@ -872,7 +871,7 @@ def test_whatever_lies_beside_a_core_findings_hold_together(
         except EvidenceError:
             return
         evidence.copies = {m: each for m in range(len(areas)) if (each := data.draw(COPIES)) is not None}
-        rules = rules_for(it, evidence=evidence)
+        rules = classifier_for(it, evidence=evidence)
         findings = [rules.decide(m) for m in range(len(areas))]
         for each in findings:
             assert each.likely & each.possible and each.possible & ~each.proven == 0
@@ -886,7 +885,7 @@ def test_whatever_lies_beside_a_core_findings_hold_together(
         note = encode(it.ehdr, rows, note_size(len(rows), it.maps.page_size))
         assert len(decode(note[24:], it.ehdr)) == len(findings)
         # Like mappings have like findings, whichever is asked first.
-        again = rules_for(it, evidence=evidence)
+        again = classifier_for(it, evidence=evidence)
         assert [again.decide(m).possible for m in reversed(range(len(areas)))] == [
             each.possible for each in reversed(findings)
         ]

@@ -9,7 +9,7 @@ from support.builder import Load, kernel_notes, make_core, parse_core
 from support.samples import noise
 
 import corefilt
-from corefilt.classify.classifier import rules_for
+from corefilt.classify.classifier import classifier_for
 from corefilt.filterbits import CoredumpFilter
 from corefilt.plan.fit import pages
 from corefilt.plan.fit.pages import Selection
@@ -24,7 +24,7 @@ def plan(tmp_path: Path) -> Plan:
     path = tmp_path / "core"
     path.write_bytes(make_core([Load(A, noise(40)), Load(B, noise(8, 1))], kernel_notes([])))
     with corefilt.open(path) as core:
-        return Plan(core, CoredumpFilter.ALL, rules_for(core), "keep")
+        return Plan(core, CoredumpFilter.ALL, classifier_for(core), "keep")
 
 
 def fresh(plan: Plan) -> Selection:

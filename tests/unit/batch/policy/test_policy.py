@@ -16,7 +16,7 @@ import corefilt
 from corefilt.batch.policy.facts import Facts, facts_of
 from corefilt.batch.policy.policy import ACTIONS, DELETE, FILTER, KEEP, Policy
 from corefilt.batch.policy.toml_file import load_policy, parse_policy
-from corefilt.classify.classifier import rules_for
+from corefilt.classify.classifier import classifier_for
 from corefilt.corefile.signals import NAMES, number_of, show_signal
 from corefilt.errors import InputError, PolicyError
 
@@ -270,7 +270,7 @@ def test_a_policy_crosses_to_another_process() -> None:
 
 def facts(path: Path, *, age: float | None = None, shares: bool = False) -> Facts:
     with corefilt.open(path) as core:
-        return facts_of(core, age=age, rules=rules_for(core) if shares else None)
+        return facts_of(core, age=age, classifier=classifier_for(core) if shares else None)
 
 
 def test_facts_of_a_core(tmp_path: Path) -> None:
