@@ -32,11 +32,19 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 settings.register_profile("corefilt", deadline=None)
 settings.load_profile("corefilt")
 
-# What sets sysctls or stands in for the journal: there is one of each on a machine.
-OF_THE_MACHINE = (
-    "tests/kernel/", "tests/integration/test_handler.py", "tests/unit/handler/admin/test_install.py",
-    "tests/unit/handler/serve/test_serve.py",
-)  # fmt: skip
+# What depends on sysctls, in turns for which there is a lock (tests/kernel/dumps.py). One process takes all of a group:
+# "handlers" stand in for the journal, of which a machine has one, and for "dumps" the kernel dumps the zoo once. The
+# groups begin in this order, and "handlers" behind tests/integration: as long as "dumps" is at work they would wait for
+# each other.
+GROUPS = {
+    "tests/kernel/test_fit.py": "fit",
+    "tests/kernel/test_attacks.py": "handlers", "tests/kernel/test_doctor.py": "handlers",
+    "tests/kernel/test_files.py": "handlers", "tests/kernel/test_handler.py": "handlers",
+    "tests/kernel/test_install.py": "handlers", "tests/kernel/test_names.py": "handlers",
+    "tests/kernel/test_processes.py": "handlers", "tests/kernel/test_serve.py": "handlers",
+    "tests/kernel/": "dumps",
+}  # fmt: skip
+ORDER = ("dumps", "fit", "tests/integration/", "handlers", "")
 SLOW = 3600
 REPORTS = pytest.StashKey[dict[str, str]]()
 
@@ -57,14 +65,25 @@ def reports(pytestconfig: pytest.Config) -> dict[str, str]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Give all of tests/kernel to one process, where the programs are dumped once, and the rest to whoever is idle."""
+    """Give each group to one process, and the rest to whoever is idle."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "kernel" if nodeid.startswith(OF_THE_MACHINE) else nodeid
+            return group_of(nodeid)
 
     return Scheduling(config, log)
+
+
+def group_of(nodeid: str) -> str:
+    """Name the tests that have to run in one process with a test: the test itself, where it has no group."""
+    return next((group for start, group in GROUPS.items() if nodeid.startswith(start)), nodeid)
+
+
+def turn_of(nodeid: str) -> int:
+    """Tell where in ORDER a test begins."""
+    group = group_of(nodeid)
+    return next(turn for turn, start in enumerate(ORDER) if group.startswith(start))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -94,14 +113,14 @@ def some_of_each(items: list[pytest.Item], most: int) -> set[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what one process does in turn, which takes longest; give slow tests their time."""
+    """Begin with what one process does in turn; give slow tests their time."""
     if most := config.option.most or config.option.rest:
         some = some_of_each(items, most)
         out = [item for item in items if (item.nodeid in some) != bool(config.option.most)]
         config.hook.pytest_deselected(items=out)
         left = {item.nodeid for item in out}
         items[:] = [item for item in items if item.nodeid not in left]
-    items.sort(key=lambda item: not item.nodeid.startswith(OF_THE_MACHINE))
+    items.sort(key=lambda item: turn_of(item.nodeid))
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import pytest
 from kernel.machines import qemu
 from kernel.programs import Program, Visit, visit
 from kernel.runtimes import (
@@ -23,9 +24,9 @@ from kernel.runtimes import (
 )
 from kernel.servers import mariadb, postgresql, postgresql_huge, redis, slapd, varnish
 
-# What the suite visits; the others take minutes, or what a package index has.
+# What the suite visits; the others take minutes, or what a package index has. PostgreSQL, with four processes and the
+# making of a cluster, takes 23 s.
 FAST: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
-    "postgresql": postgresql,
     "redis": redis,
     "java": java,
     "python": python,
@@ -37,6 +38,7 @@ FAST: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
 
 PROGRAMS: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
     **FAST,
+    "postgresql": postgresql,
     "postgresql-huge": postgresql_huge,
     "mariadb": mariadb,
     "slapd": slapd,
@@ -50,6 +52,10 @@ PROGRAMS: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
     "qemu": qemu,
     "chromium": chromium,
 }
+
+
+# What tests visit, by day and by night.
+VISITED = (*FAST, pytest.param("postgresql", marks=pytest.mark.slow))
 
 
 @contextmanager

@@ -215,8 +215,9 @@ def in_core_pattern(place: Place, patch: str = "", pipe_limit: int = 256) -> Ite
     with ExitStack() as undo:
         undo.callback(fifo.unlink)
         undo.callback(os.close, reader)
-        listener = undo.enter_context(journal_of_the_system())
+        # The lock first: whose turn it is, is nobody else's stand-in.
         undo.enter_context(sysctl("kernel/core_pipe_limit", pipe_limit))
+        listener = undo.enter_context(journal_of_the_system())
         undo.enter_context(sysctl("kernel/core_pattern", line))
         yield Installed(reader, listener)
 

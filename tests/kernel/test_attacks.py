@@ -16,14 +16,13 @@ from kernel.crashing import need_system
 from kernel.dumps import CannotCompileError, Core, compile_c, sysctl
 from kernel.fuse import served
 from kernel.handling import Installed, Place, in_core_pattern
-from kernel.waiting import Waiting, waiting
+from kernel.waiting import CROWDS, Waiting, waiting
 from support.builds import PATIENCE
 
 from corefilt.handler import acl as readers
 from corefilt.handler.records import BEGUN, STUCK, left_behind
 
 USER = 1000
-MANY = 100
 # Seconds behind the deadline within which a slot must be free.
 FREE_WITHIN = 10.0
 
@@ -271,12 +270,13 @@ def test_who_may_read_what_a_program_knew(how: str, programs: Path, place: Place
 # --- crowds -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pipe_limit", [0, 16])
-def test_a_hundred_at_once(pipe_limit: int, waiting_program: Path, place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pipe_limit", [0, 4])
+@pytest.mark.parametrize("crowd", CROWDS)
+def test_many_at_once(crowd: int, pipe_limit: int, waiting_program: Path, place: Place, tmp_path: Path) -> None:
     """Without a limit each is saved; with one, the kernel dumps those that find a slot, and each of these is saved."""
     place.write(name="%P")
     with ExitStack() as undo:
-        all_of_them = [undo.enter_context(waiting(waiting_program, tmp_path / str(number))) for number in range(MANY)]
+        all_of_them = [undo.enter_context(waiting(waiting_program, tmp_path / str(number))) for number in range(crowd)]
         pids = [process.ready() for process in all_of_them]
         handler = undo.enter_context(in_core_pattern(place, pipe_limit=pipe_limit))
         for process in all_of_them:
@@ -285,7 +285,7 @@ def test_a_hundred_at_once(pipe_limit: int, waiting_program: Path, place: Place,
         handler.wait()
     dumped = {str(pid) for pid, status in zip(pids, statuses, strict=True) if os.WCOREDUMP(status)}
     assert {path.name for path in place.cores()} == dumped
-    assert len(dumped) >= (pipe_limit or MANY)
+    assert len(dumped) >= (pipe_limit or crowd)
     for core in place.cores():
         assert len(Core(core).loads) > 4
     assert not any(place.records.iterdir())

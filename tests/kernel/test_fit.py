@@ -44,7 +44,11 @@ def shown(program: str, core: Path) -> dict[str, str]:
     return said
 
 
-@pytest.fixture(scope="module", params=VICTIMS)
+# To make PostgreSQL's cluster takes longer than any crash.
+CRASHES = (*(name for name in VICTIMS if name != "postgresql"), pytest.param("postgresql", marks=pytest.mark.slow))
+
+
+@pytest.fixture(scope="module", params=CRASHES)
 def victim(request: pytest.FixtureRequest, cores: None, tmp_path_factory: pytest.TempPathFactory) -> Victim:
     """Let a program die, and look at its whole core."""
     if not shutil.which("gdb") and not shutil.which("eu-stack"):

@@ -26,7 +26,7 @@ from kernel.dumps import (
     sysctl,
 )
 from kernel.handling import JOURNAL, Place, in_core_pattern
-from kernel.waiting import Waiting, masked, waiting
+from kernel.waiting import CROWDS, Waiting, masked, waiting
 from support.archives import UNPACK
 from support.builds import INTERPRETER, PATIENCE
 
@@ -34,7 +34,6 @@ from corefilt.handler import acl as readers
 from corefilt.handler.log import encode
 
 USER = 1000
-MANY = 100
 
 
 @pytest.fixture
@@ -91,11 +90,12 @@ def test_a_twin_is_dumped_alike(value: int, small: Waiting, place: Place, tmp_pa
     kernels.unlink()
 
 
-def test_a_hundred_at_once(waiting_program: Path, place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("crowd", CROWDS)
+def test_many_at_once(crowd: int, waiting_program: Path, place: Place, tmp_path: Path) -> None:
     """While another process forks as fast as it can, so that pids are used up."""
     place.write(name="%P", free_space=0)
     with ExitStack() as undo:
-        all_of_them = [undo.enter_context(waiting(waiting_program, tmp_path / str(number))) for number in range(MANY)]
+        all_of_them = [undo.enter_context(waiting(waiting_program, tmp_path / str(number))) for number in range(crowd)]
         pids = [process.ready() for process in all_of_them]
         forks = undo.enter_context(subprocess.Popen(["sh", "-c", "while :; do (exit 0); done"]))
         undo.callback(forks.kill)

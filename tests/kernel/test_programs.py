@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from kernel.agreement import below_the_bars
-from kernel.catalogue import FAST
+from kernel.catalogue import PROGRAMS, VISITED
 from kernel.comparing import (
     ANNOTATED,
     CORE,
@@ -144,14 +144,14 @@ def examine(program: Program, forker: Path, folder: Path) -> Study:
     return done
 
 
-@pytest.fixture(scope="module", params=FAST)
+@pytest.fixture(scope="module", params=VISITED)
 def program(request: pytest.FixtureRequest, forker: Path, reports: dict[str, str]) -> Study:
     """Start a program, visit its processes, and end it."""
     with open_folder() as folder:
         home = folder / "home"
         home.mkdir()
         try:
-            with FAST[request.param](home) as running:
+            with PROGRAMS[request.param](home) as running:
                 done = examine(running, forker, folder)
         except CannotStartError as error:
             pytest.skip(str(error))

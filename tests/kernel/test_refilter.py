@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from kernel.catalogue import FAST
+from kernel.catalogue import PROGRAMS, VISITED
 from kernel.dumps import Zoo
 from kernel.programs import CannotStartError, open_folder, visit
 from support.refilter import losses
@@ -24,10 +24,10 @@ def test_two_filters_in_turn_over_every_kind_of_mapping(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", VISITED)
 def test_two_filters_in_turn_over_real_programs(name: str, forker: Path, tmp_path: Path) -> None:
     try:
-        with open_folder() as folder, FAST[name](folder) as program:
+        with open_folder() as folder, PROGRAMS[name](folder) as program:
             for process, pid in program.pids.items():
                 with visit(process, pid, forker, folder / f"visit-{process}") as visited:
                     assert not losses(visited.full, TWELVE, tmp_path), process

@@ -17,14 +17,12 @@ from kernel.crashing import NOBODY, compile_crasher, limits, need_system
 from kernel.dumps import CannotCompileError, Core, sysctl
 from kernel.serving import Serving, need_sockets, serving, wait_for
 from kernel.trusted import CHILD, Installation, installation
-from kernel.waiting import Waiting, full_of, masked, waiting
+from kernel.waiting import CROWDS, Waiting, full_of, masked, waiting
 from support.builds import INTERPRETER, PATIENCE
 
 from corefilt.handler.admin.sysctl import DROP_IN
 
 DEFAULT = 0x33
-# As many as the machine the tests are run on starts in a few seconds, and as many as crash in a bad night.
-CROWDS = [12, pytest.param(100, marks=pytest.mark.slow)]
 CORE_BIT = 0x80
 
 

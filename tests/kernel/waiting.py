@@ -10,10 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
 from kernel.dumps import FULL, PAGE, Core, dumping
 from support.builds import PATIENCE
 
 ALL = resource.RLIM_INFINITY
+# As many as the machine the tests are run on starts in a few seconds, and as many as crash in a bad night.
+CROWDS = [12, pytest.param(100, marks=pytest.mark.slow)]
 NT_PRSTATUS, NT_PRPSINFO, NT_X86_XSTATE, NT_X86_XSAVE_LAYOUT = 1, 3, 0x202, 0x205
 # What differs from twin to twin, by the note it stands in (x86-64): pids and times; pids; and XSTATE_BV, in which
 # the processor says of unused registers now that they are, now that they are not.
