@@ -46,6 +46,8 @@ _LATE = tuple(
         "corefile.punched",
         "corefile.truncation",
         "evidence.evidence",
+        "evidence.records",
+        "filtering.missing",
         "io.copy_threads",
         "io.page_cache",
         "procfs.maps",
