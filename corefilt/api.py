@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from corefilt.classify.classifier import classifier_for
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.errors import UsageError
-from corefilt.evidence.gather import gather
 from corefilt.filterbits import CoredumpFilter, as_filter
 from corefilt.filtering.options import Options, make_naming, make_wish
 from corefilt.filtering.write import write_filtered, write_plan
@@ -34,7 +32,11 @@ class Core(CoreFile):
     @property
     def mappings(self) -> Sequence[Mapping]:
         """All mappings with what is known of their kinds."""
-        return self.plan(CoredumpFilter.ALL).mappings
+        return self._everything.mappings
+
+    @cached_property
+    def _everything(self) -> Plan:
+        return self.plan(CoredumpFilter.ALL)
 
     @cached_property
     def identity(self) -> Identity:
@@ -79,9 +81,7 @@ class Core(CoreFile):
         The options are those of ``corefilt filter``. Raises FilterError, UsageError, EvidenceError, or SelectorError
         for an assumption that fits nothing.
         """
-        wanted = as_filter(filter)[0]
-        evidence = gather(self, maps=maps, pid=pid, sysroot=sysroot)
-        return Plan(self, wanted, classifier_for(self, assume, evidence=evidence, dumper=dumper), unknown)
+        return Plan.of(self, filter, unknown=unknown, assume=assume, maps=maps, pid=pid, sysroot=sysroot, dumper=dumper)
 
 
 class Plan(plans.Plan):

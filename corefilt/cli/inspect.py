@@ -8,7 +8,7 @@ from corefilt.corefile.corefile import MAX_HEADERS, CoreFile, open_core
 from corefilt.filterbits import NAMES, CoredumpFilter, describe, parse_filter
 from corefilt.filtering.report import convention_lines, dropped_texts, evidence_texts, mapping_as_dict, notices
 from corefilt.kinds import CURRENT, DUMPERS, NOTHING, ONE_PAGE
-from corefilt.plan.plan import UNKNOWN, Plan, plan_core
+from corefilt.plan.plan import UNKNOWN, Plan
 from corefilt.sizes import parse_size, show_size
 from corefilt.text import printable
 
@@ -42,7 +42,7 @@ def run(argv: list[str]) -> int:
     wanted, warnings = parse_filter(arguments.filter)
     max_headers = parse_size(arguments.max_headers) if arguments.max_headers else MAX_HEADERS
     with open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core:
-        plan = plan_core(
+        plan = Plan.of(
             core,
             int(wanted),
             unknown=arguments.unknown,

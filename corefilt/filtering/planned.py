@@ -36,8 +36,10 @@ class PlannedBeforehand(Run):
         if options.fit is not None:
             from corefilt.plan.fit.choose import fitted
 
-            plan.fit = fitted(plan, options.fit, self.layout.size, sparse=options.sparse, annotate=options.annotate)
-            self.layout = plan.fit.layout or self.layout
+            self.plan, self.fit = fitted(
+                plan, options.fit, self.layout.size, self.conversion, sparse=options.sparse, annotate=options.annotate
+            )
+            self.layout = self.fit.layout or self.layout
         if self.limit is not None:
             from corefilt.plan.rlimit import cut_of_input
 
@@ -73,7 +75,7 @@ class PlannedBeforehand(Run):
         behind = end_of_segments(core.table, core.table.p_filesz)
         if not self._without and _has_tail(core.gaps, behind, end):
             core.left_behind = end - behind
-        self.plan.sizes = array("Q", map(min, self.plan.sizes, core.present))
+        self.plan = self.plan.with_sizes(array("Q", map(min, self.plan.sizes, core.present)))
         if core.ehdr.counts_elsewhere:
             check_tail(core, engine.replaced.get(core.ehdr.e_shoff, b""))
 

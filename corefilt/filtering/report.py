@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from corefilt.io.engine import Engine
     from corefilt.io.sinks import Sink
     from corefilt.kinds import Finding
+    from corefilt.plan.fit.choose import Fit
+    from corefilt.plan.format import Conversion
     from corefilt.plan.layout import Layout
     from corefilt.plan.plan import Mapping, Plan
 
@@ -24,7 +26,17 @@ if TYPE_CHECKING:
 class Report:
     """The outcome of one filtering; the attributes are the keys of the JSON report, sizes in bytes."""
 
-    def __init__(self, plan: Plan, layout: Layout, engine: Engine | None, sink: Sink | None, seconds: float) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        layout: Layout,
+        engine: Engine | None,
+        sink: Sink | None,
+        seconds: float,
+        *,
+        fit: Fit | None = None,
+        conversion: Conversion | None = None,
+    ) -> None:
         core = plan.core
         self.plan = plan
         self.version = __version__
@@ -33,7 +45,7 @@ class Report:
         self.filter = plan.filter
         self.elf_class = "ELF64" if core.ehdr.wide else "ELF32"
         self.machine = core.machine
-        self.format = _format_of(plan)
+        self.format = _format_of(plan, conversion)
         self.page_size = core.maps.page_size
         self.segments = len(core.table)
         self.input_bytes = core.end
@@ -49,21 +61,21 @@ class Report:
         self.seconds = seconds
         self.damaged = core.damaged
         self.warnings = list(core.warnings)
-        self.notices = notices(plan)
+        self.notices = notices(plan, fitted=fit is not None)
         # From a pipe into a stream the headers have left before the end was seen.
         self.mended = isinstance(core.source, FileSource) or engine is None or engine.sink.seekable
-        self.changes = _changes(plan, layout, mended=self.mended)
+        self.changes = _changes(plan, layout, conversion, mended=self.mended, fitted=fit is not None)
         late = core.miscounted and core.ehdr.counts_elsewhere
         if (core.truncated or late) and not self.mended:
             self.notices.append(
                 "the headers had left before the end of the core was seen, and claim what may not be there; "
                 "corefilt all mends what was written, as a file"
             )
-        self.fit = plan.fit
-        if plan.fit is not None:
-            self.changes += plan.fit.changes
-            self.notices += plan.fit.notices
-            wish = plan.fit.wish
+        self.fit = fit
+        if fit is not None:
+            self.changes += fit.changes
+            self.notices += fit.notices
+            wish = fit.wish
             if wish.allocated and wish.limit is not None and (self.allocated_bytes or 0) > wish.limit:
                 self.notices.append(
                     f"this file system takes {self.allocated_bytes} bytes for it, more than was planned: it has large "
@@ -151,7 +163,7 @@ def _allocated(sink: Sink | None) -> int | None:
     return sink.allocated if sink is not None else None
 
 
-def notices(plan: Plan) -> list[str]:
+def notices(plan: Plan, *, fitted: bool = False) -> list[str]:
     """What a person should know beside the numbers."""
     context = plan.classifier.context
     told = list(plan.core.notes.notices)
@@ -175,7 +187,7 @@ def notices(plan: Plan) -> list[str]:
     files = CoredumpFilter.PRIVATE_FILE_BACKED | CoredumpFilter.SHARED_FILE_BACKED
     if plan.filter & dax and plan.filter & files != files:
         told.append("a core does not show DAX: what is mapped from such a file system counts as file-backed")
-    told += _lost_loadmaps(plan)
+    told += _lost_loadmaps(plan, fitted=fitted)
     if plan.core.left_behind:
         told.append(
             f"{plan.core.left_behind} bytes that -i dropped at the end of the input are in the output, as zeros: where "
@@ -191,14 +203,14 @@ def notices(plan: Plan) -> list[str]:
     return told
 
 
-def _format_of(plan: Plan) -> str | None:
+def _format_of(plan: Plan, conversion: Conversion | None) -> str | None:
     """``elf`` or ``fdpic``: how the notes of the output are written; None where FDPIC has nothing to do with it."""
-    if plan.core.fdpic is None and plan.conversion is None:
+    if plan.core.fdpic is None and conversion is None:
         return None
-    return "fdpic" if plan.core.notes.of_fdpic != (plan.conversion is not None) else "elf"
+    return "fdpic" if plan.core.notes.of_fdpic != (conversion is not None) else "elf"
 
 
-def _lost_loadmaps(plan: Plan) -> list[str]:
+def _lost_loadmaps(plan: Plan, *, fitted: bool) -> list[str]:
     """What will be missed of an FDPIC core: without its loadmaps nobody can tell where the program was loaded."""
     core = plan.core
     told = []
@@ -208,7 +220,7 @@ def _lost_loadmaps(plan: Plan) -> list[str]:
             continue
         if m is None:
             told.append(f"the {whose}'s loadmap is said to be at {address:#x}, where nothing was mapped")
-        elif plan.kept(m) <= address - core.maps.start(m) < core.present[core.maps.phdr[m]] and plan.fit is None:
+        elif not fitted and plan.kept(m) <= address - core.maps.start(m) < core.present[core.maps.phdr[m]]:
             told.append(
                 f"the {whose}'s loadmap at {address:#x} is dropped with its stack; without it nobody can tell from the "
                 "core where the program was loaded (bit 0, private-anonymous, keeps it)"
@@ -216,7 +228,7 @@ def _lost_loadmaps(plan: Plan) -> list[str]:
     return told
 
 
-def _changes(plan: Plan, layout: Layout, *, mended: bool) -> list[str]:
+def _changes(plan: Plan, layout: Layout, conversion: Conversion | None, *, mended: bool, fitted: bool) -> list[str]:
     """Every change to headers and notes beyond offsets and sizes of what the filter dropped."""
     core, table = plan.core, plan.core.table
     changes = []
@@ -233,13 +245,13 @@ def _changes(plan: Plan, layout: Layout, *, mended: bool) -> list[str]:
         left = sum(end - start for start, end in core.gaps)
         changes.append(f"{left} bytes that no header claims, as a run in place leaves them, were taken out")
     if core.ehdr.e_phnum == PN_XNUM:
-        if core.miscounted and plan.fit is None:
+        if core.miscounted and not fitted:
             how = "made anew" if core.ehdr.e_shoff else "added"
             changes.append(f"section header 0, which counts {len(table)} program headers (PN_XNUM), was {how}")
     elif core.ehdr.e_shoff and mended and core.end is not None and not core.sections:
         changes.append("the section headers, which are not there, are no longer announced")
-    if plan.conversion is not None:
-        changes += plan.conversion.changes
+    if conversion is not None:
+        changes += conversion.changes
     for put in layout.puts:
         at, data = 0, put.put or b""
         while data[at + 12 : at + 20] == b"COREFILT":

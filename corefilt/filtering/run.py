@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from corefilt.filterbits import CoredumpFilter
     from corefilt.filtering.options import Options
     from corefilt.io.sinks import Sink
+    from corefilt.plan.fit.choose import Fit
     from corefilt.plan.format import Conversion
     from corefilt.plan.plan import Plan
     from corefilt.plan.rlimit import Cut
@@ -32,6 +33,7 @@ class Run:
         self.engine: Engine | None = None
         self.limit = _limit(options.truncate, core) if options.truncate is not None else None
         self.cut: Cut | None = None
+        self.fit: Fit | None = None
         self.conversion = _conversion(core, options)
 
     def write(self, sink: Sink) -> None:
@@ -58,12 +60,11 @@ class Run:
 
     def report(self, sink: Sink | None, seconds: float) -> Report:
         """What was done; ``sink`` is None after ``dry``."""
-        if self.cut is None:
-            return Report(self.plan, self.layout, self.engine, sink, seconds)
-        shortened = self.cut.plan(self.plan, self.layout)
-        report = Report(shortened, self.layout, self.engine, sink, seconds)
-        report.changes += self.cut.changes(self.plan, shortened)
-        report.notices += self.cut.notices()
+        plan = self.plan if self.cut is None else self.cut.plan(self.plan, self.layout)
+        report = Report(plan, self.layout, self.engine, sink, seconds, fit=self.fit, conversion=self.conversion)
+        if self.cut is not None:
+            report.changes += self.cut.changes(self.plan, plan)
+            report.notices += self.cut.notices()
         return report
 
     def _shorten(self, cut: Cut) -> None:
@@ -71,10 +72,9 @@ class Run:
         self.layout = Layout(self.layout.cuts, self.layout.table, self.layout.puts, cut.size)
 
     def _lay_out(self) -> Layout:
-        self.plan.conversion = self.conversion
         stamp = self.options.stamp
         told = stamp(sum(self.plan.assumed)) if stamp is not None else None
-        return self.plan.laid_out(self.plan.note(annotate=self.options.annotate, stamp=told))
+        return self.plan.laid_out(self.plan.note(self.conversion, annotate=self.options.annotate, stamp=told))
 
 
 def stop_if_undecided(plan: Plan, options: Options) -> None:

@@ -72,7 +72,7 @@ class SettledAtTheEnd(Run):
             compare_files(core, self.classifier, peek=reader)
         self.classifier.context.take_loadmaps()
         self._settle()
-        self.plan.sizes = array("Q", map(min, self.plan.sizes, written))
+        self.plan = self.plan.with_sizes(array("Q", map(min, self.plan.sizes, written)))
         self.layout = self._lay_out()
         if engine.moved != end - first.cuts.total + first.cuts.inserted:
             raise AssertionError("what was written is not what the layout says")

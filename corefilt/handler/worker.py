@@ -55,14 +55,13 @@ _LATE = tuple(
 )
 _FOR_RLIMIT = {
     "ignore": (),
-    "truncate": ("corefilt.filtering.truncated", "corefilt.plan.rlimit", "array", "copy"),
+    "truncate": ("corefilt.filtering.truncated", "corefilt.plan.rlimit", "array"),
     "fit": (
         "corefilt.plan.fit.choose",
         "corefilt.plan.fit.split_layout",
         "corefilt.filtering.truncated",
         "corefilt.plan.rlimit",
         "array",
-        "copy",
     ),
 }
 

@@ -17,11 +17,11 @@ from corefilt.plan.note_slot import place_for_note
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Final, Self
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.mappings import Mappings
     from corefilt.kinds import Convention, Finding
-    from corefilt.plan.fit.choose import Fit
     from corefilt.plan.format import Conversion
 
 UNKNOWN = ("keep", "guess", "drop")
@@ -62,26 +62,50 @@ class Plan:
     """What a filter keeps of every mapping: ``findings``, and ``sizes`` in bytes for every program header.
 
     For every mapping ``assumed`` has the bytes that are kept or dropped on an assumption, ``inferred`` those that
-    only a convention drops.
+    only a convention drops. A plan does not change once it is made; ``with_sizes`` makes another.
     """
 
     def __init__(self, core: CoreFile, wanted: CoredumpFilter, classifier: Classifier, unknown: str) -> None:
         """Decide every mapping by the rules; ``unknown`` says what becomes of what stays open."""
         if unknown not in UNKNOWN:
             raise UsageError(f"unknown is {unknown!r}", f"it can be {', '.join(UNKNOWN)}")
-        self.core, self.filter, self.classifier, self.unknown = core, wanted, classifier, unknown
-        self.findings = classifier.decide_all()
+        self.core: Final = core
+        self.filter: Final = wanted
+        self.classifier: Final = classifier
+        self.unknown: Final = unknown
+        self.findings: Final[list[Finding]] = classifier.decide_all()
         unused = [a.text for a in classifier.assumptions if not a.used]
         if unused:
             raise SelectorError(f"--assume {unused[0]!r} fits no mapping of this core")
-        self.sizes = array("Q", core.present)
-        self.assumed = array("Q", bytes(8 * len(self.findings)))
-        self.inferred = array("Q", bytes(8 * len(self.findings)))
-        self.fit: Fit | None = None
-        self.conversion: Conversion | None = None
+        self.sizes: Final = array("Q", core.present)
+        self.assumed: Final = array("Q", bytes(8 * len(self.findings)))
+        self.inferred: Final = array("Q", bytes(8 * len(self.findings)))
+        self._mappings: tuple[int | None, Sequence[Mapping]] | None = None
         self._decide_sizes()
         for tag, load in tagged_loads(core.table).items():
             self.sizes[tag] = min(self.sizes[tag], tag_bytes(core.table, self.sizes, tag, load))
+
+    @classmethod
+    def of(
+        cls,
+        core: CoreFile,
+        filter: int | str,
+        *,
+        unknown: str = "keep",
+        assume: Sequence[str] = (),
+        maps: str | None = None,
+        pid: int | None = None,
+        sysroot: str | None = None,
+        dumper: str = CURRENT,
+    ) -> Self:
+        """Return what the filter leaves of a core, by what can be known before it is written.
+
+        The options are those of ``corefilt filter``. Raises FilterError, UsageError, EvidenceError, or SelectorError
+        for an assumption that fits nothing.
+        """
+        wanted = as_filter(filter)[0]
+        evidence = gather(core, maps=maps, pid=pid, sysroot=sysroot)
+        return cls(core, wanted, classifier_for(core, assume, evidence=evidence, dumper=dumper), unknown)
 
     def _decide_sizes(self) -> None:
         page, present = self.core.maps.page_size, self.core.present
@@ -102,11 +126,21 @@ class Plan:
             if most != undisproved:
                 inferred[m] = kept_bytes(undisproved, there, page) - kept_bytes(most, there, page)
 
+    def with_sizes(self, sizes: array[int]) -> Self:
+        """The same plan with other sizes in bytes, one a program header."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, sizes=sizes, _mappings=None)
+        return other
+
     @property
     def mappings(self) -> Sequence[Mapping]:
-        """The mappings, made when looked at."""
-        maps, there = self.classifier.parts, self.core.present
-        return [Mapping(maps, m, finding, there[maps.phdr[m]]) for m, finding in enumerate(self.findings)]
+        """The mappings, made when they are first looked at, and once more when a pipe has ended."""
+        made, end = self._mappings, self.core.end
+        if made is None or made[0] != end:
+            maps, there = self.classifier.parts, self.core.present
+            rows = [Mapping(maps, m, finding, there[maps.phdr[m]]) for m, finding in enumerate(self.findings)]
+            made = self._mappings = end, rows
+        return made[1]
 
     @property
     def layout(self) -> Layout:
@@ -118,12 +152,12 @@ class Plan:
         core = self.core
         return lay_out(core.ehdr, core.table, core.sections, self.sizes, core.present, core.end, core.gaps, note)
 
-    def note(self, *, annotate: bool, stamp: bytes | None = None) -> Note | None:
+    def note(self, conversion: Conversion | None, *, annotate: bool, stamp: bytes | None = None) -> Note | None:
         """What becomes of the notes: records of the findings come in, or all are converted, or neither (None).
 
         ``stamp`` is what a batch tells of how it makes the core. Raises AnnotationError.
         """
-        note = place_for_note(self.core, self.conversion, annotate=annotate, stamped=stamp is not None)
+        note = place_for_note(self.core, conversion, annotate=annotate, stamped=stamp is not None)
         if note is None:
             return None
         maps, made, records = self.core.maps, b"", b""
@@ -169,24 +203,3 @@ class Plan:
             for convention in helped[finding]:
                 sums[convention] = sums.get(convention, 0) + size
         return sorted(sums.items(), key=lambda pair: (-pair[1], pair[0].name))
-
-
-def plan_core(
-    core: CoreFile,
-    filter: int | str,
-    *,
-    unknown: str = "keep",
-    assume: Sequence[str] = (),
-    maps: str | None = None,
-    pid: int | None = None,
-    sysroot: str | None = None,
-    dumper: str = CURRENT,
-) -> Plan:
-    """Return what the filter leaves of a core, by what can be known before it is written.
-
-    The options are those of ``corefilt filter``. Raises FilterError, UsageError, EvidenceError, or SelectorError
-    for an assumption that fits nothing.
-    """
-    wanted = as_filter(filter)[0]
-    evidence = gather(core, maps=maps, pid=pid, sysroot=sysroot)
-    return Plan(core, wanted, classifier_for(core, assume, evidence=evidence, dumper=dumper), unknown)

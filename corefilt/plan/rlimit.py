@@ -266,12 +266,9 @@ class Cut:
     def plan(self, plan: Plan, layout: Layout) -> Plan:
         """The same plan with the bytes of every segment that are left."""
         from array import array
-        from copy import copy
 
-        cut = copy(plan)
         kept = zip(layout.table.p_offset, plan.sizes, strict=True)
-        cut.sizes = array("Q", (min(there, max(0, self.size - offset)) for offset, there in kept))
-        return cut
+        return plan.with_sizes(array("Q", (min(there, max(0, self.size - offset)) for offset, there in kept)))
 
     def changes(self, whole: Plan, shortened: Plan) -> list[str]:
         """Return what a report says of the bytes that were cut off a plan, a line or none."""

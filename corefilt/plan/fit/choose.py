@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from corefilt.corefile.corefile import CoreFile
     from corefilt.plan.fit.backtrace import Range
     from corefilt.plan.fit.split_layout import FittedLayout
+    from corefilt.plan.format import Conversion
     from corefilt.plan.plan import Plan
 
 # Kinds that pointers are followed into: what the process itself wrote.
@@ -116,8 +117,10 @@ class Fit:
             yield "cut to fit: " + ", ".join(f"{name} {show_size(size)}" for name, size in sorted(self.cut.items()))
 
 
-def fitted(plan: Plan, wish: Wish, plain_size: int, *, sparse: str, annotate: bool) -> Fit:
-    """Choose what is kept of all that the plan keeps, and set ``plan.sizes`` to it.
+def fitted(
+    plan: Plan, wish: Wish, plain_size: int, conversion: Conversion | None, *, sparse: str, annotate: bool
+) -> tuple[Plan, Fit]:
+    """Choose what is kept of all that the plan keeps: a plan with less, and how it was chosen.
 
     ``plain_size`` is the length in bytes of the output with nothing chosen; ``sparse`` and ``annotate`` are options of
     ``corefilt filter``. Raises FitError where the limit is too small, and DamagedCoreError for an input whose
@@ -126,15 +129,17 @@ def fitted(plan: Plan, wish: Wish, plain_size: int, *, sparse: str, annotate: bo
     if not wish.minimal and (wish.limit is None or plain_size <= wish.limit):
         done = Fit(wish, None, plain_size)
         done.rung = f"{int(plan.filter):#x}" if wish.ladder else None
-        return done
-    return _Fitting(plan, wish, plain_size, sparse=sparse, annotate=annotate).choose()
+        return plan, done
+    return _Fitting(plan, wish, plain_size, conversion, sparse=sparse, annotate=annotate).choose()
 
 
 class _Fitting:
     """One choice in the making."""
 
-    def __init__(self, plan: Plan, wish: Wish, plain_size: int, *, sparse: str, annotate: bool) -> None:
-        core = plan.core
+    def __init__(
+        self, plan: Plan, wish: Wish, plain_size: int, conversion: Conversion | None, *, sparse: str, annotate: bool
+    ) -> None:
+        core, self._conversion = plan.core, conversion
         self._plan, self._wish, self._core, self._plain_size = plan, wish, core, plain_size
         self._memory = core.memory(MOST_READ + 2 * wish.budget)
         self._unit = max(core.maps.page_size, 4096)
@@ -149,7 +154,7 @@ class _Fitting:
         threads = read_threads(core.source, core.ehdr, core.table)
         self._needs = Essentials(core, self._memory, threads, written)
 
-    def choose(self) -> Fit:
+    def choose(self) -> tuple[Plan, Fit]:
         """Fill up in order."""
         wish, selection = self._wish, self._fresh()
         self._require(selection)
@@ -169,8 +174,8 @@ class _Fitting:
     def _fresh(self) -> Selection:
         old = self._core.notes.record_at
         notes = 0
-        if self._plan.conversion is not None:
-            notes += len(self._plan.conversion.data) - self._core.present[self._plan.conversion.phdr]
+        if self._conversion is not None:
+            notes += len(self._conversion.data) - self._core.present[self._conversion.phdr]
         elif self._annotate and old is not None:
             notes -= old[1]
         return Selection(self._plan, notes, self._holes if self._counts_holes else None, annotated=self._annotate)
@@ -282,7 +287,7 @@ class _Fitting:
                 level = {"keep": most, "guess": likely, "drop": least}[plan.unknown]
                 yield i, min(self._sizes[i], kept_bytes(level, core.present[i], core.maps.page_size))
 
-    def _finished(self, selection: Selection, smallest: int, rung: str | None) -> Fit:
+    def _finished(self, selection: Selection, smallest: int, rung: str | None) -> tuple[Plan, Fit]:
         plan, wish = self._plan, self._wish
         complete = all(selection.kept(i) == size for i, size in self._sizes.items())
         if complete and (wish.limit is None or wish.allocated or self._plain_size <= wish.limit):
@@ -304,14 +309,15 @@ class _Fitting:
                 "there was more to look through than was looked through; what pointers lead to may be cut"
             )
         if done.layout is None:
-            return done
+            return plan, done
+        sizes = plan.sizes[:]
         for m, finding in enumerate(plan.findings):
             i = self._core.maps.phdr[m]
             cut = plan.sizes[i] - selection.kept(i)
             if cut:
                 done.cut[finding.kind] = done.cut.get(finding.kind, 0) + cut
-                plan.sizes[i] -= cut
-        return done
+                sizes[i] -= cut
+        return plan.with_sizes(sizes), done
 
     def _laid_out(self, selection: Selection) -> Fit:
         core = self._core
@@ -333,7 +339,7 @@ class _Fitting:
         without = core.notes.record_at if self._annotate else None
         layout = lay_out_pieces(
             core.ehdr, core.table, pieces, notes=notes, without=without, unit=selection.align,
-            conversion=self._plan.conversion,
+            conversion=self._conversion,
         )  # fmt: skip
         done = Fit(self._wish, layout, selection.size_with())
         done.segments = len(pieces)

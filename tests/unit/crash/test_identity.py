@@ -28,7 +28,6 @@ from support.builder import (
 
 import corefilt
 from corefilt.corefile.corefile import open_core
-from corefilt.corefile.memory import Memory
 from corefilt.crash.command_line import PRPSINFO, STACK, TITLE, environment
 from corefilt.crash.identity import Identity, identify
 from corefilt.errors import InputError
@@ -110,7 +109,7 @@ def test_command_line_is_the_stack_s(tmp_path: Path, machine: int, bits: int, li
 def test_environment_is_told_on_request_alone(tmp_path: Path) -> None:
     stack, auxv = stack_of([b"victim"], [b"HOME=/", b"PASSWORD=secret"])
     with open_core(core_of(tmp_path, stack, auxv, "victim ")) as core:
-        assert environment(core, Memory(core)) == [b"HOME=/", b"PASSWORD=secret"]
+        assert environment(core, core.memory()) == [b"HOME=/", b"PASSWORD=secret"]
         asked = identify(core, with_environment=True)
     assert asked.environment == (b"HOME=/", b"PASSWORD=secret")
     assert asked.as_dict()["environment"] == ["HOME=/", "PASSWORD=secret"]

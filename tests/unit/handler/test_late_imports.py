@@ -54,7 +54,7 @@ def test_nothing_is_left_to_load(rlimit: str) -> None:
         [sys.executable, "-I", "-c", LIST, rlimit], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     late = json.loads(done.stdout)
-    of_truncation = {"array", "copy", "corefilt.filtering.truncated", "corefilt.plan.rlimit"}
+    of_truncation = {"array", "corefilt.filtering.truncated", "corefilt.plan.rlimit"}
     of_fit = {name for name in late if name.startswith("corefilt.plan.fit.")}
     unused = (of_truncation if rlimit == "ignore" else set()) | (of_fit if rlimit != "fit" else set())
     assert set(late) - NEVER - unused == set(), late
