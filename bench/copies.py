@@ -74,7 +74,7 @@ class _Bench:
         """Time every engine, and several threads, against cp of what is kept; nobody waits for the disk."""
         ways = [("", ())]
         ways += [(f" --engine {name}", ("--engine", name)) for name in _ENGINES]
-        ways += [(f" --jobs {jobs}", ("--jobs", str(jobs))) for jobs in _JOBS]
+        ways += [(f" --threads {jobs}", ("--threads", str(jobs))) for jobs in _JOBS]
         for kept in (100, 50):
             rival = Contestant(
                 "cp", (Pipeline((rivals.copy(self.files[kept], self.out),)),), self.out, self.core.size(KEPT[kept])
@@ -86,7 +86,7 @@ class _Bench:
         """Time a copy out of a cold cache against dd; with and without the page cache left as it was."""
         for kept in (100, 50):
             rival = Contestant("dd", (Pipeline((rivals.read(self.files[kept]),)),))
-            for name, more in (("", ()), (" --cache keep", ("--cache", "keep")), (" --jobs 4", ("--jobs", "4"))):
+            for name, more in (("", ()), (" --cache keep", ("--cache", "keep")), (" --threads 4", ("--threads", "4"))):
                 self._compare(f"cold{name}", kept, more, rival, bar=BAR_COLD, cold=True)
 
     def holes(self) -> None:

@@ -7,20 +7,20 @@ from functools import cached_property
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.errors import UsageError
 from corefilt.filterbits import CoredumpFilter, as_filter
-from corefilt.filtering.options import Options, make_naming, make_wish
+from corefilt.filtering.options import options_for
 from corefilt.filtering.write import write_filtered, write_plan
-from corefilt.kinds import CURRENT
 from corefilt.plan import plan as plans
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping as Values
     from collections.abc import Sequence
+    from typing import Unpack
 
     from corefilt.crash.command_line import CommandLine
     from corefilt.crash.identity import Identity, ThreadInfo
     from corefilt.crash.modules import Module
     from corefilt.crash.signal import Signal
+    from corefilt.filtering.keywords import FilterOptions, PlanOptions, WriteOptions
     from corefilt.filtering.report import Report
     from corefilt.io.sources import Place
     from corefilt.plan.plan import Mapping
@@ -68,20 +68,18 @@ class Core(CoreFile):
     def plan(
         self,
         filter: int | str,
-        *,
-        unknown: str = "keep",
-        assume: Sequence[str] = (),
-        maps: str | None = None,
-        pid: int | None = None,
-        sysroot: str | None = None,
-        dumper: str = CURRENT,
+        **options: Unpack[PlanOptions],
     ) -> Plan:
         """Return what the filter leaves of this core, by what can be known before it is written.
 
         The options are those of ``corefilt filter``. Raises FilterError, UsageError, EvidenceError, or SelectorError
         for an assumption that fits nothing.
         """
-        return Plan.of(self, filter, unknown=unknown, assume=assume, maps=maps, pid=pid, sysroot=sysroot, dumper=dumper)
+        given = options_for("Core.plan()", options)
+        return Plan.of(
+            self, filter, unknown=given.unknown, assume=given.assume, maps=given.maps, pid=given.pid,
+            sysroot=given.sysroot, dumper=given.dumper,
+        )  # fmt: skip
 
 
 class Plan(plans.Plan):
@@ -90,31 +88,16 @@ class Plan(plans.Plan):
     def write(
         self,
         output: Place,
-        *,
-        force: bool = False,
-        strict: bool = False,
-        sparse: str = "auto",
-        engine: str = "auto",
-        jobs: int | None = None,
-        cache: str = "auto",
-        compress: str | None = None,
-        compress_threads: int | None = None,
-        sync: bool = True,
-        annotate: bool = False,
-        truncate: int | str | None = None,
-        format: str = "same",
-        loadmaps: tuple[int, int] | None = None,
+        **options: Unpack[WriteOptions],
     ) -> Report:
         """Write the filtered core; the options are those of ``corefilt filter``. Raises CorefiltError's children.
 
         A pipe can be written once, and into a file what it keeps is settled only at its end.
         """
-        options = Options(
-            unknown=self.unknown, force=force, strict=strict, sparse=sparse, engine=engine, jobs=jobs, cache=cache,
-            compress=compress, compress_threads=compress_threads, sync=sync, annotate=annotate, truncate=truncate,
-            format=format, loadmaps=loadmaps,
-        )  # fmt: skip
-        return write_plan(self, output, options)
+        given = options_for("Plan.write()", options)
+        # Core.plan() has checked the word.
+        given.unknown = self.unknown  # type: ignore[assignment]
+        return write_plan(self, output, given)
 
 
 def open_core(path: Place, *, max_headers: int = MAX_HEADERS, spool: bool = False) -> Core:
@@ -127,35 +110,7 @@ def filter_core(
     output: Place | None = None,
     *,
     filter: int | str,
-    name: str | None = None,
-    directory: str | None = None,
-    values: Values[str, str] | None = None,
-    uses_pid: str = "no",
-    unknown: str = "keep",
-    assume: Sequence[str] = (),
-    maps: str | None = None,
-    pid: int | None = None,
-    sysroot: str | None = None,
-    annotate: bool = False,
-    fit: int | str | None = None,
-    fit_allocated: bool = False,
-    minimal: bool = False,
-    follow: int | str | None = None,
-    ladder: str | Sequence[str] | None = None,
-    truncate: int | str | None = None,
-    format: str = "same",
-    loadmaps: tuple[int, int] | None = None,
-    dumper: str = CURRENT,
-    strict: bool = False,
-    sparse: str = "auto",
-    engine: str = "auto",
-    jobs: int | None = None,
-    cache: str = "auto",
-    compress: str | None = None,
-    compress_threads: int | None = None,
-    sync: bool = True,
-    force: bool = False,
-    spool: bool = False,
+    **options: Unpack[FilterOptions],
 ) -> Report:
     """Filter a core into another: paths, ``-``, or descriptors or binary files, which stay open.
 
@@ -163,20 +118,14 @@ def filter_core(
     says where to. Returns the report; ``report.damaged`` tells that the input was, ``report.output`` is the path.
     Raises CorefiltError's children.
     """
-    if (output is None) == (name is None):
+    given = options_for("corefilt.filter()", options)
+    if (output is None) == (given.name is None):
         raise UsageError("the output is either a place or a template's name", "give output or name")
-    naming = make_naming(name, directory=directory, given=values, uses_pid=uses_pid)
     wanted, warnings = as_filter(filter)
-    options = Options(
-        fit=make_wish(fit=fit, allocated=fit_allocated, minimal=minimal, follow=follow, ladder=ladder),
-        unknown=unknown, assume=assume, maps=maps, pid=pid, sysroot=sysroot, annotate=annotate, truncate=truncate,
-        format=format, loadmaps=loadmaps, dumper=dumper, strict=strict, sparse=sparse, engine=engine, jobs=jobs,
-        cache=cache, compress=compress, compress_threads=compress_threads, sync=sync, force=force,
-    )  # fmt: skip
-    with open_core(source, spool=spool) as core:
-        target, notices = naming.file(core, force=force) if naming is not None else (output, [])
+    with open_core(source, max_headers=given.max_headers, spool=given.spool) as core:
+        target, notices = given.naming.file(core, force=given.force) if given.naming is not None else (output, [])
         if target is None:
             raise AssertionError("there is an output or a name")
-        report = write_filtered(core, wanted, target, options)
+        report = write_filtered(core, wanted, target, given)
         report.notices += warnings + notices
         return report

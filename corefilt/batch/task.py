@@ -19,17 +19,16 @@ if TYPE_CHECKING:
 class Task:
     """Where a core is, where it goes, and how it is filtered.
 
-    ``source`` is the path or URL of the file, ``root`` the folder below which it was found and from which on no link
-    is followed (empty: it was named itself). ``wrapping`` says from the outside in what has to be taken off to come
-    to the core, ``member`` which part of a tar or zip it is. It goes to ``output``, a path (below ``output_root``,
-    from which on no link is followed either) or URL, or with ``replace`` to where it was; without both, and with
-    ``dry_run``, nothing is written. ``filter`` are the bits, ``options`` those of ``corefilt filter`` that differ
-    from their defaults, by their names in ``options.Options``, as plain values (``fit``: the arguments of
-    ``options.make_wish``). ``compress`` is what --compress says. ``verify`` holds the result against the input before
-    it gets its name, ``force`` goes over what stands against it, ``keep_free`` are bytes of the file system that are
-    left free. ``size`` is the file's in bytes; ``device`` the one that bounds the work, or 0 where processors do. A
-    ``policy`` has the last word on filter and options, or leaves nothing to do; ``rule`` names the rule that had it,
-    and ``work`` is what provenance tells of the task before that.
+    ``source`` is the path or URL of the file, ``root`` the folder below which it was found and from which on no link is
+    followed (empty: it was named itself). ``wrapping`` says from the outside in what has to be taken off to come to the
+    core, ``member`` which part of a tar or zip it is. It goes to ``output``, a path (below ``output_root``, from which
+    on no link is followed either) or URL, or with ``replace`` to where it was; without both, and with ``dry_run``,
+    nothing is written. ``filter`` are the bits, ``options`` those of ``corefilt filter`` that differ from their
+    defaults, by their names in ``options.Options``, as plain values. ``compress`` is what --compress says. ``verify``
+    holds the result against the input before it gets its name, ``force`` goes over what stands against it,
+    ``keep_free`` are bytes of the file system that are left free. ``size`` is the file's in bytes; ``device`` the one
+    that bounds the work, or 0 where processors do. A ``policy`` has the last word on filter and options, or leaves
+    nothing to do; ``rule`` names the rule that had it, and ``work`` is what provenance tells of the task before that.
     """
 
     source: str

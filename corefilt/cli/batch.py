@@ -5,18 +5,15 @@ from __future__ import annotations
 import sys
 import time
 
-from corefilt import __version__
 from corefilt.batch.job import Job, clean_up, plan
-from corefilt.batch.pool import MOST_JOBS, default_jobs, run_in_pool
+from corefilt.batch.pool import default_jobs, run_in_pool
 from corefilt.batch.remote.url import local_path
 from corefilt.cli.batchreport import JsonLines, Progress, refuse_report_over_sources, summary
-from corefilt.cli.decisions import add_compression, add_decisions, check_compression, engine_of
-from corefilt.cli.words import STDOUT, Parser, probe_file, say, with_json_target, write_file
-from corefilt.corefile.corefile import MAX_HEADERS
+from corefilt.cli.options import check_environment, given_options, make_parser
+from corefilt.cli.words import STDOUT, probe_file, say, with_json_target, write_file
 from corefilt.errors import UsageError
 from corefilt.filterbits import describe, parse_filter
-from corefilt.filtering.options import make_wish
-from corefilt.sizes import parse_size
+from corefilt.filtering.options import Options
 from corefilt.text import printable
 
 TYPE_CHECKING = False
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from corefilt.batch.outcome import Outcome
     from corefilt.batch.policy.policy import Policy
     from corefilt.batch.task import Task
+    from corefilt.cli.words import Parser
 
 DESCRIPTION = """\
 Filters all cores of an archive. SOURCE is a folder with all below it, a file, a glob, a URL (s3://, gs://, sftp://,
@@ -42,152 +40,31 @@ exit codes: 0 done; 1 the job could not begin; 2 usage; 4 done, but some cores c
 
 def parser() -> Parser:
     """The options of ``corefilt batch``."""
-    p = Parser("corefilt batch", DESCRIPTION, EPILOG)
+    p = make_parser("batch", DESCRIPTION, EPILOG)
     p.add_argument("filter", metavar="FILTER", help="which mappings to keep, as corefilt --help says")
     p.add_argument("sources", metavar="SOURCE", nargs="+", help="where cores are")
-    p.add_argument(
-        "--to", metavar="DIR", help="write the filtered cores below this folder or URL, by the paths they had"
-    )
-    p.add_argument(
-        "--replace",
-        action="store_true",
-        help="put each filtered core, once it is verified, in the place of the full one: name, format, mode, owner, "
-        "attributes and times stay",
-    )
-    p.add_argument(
-        "-f",
-        "--force",
-        action="store_true",
-        help="replace files in DIR, and those of --html and --json; with --replace, also cores that are damaged or "
-        "have several names",
-    )
-    p.add_argument("--verify", action="store_true", help="hold each core against the full one before it gets its name")
-    p.add_argument(
-        "--policy",
-        metavar="FILE",
-        help="rules that say by age, size, executable, signal, user and kinds which core is filtered how, kept or "
-        "deleted; FILTER is for what no rule means (docs/policies.md)",
-    )
-    add_decisions(p)
-    p.add_argument(
-        "--maps",
-        choices=("auto", "none"),
-        default="auto",
-        help="auto: what lies beside a core, in its report or in the journal tells of its mappings (default)",
-    )
-    p.add_argument("--sysroot", metavar="DIR", help="the mapped files below this folder")
-    add_compression(p, "same")
-    p.add_argument("--spool", action="store_true", help="copy what is compressed to a temporary file first")
-    p.add_argument(
-        "--max-headers",
-        metavar="SIZE",
-        default=None,
-        help="how much a compressed core may have before the end of NT_FILE (default 64M)",
-    )
-    p.add_argument(
-        "--shared-once",
-        action="store_true",
-        help="when all is done, keep equal blocks of shared memory in one core only (corefilt restore puts them back)",
-    )
-    p.add_argument(
-        "--dedupe",
-        action="store_true",
-        help="when all is done, have the file system keep equal blocks of shared memory once (XFS, btrfs)",
-    )
-    p.add_argument(
-        "--jobs",
-        metavar="N",
-        help="how many cores at a time (default: as many as there are processors, and memory for)",
-    )
-    p.add_argument(
-        "--writers",
-        metavar="N",
-        default="1",
-        help="how many of them may copy to one disk at a time (default 1; cores that are compressed do not count)",
-    )
-    p.add_argument(
-        "--keep-free",
-        metavar="SIZE",
-        help="stop a core that would leave less of its file system free (default: a twentieth, 4G at most)",
-    )
-    p.add_argument(
-        "--dask",
-        metavar="ADDRESS",
-        help="have the workers of a dask.distributed scheduler do it, which reach sources and DIR as this machine does",
-    )
-    p.add_argument("--no-sync", action="store_true", help="do not wait for the disk before a core gets its name")
-    p.add_argument("-n", "--dry-run", action="store_true", help="find and plan only")
-    p.add_argument(
-        "--json",
-        metavar="[=FILE]",
-        default=None,
-        help="one JSON object a line for everything that was found, on standard output or in FILE",
-    )
-    p.add_argument("--html", metavar="FILE", help="the report as a page for a browser, with pictures and a table")
-    p.add_argument("--progress", choices=("auto", "always", "never"), default="auto", help="a bar, on a terminal")
-    p.add_argument("-q", "--quiet", action="store_true", help="say nothing but what failed")
-    p.add_argument("-v", "--verbose", action="store_true", help="say what became of everything that was found")
-    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
     return p
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments. Raises UsageError."""
     arguments = parser().parse_intermixed_args(with_json_target(argv))
-    arguments.engine = engine_of(arguments)
-    check_compression(arguments)
+    check_environment(arguments, "batch")
     if arguments.shared_once and arguments.dedupe:
         raise UsageError("--shared-once and --dedupe both keep shared memory once", "leave one of them out")
-    arguments.jobs = _count("--jobs", arguments.jobs) if arguments.jobs is not None else default_jobs()
-    arguments.writers = _count("--writers", arguments.writers)
+    arguments.jobs = arguments.jobs or default_jobs()
     return arguments
-
-
-def _count(option: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MOST_JOBS):
-        raise UsageError(f"{option} is {text!r}", f"it can be 1 to {MOST_JOBS}")
-    return int(text)
 
 
 def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
     """The job that was asked for, and warnings. Raises UsageError and FilterError."""
     wanted, warnings = parse_filter(arguments.filter)
-    wish = {
-        "fit": arguments.fit,
-        "allocated": arguments.fit_allocated,
-        "minimal": arguments.minimal,
-        "follow": arguments.follow,
-        "ladder": arguments.ladder,
-    }
-    options: dict[str, object] = {
-        "unknown": arguments.unknown,
-        "assume": list(arguments.assume),
-        "maps": "auto" if arguments.maps == "auto" else None,
-        "sysroot": arguments.sysroot,
-        "annotate": arguments.annotate,
-        "truncate": arguments.truncate,
-        "format": arguments.format,
-        "dumper": arguments.dumper,
-        "strict": arguments.strict,
-        "sparse": arguments.sparse,
-        "engine": arguments.engine,
-        # Several cores at a time are parallel enough.
-        "jobs": 1,
-        "compress_threads": arguments.compress_threads or 1,
-        "sync": not arguments.no_sync,
-        "spool": arguments.spool,
-        "max_headers": parse_size(arguments.max_headers) if arguments.max_headers else MAX_HEADERS,
-    }
-    if make_wish(**wish) is not None:
-        options["fit"] = wish
-    if arguments.truncate is not None:
-        from corefilt.sizes import parse_limit
-
-        parse_limit(arguments.truncate)
-    if arguments.loadmaps is not None:
-        from corefilt.plan.format import parse_loadmaps
-
-        options["loadmaps"] = parse_loadmaps(arguments.loadmaps)
+    # Several cores at a time are parallel enough.
+    options = {"threads": 1, "compress_threads": 1, **given_options(arguments, "batch")}
+    if arguments.evidence == "auto":
+        options["maps"] = "auto"
+    # What cannot be meant is told before anything is done.
+    Options(**options)
     job = Job(
         arguments.sources,
         int(wanted),
@@ -198,7 +75,7 @@ def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
         verify=arguments.verify,
         force=arguments.force,
         dry_run=arguments.dry_run,
-        keep_free=parse_size(arguments.keep_free) if arguments.keep_free is not None else None,
+        keep_free=arguments.keep_free,
         policy=_policy(arguments.policy),
     )
     if (job.verify or job.replace or arguments.shared_once or arguments.dedupe) and not job.dry_run:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from corefilt import __version__
-from corefilt.cli.words import Parser, tell
+from corefilt.cli.options import make_parser
+from corefilt.cli.words import tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.cli.words import Parser
 
 DESCRIPTION = """\
 Prints what completes commands, options, filters and files for a shell that does not look into this environment:
@@ -15,9 +19,8 @@ SHELLS = ("bash", "zsh", "fish")
 
 def parser() -> Parser:
     """The options of ``corefilt completion``."""
-    p = Parser("corefilt completion", DESCRIPTION)
+    p = make_parser("completion", DESCRIPTION)
     p.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
-    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
     return p
 
 

@@ -8,15 +8,18 @@ import subprocess
 import sys
 import tempfile
 
-from corefilt import __version__
 from corefilt.api import filter_core
 from corefilt.cli import demo_core as demo
-from corefilt.cli.words import Parser, draw, tell
+from corefilt.cli.options import make_parser
+from corefilt.cli.words import draw, tell
 from corefilt.filterbits import describe, parse_filter
 from corefilt.filtering.report import Report
 from corefilt.sizes import show_size
 
-FILTER = "omit-anonymous-shared"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.cli.words import Parser
+
 DESCRIPTION = """\
 Crashes a small process of its own in a temporary folder, filters the core that the kernel wrote, and shows what
 became smaller. Where this machine leaves no core file, it takes the small one that ships with corefilt."""
@@ -26,10 +29,7 @@ PATIENCE = 60
 
 def parser() -> Parser:
     """The options of ``corefilt demo``."""
-    p = Parser("corefilt demo", DESCRIPTION)
-    p.add_argument("--filter", metavar="FILTER", default=FILTER, help=f"which mappings to keep (default {FILTER})")
-    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
-    return p
+    return make_parser("demo", DESCRIPTION)
 
 
 def run(argv: list[str]) -> int:

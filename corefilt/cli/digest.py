@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from corefilt import __version__
-from corefilt.cli.words import STDOUT, Parser, refuse_report_over, say, tell, with_json_target, write_json
+from corefilt.cli.options import make_parser
+from corefilt.cli.words import STDOUT, refuse_report_over, say, tell, with_json_target, write_json
 from corefilt.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.cli.words import Parser
 
 DESCRIPTION = """\
 Prints xxh3_128 of every segment's bytes in the file, with its number, type, size, addresses and flags; holes count
@@ -13,10 +18,8 @@ as zeros. Two cores hold the same of a mapping where the digests are the same.""
 
 def parser() -> Parser:
     """The options of ``corefilt digest``."""
-    p = Parser("corefilt digest", DESCRIPTION)
+    p = make_parser("digest", DESCRIPTION)
     p.add_argument("core", metavar="CORE", help="a core in a file")
-    p.add_json()
-    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
     return p
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from corefilt import __version__
-from corefilt.cli.words import STDOUT, Parser, draw, pid_number, with_json_target, write_json
+from corefilt.cli.options import make_parser
+from corefilt.cli.words import STDOUT, draw, pid_number, with_json_target, write_json
 from corefilt.procfs.pid import ProcFolder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corefilt.cli.words import Parser
     from corefilt.doctor.fact import Fact
     from corefilt.doctor.row import Row
 
@@ -19,10 +21,8 @@ Without: what this machine's kernel, the file system of this folder, tools and l
 
 def parser() -> Parser:
     """The options of ``corefilt doctor``."""
-    p = Parser("corefilt doctor", DESCRIPTION)
+    p = make_parser("doctor", DESCRIPTION)
     p.add_argument("pid", metavar="PID", nargs="?", type=pid_number, help="a process")
-    p.add_json()
-    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
     return p
 
 

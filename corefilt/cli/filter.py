@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from corefilt import __version__
 from corefilt.cli import COMMANDS
-from corefilt.cli.decisions import add_compression, add_decisions, check_compression, engine_of
-from corefilt.cli.words import STDOUT, Parser, check_report_place, say, with_json_target, write_json
-from corefilt.corefile.corefile import MAX_HEADERS, open_core
+from corefilt.cli.options import check_environment, given_options, make_parser
+from corefilt.cli.words import STDOUT, check_report_place, say, with_json_target, write_json
+from corefilt.corefile.corefile import open_core
 from corefilt.errors import FilterError, ReportPlaceError, UsageError
 from corefilt.filterbits import ALIASES, NAMES, parse_filter
-from corefilt.filtering.options import Options, make_naming, make_wish
+from corefilt.filtering.options import Options
 from corefilt.filtering.write import write_filtered
-from corefilt.io.movers import CACHE, MOST_JOBS
 from corefilt.io.sinks import NamedFile
-from corefilt.sizes import parse_size
 from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
+
+    from corefilt.cli.words import Parser
 
 DESCRIPTION = (
     """\
@@ -57,74 +56,9 @@ def _other_commands() -> Iterator[str]:
 
 def parser() -> Parser:
     """The options of ``corefilt filter``."""
-    p = Parser("corefilt", DESCRIPTION, EPILOG.format(commands="\n".join(_other_commands())))
+    p = make_parser("filter", DESCRIPTION, EPILOG.format(commands="\n".join(_other_commands())))
     p.add_argument("filter", metavar="FILTER", help="which mappings to keep")
     p.add_argument("core", metavar="CORE", nargs="?", default="-", help="a core, or - for standard input (default)")
-    p.add_argument("-o", "--output", metavar="OUT", default=None, help="a file, or - for standard output (default)")
-    p.add_argument(
-        "-f",
-        "--force",
-        action="store_true",
-        help="replace OUT, or the file of --json, if it exists; with -i, go ahead with a core that is damaged, has "
-        "several names, or would lose bytes on an assumption",
-    )
-    p.add_argument("--name", metavar="TEMPLATE", help="name OUT as core_pattern does, like core.%%e.%%p")
-    p.add_argument("--directory", metavar="DIR", help="with --name: the folder for it (default: this one)")
-    p.add_argument(
-        "--set",
-        metavar="X=VALUE",
-        action="append",
-        default=[],
-        help="with --name: what %%X stands for, which a core may not tell: h=web1",
-    )
-    p.add_argument(
-        "--uses-pid",
-        metavar="no|yes|threads",
-        default="no",
-        help="with --name: end a name without %%p in .PID: yes as core_uses_pid does, threads as Linux 2.6.27 and "
-        "before did for processes of several threads",
-    )
-    p.add_argument(
-        "-i",
-        "--in-place",
-        action="store_true",
-        help="make holes in CORE where the dropped bytes are, and write no other file; its length stays",
-    )
-    p.add_argument(
-        "--compact",
-        action="store_true",
-        help="with -i: shorten CORE too, by cutting its end off or by putting a copy without the holes in its place",
-    )
-    add_decisions(p)
-    p.add_evidence()
-    p.add_argument(
-        "--jobs",
-        metavar="N",
-        default=None,
-        help="threads that copy between files (default: two for a large core while a processor is idle, else one)",
-    )
-    p.add_argument(
-        "--cache",
-        choices=CACHE,
-        default="auto",
-        help="auto: leave the page cache as it was when more than an eighth of the memory is copied; "
-        "keep: leave the copy in it",
-    )
-    add_compression(p, "what OUT's name ends in")
-    p.add_argument("--no-sync", action="store_true", help="do not wait for the disk before OUT gets its name")
-    p.add_argument("--spool", action="store_true", help="copy a pipe to a temporary file first, for cores made by gdb")
-    p.add_argument(
-        "--max-headers",
-        metavar="SIZE",
-        default=None,
-        help="how much a pipe may bring before the end of NT_FILE (default 64M)",
-    )
-    p.add_argument("-n", "--dry-run", action="store_true", help="plan and report only")
-    p.add_json()
-    p.add_argument("--progress", choices=("auto", "always", "never"), default="auto", help="a bar, after one second")
-    p.add_argument("-q", "--quiet", action="store_true", help="say nothing but warnings and errors")
-    p.add_argument("-v", "--verbose", action="store_true", help="say more")
-    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
     return p
 
 
@@ -136,17 +70,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         if before != "--truncate" and word[:1] == "-" and (word[1:].split(",")[0] in names or word[1:2].isdigit()):
             raise FilterError(f"filter {word!r} starts with '-'", f"write default,{word}")
     arguments = parser().parse_intermixed_args(with_json_target(argv))
-    arguments.engine = engine_of(arguments)
-    arguments.jobs = _jobs(arguments.jobs) if arguments.jobs is not None else None
-    check_compression(arguments)
-    if arguments.loadmaps is not None:
-        from corefilt.plan.format import parse_loadmaps
-
-        arguments.loadmaps = parse_loadmaps(arguments.loadmaps)
-    if arguments.truncate is not None:
-        from corefilt.sizes import parse_limit
-
-        parse_limit(arguments.truncate)
+    check_environment(arguments, "filter")
     if arguments.name is not None and (arguments.output is not None or arguments.in_place):
         other = "-i" if arguments.in_place else "-o"
         raise UsageError(f"--name and {other} both say where the core goes", "leave one of them out")
@@ -169,65 +93,23 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def _jobs(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MOST_JOBS):
-        raise UsageError(f"--jobs is {text!r}", f"it can be 1 to {MOST_JOBS}")
-    return int(text)
-
-
 def run(argv: list[str]) -> int:
     """Filter one core; returns the exit code."""
     arguments = parse(argv)
     wanted, warnings = parse_filter(arguments.filter)
-    max_headers = parse_size(arguments.max_headers) if arguments.max_headers else MAX_HEADERS
-    wish = make_wish(
-        fit=arguments.fit,
-        allocated=arguments.fit_allocated,
-        minimal=arguments.minimal,
-        follow=arguments.follow,
-        ladder=arguments.ladder,
-    )
-    naming = None
-    if arguments.name is not None or arguments.directory is not None or arguments.set or arguments.uses_pid != "no":
+    given = given_options(arguments, "filter")
+    if arguments.values:
         from corefilt.filtering.naming import parse_given
 
-        naming = make_naming(
-            arguments.name,
-            directory=arguments.directory,
-            given=parse_given(arguments.set),
-            uses_pid=arguments.uses_pid,
-        )
+        given["values"] = parse_given(arguments.values)
+    options = Options(**given)
     with (
-        open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core,
-        _bar(arguments, core.end) as on_progress,
+        open_core(arguments.core, max_headers=options.max_headers, spool=options.spool) as core,
+        _bar(arguments, core.end) as options.on_progress,
     ):
-        options = Options(
-            unknown=arguments.unknown,
-            assume=arguments.assume,
-            maps=arguments.maps,
-            pid=arguments.pid,
-            sysroot=arguments.sysroot,
-            annotate=arguments.annotate,
-            fit=wish,
-            truncate=arguments.truncate,
-            format=arguments.format,
-            loadmaps=arguments.loadmaps,
-            dumper=arguments.dumper,
-            strict=arguments.strict,
-            sparse=arguments.sparse,
-            engine=arguments.engine,
-            jobs=arguments.jobs,
-            cache=arguments.cache,
-            compress=arguments.compress,
-            compress_threads=arguments.compress_threads,
-            sync=not arguments.no_sync,
-            force=arguments.force,
-            dry_run=arguments.dry_run,
-            in_place=arguments.in_place,
-            compact=arguments.compact,
-            on_progress=on_progress,
+        target, notices = (
+            options.naming.file(core, force=options.force) if options.naming is not None else (arguments.output, [])
         )
-        target, notices = naming.file(core, force=options.force) if naming is not None else (arguments.output, [])
         output = target.path if isinstance(target, NamedFile) else target
         written = None if arguments.dry_run or arguments.in_place else output
         check_report_place(arguments.json, core.source, written, force=arguments.force)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from corefilt import __version__
-from corefilt.cli.words import Parser
+from corefilt.cli.options import make_parser
 from corefilt.handler.crash_info import PATTERN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.cli.words import Parser
 
 DESCRIPTION = f"""\
 Saves the core that the kernel sends on standard input, filtered by what /proc shows of its process.
@@ -14,10 +17,8 @@ What it does with a core stands in /etc/corefilt.conf, a file of root's; what it
 
 def parser() -> Parser:
     """The options of ``corefilt handle``."""
-    p = Parser("corefilt handle", DESCRIPTION)
-    p.add_argument("--config", metavar="FILE", help="other settings than /etc/corefilt.conf, also root's")
+    p = make_parser("handle", DESCRIPTION)
     p.add_argument("numbers", metavar="NUMBER", nargs="+", help=f"{PATTERN}, in this order".replace("%", "%%"))
-    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
     return p
 
 

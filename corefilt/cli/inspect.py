@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from corefilt import __version__
-from corefilt.cli.words import STDOUT, Parser, check_report_place, draw, say, with_json_target, write_json
-from corefilt.corefile.corefile import MAX_HEADERS, CoreFile, open_core
+from corefilt.cli.options import make_parser
+from corefilt.cli.words import STDOUT, check_report_place, draw, say, with_json_target, write_json
+from corefilt.corefile.corefile import CoreFile, open_core
 from corefilt.filterbits import NAMES, CoredumpFilter, describe, parse_filter
 from corefilt.filtering.report import convention_lines, dropped_texts, evidence_texts, mapping_as_dict, notices
-from corefilt.kinds import CURRENT, DUMPERS, NOTHING, ONE_PAGE
-from corefilt.plan.plan import UNKNOWN, Plan
-from corefilt.sizes import parse_size, show_size
+from corefilt.kinds import NOTHING, ONE_PAGE
+from corefilt.plan.plan import Plan
+from corefilt.sizes import show_size
 from corefilt.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.cli.words import Parser
 
 DESCRIPTION = """\
 Shows the mappings of a core: address, size, flags, kind, how certain that is, why, and what each of the nine
@@ -22,17 +27,8 @@ stands before the question mark)"""
 
 def parser() -> Parser:
     """The options of ``corefilt inspect``."""
-    p = Parser("corefilt inspect", DESCRIPTION)
+    p = make_parser("inspect", DESCRIPTION)
     p.add_argument("core", metavar="CORE", nargs="?", default="-", help="a core, or - for standard input (default)")
-    p.add_argument("--filter", metavar="FILTER", default="all", help="show what this filter keeps (default all)")
-    p.add_evidence()
-    p.add_argument("--unknown", choices=UNKNOWN, default="keep", help="as for corefilt filter")
-    p.add_argument("--assume", metavar="SELECTOR=KIND", action="append", default=[], help="as for corefilt filter")
-    p.add_argument("--dumper", choices=DUMPERS, default=CURRENT, help="as for corefilt filter")
-    p.add_argument("--spool", action="store_true", help="copy a pipe to a temporary file first")
-    p.add_argument("--max-headers", metavar="SIZE", default=None, help="as for corefilt filter")
-    p.add_json()
-    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
     return p
 
 
@@ -40,8 +36,7 @@ def run(argv: list[str]) -> int:
     """Show one core; returns the exit code."""
     arguments = parser().parse_intermixed_args(with_json_target(argv))
     wanted, warnings = parse_filter(arguments.filter)
-    max_headers = parse_size(arguments.max_headers) if arguments.max_headers else MAX_HEADERS
-    with open_core(arguments.core, max_headers=max_headers, spool=arguments.spool) as core:
+    with open_core(arguments.core, max_headers=arguments.max_headers, spool=arguments.spool) as core:
         plan = Plan.of(
             core,
             int(wanted),

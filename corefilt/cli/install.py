@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
-from corefilt import __version__
-from corefilt.cli.words import Parser, say
+from corefilt.cli.options import make_parser
+from corefilt.cli.words import say
 from corefilt.errors import InstallError
 from corefilt.handler.admin.audit import faults, missing_layers
 from corefilt.handler.admin.install import plan_install
@@ -17,6 +16,7 @@ from corefilt.handler.pattern import handler_line, knows_pidfd, socket_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corefilt.cli.words import Parser
     from corefilt.handler.admin.install import Plan
 
 DESCRIPTION = """\
@@ -48,38 +48,7 @@ def run(argv: list[str]) -> int:
 
 def parser() -> Parser:
     """The options."""
-    made = Parser("corefilt install", DESCRIPTION)
-    made.add_argument("-f", "--force", action="store_true", help="take the place of another handler")
-    made.add_argument(
-        "--pipe-limit", metavar="N", type=_count, help="also set kernel.core_pipe_limit: handlers at once, 0: no bound"
-    )
-    made.add_argument(
-        "--socket", metavar="PATH", help="the socket of corefilt serve instead of the handler (Linux 6.17 and later)"
-    )
-    made.add_argument(
-        "--without-seccomp",
-        action="store_true",
-        help="install without a binding of libseccomp; it is recorded, and status goes on to name what is missing",
-    )
-    add_shared(made)
-    return made
-
-
-def add_shared(parser: Parser) -> None:
-    """Add what install and uninstall have in common."""
-    parser.add_argument("-n", "--dry-run", action="store_true", help="say what would change, and change nothing")
-    add_root(parser)
-    parser.add_argument("--version", action="version", version=f"corefilt {__version__}")
-
-
-def add_root(parser: Parser) -> None:
-    """Add ``--root``."""
-    parser.add_argument(
-        "--root",
-        metavar="DIR",
-        default="/",
-        help="a folder that stands for / with /etc and, unless it is an image, /proc/sys; the interpreter is this one",
-    )
+    return make_parser("install", DESCRIPTION)
 
 
 def carry_out(plan: Plan, *, dry_run: bool) -> None:
@@ -122,10 +91,3 @@ def _without(accepted: bool) -> list[str]:
     for name, why in missing.items():
         say(f"corefilt: the process that reads cores goes without {name}: {why}")
     return ["seccomp"] if "seccomp" in missing else []
-
-
-def _count(text: str) -> int:
-    """A number that a sysctl holds; argparse says what is wrong with another text."""
-    if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 31:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of handlers")
-    return int(text)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from corefilt import __version__
 from corefilt.cli.generate.files import manual_page, manual_pages
-from corefilt.cli.words import Parser, tell
+from corefilt.cli.options import make_parser
+from corefilt.cli.words import tell
 from corefilt.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.cli.words import Parser
 
 DESCRIPTION = """\
 Prints a manual page as roff, for man to show:
@@ -15,9 +19,8 @@ Prints a manual page as roff, for man to show:
 
 def parser() -> Parser:
     """The options of ``corefilt man``."""
-    p = Parser("corefilt man", DESCRIPTION)
+    p = make_parser("man", DESCRIPTION)
     p.add_argument("page", metavar="PAGE", nargs="?", default="corefilt", help="its name (default corefilt)")
-    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
     return p
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 
 from corefilt import __version__
-from corefilt.cli.words import Parser, say, with_json_target, write_json
+from corefilt.cli.options import make_parser
+from corefilt.cli.words import say, with_json_target, write_json
 from corefilt.sizes import show_size
 from corefilt.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.cli.words import Parser
 
 DESCRIPTION = """\
 Makes cores that --shared-once took blocks of shared memory out of byte for byte what they were. A manifest stands for
@@ -16,11 +21,8 @@ all of its cores; it goes when all of them are whole."""
 
 def parser() -> Parser:
     """The options of ``corefilt restore``."""
-    p = Parser("corefilt restore", DESCRIPTION)
+    p = make_parser("restore", DESCRIPTION)
     p.add_argument("places", metavar="MANIFEST|CORE", nargs="+", help="a manifest of --shared-once, or a core")
-    p.add_argument("-q", "--quiet", action="store_true", help="no words about what was done")
-    p.add_json()
-    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
     return p
 
 

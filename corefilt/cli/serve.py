@@ -7,8 +7,7 @@ import os
 import sys
 from functools import partial
 
-from corefilt import __version__
-from corefilt.cli.words import Parser
+from corefilt.cli.options import make_parser
 from corefilt.errors import UsageError
 from corefilt.handler.config import PATH, read_config
 from corefilt.handler.log import NOTICE, Messages
@@ -18,6 +17,7 @@ from corefilt.handler.serve.server import Server, leave_no_core, most_connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corefilt.cli.words import Parser
     from corefilt.handler.serve.listener import Listening
     from corefilt.handler.serve.rules import ServeRules
 
@@ -61,8 +61,6 @@ async def _serve(listening: Listening, rules: ServeRules, messages: Messages, co
 
 def parser() -> Parser:
     """The options."""
-    made = Parser("corefilt serve", DESCRIPTION)
+    made = make_parser("serve", DESCRIPTION)
     made.add_argument("socket", metavar="SOCKET", nargs="?", help="where to make it; systemd's needs no path")
-    made.add_argument("--config", metavar="FILE", help="other settings than /etc/corefilt.conf, also root's")
-    made.add_argument("--version", action="version", version=f"corefilt {__version__}")
     return made

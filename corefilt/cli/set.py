@@ -6,12 +6,16 @@ import os
 import signal
 import sys
 
-from corefilt import __version__
-from corefilt.cli.words import Parser, one_failed, pid_number, say
+from corefilt.cli.options import make_parser
+from corefilt.cli.words import one_failed, pid_number, say
 from corefilt.errors import ProcessError, UsageError
 from corefilt.filterbits import ALIASES, NAMES, CoredumpFilter, describe, parse_filter
 from corefilt.procfs.coredump_filter import set_filter
 from corefilt.procfs.pid import ProcFolder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.cli.words import Parser
 
 DESCRIPTION = """\
 Sets the coredump_filter of processes that run, or of a command that is run in this one's place. Children have the
@@ -24,12 +28,10 @@ IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 
 def parser() -> Parser:
     """The options of ``corefilt set``; what follows ``--`` is not its business."""
-    p = Parser("corefilt set", DESCRIPTION)
+    p = make_parser("set", DESCRIPTION)
     p.usage = "corefilt set [-h] [-q] [--version] FILTER (PID... | -- COMMAND...)"
     p.add_argument("filter", metavar="FILTER", help="which mappings to keep")
     p.add_argument("pid", metavar="PID", nargs="*", type=pid_number, help="a process")
-    p.add_argument("-q", "--quiet", action="store_true", help="say nothing but warnings and errors")
-    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
     return p
 
 

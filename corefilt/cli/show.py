@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from corefilt import __version__
-from corefilt.cli.words import STDOUT, Parser, draw, one_failed, pid_number, say, with_json_target, write_json
+from corefilt.cli.options import make_parser
+from corefilt.cli.words import STDOUT, draw, one_failed, pid_number, say, with_json_target, write_json
 from corefilt.doctor.live import Live, Share
 from corefilt.errors import ProcessError
 from corefilt.filterbits import CoredumpFilter, describe, parse_filter
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from corefilt.cli.words import Parser
+
 DESCRIPTION = """\
 Shows the coredump_filter of processes, what it would keep of each as it is now, by kind, and the limits for cores.
 
@@ -26,12 +29,8 @@ data: how much of that at most would not be holes; undecided: how much of what i
 
 def parser() -> Parser:
     """The options of ``corefilt show``."""
-    p = Parser("corefilt show", DESCRIPTION)
+    p = make_parser("show", DESCRIPTION)
     p.add_argument("pid", metavar="PID", nargs="+", type=pid_number, help="a process")
-    p.add_argument("--filter", metavar="FILTER", default=None, help="as if this were its filter")
-    p.add_argument("-v", "--verbose", action="store_true", help="every mapping, and the reasons for its kind")
-    p.add_json()
-    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
     return p
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from corefilt import __version__
-from corefilt.cli.install import add_root
-from corefilt.cli.words import Parser, say, tell, with_json_target, write_json
+from corefilt.cli.options import make_parser
+from corefilt.cli.words import say, tell, with_json_target, write_json
 from corefilt.handler.admin.status import Status
 from corefilt.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.cli.words import Parser
 
 DESCRIPTION = """\
 Shows what kernel.core_pattern is, what it will be after the next start, whether the configuration, its account and
@@ -30,8 +33,4 @@ def run(argv: list[str]) -> int:
 
 def parser() -> Parser:
     """The options."""
-    made = Parser("corefilt status", DESCRIPTION)
-    made.add_json()
-    add_root(made)
-    made.add_argument("--version", action="version", version=f"corefilt {__version__}")
-    return made
+    return make_parser("status", DESCRIPTION)

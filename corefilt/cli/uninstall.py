@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from corefilt.cli.install import add_shared, carry_out
-from corefilt.cli.words import Parser
+from corefilt.cli.install import carry_out
+from corefilt.cli.options import make_parser
 from corefilt.handler.admin.install import plan_uninstall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.cli.words import Parser
 
 DESCRIPTION = """\
 Sets kernel.core_pattern to what it was before corefilt install, and removes /etc/sysctl.d/60-corefilt.conf. What
@@ -20,7 +24,4 @@ def run(argv: list[str]) -> int:
 
 def parser() -> Parser:
     """The options."""
-    made = Parser("corefilt uninstall", DESCRIPTION)
-    made.add_argument("-f", "--force", action="store_true", help="set what was before, whatever is set now")
-    add_shared(made)
-    return made
+    return make_parser("uninstall", DESCRIPTION)

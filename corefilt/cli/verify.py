@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from corefilt import __version__
-from corefilt.cli.words import STDOUT, Parser, refuse_report_over, say, tell, with_json_target, write_json
+from corefilt.cli.options import make_parser
+from corefilt.cli.words import STDOUT, refuse_report_over, say, tell, with_json_target, write_json
 from corefilt.filterbits import parse_filter
-from corefilt.kinds import CURRENT, DUMPERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.cli.words import Parser
 
 DESCRIPTION = """\
 Holds a filtered core against the full one: every kept byte is the same at its address, none was invented, program
@@ -18,16 +21,9 @@ exit code: 0 every promise is kept, 4 one is broken"""
 
 def parser() -> Parser:
     """The options of ``corefilt verify``."""
-    p = Parser("corefilt verify", DESCRIPTION)
+    p = make_parser("verify", DESCRIPTION)
     p.add_argument("full", metavar="FULL", help="the core that was filtered")
     p.add_argument("filtered", metavar="FILTERED", help="what became of it")
-    p.add_argument("--filter", metavar="FILTER", default=None, help="check that it is what this filter leaves")
-    p.add_evidence()
-    p.add_argument("--assume", metavar="SELECTOR=KIND", action="append", default=[], help="as for corefilt filter")
-    p.add_argument("--truncate", metavar="SIZE", help="check that it was cut as RLIMIT_CORE cuts: SIZE or rlimit")
-    p.add_argument("--dumper", choices=DUMPERS, default=CURRENT, help="as for corefilt filter")
-    p.add_json()
-    p.add_argument("--version", action="version", version=f"corefilt {__version__}")
     return p
 
 

@@ -62,29 +62,30 @@ class Parser(argparse.ArgumentParser):
             formatter_class=_Formatter,
         )
         self.register("action", "version", _Version)
+        # What options were called before, and what stands for them.
+        self.renamed: dict[str, str] = {}
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the whole usage."""
         raise UsageError(message, f"{self.prog} --help")
 
-    def add_evidence(self) -> None:
-        """Add the options that say where evidence about the mappings can be found."""
-        self.add_argument(
-            "--maps",
-            metavar="FILE",
-            help="a saved /proc/PID/maps or smaps, alone or in a report or journal; auto: look beside CORE",
-        )
-        self.add_argument("--pid", metavar="PID", type=pid_number, help="the process, while it still exists")
-        self.add_argument("--sysroot", metavar="DIR", help="the mapped files below this folder")
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """Raise UsageError for an option that there is not, with the one that may be meant."""
+        for word in args or ():
+            if word == "--":
+                break
+            name = word.partition("=")[0]
+            if word[:2] == "--" and " " not in name and name not in self._option_string_actions:
+                raise UsageError(f"unknown option {name}", self._meant(name))
+        return super().parse_known_args(args, namespace)
 
-    def add_json(self) -> None:
-        """Add ``--json[=FILE]``."""
-        self.add_argument(
-            "--json",
-            metavar="[=FILE]",
-            default=None,
-            help="the report as one JSON object, on standard output or in FILE",
-        )
+    def _meant(self, name: str) -> str:
+        if name in self.renamed:
+            return f"it is now {self.renamed[name]}"
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, self._option_string_actions, 1, 0.75)
+        return (f"did you mean {close[0]}? " if close else "") + f"{self.prog} --help"
 
 
 def pid_number(text: str) -> int:

@@ -1,93 +1,289 @@
-"""How a core is to be written: the options of ``corefilt filter``, and what several of them ask for together."""
+"""The table of options that decide how one core is read, filtered and written.
+
+An attribute of ``Options`` is one record: its spelling on the command line, its words, default, help and group, the
+commands and Python functions that take it. Parsers, completion, manual pages, the jobs of a batch and the keywords of
+the Python functions are made from it; ``cli/options.py`` adds what only the command line has. ``keywords.py`` repeats
+names and types for type checkers, which read no table; a test holds the two equal.
+"""
 
 from __future__ import annotations
 
+from corefilt.corefile.corefile import MAX_HEADERS
 from corefilt.errors import UsageError
-from corefilt.kinds import CURRENT
+from corefilt.filtering.option import EVIDENCE, KEEP, OUTPUT, PERFORMANCE, SIZE, Option, whole_number
+from corefilt.io.movers import CACHE, ENGINES, MOST_THREADS, SPARSE
+from corefilt.kinds import CURRENT, DUMPERS
+from corefilt.plan.plan import UNKNOWN
+from corefilt.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any, Unpack
 
+    from corefilt.filtering.keywords import AllOptions, Cache, Dumper, Engine, Format, Sparse, Unknown, UsesPid
     from corefilt.filtering.naming import Naming
     from corefilt.plan.fit.request import Wish
 
 FORMATS = ("same", "elf", "fdpic")
+# What stood for an option before one word meant one thing.
+RENAMED = {"jobs": "threads"}
+
+
+def option(flags: str, help: str, **record: Any) -> Any:
+    """Return an Option as the value of an attribute, whose annotation is the type of its keyword."""
+    return Option(flags, help, **record)
+
+
+def _pid(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 1 << 31:
+        raise UsageError(f"--pid: {text!r} is no process number", "ps -e lists the processes")
+    return int(text)
+
+
+def _truncate(text: str) -> str:
+    from corefilt.sizes import parse_limit
+
+    parse_limit(text)
+    return text
+
+
+def _loadmaps(text: str) -> tuple[int, int]:
+    from corefilt.plan.format import parse_loadmaps
+
+    return parse_loadmaps(text)
+
+
+def _compress(text: str) -> str:
+    from corefilt.io.compression import parse_compress
+
+    parse_compress(text)
+    return text
+
+
+def _compress_threads(text: str) -> int:
+    from corefilt.io.compression import parse_threads
+
+    return parse_threads(text)
 
 
 class Options:
-    """How to write: every field is an option of ``corefilt filter`` by the same name."""
+    """How to read, filter and write one core; every attribute with a record is an option."""
 
-    __slots__ = (
-        "annotate", "assume", "cache", "compact", "compress", "compress_threads", "dry_run", "dumper", "engine", "fit",
-        "force", "format", "in_place", "jobs", "loadmaps", "maps", "on_progress", "pid", "sparse", "stamp", "strict",
-        "sync", "sysroot", "truncate", "unknown",
+    unknown: Unknown = option(
+        "--unknown",
+        "what to do with an ambiguous mapping, which could be of several kinds: keep what any of them would keep "
+        "(default), guess the likeliest, or drop all but what each of them would keep",
+        choices=UNKNOWN, default="keep", group=KEEP, takers="filter batch inspect corefilt.filter() Core.plan()",
+    )  # fmt: skip
+    minimal: bool = option(
+        "--minimal", "keep only what a backtrace needs",
+        default=False, group=KEEP, takers="filter batch corefilt.filter()",
+    )  # fmt: skip
+    follow: int | str | None = option(
+        "--follow",
+        "with --minimal or --fit: keep also what registers and stacks point to, N levels deep, at most SIZE bytes "
+        "(default 16M)",
+        metavar="N[:SIZE]", group=KEEP, takers="filter batch corefilt.filter()",
+    )  # fmt: skip
+    strict: bool = option(
+        "--strict", "write nothing and exit 4 if any byte is ambiguous",
+        default=False, group=KEEP, takers="filter batch corefilt.filter() Plan.write()",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        *,
-        unknown: str = "keep",
-        assume: Sequence[str] = (),
-        maps: str | None = None,
-        pid: int | None = None,
-        sysroot: str | None = None,
-        annotate: bool = False,
-        fit: Wish | None = None,
-        truncate: int | str | None = None,
-        format: str = "same",
-        loadmaps: tuple[int, int] | None = None,
-        dumper: str = CURRENT,
-        strict: bool = False,
-        sparse: str = "auto",
-        engine: str = "auto",
-        jobs: int | None = None,
-        cache: str = "auto",
-        compress: str | None = None,
-        compress_threads: int | None = None,
-        sync: bool = True,
-        force: bool = False,
-        dry_run: bool = False,
-        in_place: bool = False,
-        compact: bool = False,
-        on_progress: Callable[[int], None] | None = None,
-    ) -> None:
-        # What a batch tells of the core in a note, by the bytes that hang on an assumption; of no option's name.
-        self.stamp: Callable[[int], bytes] | None = None
-        self.unknown, self.assume, self.strict = unknown, assume, strict
-        self.maps, self.pid, self.sysroot, self.annotate = maps, pid, sysroot, annotate
-        self.sparse, self.engine, self.sync, self.force = sparse, engine, sync, force
-        self.jobs, self.cache = jobs, cache
-        self.compress, self.compress_threads = compress, compress_threads
-        self.dry_run, self.on_progress, self.fit, self.truncate = dry_run, on_progress, fit, truncate
-        self.in_place, self.compact = in_place, compact
-        self.format, self.loadmaps, self.dumper = format, loadmaps, dumper
+    maps: str | None = option(
+        "--maps", "a saved /proc/PID/maps or smaps, alone or in a report or journal; auto: look beside CORE",
+        metavar="FILE", group=EVIDENCE, takers="filter inspect verify corefilt.filter() Core.plan()",
+    )  # fmt: skip
+    pid: int | None = option(
+        "--pid", "the process, while it still exists",
+        metavar="PID", read=_pid, group=EVIDENCE, takers="filter inspect verify corefilt.filter() Core.plan()",
+    )  # fmt: skip
+    sysroot: str | None = option(
+        "--sysroot", "the directory below which the mapped files lie",
+        metavar="DIR", group=EVIDENCE, takers="filter batch inspect verify corefilt.filter() Core.plan()",
+    )  # fmt: skip
+    assume: Sequence[str] = option(
+        "--assume", "say what a mapping is; SELECTOR is an address, a path glob, or like 'size>64G'",
+        metavar="SELECTOR=KIND", default=(), group=EVIDENCE,
+        takers="filter batch inspect verify corefilt.filter() Core.plan()",
+    )  # fmt: skip
+    dumper: Dumper = option(
+        "--dumper", "whose rules: fdpic-old is the FDPIC dumper before Linux 5.10",
+        choices=DUMPERS, default=CURRENT, group=EVIDENCE,
+        takers="filter batch inspect verify corefilt.filter() Core.plan()",
+    )  # fmt: skip
+    annotate: bool = option(
+        "--annotate", "record kinds and evidence in a note of OUT, for a later filter",
+        default=False, group=EVIDENCE, takers="filter batch corefilt.filter() Plan.write()",
+    )  # fmt: skip
+
+    truncate: int | str | None = option(
+        "--truncate", "cut where the kernel would have under RLIMIT_CORE = SIZE; rlimit: this process's soft limit",
+        metavar="SIZE", read=_truncate, group=SIZE, takers="filter batch corefilt.filter() Plan.write()",
+    )  # fmt: skip
+    fit: int | str | None = option(
+        "--fit",
+        "write a complete core of at most SIZE bytes: what a backtrace needs first, then the most useful memory until "
+        "SIZE is reached; rlimit: this process's soft RLIMIT_CORE",
+        metavar="SIZE", group=SIZE, takers="filter batch corefilt.filter()",
+    )  # fmt: skip
+    fit_allocated: bool = option(
+        "--fit-allocated", "with --fit: count disk use instead of length",
+        default=False, group=SIZE, takers="filter batch corefilt.filter()",
+    )  # fmt: skip
+    ladder: str | Sequence[str] | None = option(
+        "--ladder", "with --fit: first take the richest of these filters that fits whole; minimal is one of them",
+        metavar="F1,F2,...", group=SIZE, takers="filter batch corefilt.filter()",
+    )  # fmt: skip
+
+    force: bool = option(
+        "-f --force",
+        "replace OUT, or the file of --json, if it exists; with -i: go ahead although the core is damaged, has more "
+        "than one hard link, or ambiguous bytes would be dropped",
+        default=False, group=OUTPUT, takers="filter corefilt.filter() Plan.write()",
+    )  # fmt: skip
+    in_place: bool = option(
+        "-i --in-place", "make holes in CORE where the dropped bytes are, and write no other file; its length stays",
+        default=False, group=OUTPUT, takers="filter",
+    )  # fmt: skip
+    compact: bool = option(
+        "--compact", "with -i: shorten CORE too: cut its end off, or replace it by a copy without the holes",
+        default=False, group=OUTPUT, takers="filter",
+    )  # fmt: skip
+    name: str | None = option(
+        "--name", "name OUT as core_pattern does, like core.%e.%p",
+        metavar="TEMPLATE", group=OUTPUT, takers="filter corefilt.filter()",
+    )  # fmt: skip
+    directory: str | None = option(
+        "--directory", "with --name: the directory for it (default: this one)",
+        metavar="DIR", group=OUTPUT, takers="filter corefilt.filter()",
+    )  # fmt: skip
+    values: Mapping[str, str] | None = option(
+        "--set", "with --name: what %X stands for, if the core does not say: h=web1",
+        metavar="X=VALUE", default=(), name="values", group=OUTPUT, takers="filter corefilt.filter()",
+    )  # fmt: skip
+    uses_pid: UsesPid = option(
+        "--uses-pid",
+        "with --name: end a name without %p in .PID: yes as core_uses_pid does, threads as Linux 2.6.27 and before "
+        "did for processes of several threads",
+        metavar="no|yes|threads", default="no", group=OUTPUT, takers="filter corefilt.filter()",
+    )  # fmt: skip
+    compress: str | None = option(
+        "--compress", "zstd, lz4, xz, gzip or bzip2; same: as CORE is; none (default: what OUT's name ends in)",
+        metavar="FORMAT[:LEVEL]", read=_compress, group=OUTPUT, takers="filter corefilt.filter() Plan.write()",
+    )  # fmt: skip
+    format: Format = option(
+        "--format", "write the notes as the ELF-FDPIC dumper does, or as the plain one does, which debuggers read",
+        choices=FORMATS, default="same", group=OUTPUT, takers="filter batch corefilt.filter() Plan.write()",
+    )  # fmt: skip
+    loadmaps: tuple[int, int] | None = option(
+        "--loadmaps", "with --format fdpic: addresses of the loadmaps of a core that does not tell; 0 for none",
+        metavar="EXEC,INTERP", read=_loadmaps, group=OUTPUT, takers="filter batch corefilt.filter() Plan.write()",
+    )  # fmt: skip
+    sparse: Sparse = option(
+        "--sparse",
+        "auto: keep the holes of a file, make holes of zeros from a pipe; always: look for zeros; never: no holes",
+        choices=SPARSE, default="auto", group=OUTPUT, takers="filter batch corefilt.filter() Plan.write()",
+    )  # fmt: skip
+    dry_run: bool = option("-n --dry-run", "plan and report only", default=False, group=OUTPUT, takers="filter")
+
+    engine: Engine = option(
+        "--engine", "demand one way to move bytes (or COREFILT_ENGINE)",
+        choices=ENGINES, default="auto", environment="COREFILT_ENGINE", group=PERFORMANCE,
+        takers="filter batch corefilt.filter() Plan.write()",
+    )  # fmt: skip
+    threads: int | None = option(
+        "--threads", "threads that copy between files (default: two for a large core while a CPU is idle, else one)",
+        metavar="N", read=whole_number("--threads", MOST_THREADS), group=PERFORMANCE,
+        takers="filter corefilt.filter() Plan.write()",
+    )  # fmt: skip
+    cache: Cache = option(
+        "--cache",
+        "auto: leave the page cache as it was when more than an eighth of the memory is copied; keep: leave the copy "
+        "in it",
+        choices=CACHE, default="auto", group=PERFORMANCE, takers="filter corefilt.filter() Plan.write()",
+    )  # fmt: skip
+    compress_threads: int | None = option(
+        "--compress-threads", "threads for zstd (default: one for each CPU)",
+        metavar="N", read=_compress_threads, group=PERFORMANCE, takers="filter batch corefilt.filter() Plan.write()",
+    )  # fmt: skip
+    sync: bool = option(
+        "--no-sync", "do not wait for the disk before OUT gets its name",
+        default=True, name="sync", group=PERFORMANCE, takers="filter batch corefilt.filter() Plan.write()",
+    )  # fmt: skip
+    spool: bool = option(
+        "--spool", "copy a pipe, or what is compressed, to a temporary file first, for cores made by gdb",
+        default=False, group=PERFORMANCE, takers="filter batch inspect corefilt.filter()",
+    )  # fmt: skip
+    max_headers: int = option(
+        "--max-headers", "refuse piped and compressed cores whose headers and notes exceed SIZE (default 64M)",
+        metavar="SIZE", default=MAX_HEADERS, read=parse_size, group=PERFORMANCE,
+        takers="filter batch inspect corefilt.filter()",
+    )  # fmt: skip
+
+    # Told of bytes that went by.
+    on_progress: Callable[[int], None] | None
+    # What a batch records of the core in a note, by the ambiguous bytes.
+    stamp: Callable[[int], bytes] | None
+
+    def __init__(self, on_progress: Callable[[int], None] | None = None, **values: Unpack[AllOptions]) -> None:
+        """Hold the options that differ from their defaults. Raises UsageError, TypeError for one that is not there."""
+        refuse_unknown("Options()", values, TABLE)
+        self.__dict__.update(DEFAULTS, on_progress=on_progress, stamp=None)
+        self.__dict__.update(values)
+        self.wish: Wish | None = _wish(self)
+        self.naming: Naming | None = _naming(self)
 
 
-def make_wish(
-    *,
-    fit: int | str | None,
-    allocated: bool,
-    minimal: bool,
-    follow: int | str | None,
-    ladder: str | Sequence[str] | None,
-) -> Wish | None:
-    """What --fit, --minimal and their kin ask for, or None where none of them is there. Raises UsageError."""
-    if fit is None and not allocated and not minimal and follow is None and ladder is None:
+TABLE: dict[str, Option] = {name: record for name, record in vars(Options).items() if isinstance(record, Option)}
+DEFAULTS = {name: record.default for name, record in TABLE.items()}
+# The options that ask for a part of a core by what it is worth.
+FITTING = ("fit", "fit_allocated", "minimal", "follow", "ladder")
+
+
+def taken_by(taker: str) -> Iterator[tuple[str, Option]]:
+    """Yield the options of a command or Python function, by their keywords."""
+    return ((name, record) for name, record in TABLE.items() if taker in record.takers)
+
+
+def refuse_unknown(function: str, values: Mapping[str, object], known: Mapping[str, object]) -> None:
+    """Raise UsageError for a keyword that has another name now, TypeError for one that there never was."""
+    for name in values:
+        if name not in known:
+            if name in RENAMED:
+                raise UsageError(f"{function} takes {RENAMED[name]}, not {name}", f"write {RENAMED[name]}=")
+            raise TypeError(f"{function} got an unexpected keyword argument {name!r}")
+
+
+def options_for(function: str, values: Mapping[str, Any]) -> Options:
+    """Return the options that a Python function was given. Raises UsageError, and TypeError as Python does."""
+    refuse_unknown(function, values, dict(taken_by(function)))
+    return Options(**values)
+
+
+def wants_fit(values: Mapping[str, object]) -> bool:
+    """Return whether any of the options asks for a part of a core by what it is worth."""
+    # A size of 0 is one.
+    return any(values.get(name) is not None and values[name] is not False for name in FITTING)
+
+
+def _wish(options: Options) -> Wish | None:
+    if not wants_fit(options.__dict__):
         return None
     from corefilt.plan.fit.request import Wish
 
-    return Wish(fit=fit, allocated=allocated, minimal=minimal, follow=follow, ladder=ladder)
+    return Wish(
+        fit=options.fit, allocated=options.fit_allocated, minimal=options.minimal, follow=options.follow,
+        ladder=options.ladder,
+    )  # fmt: skip
 
 
-def make_naming(
-    name: str | None, *, directory: str | None, given: Mapping[str, str] | None, uses_pid: str
-) -> Naming | None:
-    """What --name and its kin ask for, or None where none of them is there. Raises UsageError."""
-    if name is None:
-        if directory is not None or given or uses_pid != "no":
+def _naming(options: Options) -> Naming | None:
+    if options.name is None:
+        if options.directory is not None or options.values or options.uses_pid != "no":
             raise UsageError("--directory, --set and --uses-pid go with --name", "add --name TEMPLATE")
         return None
     from corefilt.filtering.naming import Naming
 
-    return Naming(name, directory=directory, given=given, uses_pid=uses_pid)
+    return Naming(options.name, directory=options.directory, given=options.values, uses_pid=options.uses_pid)

@@ -33,11 +33,11 @@ class PlannedBeforehand(Run):
         self._without = False
         stop_if_undecided(self.plan, self.options)
         self.layout = self._lay_out()
-        if options.fit is not None:
+        if options.wish is not None:
             from corefilt.plan.fit.choose import fitted
 
             self.plan, self.fit = fitted(
-                plan, options.fit, self.layout.size, self.conversion, sparse=options.sparse, annotate=options.annotate
+                plan, options.wish, self.layout.size, self.conversion, sparse=options.sparse, annotate=options.annotate
             )
             self.layout = self.fit.layout or self.layout
         if self.limit is not None:

@@ -51,7 +51,7 @@ class Run:
             demand=options.engine,
             sparse=options.sparse,
             writeback=options.sync,
-            jobs=options.jobs,
+            jobs=options.threads,
             cache=options.cache,
             expected=expected,
             on_progress=options.on_progress,
@@ -103,7 +103,7 @@ def _conversion(core: CoreFile, options: Options) -> Conversion | None:
         return None
     from corefilt.plan.format import convert
 
-    annotated = options.annotate or (options.fit is not None and bool(core.notes.records))
+    annotated = options.annotate or (options.wish is not None and bool(core.notes.records))
     return convert(core, options.format, options.loadmaps, annotated=annotated)
 
 

@@ -21,7 +21,6 @@ from corefilt.io.engine import Engine
 from corefilt.io.opening import open_source
 from corefilt.io.sources import PipeSource
 from corefilt.io.steps import TO_THE_END, Step
-from corefilt.plan.fit.request import Wish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +57,7 @@ _FOR_RLIMIT = {
     "truncate": ("corefilt.filtering.truncated", "corefilt.plan.rlimit", "array"),
     "fit": (
         "corefilt.plan.fit.choose",
+        "corefilt.plan.fit.request",
         "corefilt.plan.fit.split_layout",
         "corefilt.filtering.truncated",
         "corefilt.plan.rlimit",
@@ -198,7 +198,7 @@ class Work:
         os.lseek(self.stream_to.fd, 0, os.SEEK_SET)
         with open_core(self.stream_to.fd) as core:
             options = Options(
-                fit=Wish(fit=self.crash.limit), annotate=self.config.annotate_full, sync=False, on_progress=self.check
+                fit=self.crash.limit, annotate=self.config.annotate_full, sync=False, on_progress=self.check
             )
             report = write_filtered(core, self._wanted, self.outputs[1], options, evidence=self._shown(core, process))
         result.file, result.output_bytes = 1, report.output_bytes

@@ -45,7 +45,7 @@ _PLAIN = (0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0xF2F52010, 0x794C7630)
 SCRATCH = 256 << 10
 # Moved by one call: between two looks at the progress bar.
 TURN = 1 << 26
-MOST_JOBS = 8
+MOST_THREADS = 8
 # From this many bytes on two threads are worth loading what they need, 3 ms.
 WORTH_A_CREW = 256 << 20
 
@@ -65,8 +65,8 @@ def check_words(engine: str, sparse: str, cache: str, jobs: int | None) -> None:
     for name, value, known in (("engine", engine, ENGINES), ("sparse", sparse, SPARSE), ("cache", cache, CACHE)):
         if value not in known:
             raise UsageError(f"{name} is {value!r}", f"it can be {', '.join(known)}")
-    if jobs is not None and not 1 <= jobs <= MOST_JOBS:
-        raise UsageError(f"jobs is {jobs}", f"it can be 1 to {MOST_JOBS}")
+    if jobs is not None and not 1 <= jobs <= MOST_THREADS:
+        raise UsageError(f"threads is {jobs}", f"it can be 1 to {MOST_THREADS}")
 
 
 def choose(

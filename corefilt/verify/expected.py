@@ -44,7 +44,7 @@ class Expectation:
         with open_core(path, spool=True) as core:
             plan = core.plan(
                 self.filter, assume=self.assume, maps=self.maps, pid=self.pid, sysroot=self.sysroot,
-                dumper=self.dumper,
+                dumper=self.dumper,  # type: ignore[arg-type]
             )  # fmt: skip
             verdict.filter = f"{int(plan.filter):#x}"
             for i, (least, most) in _bounds(plan).items():

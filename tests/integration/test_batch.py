@@ -158,13 +158,12 @@ def test_replacing_keeps_format_name_mode_owner_attributes_and_times(tmp_path: P
     assert {path: path.stat().st_ino for path in archive.rglob("*")} == inodes
 
 
-FIT = {"fit": None, "allocated": False, "minimal": False, "follow": None, "ladder": None}
 WRITTEN: dict[str, dict[str, object]] = {
     "truncate": {"truncate": "20K"},
     "truncate, annotate": {"truncate": "20K", "annotate": True},
     "truncate to the headers": {"truncate": "4K"},
-    "fit": {"fit": {**FIT, "fit": "40K"}},
-    "minimal": {"fit": {**FIT, "minimal": True}},
+    "fit": {"fit": "40K"},
+    "minimal": {"minimal": True},
     "annotate": {"annotate": True},
     "drop": {"unknown": "drop"},
     "sparse": {"sparse": "always", "engine": "readwrite"},
@@ -314,7 +313,8 @@ def test_format_and_suffix_can_be_chosen(tmp_path: Path) -> None:
         (("--replace", "--jobs", "0"), "--jobs"),
         (("--replace", "--writers", "x"), "--writers"),
         (("--replace", "--keep-free", "much"), "size"),
-        (("--replace", "--maps", "/etc/passwd"), "--maps"),
+        (("--replace", "--maps", "auto"), "it is now --evidence auto or --evidence none"),
+        (("--replace", "--evidence", "/etc/passwd"), "--evidence"),
         (("--replace", "--compress", "rar"), "rar"),
         (("--replace", "-i"), "-i"),
     ],
@@ -401,7 +401,7 @@ def test_maps_beside_a_core_and_in_its_report_count(maps: str, tmp_path: Path) -
     put(tmp_path / "p/ccpp-1/maps", text.encode())
     put(tmp_path / "p/ccpp-1/type", b"CCpp")
     put(tmp_path / "p/reports/a.crash", report_of(data, text))
-    lines = batch(tmp_path / "p", "--to", tmp_path / "out", "--maps", maps)
+    lines = batch(tmp_path / "p", "--to", tmp_path / "out", "--evidence", maps)
     sizes = {str(line["wrapping"]): line["undecided_bytes"] for line in lines if line["status"] == "filtered"}
     assert sizes.keys() == {"abrt", "apport"}
     if maps == "auto":

@@ -140,8 +140,8 @@ def test_every_layout_by_every_engine(
     path = tmp_path / "core"
     path.write_bytes(LAYOUTS[layout])
     for wanted in (0x0, 0x31, 0x1FF):
-        expected = run(LAYOUTS[layout], "file-file", wanted, engine="readwrite", jobs=1).core
-        assert run(path, "file-file", wanted, engine=engine, jobs=jobs).core == expected
+        expected = run(LAYOUTS[layout], "file-file", wanted, engine="readwrite", threads=1).core
+        assert run(path, "file-file", wanted, engine=engine, threads=jobs).core == expected
 
 
 @pytest.mark.parametrize("engine", [name for name in MOVERS if name != "reflink"])
@@ -351,8 +351,8 @@ def test_looking_for_zeros_needs_an_engine_that_sees_them(
         {"sparse": "sometimes"},
         {"unknown": "toss"},
         {"cache": "toss"},
-        {"jobs": 9},
-        {"jobs": 0},
+        {"threads": 9},
+        {"threads": 0},
     ],
 )
 def test_an_option_that_does_not_exist_is_a_usage_error(option: dict[str, object]) -> None:

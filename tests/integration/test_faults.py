@@ -64,7 +64,7 @@ OTHER_WAYS = {
     "sendfile": Way((*TO_FILE, "--engine", "sendfile")),
     "copy_file_range": Way((*TO_FILE, "--engine", "copy_file_range")),
     "splice": Way(("0x31", "--engine", "splice"), piped=True),
-    "two threads": Way((*TO_FILE, "--jobs", "2", "--engine", "readwrite")),
+    "two threads": Way((*TO_FILE, "--threads", "2", "--engine", "readwrite")),
     "read through a pipe": Way(("0x31", "--engine", "readwrite"), piped=True),
     "zeros": Way((*TO_FILE, "--sparse", "always")),
     "spooled": Way(("0x31", "-o", "out", "--spool"), piped=True),

@@ -85,5 +85,5 @@ def test_sections_without_bytes_keep_their_size(wanted: int) -> None:
 def test_every_engine_gives_the_same_bytes(core: bytes, wanted: int, unknown: str) -> None:
     outs = {filtered(core, wanted, unknown=unknown, engine=engine) for engine in ENGINES}
     outs |= {filtered(core, wanted, unknown=unknown, sparse=sparse) for sparse in ("auto", "never", "always")}
-    outs.add(filtered(core, wanted, unknown=unknown, jobs=2, engine="readwrite"))
+    outs.add(filtered(core, wanted, unknown=unknown, threads=2, engine="readwrite"))
     assert len(outs) == 1

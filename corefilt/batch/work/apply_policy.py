@@ -19,10 +19,11 @@ from corefilt.corefile.corefile import CoreFile
 from corefilt.corefile.identity import Identity
 from corefilt.evidence.gather import gather
 from corefilt.filterbits import CoredumpFilter
+from corefilt.filtering.options import FITTING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from corefilt.batch.files.safe_paths import Place
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from corefilt.io.sources import FileSource, Source
 
 # Options that leave less of a core or change it; a rule that keeps it whole goes without them.
-_CHANGING = ("fit", "truncate", "annotate", "format", "loadmaps")
+_CHANGING = (*FITTING, "truncate", "annotate", "format", "loadmaps")
 
 
 def decided(
@@ -83,16 +84,19 @@ def carried_over(task: Task, decision: Decision) -> Task:
     options = dict(task.options)
     wanted = task.filter if action.filter is None else int(action.filter)
     if decision.rule is not None and action.name != KEEP:
-        options.pop("fit", None)
+        options = without(options, FITTING)
     if action.name in (FIT, MINIMAL):
-        options.pop("truncate", None)
-        options["fit"] = {
-            "fit": action.size, "allocated": False, "minimal": action.name == MINIMAL, "follow": None, "ladder": None,
-        }  # fmt: skip
+        options = without(options, ("truncate", *FITTING))
+        options |= {"fit": action.size} if action.name == FIT else {"minimal": True}
     elif action.name == KEEP:
         wanted = int(CoredumpFilter.ALL)
-        options = {name: value for name, value in options.items() if name not in _CHANGING}
+        options = without(options, _CHANGING)
     return replace(task, filter=wanted, options=options, policy=None, work=provenance.work_of(task))
+
+
+def without(options: Mapping[str, object], names: tuple[str, ...]) -> dict[str, object]:
+    """The options but for those of some names."""
+    return {name: value for name, value in options.items() if name not in names}
 
 
 def _classifier(core: CoreFile, task: Task) -> Classifier:

@@ -22,7 +22,7 @@ from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.corefile.identity import Identity
 from corefilt.errors import InputError, OutputError
 from corefilt.filterbits import CoredumpFilter
-from corefilt.filtering.options import Options, make_wish
+from corefilt.filtering.options import Options, wants_fit
 from corefilt.filtering.write import write_filtered
 from corefilt.io.opening import spooled
 from corefilt.io.sources import FileSource, PipeSource
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from corefilt.io.sources import Source
 
     Told = Callable[[int], None]
-
-# Options that say how a core is read; the others are the writer's.
-_OF_SOURCES = ("spool", "max_headers")
 
 
 def filtered(task: Task, on_progress: Told | None) -> Outcome:
@@ -160,7 +157,7 @@ def _written(task: Task, file: FileSource, place: Place, target: Place | None, o
     copies = folder if target is not None else None
     verified = target is not None and not task.dry_run and (task.verify or task.replace)
     # What is chosen from has to be looked into before it is copied.
-    chooses = task.options.get("fit") is not None and not verified
+    chooses = wants_fit(task.options) and not verified
 
     def open_source() -> Source:
         source = _opened(task, file)
@@ -186,7 +183,7 @@ def _written(task: Task, file: FileSource, place: Place, target: Place | None, o
         made = output if isinstance(output, ArchiveFile) else None
         options = options_of(task, watch)
         if target is not None and made is not None and not provenance.keeps_attributes(target.folder):
-            made.marked = options.fit is None and takes_a_note(core)
+            made.marked = options.wish is None and takes_a_note(core)
             options.stamp = partial(provenance.stamp, task, made.fingerprint) if made.marked else None
         report = write_filtered(core, CoredumpFilter(task.filter), output, options)
         before = os.fstat(file.fd).st_blocks * 512
@@ -250,12 +247,10 @@ class Watch:
 
 def options_of(task: Task, on_progress: Told | None) -> Options:
     """The writer's options of a task."""
-    values: dict[str, Any] = {name: value for name, value in task.options.items() if name not in _OF_SOURCES}
-    wish = values.pop("fit", None)
     compress = wrappings.own_compression(task.wrapping) if task.compress == "same" else task.compress
+    values: dict[str, Any] = dict(task.options)
     return Options(
         **values,
-        fit=make_wish(**wish) if wish is not None else None,
         compress=compress or "none",
         force=task.force,
         dry_run=task.dry_run,

@@ -30,6 +30,7 @@ from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.corefile.formats import HEAD
 from corefilt.errors import CorefiltError, OutputError
 from corefilt.filterbits import CoredumpFilter
+from corefilt.filtering.options import wants_fit
 from corefilt.filtering.write import write_filtered
 from corefilt.io.opening import spooled
 from corefilt.io.sinks import NamedFile, NewFileSink
@@ -245,7 +246,7 @@ def _written(task: Task, source: Input, place: Place | None, on_progress: Callab
             # What is chosen from, and what is checked, has to be a file.
             if writes and task.verify:
                 return as_plain_file(opened, folder)
-            if isinstance(opened, PipeSource) and (task.options.get("spool") or task.options.get("fit") is not None):
+            if isinstance(opened, PipeSource) and (task.options.get("spool") or wants_fit(task.options)):
                 return spooled(opened, folder)
         except BaseException:
             opened.close()
@@ -263,7 +264,7 @@ def _written(task: Task, source: Input, place: Place | None, on_progress: Callab
         if writes and task.output is not None:
             output = FetchedFile(made, place) if place is not None else StoredFile(made, task.output)
             told = made.marked if place is None else provenance.keeps_attributes(place.folder)
-            if not told and options.fit is None and takes_a_note(core):
+            if not told and options.wish is None and takes_a_note(core):
                 options.stamp = partial(provenance.stamp, task, source.print)
                 made.marked = True
         report = write_filtered(core, CoredumpFilter(task.filter), output, options)

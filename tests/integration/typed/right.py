@@ -17,7 +17,7 @@ assert_type(report.as_dict(), dict[str, object])
 corefilt.filter(Path("core"), b"out", filter="default,-shared-anonymous", assume=["*/data=shared-file-backed"])
 corefilt.filter(0, 1, filter=corefilt.CoredumpFilter.DEFAULT, fit="16M", ladder=["0x3f", "0x33"], strict=True)
 with open("core", "rb") as source, open("out", "wb") as output:
-    corefilt.filter(source, output, filter=0x1FF, annotate=True, sysroot="/", pid=os.getpid(), jobs=2)
+    corefilt.filter(source, output, filter=0x1FF, annotate=True, sysroot="/", pid=os.getpid(), threads=2)
 corefilt.filter("core", filter="all", name="core.%e", directory="/var/tmp", values={"h": "web1"})
 
 with corefilt.open("core", spool=True) as core:

@@ -50,7 +50,7 @@ def core(tmp_path: Path, data: bytes) -> Path:
 @pytest.mark.parametrize("jobs", [2, 3, 8])
 def test_the_same_bytes_whoever_copies_them(jobs: int, sparse: str, core: Path, data: bytes) -> None:
     out = core.with_name("out")
-    report = corefilt.filter(core, out, filter="all", jobs=jobs, sparse=sparse, engine="readwrite", sync=False)
+    report = corefilt.filter(core, out, filter="all", threads=jobs, sparse=sparse, engine="readwrite", sync=False)
     assert out.read_bytes() == data
     assert report.engine == "readwrite"
     assert_promises(data, out.read_bytes())
@@ -67,13 +67,13 @@ def test_several_threads_take_part(core: Path, monkeypatch: pytest.MonkeyPatch) 
         return real(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(_fast, "move", noted)
-    corefilt.filter(core, core.with_name("out"), filter="all", jobs=2, engine="readwrite", sync=False)
+    corefilt.filter(core, core.with_name("out"), filter="all", threads=2, engine="readwrite", sync=False)
     assert seen == {"MainThread", "corefilt"}
 
 
 def test_one_job_is_no_other_thread(core: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", lambda thread: pytest.fail("a thread was started"))
-    corefilt.filter(core, core.with_name("out"), filter="all", jobs=1, engine="readwrite", sync=False)
+    corefilt.filter(core, core.with_name("out"), filter="all", threads=1, engine="readwrite", sync=False)
 
 
 def test_without_a_thread_to_be_had_the_caller_does_it_all(
@@ -83,7 +83,7 @@ def test_without_a_thread_to_be_had_the_caller_does_it_all(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    corefilt.filter(core, core.with_name("out"), filter="all", jobs=4, engine="readwrite", sync=False)
+    corefilt.filter(core, core.with_name("out"), filter="all", threads=4, engine="readwrite", sync=False)
     assert core.with_name("out").read_bytes() == data
 
 
@@ -100,7 +100,7 @@ def test_an_error_in_a_thread_is_the_runs(code: int, core: Path, monkeypatch: py
     before = listing(core.parent)
     monkeypatch.setattr(_fast, "move", fail)
     with pytest.raises(OutputError, match=os.strerror(code)):
-        corefilt.filter(core, core.with_name("out"), filter="all", jobs=3, engine="readwrite", sync=False)
+        corefilt.filter(core, core.with_name("out"), filter="all", threads=3, engine="readwrite", sync=False)
     assert listing(core.parent) == before
 
 
@@ -115,7 +115,7 @@ def test_an_input_that_becomes_shorter(core: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(_fast, "move", cut)
     with pytest.raises(InputError, match="became shorter"):
-        corefilt.filter(core, core.with_name("out"), filter="all", jobs=2, engine="readwrite", sync=False)
+        corefilt.filter(core, core.with_name("out"), filter="all", threads=2, engine="readwrite", sync=False)
     assert not core.with_name("out").exists()
 
 
@@ -156,7 +156,7 @@ def test_a_signal_ends_all_threads(number: int, times: int, core: Path) -> None:
     """It dies of the signal at once, leaves nothing behind, and says nothing; a second one changes nothing."""
     before = listing(core.parent)
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, "all", core, "-o", core.with_name("out"), "--jobs", "2", "--engine", "readwrite"],
+        [sys.executable, "-c", SLOW, "all", core, "-o", core.with_name("out"), "--threads=2", "--engine=readwrite"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(UNTRACED),
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip

@@ -106,7 +106,7 @@ def test_what_was_there_stays_and_the_rest_goes(
         warm(cold_core, *middle)
         before = held(cold_core, 0, SIZE + PAGE)
         assert 8 * MIB <= before <= 8 * MIB + EDGE
-        corefilt.filter(cold_core, out, filter="all", engine=engine, jobs=jobs, sync=sync, force=True)
+        corefilt.filter(cold_core, out, filter="all", engine=engine, threads=jobs, sync=sync, force=True)
         assert held(cold_core, *middle) >= 8 * MIB - EDGE
         assert held(cold_core, 0, SIZE + PAGE) <= before + EDGE
         if sync:
@@ -247,7 +247,7 @@ def test_where_the_cache_does_not_tell_the_kernel_drops_what_it_can(
         with monkeypatch.context() as patch:
             patch.setattr("corefilt.io.page_cache.tells", lambda fd: False)
             patch.setattr(_fast, "absent", lambda fd, start, length: [])
-            corefilt.filter(cold_core, tmp_path / "out", filter="all", engine="readwrite", jobs=jobs, force=True)
+            corefilt.filter(cold_core, tmp_path / "out", filter="all", engine="readwrite", threads=jobs, force=True)
         assert held(cold_core, 0, SIZE) < SIZE // 2
 
     one_of_three(run)

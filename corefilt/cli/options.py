@@ -1,0 +1,172 @@
+"""Options that only the command line has, and the parsers that are made from them and the table in filtering/."""
+
+from __future__ import annotations
+
+import os
+
+from corefilt import __version__
+from corefilt.cli.words import Parser
+from corefilt.errors import UsageError
+from corefilt.filtering.option import EVIDENCE, GROUPS, KEEP, OUTPUT, PERFORMANCE, REPORT, SIZE, Option, whole_number
+from corefilt.sizes import parse_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from typing import Any
+
+# Commands with options of filtering/, whose table the others do not load.
+FILTERING = ("filter", "batch", "inspect", "verify")
+# From so many options on, --help puts them in groups.
+MANY = 12
+# What an option was called before one word meant one thing, by command.
+RENAMED = {
+    "filter": {"--jobs": "--threads N: threads that copy within one core"},
+    "batch": {"--maps": "--evidence auto or --evidence none"},
+}
+
+
+def _jobs(option: str, text: str) -> int:
+    from corefilt.batch.pool import MOST_JOBS
+
+    return whole_number(option, MOST_JOBS)(text)
+
+
+def _handlers(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 31:
+        raise UsageError(f"--pipe-limit: {text!r} is no number of handlers", "0 means no limit")
+    return int(text)
+
+
+def _compress(text: str) -> str:
+    from corefilt.filtering.options import TABLE
+
+    read = TABLE["compress"].read
+    return str(read(text)) if read is not None else text
+
+
+DEMO_FILTER = "omit-anonymous-shared"
+ON_TERMINALS = ("auto", "always", "never")
+OWN = (
+    Option("--filter", "show what this filter keeps (default all)", metavar="FILTER", default="all", group=KEEP,
+           takers="inspect"),
+    Option("--filter", "check that FILTERED is what this filter leaves", metavar="FILTER", group=KEEP, takers="verify"),
+    Option("--filter", "show what this filter would keep", metavar="FILTER", group=KEEP, takers="show"),
+    Option("--filter", f"which mappings to keep (default {DEMO_FILTER})", metavar="FILTER", default=DEMO_FILTER,
+           group=KEEP, takers="demo"),
+    Option("--policy", "rules that say by age, size, executable, signal, user and kinds which core is filtered how, "
+           "kept or deleted; cores that match no rule are filtered with FILTER (docs/policies.md)",
+           metavar="FILE", group=KEEP, takers="batch"),
+    Option("--evidence", "auto: use what lies beside a core, in its report or in the journal (default)",
+           choices=("auto", "none"), default="auto", group=EVIDENCE, takers="batch"),
+    Option("--truncate", "check that it was cut as RLIMIT_CORE cuts: SIZE or rlimit", metavar="SIZE", group=SIZE,
+           takers="verify"),
+    Option("-o --output", "a file, or - for standard output (default)", metavar="OUT", group=OUTPUT, takers="filter"),
+    Option("--to", "write the filtered cores below this directory or URL, by the paths they had", metavar="DIR",
+           group=OUTPUT, takers="batch"),
+    Option("--replace", "replace each full core by the filtered one, once it is verified: name, format, mode, owner, "
+           "attributes and times stay", default=False, group=OUTPUT, takers="batch"),
+    Option("-f --force", "replace files in DIR, and those of --html and --json; with --replace, also cores that are "
+           "damaged or have more than one hard link", default=False, group=OUTPUT, takers="batch"),
+    Option("-f --force", "replace another handler", default=False, group=OUTPUT, takers="install"),
+    Option("-f --force", "restore what was set before, whatever is set now", default=False, group=OUTPUT,
+           takers="uninstall"),
+    Option("--verify", "compare each filtered core with the full one before it gets its name", default=False,
+           group=OUTPUT, takers="batch"),
+    Option("--compress", "zstd, lz4, xz, gzip or bzip2; same: as CORE is; none (default: same)",
+           metavar="FORMAT[:LEVEL]", read=_compress, group=OUTPUT, takers="batch"),
+    Option("--shared-once", "when all is done, keep equal blocks of shared memory in one core only (corefilt restore "
+           "puts them back)", default=False, group=OUTPUT, takers="batch"),
+    Option("--dedupe", "when all is done, have the file system store equal blocks of shared memory once (XFS, btrfs)",
+           default=False, group=OUTPUT, takers="batch"),
+    Option("-n --dry-run", "find and plan only", default=False, group=OUTPUT, takers="batch"),
+    Option("-n --dry-run", "say what would change, and change nothing", default=False, group=OUTPUT,
+           takers="install uninstall"),
+    Option("--pipe-limit", "also set kernel.core_pipe_limit: handlers at once, 0: no limit", metavar="N",
+           read=_handlers, group=OUTPUT, takers="install"),
+    Option("--socket", "the socket of corefilt serve instead of the handler (Linux 6.17 and later)", metavar="PATH",
+           group=OUTPUT, takers="install"),
+    Option("--without-seccomp", "install without a binding of libseccomp; this is recorded, and status still names "
+           "what is missing", default=False, group=OUTPUT, takers="install"),
+    Option("--root", "a directory that stands for / with /etc and, unless it is an image, /proc/sys; the interpreter "
+           "is this one", metavar="DIR", default="/", group=OUTPUT, takers="install uninstall status"),
+    Option("--config", "other settings than /etc/corefilt.conf, also root's", metavar="FILE", group=OUTPUT,
+           takers="handle serve"),
+    Option("--jobs", "how many cores at a time (default: one for each CPU, as far as there is memory)", metavar="N",
+           read=lambda text: _jobs("--jobs", text), group=PERFORMANCE, takers="batch"),
+    Option("--writers", "how many of them may copy to one disk at a time (default 1; compressed cores do not count)",
+           metavar="N", default=1, read=lambda text: _jobs("--writers", text), group=PERFORMANCE, takers="batch"),
+    Option("--keep-free", "stop a core that would leave less space free on its file system (default: a twentieth, at "
+           "most 4G)", metavar="SIZE", read=parse_size, group=SIZE, takers="batch"),
+    Option("--dask", "have the workers of a dask.distributed scheduler do it, which reach sources and DIR as this "
+           "machine does", metavar="ADDRESS", group=PERFORMANCE, takers="batch"),
+    Option("--json", "the report as one JSON object, on standard output or in FILE", metavar="[=FILE]", group=REPORT,
+           takers="filter inspect verify digest doctor restore show status"),
+    Option("--json", "one JSON object a line for everything that was found, on standard output or in FILE",
+           metavar="[=FILE]", group=REPORT, takers="batch"),
+    Option("--html", "the report as a page for a browser, with pictures and a table", metavar="FILE", group=REPORT,
+           takers="batch"),
+    Option("--progress", "a progress bar on a terminal, after one second", choices=ON_TERMINALS, default="auto",
+           group=REPORT, takers="filter batch"),
+    Option("-q --quiet", "say nothing but warnings and errors", default=False, group=REPORT,
+           takers="filter batch restore set"),
+    Option("-v --verbose", "say more", default=False, group=REPORT, takers="filter"),
+    Option("-v --verbose", "say what became of everything that was found", default=False, group=REPORT, takers="batch"),
+    Option("-v --verbose", "every mapping, and the reasons for its kind", default=False, group=REPORT, takers="show"),
+)  # fmt: skip
+
+
+def taken_by(command: str) -> Iterator[tuple[str, Option]]:
+    """Yield every option of a command, by the name that its value has among the arguments."""
+    yield from ((record.name, record) for record in OWN if command in record.takers)
+    if command in FILTERING:
+        from corefilt.filtering.options import taken_by as keywords_of
+
+        yield from keywords_of(command)
+
+
+def make_parser(command: str, description: str, epilog: str | None = None) -> Parser:
+    """Return the parser of a command with all its options; the command adds its operands."""
+    parser = Parser("corefilt" if command == "filter" else f"corefilt {command}", description, epilog)
+    parser.renamed = RENAMED.get(command, {})
+    found = list(taken_by(command))
+    for title in GROUPS:
+        records = [(name, record) for name, record in found if record.group == title]
+        if records:
+            group = parser.add_argument_group(title) if len(found) > MANY else parser
+            for name, record in records:
+                group.add_argument(*record.flags, dest=name, help=record.help.replace("%", "%%"), **_manner(record))
+    parser.add_argument("--version", action="version", version=f"corefilt {__version__}")
+    return parser
+
+
+def _manner(record: Option) -> dict[str, Any]:
+    """How argparse reads an option."""
+    if isinstance(record.default, bool):
+        return {"action": "store_false" if record.default else "store_true"}
+    value = {"metavar": record.metavar, "choices": record.choices, "type": record.read}
+    if record.default == ():
+        return {**value, "action": "append", "default": []}
+    return {**value, "default": os.environ.get(record.environment) or record.default}
+
+
+def check_environment(arguments: argparse.Namespace, command: str) -> None:
+    """Raise UsageError where the environment gives an option a value that it cannot have."""
+    for name, record in taken_by(command):
+        value = getattr(arguments, name)
+        if record.environment and record.choices and value not in record.choices:
+            raise UsageError(f"{record.environment} is {value!r}", f"it can be {', '.join(record.choices)}")
+    if arguments.sparse == "always" and arguments.engine not in ("auto", "readwrite"):
+        raise UsageError(
+            f"--sparse always looks for zeros, which --engine {arguments.engine} does not see",
+            "use --engine readwrite",
+        )
+
+
+def given_options(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
+    """Return the options of filtering/ that a command was given and that differ from their defaults."""
+    from corefilt.filtering.options import TABLE, taken_by
+
+    found = {name: getattr(arguments, name) for name, _ in taken_by(command)}
+    return {name: value for name, value in found.items() if value != TABLE[name].default and value != []}

@@ -1,0 +1,59 @@
+"""The record of one option, of which the tables of options are made."""
+
+from __future__ import annotations
+
+from corefilt.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The groups of --help, in its order.
+GROUPS = KEEP, EVIDENCE, SIZE, OUTPUT, PERFORMANCE, REPORT = (
+    "what to keep", "evidence", "size limits", "output", "performance", "report",
+)  # fmt: skip
+
+
+class Option:
+    """One option: how the command line spells it, and the Python keyword that means the same.
+
+    ``takers`` are commands (``filter``) and Python functions (``Core.plan()``). A ``default`` of True or False makes
+    a flag without a value, which turns it round; a tuple makes an option that can be repeated. ``read`` makes the
+    keyword's value from the text of the command line and raises UsageError.
+    """
+
+    __slots__ = ("choices", "default", "environment", "flags", "group", "help", "metavar", "name", "read", "takers")
+
+    def __init__(
+        self,
+        flags: str,
+        help: str,
+        *,
+        group: str,
+        takers: str,
+        metavar: str | None = None,
+        choices: tuple[str, ...] | None = None,
+        default: object = None,
+        read: Callable[[str], object] | None = None,
+        name: str = "",
+        environment: str = "",
+    ) -> None:
+        """Hold a record; ``flags`` and ``takers`` are separated by spaces; ``name`` is the long flag's if left out.
+
+        ``environment`` names a variable that gives the default.
+        """
+        self.flags, self.help, self.group, self.takers = tuple(flags.split()), help, group, tuple(takers.split())
+        self.environment = environment
+        self.metavar, self.choices, self.default, self.read = metavar, choices, default, read
+        self.name = name or self.flags[-1].removeprefix("--").replace("-", "_")
+
+
+def whole_number(name: str, most: int) -> Callable[[str], int]:
+    """Return a reader of a number from 1 to ``most``; it raises UsageError."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= most):
+            raise UsageError(f"{name} is {text!r}", f"it can be 1 to {most}")
+        return int(text)
+
+    return read
