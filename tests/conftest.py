@@ -101,7 +101,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take what makes a run shorter that looks for lines, not for values."""
     parser.addoption("--most", type=int, metavar="N", help="run at most N cases of each test function, evenly spread")
-    parser.addoption("--rest", type=int, metavar="N", help="run the cases that --most N leaves out")
+    parser.addoption(
+        "--rest", type=int, metavar="N", help="run the cases that --most N leaves out, with --most some of them"
+    )
 
 
 def some_of_each(items: list[pytest.Item], most: int) -> set[str]:
@@ -114,12 +116,12 @@ def some_of_each(items: list[pytest.Item], most: int) -> set[str]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with what one process does in turn; give slow tests their time."""
-    if most := config.option.most or config.option.rest:
-        some = some_of_each(items, most)
-        out = [item for item in items if (item.nodeid in some) != bool(config.option.most)]
-        config.hook.pytest_deselected(items=out)
-        left = {item.nodeid for item in out}
-        items[:] = [item for item in items if item.nodeid not in left]
+    most, rest = config.option.most, config.option.rest
+    if most or rest:
+        chosen = some_of_each(items, most) if most else {item.nodeid for item in items}
+        chosen -= some_of_each(items, rest) if rest else set()
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
+        items[:] = [item for item in items if item.nodeid in chosen]
     items.sort(key=lambda item: turn_of(item.nodeid))
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):

@@ -24,11 +24,9 @@ from kernel.runtimes import (
 )
 from kernel.servers import mariadb, postgresql, postgresql_huge, redis, slapd, varnish
 
-# What the suite visits; the others take minutes, or what a package index has. PostgreSQL, with four processes and the
-# making of a cluster, takes 23 s.
+# What the suite visits by day.
 FAST: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
     "redis": redis,
-    "java": java,
     "python": python,
     "node": node,
     "huge": huge,
@@ -39,6 +37,7 @@ FAST: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
 PROGRAMS: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
     **FAST,
     "postgresql": postgresql,
+    "java": java,
     "postgresql-huge": postgresql_huge,
     "mariadb": mariadb,
     "slapd": slapd,
@@ -54,8 +53,8 @@ PROGRAMS: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
 }
 
 
-# What tests visit, by day and by night.
-VISITED = (*FAST, pytest.param("postgresql", marks=pytest.mark.slow))
+# These take some 20 s of processors each, and the others minutes, or what a package index has.
+VISITED = (*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in ("postgresql", "java")))
 
 
 @contextmanager
