@@ -98,8 +98,7 @@ class CoreFile:
         end = self.end
         if end is None:
             end = max(end_of_segments(table, table.p_filesz), ehdr.e_shoff and ehdr.e_shoff + ehdr.shdr_size)
-        # Memory tags of a mapping can be less than a page.
-        if is_dense(table, end, page) and elf.PT_AARCH64_MEMTAG_MTE not in table.p_type:
+        if is_dense(table, min(end, ehdr.e_shoff or end)):
             return
         from corefilt.corefile.punched import given_up
 

@@ -62,6 +62,9 @@ def given_up(
     owner: dict[int, int] = {}
     rows = zip(table.p_type, table.p_offset, table.p_filesz, table.p_memsz, strict=True)
     for i, (p_type, offset, size, memsz) in enumerate(rows):
+        if p_type in _HELD:
+            # Of several at one offset, all but the last were empty from the beginning.
+            gaps.pop(owner.get(offset, -1), None)
         whole = memsz if p_type == PT_LOAD else memsz // BYTES_PER_TAG_BYTE if p_type == PT_AARCH64_MEMTAG_MTE else 0
         if size >= whole or not head <= offset < end:
             continue
@@ -73,8 +76,6 @@ def given_up(
             stop = behind[min(bisect_left(behind, offset + size), len(behind) - 1)]
             fits = stop - offset in (whole, page_size)
         if fits and stop > offset + size:
-            # Of several at one offset, all but the last were empty from the beginning.
-            gaps.pop(owner.get(offset, -1), None)
             gaps[i], owner[offset] = (offset + size, stop), i
     return gaps
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from itertools import accumulate
-from operator import add
+from itertools import accumulate, islice
+from operator import add, eq
 
 from corefilt import _fast
+from corefilt.corefile.elf import PT_NOTE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,8 +110,10 @@ def end_of_segments(table: Phdrs, present: array[int]) -> int:
     return last
 
 
-def is_dense(table: Phdrs, end: int, slack: int) -> bool:
-    """Whether the segments follow each other to ``end`` with fewer than ``slack`` bytes between them, all told."""
-    reached: int = max(map(add, table.p_offset, table.p_filesz))
-    between = reached - min(table.p_offset) - sum(table.p_filesz)
-    return max(end - reached, between) < slack
+def is_dense(table: Phdrs, end: int) -> bool:
+    """Whether the segments behind a leading PT_NOTE follow each other to ``end`` without a byte between them."""
+    begin = 1 if table.p_type[0] == PT_NOTE and len(table) > 1 else 0
+    if table.p_offset[-1] + table.p_filesz[-1] < end:
+        return False
+    ends = map(add, islice(table.p_offset, begin, len(table) - 1), islice(table.p_filesz, begin, None))
+    return all(map(eq, ends, islice(table.p_offset, begin + 1, None)))

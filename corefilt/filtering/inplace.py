@@ -28,7 +28,7 @@ from array import array
 
 from corefilt import _fast
 from corefilt.corefile.elf import Ehdr, Phdrs, Shdr
-from corefilt.corefile.punched import claimed
+from corefilt.corefile.punched import claimed, given_up
 from corefilt.corefile.ranges import Cuts, cut_out, joined
 from corefilt.errors import CorefiltError, InPlaceError, UsageError
 from corefilt.filtering.inplace_report import InPlaceReport
@@ -87,7 +87,11 @@ class _InPlace:
         self.grown = max(self.end, self.head.e_shoff + len(raw))
         there = zip(core.table.p_offset, plan.sizes, core.present, strict=True)
         drops = [(offset + size, offset + present) for offset, size, present in there if size < present]
-        self.cuts = cut_out(drops + core.gaps, self.kept)
+        gaps = list(core.gaps)
+        if decoded:
+            # A section that follows its segment claims less than before, and the next run would take what it left.
+            gaps += given_up(self.head, self.table, decoded, self.end, core.maps.page_size).values()
+        self.cuts = cut_out(drops + gaps, self.kept)
         self.allocated_before = 0
         self.punched = 0
         self.discard: str | None = None

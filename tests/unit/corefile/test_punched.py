@@ -12,6 +12,7 @@ from support.samples import noise
 
 from corefilt.corefile.elf import PT_AARCH64_MEMTAG_MTE, PT_NOTE, Ehdr, Phdrs, Shdr
 from corefilt.corefile.punched import claimed, given_up
+from corefilt.corefile.ranges import is_dense
 
 PAGE = 4096
 FIRST = 0x2000
@@ -60,6 +61,35 @@ def test_it_begins_where_the_share_of_the_file_ends() -> None:
     assert gaps((FIRST, 3 * PAGE, 3 * PAGE), rows[1], end=FIRST + 4 * PAGE) == {}
     # A share that reaches to the next segment leaves none, though the mapping is longer.
     assert gaps((FIRST, 3 * PAGE, 5 * PAGE), rows[1], end=FIRST + 4 * PAGE) == {}
+
+
+@pytest.mark.parametrize("size", [1, PAGE - 1, PAGE, PAGE + 1])
+def test_a_gap_of_any_size_is_looked_for(size: int) -> None:
+    """What a first run takes for a gap, the second does as well, whatever the first one dropped beside it."""
+    rows = (FIRST, 0, 2 * PAGE), (FIRST + size, 4 * PAGE, 4 * PAGE)
+    assert gaps(*rows, end=FIRST + size + 4 * PAGE) == {0: (FIRST, FIRST + size)}
+    _, table = a_table(*rows)
+    assert not is_dense(table, FIRST + size + 4 * PAGE)
+
+
+def test_only_where_nothing_lies_between_segments_no_gap_is_looked_for() -> None:
+    rows = (0x200, 0x123, 0), (FIRST, 0, PAGE), (FIRST, 2 * PAGE, 2 * PAGE), (FIRST + 2 * PAGE, PAGE, PAGE)
+    _, table = a_table(*rows)
+    end = FIRST + 3 * PAGE
+    assert not is_dense(table, end)
+    table.p_type[0] = PT_NOTE
+    assert is_dense(table, end)
+    assert is_dense(table, end - 1)
+    assert not is_dense(table, end + 1)
+    # Segments that share bytes add up to more than what they cover.
+    table.p_offset[3] -= PAGE
+    assert not is_dense(table, end - PAGE)
+
+
+def test_what_is_empty_before_one_that_is_there_gave_nothing_up() -> None:
+    """A reserved range stands where the next mapping has its bytes."""
+    rows = (FIRST, 0, 9 * PAGE), (FIRST, PAGE, PAGE), (FIRST + PAGE, 0, PAGE), (FIRST + 2 * PAGE, PAGE, PAGE)
+    assert gaps(*rows, end=FIRST + 3 * PAGE) == {2: (FIRST + PAGE, FIRST + 2 * PAGE)}
 
 
 def test_it_lies_between_the_headers_and_the_end() -> None:
