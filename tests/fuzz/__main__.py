@@ -59,7 +59,17 @@ def replay(target: str, corpus: Path) -> None:
     print(f"{target}: {len(inputs)} inputs, {taken} of them sound")
 
 
-def fuzz(target: str, arguments: argparse.Namespace) -> None:
+def fuzz(target: str, arguments: argparse.Namespace) -> int:
+    """Fuzz one target in a child, for libFuzzer ends it and cleans nothing up; returns the exit code."""
+    with tempfile.TemporaryDirectory() as temporary:
+        pid = os.fork()
+        if pid == 0:
+            tempfile.tempdir = temporary
+            fuzz_until_the_end(target, arguments)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def fuzz_until_the_end(target: str, arguments: argparse.Namespace) -> None:
     """Fuzz one target; does not return."""
     import atheris
 
@@ -129,7 +139,7 @@ def main() -> int:
         return fuzz_all(arguments)
     else:
         os.makedirs(arguments.corpus, exist_ok=True)
-        fuzz(arguments.target, arguments)
+        return fuzz(arguments.target, arguments)
     return 0
 
 
