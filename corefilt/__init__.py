@@ -1,20 +1,10 @@
 """Filters finished Linux core dumps by the bits of coredump_filter.
 
 ``corefilt.filter`` makes one core of another; ``corefilt.open`` gives a core to look at. Names are resolved
-when they are first used, so that ``import corefilt`` itself loads nothing.
+when they are first used, so that ``import corefilt`` itself loads nothing; their types stand in ``__init__.pyi``.
 """
 
 __version__ = "0.1.0"
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from corefilt.api import Core, Plan
-    from corefilt.api import filter_core as filter
-    from corefilt.api import open_core as open
-    from corefilt.errors import CorefiltError
-    from corefilt.filterbits import CoredumpFilter
-    from corefilt.filtering.report import Report
-    from corefilt.plan.plan import Mapping
 
 _WHERE = {
     "Core": ("api", "Core"),
@@ -30,15 +20,13 @@ _WHERE = {
 __all__ = ["Core", "CoredumpFilter", "CorefiltError", "Mapping", "Plan", "Report", "filter", "open"]
 
 
-if not TYPE_CHECKING:
-    # A type checker would take any name for one that this function knows.
-    def __getattr__(name: str) -> object:
-        from importlib import import_module
+def __getattr__(name: str) -> object:
+    from importlib import import_module
 
-        try:
-            room, attribute = _WHERE[name]
-        except KeyError:
-            raise AttributeError(f"module 'corefilt' has no attribute {name!r}") from None
-        value = getattr(import_module(f"{__name__}.{room}"), attribute)
-        globals()[name] = value
-        return value
+    try:
+        room, attribute = _WHERE[name]
+    except KeyError:
+        raise AttributeError(f"module 'corefilt' has no attribute {name!r}") from None
+    value = getattr(import_module(f"{__name__}.{room}"), attribute)
+    globals()[name] = value
+    return value

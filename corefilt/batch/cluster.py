@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 from itertools import islice
 
 from corefilt import __version__
-from corefilt.batch.task import run_task
+from corefilt.batch.runner import run_task
 from corefilt.errors import CorefiltError, MissingLibraryError, UsageError
 
 TYPE_CHECKING = False

@@ -12,7 +12,7 @@ import signal
 from collections import Counter
 from multiprocessing.connection import wait
 
-from corefilt.batch.task import run_task
+from corefilt.batch.runner import run_task
 from corefilt.children import die_with_parent
 from corefilt.errors import CorefiltError
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from corefilt.batch.outcome import Outcome
-from corefilt.errors import CorefiltError, NotACoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from corefilt.batch.policy.policy import Policy
 
@@ -60,32 +58,3 @@ class Task:
         """An outcome of this task."""
         wrapping = "+".join(self.wrapping) or "raw"
         return Outcome(self.name, status, wrapping=wrapping, reason=reason, rule=self.rule, **more)  # type: ignore[arg-type]
-
-
-def run_task(task: Task, on_progress: Callable[[int], None] | None = None) -> Outcome:
-    """Carry a task out; what goes wrong with this core is an outcome too, and ends nothing else.
-
-    ``on_progress`` is told how many more bytes went by.
-    """
-    from corefilt.batch.work.local import filtered
-
-    return safely(task, lambda: filtered(task, on_progress))
-
-
-def safely(task: Task, work: Callable[[], Outcome]) -> Outcome:
-    """What the work gives, or an outcome with what it raised: failed, or listed for what is no core after all."""
-    began = time.monotonic()
-    status = "failed"
-    try:
-        return work()
-    except NotACoreError as error:
-        status, reason = "listed", str(error)
-    except CorefiltError as error:
-        reason = f"{error} ({error.hint})" if error.hint else str(error)
-    except MemoryError:
-        reason = "out of memory"
-    except OSError as error:
-        reason = f"{error.filename or 'system'}: {error.strerror or error}"
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error} (this is a fault of corefilt: please report it)"
-    return task.outcome(status, reason.removeprefix(f"{task.source}: "), seconds=time.monotonic() - began)

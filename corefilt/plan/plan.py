@@ -173,6 +173,23 @@ class Plan:
         """Bytes of mapping ``m`` that stay."""
         return self.sizes[self.core.maps.phdr[m]]
 
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        """The least and the most bytes that may stay of every mapping and of its memory tags, by program header."""
+        core, page = self.core, self.core.maps.page_size
+        bounds: dict[int, tuple[int, int]] = {}
+        for finding, i in zip(self.findings, core.maps.phdr, strict=True):
+            least, _, most = finding.levels(self.filter)
+            there = core.present[i]
+            bounds[i] = kept_bytes(least, there, page), kept_bytes(most, there, page)
+        for tag, load in tagged_loads(core.table).items():
+            sizes = core.table.p_filesz[:]
+            tags = []
+            for size in bounds[load]:
+                sizes[load] = size
+                tags.append(min(core.present[tag], tag_bytes(core.table, sizes, tag, load)))
+            bounds[tag] = tags[0], tags[1]
+        return bounds
+
     def by_kind(self) -> Iterator[tuple[str, int, int, int]]:
         """For every kind that is there: its name, and bytes kept, dropped and decided by an assumption."""
         sums: dict[str, list[int]] = {}

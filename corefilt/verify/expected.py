@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from corefilt.api import open_core
-from corefilt.plan.layout import kept_bytes, tag_bytes, tagged_loads
 from corefilt.verify.verdict import Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corefilt.plan.plan import Plan
     from corefilt.verify.pairs import Pair
     from corefilt.verify.tables import Tables
     from corefilt.verify.verdict import Verdict
@@ -47,7 +45,7 @@ class Expectation:
                 dumper=self.dumper,  # type: ignore[arg-type]
             )  # fmt: skip
             verdict.filter = f"{int(plan.filter):#x}"
-            for i, (least, most) in _bounds(plan).items():
+            for i, (least, most) in plan.bounds().items():
                 there = kept.get(i)
                 if there is None or (0 if fitted else least) <= there <= most:
                     continue
@@ -58,21 +56,3 @@ class Expectation:
                 verdict.findings.append(
                     Finding("filter", text, segment=i, address=start, bytes=max(least - there, there - most))
                 )
-
-
-def _bounds(plan: Plan) -> dict[int, tuple[int, int]]:
-    """The least and the most bytes that may stay, by program header."""
-    core, page = plan.core, plan.core.maps.page_size
-    bounds: dict[int, tuple[int, int]] = {}
-    for finding, i in zip(plan.findings, core.maps.phdr, strict=True):
-        least, _, most = finding.levels(plan.filter)
-        there = core.present[i]
-        bounds[i] = kept_bytes(least, there, page), kept_bytes(most, there, page)
-    for tag, load in tagged_loads(core.table).items():
-        sizes = core.table.p_filesz[:]
-        tags = []
-        for size in bounds[load]:
-            sizes[load] = size
-            tags.append(min(core.present[tag], tag_bytes(core.table, sizes, tag, load)))
-        bounds[tag] = tags[0], tags[1]
-    return bounds

@@ -48,7 +48,8 @@ from support.run import (
 )
 from support.samples import PAGE, noise, sample_core
 
-from corefilt.batch.task import Task, run_task
+from corefilt.batch.runner import run_task
+from corefilt.batch.task import Task
 from corefilt.io.compression import recognise
 from corefilt.io.tempfiles import new_name
 from corefilt.verify import verify
@@ -631,7 +632,8 @@ def test_a_core_that_changes_while_it_is_replaced_stays(how: str, tmp_path: Path
 @pytest.mark.parametrize("way", ["replaced", "beside, the core", "beside, the output"])
 def test_a_core_that_is_cut_while_it_is_checked(way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The check maps both files; the outcome tells which one may have been cut, and nothing gets a name."""
-    from corefilt.batch.task import Task, run_task
+    from corefilt.batch.runner import run_task
+    from corefilt.batch.task import Task
 
     path, out = str(tmp_path / "core"), str(tmp_path / "out" / "core")
     Path(path).write_bytes(sample_core())

@@ -158,7 +158,7 @@ def look_into(item: Item) -> Iterator[tuple[Content, int]]:
     size = 0
     try:
         if is_url(item.path):
-            from corefilt.batch.work.remote import content_of
+            from corefilt.batch.sources.object import content_of
 
             yield content_of(item.path)
             return

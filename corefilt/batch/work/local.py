@@ -10,19 +10,19 @@ from functools import partial
 from corefilt.batch.files.lock import lock_file
 from corefilt.batch.files.run_as_owner import Refused, as_owner, owner_to_become
 from corefilt.batch.files.safe_paths import Place, enter, make_place
-from corefilt.batch.remote.url import is_url
 from corefilt.batch.sources import containers as wrappings
 from corefilt.batch.sources.apport import APPORT
 from corefilt.batch.task import Task
 from corefilt.batch.work import provenance
+from corefilt.batch.work.apply_policy import decided, delete
+from corefilt.batch.work.execution import Watch, options_of, outcome_of, safely
 from corefilt.batch.work.opening import opened_core
 from corefilt.batch.work.output_check import as_plain_file, check
 from corefilt.batch.work.outputs import ArchiveFile, BesideFile, ReplacedFile
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
-from corefilt.corefile.identity import Identity
-from corefilt.errors import InputError, OutputError
+from corefilt.errors import InputError
 from corefilt.filterbits import CoredumpFilter
-from corefilt.filtering.options import Options, wants_fit
+from corefilt.filtering.options import wants_fit
 from corefilt.filtering.write import write_filtered
 from corefilt.io.opening import spooled
 from corefilt.io.sources import FileSource, PipeSource
@@ -31,11 +31,9 @@ from corefilt.plan.note_slot import takes_a_note
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from corefilt.batch.outcome import Outcome
     from corefilt.batch.policy.policy import Policy
-    from corefilt.filtering.report import Report
     from corefilt.io.sinks import NamedFile
     from corefilt.io.sources import Source
 
@@ -44,10 +42,6 @@ if TYPE_CHECKING:
 
 def filtered(task: Task, on_progress: Told | None) -> Outcome:
     """Do it. Raises CorefiltError's children and OSError."""
-    if is_url(task.source) or is_url(task.output or ""):
-        from corefilt.batch.work.remote import filtered_remotely
-
-        return filtered_remotely(task, on_progress)
     if task.replace and any(layer in wrappings.CONTAINERS for layer in task.wrapping):
         return task.outcome("kept", f"is inside {_article(task)}, which stays as it is: --to DIR takes the core out")
     with enter(task.source, task.root) as place:
@@ -68,8 +62,6 @@ def filtered(task: Task, on_progress: Told | None) -> Outcome:
 
 
 def _filtered_safely(task: Task, place: Place) -> Outcome:
-    from corefilt.batch.task import safely
-
     return safely(task, lambda: _filtered_here(task, place, None))
 
 
@@ -105,8 +97,6 @@ def _filtered_here(task: Task, place: Place, on_progress: Told | None) -> Outcom
 
 
 def _chosen(task: Task, policy: Policy, file: FileSource, place: Place) -> Task | Outcome:
-    from corefilt.batch.work.apply_policy import decided, delete
-
     status = os.fstat(file.fd)
     choice = decided(
         task,
@@ -210,74 +200,3 @@ def _owning(source: Source, make: Callable[[], FileSource]) -> FileSource:
     except BaseException:
         source.close()
         raise
-
-
-class Watch:
-    """Passes progress on, and stops a task that would fill the file system up."""
-
-    # Bytes that go by between two looks.
-    STRIDE = 64 << 20
-
-    def __init__(self, target: Place | None, task: Task, on_progress: Told | None) -> None:
-        """Look once. Raises OutputError."""
-        self._folder = target.folder if target is not None else -1
-        self._task, self._told, self._passed = task, on_progress, 0
-        self._look()
-
-    def __call__(self, count: int) -> None:
-        """Count bytes that went by. Raises OutputError where too little is free."""
-        self._passed += count
-        if self._passed >= self.STRIDE:
-            self._passed = 0
-            self._look()
-        if self._told is not None:
-            self._told(count)
-
-    def _look(self) -> None:
-        if self._folder < 0 or not self._task.keep_free or self._task.dry_run:
-            return
-        room = os.fstatvfs(self._folder)
-        free = room.f_bavail * room.f_frsize
-        if free < self._task.keep_free:
-            raise OutputError(
-                f"{self._task.output or self._task.source}: only {free} bytes are left on its file system",
-                "free some, or say with --keep-free how many must be",
-            )
-
-
-def options_of(task: Task, on_progress: Told | None) -> Options:
-    """The writer's options of a task."""
-    compress = wrappings.own_compression(task.wrapping) if task.compress == "same" else task.compress
-    values: dict[str, Any] = dict(task.options)
-    return Options(
-        **values,
-        compress=compress or "none",
-        force=task.force,
-        dry_run=task.dry_run,
-        on_progress=on_progress,
-    )
-
-
-def outcome_of(
-    task: Task, core: CoreFile, report: Report, before: int, *, marked: bool | None, seconds: float
-) -> Outcome:
-    """What became of a core whose file takes ``before`` bytes; ``marked`` is None where nothing was written."""
-    identity = Identity(core.notes, core.ehdr)
-    executable = identity.executable if identity.executable is not None else identity.comm
-    reasons = list(report.warnings)
-    if marked is False:
-        reasons.append("its file system keeps no attributes: another run cannot tell that this was done")
-    return task.outcome(
-        "filtered",
-        "; ".join(reasons),
-        output=task.source if task.replace else task.output,
-        input_bytes=report.input_bytes,
-        output_bytes=report.output_bytes,
-        allocated_before=before,
-        allocated_after=report.allocated_bytes,
-        undecided_bytes=report.assumed_bytes,
-        executable=os.fsdecode(executable) if executable is not None else None,
-        signal=identity.signal,
-        kinds={name: (kept + dropped, kept) for name, kept, dropped, _ in report.kinds},
-        seconds=seconds,
-    )

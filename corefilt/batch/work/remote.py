@@ -18,16 +18,14 @@ from corefilt.batch.remote.download import open_remote
 from corefilt.batch.remote.upload import RemoteFile
 from corefilt.batch.remote.url import Remote, is_url, version_of
 from corefilt.batch.sources import containers as wrappings
-from corefilt.batch.sources.content import Content, why_no_core
 from corefilt.batch.task import Task
 from corefilt.batch.work import provenance
 from corefilt.batch.work.apply_policy import decided
-from corefilt.batch.work.local import Watch, options_of, outcome_of
+from corefilt.batch.work.execution import Watch, options_of, outcome_of
 from corefilt.batch.work.opening import opened_core
 from corefilt.batch.work.output_check import as_plain_file, check
 from corefilt.batch.work.provenance import Fingerprint, Provenance
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
-from corefilt.corefile.formats import HEAD
 from corefilt.errors import CorefiltError, OutputError
 from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.options import wants_fit
@@ -161,19 +159,6 @@ class _FetchedSink(NewFileSink):
 
     def complete(self, size: int) -> None:
         self._file.complete(self.fd)
-
-
-def content_of(url: str) -> tuple[Content, int]:
-    """What is behind a URL, a core alone or compressed or something else, and how many bytes. Raises InputError."""
-    remote = Remote(url)
-    info = remote.info()
-    source = open_remote(url, max_headers=MAX_HEADERS)
-    try:
-        head = source.peek(0, HEAD)
-        layers = (source.compression,) if source.compression is not None else ()
-        return Content(layers, reason=why_no_core(head, source.compression)), int(info.get("size") or 0)
-    finally:
-        source.close()
 
 
 def filtered_remotely(task: Task, on_progress: Callable[[int], None] | None) -> Outcome:
