@@ -16,7 +16,7 @@ from corefilt.handler.outputs import Output, check_floor, floor_under
 from corefilt.handler.process_evidence import Handed
 from corefilt.handler.result import FAILED, FILTERED, WHOLE, Result
 from corefilt.handler.zstd_copy import compress
-from corefilt.io.compression import check_decoder
+from corefilt.io.decoding import check_decoder
 from corefilt.io.engine import Engine
 from corefilt.io.opening import open_source
 from corefilt.io.sources import PipeSource

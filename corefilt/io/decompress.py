@@ -12,7 +12,7 @@ import select
 import threading
 
 from corefilt.errors import CorefiltError, InputError
-from corefilt.io import compression
+from corefilt.io import compression, decoding
 from corefilt.io.sources import FileSource, PipeSource, Source, enlarge_pipe
 
 TYPE_CHECKING = False
@@ -60,7 +60,7 @@ class FedSource(PipeSource):
             self.whole = self.whole and (self._inner is None or self._inner.whole)
             return words
         if isinstance(self._error, EOFError):
-            self.whole = isinstance(self._error, compression.StreamFault) and self._error.whole
+            self.whole = isinstance(self._error, decoding.StreamFault) and self._error.whole
             told = str(self._error) or "what the core was in is cut off"
             return told + (f", and {words}" if words is not None else "")
         if isinstance(self._error, CorefiltError):
@@ -134,9 +134,9 @@ def unpacked(source: Source, head: bytes, *, most_ahead: int) -> Source:
     if name is None:
         return source
     # A package that is missing is to be told here, not in the thread.
-    compression.check_decoder(name)
+    decoding.check_decoder(name)
     made = FedSource(
-        source, lambda read: compression.decoded(name, read, again=read.again), source.name, most_ahead=most_ahead
+        source, lambda read: decoding.decoded(name, read, again=read.again), source.name, most_ahead=most_ahead
     )
     made.compression = name
     return made

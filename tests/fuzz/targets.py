@@ -42,7 +42,7 @@ from corefilt.filterbits import CoredumpFilter, describe, parse_filter
 from corefilt.filtering.naming import Naming, parse_given
 from corefilt.filtering.options import Options
 from corefilt.filtering.write import write_filtered
-from corefilt.io import compression
+from corefilt.io import compression, decoding
 from corefilt.io.sources import FileSource, Source
 from corefilt.plan.fit.request import parse_follow, parse_ladder
 from corefilt.plan.format import parse_loadmaps
@@ -378,11 +378,11 @@ def _decoded(name: str, stream: bytes, step: int) -> tuple[bytes, bool]:
     read = partial(next, iter([stream[i : i + step] for i in range(0, len(stream), step)]), b"")
     out = bytearray()
     try:
-        for piece in compression.decoded(name, read):
+        for piece in decoding.decoded(name, read):
             out += piece
             if len(out) > MOST_DECODED:
                 return bytes(out[: MOST_DECODED + 1]), False
-    except compression.StreamFault as fault:
+    except decoding.StreamFault as fault:
         return bytes(out), not fault.whole
     return bytes(out), False
 

@@ -38,7 +38,8 @@ from support.run import (
 from support.samples import PAGE, noise, sample_core
 
 import corefilt as api
-from corefilt.io.compression import SUFFIXES, Compression, decoded, encoder, recognise
+from corefilt.io.compression import SUFFIXES, Compression, encoder, recognise
+from corefilt.io.decoding import decoded
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -609,7 +610,8 @@ def test_the_plain_path_loads_nothing_of_it(target: str, core: Path) -> None:
     program = (
         "import sys; from corefilt.cli import main; code = main(sys.argv[1:]);"
         "print([m for m in sys.modules if 'zstd' in m or 'lz4' in m or 'lzma' in m or 'zlib' in m or 'threading' in m"
-        " or m in ('corefilt.io.compression', 'corefilt.io.decompress', 'corefilt.io.compress')], file=sys.stderr);"
+        " or m in ('corefilt.io.compression', 'corefilt.io.decoding', 'corefilt.io.decompress',"
+        " 'corefilt.io.compress')], file=sys.stderr);"
         " sys.exit(code)"
     )
     args = ["-o", str(core.with_name("out"))] if target == "file" else []

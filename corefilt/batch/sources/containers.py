@@ -21,7 +21,7 @@ from corefilt.batch.sources.streams import first_bytes, from_start, stream
 from corefilt.corefile.corefile import MAX_HEADERS
 from corefilt.corefile.formats import HEAD, is_report, is_tar
 from corefilt.errors import EvidenceError, InputError
-from corefilt.io import compression
+from corefilt.io import compression, decoding
 from corefilt.io.decompress import FedSource
 from corefilt.io.opening import as_core
 from corefilt.io.sources import FileSource, Source
@@ -76,7 +76,7 @@ def opened(
     if tars.TAR in wrapping:
         layers = wrapping[: wrapping.index(tars.TAR)]
         # A member can be read to its end before the stream around it says that it is damaged.
-        faults: list[compression.StreamFault] = []
+        faults: list[decoding.StreamFault] = []
         inner = _fed(
             source, lambda read: tars.member_of(stream(read, layers, faults.append), member or ""), max_headers, faults
         )
@@ -100,7 +100,7 @@ def _fed(
     source: FileSource,
     make: Callable[[Reader], Iterator[bytes]],
     max_headers: int,
-    faults: Sequence[compression.StreamFault] = (),
+    faults: Sequence[decoding.StreamFault] = (),
 ) -> FedSource:
     def mended(read: Reader) -> Iterator[bytes]:
         try:

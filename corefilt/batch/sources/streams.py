@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 
-from corefilt.io import compression
+from corefilt.io import compression, decoding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ class _Pieces(io.RawIOBase):
 def stream(
     read: Callable[[], bytes],
     layers: tuple[str, ...],
-    on_fault: Callable[[compression.StreamFault], None] | None = None,
+    on_fault: Callable[[decoding.StreamFault], None] | None = None,
 ) -> BinaryIO:
     """What ``read`` gives, decompressed by the layers from the outside in; ``on_fault`` hears what is wrong with it."""
     pieces = iter(read, b"")
     for name in layers:
-        pieces = compression.decoded(name, _reader(_Pieces(pieces)), on_fault=on_fault)
+        pieces = decoding.decoded(name, _reader(_Pieces(pieces)), on_fault=on_fault)
     return io.BufferedReader(_Pieces(pieces), compression.PIECE)
 
 
@@ -76,7 +76,7 @@ def first_bytes(read: Callable[[], bytes], name: str, count: int) -> bytes:
     """The first bytes that a compressed stream holds, or as many as there are; of a faulty one, what came."""
     held = b""
     try:
-        for piece in compression.decoded(name, read):
+        for piece in decoding.decoded(name, read):
             held += piece[: count - len(held)]
             if len(held) == count:
                 break
