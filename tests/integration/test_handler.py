@@ -799,6 +799,25 @@ def test_the_deadline(place: Place) -> None:
     assert "longer than 0.5 s (deadline)" in done.said
 
 
+# The child takes so many seconds to end, or more.
+TAKES = """
+from corefilt.procfs import pidfd
+ended = pidfd.has_ended
+pidfd.has_ended = lambda fd, seconds: seconds > {seconds} and ended(fd, seconds)
+"""
+
+
+def test_a_child_that_takes_long_to_end_costs_no_core(place: Place) -> None:
+    """On a machine where a hundred processes crash at once; the deadline bounds it."""
+    place.write(deadline=300)
+    done = handle(place, sample_core(), patch=TAKES.format(seconds=5))
+    assert (done.code, len(place.cores())) == (0, 1), done.said
+    place.core().unlink()
+    done = handle(place, sample_core(), patch=TAKES.format(seconds=300))
+    assert (done.code, place.cores()) == (1, [])
+    assert "the child that read it does not end" in done.said
+
+
 def test_less_room_than_the_floor(place: Place) -> None:
     place.write(free_space="1000P")
     done = handle(place, sample_core())
