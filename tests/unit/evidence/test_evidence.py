@@ -419,9 +419,9 @@ def test_the_time_grows_with_the_mappings_only(path: str, tmp_path: Path) -> Non
     )
     maps = saved(tmp_path, areas)
     with opened(core) as it:
-        began = time.perf_counter()
+        began = time.process_time()
         it.plan("all", maps=maps)
-        assert time.perf_counter() - began < 10
+        assert time.process_time() - began < 10
 
 
 def test_a_filter_by_a_map_keeps_what_the_map_says(tmp_path: Path) -> None:

@@ -424,9 +424,9 @@ def seconds_for(count: int, *, detailed: bool = False) -> float:
         start = 0x7F0000000000 + 2 * i * PAGE
         lines.append(b"%x-%x%b%b" % (start, start + PAGE, line, tail))
     text = b"".join(lines)
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(parse(text, "map")) == count
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 @of_a_plain_build
@@ -453,9 +453,9 @@ def test_a_million_mappings(detailed: bool) -> None:
     ],
 )
 def test_what_could_be_read_over_and_over_is_read_once(text: bytes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         parse(text, "map")
     except EvidenceError as error:
         assert len(str(error)) < 200
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
