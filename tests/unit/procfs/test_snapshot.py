@@ -288,9 +288,8 @@ def test_a_name_that_is_a_fifo_does_not_hold_anything_up(
     monkeypatch.setattr(process, "_names_of_files", lambda folder: {})
     os.unlink(tmp_path / "plain")
     os.mkfifo(tmp_path / "plain (deleted)")
-    began = time.monotonic()
+    # An open that waits for a writer would wait for ever: the test's own limit ends it.
     assert by_name(Process(pid))["plain (deleted)"] is None
-    assert time.monotonic() - began < 2
 
 
 # --- processes that are none ------------------------------------------------------------------------------
