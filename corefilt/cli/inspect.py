@@ -1,34 +1,44 @@
-"""``corefilt inspect CORE``: the mappings, their kinds and evidence, and what every bit would keep."""
+"""``corefilt inspect CORE``: whose core it is, what its mappings come to, and what a filter keeps of them."""
 
 from __future__ import annotations
 
-from corefilt import __version__
-from corefilt.cli.options import make_parser
-from corefilt.cli.words import STDOUT, check_report_place, draw, say, with_json_target, write_json
-from corefilt.corefile.corefile import CoreFile, open_core
-from corefilt.filterbits import NAMES, CoredumpFilter, describe, parse_filter
-from corefilt.filtering.report import convention_lines, dropped_texts, evidence_texts, mapping_as_dict, notices
-from corefilt.kinds import NOTHING, ONE_PAGE
+from corefilt.cli.inspection.rows import COLUMNS, Rows, parse_kinds, parse_names
+from corefilt.cli.options import TOP, make_parser
+from corefilt.cli.words import STDOUT, check_report_place, need_standard_output, say, with_json_target
+from corefilt.corefile.corefile import open_core
+from corefilt.errors import UsageError
+from corefilt.filterbits import parse_filter
+from corefilt.filtering.report import convention_lines, notices
 from corefilt.plan.plan import Plan
-from corefilt.sizes import show_size
 from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from corefilt.cli.inspection.overview import Group
+    from corefilt.cli.inspection.page import Page
     from corefilt.cli.words import Parser
+    from corefilt.corefile.corefile import CoreFile
+    from corefilt.crash.identity import Identity
 
 DESCRIPTION = """\
-Shows the mappings of a core: address, size, flags, kind, how certain that is, why, and what each of the nine
-bits of a filter would keep of it.
+Shows whose core it is, how many bytes it holds of each kind of mapping, what FILTER keeps of them, and the largest
+mappings. With an ADDRESS, shows which mapping has it, and whether the core holds that byte.
 
-bits: W whole, h one page, - nothing; ? it depends on an assumption (what the default, --unknown keep, keeps
-stands before the question mark)"""
+--columns: address, start, end, size, present, kept, dropped, inferred, flags, kind, certainty, bits, offset, file,
+evidence. present is what the core holds, kept what FILTER keeps of that, inferred what it drops by a convention.
+bits: what each bit of a filter alone keeps: W the whole mapping, h its first page, - nothing; ? it is ambiguous."""
+
+MODULE_KEYS = ("start", "end", "build_id", "path")
 
 
 def parser() -> Parser:
     """The options of ``corefilt inspect``."""
     p = make_parser("inspect", DESCRIPTION)
     p.add_argument("core", metavar="CORE", nargs="?", default="-", help="a core, or - for standard input (default)")
+    p.add_argument("address", metavar="ADDRESS", nargs="*", help="look at these addresses, like 0x7f12a4c01000")
     return p
 
 
@@ -36,6 +46,7 @@ def run(argv: list[str]) -> int:
     """Show one core; returns the exit code."""
     arguments = parser().parse_intermixed_args(with_json_target(argv))
     wanted, warnings = parse_filter(arguments.filter)
+    view = View(arguments)
     with open_core(arguments.core, max_headers=arguments.max_headers, spool=arguments.spool) as core:
         plan = Plan.of(
             core,
@@ -51,146 +62,182 @@ def run(argv: list[str]) -> int:
         changed = core.source.check()
         if changed is not None and changed not in core.warnings:
             core.warnings.append(changed)
+        told = Told(core, Rows(plan), view)
         if arguments.json is not None:
-            write_json(as_dict(core, plan), arguments.json)
+            from corefilt.cli.inspection.document import write
+
+            write(arguments.json, told.json())
         if arguments.json != STDOUT:
-            show(core, plan, named=arguments.filter != "all")
+            told.show()
         for warning in [*core.warnings, *notices(plan), *warnings]:
             say(f"corefilt: {printable(core.source.name)}: {printable(warning)}")
         return 3 if core.damaged else 0
 
 
-def as_dict(core: CoreFile, plan: Plan) -> dict[str, object]:
-    """The mappings as JSON: schema 1, per mapping the keys of the filter report and what each bit keeps."""
-    mappings = []
-    for m, mapping in enumerate(plan.mappings):
-        entry = mapping_as_dict(plan, m, mapping)
-        entry["bits"] = {name: shown(plan, m, bit) for name, bit in NAMES.items()}
-        mappings.append(entry)
-    return {
-        "schema": 1,
-        "version": __version__,
-        "input": core.source.name,
-        "filter": f"{int(plan.filter):#x}",
-        "class": "ELF64" if core.ehdr.wide else "ELF32",
-        "machine": core.machine,
-        **fdpic_as_dict(core),
-        "page_size": core.maps.page_size,
-        "segments": len(core.table),
-        "input_bytes": core.end,
-        "inferred_bytes": sum(plan.inferred),
-        "warnings": core.warnings + notices(plan),
-        "mappings": mappings,
-    }
+class View:
+    """What was asked to be shown. Raises UsageError for what does not go together."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        from corefilt.cli.inspection.address import parse_address
+
+        self.addresses = [parse_address(text) for text in arguments.address]
+        self.kinds = parse_kinds(arguments.kind)
+        self.group_by, self.modules, self.csv = arguments.group_by, arguments.modules, arguments.csv
+        self.columns = parse_names(arguments.columns, COLUMNS, "column") if arguments.columns is not None else None
+        self.verbose, self.top = arguments.verbose, arguments.top
+        self.all = arguments.all or (self.csv and self.top is None)
+        self.sort = arguments.sort
+        given = {
+            "ADDRESS": bool(self.addresses), "--group-by": bool(self.group_by), "--modules": self.modules,
+        }  # fmt: skip
+        chosen = [name for name, is_given in given.items() if is_given]
+        if len(chosen) > 1:
+            raise UsageError(f"{chosen[0]} and {chosen[1]} cannot be combined", "leave one of them out")
+        if arguments.all and self.top is not None:
+            raise UsageError("--all and --top cannot be combined", "leave one of them out")
+        if self.columns is not None and chosen:
+            raise UsageError(f"--columns and {chosen[0]} cannot be combined", "leave one of them out")
+        if self.csv and self.addresses:
+            raise UsageError("--csv and ADDRESS cannot be combined", "--json tells of addresses, too")
+        if self.csv and arguments.json == STDOUT:
+            raise UsageError("--csv and --json both go to standard output", "write the report to a file: --json=FILE")
+
+    def numbers(self, rows: Rows, *, everything: bool = False) -> Sequence[int]:
+        """The mappings to list; ``everything`` unless a number was given."""
+        whole = self.all or everything
+        top = self.top if self.top is not None else None if whole else TOP
+        sort = self.sort or ("size" if not whole or self.top is not None else None)
+        return rows.chosen(kinds=self.kinds, sort=sort, top=top)
 
 
-def fdpic_as_dict(core: CoreFile) -> dict[str, object]:
-    """What is FDPIC about a core, if anything; addresses are hex strings, ``mmu`` is null where nothing tells."""
-    if core.fdpic is None:
-        return {}
-    loadmaps = []
-    for whose, address, loadmap in core.loadmaps():
-        entry: dict[str, object] = {"of": whose, "address": f"{address:#x}"}
-        if isinstance(loadmap, str):
-            entry["error"] = loadmap
+class Told:
+    """What is told of one core."""
+
+    def __init__(self, core: CoreFile, rows: Rows, view: View) -> None:
+        self.core, self.rows, self.view = core, rows, view
+        self._identity: Identity | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """Whose core it is, found out when it is asked for."""
+        if self._identity is None:
+            from corefilt.crash.identity import identify
+
+            self._identity = identify(self.core)
+        return self._identity
+
+    def json(self) -> Iterator[str]:
+        """The report as JSON, in pieces."""
+        from corefilt.cli.inspection.address import look_at
+        from corefilt.cli.inspection.document import pieces
+        from corefilt.cli.inspection.head import as_dict
+        from corefilt.cli.inspection.overview import groups
+
+        head = as_dict(self.core, self.identity, self.rows.plan)
+        view = self.view
+        numbers = view.numbers(self.rows, everything=True)
+        if view.addresses:
+            answers = [look_at(self.rows, address) for address in view.addresses]
+            head["addresses"] = [answer.as_dict(self.rows) for answer in answers]
+            numbers = sorted({answer.m for answer in answers if answer.m is not None})
+        head["kinds"] = {group.name: group.as_dict() for group in groups(self.rows, "kind")}
+        return pieces(head, self.rows, numbers)
+
+    def show(self) -> None:
+        """Show it on standard output."""
+        from corefilt.cli.inspection.page import Page
+
+        need_standard_output()
+        view, page = self.view, Page(whole=self.view.verbose)
+        if view.csv:
+            page.lines(self._csv())
+        elif view.addresses:
+            from corefilt.cli.inspection.address import look_at, show_answer
+
+            for address in view.addresses:
+                show_answer(self.rows, look_at(self.rows, address), page)
+        elif view.modules:
+            self._show_modules(page)
+        elif view.group_by is not None:
+            self._show_groups(page)
         else:
-            entry["segments"] = [
-                {"address": f"{start:#x}", "p_vaddr": f"{p_vaddr:#x}", "p_memsz": p_memsz}
-                for start, p_vaddr, p_memsz in loadmap.segments
-            ]
-        loadmaps.append(entry)
-    return {
-        "format": "fdpic" if core.notes.of_fdpic else "elf",
-        "fdpic": {
-            "mmu": core.fdpic.mmu,
-            "exec_loadmap": f"{core.fdpic.exec_loadmap:#x}",
-            "interp_loadmap": f"{core.fdpic.interp_loadmap:#x}",
-            "loadmaps": loadmaps,
-        },
-    }
+            self._show_all(page)
 
+    def _csv(self) -> Iterator[str]:
+        from corefilt.cli.inspection.overview import GROUP_KEYS
+        from corefilt.cli.inspection.table import CSV_COLUMNS, as_csv, csv_lines
 
-def fdpic_lines(core: CoreFile) -> list[str]:
-    """The same for a person; for a core that only looks like one, why it is none."""
-    if core.fdpic is None:
-        if core.notes.loadmaps is not None:
-            return [
-                f"plain ELF, though NT_PRSTATUS has the {core.notes.prstatus} bytes of ELF-FDPIC, as Linux 4.14 to 5.8 "
-                "wrote it on ARM (--format elf makes debuggers see the registers)"
-            ]
-        return []
-    mmu = {True: "with an MMU", False: "without an MMU", None: "with or without an MMU"}[core.fdpic.mmu]
-    first, second = core.fdpic.loadmaps
-    kind = "ELF-FDPIC" if core.notes.of_fdpic else "made of an ELF-FDPIC core"
-    lines = [f"{kind}, {mmu}; loadmaps at {first:#x} (program) and {second:#x} (loader)"]
-    for whose, address, loadmap in core.loadmaps():
-        if isinstance(loadmap, str):
-            lines.append(f"  the loadmap of the {whose} is {loadmap}")
-            continue
-        lines += [
-            f"  the {whose} ({address:#x}): {start:x}-{start + p_memsz:x} has p_vaddr {p_vaddr:#x}"
-            for start, p_vaddr, p_memsz in loadmap.segments
+        view = self.view
+        if view.modules:
+            found = [module.as_dict() for module in self.identity.modules]
+            return as_csv(MODULE_KEYS, ([module[key] for key in MODULE_KEYS] for module in found))
+        if view.group_by is not None:
+            return as_csv(GROUP_KEYS, [[group.name, *group.as_dict().values()] for group in self._groups()[: view.top]])
+        return csv_lines(self.rows, view.numbers(self.rows), view.columns or CSV_COLUMNS)
+
+    def _groups(self) -> list[Group]:
+        from corefilt.cli.inspection.overview import groups
+
+        view = self.view
+        numbers = self.rows.chosen(kinds=view.kinds) if view.kinds else None
+        found = groups(self.rows, view.group_by, numbers)
+        if view.sort in ("kind", "file"):
+            found.sort(key=lambda group: group.name)
+        return found
+
+    def _show_groups(self, page: Page) -> None:
+        from corefilt.cli.inspection.overview import show_groups
+
+        found = self._groups()
+        most = self.view.top
+        if most is None:
+            most = len(found) if self.view.all or self.view.group_by == "kind" else TOP
+        show_groups(found, str(self.view.group_by), page, most=most)
+
+    def _show_modules(self, page: Page) -> None:
+        from corefilt.cli.inspection.table import WIDE, plain_table
+
+        narrow = page.width is not None and page.width < WIDE
+        found = [
+            (
+                f"{module.start:x}" if narrow else f"{module.start:x}-{module.end:x}",
+                (module.build_id or b"").hex(),
+                printable(module.path or b""),
+            )
+            for module in self.identity.modules
         ]
-    return lines
+        page.lines(plain_table(("address", "build ID", "path"), found, page))
 
+    def _show_all(self, page: Page) -> None:
+        from corefilt.cli.inspection.address import show_filter
+        from corefilt.cli.inspection.head import show_head
+        from corefilt.cli.inspection.overview import groups, show_ambiguous, show_groups
+        from corefilt.cli.inspection.table import columns_for, lines
 
-def shown(plan: Plan, m: int, bit: CoredumpFilter) -> str:
-    """What one bit alone keeps of a mapping, as a letter."""
-    least, _, most = plan.findings[m].levels(bit)
-    letter = "-" if most == NOTHING else "h" if most == ONE_PAGE else "W"
-    return letter + ("?" if least != most else "")
+        rows, view = self.rows, self.view
+        show_head(self.core, self.identity, page, verbose=view.verbose)
+        if not rows:
+            return
+        page.line()
+        page.line(f"What filter {show_filter(rows)} keeps:")
+        found = groups(rows, "kind")
+        show_groups(found, "kind", page, most=len(found))
+        for line in convention_lines(rows.plan, everything=view.verbose):
+            page.line(line)
+        show_ambiguous(rows, page, verbose=view.verbose)
+        page.line()
+        numbers = view.numbers(rows)
+        self._say_which(numbers, page)
+        columns = view.columns or columns_for(page, listed=view.all, verbose=view.verbose)
+        page.lines(lines(rows, numbers, columns, page, verbose=view.verbose or view.columns is not None))
 
-
-def show(core: CoreFile, plan: Plan, *, named: bool) -> None:
-    """Draw the table on standard output."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("address", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("there", justify="right", no_wrap=True)
-    if named:
-        table.add_column("kept", justify="right", no_wrap=True)
-        table.add_column("on convention", justify="right", no_wrap=True)
-    table.add_column("flags", no_wrap=True)
-    table.add_column("kind", no_wrap=True)
-    table.add_column("certainty", no_wrap=True)
-    table.add_column("bits 0-8", no_wrap=True)
-    table.add_column("file and evidence", overflow="fold")
-    styles = {"exact": "green", "inferred": "", "stated": "cyan", "assumed": "yellow"}
-    for m, mapping in enumerate(plan.mappings):
-        bits = "".join(shown(plan, m, bit).ljust(2) for bit in NAMES.values())
-        why = "; ".join(evidence_texts(mapping.finding) + dropped_texts(plan, m))
-        where = f"{printable(mapping.path)}: " if mapping.path is not None else ""
-        why = printable(why)
-        dropped = show_size(plan.inferred[m]) if plan.inferred[m] else "-"
-        kept = [show_size(plan.kept(m)), dropped] if named else []
-        style = styles[mapping.certainty]
-        table.add_row(
-            f"{mapping.start:x}-{mapping.end:x}", show_size(mapping.end - mapping.start), show_size(mapping.present),
-            *kept, mapping.flags, mapping.kind, Text(mapping.certainty, style=style), bits, Text(where + why),
-        )  # fmt: skip
-    head = Text(
-        f"{printable(core.source.name)}: {'ELF64' if core.ehdr.wide else 'ELF32'} {core.machine}, "
-        f"{len(core.table)} segments, pages of {core.maps.page_size} bytes, filter {describe(plan.filter)}"
-    )
-    draw(head, *(Text(line) for line in fdpic_lines(core)), table, totals(plan))
-
-
-def totals(plan: Plan) -> str:
-    """One line a kind: bytes kept and dropped, and what is undecided."""
-    lines = [""]
-    for name, kept, dropped, assumed in plan.by_kind():
-        open_question = f", {show_size(assumed)} undecided" if assumed else ""
-        lines.append(f"{name}: {show_size(kept)} kept, {show_size(dropped)} dropped{open_question}")
-    lines += convention_lines(plan, everything=True)
-    open_ones = [m for m, finding in enumerate(plan.findings) if finding.certainty == "assumed" and plan.kept(m)]
-    if open_ones:
-        there = show_size(sum(plan.core.present[plan.core.maps.phdr[m]] for m in open_ones))
-        hanging = show_size(sum(plan.assumed))
-        lines.append(
-            f"undecided: {len(open_ones)} mappings of {there} could be of several kinds, and {hanging} hang on that "
-            "under this filter; --maps, --pid, --sysroot or --assume settle it"
-        )
-    return "\n".join(lines)
+    def _say_which(self, numbers: Sequence[int], page: Page) -> None:
+        """What list it is, where it is not that of all mappings."""
+        view, count = self.view, len(numbers)
+        total = len(self.rows.chosen(kinds=view.kinds))
+        of = f" of kind {', '.join(view.kinds)}" if view.kinds else ""
+        if count < total:
+            order = "largest" if view.sort in (None, "size") else "first"
+            page.line(f"The {order} {count} of {total} mappings{of} (--all lists every one):")
+        elif of:
+            page.line(f"All {total} mappings{of}:")

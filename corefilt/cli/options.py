@@ -7,7 +7,18 @@ import os
 from corefilt import __version__
 from corefilt.cli.words import Parser
 from corefilt.errors import UsageError
-from corefilt.filtering.option import EVIDENCE, GROUPS, KEEP, OUTPUT, PERFORMANCE, REPORT, SIZE, Option, whole_number
+from corefilt.filtering.option import (
+    EVIDENCE,
+    GROUPS,
+    KEEP,
+    OUTPUT,
+    PERFORMANCE,
+    REPORT,
+    SHOW,
+    SIZE,
+    Option,
+    whole_number,
+)
 from corefilt.sizes import parse_size
 
 TYPE_CHECKING = False
@@ -46,11 +57,19 @@ def _compress(text: str) -> str:
     return str(read(text)) if read is not None else text
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise UsageError(f"--top is {text!r}", "it is a number of rows, like 20")
+    return int(text)
+
+
+# Mappings, or groups of them, that inspect lists where neither --top nor --all says how many.
+TOP = 10
 DEMO_FILTER = "omit-anonymous-shared"
 ON_TERMINALS = ("auto", "always", "never")
 OWN = (
-    Option("--filter", "show what this filter keeps (default all)", metavar="FILTER", default="all", group=KEEP,
-           takers="inspect"),
+    Option("--filter", "show what this filter keeps (default: 0x33, the kernel's)", metavar="FILTER",
+           default="default", group=KEEP, takers="inspect"),
     Option("--filter", "check that FILTERED is what this filter leaves", metavar="FILTER", group=KEEP, takers="verify"),
     Option("--filter", "show what this filter would keep", metavar="FILTER", group=KEEP, takers="show"),
     Option("--filter", f"which mappings to keep (default {DEMO_FILTER})", metavar="FILTER", default=DEMO_FILTER,
@@ -101,6 +120,21 @@ OWN = (
            "most 4G)", metavar="SIZE", read=parse_size, group=SIZE, takers="batch"),
     Option("--dask", "have the workers of a dask.distributed scheduler do it, which reach sources and DIR as this "
            "machine does", metavar="ADDRESS", group=PERFORMANCE, takers="batch"),
+    Option("--all", "list every mapping", default=False, group=SHOW, takers="inspect"),
+    Option("--top", f"list N mappings, or groups (default {TOP})", metavar="N", read=_count, group=SHOW,
+           takers="inspect"),
+    Option("--sort", "size: most bytes in the core first (default); address (default with --all); kind; file",
+           choices=("size", "address", "kind", "file"), group=SHOW, takers="inspect"),
+    Option("--kind", "list mappings of these kinds only", metavar="KIND,...", default=(), group=SHOW, takers="inspect"),
+    Option("--group-by", "list sums by kind or by file instead of mappings", choices=("kind", "file"), group=SHOW,
+           takers="inspect"),
+    Option("--columns", "the columns of the list", metavar="NAME,...", group=SHOW, takers="inspect"),
+    Option("--csv", "write the list as CSV, with every mapping unless --top is given", default=False, group=SHOW,
+           takers="inspect"),
+    Option("--modules", "list the loaded ELF files: address range, build ID, path", default=False, group=SHOW,
+           takers="inspect"),
+    Option("-v --verbose", "cut nothing, and show the evidence for every mapping", default=False, group=SHOW,
+           takers="inspect"),
     Option("--json", "the report as one JSON object, on standard output or in FILE", metavar="[=FILE]", group=REPORT,
            takers="filter inspect verify digest doctor restore show status"),
     Option("--json", "one JSON object a line for everything that was found, on standard output or in FILE",

@@ -306,11 +306,13 @@ def test_elfutils_sees_the_registers(tmp_path: Path) -> None:
     assert "r12:   -559035188" in told(plain)
 
 
-def test_inspect_shows_the_loadmaps(tmp_path: Path) -> None:
+def test_inspect_shows_the_loadmaps() -> None:
     arm = corefilt("inspect", ARM / "fdpic-0x33.core").out.decode().splitlines()
-    assert arm[1] == "ELF-FDPIC, with an MMU; loadmaps at 0xbdffffa8 (program) and 0x0 (loader)"
-    assert arm[2] == "  the program (0xbdffffa8): 8000-11d14 has p_vaddr 0x10000"
+    assert "  ELF-FDPIC, with an MMU; loadmaps at 0xbdffffa8 (program) and 0x0 (loader)" in arm
+    assert "    the program (0xbdffffa8): 8000-11d14 has p_vaddr 0x10000" in arm
     m68k = corefilt("inspect", M68K / "m68knommu-0x33.core").out.decode().splitlines()
-    assert m68k[1].startswith("ELF-FDPIC, without an MMU; loadmaps at 0x4091ffb0 (program)")
+    assert any(line.startswith("  ELF-FDPIC, without an MMU; loadmaps at 0x4091ffb0 (program)") for line in m68k)
     assert len([line for line in m68k if "has p_vaddr" in line]) == 2
-    assert not any("FDPIC" in line for line in corefilt("inspect", ARM / "plain-0x33.core").out.decode().splitlines())
+    assert not any(
+        "FDPIC, with" in line for line in corefilt("inspect", ARM / "plain-0x33.core").out.decode().splitlines()
+    )

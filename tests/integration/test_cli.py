@@ -31,6 +31,7 @@ OPTIONS = {
     "--compress-threads",
 }  # fmt: skip
 INSPECT_OPTIONS = {
+    "--all", "--top", "--sort", "--kind", "--group-by", "--columns", "--csv", "--modules", "-v", "--verbose",
     "-h", "--help", "--filter", "--assume", "--spool", "--max-headers", "--json", "--version", "--maps", "--pid",
     "--sysroot", "--unknown", "--dumper",
 }  # fmt: skip
@@ -230,7 +231,17 @@ def test_options_may_stand_before_between_and_behind(order: str, core: Path) -> 
         pytest.param([], "FILTER", id="nothing"),
         pytest.param(["inspekt", "CORE"], "filter 'inspekt' is neither a number nor a name", id="unknown command"),
         pytest.param(["0x33", "CORE", "more"], "unrecognized arguments: more", id="one too many"),
-        pytest.param(["inspect", "CORE", "more"], "unrecognized arguments: more", id="one too many to inspect"),
+        pytest.param(["inspect", "CORE", "more"], "address 'more' cannot be read", id="no address to inspect"),
+        pytest.param(["inspect", "CORE", "1000"], "could be decimal or hexadecimal", id="which address to inspect"),
+        pytest.param(["inspect", "CORE", "0x1" + "0" * 16], "larger than 64 bits", id="too large an address"),
+        pytest.param(["inspect", "CORE", "--kind", "heap"], "no kind 'heap'", id="no kind to inspect"),
+        pytest.param(["inspect", "CORE", "--columns", "name"], "no column 'name'", id="no column to inspect"),
+        pytest.param(["inspect", "CORE", "--top", "few"], "--top is 'few'", id="no number to inspect"),
+        pytest.param(["inspect", "CORE", "--all", "--top", "3"], "--all and --top", id="all and some to inspect"),
+        pytest.param(
+            ["inspect", "CORE", "--modules", "--group-by", "kind"], "--group-by and --modules", id="two lists"
+        ),
+        pytest.param(["inspect", "CORE", "0x1000", "--csv"], "--csv and ADDRESS", id="an address as CSV"),
         pytest.param(["demo", "more"], "unrecognized arguments: more", id="one too many for the demo"),
         pytest.param(["0x33", "CORE", "--colour"], "unknown option --colour", id="unknown option"),
         pytest.param(["0x33", "CORE", "--max-headers", "many"], "size 'many' cannot be read", id="no size"),
@@ -365,7 +376,7 @@ def test_inspect_shows_where_reasons_come_from(core: Path, tmp_path_factory: pyt
     assert "maps shows no file" in evidence["0x1000000"]
     assert "private by maps" in evidence["0x3000000"]
     assert report["warnings"] == [f"{maps}: 1 of 13 mappings are not in it"]
-    table = corefilt("inspect", core, "--maps", maps)
+    table = corefilt("inspect", core, "--maps", maps, "-v")
     assert "private by maps" in table.out.decode()
     assert table.err == (f"corefilt: {core}: {maps}: 1 of 13 mappings are not in it",)
 

@@ -22,7 +22,7 @@ PAGE = 4096
 A, B = 0x10000, 0x20000
 TOP = {
     "schema", "version", "input", "filter", "class", "machine", "page_size", "segments", "input_bytes",
-    "inferred_bytes", "warnings", "mappings",
+    "inferred_bytes", "warnings", "mappings", "changes", "identity", "modules", "kinds",
 }  # fmt: skip
 PER_MAPPING = {
     "start", "end", "flags", "path", "file_offset", "kind", "certainty", "evidence", "present", "kept",
@@ -70,20 +70,29 @@ def row(lines: list[str], address: int) -> str:
 
 
 def test_the_first_line_names_the_core(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = table(capsys, open_core)[0]
-    assert first.startswith(f"{open_core}: ELF64 x86-64, 4 segments, pages of 4096 bytes, filter 0x1ff (")
+    assert table(capsys, open_core)[0] == f"{open_core}: ELF64 x86-64, 28.0 KiB, 3 mappings, 4.00 KiB pages"
 
 
 def test_a_row_tells_all_of_a_mapping(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = table(capsys, open_core)
-    assert " ".join(lines[1].split()) == "address size there flags kind certainty bits 0-8 file and evidence"
+    lines = table(capsys, open_core, "--filter", "all", "-v")
+    heads = next(line for line in lines if line.startswith("address"))
+    assert heads.split() == [
+        "address", "size", "present", "kept", "flags", "kind", "certainty", "bits", "0-8", "offset", "file", "evidence",
+    ]  # fmt: skip
     shared = row(lines, A)
     assert shared.startswith("10000-12000")
-    assert shared.count("8.00 KiB") == 2
+    assert shared.count("8.00 KiB") == 3
     assert re.search(r"rw- +shared-anonymous +inferred", shared)
-    assert shared.rstrip().endswith("/dev/zero (deleted): NT_FILE names a file; named /dev/zero (deleted)")
+    assert shared.endswith("/dev/zero (deleted)  NT_FILE names a file; named /dev/zero (deleted)")
     assert "exact" in row(lines, VSYSCALL)
     assert "could also be: private-file-backed, shared-file-backed" in row(lines, B)
+
+
+def test_a_list_shows_evidence_only_of_what_is_ambiguous(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = table(capsys, open_core, "--all")
+    assert row(lines, A).endswith(" /dev/zero (deleted)")
+    assert re.search(r" private-file-written\? +/data/lib  .*could also be: private-file-backed", row(lines, B))
+    assert not any("could also be" in line for line in table(capsys, open_core)[-3:])
 
 
 @pytest.mark.parametrize(
@@ -91,37 +100,42 @@ def test_a_row_tells_all_of_a_mapping(open_core: Path, capsys: pytest.CaptureFix
     [(A, "- W - - - - - - - "), (B, "W?- W?W?h?- - - - "), (VSYSCALL, "W W W W W W W W W ")],
 )
 def test_the_bits_are_letters(address: int, bits: str, open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = LETTERS.search(row(table(capsys, open_core), address))
+    found = LETTERS.search(row(table(capsys, open_core, "-v"), address))
     assert found
     assert found[0] == bits
 
 
-def test_a_filter_adds_what_it_keeps(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = table(capsys, open_core, "--filter", "elf-headers")
-    assert "filter 0x10 (elf-headers)" in lines[0]
-    assert lines[1].split()[:6] == ["address", "size", "there", "kept", "on", "convention"]
-    assert re.search(r"8.00 KiB +8.00 KiB +0 B +4.00 KiB +rw-", row(lines, A))
+def test_a_filter_decides_what_is_kept(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = table(capsys, open_core, "--filter", "elf-headers", "--columns", "address,kept,dropped,inferred,evidence")
+    assert "What filter 0x10 keeps:" in lines
+    assert re.search(r"0 B +8.00 KiB +4.00 KiB +NT_FILE", row(lines, A))
     assert row(lines, A).endswith("dropped on a convention: dev-zero")
-    assert re.search(r"12.0 KiB +12.0 KiB +4.00 KiB +- +rw-", row(lines, B))
-    assert "convention" not in row(lines, B)
+    assert re.search(r"4.00 KiB +8.00 KiB +0 B ", row(lines, B))
+    assert "dropped on a convention" not in row(lines, B)
 
 
-def test_totals_stand_at_the_end(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_overview_adds_up(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = table(capsys, open_core, "--filter", "elf-headers")
-    assert lines[-6:] == [
-        "private-file-written: 4.00 KiB kept, 8.00 KiB dropped, 4.00 KiB undecided",
-        "shared-anonymous: 0 B kept, 8.00 KiB dropped",
-        "special: 4.00 KiB kept, 0 B dropped",
-        "dropped on a convention: 4.00 KiB",
-        "  dev-zero: 4.00 KiB (/dev/zero (deleted) is shared anonymous memory)",
-        "undecided: 1 mappings of 12.0 KiB could be of several kinds, and 4.00 KiB hang on that under this filter; "
-        "--maps, --pid, --sysroot or --assume settle it",
+    begin = lines.index("What filter 0x10 keeps:") + 1
+    assert [line.split() for line in lines[begin : begin + 5]] == [
+        ["kind", "mappings", "present", "kept", "dropped"],
+        ["private-file-written", "1", "12.0", "KiB", "50", "%", "4.00", "KiB", "8.00", "KiB"],
+        ["shared-anonymous", "1", "8.00", "KiB", "33", "%", "0", "B", "8.00", "KiB"],
+        ["special", "1", "4.00", "KiB", "17", "%", "4.00", "KiB", "0", "B"],
+        ["total", "3", "24.0", "KiB", "100", "%", "8.00", "KiB", "16.0", "KiB"],
+    ]
+    assert lines[begin + 5 : begin + 9] == [
+        "dropped on a convention: 4.00 KiB (dev-zero 4.00 KiB); --verbose explains them",
+        "ambiguous: 1 mapping, 12.0 KiB; 4.00 KiB depend on an assumption",
+        "  private-file-written? 1 mapping, 12.0 KiB: NT_FILE names a file; begins with the ELF magic; could also be: "
+        "private-file-backed, shared-file-backed",
+        "  try: --maps, --pid, --sysroot or --assume",
     ]
 
 
-def test_what_is_settled_is_not_called_undecided(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = table(capsys, open_core, "--assume", "/data/*=shared-file-backed")
-    assert lines[-1] == "special: 4.00 KiB kept, 0 B dropped"
+def test_what_is_settled_is_not_called_ambiguous(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "ambiguous" in "\n".join(table(capsys, open_core))
+    assert "ambiguous" not in "\n".join(table(capsys, open_core, "--assume", "/data/*=shared-file-backed"))
 
 
 @pytest.mark.parametrize(("unknown", "kept"), [("keep", 3 * PAGE), ("guess", 3 * PAGE), ("drop", 0)])
@@ -133,7 +147,7 @@ def test_what_becomes_of_what_is_open(
 
 
 def test_an_assumption_is_shown_as_stated(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = table(capsys, open_core, "--assume", "/data/*=shared-file-backed")
+    lines = table(capsys, open_core, "--assume", "/data/*=shared-file-backed", "-v")
     assert re.search(r"shared-file-backed +stated", row(lines, B))
     assert "--assume says shared-file-backed" in row(lines, B)
 
@@ -159,7 +173,7 @@ def test_the_keys_of_the_json(open_core: Path, capsys: pytest.CaptureFixture[str
     report = as_json(capsys, open_core)
     assert set(report) == TOP
     assert all(set(mapping) == PER_MAPPING for mapping in report["mappings"])
-    assert (report["schema"], report["version"], report["filter"]) == (1, api.__version__, "0x1ff")
+    assert (report["schema"], report["version"], report["filter"]) == (1, api.__version__, "0x33")
     assert report["input_bytes"] == open_core.stat().st_size
     assert [mapping["start"] for mapping in report["mappings"]] == [f"{at:#x}" for at in (A, B, VSYSCALL)]
 
@@ -209,7 +223,7 @@ def test_a_pipe_shows_what_the_tables_tell(open_core: Path) -> None:
 def test_a_spooled_pipe_is_a_file(open_core: Path, tmp_path: Path) -> None:
     data = sample_core(layout="gcore")
     assert_error(corefilt("inspect", pipe=data), "gcore")
-    done = corefilt("inspect", "--spool", pipe=data)
+    done = corefilt("inspect", "--spool", "-v", pipe=data)
     assert done.code == 0
     assert "RELRO" not in done.out.decode()
     assert "writable segment of an ELF image" in done.out.decode()
@@ -233,4 +247,4 @@ def test_what_is_no_core_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_core_without_mappings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "core").write_bytes(make_core([], kernel_notes([])))
     assert as_json(capsys, tmp_path / "core")["mappings"] == []
-    assert "1 segments" in table(capsys, tmp_path / "core")[0]
+    assert table(capsys, tmp_path / "core")[0].endswith("4.00 KiB, 0 mappings, 4.00 KiB pages")

@@ -474,7 +474,7 @@ def test_a_process_settles_what_its_core_leaves_open(pid: int, tmp_path: Path) -
     assert found["literally (deleted)"].kind == "shared-file-backed"
     assert found["unlinked (deleted)"].kind == found["replaced (deleted)"].kind == "shared-anonymous"
     assert found["memfd:victim (deleted)"].kind == "shared-anonymous"
-    done = corefilt("inspect", core, "--pid", str(pid))
+    done = corefilt("inspect", core, "--pid", str(pid), "-v", "--all")
     assert (done.code, done.err) == (0, ())
     assert "its file has a link" in done.out.decode()
 

@@ -1,0 +1,153 @@
+"""Sums over the mappings of a core by kind or file, with what the filter keeps of each; and what is ambiguous."""
+
+from __future__ import annotations
+
+from corefilt.cli.inspection.page import ELLIPSIS, shorten
+from corefilt.cli.inspection.table import LEAST_NAME, SIZE_WIDTH
+from corefilt.filtering.report import evidence_texts
+from corefilt.sizes import show_size
+from corefilt.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from corefilt.cli.inspection.page import Page, Span
+    from corefilt.cli.inspection.rows import Rows
+    from corefilt.kinds import Finding
+
+# Bars are at most so many columns wide, and at least so many, or not there.
+BAR = (6, 30)
+# Different reasons for an ambiguous kind that are told one by one.
+MOST_REASONS = 3
+NO_FILE = "(no file)"
+
+
+class Group:
+    """Mappings of one kind or file: how many, and their bytes of memory, in the core, kept and ambiguous."""
+
+    __slots__ = ("assumed", "count", "kept", "name", "present", "size")
+
+    def __init__(self, name: str) -> None:
+        """Begin with none."""
+        self.name = name
+        self.count = self.size = self.present = self.kept = self.assumed = 0
+
+    @property
+    def dropped(self) -> int:
+        """The bytes in the core that the filter does not keep."""
+        return self.present - self.kept
+
+    def as_dict(self) -> dict[str, object]:
+        """The group for JSON and CSV, but for its name; sizes are in bytes."""
+        return {
+            "mappings": self.count, "size": self.size, "present": self.present, "kept": self.kept,
+            "dropped": self.dropped,
+        }  # fmt: skip
+
+
+GROUP_KEYS = ("name", "mappings", "size", "present", "kept", "dropped")
+
+
+def groups(rows: Rows, by: str, numbers: Iterable[int] | None = None) -> list[Group]:
+    """The groups by ``kind`` or ``file``, those with the most bytes in the core first."""
+    plan, maps = rows.plan, rows.maps
+    present, sizes, memsz, phdr = plan.core.present, plan.sizes, maps.table.p_memsz, maps.phdr
+    findings, assumed = plan.findings, plan.assumed
+    found: dict[object, Group] = {}
+    for m in range(len(rows)) if numbers is None else numbers:
+        key = findings[m].kind if by == "kind" else maps.path(m)
+        group = found.get(key)
+        if group is None:
+            name = key if isinstance(key, str) else NO_FILE if key is None else printable(maps.path(m) or b"")
+            group = found[key] = Group(name)
+        i = phdr[m]
+        group.count += 1
+        group.size += memsz[i]
+        group.present += present[i]
+        group.kept += sizes[i]
+        group.assumed += assumed[m]
+    return sorted(found.values(), key=lambda group: (-group.present, -group.size, group.name))
+
+
+def show_groups(found: Sequence[Group], what: str, page: Page, *, most: int) -> None:
+    """A line for each of the first ``most`` groups, with its share and, on a terminal, a bar; then the others, and all.
+
+    What a terminal is too narrow for is cut out of the names.
+    """
+    total, others = _sum("total", found), _sum(f"{len(found) - most} others", found[most:])
+    shown = [*found[:most], *([others] if others.count else []), *([total] if len(found) > 1 else [])]
+    names = max(len(text) for text in (what, *(group.name for group in shown)))
+    bar = 0
+    if page.width is not None:
+        room = page.width - 4 * (SIZE_WIDTH + 2) - 6
+        names = min(names, max(room - (BAR[0] + 2 if what == "kind" else 0), LEAST_NAME))
+        bar = min(room - names - 2, BAR[1])
+    bar = bar if bar >= BAR[0] and page.draws else 0
+    heads = [f"{head:>{SIZE_WIDTH}}" for head in ("mappings", "present", "kept", "dropped")]
+    page.line((f"{what:{names}}  {heads[0]}  {heads[1]} {'':5}  {heads[2]}  {heads[3]}", "bold"))
+    for group in shown:
+        page.line(*_group_line(group, total, names, bar, page))
+
+
+def _sum(name: str, found: Iterable[Group]) -> Group:
+    total = Group(name)
+    for group in found:
+        for key in ("count", "size", "present", "kept", "assumed"):
+            setattr(total, key, getattr(total, key) + getattr(group, key))
+    return total
+
+
+def _group_line(group: Group, total: Group, names: int, bar: int, page: Page) -> Iterator[Span]:
+    share = group.present / total.present if total.present else 0.0
+    percent = "<1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
+    name = shorten(group.name, names, ELLIPSIS if page.draws else "~")
+    yield (
+        f"{name:{names}}  {group.count:>8}  {show_size(group.present):>8} {percent:>5}  "
+        f"{show_size(group.kept):>8}  {show_size(group.dropped):>8}"
+    )
+    if bar and group is not total:
+        kept = round(bar * group.kept / total.present) if total.present else 0
+        whole = max(round(bar * share), kept, 1 if group.present else 0)
+        kept = max(kept, whole if group.kept and not group.dropped else 0)
+        yield "  "
+        yield "\u2588" * kept, "green"
+        yield "\u2591" * (whole - kept), "red"
+
+
+def show_ambiguous(rows: Rows, page: Page, *, verbose: bool) -> None:
+    """What could be of several kinds: how much, what it could be, and how to settle it.
+
+    Mappings of which the core holds nothing matter to nobody, but for ``verbose``.
+    """
+    plan = rows.plan
+    held: dict[Finding, Group] = {}
+    for m, finding in enumerate(plan.findings):
+        if finding.certainty != "assumed" or not (verbose or rows.present(m)):
+            continue
+        group = held.get(finding)
+        if group is None:
+            group = held[finding] = Group("; ".join(evidence_texts(finding)))
+        group.count += 1
+        group.present += rows.present(m)
+        group.assumed += plan.assumed[m]
+    if not held:
+        return
+    found = sorted(held.items(), key=lambda item: -item[1].present)
+    total = _sum("", held.values())
+    depends = (
+        f"{show_size(total.assumed)} depend on an assumption" if total.assumed else "this filter does not depend on it"
+    )
+    page.line(("ambiguous", "yellow"), f": {_count(total.count)}, {show_size(total.present)}; {depends}")
+    for finding, group in found[: len(found) if verbose else MOST_REASONS]:
+        page.text(
+            f"  {finding.kind}? {_count(group.count)}, {show_size(group.present)}: {printable(group.name)}", indent=4
+        )
+    if len(found) > MOST_REASONS and not verbose:
+        page.line(f"  {len(found) - MOST_REASONS} other reasons: -v shows the evidence for every mapping")
+    if total.assumed:
+        page.line("  try: --maps, --pid, --sysroot or --assume")
+
+
+def _count(count: int) -> str:
+    return "1 mapping" if count == 1 else f"{count} mappings"

@@ -1,0 +1,127 @@
+"""The rows of mappings, of groups of them, and of loaded files: columns for people, CSV for programs."""
+
+from __future__ import annotations
+
+from corefilt.cli.inspection.page import ELLIPSIS, shorten
+from corefilt.cli.inspection.rows import COLUMNS, NUMBERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from corefilt.cli.inspection.page import Page
+    from corefilt.cli.inspection.rows import Rows
+
+# From this width on a row has the whole range of addresses, and what the memory took.
+WIDE = 100
+NARROW_COLUMNS = ("start", "present", "kept", "flags", "kind", "file")
+WIDE_COLUMNS = ("address", "size", "present", "kept", "flags", "kind", "file")
+VERBOSE_COLUMNS = (
+    "address", "size", "present", "kept", "flags", "kind", "certainty", "bits", "offset", "file", "evidence",
+)  # fmt: skip
+CSV_COLUMNS = tuple(name for name in COLUMNS if name != "address")
+HEADS = {"start": "address", "bits": "bits 0-8", "inferred": "by convention"}
+# show_size has at most eight characters: 1000 KiB.
+SIZE_WIDTH = 8
+# A file's name is never cut to less.
+LEAST_NAME = 12
+# Behind the last address that programs have: the gate page of x86-64.
+LAST_USER_ADDRESS = 1 << 56
+
+
+def columns_for(page: Page, *, listed: bool, verbose: bool) -> Sequence[str]:
+    """The columns where none are named; ``listed`` tells that all mappings are."""
+    if verbose:
+        return VERBOSE_COLUMNS
+    if page.width is None:
+        return (*WIDE_COLUMNS, "evidence") if listed else WIDE_COLUMNS
+    return WIDE_COLUMNS if page.width >= WIDE else NARROW_COLUMNS
+
+
+def lines(rows: Rows, numbers: Iterable[int], columns: Sequence[str], page: Page, *, verbose: bool) -> Iterator[str]:
+    """The heads of the columns, and a line for each mapping; evidence only of what is ambiguous, or ``verbose``."""
+    widths = _widths(rows, columns)
+    cells = rows.cells()
+    if "evidence" in columns and not verbose:
+        cells["evidence"] = lambda m: rows.reasons(m) if rows.is_ambiguous(m) else ""
+    gap = " " if page.width is not None and page.width < WIDE else "  "
+    if page.width is not None:
+        fixed = sum(widths[name] + len(gap) for name in columns if name not in ("file", "evidence"))
+        room = page.width - fixed
+        for name in ("file", "evidence"):
+            if name in columns:
+                share = room if columns[-1] == name else room // 2
+                widths[name] = max(share, LEAST_NAME)
+                cells[name] = _cut(cells[name], widths[name], ELLIPSIS if page.draws else "~")
+    makers = [_padded(name, cells[name], widths[name], last=name == columns[-1]) for name in columns]
+    yield gap.join(_pad(name, HEADS.get(name, name), widths[name]) for name in columns).rstrip()
+    for m in numbers:
+        yield gap.join([make(m) for make in makers]).rstrip()
+
+
+def csv_lines(rows: Rows, numbers: Iterable[int], columns: Sequence[str]) -> Iterator[str]:
+    """The rows as CSV (RFC 4180, lines end in a line feed): sizes in bytes, addresses with 0x."""
+    cells = rows.cells(raw=True)
+    makers = [cells[name] for name in columns]
+    yield from as_csv(columns, ([make(m) for make in makers] for m in numbers))
+
+
+def as_csv(heads: Sequence[str], records: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Records as lines of CSV, the heads first."""
+    import csv
+    from io import StringIO
+
+    held = StringIO()
+    writer = csv.writer(held, lineterminator="")
+    writer.writerow(heads)
+    yield held.getvalue()
+    for record in records:
+        held.seek(0)
+        held.truncate()
+        writer.writerow(record)
+        yield held.getvalue()
+
+
+def plain_table(heads: Sequence[str], records: Sequence[tuple[str, ...]], page: Page) -> Iterator[str]:
+    """A small table of texts, whose last column is cut to the width of the terminal."""
+    table = (tuple(heads), *records)
+    widths = [max(len(row[i]) for row in table) for i in range(len(heads))]
+    if page.width is not None:
+        widths[-1] = min(widths[-1], max(page.width - sum(widths[:-1]) - 2 * (len(heads) - 1), LEAST_NAME))
+    mark = ELLIPSIS if page.draws else "~"
+    for row in table:
+        yield "  ".join(
+            shorten(cell, width, mark).ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+
+
+def _widths(rows: Rows, columns: Sequence[str]) -> dict[str, int]:
+    """How wide each column is. Only the gate page has addresses that are longer than the others'."""
+    table = rows.maps.table
+    last = max((at for at in table.p_vaddr if at < LAST_USER_ADDRESS), default=0)
+    digits = len(f"{last:x}")
+    findings = set(rows.plan.findings)
+    kind = max((len(f.kind) + (f.certainty == "assumed") for f in findings), default=4)
+    widths = {
+        "address": 2 * digits + 1, "start": digits, "end": digits, "flags": 5, "kind": max(kind, 4), "certainty": 9,
+        "bits": 18, "offset": 10, "file": 0, "evidence": 0,
+    }  # fmt: skip
+    return {
+        name: max(widths.get(name, SIZE_WIDTH), len(HEADS.get(name, name)) if name != "file" else 0) for name in columns
+    }
+
+
+def _pad(name: str, text: str, width: int) -> str:
+    return text.rjust(width) if name in NUMBERS else text.ljust(width)
+
+
+def _padded(name: str, cell: Callable[[int], object], width: int, *, last: bool) -> Callable[[int], str]:
+    if last or not width:
+        return cell  # type: ignore[return-value]
+    if name in NUMBERS:
+        return lambda m: cell(m).rjust(width)  # type: ignore[attr-defined]
+    return lambda m: cell(m).ljust(width)  # type: ignore[attr-defined]
+
+
+def _cut(cell: Callable[[int], object], width: int, mark: str) -> Callable[[int], str]:
+    return lambda m: shorten(str(cell(m)), width, mark)
