@@ -1,0 +1,254 @@
+"""`corefilt inspect` as it is seen: on terminals of 80 and 120 columns, as lists, CSV, groups, modules, by address."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import pty
+import struct
+import subprocess
+import termios
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.builder import Load, kernel_notes, make_core, page
+from support.run import COREFILT, corefilt, environment
+from support.samples import ANON, SHARED, STACK, sample_core
+
+PAGE = 4096
+GUARD = 0x7FFC00000000
+
+
+@pytest.fixture
+def core(tmp_path: Path) -> Path:
+    path = tmp_path / "core"
+    path.write_bytes(sample_core())
+    return path
+
+
+def on_a_terminal(width: int, *args: str | Path) -> list[str]:
+    """Run corefilt on a terminal of so many columns; give the lines that it showed."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
+    variables = {name: value for name, value in environment().items() if name != "COLUMNS"}
+    with subprocess.Popen(
+        [*COREFILT, *args], stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal,
+        env={**variables, "TERM": "dumb", "PYTHONUTF8": "1"},
+    ) as process:  # fmt: skip
+        os.close(terminal)
+        said = b""
+        while True:
+            try:
+                part = os.read(controller, 1 << 16)
+            except OSError:  # EIO: nobody holds the terminal any more
+                break
+            said += part
+    os.close(controller)
+    assert process.returncode == 0, said
+    return said.decode().replace("\r\n", "\n").splitlines()
+
+
+def shown(*args: str | Path, code: int = 0) -> list[str]:
+    done = corefilt("inspect", *args)
+    assert done.code == code, done.err
+    return done.out.decode().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("more", [(), ("--all",), ("--group-by", "file"), ("--modules",), (hex(ANON),)], ids=str)
+def test_no_line_is_wider_than_the_terminal(width: int, more: tuple[str, ...], core: Path) -> None:
+    lines = on_a_terminal(width, "inspect", core, *more)
+    assert max(map(len, lines)) <= width
+
+
+def test_a_terminal_shows_whose_core_a_bar_and_the_largest(core: Path) -> None:
+    lines = on_a_terminal(80, "inspect", core)
+    assert lines[0].startswith(str(core)[:40])
+    assert any(line.startswith("  written by") for line in lines)
+    (kind,) = (line for line in lines if line.startswith("private-anonymous "))
+    assert kind.endswith("\u2588" * 3), kind
+    assert lines[-1].split()[-1] != "mappings"
+    assert f"The largest 10 of {len(shown(core, '--csv')) - 1} mappings (--all lists every one):" in lines
+
+
+def test_files_are_cut_in_the_middle(tmp_path: Path) -> None:
+    path = "/usr/lib/" + "deep/" * 20 + "libname.so.6"
+    (tmp_path / "core").write_bytes(make_core([Load(ANON, page(b"x"))], kernel_notes([(ANON, ANON + PAGE, 0, path)])))
+    last = on_a_terminal(80, "inspect", tmp_path / "core")[-1]
+    assert last.endswith("libname.so.6") and "\u2026" in last and len(last) <= 80
+    assert path in shown(tmp_path / "core")[-1]
+    assert any(path in line for line in on_a_terminal(80, "inspect", tmp_path / "core", "-v"))
+
+
+def test_wide_characters_take_their_columns(tmp_path: Path) -> None:
+    path = "/\u4e2d\u6587" * 30
+    (tmp_path / "core").write_bytes(make_core([Load(ANON, page(b"x"))], kernel_notes([(ANON, ANON + PAGE, 0, path)])))
+    from rich.cells import cell_len
+
+    assert max(map(cell_len, on_a_terminal(80, "inspect", tmp_path / "core"))) <= 80
+
+
+def test_never_more_lines_than_mappings_and_a_few(tmp_path: Path) -> None:
+    loads = [Load(0x10000 * (1 + i), page(b"x")) for i in range(300)]
+    (tmp_path / "core").write_bytes(make_core(loads, kernel_notes([])))
+    for more in ((), ("--all",), ("-v", "--all")):
+        assert len(on_a_terminal(80, "inspect", tmp_path / "core", *more)) <= 300 + 25
+    assert len(shown(tmp_path / "core")) < 40
+
+
+def rows(*args: str | Path) -> list[dict[str, str]]:
+    done = corefilt("inspect", *args, "--csv")
+    assert done.code == 0, done.err
+    return list(csv.DictReader(io.StringIO(done.out.decode())))
+
+
+def test_csv_says_what_json_says(core: Path) -> None:
+    report = json.loads(corefilt("inspect", core, "--json").out)
+    found = rows(core)
+    assert [(row["start"], int(row["present"]), int(row["kept"]), row["kind"]) for row in found] == [
+        (mapping["start"], mapping["present"], mapping["kept"], mapping["kind"]) for mapping in report["mappings"]
+    ]
+    assert [row["file"] for row in found] == [mapping["path"] or "" for mapping in report["mappings"]]
+
+
+def test_names_with_commas_and_quotes_are_one_field(tmp_path: Path) -> None:
+    path = '/tmp/a,"b"\nc'
+    (tmp_path / "core").write_bytes(make_core([Load(ANON, page(b"x"))], kernel_notes([(ANON, ANON + PAGE, 0, path)])))
+    assert rows(tmp_path / "core")[0]["file"] == '/tmp/a,"b"\\nc'
+
+
+@pytest.mark.parametrize("sort", ["size", "address", "kind", "file"])
+def test_sorting(sort: str, core: Path) -> None:
+    found = rows(core, "--sort", sort)
+    keys: dict[str, Any] = {
+        "size": lambda row: (-int(row["present"]), -int(row["size"])),
+        "address": lambda row: int(row["start"], 16),
+        "kind": lambda row: row["kind"],
+        "file": lambda row: (not row["file"], row["file"]),
+    }
+    assert [keys[sort](row) for row in found] == sorted(map(keys[sort], found))
+    assert len(found) == len(rows(core))
+    top = rows(core, "--sort", sort, "--top", "3")
+    assert [keys[sort](row) for row in top] == [keys[sort](row) for row in found[:3]]
+
+
+def test_kinds_that_are_asked_for(core: Path) -> None:
+    found = rows(core, "--kind", "special,shared-anonymous")
+    assert {row["kind"] for row in found} == {"special", "shared-anonymous"}
+    report = json.loads(corefilt("inspect", core, "--kind", "special", "--json").out)
+    assert {mapping["kind"] for mapping in report["mappings"]} == {"special"}
+    assert any(
+        line.startswith("All ") and line.endswith("of kind special:") for line in shown(core, "--kind", "special")
+    )
+
+
+def test_columns_that_are_asked_for(core: Path) -> None:
+    done = corefilt("inspect", core, "--all", "--columns", "end,file")
+    lines = done.out.decode().splitlines()
+    at = next(i for i, line in enumerate(lines) if line.split() == ["end", "file"])
+    assert lines[at + 1].split() == [f"{ANON + 4 * PAGE:x}"]
+
+
+@pytest.mark.parametrize("by", ["kind", "file"])
+def test_groups_add_up(by: str, core: Path) -> None:
+    every = rows(core)
+    found = rows(core, "--group-by", by)
+    for column in ("size", "present", "kept", "dropped"):
+        assert sum(int(row[column]) for row in found) == sum(int(row[column]) for row in every)
+    assert sum(int(row["mappings"]) for row in found) == len(every)
+    assert len(found) == len({row[by] for row in every})
+    lines = shown(core, "--group-by", by, "--top", "1")
+    assert [line.split("  ")[0] for line in lines[1:]] == [found[0]["name"], f"{len(found) - 1} others", "total"]
+
+
+def test_modules_are_the_same_in_all_forms(core: Path) -> None:
+    report = json.loads(corefilt("inspect", core, "--json").out)
+    assert rows(core, "--modules") == [
+        {key: module[key] or "" for key in ("start", "end", "build_id", "path")} for module in report["modules"]
+    ]
+    lines = shown(core, "--modules")
+    assert len(lines) == 1 + len(report["modules"]) > 1
+    assert any("/usr/lib/libvictim.so.1" in line for line in lines)
+
+
+def address(core: Path, at: int, *more: str) -> dict[str, Any]:
+    report = json.loads(corefilt("inspect", core, hex(at), "--json", *more).out)
+    (found,) = report["addresses"]
+    return found
+
+
+def test_an_address_that_is_there(core: Path) -> None:
+    found = address(core, ANON + 5)
+    raw = core.read_bytes()
+    assert found["state"] == "present" and found["kept"]
+    assert bytes.fromhex(found["bytes"]) == raw[found["core_offset"] : found["core_offset"] + 16]
+    assert not address(core, ANON + 5, "--filter", "none")["kept"]
+    assert "default (0x33) keeps this byte" in "\n".join(shown(core, hex(ANON)))
+
+
+def test_an_address_that_is_not_mapped(core: Path) -> None:
+    found = address(core, 0x10)
+    assert (found["state"], found["core_offset"]) == ("unmapped", None)
+    assert shown(core, "0x10")[0].startswith("0x10: not mapped: the process had nothing mapped there")
+
+
+def test_an_address_that_was_dropped(core: Path) -> None:
+    assert address(core, GUARD)["state"] == "dropped"
+    small = core.with_name("small")
+    assert corefilt("0x31", core, "-o", small).code == 0
+    found = address(small, SHARED)
+    assert found["state"] == "dropped"
+    assert found["why"] == "nothing of it was dumped; these bits of coredump_filter keep it: shared-anonymous"
+
+
+def test_an_address_that_in_place_took_out(core: Path) -> None:
+    assert corefilt("0x31", core, "-i").code == 0
+    assert "in place" in address(core, SHARED)["why"]
+
+
+def test_an_address_that_is_zero(tmp_path: Path) -> None:
+    core = tmp_path / "core"
+    core.write_bytes(make_core([Load(ANON, page(b"", 2) + page(b"x"))], kernel_notes([])))
+    found = address(core, ANON + 9)
+    assert (found["state"], found["why"]) == ("zero", "its page holds zeros only")
+    assert address(core, ANON + 2 * PAGE)["state"] == "present"
+
+
+def test_an_address_behind_the_end_of_a_truncated_core(core: Path) -> None:
+    raw = core.read_bytes()
+    core.write_bytes(raw[: -2 * PAGE])
+    done = corefilt("inspect", core, "0xffffffffff600000", "--json")
+    assert done.code == 3
+    (found,) = json.loads(done.out)["addresses"]
+    assert found["state"] == "missing" and "truncated" in found["why"]
+
+
+def test_an_address_of_a_pipe_is_told_by_the_headers(core: Path) -> None:
+    done = corefilt("inspect", "-", hex(STACK), pipe=core.read_bytes())
+    assert done.code == 0
+    assert done.out.decode().startswith(f"{STACK:#x}: not read: the core is read from a pipe")
+
+
+def test_many_mappings_are_streamed(tmp_path: Path) -> None:
+    """All rows come, once each, in every form."""
+    loads = [Load(0x10000 * (1 + i), page(b"x")) for i in range(2500)]
+    (tmp_path / "core").write_bytes(make_core(loads, kernel_notes([])))
+    starts = [f"{load.vaddr:#x}" for load in loads]
+    assert [
+        mapping["start"] for mapping in json.loads(corefilt("inspect", tmp_path / "core", "--json").out)["mappings"]
+    ] == starts
+    assert [row["start"] for row in rows(tmp_path / "core")] == starts
+    lines = shown(tmp_path / "core", "--all")[-len(loads) :]
+    assert [f"0x{line.partition('-')[0]}" for line in lines] == starts
+
+
+def test_what_an_earlier_run_did_is_told(core: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    assert corefilt("0x33", core, "-o", small, "--minimal").code == 0
+    assert any("--fit or --minimal" in line for line in shown(small))
+    assert corefilt("0x31", core, "-i").code == 0
+    assert any("filtered in place" in line for line in shown(core))
