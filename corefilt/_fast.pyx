@@ -475,6 +475,293 @@ def is_zero(data):
         PyBuffer_Release(&view)
 
 
+# --- secrets --------------------------------------------------------------------------------------------
+
+cdef struct Anchor:
+    uint32_t number  # whose
+    uint32_t back    # how far before the two bytes that are looked up it begins
+    uint32_t place   # where it stands among the words
+    uint32_t length
+
+
+cdef struct Literal:
+    uint32_t gram    # the four bytes that are looked up
+    uint32_t next    # the next one of the same place in the table, counted from 1, or 0
+    uint32_t number
+    uint32_t back
+    uint32_t place
+    uint32_t length
+
+
+cdef struct Words:
+    const uint8_t *data
+    uint64_t size
+    const uint8_t *words
+    uint64_t words_size
+    uint64_t *out
+    uint64_t room    # pairs that ``out`` holds
+    uint64_t found
+
+
+cdef inline void take(Words *w, uint64_t at, uint32_t number, uint32_t back, uint32_t place,
+                      uint32_t length) noexcept nogil:
+    """Count a word that stands ``back`` bytes before ``at``, if it does."""
+    if back > at or <uint64_t>place + length > w.words_size or length > w.size - (at - back):
+        return
+    if memcmp(w.data + at - back, w.words + place, length) == 0:
+        w.out[2 * w.found] = at - back
+        w.out[2 * w.found + 1] = number
+        w.found += 1
+
+
+cdef uint64_t anchors_in(Words *w, uint64_t start, uint64_t stop, const uint8_t *table, const uint32_t *buckets,
+                         const Anchor *anchors, uint64_t count) noexcept nogil:
+    cdef uint64_t at = start, eight, each, n
+    cdef uint16_t four[4]
+    cdef int k
+    cdef uint8_t bucket
+    while at + 8 <= stop:
+        if at % 4096 == 0 and at + 4096 <= stop and all_zero(w.data + at, 4096):
+            at += 4096
+            continue
+        memcpy(&eight, w.data + at, 8)
+        if eight:
+            memcpy(four, &eight, 8)
+            if table[four[0]] | table[four[1]] | table[four[2]] | table[four[3]]:
+                n = 0
+                for k in range(4):
+                    bucket = table[four[k]]
+                    if bucket:
+                        n += buckets[bucket + 1] - buckets[bucket]
+                if w.found + n > w.room:
+                    return at
+                for k in range(4):
+                    bucket = table[four[k]]
+                    if bucket:
+                        for each in range(buckets[bucket], min(<uint64_t>buckets[bucket + 1], count)):
+                            take(w, at + 2 * <uint64_t>k, anchors[each].number, anchors[each].back,
+                                 anchors[each].place, anchors[each].length)
+        at += 8
+    return stop
+
+
+cdef uint64_t literals_in(Words *w, uint64_t start, uint64_t stop, const uint8_t *bits, const uint32_t *heads,
+                          int shift, const Literal *literals, uint64_t count) noexcept nogil:
+    cdef uint64_t at = start
+    cdef uint32_t gram, place, each
+    cdef int turns
+    while at + 4 <= stop:
+        memcpy(&gram, w.data + at, 4)
+        if gram:
+            place = <uint32_t>(gram * <uint32_t>0x9E3779B1) >> shift
+            if bits[place >> 3] >> (place & 7) & 1:
+                if w.found + MOST_ALIKE > w.room:
+                    return at
+                each, turns = heads[place], 0
+                while 0 < each <= count and turns < MOST_ALIKE:
+                    if literals[each - 1].gram == gram:
+                        take(w, at, literals[each - 1].number, literals[each - 1].back, literals[each - 1].place,
+                             literals[each - 1].length)
+                    each, turns = literals[each - 1].next, turns + 1
+        at += 4
+    return stop
+
+
+cdef enum:
+    # Literals that share a place in the table; more are not followed, so that no core makes a search slow.
+    MOST_ALIKE = 64
+
+ALIKE = MOST_ALIKE
+
+
+def find_anchors(data, uint64_t start, uint64_t stop, table, buckets, anchors, words, out):
+    """Where words stand in ``data`` of which a pair of bytes at an even place in ``[start, stop)`` is looked up.
+
+    ``table`` has a bucket (0: none) for each of the 65536 pairs, ``buckets`` 257 32-bit items that say where each
+    bucket begins in ``anchors``: 32-bit items (number, back, place, length), four for each anchor and parity, where
+    ``back`` is how far before the pair the word begins and ``place`` where it stands in ``words``. ``out`` receives
+    pairs of 64-bit items (offset, number). Returns ``(count, reached)``: ``reached`` is below ``stop`` where ``out``
+    is full. Pages of zeros are passed over; both ends are multiples of 8, or ``stop`` the end of ``data``.
+    """
+    cdef Py_buffer view[6]
+    cdef int held = 0, i
+    cdef Words w
+    cdef uint64_t reached
+    try:
+        for each in (data, table, buckets, anchors, words, out):
+            PyObject_GetBuffer(each, &view[held], PyBUF_WRITABLE if held == 5 else PyBUF_SIMPLE)
+            held += 1
+        if stop > <uint64_t>view[0].len or start > stop or view[1].len != 65536 or view[2].len < 257 * 4:
+            raise ValueError("a table is too short")
+        if view[5].len < 16 * 4 * 256:
+            raise ValueError("no room for what is found")
+        for i in range(256):
+            if (<const uint32_t *>view[2].buf)[i] > (<const uint32_t *>view[2].buf)[i + 1] or \
+                    (<const uint32_t *>view[2].buf)[i + 1] - (<const uint32_t *>view[2].buf)[i] > 256:
+                raise ValueError("the buckets do not ascend, or one is too large")
+        w.data, w.size = <const uint8_t *>view[0].buf, <uint64_t>view[0].len
+        w.words, w.words_size = <const uint8_t *>view[4].buf, <uint64_t>view[4].len
+        w.out, w.room, w.found = <uint64_t *>view[5].buf, <uint64_t>view[5].len / 16, 0
+        with nogil:
+            reached = anchors_in(&w, start, stop, <const uint8_t *>view[1].buf, <const uint32_t *>view[2].buf,
+                                 <const Anchor *>view[3].buf, <uint64_t>view[3].len / sizeof(Anchor))
+        return w.found, reached
+    finally:
+        for i in range(held):
+            PyBuffer_Release(&view[i])
+
+
+def find_literals(data, uint64_t start, uint64_t stop, bits, heads, literals, words, out):
+    """Where literals stand in ``data`` of which four bytes at a multiple of 4 in ``[start, stop)`` are looked up.
+
+    ``heads`` are 2**k 32-bit items, and ``bits`` as many bits: by the high k bits of the four bytes (as a number in
+    this machine's order) times 0x9E3779B1, the first literal that is looked up there, counted from 1. ``literals``
+    are 32-bit items, six each: the four bytes, the next literal of the same place, and number, back, place and length
+    as for find_anchors, as are ``words``, ``out`` and what is returned. No more than ALIKE literals are followed.
+    """
+    cdef Py_buffer view[6]
+    cdef int held = 0, i, k = 0
+    cdef Words w
+    cdef uint64_t reached
+    try:
+        for each in (data, bits, heads, literals, words, out):
+            PyObject_GetBuffer(each, &view[held], PyBUF_WRITABLE if held == 5 else PyBUF_SIMPLE)
+            held += 1
+        while k < 28 and <uint64_t>4 << (k + 1) <= <uint64_t>view[2].len:
+            k += 1
+        if k < 8 or <uint64_t>view[2].len != <uint64_t>4 << k or <uint64_t>view[1].len != <uint64_t>1 << (k - 3):
+            raise ValueError("the tables do not fit each other")
+        if stop > <uint64_t>view[0].len or start > stop or view[5].len < 16 * MOST_ALIKE:
+            raise ValueError("no room for what is found")
+        w.data, w.size = <const uint8_t *>view[0].buf, <uint64_t>view[0].len
+        w.words, w.words_size = <const uint8_t *>view[4].buf, <uint64_t>view[4].len
+        w.out, w.room, w.found = <uint64_t *>view[5].buf, <uint64_t>view[5].len / 16, 0
+        with nogil:
+            reached = literals_in(&w, start, stop, <const uint8_t *>view[1].buf, <const uint32_t *>view[2].buf, 32 - k,
+                                  <const Literal *>view[3].buf, <uint64_t>view[3].len / sizeof(Literal))
+        return w.found, reached
+    finally:
+        for i in range(held):
+            PyBuffer_Release(&view[i])
+
+
+cdef inline uint32_t word_of(const uint8_t *p, size_t size, size_t n, bint first, bint big) noexcept nogil:
+    """Word ``n``, counted from the most significant one; ``first`` tells that this one comes first."""
+    return get32(p + (4 * n if first else size - 4 - 4 * n), big != HOST_IS_BIG)
+
+
+cdef enum:
+    # 3 * 5 * 7 * 11 * 13 * 17 * 19 * 23 * 29
+    SMALL_PRIMES = 3234846615
+
+cdef uint64_t primes_in(const uint8_t *p, uint64_t size, uint64_t start, uint64_t stop, size_t length, size_t step,
+                        bint first, bint big, uint64_t *out, uint64_t room, uint64_t *found) noexcept nogil:
+    cdef uint64_t at = start, rest, clean = start
+    cdef size_t n, words = length / 4
+    cdef const uint8_t *w
+    cdef uint32_t four
+    while at < stop and length <= size - at:
+        w = p + at
+        # No word of a prime of this size is zero, but for one in some ten million primes.
+        n = words if clean <= at else <size_t>((at + length - clean + 3) / 4)
+        n = min(n, words)
+        four = 1
+        while n:
+            memcpy(&four, w + length - 4 * n, 4)
+            if four == 0:
+                break
+            n -= 1
+        if n:
+            # The first zero word that was found is the first one in the window: go on behind it.
+            at += (length - 4 * n + step) / step * step
+            clean = at
+            continue
+        clean = at + length
+        if word_of(w, length, words - 1, first, big) & 1 and word_of(w, length, 0, first, big) >> 31:
+            rest = 0
+            for n in range(words):
+                rest = (rest << 32 | word_of(w, length, n, first, big)) % <uint64_t>SMALL_PRIMES
+            if rest % 3 and rest % 5 and rest % 7 and rest % 11 and rest % 13 and rest % 17 and rest % 19 \
+                    and rest % 23 and rest % 29:
+                if found[0] == room:
+                    return at
+                out[found[0]] = at
+                found[0] += 1
+        at += step
+    return stop
+
+
+def find_primes(data, uint64_t start, uint64_t stop, size_t length, size_t step, out, *, bint first, bint big):
+    """Where in ``data`` a large prime of ``length`` bytes can stand that begins in ``[start, stop)``.
+
+    It is odd, has its highest bit set, no small divisor, and no word that is zero. It is made of 32-bit words of one
+    byte order; ``first`` tells that the most significant one comes first. ``step`` is a power of two, in bytes. ``out``
+    receives offsets, as 64-bit items. Returns ``(count, reached)`` as find_anchors does.
+    """
+    cdef Py_buffer view, into
+    cdef uint64_t reached, found = 0
+    if length < 8 or length % 4 or step not in (1, 2, 4, 8) or start > stop:
+        raise ValueError("no such windows")
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        PyObject_GetBuffer(out, &into, PyBUF_WRITABLE)
+        try:
+            if stop > <uint64_t>view.len or into.len < 8:
+                raise ValueError("no room for what is found")
+            with nogil:
+                reached = primes_in(<const uint8_t *>view.buf, <uint64_t>view.len, start, stop, length, step, first,
+                                    big, <uint64_t *>into.buf, <uint64_t>into.len / 8, &found)
+            return found, reached
+        finally:
+            PyBuffer_Release(&into)
+    finally:
+        PyBuffer_Release(&view)
+
+
+def find_strangers(data, starts, ends, uint64_t small, out):
+    """The 64-bit words of ``data`` (of this machine's byte order) that are neither small nor in any range.
+
+    ``starts`` and ``ends`` are 64-bit items, ranges ascending and apart; a word is small when it is at most ``small``
+    from zero, either way. ``out`` receives the indices, as 64-bit items, as many as ``data`` has words. Returns their
+    count.
+    """
+    cdef Py_buffer view[4]
+    cdef int held = 0, i
+    cdef const uint64_t *words
+    cdef const uint64_t *first
+    cdef const uint64_t *stop
+    cdef uint64_t *to
+    cdef uint64_t count, ranges, n, low, high, middle, value, found = 0
+    try:
+        for each in (data, starts, ends, out):
+            PyObject_GetBuffer(each, &view[held], PyBUF_WRITABLE if held == 3 else PyBUF_SIMPLE)
+            held += 1
+        count, ranges = <uint64_t>view[0].len / 8, <uint64_t>view[1].len / 8
+        if <uint64_t>view[2].len / 8 < ranges or <uint64_t>view[3].len / 8 < count:
+            raise ValueError("the columns differ in length")
+        words, to = <const uint64_t *>view[0].buf, <uint64_t *>view[3].buf
+        first, stop = <const uint64_t *>view[1].buf, <const uint64_t *>view[2].buf
+        with nogil:
+            for n in range(count):
+                memcpy(&value, <const uint8_t *>words + 8 * n, 8)
+                if value <= small or value >= -small:
+                    continue
+                low, high = 0, ranges
+                while low < high:
+                    middle = low + (high - low) / 2
+                    if value < first[middle]:
+                        high = middle
+                    else:
+                        low = middle + 1
+                if low == 0 or value >= stop[low - 1]:
+                    to[found] = n
+                    found += 1
+        return found
+    finally:
+        for i in range(held):
+            PyBuffer_Release(&view[i])
+
+
 # --- bytes on their way ---------------------------------------------------------------------------------
 #
 # An offset of -1 stands for the descriptor's own position. Each inner function returns 0 when it has done

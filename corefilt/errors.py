@@ -140,3 +140,7 @@ class ConfigError(CorefiltError):
     """Settings, or a place that they name, that the handler cannot trust or understand."""
 
     hint = "docs/handler.md lists the keys of /etc/corefilt.conf"
+
+
+class ScrubError(CorefiltError):
+    """A core that cannot be scrubbed as was asked for; no copy of it is written."""

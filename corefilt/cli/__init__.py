@@ -27,6 +27,7 @@ COMMANDS = {
     "set": ("FILTER (PID... | -- COMMAND...)", "sets the filter of processes, or of a command"),
     "doctor": ("[PID]", "why a process would leave no core, or what this machine allows"),
     "verify": ("FULL FILTERED", "proves the promises on two finished cores"),
+    "scrub": ("CORE -o OUT", "overwrites secrets in a copy of a core"),
     "digest": ("CORE", "xxh3_128 of every segment"),
     "batch": ("FILTER SOURCE... (--to DIR | --replace)", "filters all cores of an archive"),
     "restore": ("(MANIFEST | CORE)...", "puts back what --shared-once took out"),
@@ -36,7 +37,7 @@ COMMANDS = {
 }
 
 # Commands that replace the file of a report with -f only; the others have no -f.
-FORCED = ("filter", "batch")
+FORCED = ("filter", "batch", "scrub")
 
 
 class Terminated(BaseException):

@@ -14,6 +14,7 @@ from corefilt.filtering.option import (
     OUTPUT,
     PERFORMANCE,
     REPORT,
+    SECRETS,
     SHOW,
     SIZE,
     Option,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Commands with options of filtering/, whose table the others do not load.
-FILTERING = ("filter", "batch", "inspect", "verify")
+FILTERING = ("filter", "batch", "inspect", "scrub", "verify")
 # From so many options on, --help puts them in groups.
 MANY = 12
 # What an option was called before one word meant one thing, by command.
@@ -66,10 +67,26 @@ def _count(text: str) -> int:
 # Mappings, or groups of them, that inspect lists where neither --top nor --all says how many.
 TOP = 10
 DEMO_FILTER = "omit-anonymous-shared"
+# Those of scrub/request.py, which no other command loads.
+LEVELS = ("secrets", "env", "stacks")
 ON_TERMINALS = ("auto", "always", "never")
 OWN = (
     Option("--filter", "show what this filter keeps (default: 0x33, the kernel's)", metavar="FILTER",
            default="default", group=KEEP, takers="inspect"),
+    Option("--filter", "which mappings to keep (default all)", metavar="FILTER", default="all", group=KEEP,
+           takers="scrub"),
+    Option("--level", "secrets: what the rules find (default); env: environment and arguments too; stacks: words of "
+           "stacks and vector registers too", choices=LEVELS, default=LEVELS[0], group=SECRETS, takers="scrub"),
+    Option("--secret-file", "secret values, one a line, that are looked for in all forms", metavar="FILE", default=(),
+           group=SECRETS, takers="scrub"),
+    Option("--rule", "rules of your own, in TOML", metavar="FILE", default=(), group=SECRETS, takers="scrub"),
+    Option("--certificate", "certificates whose private RSA keys are looked for; those in the core are known",
+           metavar="PEM", default=(), group=SECRETS, takers="scrub"),
+    Option("--files", "look through mappings of files too that cannot be written to", default=False, group=SECRETS,
+           takers="scrub"),
+    Option("--list-rules", "the rules, with an example each", default=False, group=SECRETS, takers="scrub"),
+    Option("--scrubbed", "check that nothing differs but what this report of corefilt scrub lists", metavar="REPORT",
+           group=SECRETS, takers="verify"),
     Option("--filter", "check that FILTERED is what this filter leaves", metavar="FILTER", group=KEEP, takers="verify"),
     Option("--filter", "show what this filter would keep", metavar="FILTER", group=KEEP, takers="show"),
     Option("--filter", f"which mappings to keep (default {DEMO_FILTER})", metavar="FILTER", default=DEMO_FILTER,
@@ -82,6 +99,10 @@ OWN = (
     Option("--truncate", "check that it was cut as RLIMIT_CORE cuts: SIZE or rlimit", metavar="SIZE", group=SIZE,
            takers="verify"),
     Option("-o --output", "a file, or - for standard output (default)", metavar="OUT", group=OUTPUT, takers="filter"),
+    Option("-o --output", "a file, or - for standard output", metavar="OUT", group=OUTPUT, takers="scrub"),
+    Option("-f --force", "replace OUT, and the file of --report, if they exist", default=False, group=OUTPUT,
+           takers="scrub"),
+    Option("-n --dry-run", "look and report only", default=False, group=OUTPUT, takers="scrub"),
     Option("--to", "write the filtered cores below this directory or URL, by the paths they had", metavar="DIR",
            group=OUTPUT, takers="batch"),
     Option("--replace", "replace each full core by the filtered one, once it is verified: name, format, mode, owner, "
@@ -139,14 +160,17 @@ OWN = (
            takers="filter inspect verify digest doctor restore show status"),
     Option("--json", "one JSON object a line for everything that was found, on standard output or in FILE",
            metavar="[=FILE]", group=REPORT, takers="batch"),
+    Option("--report", "what was overwritten, as one JSON object, on standard output (-) or in FILE", metavar="FILE",
+           group=REPORT, takers="scrub"),
     Option("--html", "the report as a page for a browser, with pictures and a table", metavar="FILE", group=REPORT,
            takers="batch"),
     Option("--progress", "a progress bar on a terminal, after one second", choices=ON_TERMINALS, default="auto",
            group=REPORT, takers="filter batch"),
     Option("-q --quiet", "say nothing but warnings and errors", default=False, group=REPORT,
-           takers="filter batch restore set"),
+           takers="filter batch restore scrub set"),
     Option("-v --verbose", "say more", default=False, group=REPORT, takers="filter"),
     Option("-v --verbose", "say what became of everything that was found", default=False, group=REPORT, takers="batch"),
+    Option("-v --verbose", "say where each of them was", default=False, group=REPORT, takers="scrub"),
     Option("-v --verbose", "every mapping, and the reasons for its kind", default=False, group=REPORT, takers="show"),
 )  # fmt: skip
 

@@ -44,6 +44,7 @@ def run(argv: list[str]) -> int:
         sysroot=arguments.sysroot,
         dumper=arguments.dumper,
         truncate=arguments.truncate,
+        scrubbed=arguments.scrubbed,
     )
     for warning in warnings:
         say(f"corefilt: {warning}")

@@ -28,6 +28,8 @@ NT_COREFILT_ORIGIN = 0x46445043
 NT_COREFILT_SHARED = 0x53484152
 # "MADE" in ASCII: what a batch tells of how it made the core, where the file system keeps no attributes.
 NT_COREFILT_MADE = 0x4D414445
+# "SCRB" in ASCII: secrets were overwritten, and how; its text is padded with zeros.
+NT_COREFILT_SCRUBBED = 0x53435242
 VERSION = 1
 
 CERTAINTIES = ("exact", "inferred", "assumed", "stated")
@@ -107,15 +109,15 @@ def decode_origin(desc: bytes, ehdr: Ehdr) -> Origin:
     return Origin(e_flags, [(pair[0], pair[1]) for pair in pairs])
 
 
-def made_size(page_size: int) -> int:
-    """The length in bytes of the note that tells how a core was made: a page, so that payload stays aligned."""
+def text_size(page_size: int) -> int:
+    """The length in bytes of a note that tells how a core was made: a page, so that payload stays aligned."""
     return max(page_size, 4096)
 
 
-def encode_made(ehdr: Ehdr, text: bytes, size: int) -> bytes:
-    """That note as bytes, header included and filled up to ``size`` with zeros."""
+def encode_text(ehdr: Ehdr, n_type: int, text: bytes, size: int) -> bytes:
+    """That note, or another one with a text, as bytes, header included and filled up to ``size`` with zeros."""
     out = bytearray(size)
-    struct.pack_into(ehdr.order + "III", out, 0, len(NAME), size - _NOTE_HEADER, NT_COREFILT_MADE)
+    struct.pack_into(ehdr.order + "III", out, 0, len(NAME), size - _NOTE_HEADER, n_type)
     out[12 : 12 + len(NAME)] = NAME
     out[_NOTE_HEADER : _NOTE_HEADER + len(text)] = text[: size - _NOTE_HEADER]
     return bytes(out)

@@ -25,6 +25,7 @@ from corefilt.corefile.elf import (
 )
 from corefilt.corefile.fdpic import loadmaps_in
 from corefilt.errors import NotACoreError
+from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -251,6 +252,10 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget
             if name + b"\0" == corefilt_note.NAME and n_type == corefilt_note.NT_COREFILT_MADE:
                 # The newest stands first.
                 notes.made = notes.made or chunk[desc_at : desc_at + n_descsz].rstrip(b"\0")
+                continue
+            if name + b"\0" == corefilt_note.NAME and n_type == corefilt_note.NT_COREFILT_SCRUBBED:
+                told = chunk[desc_at : desc_at + n_descsz].rstrip(b"\0")
+                notes.notices.append(printable(told.decode("utf-8", "backslashreplace")))
                 continue
             if name + b"\0" == corefilt_note.NAME and n_type == corefilt_note.NT_COREFILT_ORIGIN:
                 _take_origin(chunk[desc_at : desc_at + n_descsz], ehdr, notes)

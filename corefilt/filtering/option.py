@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # The groups of --help, in its order.
-GROUPS = SHOW, KEEP, EVIDENCE, SIZE, OUTPUT, PERFORMANCE, REPORT = (
-    "what to show", "what to keep", "evidence", "size limits", "output", "performance", "report",
+GROUPS = SHOW, KEEP, EVIDENCE, SECRETS, SIZE, OUTPUT, PERFORMANCE, REPORT = (
+    "what to show", "what to keep", "evidence", "secrets", "size limits", "output", "performance", "report",
 )  # fmt: skip
 
 

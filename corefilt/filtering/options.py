@@ -19,11 +19,23 @@ from corefilt.sizes import parse_size
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any, Unpack
+    from typing import Any, Protocol, Unpack
 
     from corefilt.filtering.keywords import AllOptions, Cache, Dumper, Engine, Format, Sparse, Unknown, UsesPid
     from corefilt.filtering.naming import Naming
+    from corefilt.io.steps import Step
     from corefilt.plan.fit.request import Wish
+
+    class Overwrite(Protocol):
+        """Other bytes for some of those that are kept; ``told`` is what a note in the output says of that."""
+
+        @property
+        def told(self) -> bytes:
+            """The note's text."""
+
+        def steps(self, steps: Iterator[Step]) -> Iterator[Step]:
+            """The steps of a layout, with other bytes put in."""
+
 
 FORMATS = ("same", "elf", "fdpic")
 # What stood for an option before one word meant one thing.
@@ -78,7 +90,7 @@ class Options:
     )  # fmt: skip
     minimal: bool = option(
         "--minimal", "keep only what a backtrace needs",
-        default=False, group=KEEP, takers="filter batch corefilt.filter()",
+        default=False, group=KEEP, takers="filter batch scrub corefilt.filter()",
     )  # fmt: skip
     follow: int | str | None = option(
         "--follow",
@@ -126,7 +138,7 @@ class Options:
         "--fit",
         "write a complete core of at most SIZE bytes: what a backtrace needs first, then the most useful memory until "
         "SIZE is reached; rlimit: this process's soft RLIMIT_CORE",
-        metavar="SIZE", group=SIZE, takers="filter batch corefilt.filter()",
+        metavar="SIZE", group=SIZE, takers="filter batch scrub corefilt.filter()",
     )  # fmt: skip
     fit_allocated: bool = option(
         "--fit-allocated", "with --fit: count disk use instead of length",
@@ -210,7 +222,7 @@ class Options:
     )  # fmt: skip
     sync: bool = option(
         "--no-sync", "do not wait for the disk before OUT gets its name",
-        default=True, name="sync", group=PERFORMANCE, takers="filter batch corefilt.filter() Plan.write()",
+        default=True, name="sync", group=PERFORMANCE, takers="filter batch scrub corefilt.filter() Plan.write()",
     )  # fmt: skip
     spool: bool = option(
         "--spool", "copy a pipe, or what is compressed, to a temporary file first, for cores made by gdb",
@@ -226,11 +238,13 @@ class Options:
     on_progress: Callable[[int], None] | None
     # What a batch records of the core in a note, by the ambiguous bytes.
     stamp: Callable[[int], bytes] | None
+    # What puts other bytes into what is kept.
+    overwrite: Overwrite | None
 
     def __init__(self, on_progress: Callable[[int], None] | None = None, **values: Unpack[AllOptions]) -> None:
         """Hold the options that differ from their defaults. Raises UsageError, TypeError for one that is not there."""
         refuse_unknown("Options()", values, TABLE)
-        self.__dict__.update(DEFAULTS, on_progress=on_progress, stamp=None)
+        self.__dict__.update(DEFAULTS, on_progress=on_progress, stamp=None, overwrite=None)
         self.__dict__.update(values)
         self.wish: Wish | None = _wish(self)
         self.naming: Naming | None = _naming(self)

@@ -37,7 +37,13 @@ class PlannedBeforehand(Run):
             from corefilt.plan.fit.choose import fitted
 
             self.plan, self.fit = fitted(
-                plan, options.wish, self.layout.size, self.conversion, sparse=options.sparse, annotate=options.annotate
+                plan,
+                options.wish,
+                self.layout.size,
+                self.conversion,
+                sparse=options.sparse,
+                annotate=options.annotate,
+                texts=plan.encoded(self.texts),
             )
             self.layout = self.fit.layout or self.layout
         if self.limit is not None:
@@ -47,8 +53,16 @@ class PlannedBeforehand(Run):
             if cut is not None:
                 self._shorten(cut)
 
+    def _steps(self) -> Iterator[Step]:
+        end, overwrite = self.core.end, self.options.overwrite
+        steps = self.layout.steps(TO_THE_END if end is None else end)
+        return steps if overwrite is None else overwrite.steps(steps)
+
     def dry(self) -> None:
-        """A pipe is read to its end, so that all of it is known; of a file all is."""
+        """A pipe is read to its end, so that all of it is known; of a file all is, but what is overwritten where."""
+        if self.options.overwrite is not None:
+            for _ in self._steps():
+                continue
         if isinstance(self.core.source, PipeSource):
             with open(os.devnull, "wb") as nowhere:
                 self.write(Sink(nowhere.fileno(), os.devnull, owned=False))
@@ -60,7 +74,7 @@ class PlannedBeforehand(Run):
             engine = self._cut_as_it_passes(core.source, sink, self.limit)
         else:
             engine = self._engine(sink, self.layout.size)
-            steps = self.layout.steps(TO_THE_END if core.end is None else core.end)
+            steps = self._steps()
             if isinstance(core.source, PipeSource):
                 steps = self._without_tail(steps, core.source)
             if self.cut is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt import __version__
-from corefilt.corefile.corefilt_note import NT_COREFILT_KINDS, NT_COREFILT_MADE
+from corefilt.corefile.corefilt_note import NT_COREFILT_KINDS, NT_COREFILT_MADE, NT_COREFILT_SCRUBBED
 from corefilt.corefile.elf import PN_XNUM, PT_NOTE
 from corefilt.filterbits import CoredumpFilter, describe
 from corefilt.io.sources import FileSource
@@ -261,6 +261,8 @@ def _changes(plan: Plan, layout: Layout, conversion: Conversion | None, *, mende
                 changes.append(f"a COREFILT note of {size} bytes was {how}")
             elif n_type == NT_COREFILT_MADE:
                 changes.append(f"a COREFILT note of {size} bytes, which tells how the core was made, was added")
+            elif n_type == NT_COREFILT_SCRUBBED:
+                changes.append(f"a COREFILT note of {size} bytes, which tells that the core was scrubbed, was added")
             at += size
     return changes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from corefilt.corefile import elf
+from corefilt.corefile.corefilt_note import NT_COREFILT_MADE, NT_COREFILT_SCRUBBED
 from corefilt.errors import NoCoreError, UndecidedError
 from corefilt.filtering.report import Report
 from corefilt.io.engine import Engine
@@ -33,6 +34,8 @@ class Run:
         self.engine: Engine | None = None
         self.limit = _limit(options.truncate, core) if options.truncate is not None else None
         self.cut: Cut | None = None
+        # Notes of corefilt's own that tell how the core is made, by their types.
+        self.texts: list[tuple[int, bytes]] = []
         self.fit: Fit | None = None
         self.conversion = _conversion(core, options)
 
@@ -72,9 +75,13 @@ class Run:
         self.layout = Layout(self.layout.cuts, self.layout.table, self.layout.puts, cut.size)
 
     def _lay_out(self) -> Layout:
-        stamp = self.options.stamp
-        told = stamp(sum(self.plan.assumed)) if stamp is not None else None
-        return self.plan.laid_out(self.plan.note(self.conversion, annotate=self.options.annotate, stamp=told))
+        stamp, overwrite = self.options.stamp, self.options.overwrite
+        if stamp is not None:
+            self.texts.append((NT_COREFILT_MADE, stamp(sum(self.plan.assumed))))
+        if overwrite is not None:
+            self.texts.append((NT_COREFILT_SCRUBBED, overwrite.told))
+        note = self.plan.note(self.conversion, annotate=self.options.annotate, texts=self.texts)
+        return self.plan.laid_out(note)
 
 
 def stop_if_undecided(plan: Plan, options: Options) -> None:

@@ -44,8 +44,8 @@ class SettledAtTheEnd(Run):
         self._payload = classifier.context.payload
         self._written = array("Q", core.present)
         # Its length is known from the start, its content at the end.
-        stamped = options.stamp is not None
-        self._note = place_for_note(core, self.conversion, annotate=options.annotate, stamped=stamped)
+        texts = int(options.stamp is not None)
+        self._note = place_for_note(core, self.conversion, annotate=options.annotate, texts=texts)
 
     def write(self, sink: Sink) -> None:
         """Write as much as can be wanted, then take out what turned out not to be. Raises UndecidedError."""

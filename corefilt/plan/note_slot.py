@@ -13,16 +13,14 @@ if TYPE_CHECKING:
     from corefilt.plan.format import Conversion
 
 
-def place_for_note(
-    core: CoreFile, conversion: Conversion | None, *, annotate: bool, stamped: bool = False
-) -> Note | None:
-    """Where new notes go, with zeros for a stamp and for the records of mappings; None where there are no new ones.
+def place_for_note(core: CoreFile, conversion: Conversion | None, *, annotate: bool, texts: int = 0) -> Note | None:
+    """Where new notes go, with zeros for so many texts and for mappings' records; None where there are no new ones.
 
     Records alone go over some of the same length; anything else before all other notes. Raises AnnotationError where
     there is no such place.
     """
     size = annotation.note_size(len(core.maps), core.maps.page_size) if annotate else 0
-    size += annotation.made_size(core.maps.page_size) if stamped else 0
+    size += texts * annotation.text_size(core.maps.page_size)
     if conversion is not None:
         return _place_for_all(core, conversion, size)
     if not size:
@@ -36,7 +34,7 @@ def place_for_note(
     if annotate and len({(core.maps.start(m), core.maps.end(m)) for m in range(len(core.maps))}) < len(core.maps):
         raise AnnotationError(f"{core.source.name}: two segments have the same addresses, by which a note knows them")
     old = core.notes.record_at
-    if old is not None and not stamped and old[1] == size and old[0] + size <= table.p_offset[first] + there[first]:
+    if old is not None and not texts and old[1] == size and old[0] + size <= table.p_offset[first] + there[first]:
         return Note(first, old[0], size, bytes(size))
     _refuse_over_notes(core, first)
     return Note(first, table.p_offset[first], 0, bytes(size))
@@ -45,7 +43,7 @@ def place_for_note(
 def takes_a_note(core: CoreFile) -> bool:
     """Whether there is a place for one more note."""
     try:
-        return place_for_note(core, None, annotate=False, stamped=True) is not None
+        return place_for_note(core, None, annotate=False, texts=1) is not None
     except AnnotationError:
         return False
 

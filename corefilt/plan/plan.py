@@ -152,22 +152,27 @@ class Plan:
         core = self.core
         return lay_out(core.ehdr, core.table, core.sections, self.sizes, core.present, core.end, core.gaps, note)
 
-    def note(self, conversion: Conversion | None, *, annotate: bool, stamp: bytes | None = None) -> Note | None:
+    def note(
+        self, conversion: Conversion | None, *, annotate: bool, texts: Sequence[tuple[int, bytes]] = ()
+    ) -> Note | None:
         """What becomes of the notes: records of the findings come in, or all are converted, or neither (None).
 
-        ``stamp`` is what a batch tells of how it makes the core. Raises AnnotationError.
+        ``texts``, notes by their types that tell how the core is made, come before all. Raises AnnotationError.
         """
-        note = place_for_note(self.core, conversion, annotate=annotate, stamped=stamp is not None)
+        note = place_for_note(self.core, conversion, annotate=annotate, texts=len(texts))
         if note is None:
             return None
-        maps, made, records = self.core.maps, b"", b""
-        if stamp is not None:
-            made = annotation.encode_made(self.core.ehdr, stamp, annotation.made_size(maps.page_size))
+        maps, made, records = self.core.maps, self.encoded(texts), b""
         if annotate:
             findings = [(maps.start(m), maps.end(m), finding) for m, finding in enumerate(self.findings)]
             records = annotation.encode(self.core.ehdr, findings, annotation.note_size(len(maps), maps.page_size))
         note.data = made + records + note.data[len(made) + len(records) :]
         return note
+
+    def encoded(self, texts: Sequence[tuple[int, bytes]]) -> bytes:
+        """Notes with texts, a page each."""
+        ehdr, size = self.core.ehdr, annotation.text_size(self.core.maps.page_size)
+        return b"".join(annotation.encode_text(ehdr, n_type, text, size) for n_type, text in texts)
 
     def kept(self, m: int) -> int:
         """Bytes of mapping ``m`` that stay."""

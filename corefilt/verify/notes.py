@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 COREFILT = b"COREFILT\0"
 NT_PRSTATUS = 1
 # Their types, and what wrote them (docs/annotation.md).
-FITS, ORIGIN, SHARED = 0x46495453, 0x46445043, 0x53484152
+FITS, ORIGIN, SHARED, SCRUBBED = 0x46495453, 0x46445043, 0x53484152, 0x53435242
 _OURS = {
     0x4B494E44: "of kinds (--annotate)",
     FITS: "of a fit (--fit, --minimal)",
     ORIGIN: "of --format",
     SHARED: "of --shared-once",
+    SCRUBBED: "of corefilt scrub",
     0x4D414445: "of a batch (what it was made of)",
 }
 # Notes are looked at one by one this far, in bytes: as far as corefilt reads them itself.
@@ -88,6 +89,17 @@ def own_notes(file: MappedCore, core: Tables) -> set[int]:
         for note in walk(file, core, i)
         if is_ours(note)
     }
+
+
+def own_texts(file: MappedCore, core: Tables, n_type: int) -> list[bytes]:
+    """What corefilt's own notes of a type say."""
+    return [
+        file.read(note.desc, min(note.n_descsz, _CHUNK))
+        for i, segment in enumerate(core.segments)
+        if segment.p_type == "PT_NOTE"
+        for note in walk(file, core, i)
+        if is_ours(note) and note.n_type == n_type
+    ]
 
 
 class _NoteSegment:
@@ -175,24 +187,39 @@ def _tell_own(old: _NoteSegment, new: _NoteSegment, verdict: Verdict, *, cut: bo
 
 def _difference(old: _NoteSegment, new: _NoteSegment) -> Difference | None:
     """Where what others wrote differs, as a distance in the old segment's ranges."""
-    ours, theirs = iter(old.foreign), iter(new.foreign)
-    (a, a_end), (b, b_end) = next(ours), next(theirs)
     done = 0
-    while True:
-        while a == a_end:
-            a, a_end = next(ours, (-1, -1))
-            if a < 0:
-                return None
-        while b == b_end:
-            b, b_end = next(theirs, (-1, -1))
-            if b < 0:
-                return None
-        length = min(a_end - a, b_end - b)
+    for a, b, length in _aligned(old, new):
         found = difference(old.file, a, new.file, b, length)
         if found is not None:
             found.first += done
             return found
-        a, b, done = a + length, b + length, done + length
+        done += length
+    return None
+
+
+def _aligned(old: _NoteSegment, new: _NoteSegment) -> Iterator[tuple[int, int, int]]:
+    """Ranges that others wrote, and that correspond: (offset in the old core, offset in the new one, length)."""
+    ours, theirs = iter(old.foreign), iter(new.foreign)
+    (a, a_end), (b, b_end) = next(ours), next(theirs)
+    while True:
+        while a == a_end:
+            a, a_end = next(ours, (-1, -1))
+            if a < 0:
+                return
+        while b == b_end:
+            b, b_end = next(theirs, (-1, -1))
+            if b < 0:
+                return
+        length = min(a_end - a, b_end - b)
+        yield a, b, length
+        a, b = a + length, b + length
+
+
+def aligned(
+    files: tuple[MappedCore, MappedCore], cores: tuple[Tables, Tables], pair: tuple[int, int]
+) -> Iterator[tuple[int, int, int]]:
+    """The same of two note segments, which are numbers of program headers."""
+    return _aligned(_NoteSegment(files[0], cores[0], pair[0]), _NoteSegment(files[1], cores[1], pair[1]))
 
 
 def _named(old: _NoteSegment, new: _NoteSegment, segment: int, apart: Difference | None) -> Finding:

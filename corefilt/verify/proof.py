@@ -16,6 +16,7 @@ from corefilt.verify.headers import check_header, check_sections
 from corefilt.verify.notes import FITS, check_notes, own_notes
 from corefilt.verify.pairs import MTE, Pair, check_places, pair_segments
 from corefilt.verify.plain import open_plain
+from corefilt.verify.scrubbed import ScrubList, check_scrubbed
 from corefilt.verify.tables import Tables
 from corefilt.verify.unclaimed import check_unclaimed
 from corefilt.verify.verdict import Finding, Verdict
@@ -39,16 +40,18 @@ def verify(
     sysroot: str | None = None,
     dumper: str = "current",
     truncate: int | str | None = None,
+    scrubbed: str | os.PathLike[str] | None = None,
     names: tuple[str, str] | None = None,
 ) -> Verdict:
     """Whether ``filtered`` keeps the promises toward ``full``, both of them files.
 
     With a ``filter`` also whether it leaves what that filter would; the other options are the evidence that it was
     filtered with. ``truncate`` is a limit that it was cut by, as corefilt.filter() takes it: then it must end where the
-    kernel ends it under that. ``names`` are what errors call the two. What is compressed is copied to a temporary file.
-    Reads in a child process, so that a file which is cut meanwhile is an error and no crash. Raises InputError and its
-    kin for a full core that cannot be read or changes meanwhile, UsageError for a limit that is none, and what
-    ``Core.plan`` raises.
+    kernel ends it under that. ``scrubbed`` is the report of ``corefilt scrub``: in the ranges that it lists there must
+    be fill, and only there other bytes. ``names`` are what errors call the two. What is compressed is copied to a
+    temporary file. Reads in a child process, so that a file which is cut meanwhile is an error and no crash. Raises
+    InputError and its kin for a full core that cannot be read or changes meanwhile, UsageError for a limit that is
+    none, and what ``Core.plan`` raises.
     """
     expectation = None
     if filter is not None:
@@ -58,11 +61,16 @@ def verify(
         limit = None
     paths = os.fsdecode(full), os.fsdecode(filtered)
     names = names or paths
-    return guarded(partial(_prove, paths, names, expectation, limit), *names)
+    scrubs = ScrubList(scrubbed) if scrubbed is not None else None
+    return guarded(partial(_prove, paths, names, expectation, limit, scrubs), *names)
 
 
 def _prove(
-    paths: tuple[str, str], names: tuple[str, str], expectation: Expectation | None, limit: Limit | None
+    paths: tuple[str, str],
+    names: tuple[str, str],
+    expectation: Expectation | None,
+    limit: Limit | None,
+    scrubs: ScrubList | None,
 ) -> Verdict:
     verdict, cut = Verdict(*names), limit is not None
     with ExitStack() as stack:
@@ -78,6 +86,8 @@ def _prove(
         if other.damage is not None:
             verdict.findings.append(Finding("header", f"{other.name}: {other.damage}"))
         verdict.short = new.is_short
+        if scrubs is not None:
+            other.excused = scrubs.spans("text", "bytes", "zeros")
         files, cores = (one, other), (old, new)
         fitted = FITS in own_notes(other, new)
         pairs = pair_segments(old, new, verdict, may_split=fitted)
@@ -93,6 +103,8 @@ def _prove(
         check_header(old, new, verdict, fitted=fitted, converted=converted)
         check_sections(files, cores, verdict, fitted=fitted, cut=cut)
         check_unclaimed(files, cores, verdict)
+        if scrubs is not None:
+            check_scrubbed(files, cores, pairs, scrubs, verdict)
         if limit is not None:
             check_cut(files, cores, pairs, limit, verdict)
         if expectation is not None:

@@ -48,7 +48,8 @@ class Verdict:
     """
 
     __slots__ = (
-        "changes", "dropped_bytes", "filter", "filtered", "findings", "full", "kept_bytes", "segments", "short",
+        "changes", "dropped_bytes", "filter", "filtered", "findings", "full", "kept_bytes", "overwritten_bytes",
+        "segments", "short",
     )  # fmt: skip
 
     def __init__(self, full: str, filtered: str) -> None:
@@ -58,6 +59,8 @@ class Verdict:
         self.filter: str | None = None
         self.segments = self.kept_bytes = self.dropped_bytes = 0
         self.short = False
+        # What a report of corefilt scrub lists, where one was given.
+        self.overwritten_bytes: int | None = None
 
     @property
     def holds(self) -> bool:
@@ -76,6 +79,7 @@ class Verdict:
             "segments": self.segments,
             "kept_bytes": self.kept_bytes,
             "dropped_bytes": self.dropped_bytes,
+            **({} if self.overwritten_bytes is None else {"overwritten_bytes": self.overwritten_bytes}),
             "changes": self.changes,
             "findings": [finding.as_dict() for finding in self.findings],
         }
@@ -85,7 +89,8 @@ class Verdict:
         about = f"{self.segments} segments, {show_size(self.kept_bytes)} kept, {show_size(self.dropped_bytes)} left out"
         if self.holds:
             expected = f", as filter {self.filter} leaves it" if self.filter is not None else ""
-            lines = [f"{head}holds: every kept byte is the same, and none was invented{expected} ({about})"]
+            but = "" if self.overwritten_bytes is None else f" but {self.overwritten_bytes} that the report lists"
+            lines = [f"{head}holds: every kept byte{but} is the same, and none was invented{expected} ({about})"]
         else:
             count = len(self.findings)
             lines = [f"{head}BROKEN in {count} {'place' if count == 1 else 'places'} ({about})"]

@@ -118,7 +118,14 @@ class Fit:
 
 
 def fitted(
-    plan: Plan, wish: Wish, plain_size: int, conversion: Conversion | None, *, sparse: str, annotate: bool
+    plan: Plan,
+    wish: Wish,
+    plain_size: int,
+    conversion: Conversion | None,
+    *,
+    sparse: str,
+    annotate: bool,
+    texts: bytes = b"",
 ) -> tuple[Plan, Fit]:
     """Choose what is kept of all that the plan keeps: a plan with less, and how it was chosen.
 
@@ -130,15 +137,24 @@ def fitted(
         done = Fit(wish, None, plain_size)
         done.rung = f"{int(plan.filter):#x}" if wish.ladder else None
         return plan, done
-    return _Fitting(plan, wish, plain_size, conversion, sparse=sparse, annotate=annotate).choose()
+    return _Fitting(plan, wish, plain_size, conversion, sparse=sparse, annotate=annotate, texts=texts).choose()
 
 
 class _Fitting:
     """One choice in the making."""
 
     def __init__(
-        self, plan: Plan, wish: Wish, plain_size: int, conversion: Conversion | None, *, sparse: str, annotate: bool
+        self,
+        plan: Plan,
+        wish: Wish,
+        plain_size: int,
+        conversion: Conversion | None,
+        *,
+        sparse: str,
+        annotate: bool,
+        texts: bytes,
     ) -> None:
+        self._texts = texts
         core, self._conversion = plan.core, conversion
         self._plan, self._wish, self._core, self._plain_size = plan, wish, core, plain_size
         self._memory = core.memory(MOST_READ + 2 * wish.budget)
@@ -173,7 +189,7 @@ class _Fitting:
 
     def _fresh(self) -> Selection:
         old = self._core.notes.record_at
-        notes = 0
+        notes = len(self._texts)
         if self._conversion is not None:
             notes += len(self._conversion.data) - self._core.present[self._conversion.phdr]
         elif self._annotate and old is not None:
@@ -336,6 +352,7 @@ class _Fitting:
         notes = self._mark(pieces, selection.mark_size())
         if self._annotate:
             notes = self._annotation(pieces, selection.annotation_size()) + notes
+        notes = self._texts + notes
         without = core.notes.record_at if self._annotate else None
         layout = lay_out_pieces(
             core.ehdr, core.table, pieces, notes=notes, without=without, unit=selection.align,

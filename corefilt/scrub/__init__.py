@@ -1,0 +1,1 @@
+"""Overwrites secrets in a copy of a core, and tells where; verify proves that nothing else changed."""
