@@ -73,6 +73,13 @@ def _compress(text: str) -> str:
     return text
 
 
+def _runtime(text: str) -> str:
+    from corefilt.plan.fit.request import parse_runtimes
+
+    parse_runtimes(text)
+    return text
+
+
 def _compress_threads(text: str) -> int:
     from corefilt.io.compression import parse_threads
 
@@ -97,6 +104,12 @@ class Options:
         "with --minimal or --fit: keep also what registers and stacks point to, N levels deep, at most SIZE bytes "
         "(default 16M)",
         metavar="N[:SIZE]", group=KEEP, takers="filter batch corefilt.filter()",
+    )  # fmt: skip
+    runtime: str | Sequence[str] | None = option(
+        "--runtime",
+        "with --minimal or --fit: keep also what the tools of these runtimes need to show all stacks, separated by "
+        "commas: python, go; auto: those that are recognized (default), or none",
+        metavar="RUNTIME", read=_runtime, group=KEEP, takers="filter batch corefilt.filter()",
     )  # fmt: skip
     strict: bool = option(
         "--strict", "write nothing and exit 4 if any byte is ambiguous",
@@ -253,7 +266,7 @@ class Options:
 TABLE: dict[str, Option] = {name: record for name, record in vars(Options).items() if isinstance(record, Option)}
 DEFAULTS = {name: record.default for name, record in TABLE.items()}
 # The options that ask for a part of a core by what it is worth.
-FITTING = ("fit", "fit_allocated", "minimal", "follow", "ladder")
+FITTING = ("fit", "fit_allocated", "minimal", "follow", "ladder", "runtime")
 
 
 def taken_by(taker: str) -> Iterator[tuple[str, Option]]:
@@ -289,7 +302,7 @@ def _wish(options: Options) -> Wish | None:
 
     return Wish(
         fit=options.fit, allocated=options.fit_allocated, minimal=options.minimal, follow=options.follow,
-        ladder=options.ladder,
+        ladder=options.ladder, runtime=options.runtime,
     )  # fmt: skip
 
 

@@ -198,8 +198,9 @@ class Work:
         os.lseek(self.stream_to.fd, 0, os.SEEK_SET)
         with open_core(self.stream_to.fd) as core:
             options = Options(
-                fit=self.crash.limit, annotate=self.config.annotate_full, sync=False, on_progress=self.check
-            )
+                fit=self.crash.limit, runtime="none", annotate=self.config.annotate_full, sync=False,
+                on_progress=self.check,
+            )  # fmt: skip
             report = write_filtered(core, self._wanted, self.outputs[1], options, evidence=self._shown(core, process))
         result.file, result.output_bytes = 1, report.output_bytes
         self.notices.append(f"made to fit RLIMIT_CORE ({self.crash.limit} bytes)")

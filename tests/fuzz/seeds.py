@@ -190,6 +190,14 @@ def _policies() -> Iterator[bytes]:
     yield from (keep, delete + keep, fit)
 
 
+def _patches() -> Iterator[bytes]:
+    """Words that come to other places: none, and some that are small, large, or addresses near the heap."""
+    yield b""
+    for n in range(0, 4000, 160):
+        yield struct.pack("<IQ", n, n)
+        yield struct.pack("<IQIQ", n, 0x7F0000001000 + 8 * n, n + 7, (1 << 64) - n - 1)
+
+
 SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "tables": _cores, "options": _cores, "pipes": _cores, "inplace": _cores,
     "notes": lambda: _shaped(_notes), "nt_file": lambda: _descs(NT_FILE), "prstatus": lambda: _descs(NT_PRSTATUS),
@@ -197,6 +205,7 @@ SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "maps": lambda: (text + NO_CHOICES for text in (maps_text(AREAS), smaps_text(AREAS))),
     "sidecar": _sidecars, "pattern": _patterns, "words": _words,
     "native": lambda: _shaped(_notes), "wrapping": _wrapped, "compressed": _compressed, "policy": _policies,
+    "goroutines": _patches, "frames": _patches,
 }  # fmt: skip
 
 

@@ -17,10 +17,12 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
-from support.builder import PN_XNUM, Load, Note, kernel_notes, library, make_core, page
+from support.builder import PN_XNUM, Load, Note, kernel_notes, library, make_core, page, parse_core
+from support.fitting import assert_fits
 from support.instants import assert_valid
 from support.opening import in_memory, in_pipe, opened
 from support.run import assert_promises
+from support.runtimes import go_core, python_core
 from support.samples import PAGE, noise, sample_core
 
 import corefilt
@@ -59,6 +61,7 @@ savedmaps.MOST = 1 << 20
 MOST_DECODED = 1 << 20
 # A core that was made for the evidence that a target brings.
 SAMPLE = sample_core()
+GO, PYTHON = go_core().core, python_core().core
 
 
 def filtered(core: bytes, wanted: int, **options: object) -> tuple[bytes, corefilt.Report]:
@@ -402,6 +405,34 @@ def policy(data: bytes) -> None:
     parse_policy(data.decode(errors="replace"), "policy")
 
 
+# --- runtimes -----------------------------------------------------------------------------------------------
+
+
+def _walked(core: bytes, data: bytes) -> None:
+    """A core of a runtime with words that differ: whatever is walked, what is kept is a part of it.
+
+    Every 12 bytes are a place in its memory and the word that comes there.
+    """
+    patched = bytearray(core)
+    begin, end = (phdrs := parse_core(core)[1])[1].p_offset, phdrs[-1].p_offset
+    for at in range(0, len(data) - 11, 12):
+        place, value = struct.unpack_from("<IQ", data, at)
+        struct.pack_into("<Q", patched, begin + place * 8 % (end - begin), value)
+    out, report = filtered(bytes(patched), 0x1FF, minimal=True)
+    report.summary(verbose=True)
+    assert_fits(bytes(patched), out)
+
+
+def goroutines(data: bytes) -> None:
+    """A process of Go."""
+    _walked(GO, data)
+
+
+def frames(data: bytes) -> None:
+    """A process of CPython."""
+    _walked(PYTHON, data)
+
+
 # --- words --------------------------------------------------------------------------------------------------
 
 
@@ -534,7 +565,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     each.__name__: each
     for each in (
         tables, options, pipes, inplace, notes, nt_file, prstatus, record, image, loadmap, maps, sidecar, pattern,
-        words, native, wrapping, compressed, policy,
+        words, native, wrapping, compressed, policy, goroutines, frames,
     )
 }  # fmt: skip
 MOST_BYTES = {"tables": 1 << 16, "options": 1 << 16, "pipes": 1 << 16, "inplace": 1 << 16, "pattern": 200, "words": 100}

@@ -7,8 +7,6 @@ only adds, and the smallest that works is the size of what a backtrace needs.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
 from corefilt.corefile import corefilt_note as annotation
 from corefilt.corefile.corefile import MOST_READ
 from corefilt.corefile.elf import PF_W, PT_LOAD, PT_NOTE
@@ -17,7 +15,7 @@ from corefilt.errors import CorefiltError, DamagedCoreError
 from corefilt.filterbits import parse_filter
 from corefilt.kinds import Kind
 from corefilt.plan.fit.backtrace import Essentials
-from corefilt.plan.fit.pages import SMALL_HOLE, Holes, Selection
+from corefilt.plan.fit.pages import SMALL_HOLE, Holes, Selection, within
 from corefilt.plan.fit.priority import by_worth, chunks, follow
 from corefilt.plan.fit.request import FOLLOWED, MINIMAL, Wish
 from corefilt.plan.fit.split_layout import Piece, lay_out_pieces
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.plan.fit.backtrace import Range
+    from corefilt.plan.fit.runtimes.scene import Walk
     from corefilt.plan.fit.split_layout import FittedLayout
     from corefilt.plan.format import Conversion
     from corefilt.plan.plan import Plan
@@ -60,6 +59,7 @@ class Fit:
         self.threads = self.whole = self.segments = 0
         self.changes: list[str] = []
         self.notices: list[str] = []
+        self.runtimes: list[Walk] = []
 
     def as_dict(self) -> dict[str, object]:
         """For the report."""
@@ -75,6 +75,7 @@ class Fit:
             "threads_whole": self.whole,
             "cut_bytes": sum(self.cut.values()),
             "cut": self.cut,
+            "runtimes": [walk.as_dict() for walk in self.runtimes],
         }
 
     def tell_changes(self, core: CoreFile, selection: Selection) -> None:
@@ -113,6 +114,7 @@ class Fit:
             f"fit: {limit}{smallest}; {self.whole} of {self.threads} threads have their whole stacks; "
             f"{self.segments} segments{rung}"
         )
+        yield from (walk.line() for walk in self.runtimes if walk.kept)
         if self.cut:
             yield "cut to fit: " + ", ".join(f"{name} {show_size(size)}" for name, size in sorted(self.cut.items()))
 
@@ -169,6 +171,11 @@ class _Fitting:
         written = {i for i, kind in likely if kind & Kind.WRITTEN and core.table.p_flags[i] & PF_W}
         threads = read_threads(core.source, core.ehdr, core.table)
         self._needs = Essentials(core, self._memory, threads, written)
+        self._walks: list[Walk] = []
+        if wish.runtimes:
+            from corefilt.plan.fit.runtimes.walks import walk_runtimes
+
+            self._walks = walk_runtimes(plan, self._memory, threads, self._needs.stacks, wish.runtimes)
 
     def choose(self) -> tuple[Plan, Fit]:
         """Fill up in order."""
@@ -183,6 +190,8 @@ class _Fitting:
         rung = None
         if wish.ladder:
             rung, selection = self._climbed(selection)
+        for walk in self._walks:
+            self._keep_whole(selection, walk)
         if all(self._fill(selection, there, wish.limit) for there in self._first(selection)) and not wish.minimal:
             self._fill_up(selection)
         return self._finished(selection, smallest, rung)
@@ -200,6 +209,19 @@ class _Fitting:
         for there in self._needs.required:
             for i, a, b in self._memory.pieces(*there):
                 selection.fill(i, a, b, None, needed=there in self._needs.essential)
+
+    def _keep_whole(self, selection: Selection, walk: Walk) -> None:
+        """Keep all that a walk found, or, where that is more than the limit allows, nothing."""
+        if walk.reason is not None:
+            return
+        before = selection.mark()
+        for there in walk.ranges:
+            self._fill(selection, there, None)
+        size, limit = selection.size_with(), self._wish.limit
+        walk.kept = limit is None or size <= limit
+        if not walk.kept:
+            walk.reason = f"it takes {size} bytes to show its stacks, and --fit allows {limit}"
+            selection.back_to(before)
 
     def _fill(self, selection: Selection, there: Range, limit: int | None) -> bool:
         """Keep a range of addresses without its large holes."""
@@ -313,7 +335,8 @@ class _Fitting:
             if wish.limit is None and done.layout is not None and done.layout.size >= self._plain_size:
                 # Program headers for parts, and whole pages, can take more than what they leave out.
                 done = Fit(wish, None, self._plain_size)
-        done.smallest, done.rung = smallest, rung
+        done.smallest, done.rung, done.runtimes = smallest, rung, self._walks
+        done.notices += [walk.warning() for walk in self._walks if walk.reason is not None]
         if wish.ladder and rung is None:
             done.notices.append("no filter of the ladder fits as a whole")
         stacks = self._needs.stacks
@@ -385,11 +408,3 @@ class _Fitting:
                 finding = findings[piece.phdr]
                 records.append((start, start + piece.memsz, finding.behind_first_page() if piece.at else finding))
         return annotation.encode(core.ehdr, records, size)
-
-
-def within(ranges: list[tuple[int, int]], low: int, high: int) -> Iterator[tuple[int, int]]:
-    """The parts of some ranges, sorted and apart, that lie in ``[low, high)``."""
-    at = bisect_right(ranges, low, key=lambda there: there[1])
-    while at < len(ranges) and ranges[at][0] < high:
-        yield max(ranges[at][0], low), min(ranges[at][1], high)
-        at += 1

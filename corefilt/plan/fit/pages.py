@@ -15,8 +15,11 @@ from corefilt.plan.layout import tagged_loads
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TypeAlias
 
     from corefilt.plan.plan import Plan
+
+    Mark: TypeAlias = tuple[dict[int, list[tuple[int, int]]], tuple[int, int, int]]
 
 # A hole of the input that is no longer than this is kept with its surroundings: it would cost program headers.
 SMALL_HOLE = 64 << 10
@@ -194,6 +197,14 @@ class Selection:
         self.add(i, 0, end)
         return True
 
+    def mark(self) -> Mark:
+        """What is kept so far, to come back to."""
+        return {i: list(runs) for i, runs in self.runs.items()}, (self._payload, self._count, self._extents)
+
+    def back_to(self, mark: Mark) -> None:
+        """Forget what was added since a mark, which is used up by it."""
+        self.runs, (self._payload, self._count, self._extents) = mark
+
     def holds(self, i: int, a: int, b: int) -> bool:
         """Whether all of a range is kept."""
         runs = self.runs.get(i, [])
@@ -297,3 +308,11 @@ class Holes:
             before = a, b
         if before is not None:
             yield before
+
+
+def within(ranges: list[tuple[int, int]], low: int, high: int) -> Iterator[tuple[int, int]]:
+    """The parts of some ranges, sorted and apart, that lie in ``[low, high)``."""
+    at = bisect_right(ranges, low, key=lambda there: there[1])
+    while at < len(ranges) and ranges[at][0] < high:
+        yield max(ranges[at][0], low), min(ranges[at][1], high)
+        at += 1

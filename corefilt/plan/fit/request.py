@@ -15,16 +15,19 @@ if TYPE_CHECKING:
 FOLLOWED = 16 << 20
 # The filter of --ladder that stands for what --minimal keeps.
 MINIMAL = "minimal"
+# What --runtime names; auto stands for those that are recognised.
+RUNTIMES = ("python", "go")
+AUTO, NONE = "auto", "none"
 
 
 class Wish:
     """What was asked for: ``limit`` in bytes (None: none), counted as ``allocated`` disk use or as file length.
 
     ``minimal`` keeps only what a backtrace needs, ``levels`` and ``budget`` (bytes) are those of --follow, ``ladder``
-    the filters to try whole, as texts.
+    the filters to try whole, as texts, ``runtimes`` those of which the stacks are kept, or AUTO alone.
     """
 
-    __slots__ = ("allocated", "budget", "ladder", "levels", "limit", "minimal")
+    __slots__ = ("allocated", "budget", "ladder", "levels", "limit", "minimal", "runtimes")
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class Wish:
         minimal: bool = False,
         follow: int | str | None = None,
         ladder: str | Sequence[str] | None = None,
+        runtime: str | Sequence[str] | None = None,
     ) -> None:
         """Read the options of ``corefilt filter``. Raises UsageError for what cannot be meant."""
         if fit is None and allocated:
@@ -44,10 +48,13 @@ class Wish:
             raise UsageError("--follow adds to what --minimal or --fit keeps, and there is neither")
         if ladder is not None and minimal:
             raise UsageError("--ladder takes whole filters, and --minimal none", f"name {MINIMAL} in the ladder")
+        if runtime is not None and fit is None and not minimal:
+            raise UsageError("--runtime adds to what --minimal or --fit keeps, and there is neither")
         self.limit = parse_limit(fit) if fit is not None else None
         self.allocated, self.minimal = allocated, minimal
         self.levels, self.budget = parse_follow(follow) if follow is not None else (0, 0)
         self.ladder = parse_ladder(ladder) if ladder is not None else []
+        self.runtimes = parse_runtimes(runtime) if runtime is not None else (AUTO,)
 
 
 def parse_limit(value: int | str) -> int | None:
@@ -76,3 +83,16 @@ def parse_ladder(value: str | Sequence[str]) -> list[str]:
         if rung != MINIMAL:
             parse_filter(rung)
     return rungs
+
+
+def parse_runtimes(value: str | Sequence[str]) -> tuple[str, ...]:
+    """The runtimes of ``auto``, ``none`` or a list such as ``java,go``. Raises UsageError."""
+    names = tuple(dict.fromkeys(value.split(",") if isinstance(value, str) else value))
+    if names == (NONE,):
+        return ()
+    for name in names:
+        if name not in RUNTIMES and names != (AUTO,):
+            raise UsageError(
+                f"--runtime {name!r} is no runtime that is known", f"it can be {AUTO}, {NONE}, or {', '.join(RUNTIMES)}"
+            )
+    return names

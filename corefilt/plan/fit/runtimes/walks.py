@@ -1,0 +1,100 @@
+"""Finds the runtimes of a process and walks each; what cannot be walked is told of, and costs nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib import import_module
+
+from corefilt.errors import EvidenceError
+from corefilt.evidence.sysroot import Sysroot, sysroot_for
+from corefilt.plan.fit.request import AUTO, RUNTIMES
+from corefilt.plan.fit.runtimes.images import loaded_images
+from corefilt.plan.fit.runtimes.reader import Files, LostError, Reader
+from corefilt.plan.fit.runtimes.scene import Scene, Walk
+from corefilt.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corefilt.corefile.memory import Memory
+    from corefilt.corefile.registers import Thread
+    from corefilt.plan.fit.runtimes.reader import Range
+    from corefilt.plan.plan import Plan
+
+# The files by whose names a runtime is recognised; Go's programs have any name, and are recognised by their data.
+_JAVA = re.compile(rb"(^|/)libjvm\.so$")
+_PYTHON = re.compile(rb"(^|/)(libpython3\.\d+\w*\.so[.\d]*|python3?(\.\d+)?[a-z]*)$")
+
+
+def walk_runtimes(
+    plan: Plan, memory: Memory, threads: list[Thread], stacks: list[list[Range]], wanted: Sequence[str]
+) -> list[Walk]:
+    """Walk the runtimes that were asked for, or that are recognised (``auto``), each by itself."""
+    files = Files(plan.core, memory, lambda: _sysroot(plan))
+    try:
+        reader = Reader(plan.core, memory, files)
+        images = list(loaded_images(reader))
+        walks = []
+        for name in RUNTIMES if AUTO in wanted else wanted:
+            where = _recognised(name, reader, images)
+            if where is None:
+                if AUTO not in wanted:
+                    walk = Walk(name)
+                    walk.reason = "no such runtime was found in this core"
+                    walks.append(walk)
+                continue
+            walks.append(_walked(name, Scene(reader.fresh(), threads, stacks), where, files))
+        return walks
+    finally:
+        files.close()
+
+
+def _walked(name: str, scene: Scene, where: list[tuple[bytes, int]], files: Files) -> Walk:
+    walk = Walk(name)
+    module = import_module(f"corefilt.plan.fit.runtimes.{name}")
+    reasons = []
+    for path, start in where:
+        scene.reader = scene.reader.fresh()
+        try:
+            module.walk(walk, scene, path, start)
+        except LostError as error:
+            reasons.append(_with_file(str(error), path, files))
+            continue
+        walk.ranges = scene.reader.ranges()
+        return walk
+    walk.reason = "; ".join(dict.fromkeys(reasons))
+    return walk
+
+
+def _with_file(reason: str, path: bytes, files: Files) -> str:
+    refused = files.refused.get(path)
+    if refused is None:
+        return reason
+    return f"{reason}; {printable(os.fsdecode(path))} was not used in its place: {refused}"
+
+
+def _recognised(name: str, reader: Reader, images: list[tuple[bytes, int]]) -> list[tuple[bytes, int]] | None:
+    """Where the images lie that may be the runtime; None where there are none."""
+    if name == "go":
+        from corefilt.plan.fit.runtimes.go import build_version
+
+        found = [image for image in images[:1] if build_version(reader, image[1]) is not None]
+    else:
+        pattern = _JAVA if name == "java" else _PYTHON
+        found = [image for image in images if pattern.search(image[0])]
+    return found or None
+
+
+def _sysroot(plan: Plan) -> Sysroot | None:
+    """The folder of --sysroot; where none was given, / for the caller's own cores."""
+    evidence, core = plan.classifier.context.evidence, plan.core
+    if evidence is not None and evidence.sysroot is not None:
+        return evidence.sysroot
+    try:
+        found = sysroot_for(None, core.source.origin.fd)
+    except EvidenceError:
+        return None
+    core.opened["files of runtimes"] = found
+    return found

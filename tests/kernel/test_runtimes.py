@@ -1,0 +1,195 @@
+"""Cores of language runtimes, cut by --minimal: the runtimes' own tools show the same of them as of the whole cores.
+
+The processes differ in what a walk could depend on: threads, depth, the heap, how they ended. None of them is one that
+the rules were made on.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from kernel.programs import PATIENCE, SOURCES, CannotStartError, need, need_system, output_of
+from kernel.victims import crashed
+
+import corefilt
+
+pytestmark = pytest.mark.slow
+
+Tool = Callable[[str, Path], str]
+
+
+@dataclass(frozen=True)
+class Process:
+    """A program of a runtime and its core, and what the runtime's tools read of it."""
+
+    runtime: str
+    program: str
+    core: Path
+    tools: dict[str, Tool]
+
+
+def said(command: list[str], core: Path) -> str:
+    """What a tool prints of a core, wherever that lies; warnings included."""
+    done = subprocess.run(
+        command, capture_output=True, check=False, timeout=4 * PATIENCE, stdin=subprocess.DEVNULL,
+        env=os.environ | {"DEBUGINFOD_URLS": ""},
+    )  # fmt: skip
+    return (done.stdout + done.stderr).decode(errors="replace").replace(str(core), "CORE")
+
+
+def crash(folder: Path, command: list[str], how: str) -> Path:
+    """Run a program to the end that it is told, or kill it once it is ready."""
+    (folder / "crash").mkdir()
+    return crashed([*command, how], folder / "crash", after="ready" if how == "wait" else None)
+
+
+# --- CPython ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def pystack(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """pystack, fetched where there is none."""
+    found = shutil.which("pystack")
+    if found:
+        return [found]
+    try:
+        need_system()
+    except CannotStartError as error:
+        pytest.skip(str(error))
+    packages = tmp_path_factory.mktemp("pystack")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "--target", str(packages)]
+    done = subprocess.run([*install, "pystack"], capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        pytest.skip(f"no pystack: {done.stderr.strip().splitlines()[-1:]}")
+    start = "import sys; sys.path.insert(0, sys.argv.pop(1)); from pystack.__main__ import main; sys.exit(main())"
+    return [sys.executable, "-c", start, str(packages)]
+
+
+def py_bt(program: str, core: Path) -> str:
+    """What the macros of python3-dbg show."""
+    trusted = "-iex=add-auto-load-safe-path /usr/share/gdb"
+    return said(["gdb", "-nx", "-batch", trusted, "-ex=thread apply all py-bt", program, str(core)], core)
+
+
+PYTHON = {
+    "two threads that crash": (2, 13, 3, "segv"),
+    "thirty threads": (30, 17, 40, "wait"),
+    "one thread": (0, 90, 1, "abort"),
+    "a large heap": (5, 6, 300, "segv"),
+}
+
+
+@pytest.mark.parametrize("name", PYTHON)
+@pytest.mark.parametrize("locals_too", [False, True], ids=["frames", "locals"])
+def test_pystack(name: str, locals_too: bool, pystack: list[str], cores: None, tmp_path: Path) -> None:
+    """Every frame, and every local, of the interpreter that is Debian's."""
+    program, process = python(name, tmp_path)
+    command = [*pystack, "core", *(["--locals"] if locals_too else [])]
+    full = said([*command, str(process.core), program], process.core)
+    small, report = cut(process, tmp_path)
+    assert full.count("(Python) File") == report.fit.runtimes[0].frames > PYTHON[name][0] + PYTHON[name][1]
+    assert said([*command, str(small), program], small) == full
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_py_bt(name: str, cores: None, tmp_path: Path) -> None:
+    """gdb with python3-dbg's macros."""
+    if not shutil.which("gdb") or not list(Path("/usr/share/gdb/auto-load/usr/bin").glob("python3.*-gdb.py")):
+        pytest.skip("no gdb, or no python3-dbg")
+    program, process = python(name, tmp_path)
+    small, report = cut(process, tmp_path)
+    full = py_bt(program, process.core)
+    assert full.count("  File ") == report.fit.runtimes[0].frames
+    assert py_bt(program, small) == full
+
+
+def python(name: str, folder: Path) -> tuple[str, Process]:
+    """A process of the system's CPython."""
+    program = os.path.realpath("/usr/bin/python3")
+    if not Path(program).exists():
+        pytest.skip("no /usr/bin/python3")
+    *sizes, how = PYTHON[name]
+    command = [program, str(SOURCES / "stacks.py"), *map(str, sizes)]
+    return program, Process("python", program, dumped(folder, command, how), {})
+
+
+def dumped(folder: Path, command: list[str], how: str) -> Path:
+    """The core of a program, or a skipped test."""
+    try:
+        return crash(folder, command, how)
+    except CannotStartError as error:
+        pytest.skip(str(error))
+
+
+def cut(process: Process, folder: Path) -> tuple[Path, corefilt.Report]:
+    """The core as --minimal leaves it."""
+    small = folder / "small"
+    report = corefilt.filter(process.core, small, filter="all", minimal=True, sysroot="/", sync=False)
+    (walk,) = report.fit.runtimes
+    assert (walk.name, walk.kept, walk.missing) == (process.runtime, True, [])
+    return small, report
+
+
+# --- Go -----------------------------------------------------------------------------------------------------
+
+GO = {
+    "1,000 goroutines": (1000, 6, 8, "wait"),
+    "a few that crash": (7, 40, 30, "segv"),
+    "a panic": (60, 25, 2, "panic"),
+    "a large heap": (16, 3, 400, "segv"),
+}
+
+
+@pytest.mark.parametrize("name", GO)
+def test_delve(name: str, cores: None, tmp_path: Path) -> None:
+    """Every goroutine and its frames."""
+    program, process = go(name, tmp_path)
+    (tmp_path / "commands").write_text("goroutines -t 50\nexit\n")
+
+    def shown(core: Path) -> str:
+        options = ["--allow-non-terminal-interactive=true", "--init", str(tmp_path / "commands")]
+        return said(["dlv", "core", program, str(core), *options], core)
+
+    full = shown(process.core)
+    small, report = cut(process, tmp_path)
+    assert len(re.findall(r"(?m)^[* ] Goroutine \d+", full)) > GO[name][0] // 2
+    assert report.fit.runtimes[0].threads > GO[name][0] // 2
+    assert shown(small) == full
+
+
+@pytest.mark.parametrize("name", ["a few that crash"])
+def test_go_without_its_file(name: str, cores: None, tmp_path: Path) -> None:
+    """allgs is found by what it is where no symbol tells of it: all of it is kept all the same."""
+    _program, process = go(name, tmp_path)
+    small, report = cut(process, tmp_path)
+    (tmp_path / "nothing").mkdir()
+    alone = tmp_path / "alone"
+    without = corefilt.filter(process.core, alone, filter="all", minimal=True, sysroot=tmp_path / "nothing", sync=False)
+    assert without.fit.runtimes[0].threads == report.fit.runtimes[0].threads
+    assert alone.read_bytes() == small.read_bytes()
+
+
+def go(name: str, folder: Path) -> tuple[str, Process]:
+    """A program of Go."""
+    try:
+        compiler, _ = need("go", "dlv")
+    except CannotStartError as error:
+        pytest.skip(str(error))
+    program = folder / "stacks"
+    environment = os.environ | {
+        "CGO_ENABLED": "0",
+        "GOCACHE": str(folder / "cache"),
+        "GOFLAGS": "-mod=mod",
+        "GOTRACEBACK": "crash",
+        "HOME": str(folder),
+    }
+    output_of([compiler, "build", "-o", str(program), str(SOURCES / "stacks.go")], cwd=folder, env=environment)
+    *sizes, how = GO[name]
+    command = ["env", "GOTRACEBACK=crash", str(program), *map(str, sizes)]
+    return str(program), Process("go", str(program), dumped(folder, command, how), {})

@@ -1,0 +1,209 @@
+"""Walks of runtimes over processes that are made by hand: what is kept, what is not, and when nothing is."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from support.builder import PT_LOAD, parse_core
+from support.fitting import assert_fits, pages
+from support.opening import in_memory
+from support.runtimes import UNUSED, Made, go_core, python_core
+from support.samples import PAGE
+
+import corefilt
+from corefilt.errors import UsageError
+from corefilt.plan.fit.request import Wish, parse_runtimes
+from corefilt.plan.fit.runtimes.python_layouts import TABLE, Layout, published
+
+MAKERS = {"go": go_core, "python": python_core}
+
+
+def small(core: bytes, **options: object) -> tuple[bytes, corefilt.Report]:
+    """Filter with --minimal, or what else is said."""
+    with in_memory(core) as fd, in_memory() as out:
+        wanted: dict[str, object] = options or {"minimal": True}
+        report = corefilt.filter(fd, out, filter="all", sync=False, **wanted)
+        with open(f"/proc/self/fd/{out}", "rb") as file:
+            return file.read(), report
+
+
+@pytest.fixture(params=MAKERS)
+def made(request: pytest.FixtureRequest) -> tuple[str, Made]:
+    """A runtime's name and its core."""
+    return request.param, MAKERS[request.param]()
+
+
+def test_all_that_leads_to_frames_is_kept(made: tuple[str, Made]) -> None:
+    out, report = small(made[1].core)
+    assert_fits(made[1].core, out)
+    kept = pages(out)
+    assert not [hex(address) for address in made[1].needed if address // PAGE * PAGE not in kept]
+    assert not [address for address in kept if address >= UNUSED]
+    assert not [warning for warning in report.warnings if "runtime" in warning]
+
+
+def test_what_is_said_of_it() -> None:
+    report = small(python_core().core)[1]
+    assert report.fit.runtimes[0].as_dict() == {
+        "name": "python", "kept": True, "threads": 2, "frames": 4, "missing": [], "reason": None
+    }  # fmt: skip
+    assert "runtime: python, 2 threads, 4 frames reachable" in report.summary()
+    assert "runtime: go, 5 goroutines reachable" in small(go_core().core)[1].summary()
+
+
+def test_none_keeps_nothing_of_it(made: tuple[str, Made]) -> None:
+    out, report = small(made[1].core, minimal=True, runtime="none")
+    assert not report.fit.runtimes
+    assert len(out) < len(small(made[1].core)[0])
+
+
+def test_a_walk_is_kept_whole_or_not_at_all(made: tuple[str, Made]) -> None:
+    """With each size there is either all of it or as much as without it, and a warning."""
+    _name, (core, needed) = made
+    least = small(core, fit=len(core) - 8 * PAGE)[1].fit.smallest
+    whole = 0
+    for size in range(least, len(core) - 8 * PAGE, 3 * PAGE):
+        out, report = small(core, fit=size)
+        assert len(out) <= size
+        walk = report.fit.runtimes[0]
+        kept = pages(out)
+        if walk.kept:
+            whole += 1
+            assert all(address // PAGE * PAGE in kept for address in needed)
+        else:
+            assert whole == 0
+            assert "--fit allows" in walk.reason
+            assert walk.reason in report.summary()
+    assert whole
+
+
+@pytest.mark.parametrize(
+    "core",
+    [
+        go_core("go1.11").core,
+        go_core("go9.1").core,
+        go_core(count=0).core,
+        python_core("/usr/bin/python3.6").core,
+        python_core("/usr/bin/python").core,
+    ],
+    ids=["Go 1.11", "Go 9.1", "no goroutines", "CPython 3.6", "a Python without a version"],
+)
+def test_what_is_not_known_is_left_alone(core: bytes) -> None:
+    """The output is that of --runtime none, with one warning."""
+    out, report = small(core)
+    assert out == small(core, minimal=True, runtime="none")[0]
+    assert sum("runtime" in notice for notice in report.notices) == 1
+    assert not report.fit.runtimes[0].kept
+
+
+def test_frames_in_a_circle_cost_their_thread_alone() -> None:
+    report = small(python_core(endless=True).core)[1]
+    assert report.fit.runtimes[0].missing == ["frames of 1 threads"]
+    assert "1 frames" not in report.summary()
+
+
+def test_a_runtime_that_is_not_there_is_told_of(made: tuple[str, Made]) -> None:
+    report = small(made[1].core, minimal=True, runtime="go" if made[0] == "python" else "python")[1]
+    assert "no such runtime was found" in report.fit.runtimes[0].reason
+
+
+def test_parts_of_memory_that_are_cut_cost_no_fault(made: tuple[str, Made]) -> None:
+    """Whichever page is not in the core, the rest is walked or left alone."""
+    core = made[1].core
+    ehdr, phdrs = parse_core(core)
+    at = 64
+    for n, phdr in enumerate(phdrs):
+        if phdr.p_type == PT_LOAD and phdr.p_filesz and phdr.p_vaddr < UNUSED:
+            for filesz in (0, phdr.p_filesz // 2 // PAGE * PAGE):
+                cut = bytearray(core)
+                struct.pack_into("<Q", cut, at + 56 * n + 32, filesz)
+                out, _ = small(bytes(cut))
+                assert_fits(bytes(cut), out)
+    assert ehdr.e_phoff == at
+
+
+# --- options ------------------------------------------------------------------------------------------------
+
+
+def test_names() -> None:
+    assert parse_runtimes("auto") == ("auto",)
+    assert parse_runtimes("none") == ()
+    assert parse_runtimes("python,go,python") == ("python", "go")
+    assert parse_runtimes(["python"]) == ("python",)
+    for wrong in ("", "perl", "go,none", "auto,go", "go,"):
+        with pytest.raises(UsageError):
+            parse_runtimes(wrong)
+
+
+def test_it_goes_with_what_cuts() -> None:
+    with pytest.raises(UsageError, match="there is neither"):
+        Wish(runtime="go")
+    assert Wish(minimal=True).runtimes == ("auto",)
+    assert Wish(fit=1, runtime="none").runtimes == ()
+
+
+# --- CPython's layouts --------------------------------------------------------------------------------------
+
+# What a process of CPython 3.13.0 published, in the order of its _Py_DebugOffsets.
+OFFSETS_3_13 = [
+    283320, 608, 632,
+    194968, 7272, 7264, 7344, 7400, 7656, 7640, 7648, 16, 7752, 0, 7768, 7760,
+    304, 0, 8, 16, 72, 152, 160, 232, 32,
+    80, 8, 0, 56, 72, 70,
+    208, 112, 120, 128, 136, 68, 52, 96, 104, 200,
+    16, 8, 416, 24, 88, 168, 32, 24, 16, 40, 24, 16, 48, 32, 40, 24, 16, 32, 16, 24, 40, 16, 32, 64, 32, 16, 40,
+    240, 200,
+]  # fmt: skip
+
+
+def raw(version: int, offsets: list[int], free_threaded: int = 0) -> bytes:
+    """What stands at the beginning of _PyRuntime."""
+    return b"xdebugpy" + struct.pack(f"<{2 + len(offsets)}Q", version << 16, free_threaded, *offsets)
+
+
+def test_published_offsets_of_3_13() -> None:
+    found = published(raw(0x030D, OFFSETS_3_13), "<")
+    assert isinstance(found, Layout)
+    assert found[:10] == ((3, 13), 632, 7264, 7344, (7656, 7640, 7648), 8, 304, None, 72, 8)
+    assert (found.code, found.localsplus, found.owner, found.nlocalsplus) == (0, 72, 70, 72)
+    assert (found.filename, found.linetable, found.instructions) == (112, 136, 200)
+    assert (found.ascii, found.compact, found.type_size, found.tagged) == (40, 56, 416, False)
+
+
+def test_published_offsets_of_3_14() -> None:
+    """By the order of the fields alone: each has its own number here."""
+    found = published(raw(0x030E, list(range(1, 90))), "<")
+    assert isinstance(found, Layout)
+    assert (found.interpreters, found.interpreter_next, found.threads) == (3, 6, 7)
+    assert found.dictionaries == (10, 11, 12)
+    assert (found.thread_size, found.thread_next, found.frame) == (20, 22, 24)
+    assert (found.previous, found.code, found.localsplus, found.owner) == (30, 31, 33, 34)
+    assert (found.filename, found.name, found.qualname, found.linetable) == (38, 39, 40, 41)
+    assert (found.nlocalsplus, found.localsplusnames, found.localspluskinds) == (42 + 4, 44, 45)
+    assert found.tagged
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (raw(0x030D, OFFSETS_3_13, free_threaded=1), "free-threaded"),
+        (raw(0x030F, OFFSETS_3_13), "3.15 is not known"),
+        (raw(0x030D, OFFSETS_3_13[:-20]), "cut short"),
+        (raw(0x030D, [1 << 40] * len(OFFSETS_3_13)), "not those of CPython"),
+        (b"xdebug", "no offsets"),
+    ],
+)
+def test_offsets_that_cannot_be_used(content: bytes, reason: str) -> None:
+    assert reason in str(published(content, "<"))
+
+
+def test_the_table_of_older_versions() -> None:
+    """What offsetof gives with the headers of Debian's 3.11.2 and of 3.12.1."""
+    old, new = TABLE[3, 11], TABLE[3, 12]
+    assert (old.interpreters, old.threads, old.through, old.frame, old.previous, old.code) == (40, 16, 56, 8, 48, 32)
+    assert (new.interpreters, new.threads, new.through, new.frame, new.previous, new.code) == (40, 72, 56, 0, 8, 0)
+    assert old.dictionaries == (888, 904, 912)
+    assert new.dictionaries == (944, 352, 360)
+    assert (old.nlocalsplus, old.instructions, old.ascii, old.compact) == (76, 184, 48, 72)
+    assert (new.nlocalsplus, new.instructions, new.ascii, new.compact) == (72, 192, 40, 56)
