@@ -82,7 +82,7 @@ class Core(CoreFile):
         )  # fmt: skip
 
 
-class Plan(plans.Plan):
+class Plan(plans.KeepPlan):
     """What a filter keeps of every mapping of a core, in bytes; ``write`` carries it out."""
 
     def write(

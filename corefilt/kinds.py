@@ -112,7 +112,7 @@ def name_of(kind: int) -> str:
     return next(name for name, kinds in NAMES.items() if kind & kinds)
 
 
-class Source:
+class Basis:
     """Where reasons come from, one bit each; they stand so in a COREFILT note."""
 
     CORE = 1 << 0
@@ -124,12 +124,12 @@ class Source:
 
 
 SOURCE_NAMES = {
-    Source.CORE: "the core",
-    Source.MAPS: "maps",
-    Source.SMAPS: "smaps",
-    Source.FILES: "the mapped files of the process",
-    Source.SYSROOT: "the files below --sysroot",
-    Source.USER: "--assume",
+    Basis.CORE: "the core",
+    Basis.MAPS: "maps",
+    Basis.SMAPS: "smaps",
+    Basis.FILES: "the mapped files of the process",
+    Basis.SYSROOT: "the files below --sysroot",
+    Basis.USER: "--assume",
 }
 
 

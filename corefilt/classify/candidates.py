@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.corefile.elf import PF_W
-from corefilt.kinds import Convention, Kind, Source
+from corefilt.kinds import Basis, Convention, Kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,11 +41,9 @@ class Case:
         # Whether anything speaks for DAX: it is not what is left when all else is disproved.
         self.settled = self.dax = False
 
-    def rule_out(
-        self, kinds: int, why: str, *, convention: Convention | None = None, source: int = Source.CORE
-    ) -> None:
+    def rule_out(self, kinds: int, why: str, *, convention: Convention | None = None, source: int = Basis.CORE) -> None:
         """Take kinds away; ``why`` is noted if that changed anything. A convention never takes the last one."""
-        if convention and (not self.possible & ~kinds or (self.settled and source == Source.CORE)):
+        if convention and (not self.possible & ~kinds or (self.settled and source == Basis.CORE)):
             return
         before = self.possible, self.proven
         if convention is None:
@@ -58,7 +56,7 @@ class Case:
             if why and why not in self.evidence:
                 self.evidence.append(why)
 
-    def only(self, kinds: int, why: str, *, convention: Convention | None = None, source: int = Source.CORE) -> None:
+    def only(self, kinds: int, why: str, *, convention: Convention | None = None, source: int = Basis.CORE) -> None:
         """Take all other kinds away."""
         self.rule_out(Kind.ALL & ~kinds, why, convention=convention, source=source)
 
@@ -70,7 +68,7 @@ class Case:
             self.evidence.append(why)
 
     def header_page(
-        self, kept: bool, why: str, *, convention: Convention | None = None, source: int = Source.CORE
+        self, kept: bool, why: str, *, convention: Convention | None = None, source: int = Basis.CORE
     ) -> None:
         """Say whether bit 4 keeps the first page, if that is still open."""
         if not self.possible & Kind.HEADED or not self.possible & Kind.UNHEADED:

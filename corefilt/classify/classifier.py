@@ -17,7 +17,7 @@ from corefilt.classify.rules_core import BEFORE_WITNESSES, GATES, RULES
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.errors import UsageError
 from corefilt.evidence.assumptions import Assumption
-from corefilt.kinds import CURRENT, DUMPERS, NAMES, Finding, Kind, Source, single
+from corefilt.kinds import CURRENT, DUMPERS, NAMES, Basis, Finding, Kind, single
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Classifier:
         stated = self.stated(case.m)
         if stated is not None:
             case.evidence.append(f"--assume says {stated.kind}")
-            case.sources |= Source.USER
+            case.sources |= Basis.USER
             possible = possible & NAMES[stated.kind] or case.proven & NAMES[stated.kind]
         contradiction = not possible
         if contradiction:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from corefilt.classify import conventions
 from corefilt.corefile.elf import ELFMAG
-from corefilt.kinds import SOURCE_NAMES, Kind, Source
+from corefilt.kinds import SOURCE_NAMES, Basis, Kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ SHARED = Kind.SHARED_ANON | Kind.SHARED_FILE | Kind.SHARED_HUGE | Kind.SHARED_DA
 
 
 def _source(nature: Nature) -> int:
-    return Source.MAPS if nature.flags is None and nature.page_size is None else Source.SMAPS
+    return Basis.MAPS if nature.flags is None and nature.page_size is None else Basis.SMAPS
 
 
 def named_by_kernel(context: Context, case: Case) -> None:
@@ -62,7 +62,7 @@ def sharing(context: Context, case: Case) -> None:
         return
     case.rule_out(Kind.PRIVATE_ANON | Kind.WRITTEN, "shared by maps", source=_source(nature))
     if nature.flags is not None and b"sh" not in nature.flags:
-        case.rule_out(SHARED, "VmFlags without sh: its descriptor cannot write", source=Source.SMAPS)
+        case.rule_out(SHARED, "VmFlags without sh: its descriptor cannot write", source=Basis.SMAPS)
     elif nature.flags is not None or case.writable:
         why = "VmFlags with sh" if nature.flags is not None else "shared and writable by maps"
         case.only(SHARED | Kind.EXCLUDED, why, source=_source(nature))
@@ -74,19 +74,19 @@ def flags(context: Context, case: Case) -> None:
         return
     there = case.area.nature.flags
     if b"dd" in there or b"dp" in there:
-        case.only(Kind.EXCLUDED | Kind.SPECIAL, "VmFlags with dd or dp", source=Source.SMAPS)
+        case.only(Kind.EXCLUDED | Kind.SPECIAL, "VmFlags with dd or dp", source=Basis.SMAPS)
     elif b"ht" in there:
-        case.only(Kind.HUGE, "VmFlags with ht", source=Source.SMAPS)
+        case.only(Kind.HUGE, "VmFlags with ht", source=Basis.SMAPS)
     elif b"io" in there:
-        case.only(Kind.EXCLUDED | Kind.SPECIAL | Kind.DAX, "VmFlags with io", source=Source.SMAPS)
+        case.only(Kind.EXCLUDED | Kind.SPECIAL | Kind.DAX, "VmFlags with io", source=Basis.SMAPS)
     else:
-        case.rule_out(Kind.HUGE, "VmFlags without ht", source=Source.SMAPS)
+        case.rule_out(Kind.HUGE, "VmFlags without ht", source=Basis.SMAPS)
         if case.area.nature.what == "file":
-            case.rule_out(Kind.EXCLUDED, "VmFlags without dd, dp and io", source=Source.SMAPS)
+            case.rule_out(Kind.EXCLUDED, "VmFlags without dd, dp and io", source=Basis.SMAPS)
     if b"ss" in there:
-        case.only(Kind.PRIVATE_ANON | Kind.EXCLUDED, "VmFlags with ss: a shadow stack", source=Source.SMAPS)
+        case.only(Kind.PRIVATE_ANON | Kind.EXCLUDED, "VmFlags with ss: a shadow stack", source=Basis.SMAPS)
     if b"mt" in there:
-        case.rule_out(Kind.DAX, "VmFlags with mt: memory tags", source=Source.SMAPS)
+        case.rule_out(Kind.DAX, "VmFlags with mt: memory tags", source=Basis.SMAPS)
 
 
 def page_size(context: Context, case: Case) -> None:
@@ -95,9 +95,9 @@ def page_size(context: Context, case: Case) -> None:
     if size is None:
         return
     if size > case.page_size:
-        case.only(Kind.HUGE | Kind.DAX | Kind.EXCLUDED, f"KernelPageSize is {size >> 10} kB", source=Source.SMAPS)
+        case.only(Kind.HUGE | Kind.DAX | Kind.EXCLUDED, f"KernelPageSize is {size >> 10} kB", source=Basis.SMAPS)
     else:
-        case.rule_out(Kind.HUGE, f"KernelPageSize is {size >> 10} kB", source=Source.SMAPS)
+        case.rule_out(Kind.HUGE, f"KernelPageSize is {size >> 10} kB", source=Basis.SMAPS)
 
 
 def own_pages(context: Context, case: Case) -> None:
@@ -109,16 +109,16 @@ def own_pages(context: Context, case: Case) -> None:
         return
     nature = case.area.nature
     if nature.copied:
-        case.rule_out(Kind.CLEAN, "smaps counts pages of its own (Anonymous)", source=Source.SMAPS)
+        case.rule_out(Kind.CLEAN, "smaps counts pages of its own (Anonymous)", source=Basis.SMAPS)
     elif nature.swapped:
-        case.rule_out(Kind.CLEAN, "smaps counts pages in Swap", source=Source.SMAPS, convention=conventions.SWAPPED)
+        case.rule_out(Kind.CLEAN, "smaps counts pages in Swap", source=Basis.SMAPS, convention=conventions.SWAPPED)
 
 
 def not_excluded(context: Context, case: Case) -> None:
     """What has pages of its own is dumped unless a flag is against it (vma_dump_size)."""
     nature = case.area.nature if case.area is not None else None
     if nature is not None and nature.copied and nature.flags is not None and not nature.flags & UNDUMPED:
-        case.rule_out(Kind.EXCLUDED, "VmFlags without dd, dp and io, and pages of its own", source=Source.SMAPS)
+        case.rule_out(Kind.EXCLUDED, "VmFlags without dd, dp and io, and pages of its own", source=Basis.SMAPS)
 
 
 def never_writable(context: Context, case: Case) -> None:
@@ -132,7 +132,7 @@ def never_writable(context: Context, case: Case) -> None:
     there = case.area.nature.flags
     if not there & {b"ac", b"nr", b"wr", b"ht"}:
         why = "VmFlags without ac: it was never writable"
-        case.rule_out(Kind.WRITTEN, why, source=Source.SMAPS, convention=conventions.NEVER_WRITABLE)
+        case.rule_out(Kind.WRITTEN, why, source=Basis.SMAPS, convention=conventions.NEVER_WRITABLE)
 
 
 def device(context: Context, case: Case) -> None:
@@ -168,14 +168,14 @@ def below_root(context: Context, case: Case) -> None:
     guessed = None if copy.same else conventions.FILE_COPY
     if copy.differs is not None and not (case.area is not None and case.area.nature.shared):
         why = f"differs from its file at {case.start + copy.differs:#x}"
-        case.rule_out(Kind.CLEAN, why, source=Source.SYSROOT, convention=guessed)
+        case.rule_out(Kind.CLEAN, why, source=Basis.SYSROOT, convention=guessed)
         if copy.same:
-            case.rule_out(SHARED, why, source=Source.SYSROOT, convention=conventions.FILE_COPY)
+            case.rule_out(SHARED, why, source=Basis.SYSROOT, convention=conventions.FILE_COPY)
     if copy.executable:
-        case.header_page(True, "its file is executable", source=Source.SYSROOT, convention=guessed)
+        case.header_page(True, "its file is executable", source=Basis.SYSROOT, convention=guessed)
     elif case.first is not None or copy.first is not None:
         elf = (case.first if case.first is not None else copy.first) == ELFMAG
-        case.header_page(elf, "its file is not executable", source=Source.SYSROOT, convention=guessed)
+        case.header_page(elf, "its file is not executable", source=Basis.SYSROOT, convention=guessed)
 
 
 def links(context: Context, case: Case) -> None:
@@ -183,10 +183,10 @@ def links(context: Context, case: Case) -> None:
     if case.area is None or case.area.facts is None:
         return
     if case.area.facts.linked:
-        case.rule_out(Kind.SHARED_ANON, "its file has a link", source=Source.FILES)
+        case.rule_out(Kind.SHARED_ANON, "its file has a link", source=Basis.FILES)
     elif case.path is None or case.deleted:
         # What the core does not yet call deleted may have lost its link after the dump.
-        case.rule_out(Kind.SHARED_FILE, "its file has no link", source=Source.FILES)
+        case.rule_out(Kind.SHARED_FILE, "its file has no link", source=Basis.FILES)
 
 
 def mode(context: Context, case: Case) -> None:
@@ -194,9 +194,9 @@ def mode(context: Context, case: Case) -> None:
     if case.area is None or case.area.facts is None:
         return
     if case.area.facts.executable:
-        case.header_page(True, "its file is executable", source=Source.FILES)
+        case.header_page(True, "its file is executable", source=Basis.FILES)
     elif case.first is not None:
-        case.header_page(case.first == ELFMAG, "its file is not executable", source=Source.FILES)
+        case.header_page(case.first == ELFMAG, "its file is not executable", source=Basis.FILES)
 
 
 def file_system(context: Context, case: Case) -> None:
@@ -206,11 +206,11 @@ def file_system(context: Context, case: Case) -> None:
     facts = case.area.facts
     if facts.huge is not None:
         huge, why = facts.huge, "its file is on hugetlbfs" if facts.huge else "its file is not on hugetlbfs"
-        case.rule_out(Kind.ALL & ~Kind.HUGE & ~Kind.EXCLUDED if huge else Kind.HUGE, why, source=Source.FILES)
+        case.rule_out(Kind.ALL & ~Kind.HUGE & ~Kind.EXCLUDED if huge else Kind.HUGE, why, source=Basis.FILES)
     if facts.dax is not None and not (case.path or b"").startswith(b"/dev/dax"):
         case.dax = facts.dax
         dax, why = facts.dax, "its file is accessed by DAX" if facts.dax else "its file is not accessed by DAX"
-        case.rule_out(Kind.ALL & ~Kind.DAX & ~Kind.EXCLUDED if dax else Kind.DAX, why, source=Source.FILES)
+        case.rule_out(Kind.ALL & ~Kind.DAX & ~Kind.EXCLUDED if dax else Kind.DAX, why, source=Basis.FILES)
 
 
 def recorded(context: Context, case: Case) -> None:

@@ -12,7 +12,7 @@ from corefilt.classify.conventions import LOADMAP
 from corefilt.classify.rules_core import not_there, partly_there, present_bytes, wholly_there
 from corefilt.classify.rules_evidence import SHARED, flags, not_excluded
 from corefilt.corefile.elf import PF_R
-from corefilt.kinds import FDPIC_OLD, Kind, Source
+from corefilt.kinds import FDPIC_OLD, Basis, Kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def loaded(context: Context, case: Case) -> None:
 def old_flags(context: Context, case: Case) -> None:
     """Of the VmFlags only io counts: VM_DONTDUMP is not asked for."""
     if case.area is not None and case.area.nature.flags is not None and b"io" in case.area.nature.flags:
-        case.only(Kind.EXCLUDED | Kind.DAX, "VmFlags with io", source=Source.SMAPS)
+        case.only(Kind.EXCLUDED | Kind.DAX, "VmFlags with io", source=Basis.SMAPS)
 
 
 def old_present(context: Context, case: Case) -> None:

@@ -9,7 +9,7 @@ from corefilt.corefile.corefile import open_core
 from corefilt.errors import UsageError
 from corefilt.filterbits import parse_filter
 from corefilt.filtering.report import convention_lines, notices
-from corefilt.plan.plan import Plan
+from corefilt.plan.plan import KeepPlan
 from corefilt.text import printable
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ def run(argv: list[str]) -> int:
     wanted, warnings = parse_filter(arguments.filter)
     view = View(arguments)
     with open_core(arguments.core, max_headers=arguments.max_headers, spool=arguments.spool) as core:
-        plan = Plan.of(
+        plan = KeepPlan.of(
             core,
             int(wanted),
             unknown=arguments.unknown,

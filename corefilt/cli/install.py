@@ -17,7 +17,7 @@ from corefilt.handler.pattern import handler_line, knows_pidfd, socket_line
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.cli.words import Parser
-    from corefilt.handler.admin.install import Plan
+    from corefilt.handler.admin.install import InstallPlan
 
 DESCRIPTION = """\
 Sets kernel.core_pattern to start the handler, and writes /etc/sysctl.d/60-corefilt.conf, which sets it again at every
@@ -51,7 +51,7 @@ def parser() -> Parser:
     return make_parser("install", DESCRIPTION)
 
 
-def carry_out(plan: Plan, *, dry_run: bool) -> None:
+def carry_out(plan: InstallPlan, *, dry_run: bool) -> None:
     """Do what is planned, or say what would be done."""
     if not dry_run:
         plan.carry_out()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from corefilt import __version__
 from corefilt.cli.options import make_parser
 from corefilt.cli.words import STDOUT, draw, one_failed, pid_number, say, with_json_target, write_json
-from corefilt.doctor.live import Live, Share
+from corefilt.doctor.live import KeptShare, Live
 from corefilt.errors import ProcessError
 from corefilt.filterbits import CoredumpFilter, describe, parse_filter
 from corefilt.filtering.report import evidence_texts, path_as_dict
@@ -97,7 +97,7 @@ def pictures(live: Live, wanted: CoredumpFilter, *, verbose: bool) -> list[Rende
     table = _table("kind", "mappings")
     for name, share in kinds:
         table.add_row(name, str(share.count), *_sizes(share))
-    total = sum((share for _, share in kinds), Share())
+    total = sum((share for _, share in kinds), KeptShare())
     table.add_row("all", str(total.count), *_sizes(total), style="bold")
     things: list[RenderableType] = [*lines, table]
     if verbose:
@@ -126,7 +126,7 @@ def _table(*first: str, last: tuple[str, ...] = ()) -> Table:
     return table
 
 
-def _sizes(share: Share) -> list[str]:
+def _sizes(share: KeptShare) -> list[str]:
     resident = "?" if share.resident is None else show_size(share.resident)
     undecided = show_size(share.undecided) if share.undecided else "-"
     return [show_size(share.size), resident, show_size(share.kept), show_size(share.data), undecided]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from corefilt import _fast
 from corefilt.corefile.elf import PT_NOTE
-from corefilt.corefile.identity import Identity as Owner
 from corefilt.corefile.memory import Memory
 from corefilt.corefile.notes import AT_EXECFN
+from corefilt.corefile.owner import Owner as Owner
 from corefilt.corefile.registers import read_threads
 from corefilt.crash.command_line import CommandLine, command_line, environment
 from corefilt.crash.modules import VDSO, Module, find_modules

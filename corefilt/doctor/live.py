@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _FLAGS = {ord("r"): PF_R, ord("w"): PF_W, ord("x"): PF_X}
 
 
-class Share:
+class KeptShare:
     """What a filter keeps of one mapping, or of several, in bytes; ``count`` is their number, ``size`` their length.
 
     ``kept`` is the most that it may be, ``undecided`` how much of it hangs on an assumption, and ``data`` the most that
@@ -58,9 +58,9 @@ class Share:
         self.size, self.kept, self.data, self.undecided = size, kept, data, undecided
         self.resident, self.count = resident, count
 
-    def __add__(self, other: Share) -> Share:
+    def __add__(self, other: KeptShare) -> KeptShare:
         known = self.resident is not None and other.resident is not None
-        return Share(
+        return KeptShare(
             size=self.size + other.size,
             kept=self.kept + other.kept,
             data=self.data + other.data,
@@ -114,7 +114,7 @@ class Live:
                 self.notices.append(f"{self.name}: its memory did not all answer within {DEADLINE:g} s")
         self.findings: list[Finding] = classifier.decide_all()
 
-    def share(self, m: int, wanted: CoredumpFilter) -> Share:
+    def share(self, m: int, wanted: CoredumpFilter) -> KeptShare:
         """What a filter would keep of mapping ``m``."""
         size, resident = self.areas.end[m] - self.areas.start[m], self.areas.resident[m]
         least, _, most = self.findings[m].levels(wanted)
@@ -122,7 +122,7 @@ class Live:
         # Of memory without a file, absent pages become holes; of a file or shared memory the kernel reads in what it
         # dumps, to the file's end (get_dump_page in mm/gup.c of Linux 6.18; held against a core in tests/kernel).
         absent = resident >= 0 and self.areas.nature[m].what == "memory"
-        return Share(
+        return KeptShare(
             size=size,
             kept=kept,
             data=min(kept, resident) if absent else kept,
@@ -131,11 +131,11 @@ class Live:
             count=1,
         )
 
-    def by_kind(self, wanted: CoredumpFilter) -> Iterator[tuple[str, Share]]:
+    def by_kind(self, wanted: CoredumpFilter) -> Iterator[tuple[str, KeptShare]]:
         """For every kind that is there: its name, and what a filter would keep of its mappings."""
-        sums: dict[str, Share] = {}
+        sums: dict[str, KeptShare] = {}
         for m, finding in enumerate(self.findings):
-            sums[finding.kind] = sums.get(finding.kind, Share()) + self.share(m, wanted)
+            sums[finding.kind] = sums.get(finding.kind, KeptShare()) + self.share(m, wanted)
         yield from sorted(sums.items())
 
 

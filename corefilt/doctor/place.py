@@ -23,7 +23,7 @@ _FLAGS = os.O_PATH | os.O_CLOEXEC
 PATIENCE = 5
 
 
-class Place:
+class CoreFolder:
     """The folder of a core, held open: ``folder`` (-1: it cannot be opened), ``shown`` for people; a context manager.
 
     ``error`` says why it cannot be opened, ``answer`` whether that stands in the way. ``base`` is where the kernel
@@ -62,7 +62,7 @@ class Place:
                     return -1
         return os.open(self.path, _FLAGS | os.O_DIRECTORY, dir_fd=self.base)
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> CoreFolder:
         return self
 
     def __exit__(self, *about: object) -> None:
@@ -81,7 +81,7 @@ def place_rows(subject: Subject, settings: Settings, data: int | None) -> list[R
     """All about the place; ``data`` is how many bytes the core may take at most, None if that is not known."""
     if settings.way != FILE:
         return [Row("folder", OK, f"the core goes to a {settings.way}, not into a folder")]
-    with Place(subject, settings) as place:
+    with CoreFolder(subject, settings) as place:
         if place.folder < 0:
             return [Row("folder", place.answer, place.error, place.remedy)]
         return [
@@ -93,13 +93,13 @@ def place_rows(subject: Subject, settings: Settings, data: int | None) -> list[R
         ]
 
 
-def _there(place: Place) -> Row:
+def _there(place: CoreFolder) -> Row:
     if os.fstat(place.folder).st_nlink == 0:
         return Row("folder", NO, f"{place.shown} was removed", "the process has to change its working directory")
     return Row("folder", OK, place.shown)
 
 
-def _writable(place: Place, subject: Subject) -> Row:
+def _writable(place: CoreFolder, subject: Subject) -> Row:
     name = "folder writable"
     user = 0 if place.as_root else subject.uids[3]
     answer = _may_write(place, subject)
@@ -111,7 +111,7 @@ def _writable(place: Place, subject: Subject) -> Row:
     return Row(name, NO, why, "kernel.core_pattern can name another folder")
 
 
-def _may_write(place: Place, subject: Subject) -> bool | None:
+def _may_write(place: CoreFolder, subject: Subject) -> bool | None:
     """Ask the kernel, in the name of the user that would make the file; None where that is not allowed."""
     path = f"/proc/self/fd/{place.base}/{os.fsdecode(place.path)}"
     almighty = place.as_root or subject.may(CAP_DAC_OVERRIDE)
@@ -134,13 +134,13 @@ def _may_write(place: Place, subject: Subject) -> bool | None:
     return {0: True, 1: False}.get(asked.returncode)
 
 
-def _mounted(place: Place) -> Row:
+def _mounted(place: CoreFolder) -> Row:
     if os.fstatvfs(place.folder).f_flag & os.ST_RDONLY:
         return Row("not read-only", NO, f"{place.shown} is on a file system that is mounted read-only")
     return Row("not read-only", OK, "its file system can be written to")
 
 
-def _room(place: Place, subject: Subject, data: int | None) -> Row:
+def _room(place: CoreFolder, subject: Subject, data: int | None) -> Row:
     name, free = "room", os.fstatvfs(place.folder)
     blocks = free.f_bfree if place.as_root or subject.may(CAP_SYS_RESOURCE) else free.f_bavail
     room = blocks * free.f_frsize
@@ -154,7 +154,7 @@ def _room(place: Place, subject: Subject, data: int | None) -> Row:
     return Row(name, OK, f"{show_size(room)}{wants}")
 
 
-def _name(place: Place, subject: Subject, settings: Settings) -> Row:
+def _name(place: CoreFolder, subject: Subject, settings: Settings) -> Row:
     """What is there by the core's name goes away for it, if it can (vfs_coredump in fs/coredump.c, Linux 4.2.8 on)."""
     row = "nothing in the way"
     unknown = unforeseen(place.template)

@@ -34,7 +34,7 @@ def gather(
     if sysroot is not None:
         evidence.sysroot = _sysroot(core, sysroot)
     if core.notes.records:
-        from corefilt.evidence.records import records_by_mapping, strangers
+        from corefilt.evidence.note_records import records_by_mapping, strangers
 
         evidence.records = records_by_mapping(core.notes.records, core.maps)
         unknown = strangers(core.notes.records, core.maps)

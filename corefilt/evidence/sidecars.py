@@ -49,7 +49,7 @@ def read_sidecar(path: str | bytes | os.PathLike[str], core_path: str | None) ->
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             raise EvidenceError(f"{name}: is a device", "name a file or a pipe that brings a saved maps or smaps")
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
-        with _Input(fd) as stream:
+        with _MapInput(fd) as stream:
             return _sidecar_in(stream, name, core_path)
     except (OSError, ValueError) as error:
         raise EvidenceError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
@@ -93,7 +93,7 @@ def _if_usable(read: Callable[..., Sidecar], *args: object) -> list[Sidecar]:
         return []
 
 
-class _Input(io.RawIOBase):
+class _MapInput(io.RawIOBase):
     """A descriptor, closed with it, whose first bytes can be looked at before they are read."""
 
     def __init__(self, fd: int) -> None:
@@ -126,7 +126,7 @@ class _Input(io.RawIOBase):
             os.close(self._fd)
 
 
-def _sidecar_in(stream: _Input, name: str, core_path: str | None) -> Sidecar:
+def _sidecar_in(stream: _MapInput, name: str, core_path: str | None) -> Sidecar:
     head = stream.head()
     file = io.BufferedReader(stream, PIECE)
     if MAPPING.match(head):
@@ -169,11 +169,11 @@ def _file_beside(path: str) -> Sidecar:
         return checked(path, gather(pieces_of(io.BufferedReader(stream, PIECE)), path))
 
 
-def _open_found(path: str) -> _Input:
+def _open_found(path: str) -> _MapInput:
     """A regular file that nobody has named; anything else could block, or do something when it is opened."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise EvidenceError(f"{path}: is no file")
-    return _Input(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
+    return _MapInput(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
 
 
 def _reports_in(folder: str, core: str) -> list[str]:

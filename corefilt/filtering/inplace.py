@@ -31,8 +31,8 @@ from corefilt.corefile.elf import Ehdr, Phdrs, Shdr
 from corefilt.corefile.punched import claimed, given_up
 from corefilt.corefile.ranges import Cuts, cut_out, joined
 from corefilt.errors import CorefiltError, InPlaceError, UsageError
+from corefilt.filtering.inplace_file import InPlaceFile, block_of, high_halves, whole_blocks
 from corefilt.filtering.inplace_report import InPlaceReport
-from corefilt.filtering.place import Place, block_of, high_halves, whole_blocks
 from corefilt.io.engine import Engine
 from corefilt.io.replace import ReplacementSink
 from corefilt.io.sources import Extents, FileSource
@@ -44,10 +44,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from corefilt.filtering.inplace_file import Bytes
     from corefilt.filtering.options import Options
-    from corefilt.filtering.place import Bytes
     from corefilt.filtering.report import Report
-    from corefilt.plan.plan import Plan
+    from corefilt.plan.plan import KeepPlan
 
 # One system call punches no more than this, so that a signal is seen and the bar moves.
 PIECE = 1 << 30
@@ -55,7 +55,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_PUNCH = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV, errno.ESPIPE)
 
 
-def write_in_place(plan: Plan, options: Options, began: float) -> Report:
+def write_in_place(plan: KeepPlan, options: Options, began: float) -> Report:
     """Carry a plan out in the core itself and tell what was done; ``began`` is a monotonic time in seconds.
 
     Raises UsageError or InPlaceError. Whatever is raised, the core is a valid one.
@@ -66,7 +66,7 @@ def write_in_place(plan: Plan, options: Options, began: float) -> Report:
 class _InPlace:
     """One run over one core."""
 
-    def __init__(self, plan: Plan, options: Options) -> None:
+    def __init__(self, plan: KeepPlan, options: Options) -> None:
         self.plan, self.core, self.options = plan, plan.core, options
         core = plan.core
         if core.source.compression is not None:
@@ -149,9 +149,9 @@ class _InPlace:
                 "--assume SELECTOR=KIND settles them, --unknown keep keeps them, -f goes ahead",
             )
 
-    def _open(self) -> Place:
+    def _open(self) -> InPlaceFile:
         try:
-            place = Place(os.open(self.name, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY), self.name, owned=True)
+            place = InPlaceFile(os.open(self.name, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY), self.name, owned=True)
         except OSError as error:
             raise InPlaceError(f"{self.name}: cannot be changed: {error.strerror}") from None
         try:
@@ -175,7 +175,7 @@ class _InPlace:
             for words, hint in self._objections(status):
                 raise InPlaceError(f"{self.name}: {words}", hint)
 
-    def _can_punch(self, place: Place, block: int) -> bool:
+    def _can_punch(self, place: InPlaceFile, block: int) -> bool:
         """Try it behind the end of the file, where there is nothing. Raises InPlaceError where it must be possible."""
         try:
             _fast.punch(place.fd, -(-self.end // block) * block, block)
@@ -216,14 +216,14 @@ class _InPlace:
         finally:
             place.close()
 
-    def _report(self, place: Place | None, engine: Engine | None, size: int, began: float) -> InPlaceReport:
+    def _report(self, place: InPlaceFile | None, engine: Engine | None, size: int, began: float) -> InPlaceReport:
         """What was done; ``size`` is the core's length now in bytes, ``engine`` what copied it, if anything."""
         return InPlaceReport(
             self.plan, Layout(self.cuts, self.table, [], size), engine, place, time.monotonic() - began,
             allocated_before=self.allocated_before, punched=self.punched, discard=self.discard,
         )  # fmt: skip
 
-    def _change(self, place: Place) -> int:
+    def _change(self, place: InPlaceFile) -> int:
         """Headers, tail, holes, in this order; returns how long the file is then, in bytes."""
         block = block_of(place.fd)
         cuts, size = list(self.cuts), self.grown
@@ -245,7 +245,7 @@ class _InPlace:
             self.options.on_progress(self.end - self.punched)
         return size
 
-    def _rewrite_headers(self, place: Place) -> None:
+    def _rewrite_headers(self, place: InPlaceFile) -> None:
         core = self.core
         old = _as_bytes(core.sections)[: len(self.sections)]
         mended = len(old) < len(self.sections) or self.head.e_shoff != core.ehdr.e_shoff
@@ -268,7 +268,7 @@ class _InPlace:
         if heads[0] != heads[1]:
             self._rewrite(place, 0, heads[0], heads[1], "ELF header")
 
-    def _rewrite_table(self, place: Place, new: Phdrs) -> None:
+    def _rewrite_table(self, place: InPlaceFile, new: Phdrs) -> None:
         ehdr = self.core.ehdr
         after, before = new.encode(ehdr), place.read(ehdr.e_phoff, len(new) * ehdr.phdr_size)
         first = high_halves(before, after, ehdr)
@@ -276,7 +276,7 @@ class _InPlace:
             self._rewrite(place, ehdr.e_phoff, first, before, "program headers")
         self._rewrite(place, ehdr.e_phoff, after, before, "program headers")
 
-    def _rewrite(self, place: Place, offset: int, new: Bytes, old: Bytes, what: str) -> None:
+    def _rewrite(self, place: InPlaceFile, offset: int, new: Bytes, old: Bytes, what: str) -> None:
         self._undo.append((offset, old))
         try:
             place.write_through(offset, new)
@@ -293,7 +293,7 @@ class _InPlace:
                 f"{self.name}: the {what} cannot be rewritten: {error.strerror}; {state}", hint
             ) from None
 
-    def _cut_tail(self, place: Place, size: int) -> int:
+    def _cut_tail(self, place: InPlaceFile, size: int) -> int:
         try:
             os.ftruncate(place.fd, size)
         except OSError as error:
@@ -302,7 +302,7 @@ class _InPlace:
         self.core.source.size = size
         return size
 
-    def _pull_in(self, place: Place, size: int) -> None:
+    def _pull_in(self, place: InPlaceFile, size: int) -> None:
         """Have empty segments that point behind the end point at it; where they point means nothing."""
         offsets = self.table.p_offset
         if max(offsets) <= size:
@@ -320,7 +320,7 @@ class _InPlace:
         except OSError as error:
             raise self._stopped("empty program headers point behind the end", error) from None
 
-    def _punch(self, place: Place, ranges: list[tuple[int, int]]) -> None:
+    def _punch(self, place: InPlaceFile, ranges: list[tuple[int, int]]) -> None:
         block = block_of(place.fd)
         on_progress = self.options.on_progress
         for start, stop in ranges:
@@ -336,7 +336,7 @@ class _InPlace:
                     on_progress(upto - at)
                 at = upto
 
-    def _replace(self, place: Place, layout: Layout) -> Engine:
+    def _replace(self, place: InPlaceFile, layout: Layout) -> Engine:
         """Put a copy without gaps in the core's place; returns what moved it."""
         options = self.options
         try:

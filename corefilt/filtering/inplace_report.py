@@ -8,10 +8,10 @@ from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.filtering.place import Place
+    from corefilt.filtering.inplace_file import InPlaceFile
     from corefilt.io.engine import Engine
     from corefilt.plan.layout import Layout
-    from corefilt.plan.plan import Plan
+    from corefilt.plan.plan import KeepPlan
 
 
 class InPlaceReport(Report):
@@ -22,10 +22,10 @@ class InPlaceReport(Report):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: KeepPlan,
         layout: Layout,
         engine: Engine | None,
-        place: Place | None,
+        place: InPlaceFile | None,
         seconds: float,
         *,
         allocated_before: int,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from corefilt.corefile.identity import Identity
+from corefilt.corefile.owner import Owner
 from corefilt.errors import NameTemplateError, UsageError
 from corefilt.filtering.kernel_file import KernelFile
 from corefilt.io.sources import FileSource
@@ -100,7 +100,7 @@ class Values:
 
     def __init__(self, core: CoreFile, given: Mapping[str, bytes]) -> None:
         self._core, self._given = core, given
-        self._identity = Identity(core.notes, core.ehdr)
+        self._identity = Owner(core.notes, core.ehdr)
         self.notices: list[str] = []
 
     def of(self, letter: str) -> bytes:

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from corefilt.filtering.options import Options
     from corefilt.io.engine import Engine
-    from corefilt.plan.plan import Plan
+    from corefilt.plan.plan import KeepPlan
     from corefilt.sizes import Limit
 
 
 class PlannedBeforehand(Run):
     """From a file to anywhere, and from a pipe to a stream: the headers are known before the first byte leaves."""
 
-    def __init__(self, plan: Plan, options: Options) -> None:
+    def __init__(self, plan: KeepPlan, options: Options) -> None:
         """Lay the output out. Raises UndecidedError and what --fit and --truncate refuse."""
         super().__init__(plan.core, plan.filter, options)
         self.plan = plan

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from corefilt.plan.fit.choose import Fit
     from corefilt.plan.format import Conversion
     from corefilt.plan.layout import Layout
-    from corefilt.plan.plan import Mapping, Plan
+    from corefilt.plan.plan import KeepPlan, Mapping
 
 
 class Report:
@@ -28,7 +28,7 @@ class Report:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: KeepPlan,
         layout: Layout,
         engine: Engine | None,
         sink: Sink | None,
@@ -163,7 +163,7 @@ def _allocated(sink: Sink | None) -> int | None:
     return sink.allocated if sink is not None else None
 
 
-def notices(plan: Plan, *, fitted: bool = False) -> list[str]:
+def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
     """What a person should know beside the numbers."""
     context = plan.classifier.context
     told = list(plan.core.notes.notices)
@@ -203,14 +203,14 @@ def notices(plan: Plan, *, fitted: bool = False) -> list[str]:
     return told
 
 
-def _format_of(plan: Plan, conversion: Conversion | None) -> str | None:
+def _format_of(plan: KeepPlan, conversion: Conversion | None) -> str | None:
     """``elf`` or ``fdpic``: how the notes of the output are written; None where FDPIC has nothing to do with it."""
     if plan.core.fdpic is None and conversion is None:
         return None
     return "fdpic" if plan.core.notes.of_fdpic != (conversion is not None) else "elf"
 
 
-def _lost_loadmaps(plan: Plan, *, fitted: bool) -> list[str]:
+def _lost_loadmaps(plan: KeepPlan, *, fitted: bool) -> list[str]:
     """What will be missed of an FDPIC core: without its loadmaps nobody can tell where the program was loaded."""
     core = plan.core
     told = []
@@ -228,7 +228,7 @@ def _lost_loadmaps(plan: Plan, *, fitted: bool) -> list[str]:
     return told
 
 
-def _changes(plan: Plan, layout: Layout, conversion: Conversion | None, *, mended: bool, fitted: bool) -> list[str]:
+def _changes(plan: KeepPlan, layout: Layout, conversion: Conversion | None, *, mended: bool, fitted: bool) -> list[str]:
     """Every change to headers and notes beyond offsets and sizes of what the filter dropped."""
     core, table = plan.core, plan.core.table
     changes = []
@@ -267,7 +267,7 @@ def _changes(plan: Plan, layout: Layout, conversion: Conversion | None, *, mende
     return changes
 
 
-def mapping_as_dict(plan: Plan, m: int, mapping: Mapping) -> dict[str, object]:
+def mapping_as_dict(plan: KeepPlan, m: int, mapping: Mapping) -> dict[str, object]:
     """One mapping with the stable keys; addresses are hex strings."""
     entry: dict[str, object] = {
         "start": f"{mapping.start:#x}",
@@ -303,7 +303,7 @@ def evidence_texts(finding: Finding) -> list[str]:
     return [*finding.evidence, *([f"could also be: {', '.join(others)}"] if others else [])]
 
 
-def dropped_texts(plan: Plan, m: int) -> list[str]:
+def dropped_texts(plan: KeepPlan, m: int) -> list[str]:
     """On which conventions bytes of a mapping are dropped, if any are."""
     if not plan.inferred[m]:
         return []
@@ -315,7 +315,7 @@ def dropped_texts(plan: Plan, m: int) -> list[str]:
 MOST_NAMED = 3
 
 
-def convention_lines(plan: Plan, *, everything: bool) -> list[str]:
+def convention_lines(plan: KeepPlan, *, everything: bool) -> list[str]:
     """How many bytes are dropped on a convention, and on which; ``everything`` names and explains them all."""
     dropped = sum(plan.inferred)
     if not dropped:

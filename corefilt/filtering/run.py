@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from corefilt.io.sinks import Sink
     from corefilt.plan.fit.choose import Fit
     from corefilt.plan.format import Conversion
-    from corefilt.plan.plan import Plan
+    from corefilt.plan.plan import KeepPlan
     from corefilt.plan.rlimit import Cut
     from corefilt.sizes import Limit
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Run:
     """What both ways share: the plan, the engine that carried it out, and the report."""
 
-    plan: Plan
+    plan: KeepPlan
     layout: Layout
 
     def __init__(self, core: CoreFile, wanted: CoredumpFilter, options: Options) -> None:
@@ -84,7 +84,7 @@ class Run:
         return self.plan.laid_out(note)
 
 
-def stop_if_undecided(plan: Plan, options: Options) -> None:
+def stop_if_undecided(plan: KeepPlan, options: Options) -> None:
     """With ``strict``, raise UndecidedError while any bytes hang on an assumption."""
     undecided = sum(plan.assumed)
     if options.strict and undecided:

@@ -18,7 +18,7 @@ from corefilt.io.steps import TO_THE_END, Step
 from corefilt.kinds import Kind, level, single
 from corefilt.plan.layout import Layout, kept_bytes, lay_out, tag_bytes, tagged_loads
 from corefilt.plan.note_slot import place_for_note
-from corefilt.plan.plan import Plan
+from corefilt.plan.plan import KeepPlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class SettledAtTheEnd(Run):
         self.layout = self._lay_out()
 
     def _settle(self) -> None:
-        self.plan = Plan(self.core, self.wanted, self.classifier, self.options.unknown)
+        self.plan = KeepPlan(self.core, self.wanted, self.classifier, self.options.unknown)
         stop_if_undecided(self.plan, self.options)
 
     def _steps(self) -> Iterator[Step]:

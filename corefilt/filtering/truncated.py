@@ -6,7 +6,7 @@ from corefilt import _fast
 from corefilt.errors import EngineError, InputError
 from corefilt.io.engine import Engine
 from corefilt.io.movers import SCRATCH, TURN
-from corefilt.plan.rlimit import NOTE_HEADER, PRESENT, Account, Run, runs
+from corefilt.plan.rlimit import NOTE_HEADER, PRESENT, DumpBudget, PieceRun, runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class CuttingEngine(Engine):
                 "use --engine readwrite",
             )
         super().__init__(source, sink, demand="readwrite", on_progress=on_progress)
-        self.account = Account(limit)
+        self.account = DumpBudget(limit)
         self._runs = runs(core, layout)
-        self._run: Run | None = next(self._runs)
+        self._run: PieceRun | None = next(self._runs)
         self._at = 0
         self._held = bytearray()
         self._zeros = 0
@@ -82,7 +82,7 @@ class CuttingEngine(Engine):
             self._release()
             self._out += piece
 
-    def _counted(self, view: memoryview, run: Run) -> int:
+    def _counted(self, view: memoryview, run: PieceRun) -> int:
         """Pass what counts whatever it holds; whether a piece fits is decided where it begins."""
         begun = (self._at - run.start) % run.unit
         end = min(self._at - begun + run.unit, run.end)
@@ -97,7 +97,7 @@ class CuttingEngine(Engine):
             self._next(bytes(self._held) if run.kind == NOTE_HEADER else None)
         return len(piece)
 
-    def _page(self, view: memoryview, run: Run) -> int:
+    def _page(self, view: memoryview, run: PieceRun) -> int:
         """Gather a page, or another piece that may be a hole, and settle it when it is whole."""
         begun = len(self._held)
         length = min(run.unit, run.end - (self._at - begun))

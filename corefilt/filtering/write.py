@@ -12,7 +12,7 @@ from corefilt.filtering.planned import PlannedBeforehand
 from corefilt.filtering.run import stop_if_undecided
 from corefilt.filtering.streamed import SettledAtTheEnd
 from corefilt.io.sinks import NamedFile, open_sink, seekable_from
-from corefilt.plan.plan import Plan
+from corefilt.plan.plan import KeepPlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def write_filtered(
     if not core.source.seekable and not options.in_place and seekable_from(output):
         classifier = classifier_for(core, options.assume, evidence=evidence, dumper=options.dumper, with_payload=True)
         return _carry_out(SettledAtTheEnd(core, wanted, classifier, options), output, began)
-    plan = Plan(
+    plan = KeepPlan(
         core, wanted, classifier_for(core, options.assume, evidence=evidence, dumper=options.dumper), options.unknown
     )
     if options.in_place:
@@ -61,7 +61,7 @@ def write_filtered(
     return _carry_out(PlannedBeforehand(plan, options), output, began)
 
 
-def write_plan(plan: Plan, output: Place | NamedFile, options: Options) -> Report:
+def write_plan(plan: KeepPlan, output: Place | NamedFile, options: Options) -> Report:
     """As write_filtered, with a plan that was made before."""
     began = time.monotonic()
     core = plan.core

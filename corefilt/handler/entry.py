@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from corefilt.handler.crash_info import Crash
-    from corefilt.handler.records import Record
+    from corefilt.handler.records import StoreRecord
 
 
 def main(argv: list[str]) -> int:
@@ -40,9 +40,9 @@ def _run(crash: Crash, path: str | None) -> int:
     try:
         with Forked(crash, 0) as child:
             # Only now: what this loads, the child does not wait for.
-            from corefilt.handler.records import Record
+            from corefilt.handler.records import StoreRecord
 
-            record = Record(crash, child.victim)
+            record = StoreRecord(crash, child.victim)
             code = 1
             try:
                 from corefilt.handler.config import PATH, read_config
@@ -66,7 +66,7 @@ def _fail(error: CorefiltError, messages: Messages) -> int:
     return error.exit_code
 
 
-def _finish(crash: Crash, child: Forked, record: Record, messages: Messages, *, saved: bool) -> None:
+def _finish(crash: Crash, child: Forked, record: StoreRecord, messages: Messages, *, saved: bool) -> None:
     """See that no slot stays taken, and say what this handler and earlier ones could not."""
     from corefilt.handler.records import BEGUN, left_behind
 

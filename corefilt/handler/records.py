@@ -44,7 +44,7 @@ class Lost:
         return f"process {self.pid} ({comm}) of user {self.uid}, signal {self.signal}"
 
 
-class Record:
+class StoreRecord:
     """The record of one crash; it does nothing where its folder cannot be used, and ``why_not`` says so."""
 
     def __init__(self, crash: Crash, victim: Victim, folder: str | None = None) -> None:

@@ -45,7 +45,7 @@ _LATE = tuple(
         "corefile.punched",
         "corefile.truncation",
         "evidence.evidence",
-        "evidence.records",
+        "evidence.note_records",
         "filtering.missing",
         "io.copy_threads",
         "io.page_cache",

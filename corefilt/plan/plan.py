@@ -58,7 +58,7 @@ class Mapping:
         return self.finding.evidence
 
 
-class Plan:
+class KeepPlan:
     """What a filter keeps of every mapping: ``findings``, and ``sizes`` in bytes for every program header.
 
     For every mapping ``assumed`` has the bytes that are kept or dropped on an assumption, ``inferred`` those that

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from corefilt.corefile.corefile import CoreFile
     from corefilt.io.sinks import Sink
     from corefilt.plan.layout import Layout
-    from corefilt.plan.plan import Plan
+    from corefilt.plan.plan import KeepPlan
 
 NT_X86_XSAVE_LAYOUT = 0x205
 # struct x86_xfeat_component, of which every one is written by itself (arch/x86/kernel/fpu/xstate.c, Linux 6.12).
@@ -46,7 +46,7 @@ def refuse_below_a_page(limit: Limit, core: CoreFile) -> None:
         )
 
 
-class Run:
+class PieceRun:
     """Bytes of the output, from ``start`` to ``end``, that are written in pieces of ``unit`` bytes.
 
     ``segment`` is the program header they belong to, or -1; ``load`` is, for memory tags, the PT_LOAD whose pages
@@ -60,7 +60,7 @@ class Run:
         self.segment, self.load = segment, segment if load < 0 else load
 
 
-def runs(core: CoreFile, layout: Layout) -> Generator[Run, bytes | None, None]:
+def runs(core: CoreFile, layout: Layout) -> Generator[PieceRun, bytes | None, None]:
     """What the kernel writes of this output, in its order; for a NOTE_HEADER the note's first bytes must be sent.
 
     ``elf_core_dump`` in fs/binfmt_elf.c (Linux 6.18): the ELF header, each program header, of each note the
@@ -87,14 +87,14 @@ def runs(core: CoreFile, layout: Layout) -> Generator[Run, bytes | None, None]:
         if start >= end:
             continue
         if i < 0:
-            yield Run(start, end, unit)
+            yield PieceRun(start, end, unit)
         elif table.p_type[i] == PT_NOTE:
             yield from _runs_of_notes(ehdr, i, start, end, page)
         elif i in tags:
             block = core.table.p_filesz[i] * page // core.table.p_filesz[tags[i]]
-            yield Run(start, end, max(block, 1), PRESENT, i, tags[i])
+            yield PieceRun(start, end, max(block, 1), PRESENT, i, tags[i])
         else:
-            yield Run(start, end, page, PRESENT, i)
+            yield PieceRun(start, end, page, PRESENT, i)
 
 
 def _header_of(layout: Layout) -> Ehdr:
@@ -102,11 +102,11 @@ def _header_of(layout: Layout) -> Ehdr:
     return Ehdr(next(put.put for put in layout.puts if put.source == 0 and put.put))
 
 
-def _runs_of_notes(ehdr: Ehdr, i: int, start: int, end: int, page: int) -> Generator[Run, bytes | None, None]:
+def _runs_of_notes(ehdr: Ehdr, i: int, start: int, end: int, page: int) -> Generator[PieceRun, bytes | None, None]:
     """``writenote`` in fs/binfmt_elf.c: three pieces a note, and padding, which is free."""
     at = start
     while end - at >= 12 and at - start < MOST_WALKED:
-        raw = (yield Run(at, at + 12, 12, NOTE_HEADER, i)) or b""
+        raw = (yield PieceRun(at, at + 12, 12, NOTE_HEADER, i)) or b""
         if len(raw) < 12:
             return
         n_namesz, n_descsz, n_type = (ehdr.number(raw[k : k + 4]) for k in (0, 4, 8))
@@ -119,12 +119,12 @@ def _runs_of_notes(ehdr: Ehdr, i: int, start: int, end: int, page: int) -> Gener
             (desc, n_descsz, XFEAT_COMPONENT if in_records else n_descsz),
         ):
             if length and first < end:
-                yield Run(first, min(first + length, end), unit, COUNTED, i)
+                yield PieceRun(first, min(first + length, end), unit, COUNTED, i)
     if at < end:
-        yield Run(at, end, page, COUNTED, i)
+        yield PieceRun(at, end, page, COUNTED, i)
 
 
-class Account:
+class DumpBudget:
     """Counts pieces as the kernel does: ``written`` bytes, and ``end``, where the file ends so far."""
 
     def __init__(self, limit: int) -> None:
@@ -159,7 +159,7 @@ class InputMap:
         self.core, self.source, self.layout = core, source, layout
         self._extents = Extents(source.fd)
 
-    def note(self, run: Run) -> bytes:
+    def note(self, run: PieceRun) -> bytes:
         """The bytes of a run in the notes."""
         for put in self.layout.puts:
             at = run.start - put.target
@@ -169,7 +169,7 @@ class InputMap:
         grown = max(0, self.layout.table.p_filesz[run.segment] - self.core.present[run.segment])
         return self.source.peek(self._place(run) - grown, run.end - run.start)
 
-    def present(self, run: Run) -> Iterator[tuple[int, int]]:
+    def present(self, run: PieceRun) -> Iterator[tuple[int, int]]:
         """The pieces of a run that are no holes, as (first, behind the last), counted from its start.
 
         A core that ends in holes has one zero written at its very end, so a last page of zeros is taken for a hole.
@@ -193,7 +193,7 @@ class InputMap:
                 yield first, behind
             done, at = behind, start + behind * page
 
-    def _place(self, run: Run) -> int:
+    def _place(self, run: PieceRun) -> int:
         return self.core.table.p_offset[run.segment] + run.start - self.layout.table.p_offset[run.segment]
 
 
@@ -204,11 +204,11 @@ class OutputMap:
         self._fd, self._base = sink.reader, sink.base
         self._extents = Extents(sink.reader)
 
-    def note(self, run: Run) -> bytes:
+    def note(self, run: PieceRun) -> bytes:
         """The bytes of a run in the notes."""
         return os.pread(self._fd, run.end - run.start, self._base + run.start)
 
-    def present(self, run: Run) -> Iterator[tuple[int, int]]:
+    def present(self, run: PieceRun) -> Iterator[tuple[int, int]]:
         """The pieces of a run that are not all zeros, as InputMap gives them."""
         return _not_zero(self._fd, self._extents, self._base + run.start, self._base + run.end, run.unit)
 
@@ -229,7 +229,7 @@ def _not_zero(fd: int, extents: Extents, start: int, end: int, unit: int) -> Ite
 
 def cut_at(core: CoreFile, layout: Layout, limit: int, where: InputMap | OutputMap) -> int:
     """How long the kernel would have left this output under a limit, both in bytes."""
-    account = Account(limit)
+    account = DumpBudget(limit)
     pieces = runs(core, layout)
     raw: bytes | None = None
     while True:
@@ -263,14 +263,14 @@ class Cut:
     def __init__(self, limit: Limit, size: int, full: int, guess: str | None) -> None:
         self.limit, self.size, self.full, self.guess = limit, size, full, guess
 
-    def plan(self, plan: Plan, layout: Layout) -> Plan:
+    def plan(self, plan: KeepPlan, layout: Layout) -> KeepPlan:
         """The same plan with the bytes of every segment that are left."""
         from array import array
 
         kept = zip(layout.table.p_offset, plan.sizes, strict=True)
         return plan.with_sizes(array("Q", (min(there, max(0, self.size - offset)) for offset, there in kept)))
 
-    def changes(self, whole: Plan, shortened: Plan) -> list[str]:
+    def changes(self, whole: KeepPlan, shortened: KeepPlan) -> list[str]:
         """Return what a report says of the bytes that were cut off a plan, a line or none."""
         if self.size < self.full:
             lost = [before - after for before, after in zip(whole.sizes, shortened.sizes, strict=True)]

@@ -33,7 +33,7 @@ _X86 = ("EM_386", "EM_X86_64")
 _TABLE, _SECTIONS = -2, -1
 
 
-class _Pieces(NamedTuple):
+class _KernelPieces(NamedTuple):
     """Pieces of ``unit`` bytes that fill a range of the file; the last can be shorter."""
 
     start: int
@@ -89,7 +89,7 @@ class _Count:
         # Behind holes the kernel writes one zero, if that fits.
         return whole if end < whole and written < limit else end
 
-    def _pieces(self, *, zeros: bool) -> Iterator[_Pieces]:
+    def _pieces(self, *, zeros: bool) -> Iterator[_KernelPieces]:
         core, header = self.core, self.core.header
         tables = {
             _TABLE: (header["e_phoff"], core.count * header["e_phentsize"], header["e_phentsize"]),
@@ -100,7 +100,7 @@ class _Count:
         places = [(start, label) for label, (start, _, _) in tables.items()]
         places += [(segment.p_offset, j) for j, segment in enumerate(core.segments) if segment.p_filesz]
         at = core.header_size
-        yield _Pieces(0, at, at)
+        yield _KernelPieces(0, at, at)
         for start, label in sorted(places):
             length, unit = (core.segments[label].p_filesz, self.page) if label >= 0 else tables[label][1:]
             start, end = max(start, at), start + length
@@ -108,7 +108,7 @@ class _Count:
             if start >= end:
                 continue
             if label < 0:
-                yield _Pieces(start, end, unit)
+                yield _KernelPieces(start, end, unit)
             elif core.segments[label].p_type == "PT_NOTE":
                 yield from self._notes(start, end)
             elif core.segments[label].p_type in MTE:
@@ -117,10 +117,10 @@ class _Count:
             else:
                 yield from self._present(label, start, end, self.page, zeros=zeros)
 
-    def _notes(self, start: int, end: int) -> Iterator[_Pieces]:
+    def _notes(self, start: int, end: int) -> Iterator[_KernelPieces]:
         at, core = start, self.core
         while end - at >= 12 and at - start < MOST_WALKED:
-            yield _Pieces(at, at + 12, 12)
+            yield _KernelPieces(at, at + 12, 12)
             raw = self.file.read(at, 12)
             if len(raw) < 12:
                 # The file ends here, and the count does not: what follows makes no difference.
@@ -135,23 +135,23 @@ class _Count:
                 (desc, n_descsz, _XFEAT_COMPONENT if in_records else n_descsz),
             ):
                 if length and first < end:
-                    yield _Pieces(first, min(first + length, end), unit)
+                    yield _KernelPieces(first, min(first + length, end), unit)
         if at < end:
-            yield _Pieces(at, end, self.page)
+            yield _KernelPieces(at, end, self.page)
 
     def _present(
         self, label: int, start: int, end: int, unit: int, *, zeros: bool, tags: bool = False
-    ) -> Iterator[_Pieces]:
+    ) -> Iterator[_KernelPieces]:
         """What of a segment is no hole; the full core tells, also of what lies behind the cut."""
         segment = self.core.segments[label]
         origin, there = self.there.get(label, (0, 0))
         skip = start - segment.p_offset
         there = min(there - skip, end - start)
         if tags and zeros:
-            yield _Pieces(start, end, unit)
+            yield _KernelPieces(start, end, unit)
             return
         for first, last in _filled(self.full, origin + skip, there, unit, zeros=zeros):
-            yield _Pieces(start + first * unit, min(start + last * unit, end), unit)
+            yield _KernelPieces(start + first * unit, min(start + last * unit, end), unit)
 
 
 def _filled(file: MappedCore, start: int, length: int, unit: int, *, zeros: bool) -> Iterator[tuple[int, int]]:

@@ -39,7 +39,7 @@ _NAMES = {
 }  # fmt: skip
 
 
-class Note(NamedTuple):
+class NoteEntry(NamedTuple):
     """One note: its name and type, and where header, descriptor and padding stand in the file."""
 
     name: bytes
@@ -56,7 +56,7 @@ class Note(NamedTuple):
         return f"{_NAMES.get(self.n_type, hex(self.n_type))} of {name!r}"
 
 
-def walk(file: MappedCore, core: Tables, i: int) -> Iterator[Note]:
+def walk(file: MappedCore, core: Tables, i: int) -> Iterator[NoteEntry]:
     """The notes of a segment that are all there, up to the first that cannot be one."""
     start = at = core.segments[i].p_offset
     end = start + core.present(i)
@@ -71,11 +71,11 @@ def walk(file: MappedCore, core: Tables, i: int) -> Iterator[Note]:
             return
         name = chunk[at - chunk_at + 12 :][: min(n_namesz, len(COREFILT))]
         stop = min(desc + (n_descsz + 3 & ~3), end)
-        yield Note(name, n_type, at, desc, n_descsz, stop)
+        yield NoteEntry(name, n_type, at, desc, n_descsz, stop)
         at = stop
 
 
-def is_ours(note: Note) -> bool:
+def is_ours(note: NoteEntry) -> bool:
     """Whether corefilt wrote it."""
     return note.name == COREFILT and note.n_type in _OURS
 
@@ -111,7 +111,7 @@ class _NoteSegment:
 
     def __init__(self, file: MappedCore, core: Tables, i: int, *, cut: bool = False) -> None:
         self.file, self.core, self.i = file, core, i
-        self.own: list[Note] = []
+        self.own: list[NoteEntry] = []
         self.foreign: Spans = []
         reached = whole = core.segments[i].p_offset
         for note in walk(file, core, i):
@@ -136,13 +136,13 @@ class _NoteSegment:
     def length(self) -> int:
         return sum(end - start for start, end in self.foreign)
 
-    def notes(self) -> list[Note]:
+    def notes(self) -> list[NoteEntry]:
         return [note for note in walk(self.file, self.core, self.i) if not is_ours(note)]
 
-    def desc(self, note: Note) -> bytes:
+    def desc(self, note: NoteEntry) -> bytes:
         return self.file.read(note.desc, note.n_descsz)
 
-    def raw(self, note: Note) -> bytes:
+    def raw(self, note: NoteEntry) -> bytes:
         return self.file.read(note.start, note.end - note.start)
 
 
@@ -280,7 +280,7 @@ def _conversion(old: _NoteSegment, new: _NoteSegment, *, cut: bool) -> str | Non
     return f"{words}, and {left_out} notes were left out (--format)" if left_out else f"{words} (--format)"
 
 
-def _stands_for(old: _NoteSegment, note: Note, new: _NoteSegment, other: Note, two: int) -> bool:
+def _stands_for(old: _NoteSegment, note: NoteEntry, new: _NoteSegment, other: NoteEntry, two: int) -> bool:
     if note[:2] != other[:2]:
         return False
     if note.n_type != NT_PRSTATUS or note.n_descsz == other.n_descsz:

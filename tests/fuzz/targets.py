@@ -33,8 +33,8 @@ from corefilt.batch.sources import containers as wrappings
 from corefilt.cli import inspect
 from corefilt.corefile import corefilt_note as annotation
 from corefilt.corefile import images, loadmaps
-from corefilt.corefile.identity import Identity
 from corefilt.corefile.notes import FileNote
+from corefilt.corefile.owner import Owner
 from corefilt.corefile.registers import Thread, read_threads
 from corefilt.errors import CorefiltError
 from corefilt.evidence import saved_text as savedmaps
@@ -79,7 +79,7 @@ def looked_at(core: Core, wanted: int, **options: object) -> None:
         assert mapping.present >= 0
     inspect.as_dict(core, plan)
     inspect.fdpic_lines(core)
-    Identity(core.notes, core.ehdr)
+    Owner(core.notes, core.ehdr)
     read_threads(core.source, core.ehdr, core.table)
 
 

@@ -43,8 +43,8 @@ import corefilt as api
 from corefilt.classify.classifier import DISBELIEVED
 from corefilt.corefile import corefilt_note as annotation
 from corefilt.errors import AnnotationError
-from corefilt.evidence.records import records_by_mapping
-from corefilt.kinds import Finding, Kind, Source, single
+from corefilt.evidence.note_records import records_by_mapping
+from corefilt.kinds import Basis, Finding, Kind, single
 from corefilt.plan.note_slot import place_for_note
 
 SHAPES = [(64, True, 62), (64, False, 21), (32, True, 3), (32, False, EM_PPC)]
@@ -65,7 +65,7 @@ class Row:
     proven: int = Kind.PRIVATE_ANON
     likely: int = 2
     certainty: int = 0
-    sources: int = Source.SMAPS
+    sources: int = Basis.SMAPS
 
     def encode(self, order: str = "<") -> bytes:
         fields = (self.start, self.end, self.possible, self.proven, self.likely, self.certainty, self.sources)
@@ -270,7 +270,7 @@ def test_a_note_counts_wherever_it_stands(behind: bool, piped: bool) -> None:
     with opened(core_with(forged([FIRST]), behind=behind), piped=piped) as it:
         assert list(it.notes.records) == [(A, A + 2 * PAGE)]
         findings = it.plan("all").findings
-    assert (findings[0].certainty, findings[0].sources) == ("exact", Source.CORE | Source.SMAPS)
+    assert (findings[0].certainty, findings[0].sources) == ("exact", Basis.CORE | Basis.SMAPS)
 
 
 def test_of_two_notes_the_first_counts() -> None:
@@ -301,7 +301,7 @@ def test_records_of_no_mapping_are_told(tmp_path: Path) -> None:
     assert "2 records of the COREFILT note fit no mapping" in report.notices
     assert not report.damaged
     # The one that fits still counts.
-    assert found(out)[0].sources & Source.SMAPS
+    assert found(out)[0].sources & Basis.SMAPS
 
 
 def test_a_record_that_contradicts_the_core_is_reported_and_not_believed(tmp_path: Path) -> None:
@@ -533,14 +533,14 @@ def test_a_note_in_the_second_segment_of_notes() -> None:
     with opened(core) as it:
         assert list(it.notes.records) == [(A, A + 2 * PAGE)]
     out = annotated(core)
-    assert rows_in(out)[0].sources & Source.SMAPS
+    assert rows_in(out)[0].sources & Basis.SMAPS
     assert parse_core(out)[1][2].p_filesz == len(extra.data)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_note_among_others_is_replaced_where_it_stands(layout: str) -> None:
     size = annotation.note_size(2, PAGE)
-    other = forged(desc_of([Row(A, A + 2 * PAGE, 4, 4, sources=Source.FILES)]).ljust(size - 24, b"\0"))
+    other = forged(desc_of([Row(A, A + 2 * PAGE, 4, 4, sources=Basis.FILES)]).ljust(size - 24, b"\0"))
     notes = kernel_notes([(B, B + 2 * PAGE, 0, "/data/table")])
     core = make_core([Load(A, noise(2)), Load(B, noise(2, 1))], [*notes[:2], other, *notes[2:]], layout=layout)
     for wanted in (ALL, NONE):
@@ -550,7 +550,7 @@ def test_a_note_among_others_is_replaced_where_it_stands(layout: str) -> None:
         assert names == ["CORE", "CORE", NAME, *["CORE"] * (len(notes) - 2)]
         with opened(out) as it:
             assert list(it.notes.records) == [(A, A + 2 * PAGE), (B, B + 2 * PAGE)]
-            assert it.notes.records[A, A + 2 * PAGE].sources & Source.FILES
+            assert it.notes.records[A, A + 2 * PAGE].sources & Basis.FILES
         assert len(out) == len(filtered(core, wanted)[0])
 
 
@@ -592,7 +592,7 @@ def test_what_a_user_said_is_remembered_as_such() -> None:
     core = core_with()
     note = annotated(core, assume=["/data/*=private-file-written"])
     finding = found(note)[1]
-    assert (finding.kind, finding.certainty, finding.sources & Source.USER) == ("private-file-written", "stated", 32)
+    assert (finding.kind, finding.certainty, finding.sources & Basis.USER) == ("private-file-written", "stated", 32)
     assert kept_sizes(filtered(note, 0x1)[0]) == [2 * PAGE, 2 * PAGE]
     # And said otherwise later on.
     assert found(note, assume=["/data/*=shared-file-backed"])[1].contradiction or (

@@ -48,7 +48,7 @@ import corefilt as api
 from corefilt.corefile import punched as gaps
 from corefilt.corefile.ranges import cut_out, joined
 from corefilt.errors import InPlaceError, UndecidedError, UsageError
-from corefilt.filtering.place import whole_blocks
+from corefilt.filtering.inplace_file import whole_blocks
 
 A, B, C, D = 0x10000, 0x40000, 0x80000, 0x100000
 SHM = "/dev/zero (deleted)"

@@ -38,7 +38,7 @@ from support.samples import PAGE, noise, sample_core
 import corefilt as api
 from corefilt.corefile.elf import Ehdr
 from corefilt.errors import NotACoreError
-from corefilt.filtering.place import SECTOR, high_halves
+from corefilt.filtering.inplace_file import SECTOR, high_halves
 
 FILTERS = ("0x0", "0x1", "0x31", "0x33", "all")
 LAYOUTS = ("createdump", "delve")

@@ -11,7 +11,7 @@ from pathlib import Path
 import corefilt
 from corefilt.classify.classifier import classifier_for
 from corefilt.filterbits import CoredumpFilter
-from corefilt.plan.plan import Plan
+from corefilt.plan.plan import KeepPlan
 
 
 class Planned:
@@ -21,7 +21,7 @@ class Planned:
         """Plan all filters by the same rules."""
         with corefilt.open(path) as core:
             rules = classifier_for(core)
-            self.kept = {wanted: Plan(core, CoredumpFilter(wanted), rules, "keep").sizes for wanted in filters}
+            self.kept = {wanted: KeepPlan(core, CoredumpFilter(wanted), rules, "keep").sizes for wanted in filters}
             self.present = core.present
             self.starts = core.table.p_vaddr
             self.contradicts = any(finding.contradiction for finding in rules.decide_all())

@@ -16,9 +16,9 @@ from corefilt.kinds import (
     ONE_PAGE,
     SOURCE_NAMES,
     WHOLE,
+    Basis,
     Finding,
     Kind,
-    Source,
     level,
     name_of,
     single,
@@ -127,7 +127,7 @@ def test_groups_of_kinds() -> None:
 
 def test_every_source_is_a_bit_of_its_own_and_has_a_name() -> None:
     """They stand so in COREFILT notes of earlier runs: the numbers are for good."""
-    numbers = {name: value for name, value in vars(Source).items() if name.isupper()}
+    numbers = {name: value for name, value in vars(Basis).items() if name.isupper()}
     assert numbers == {"CORE": 1, "MAPS": 2, "SMAPS": 4, "FILES": 8, "SYSROOT": 16, "USER": 32}
     assert set(SOURCE_NAMES) == set(numbers.values())
     assert len(set(SOURCE_NAMES.values())) == len(numbers)
@@ -151,7 +151,7 @@ def test_a_finding_keeps_the_least_the_likeliest_and_the_most(
     possible: int, wanted: CoredumpFilter, data: st.DataObject
 ) -> None:
     likely = data.draw(st.sampled_from(single(possible)))
-    finding = Finding(possible, Kind.ALL, likely, "assumed", (), Source.CORE)
+    finding = Finding(possible, Kind.ALL, likely, "assumed", (), Basis.CORE)
     least, guess, most = finding.levels(wanted)
     levels = [level(kind, wanted) for kind in single(possible)]
     assert (least, guess, most) == (min(levels), level(likely, wanted), max(levels))
@@ -162,7 +162,7 @@ def test_a_finding_keeps_the_least_the_likeliest_and_the_most(
 @given(possible=st.integers(1, Kind.ALL), data=st.data())
 def test_the_others_are_all_other_names(possible: int, data: st.DataObject) -> None:
     likely = data.draw(st.sampled_from(single(possible)))
-    finding = Finding(possible, Kind.ALL, likely, "assumed", ("because",), Source.CORE)
+    finding = Finding(possible, Kind.ALL, likely, "assumed", ("because",), Basis.CORE)
     names = {name for name, kinds in NAMES.items() if kinds & possible}
     assert {finding.kind, *finding.others()} == names
     assert finding.kind not in finding.others()

@@ -14,7 +14,7 @@ from corefilt.errors import InputError, OutputError
 from corefilt.io.openat import FOLDER, StepError, walk
 
 
-class Place:
+class OpenPlace:
     """A file's folder, opened, and its name in it; a context manager. ``path`` is for people."""
 
     __slots__ = ("folder", "leaf", "path")
@@ -22,7 +22,7 @@ class Place:
     def __init__(self, folder: int, leaf: str, path: str) -> None:
         self.folder, self.leaf, self.path = folder, leaf, path
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> OpenPlace:
         return self
 
     def __exit__(self, *about: object) -> None:
@@ -50,7 +50,7 @@ class Place:
         return fd, status
 
 
-def enter(path: str, root: str) -> Place:
+def enter(path: str, root: str) -> OpenPlace:
     """The place of a file that was found below ``root``, or was named itself (empty). Raises InputError."""
     if not root:
         # The file that was named may be a link; what it points to is meant.
@@ -60,7 +60,7 @@ def enter(path: str, root: str) -> Place:
     steps, leaf = os.path.split(below)
     if os.path.isabs(below) or below.split(os.sep)[0] == os.pardir:
         raise InputError(f"{path}: is not below {root}")
-    return Place(open_folder(root, steps), leaf, path)
+    return OpenPlace(open_folder(root, steps), leaf, path)
 
 
 def open_folder(root: str, below: str) -> int:
@@ -90,7 +90,7 @@ def _said(error: OSError, root: str) -> str:
     return f"{at}: {words}"
 
 
-def make_place(path: str, root: str) -> Place:
+def make_place(path: str, root: str) -> OpenPlace:
     """The place of an output below ``root`` (empty: in the folder that was named); what is not there is made.
 
     Raises OutputError.
@@ -99,4 +99,4 @@ def make_place(path: str, root: str) -> Place:
     folder, leaf = os.path.split(os.path.relpath(path, root or os.curdir))
     if folder.split(os.sep)[0] == os.pardir or leaf in ("", os.curdir, os.pardir):
         raise OutputError(f"{path}: is not below {root}")
-    return Place(make_folder(root, folder), leaf, path)
+    return OpenPlace(make_folder(root, folder), leaf, path)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from corefilt.batch.policy.facts import Facts
 
-    Condition: TypeAlias = "Bound | Executable | Signal | Uid | Share"
+    Condition: TypeAlias = "Bound | Executable | SignalCondition | Uid | ShareCondition"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Executable:
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
+class SignalCondition:
     """One of these killed it: names of signals.NAMES, or the machine's numbers."""
 
     wanted: tuple[str | int, ...]
@@ -72,7 +72,7 @@ class Uid:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ShareCondition:
     """A kind's share of the payload, from 0 to 1, lies ``above`` the limit, or below."""
 
     kind: str

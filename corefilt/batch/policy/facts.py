@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from corefilt.corefile.identity import Identity
+from corefilt.corefile.owner import Owner
 from corefilt.corefile.ranges import end_of_segments
 from corefilt.kinds import NAMES
 
@@ -40,7 +40,7 @@ def facts_of(core: CoreFile, *, age: float | None, classifier: Classifier | None
 
     An age below zero is a clock that was wrong once, and so none.
     """
-    identity = Identity(core.notes, core.ehdr)
+    identity = Owner(core.notes, core.ehdr)
     size = core.end
     if size is None:
         size = end_of_segments(core.table, core.table.p_filesz)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from corefilt.batch.policy.conditions import Share
+from corefilt.batch.policy.conditions import ShareCondition
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Policy:
     @property
     def asks_for_shares(self) -> bool:
         """Whether any rule does: finding them out takes a look at every mapping."""
-        return any(isinstance(condition, Share) for rule in self.rules for condition in rule.when)
+        return any(isinstance(condition, ShareCondition) for rule in self.rules for condition in rule.when)
 
     def decide(self, facts: Facts) -> Decision:
         """What becomes of a core; one that no rule means is filtered as the command line says."""

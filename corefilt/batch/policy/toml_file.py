@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 
-from corefilt.batch.policy.conditions import Bound, Executable, Share, Signal, Uid
+from corefilt.batch.policy.conditions import Bound, Executable, ShareCondition, SignalCondition, Uid
 from corefilt.batch.policy.policy import ACTIONS, DELETE, FILTER, FIT, KEEP, MINIMAL, Action, Policy, Rule
 from corefilt.corefile.signals import NAMES as SIGNALS
 from corefilt.errors import InputError, PolicyError, UsageError
@@ -158,7 +158,7 @@ def _uid(value: object) -> int:
     return value
 
 
-def _share(value: object) -> Share:
+def _share(value: object) -> ShareCondition:
     """``KIND>50%`` or ``KIND<50%``."""
     text = _text(value)
     operator = ">" if ">" in text else "<"
@@ -168,7 +168,7 @@ def _share(value: object) -> Share:
         raise UsageError(f"share {text!r} cannot be read", "write it like shared-anonymous>50%")
     if kind not in KINDS:
         raise UsageError(f"share {text!r}: no kind {kind!r}", f"the kinds are {', '.join(KINDS)}")
-    return Share(kind, operator == ">", int(percent) / 100)
+    return ShareCondition(kind, operator == ">", int(percent) / 100)
 
 
 _CONDITIONS: dict[str, Callable[[object], tuple[Condition, ...]]] = {
@@ -177,7 +177,7 @@ _CONDITIONS: dict[str, Callable[[object], tuple[Condition, ...]]] = {
     "larger": lambda value: (Bound("size", True, _size(value)),),
     "smaller": lambda value: (Bound("size", False, _size(value)),),
     "executable": lambda value: (Executable(tuple(map(_text, _several(value)))),),
-    "signal": lambda value: (Signal(tuple(map(_signal, _several(value)))),),
+    "signal": lambda value: (SignalCondition(tuple(map(_signal, _several(value)))),),
     "uid": lambda value: (Uid(tuple(map(_uid, _several(value)))),),
     "share": lambda value: tuple(map(_share, _several(value))),
 }

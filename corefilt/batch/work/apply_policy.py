@@ -13,10 +13,10 @@ from corefilt.batch.files.lock import lock_file
 from corefilt.batch.policy.facts import facts_of
 from corefilt.batch.policy.policy import DELETE, FIT, KEEP, MINIMAL
 from corefilt.batch.work import provenance
-from corefilt.batch.work.opening import opened_core
+from corefilt.batch.work.core_opening import opened_core
 from corefilt.classify.classifier import classifier_for
 from corefilt.corefile.corefile import CoreFile
-from corefilt.corefile.identity import Identity
+from corefilt.corefile.owner import Owner
 from corefilt.evidence.gather import gather
 from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.options import FITTING
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from corefilt.batch.files.safe_paths import Place
+    from corefilt.batch.files.safe_paths import OpenPlace
     from corefilt.batch.outcome import Outcome
     from corefilt.batch.policy.policy import Decision, Policy
     from corefilt.batch.task import Task
@@ -47,7 +47,7 @@ def decided(
     """
     with opened_core(open_source, None) as core:
         facts = facts_of(core, age=age, classifier=_classifier(core, task) if policy.asks_for_shares else None)
-        comm = Identity(core.notes, core.ehdr).comm
+        comm = Owner(core.notes, core.ehdr).comm
     decision = policy.decide(facts)
     name, chosen = decision.action.name, replace(task, rule=decision.rule)
     if name not in (DELETE, KEEP) or (name == KEEP and not task.replace):
@@ -65,7 +65,7 @@ def decided(
     return chosen.outcome("deleted", words, **told)
 
 
-def delete(outcome: Outcome, file: FileSource, place: Place) -> Outcome:
+def delete(outcome: Outcome, file: FileSource, place: OpenPlace) -> Outcome:
     """Delete the open file at its place; the outcome that told so, or what stands against it.
 
     Raises LockedError and OSError.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 
-from corefilt.batch.files.safe_paths import Place
+from corefilt.batch.files.safe_paths import OpenPlace
 from corefilt.batch.sources import containers as wrappings
 from corefilt.corefile.corefile import CoreFile
-from corefilt.corefile.identity import Identity
+from corefilt.corefile.owner import Owner
 from corefilt.errors import CorefiltError, NotACoreError, OutputError
 from corefilt.filtering.options import Options
 
@@ -49,7 +49,7 @@ class Watch:
     # Bytes that go by between two looks.
     STRIDE = 64 << 20
 
-    def __init__(self, target: Place | None, task: Task, on_progress: Told | None) -> None:
+    def __init__(self, target: OpenPlace | None, task: Task, on_progress: Told | None) -> None:
         """Look once. Raises OutputError."""
         self._folder = target.folder if target is not None else -1
         self._task, self._told, self._passed = task, on_progress, 0
@@ -93,7 +93,7 @@ def outcome_of(
     task: Task, core: CoreFile, report: Report, before: int, *, marked: bool | None, seconds: float
 ) -> Outcome:
     """What became of a core whose file takes ``before`` bytes; ``marked`` is None where nothing was written."""
-    identity = Identity(core.notes, core.ehdr)
+    identity = Owner(core.notes, core.ehdr)
     executable = identity.executable if identity.executable is not None else identity.comm
     reasons = list(report.warnings)
     if marked is False:

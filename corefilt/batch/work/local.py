@@ -9,14 +9,14 @@ from functools import partial
 
 from corefilt.batch.files.lock import lock_file
 from corefilt.batch.files.run_as_owner import Refused, as_owner, owner_to_become
-from corefilt.batch.files.safe_paths import Place, enter, make_place
+from corefilt.batch.files.safe_paths import OpenPlace, enter, make_place
 from corefilt.batch.sources import containers as wrappings
 from corefilt.batch.sources.apport import APPORT
 from corefilt.batch.task import Task
 from corefilt.batch.work import provenance
 from corefilt.batch.work.apply_policy import decided, delete
+from corefilt.batch.work.core_opening import opened_core
 from corefilt.batch.work.execution import Watch, options_of, outcome_of, safely
-from corefilt.batch.work.opening import opened_core
 from corefilt.batch.work.output_check import as_plain_file, check
 from corefilt.batch.work.outputs import ArchiveFile, BesideFile, ReplacedFile
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
@@ -61,7 +61,7 @@ def filtered(task: Task, on_progress: Told | None) -> Outcome:
             return task.outcome("kept", str(refused))
 
 
-def _filtered_safely(task: Task, place: Place) -> Outcome:
+def _filtered_safely(task: Task, place: OpenPlace) -> Outcome:
     return safely(task, lambda: _filtered_here(task, place, None))
 
 
@@ -70,7 +70,7 @@ def _article(task: Task) -> str:
     return "a report of apport" if container == APPORT else f"a {container}"
 
 
-def _filtered_here(task: Task, place: Place, on_progress: Told | None) -> Outcome:
+def _filtered_here(task: Task, place: OpenPlace, on_progress: Told | None) -> Outcome:
     fd, status = place.open()
     source = FileSource(fd, task.source, size=status.st_size)
     try:
@@ -96,7 +96,7 @@ def _filtered_here(task: Task, place: Place, on_progress: Told | None) -> Outcom
         source.close()
 
 
-def _chosen(task: Task, policy: Policy, file: FileSource, place: Place) -> Task | Outcome:
+def _chosen(task: Task, policy: Policy, file: FileSource, place: OpenPlace) -> Task | Outcome:
     status = os.fstat(file.fd)
     choice = decided(
         task,
@@ -117,7 +117,7 @@ def _opened(task: Task, file: FileSource) -> Source:
     return wrappings.opened(own, task.wrapping, task.member, max_headers=most if isinstance(most, int) else MAX_HEADERS)
 
 
-def _mark_at(target: Place) -> provenance.Provenance | None:
+def _mark_at(target: OpenPlace) -> provenance.Provenance | None:
     """What a file that is there already tells, if it is as it was written."""
     if target.status() is None:
         return None
@@ -141,7 +141,9 @@ def _unchanged(task: Task, status: os.stat_result, mark: provenance.Provenance, 
     )
 
 
-def _written(task: Task, file: FileSource, place: Place, target: Place | None, on_progress: Told | None) -> Outcome:
+def _written(
+    task: Task, file: FileSource, place: OpenPlace, target: OpenPlace | None, on_progress: Told | None
+) -> Outcome:
     began = time.monotonic()
     folder = f"/proc/self/fd/{(target or place).folder}"
     copies = folder if target is not None else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from corefilt.batch.files.safe_paths import Place
+from corefilt.batch.files.safe_paths import OpenPlace
 from corefilt.batch.work import provenance
 from corefilt.errors import OutputError
 from corefilt.io.replace import ReplacementSink
@@ -27,7 +27,7 @@ _TOLD = "user.coredump."
 class ArchiveFile(NamedFile):
     """A file to be: of a task, made of the open file ``origin``; ``check`` holds it against the input, and raises."""
 
-    def __init__(self, task: Task, place: Place, origin: int, check: Callable[[int], None] | None) -> None:
+    def __init__(self, task: Task, place: OpenPlace, origin: int, check: Callable[[int], None] | None) -> None:
         self.task, self.place, self.origin, self.check = task, place, origin, check
         self.path = place.path
         self.fingerprint = provenance.Fingerprint.of(origin)

@@ -13,7 +13,7 @@ import time
 from functools import partial
 
 from corefilt import __version__
-from corefilt.batch.files.safe_paths import Place, enter, make_place
+from corefilt.batch.files.safe_paths import OpenPlace, enter, make_place
 from corefilt.batch.remote.download import open_remote
 from corefilt.batch.remote.upload import RemoteFile
 from corefilt.batch.remote.url import Remote, is_url, version_of
@@ -21,8 +21,8 @@ from corefilt.batch.sources import containers as wrappings
 from corefilt.batch.task import Task
 from corefilt.batch.work import provenance
 from corefilt.batch.work.apply_policy import decided
+from corefilt.batch.work.core_opening import opened_core
 from corefilt.batch.work.execution import Watch, options_of, outcome_of
-from corefilt.batch.work.opening import opened_core
 from corefilt.batch.work.output_check import as_plain_file, check
 from corefilt.batch.work.provenance import Fingerprint, Provenance
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
@@ -130,7 +130,7 @@ class StoredFile(RemoteFile):
 class FetchedFile(NamedFile):
     """An output in a folder, of what was behind a URL."""
 
-    def __init__(self, made: _Made, place: Place) -> None:
+    def __init__(self, made: _Made, place: OpenPlace) -> None:
         self.made, self.place, self.path = made, place, place.path
 
     def open(self, source: Source | None) -> NewFileSink:
@@ -199,7 +199,7 @@ def _mark_behind(url: str) -> Provenance | None:
         return None
 
 
-def _mark_at(place: Place) -> Provenance | None:
+def _mark_at(place: OpenPlace) -> Provenance | None:
     if place.status() is None:
         return None
     fd, _ = place.open()
@@ -220,7 +220,7 @@ def _unchanged(task: Task, source: Input, mark: Provenance) -> Outcome:
     )
 
 
-def _written(task: Task, source: Input, place: Place | None, on_progress: Callable[[int], None] | None) -> Outcome:
+def _written(task: Task, source: Input, place: OpenPlace | None, on_progress: Callable[[int], None] | None) -> Outcome:
     began = time.monotonic()
     writes = task.output is not None and not task.dry_run
     folder = f"/proc/self/fd/{place.folder}" if place is not None else tempfile.gettempdir()

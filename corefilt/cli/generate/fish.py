@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corefilt.cli.generate.parsers import FILTERS, Command, Option, Value
+from corefilt.cli.generate.parsers import FILTERS, Command, ParsedOption, Value
 
 SCRIPT = """\
 # Completes corefilt in fish; made by `corefilt completion` from what --help tells.
@@ -47,7 +47,7 @@ def script(commands: list[Command]) -> str:
     return "\n".join(found) + "\n"
 
 
-def _complete(command: str, option: Option) -> str:
+def _complete(command: str, option: ParsedOption) -> str:
     flags = " ".join(f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in option.flags)
     value = "" if option.value is None or option.joined else " " + _value(option.value)
     return f"complete -c corefilt -n '__corefilt_is {command}' {flags}{value} -d {_quoted(option.help)}"

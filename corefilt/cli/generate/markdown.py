@@ -17,7 +17,7 @@ _DECLARED = re.compile(r"<!-- man: ([\w-]+)\((\d)\): (.*?) -->\n")
 
 
 @dataclass(frozen=True)
-class About:
+class PageHead:
     """A manual page's name, section and purpose."""
 
     name: str
@@ -25,12 +25,12 @@ class About:
     purpose: str
 
 
-def declared(text: str) -> About:
+def declared(text: str) -> PageHead:
     """Return what the first line of a page of the documentation says of its manual page. Raises ValueError."""
     match = _DECLARED.match(text)
     if match is None:
         raise ValueError("the first line names no manual page")
-    return About(match[1], match[2], match[3])
+    return PageHead(match[1], match[2], match[3])
 
 
 def page(text: str) -> str:

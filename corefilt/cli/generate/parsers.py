@@ -31,7 +31,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Option:
+class ParsedOption:
     """An option: how it is spelled, what it is for, and its value, if it has one."""
 
     flags: tuple[str, ...]
@@ -53,7 +53,7 @@ class Command:
     purpose: str
     description: str
     epilog: str
-    options: tuple[Option, ...]
+    options: tuple[ParsedOption, ...]
     values: tuple[Value, ...]
 
 
@@ -70,7 +70,7 @@ def _command(name: str, operands: str, purpose: str) -> Command:
         value = _value(action)
         if action.option_strings:
             said = formatter._expand_help(action) if action.help else ""
-            options.append(Option(tuple(action.option_strings), said, value))
+            options.append(ParsedOption(tuple(action.option_strings), said, value))
         elif value is not None:
             values.append(value)
     return Command(

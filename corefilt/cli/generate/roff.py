@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import corefilt
-from corefilt.cli.generate.parsers import Command, Option
+from corefilt.cli.generate.parsers import Command, ParsedOption
 
 SEE_ALSO = "core(5), proc(5), gdb(1), coredumpctl(1)"
 
@@ -69,7 +69,7 @@ def synopsis(command: Command) -> str:
     return f"{bold(f'corefilt{name}')} {italic(command.operands)} [options]".replace("\\fI\\fR ", "")
 
 
-def option(option: Option) -> str:
+def option(option: ParsedOption) -> str:
     """An option and what it is for."""
     between = "" if option.joined else " "
     value = between + italic(option.value.name) if option.value is not None else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corefilt.cli.generate.parsers import FILTERS, Command, Option, Value
+from corefilt.cli.generate.parsers import FILTERS, Command, ParsedOption, Value
 
 SCRIPT = """\
 #compdef corefilt
@@ -54,7 +54,7 @@ def _case(command: Command) -> str:
     return f"        {command.name})\n            _arguments -S \\\n{arguments}\n            ;;"
 
 
-def _option(option: Option) -> list[str]:
+def _option(option: ParsedOption) -> list[str]:
     value = ""
     if option.value is not None:
         value = f":{_plain(option.value.name)}:{_action(option.value)}"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from corefilt.cli.inspection.page import Page
     from corefilt.corefile.corefile import CoreFile
     from corefilt.crash.identity import Identity
-    from corefilt.plan.plan import Plan
+    from corefilt.plan.plan import KeepPlan
 
 LABEL = 13
 # Where batch tells of a file how it was made (corefilt.batch.work.provenance, which loads much).
@@ -124,7 +124,7 @@ def _filter_of(told: bytes) -> str | None:
     return str(found.get("filter")) if isinstance(found, dict) else None
 
 
-def as_dict(core: CoreFile, identity: Identity, plan: Plan) -> dict[str, object]:
+def as_dict(core: CoreFile, identity: Identity, plan: KeepPlan) -> dict[str, object]:
     """All but the mappings as JSON: schema 1, the keys of the filter report."""
     return {
         "schema": 1,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from corefilt.filterbits import CoredumpFilter
     from corefilt.kinds import Finding
-    from corefilt.plan.plan import Plan
+    from corefilt.plan.plan import KeepPlan
 
     Key = Callable[[int], object]
 
@@ -38,7 +38,7 @@ MOST_REMEMBERED = 1 << 12
 class Rows:
     """What is told of each mapping of a plan, by its number."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: KeepPlan) -> None:
         """Take a plan."""
         self.plan = plan
         self.maps = plan.classifier.parts

@@ -25,7 +25,7 @@ class Change(NamedTuple):
     after: bytes
 
 
-class Plan:
+class InstallPlan:
     """What is to be done below ``root``: ``changes`` in their order, and the ``drop_in`` as it will be (None: gone).
 
     ``notices`` say what is left as it is, and why.
@@ -59,7 +59,7 @@ def plan_install(
     pipe_limit: int | None = None,
     force: bool = False,
     without: Sequence[str] = (),
-) -> Plan:
+) -> InstallPlan:
     """Plan to have the kernel use ``line``. Raises InstallError where another handler would lose its place.
 
     ``without`` are layers around the child that root does without, which the drop-in records.
@@ -86,10 +86,10 @@ def plan_install(
             changes.append(Change(name, live, value))
     # The limit first: no crash meets the new handler without it.
     changes.sort(key=lambda change: change.name == PATTERN)
-    return Plan(root, changes, DropIn(settings, former, without), [])
+    return InstallPlan(root, changes, DropIn(settings, former, without), [])
 
 
-def plan_uninstall(*, root: str = "/", force: bool = False) -> Plan:
+def plan_uninstall(*, root: str = "/", force: bool = False) -> InstallPlan:
     """Plan to set what was set before. Raises InstallError where nothing is installed, or nobody knows what was."""
     sysctls, old = Sysctls(root), DropIn.read(root)
     live = sysctls.get(PATTERN)
@@ -101,7 +101,7 @@ def plan_uninstall(*, root: str = "/", force: bool = False) -> Plan:
                 f"{DROP_IN} is missing, and with it what core_pattern was before",
                 f"--force sets the kernel's own, {os.fsdecode(KERNELS_OWN[PATTERN])}",
             )
-        return Plan(root, [Change(PATTERN, live, KERNELS_OWN[PATTERN])], None, [])
+        return InstallPlan(root, [Change(PATTERN, live, KERNELS_OWN[PATTERN])], None, [])
     changes, notices = [], []
     for name, own in KERNELS_OWN.items():
         now, value = sysctls.get(name), old.former.get(name, own)
@@ -112,7 +112,7 @@ def plan_uninstall(*, root: str = "/", force: bool = False) -> Plan:
         else:
             notices.append(f"{name} is {os.fsdecode(now)!r}, which is not corefilt's, and stays")
     changes.sort(key=lambda change: change.name != PATTERN)
-    return Plan(root, changes, None, notices)
+    return InstallPlan(root, changes, None, notices)
 
 
 def is_ours(name: str, live: bytes, drop_in: DropIn | None) -> bool:

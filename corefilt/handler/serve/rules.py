@@ -25,7 +25,7 @@ MOST_AT_ONCE = 4096
 _MOST_UID = (1 << 32) - 2
 
 
-class Rule:
+class ServeRule:
     """An ``action`` for the processes that fit all that it names; what is None fits every one."""
 
     __slots__ = ("action", "executable", "larger_than", "smaller_than", "uids")
@@ -64,7 +64,7 @@ class ServeRules:
         self.beyond = QUEUE
         self.patience = 10.0
         self.otherwise = FILTER
-        self.rules: list[Rule] = []
+        self.rules: list[ServeRule] = []
 
     def decide(self, peer: Peer) -> str:
         """FILTER, REJECT or LEAVE."""
@@ -78,12 +78,12 @@ def parse_serve_rules(table: dict[str, object]) -> ServeRules:
     return made
 
 
-def _parse_rule(value: object) -> Rule:
+def _parse_rule(value: object) -> ServeRule:
     if not isinstance(value, dict):
         raise ConfigError(f"{value!r} is no table")
     if "action" not in value:
         raise ConfigError("a rule without an action", f"action can be {FILTER}, {REJECT} or {LEAVE}")
-    rule = Rule()
+    rule = ServeRule()
     _fill(rule, value, _RULE_KEYS, "rule")
     return rule
 

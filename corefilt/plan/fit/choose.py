@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from corefilt.plan.fit.runtimes.scene import Walk
     from corefilt.plan.fit.split_layout import FittedLayout
     from corefilt.plan.format import Conversion
-    from corefilt.plan.plan import Plan
+    from corefilt.plan.plan import KeepPlan
 
 # Kinds that pointers are followed into: what the process itself wrote.
 WRITTEN = Kind.PRIVATE_ANON | Kind.WRITTEN | Kind.SHARED_ANON | Kind.PRIVATE_HUGE
@@ -120,7 +120,7 @@ class Fit:
 
 
 def fitted(
-    plan: Plan,
+    plan: KeepPlan,
     wish: Wish,
     plain_size: int,
     conversion: Conversion | None,
@@ -128,7 +128,7 @@ def fitted(
     sparse: str,
     annotate: bool,
     texts: bytes = b"",
-) -> tuple[Plan, Fit]:
+) -> tuple[KeepPlan, Fit]:
     """Choose what is kept of all that the plan keeps: a plan with less, and how it was chosen.
 
     ``plain_size`` is the length in bytes of the output with nothing chosen; ``sparse`` and ``annotate`` are options of
@@ -147,7 +147,7 @@ class _Fitting:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: KeepPlan,
         wish: Wish,
         plain_size: int,
         conversion: Conversion | None,
@@ -177,7 +177,7 @@ class _Fitting:
 
             self._walks = walk_runtimes(plan, self._memory, threads, self._needs.stacks, wish.runtimes)
 
-    def choose(self) -> tuple[Plan, Fit]:
+    def choose(self) -> tuple[KeepPlan, Fit]:
         """Fill up in order."""
         wish, selection = self._wish, self._fresh()
         self._require(selection)
@@ -325,7 +325,7 @@ class _Fitting:
                 level = {"keep": most, "guess": likely, "drop": least}[plan.unknown]
                 yield i, min(self._sizes[i], kept_bytes(level, core.present[i], core.maps.page_size))
 
-    def _finished(self, selection: Selection, smallest: int, rung: str | None) -> tuple[Plan, Fit]:
+    def _finished(self, selection: Selection, smallest: int, rung: str | None) -> tuple[KeepPlan, Fit]:
         plan, wish = self._plan, self._wish
         complete = all(selection.kept(i) == size for i, size in self._sizes.items())
         if complete and (wish.limit is None or wish.allocated or self._plain_size <= wish.limit):

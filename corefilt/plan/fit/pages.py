@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TypeAlias
 
-    from corefilt.plan.plan import Plan
+    from corefilt.plan.plan import KeepPlan
 
     Mark: TypeAlias = tuple[dict[int, list[tuple[int, int]]], tuple[int, int, int]]
 
@@ -36,7 +36,7 @@ class Selection:
     Offsets are bytes from the beginning of a mapping; a run ends at a page or where the mapping's bytes end.
     """
 
-    def __init__(self, plan: Plan, notes: int, holes: Holes | None, *, annotated: bool) -> None:
+    def __init__(self, plan: KeepPlan, notes: int, holes: Holes | None, *, annotated: bool) -> None:
         """Begin with nothing kept.
 
         ``notes`` is by how many bytes the notes grow, beside a COREFILT note where they are ``annotated``; with
@@ -250,7 +250,7 @@ def _headers(runs: int, begins: int) -> int:
 class Holes:
     """Where the mappings of an input have data, and where holes; all in whole pages."""
 
-    def __init__(self, plan: Plan, unit: int) -> None:
+    def __init__(self, plan: KeepPlan, unit: int) -> None:
         self._plan, self._unit = plan, unit
         self._extents = Extents(plan.core.source.fd)
         self._found: dict[int, list[tuple[int, int]]] = {}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from corefilt.corefile.memory import Memory
     from corefilt.plan.fit.backtrace import Essentials, Range
-    from corefilt.plan.plan import Plan
+    from corefilt.plan.plan import KeepPlan
 
 # Kinds by their worth: what only the process knew first, what is still on the disk last.
 _RANKS = (
@@ -39,7 +39,7 @@ AROUND = (0, OBJECT - 1)
 TURN = 1 << 20
 
 
-def by_worth(plan: Plan, lengths: dict[int, int]) -> list[int]:
+def by_worth(plan: KeepPlan, lengths: dict[int, int]) -> list[int]:
     """The program headers of all mappings with something to keep, best first.
 
     ``lengths`` says how many bytes of data each has; of one kind, what is writable and small comes first.

@@ -21,7 +21,7 @@ from corefilt.corefile.mappings import flags_text
 from corefilt.errors import EvidenceError
 from corefilt.evidence.evidence import Copy, Evidence
 from corefilt.filterbits import CoredumpFilter as Bit
-from corefilt.kinds import NAMES, WHOLE, Finding, Kind, Source, name_of, single
+from corefilt.kinds import NAMES, WHOLE, Basis, Finding, Kind, name_of, single
 from corefilt.procfs.maps import parse
 from corefilt.procfs.snapshot import FileFacts
 
@@ -77,7 +77,7 @@ def copied(
     return copy
 
 
-def record(kinds: str, certainty: str = "exact", *, proven: str | None = None, sources: int = Source.FILES) -> Record:
+def record(kinds: str, certainty: str = "exact", *, proven: str | None = None, sources: int = Basis.FILES) -> Record:
     possible, certain = (
         sum(NAMES[name] for name in names.split()) for names in (kinds, kinds if proven is None else proven)
     )
@@ -138,7 +138,7 @@ def expected(case: Case) -> tuple[str, str, str, int]:
     return case.certainty, case.kinds, case.header, case.sources
 
 
-CORE, MAPS, SMAPS, FILES, SYSROOT = Source.CORE, Source.MAPS, Source.SMAPS, Source.FILES, Source.SYSROOT
+CORE, MAPS, SMAPS, FILES, SYSROOT = Basis.CORE, Basis.MAPS, Basis.SMAPS, Basis.FILES, Basis.SYSROOT
 CODE = Load(A, page(b"code"), flags="r-x")
 READ = Load(A, TEXT, flags="r--")
 BIG = Load(2 * HUGE, page(b"big", 512))

@@ -16,7 +16,7 @@ from corefilt.errors import ConfigError
 from corefilt.handler.admin.status import Status
 from corefilt.handler.crash_info import Crash
 from corefilt.handler.crashed_process import Victim
-from corefilt.handler.records import BEGUN, Record, left_behind
+from corefilt.handler.records import BEGUN, StoreRecord, left_behind
 
 CRASH = Crash(2147483647, 1000, 1000, 11, 1_700_000_000, 0, 1)
 # Another process: a lock is nobody's own twice.
@@ -50,13 +50,13 @@ def killed(folder: Path) -> None:
     """Have a process write a record, and be killed."""
     pid = os.fork()
     if not pid:
-        Record(CRASH, victim(), str(folder))
+        StoreRecord(CRASH, victim(), str(folder))
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
 
 
 def test_a_record_of_a_handler_that_lives_is_left_alone(folder: Path) -> None:
-    record = Record(CRASH, victim(), str(folder))
+    record = StoreRecord(CRASH, victim(), str(folder))
     assert record.why_not == ""
     assert (folder.stat().st_mode & 0o777, len(list(folder.iterdir()))) == (0o700, 1)
     assert seen(folder) == []
@@ -94,7 +94,7 @@ def test_a_planted_records_folder_is_not_used(how: str, folder: Path, tmp_path: 
         else:
             folder.chmod(0o770)
         elsewhere = folder
-    assert Record(CRASH, victim(), str(folder)).why_not
+    assert StoreRecord(CRASH, victim(), str(folder)).why_not
     with pytest.raises((ConfigError, OSError)):
         left_behind(str(folder), clear=True)
     assert [path.name for path in elsewhere.iterdir()] == ["1.1.1"]

@@ -35,7 +35,7 @@ from corefilt.io.steps import TO_THE_END
 from corefilt.kinds import NOTHING, ONE_PAGE, WHOLE
 from corefilt.plan.layout import Layout, Note, kept_bytes, lay_out, taken
 from corefilt.plan.note_slot import place_for_note
-from corefilt.plan.plan import Plan
+from corefilt.plan.plan import KeepPlan
 
 PAGE = 4096
 A, B, C, D = 0x10000, 0x40000, 0x80000, 0xC0000
@@ -386,7 +386,7 @@ def test_a_plan_counts_bytes_by_kind() -> None:
     core = make_core([Load(A, noise(3)), Load(B, noise(2, 1))], kernel_notes([(A, A + 3 * PAGE, 0, SHARED)]))
     with opened(core) as it:
         plan = it.plan(0x1)
-        assert isinstance(plan, Plan)
+        assert isinstance(plan, KeepPlan)
         assert list(plan.by_kind()) == [
             ("private-anonymous", 2 * PAGE, 0, 0),
             ("shared-anonymous", 0, 3 * PAGE, 0),

@@ -36,7 +36,7 @@ from support.samples import noise, sample_core
 
 import corefilt as api
 from corefilt.errors import EngineError, NoCoreError, UnstreamableError, UsageError
-from corefilt.plan.rlimit import Account
+from corefilt.plan.rlimit import DumpBudget
 from corefilt.sizes import Limit, parse_limit
 
 PAGE = 4096
@@ -135,7 +135,7 @@ def test_the_least_limit_is_a_page_of_the_machine(tmp_path: Path) -> None:
 
 @given(limit=st.integers(0, 300), lengths=st.lists(st.tuples(st.integers(1, 90), st.integers(1, 40)), max_size=12))
 def test_counting_runs_is_counting_pieces(limit: int, lengths: list[tuple[int, int]]) -> None:
-    account = Account(limit)
+    account = DumpBudget(limit)
     at, written, end, fits = 0, 0, 0, True
     for length, unit in lengths:
         for piece in [unit] * (length // unit) + ([length % unit] if length % unit else []):

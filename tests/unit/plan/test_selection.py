@@ -13,21 +13,21 @@ from corefilt.classify.classifier import classifier_for
 from corefilt.filterbits import CoredumpFilter
 from corefilt.plan.fit import pages
 from corefilt.plan.fit.pages import Selection
-from corefilt.plan.plan import Plan
+from corefilt.plan.plan import KeepPlan
 
 A, B, PAGE = 0x10000, 0x4000000, 4096
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> KeepPlan:
     """Plan a core of two mappings, of which all is kept."""
     path = tmp_path / "core"
     path.write_bytes(make_core([Load(A, noise(40)), Load(B, noise(8, 1))], kernel_notes([])))
     with corefilt.open(path) as core:
-        return Plan(core, CoredumpFilter.ALL, classifier_for(core), "keep")
+        return KeepPlan(core, CoredumpFilter.ALL, classifier_for(core), "keep")
 
 
-def fresh(plan: Plan) -> Selection:
+def fresh(plan: KeepPlan) -> Selection:
     return Selection(plan, 0, None, annotated=False)
 
 
@@ -36,7 +36,9 @@ def filled(selection: Selection, pages_of: range, limit: int | None = None) -> l
 
 
 @pytest.mark.parametrize("most", [4, 5, 8])
-def test_no_more_program_headers_than_a_core_can_have(most: int, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_program_headers_than_a_core_can_have(
+    most: int, plan: KeepPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What would take one too many is not kept, and nothing else is either: not all fitted."""
     monkeypatch.setattr(pages, "MOST_PHDRS", most)
     selection = fresh(plan)
@@ -52,7 +54,7 @@ def test_no_more_program_headers_than_a_core_can_have(most: int, plan: Plan, mon
 
 
 @pytest.mark.parametrize("a", [0, 1, 5])
-def test_as_much_as_the_limit_allows_and_not_a_byte_more(a: int, plan: Plan) -> None:
+def test_as_much_as_the_limit_allows_and_not_a_byte_more(a: int, plan: KeepPlan) -> None:
     selection = fresh(plan)
     for count in range(1, 12):
         trial = selection.trial(1, a * PAGE, (a + count) * PAGE)
@@ -66,7 +68,7 @@ def test_as_much_as_the_limit_allows_and_not_a_byte_more(a: int, plan: Plan) -> 
         assert one.fill(1, a * PAGE, (a + count) * PAGE, exact)
 
 
-def test_sizes_are_what_is_written(plan: Plan, tmp_path: Path) -> None:
+def test_sizes_are_what_is_written(plan: KeepPlan, tmp_path: Path) -> None:
     """Whatever is kept, the size that is counted is the file's."""
     core = Path(plan.core.source.name)
     sizes = set()

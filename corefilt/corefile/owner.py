@@ -18,7 +18,7 @@ _OVERFLOW = 65534
 _PR_CURSIG = 12
 
 
-class Identity:
+class Owner:
     """What the notes tell; None is what they do not.
 
     ``pid`` is the process's and ``tid`` the crashed thread's number in their own pid namespace, ``uid`` and ``gid`` are

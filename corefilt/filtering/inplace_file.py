@@ -69,7 +69,7 @@ def high_halves(before: Bytes, after: Bytes, ehdr: Ehdr) -> Bytes:
     return between
 
 
-class Place(Sink):
+class InPlaceFile(Sink):
     """The core as an output; what is done to it is done at once."""
 
     seekable = True
