@@ -47,6 +47,7 @@ class Job:
     dry_run: bool = False
     keep_free: int | None = None
     policy: Policy | None = None
+    scrub: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant. Raises UsageError."""
@@ -56,6 +57,12 @@ class Job:
             raise UsageError("nothing says where the cores go", "--to DIR, or --replace puts them where they are")
         if self.replace and any(is_url(local_path(source)) for source in self.sources):
             raise UsageError("--replace works on files, not behind URLs", "--to writes the cores elsewhere")
+        if self.scrub is not None and self.replace:
+            raise UsageError("--scrub writes other cores, and --replace loses the first ones", "--to DIR keeps them")
+        if self.scrub is not None and any(is_url(local_path(name)) for name in (*self.sources, self.to or "")):
+            raise UsageError("--scrub works on files, not behind URLs", "copy the cores to a directory first")
+        if self.scrub is not None and any(self.options.get(name) for name in ("annotate", "loadmaps", "truncate")):
+            raise UsageError("--scrub goes without --annotate, --loadmaps and --truncate", "leave them out")
         if not self.sources:
             raise UsageError("no SOURCE is named", "a folder, a file, a glob, or - for a list on standard input")
 
@@ -141,7 +148,7 @@ def _task(job: Job, item: Item, content: Content, size: int) -> Task:
     made = Task(
         item.path, job.filter, root=item.root, wrapping=content.wrapping, member=content.member, replace=job.replace,
         options=job.options, compress=job.compress, verify=job.verify or job.replace, force=job.force,
-        dry_run=job.dry_run, size=size, policy=job.policy,
+        dry_run=job.dry_run, size=size, policy=job.policy, scrub=job.scrub,
     )  # fmt: skip
     if content.reason or job.dry_run:
         return made

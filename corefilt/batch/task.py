@@ -27,6 +27,7 @@ class Task:
     ``keep_free`` are bytes of the file system that are left free. ``size`` is the file's in bytes; ``device`` the one
     that bounds the work, or 0 where processors do. A ``policy`` has the last word on filter and options, or leaves
     nothing to do; ``rule`` names the rule that had it, and ``work`` is what provenance tells of the task before that.
+    ``scrub`` is the level at which secrets are overwritten.
     """
 
     source: str
@@ -48,6 +49,7 @@ class Task:
     policy: Policy | None = None
     rule: str | None = None
     work: tuple[str, str] | None = None
+    scrub: str | None = None
 
     @property
     def name(self) -> str:

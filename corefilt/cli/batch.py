@@ -77,6 +77,7 @@ def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
         dry_run=arguments.dry_run,
         keep_free=arguments.keep_free,
         policy=_policy(arguments.policy),
+        scrub=arguments.scrub,
     )
     if (job.verify or job.replace or arguments.shared_once or arguments.dedupe) and not job.dry_run:
         # A library that is missing is to be told before anything is done.

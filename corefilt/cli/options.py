@@ -85,6 +85,8 @@ OWN = (
     Option("--files", "look through mappings of files too that cannot be written to", default=False, group=SECRETS,
            takers="scrub"),
     Option("--list-rules", "the rules, with an example each", default=False, group=SECRETS, takers="scrub"),
+    Option("--scrub", "overwrite secrets in the cores below DIR, and write a report beside each: secrets, env or "
+           "stacks, as for corefilt scrub", metavar="LEVEL", choices=LEVELS, group=SECRETS, takers="batch"),
     Option("--scrubbed", "check that nothing differs but what this report of corefilt scrub lists", metavar="REPORT",
            group=SECRETS, takers="verify"),
     Option("--filter", "check that FILTERED is what this filter leaves", metavar="FILTER", group=KEEP, takers="verify"),

@@ -6,6 +6,7 @@ from corefilt import __version__
 from corefilt.errors import InputError
 from corefilt.io.steps import Step
 from corefilt.scrub.found import Fills
+from corefilt.scrub.report import listed
 from corefilt.scrub.rule import RULES_VERSION
 
 TYPE_CHECKING = False
@@ -36,6 +37,10 @@ class Overwriting:
             f"scrubbed by corefilt {__version__}, level {self._request.level}, rules of version {RULES_VERSION}: "
             f"{count} matches, filled with X or zeros"
         ).encode()
+
+    def listed(self) -> dict[str, object]:
+        """What was overwritten, as JSON: the keys that ``verify --scrubbed`` reads, and totals."""
+        return listed(self.ranges, self._request.level)
 
     def steps(self, steps: Iterator[Step]) -> Iterator[Step]:
         """The steps of a layout with other bytes in them. Raises InputError."""

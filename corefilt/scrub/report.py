@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 NOT_CLEAN = "a scrubbed core is not a clean core: docs/scrub.md says what cannot be found"
 
 
+def listed(ranges: list[tuple[int, Match]], level: str) -> dict[str, object]:
+    """What was overwritten, as JSON: pairs of an offset in the output and a match, and their sums by rule."""
+    return {
+        "schema": 1,
+        "version": __version__,
+        "rules_version": RULES_VERSION,
+        "level": level,
+        "totals": {
+            rule: {"matches": count, "copies": copies, "bytes": length}
+            for rule, (count, copies, length) in totals(match for _, match in ranges).items()
+        },
+        "ranges": [_range(offset, match) for offset, match in ranges],
+    }
+
+
 class ScrubReport:
     """The outcome: ``filtered`` is the filter's report, ``ranges`` pairs of an offset in the output and a match."""
 
@@ -30,21 +45,13 @@ class ScrubReport:
         """The report with the stable keys of schema 1; addresses are hex strings, sizes in bytes."""
         report = self.filtered
         return {
-            "schema": 1,
-            "version": __version__,
-            "rules_version": RULES_VERSION,
-            "level": self.request.level,
             "input": report.input,
             "output": report.output,
             "filter": f"{int(report.filter):#x}",
             "output_bytes": report.output_bytes,
-            "totals": {
-                rule: {"matches": count, "copies": copies, "bytes": length}
-                for rule, (count, copies, length) in self.totals.items()
-            },
             "warnings": report.warnings + report.notices + self.notices,
             "changes": report.changes,
-            "ranges": [_range(offset, match) for offset, match in self.ranges],
+            **listed(self.ranges, self.request.level),
         }
 
     def summary(self, *, verbose: bool = False) -> str:

@@ -392,3 +392,26 @@ def test_the_command(tmp_path: Path) -> None:
     packed = tmp_path / "out.gz"
     assert corefilt("scrub", path, "-o", packed).code == 0
     assert corefilt("scrub", packed, "-n").code == 0
+
+
+def test_archives(tmp_path: Path) -> None:
+    tokens = [("gh" + "p_" + some(36)).encode() for _ in range(2)]
+    (tmp_path / "in").mkdir()
+    for n, token in enumerate(tokens):
+        (tmp_path / "in" / f"core.{n}").write_bytes(heap_core(token))
+    command = ("batch", "all", tmp_path / "in", "--scrub", "secrets", "--to", tmp_path / "to", "--no-sync")
+    assert corefilt(*command, "--verify").code == 0
+    for n, token in enumerate(tokens):
+        assert token not in (tmp_path / "to" / f"core.{n}").read_bytes()
+        pair = (tmp_path / "in" / f"core.{n}", tmp_path / "to" / f"core.{n}")
+        listed = tmp_path / "to" / f"core.{n}.scrubbed.json"
+        assert corefilt("verify", *pair, "--scrubbed", listed).code == 0
+    again = corefilt(*command, "--json")
+    assert again.code == 0 and b'"unchanged"' in again.out
+    assert_usage(corefilt("batch", "all", tmp_path / "in", "--scrub", "env", "--replace"), "--scrub", "--replace")
+    assert_usage(corefilt("batch", "all", tmp_path / "in", "--scrub", "env", "--to", "s3://x/y"), "URL")
+    # A report that stands there is somebody's.
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "core.0.scrubbed.json").write_text("{}")
+    done = corefilt("batch", "all", tmp_path / "in" / "core.0", "--scrub", "secrets", "--to", tmp_path / "other")
+    assert done.code == 4 and not (tmp_path / "other" / "core.0").exists()

@@ -149,7 +149,7 @@ def _written(
     copies = folder if target is not None else None
     verified = target is not None and not task.dry_run and (task.verify or task.replace)
     # What is chosen from has to be looked into before it is copied.
-    chooses = wants_fit(task.options) and not verified
+    chooses = (wants_fit(task.options) or task.scrub is not None) and not verified
 
     def open_source() -> Source:
         source = _opened(task, file)
@@ -174,6 +174,12 @@ def _written(
         watch = Watch(target, task, on_progress)
         made = output if isinstance(output, ArchiveFile) else None
         options = options_of(task, watch)
+        if task.scrub is not None:
+            from corefilt.batch.work.scrubbing import scrubbing
+
+            complete = scrubbing(task, task.scrub, core, target, options)
+            if made is not None:
+                made.check = complete
         if target is not None and made is not None and not provenance.keeps_attributes(target.folder):
             made.marked = options.wish is None and takes_a_note(core)
             options.stamp = partial(provenance.stamp, task, made.fingerprint) if made.marked else None

@@ -21,8 +21,10 @@ def as_plain_file(source: Source, folder: str) -> FileSource:
     return spooled(source, folder)
 
 
-def check(full: FileSource, fd: int, task: Task, folder: str) -> None:
+def check(full: FileSource, fd: int, task: Task, folder: str, scrubbed: str | None = None) -> None:
     """Hold what a task wrote to ``fd`` against the full core; temporary copies go to ``folder``.
+
+    ``scrubbed`` is a report of what was overwritten.
 
     Raises OutputError with what is broken, InputError where one of them is cut meanwhile, and MissingLibraryError.
     """
@@ -41,6 +43,7 @@ def check(full: FileSource, fd: int, task: Task, folder: str) -> None:
             f"/proc/self/fd/{full.fd}",
             f"/proc/self/fd/{written.fd}",
             truncate=truncate if isinstance(truncate, str | int) else None,
+            scrubbed=scrubbed,
             names=(full.name, name),
         )
     finally:

@@ -116,6 +116,10 @@ def work_of(task: Task) -> tuple[str, str]:
     text = json.dumps([deciding, task.member, task.compress], sort_keys=True, default=str)
     if task.policy is not None:
         text += repr(task.policy)
+    if task.scrub is not None:
+        from corefilt.scrub.rule import RULES_VERSION
+
+        text += f"scrub {task.scrub} {RULES_VERSION}"
     return f"{task.filter:#x}", hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
