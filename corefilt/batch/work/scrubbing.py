@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from corefilt.batch.files.safe_paths import Place
+from corefilt.batch.files.safe_paths import OpenPlace
 from corefilt.batch.work.output_check import check
 from corefilt.errors import OutputError
 from corefilt.io.sinks import NewFileSink, reported
@@ -27,7 +27,7 @@ SUFFIX = ".scrubbed.json"
 
 
 def scrubbing(
-    task: Task, level: str, core: CoreFile, target: Place | None, options: Options
+    task: Task, level: str, core: CoreFile, target: OpenPlace | None, options: Options
 ) -> Callable[[int], None] | None:
     """Have ``options`` overwrite what is found in a core, and return what is to be done before the output's name.
 
@@ -41,11 +41,11 @@ def scrubbing(
     return None if target is None else partial(_complete, task, core, target, overwriting)
 
 
-def _place(target: Place) -> Place:
-    return Place(target.folder, target.leaf + SUFFIX, target.path + SUFFIX)
+def _place(target: OpenPlace) -> OpenPlace:
+    return OpenPlace(target.folder, target.leaf + SUFFIX, target.path + SUFFIX)
 
 
-def _complete(task: Task, core: CoreFile, target: Place, overwriting: Overwriting, fd: int) -> None:
+def _complete(task: Task, core: CoreFile, target: OpenPlace, overwriting: Overwriting, fd: int) -> None:
     place = _place(target)
     report = {"input": task.name, "output": target.path, **overwriting.listed()}
     raw = (as_json(report) + "\n").encode()
