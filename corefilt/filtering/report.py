@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from corefilt.io.engine import Engine
     from corefilt.io.sinks import Sink
     from corefilt.kinds import Finding
-    from corefilt.plan.fit.choose import Fit
+    from corefilt.plan.fit.chosen import Fit
     from corefilt.plan.format import Conversion
     from corefilt.plan.layout import Layout
     from corefilt.plan.plan import KeepPlan, Mapping

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from corefilt.filterbits import CoredumpFilter
     from corefilt.filtering.options import Options
     from corefilt.io.sinks import Sink
-    from corefilt.plan.fit.choose import Fit
+    from corefilt.plan.fit.chosen import Fit
     from corefilt.plan.format import Conversion
     from corefilt.plan.plan import KeepPlan
     from corefilt.plan.rlimit import Cut

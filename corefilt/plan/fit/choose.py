@@ -15,21 +15,19 @@ from corefilt.errors import CorefiltError, DamagedCoreError
 from corefilt.filterbits import parse_filter
 from corefilt.kinds import Kind
 from corefilt.plan.fit.backtrace import Essentials
+from corefilt.plan.fit.chosen import Fit
 from corefilt.plan.fit.pages import SMALL_HOLE, Holes, Selection, within
 from corefilt.plan.fit.priority import by_worth, chunks, follow
 from corefilt.plan.fit.request import FOLLOWED, MINIMAL, Wish
 from corefilt.plan.fit.split_layout import Piece, lay_out_pieces
 from corefilt.plan.layout import kept_bytes
-from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corefilt.corefile.corefile import CoreFile
     from corefilt.plan.fit.backtrace import Range
     from corefilt.plan.fit.runtimes.scene import Walk
-    from corefilt.plan.fit.split_layout import FittedLayout
     from corefilt.plan.format import Conversion
     from corefilt.plan.plan import KeepPlan
 
@@ -41,82 +39,6 @@ class FitError(CorefiltError):
     """The limit is too small even for what a backtrace needs."""
 
     hint = "give it that much, or a FILTER that keeps less"
-
-
-class Fit:
-    """What was chosen: the ``layout``, and what the report tells of it, sizes in bytes.
-
-    ``smallest`` is the smallest limit that works, ``rung`` the filter of the ladder that was taken whole, ``cut`` what
-    the filter would have kept and was cut, by kind; ``threads`` are those found, ``whole`` those that have their whole
-    stacks, ``segments`` the program headers of the output.
-    """
-
-    def __init__(self, wish: Wish, layout: FittedLayout | None, size: int) -> None:
-        self.wish, self.layout, self.size = wish, layout, size
-        self.smallest: int | None = None
-        self.rung: str | None = None
-        self.cut: dict[str, int] = {}
-        self.threads = self.whole = self.segments = 0
-        self.changes: list[str] = []
-        self.notices: list[str] = []
-        self.runtimes: list[Walk] = []
-
-    def as_dict(self) -> dict[str, object]:
-        """For the report."""
-        return {
-            "limit": self.wish.limit,
-            "allocated": self.wish.allocated,
-            "minimal": self.wish.minimal,
-            "size": self.size,
-            "smallest": self.smallest,
-            "rung": self.rung,
-            "segments": self.segments,
-            "threads": self.threads,
-            "threads_whole": self.whole,
-            "cut_bytes": sum(self.cut.values()),
-            "cut": self.cut,
-            "runtimes": [walk.as_dict() for walk in self.runtimes],
-        }
-
-    def tell_changes(self, core: CoreFile, selection: Selection) -> None:
-        """Put the changes to headers and notes into words."""
-        split = sum(1 for runs in selection.runs.values() if len(runs) > 1 or runs[0][0])
-        self.changes.append(
-            f"{len(core.table)} program headers became {self.segments}: {split} mappings have several, for the parts "
-            "that were kept"
-        )
-        if not core.notes.fitted:
-            self.changes.append("a COREFILT note that tells that it was cut to fit was added")
-        if selection.annotation_size():
-            self.changes.append(f"a COREFILT note of {selection.annotation_size()} bytes was added or replaced")
-        if core.sections:
-            self.changes.append("the section headers were left out")
-
-    def tell_threads(self, needs: Essentials, whole: int) -> None:
-        """Take how many threads were found, and how many have their whole stacks."""
-        self.threads, self.whole = len(needs.threads), whole
-        if not any(thread.sp for thread in needs.threads):
-            self.notices.append(
-                "no stack pointer was found in the notes, or this machine's registers are not known here"
-            )
-        elif whole < self.threads:
-            self.notices.append(f"{self.threads - whole} threads' stacks are not in the core, or FILTER drops them")
-
-    def lines(self) -> Iterator[str]:
-        """For a person."""
-        limit = "no limit" if self.wish.limit is None else f"at most {show_size(self.wish.limit)}"
-        rung = f"; of the ladder, {self.rung}" if self.rung is not None else ""
-        if self.layout is None:
-            yield f"fit: {limit}; nothing had to be cut{rung}"
-            return
-        smallest = f", from {self.smallest} on" if self.smallest is not None else ""
-        yield (
-            f"fit: {limit}{smallest}; {self.whole} of {self.threads} threads have their whole stacks; "
-            f"{self.segments} segments{rung}"
-        )
-        yield from (walk.line() for walk in self.runtimes if walk.kept)
-        if self.cut:
-            yield "cut to fit: " + ", ".join(f"{name} {show_size(size)}" for name, size in sorted(self.cut.items()))
 
 
 def fitted(

@@ -14,7 +14,8 @@ NEVER = {
     "backports.zstd", "compression.zstd", "corefilt.evidence.file_compare", "corefilt.evidence.sidecars",
     "corefilt.evidence.sysroot", "corefilt.filtering.inplace", "corefilt.filtering.naming", "corefilt.io.compress",
     "corefilt.io.compression", "corefilt.io.decompress", "corefilt.io.output_place",
-    "corefilt.io.tempfiles", "corefilt.plan.format", "bz2", "fnmatch", "lz4.frame", "lzma", "tempfile", "pwd",
+    "corefilt.io.tempfiles", "corefilt.plan.fit.runtimes.walks", "corefilt.plan.format", "bz2", "fnmatch", "lz4.frame",
+    "lzma", "tempfile", "pwd",
 }  # fmt: skip
 
 # Names every import inside a function of a module of corefilt that is loaded, if that has not been loaded itself.

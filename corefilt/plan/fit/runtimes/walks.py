@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from corefilt.corefile.memory import Memory
     from corefilt.corefile.registers import Thread
     from corefilt.plan.fit.runtimes.reader import Range
-    from corefilt.plan.plan import Plan
+    from corefilt.plan.plan import KeepPlan
 
 # The files by whose names a runtime is recognised; Go's programs have any name, and are recognised by their data.
 _JAVA = re.compile(rb"(^|/)libjvm\.so$")
@@ -29,7 +29,7 @@ _PYTHON = re.compile(rb"(^|/)(libpython3\.\d+\w*\.so[.\d]*|python3?(\.\d+)?[a-z]
 
 
 def walk_runtimes(
-    plan: Plan, memory: Memory, threads: list[Thread], stacks: list[list[Range]], wanted: Sequence[str]
+    plan: KeepPlan, memory: Memory, threads: list[Thread], stacks: list[list[Range]], wanted: Sequence[str]
 ) -> list[Walk]:
     """Walk the runtimes that were asked for, or that are recognised (``auto``), each by itself."""
     files = Files(plan.core, memory, lambda: _sysroot(plan))
@@ -87,7 +87,7 @@ def _recognised(name: str, reader: Reader, images: list[tuple[bytes, int]]) -> l
     return found or None
 
 
-def _sysroot(plan: Plan) -> Sysroot | None:
+def _sysroot(plan: KeepPlan) -> Sysroot | None:
     """The folder of --sysroot; where none was given, / for the caller's own cores."""
     evidence, core = plan.classifier.context.evidence, plan.core
     if evidence is not None and evidence.sysroot is not None:
