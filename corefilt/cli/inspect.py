@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from corefilt.cli.words import Parser
     from corefilt.corefile.corefile import CoreFile
     from corefilt.crash.identity import Identity
+    from corefilt.crash.signature import Crash
 
 DESCRIPTION = """\
 Shows whose core it is, how many bytes it holds of each kind of mapping, what FILTER keeps of them, and the largest
@@ -84,6 +85,7 @@ class View:
         self.kinds = parse_kinds(arguments.kind)
         self.group_by, self.modules, self.csv = arguments.group_by, arguments.modules, arguments.csv
         self.columns = parse_names(arguments.columns, COLUMNS, "column") if arguments.columns is not None else None
+        self.sysroot, self.unwinder = arguments.sysroot, arguments.unwinder
         self.verbose, self.top = arguments.verbose, arguments.top
         self.all = arguments.all or (self.csv and self.top is None)
         self.sort = arguments.sort
@@ -126,6 +128,12 @@ class Told:
             self._identity = identify(self.core)
         return self._identity
 
+    def crash(self) -> Crash | None:
+        """Where it crashed, and its signature; None for a pipe."""
+        from corefilt.crash.signature import find_crash
+
+        return find_crash(self.core, identity=self.identity, sysroot=self.view.sysroot, unwinder=self.view.unwinder)
+
     def json(self) -> Iterator[str]:
         """The report as JSON, in pieces."""
         from corefilt.cli.inspection.address import look_at
@@ -134,6 +142,8 @@ class Told:
         from corefilt.cli.inspection.overview import groups
 
         head = as_dict(self.core, self.identity, self.rows.plan)
+        crash = self.crash()
+        head["crash"] = crash.as_dict() if crash is not None else None
         view = self.view
         numbers = view.numbers(self.rows, everything=True)
         if view.addresses:
@@ -216,6 +226,10 @@ class Told:
 
         rows, view = self.rows, self.view
         show_head(self.core, self.identity, page, verbose=view.verbose)
+        crash = self.crash()
+        if crash is not None and crash.signature is not None:
+            for line in crash.lines():
+                page.line(f"  {line}")
         if not rows:
             return
         page.line()

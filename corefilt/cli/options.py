@@ -98,6 +98,9 @@ OWN = (
            metavar="FILE", group=KEEP, takers="batch"),
     Option("--evidence", "auto: use what lies beside a core, in its report or in the journal (default)",
            choices=("auto", "none"), default="auto", group=EVIDENCE, takers="batch"),
+    Option("--unwinder", "what finds the frames of the crash: corefilt itself (auto), or eu-stack of elfutils, which "
+           "opens the files that CORE names without protection", choices=("auto", "eu-stack"), default="auto",
+           group=EVIDENCE, takers="inspect"),
     Option("--truncate", "check that it was cut as RLIMIT_CORE cuts: SIZE or rlimit", metavar="SIZE", group=SIZE,
            takers="verify"),
     Option("-o --output", "a file, or - for standard output (default)", metavar="OUT", group=OUTPUT, takers="filter"),

@@ -62,6 +62,10 @@ class Memory:
         """First address behind it."""
         return self._table.p_vaddr[i] + self._table.p_memsz[i]
 
+    def flags(self, i: int) -> int:
+        """A program header's p_flags."""
+        return self._table.p_flags[i]
+
     def read(self, address: int, length: int) -> bytes:
         """Up to ``length`` bytes at an address, as far as one mapping goes on and the core holds it."""
         i = self.find(address)

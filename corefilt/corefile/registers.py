@@ -8,6 +8,7 @@ from corefilt.corefile.elf import (
     EM_386,
     EM_AARCH64,
     EM_ARM,
+    EM_MIPS,
     EM_PPC,
     EM_PPC64,
     EM_RISCV,
@@ -42,12 +43,22 @@ _WORDS: dict[tuple[int, bool], tuple[int, int | None]] = {
     (EM_X86_64, True): (16, 21), (EM_386, False): (12, None), (EM_AARCH64, True): (32, None),
     (EM_ARM, False): (15, None), (EM_RISCV, True): (0, 4), (EM_RISCV, False): (0, 4),
     (EM_PPC64, True): (32, 13), (EM_PPC, False): (32, 2), (EM_S390, True): (1, 18),
-    (EM_68K, False): (18, None), (EM_SH, False): (16, 18),
+    (EM_68K, False): (18, None), (EM_SH, False): (16, 18), (EM_S390, False): (1, None),
+    (EM_MIPS, True): (34, None), (EM_MIPS, False): (40, None),
 }  # fmt: skip
 # PowerPC's thread pointer stands this far behind the block that it means (TLS_TCB_OFFSET of glibc).
 _PPC_OFFSET = 0x7000
 # Which word of i386's pr_reg is xgs, which selects the descriptor of the thread pointer.
 _XGS = 10
+
+
+# EF_MIPS_ABI2 of e_flags: n32.
+_ABI2 = 0x20
+
+
+def _is_narrow_abi(ehdr: Ehdr) -> bool:
+    """Whether a core of ELFCLASS32 has registers of 64 bits: x32's, and those of MIPS n32."""
+    return not ehdr.wide and (ehdr.e_machine == EM_X86_64 or (ehdr.e_machine == EM_MIPS and bool(ehdr.e_flags & _ABI2)))
 
 
 class Thread:
@@ -57,7 +68,7 @@ class Thread:
 
     def __init__(self, desc: bytes, ehdr: Ehdr) -> None:
         """Decode the descriptor of an NT_PRSTATUS; raises ValueError where it is too short."""
-        word, moved = 8 if ehdr.wide else 4, _OF_68K if ehdr.e_machine == EM_68K else 0
+        word, moved = 8 if ehdr.wide or _is_narrow_abi(ehdr) else 4, _OF_68K if ehdr.e_machine == EM_68K else 0
         at, pid = _PR_REG[ehdr.wide] + moved, _PR_PID[ehdr.wide] + moved
         end = len(desc) - _BEHIND[ehdr.wide]
         if loadmaps_in(desc, ehdr) is not None:
@@ -67,7 +78,7 @@ class Thread:
         self.pid = ehdr.number(desc[pid : pid + 4])
         self.registers = [ehdr.number(desc[i : i + word]) for i in range(at, end - word + 1, word)]
         machine = ehdr.e_machine, ehdr.wide
-        pc, tp = _WORDS.get(machine, (None, None))
+        pc, tp = _WORDS.get((ehdr.e_machine, word == 8), (None, None))
         sp = STACK_POINTERS.get(machine, end)
         self.pc, self.sp, self.tp = self._word(pc), self._word((sp - at) // word), self._word(tp)
         if ehdr.e_machine in (EM_PPC, EM_PPC64) and self.tp:

@@ -13,12 +13,20 @@ from corefilt.corefile.notes import AT_EXECFN, AT_PHDR, AT_SYSINFO_EHDR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.memory import Memory
 
-NT_GNU_BUILD_ID = 3
+    # Gives bytes at an offset, of a length; fewer where they end.
+    Reader: TypeAlias = Callable[[int, int], bytes]
+    # Gives the bytes of notes by p_vaddr, p_offset and length, from every place where they may stand.
+    Notes: TypeAlias = Callable[[int, int, int], list[bytes]]
+
+# Go's is a text of some 80 bytes (cmd/link of Go 1.19, .note.go.buildid).
+NT_GNU_BUILD_ID, NT_GO_BUILD_ID = 3, 4
+MOST_OF_A_GO_ID = 256
 # All notes of an image that are looked at, in bytes; those of a program are less than 1 KiB.
 MOST_OF_NOTES = 1 << 16
 # Linkers write 8 to 32 bytes; --build-id=0x... can be longer.
@@ -34,7 +42,7 @@ class Module:
 
     ``build_id`` is None where there is none, or where the core does not hold it; ``path`` is NT_FILE's, ``[vdso]``, or
     None where nothing names it. ``bias`` is what was added to its p_vaddr; it is None where the core does not hold its
-    program headers, which ``table`` then lacks.
+    program headers, which ``table`` then lacks. ``go_id`` is the build ID that Go's linker writes.
     """
 
     start: int
@@ -43,6 +51,7 @@ class Module:
     build_id: bytes | None = None
     bias: int | None = None
     table: Phdrs | None = field(default=None, repr=False, compare=False)
+    go_id: bytes | None = None
 
     @property
     def name(self) -> bytes:
@@ -110,8 +119,8 @@ def _candidates(core: CoreFile, memory: Memory) -> Iterator[Module]:
             bias = next((bias for bias in biases[:0:-1] if (bias + low, path) in begins), (biases or [start - low])[0])
             end = -(-min(bias + max(span[1] for span in spans), 1 << 64) // page) * page
             end = max(end, maps.end(m) if own else start + page)
-            build_id = build_id_at(memory, start, bias, table, core.ehdr.big)
-            yield Module(max(bias + low, 0), end, name, build_id, bias, table)
+            found = _build_ids(_near(memory, start, bias), table, core.ehdr.big)
+            yield Module(max(bias + low, 0), end, name, found[0], bias, table, found[1])
         elif path is not None and not memory.read(start, 4).strip(b"\0"):
             # The core does not hold its first page: a file of which a part can be executed counts.
             end, runs, k = maps.end(m), bool(maps.flags(m) & PF_X), n
@@ -137,23 +146,43 @@ def image_at(memory: Memory, start: int) -> Phdrs | None:
     return table if loads else None
 
 
-def build_id_at(memory: Memory, start: int, bias: int, table: Phdrs, big: bool) -> bytes | None:
-    """NT_GNU_BUILD_ID of an image whose first page is at ``start``; None where it has none or the core not its notes.
+def go_build_id(read: Reader) -> bytes | None:
+    """The build ID that Go's linker wrote into a file; None where there is none. Raises what ``read`` does."""
+    first = read(0, 64)
+    where = images.needs(first)
+    raw = read(*where) if where is not None else b""
+    if where is None or len(raw) < where[1]:
+        return None
+    ehdr = Ehdr(first)
+    return _build_ids(lambda _, offset, length: [read(offset, length)], Phdrs.decode(raw, ehdr), ehdr.big)[1]
 
-    They are looked for where they were loaded, and behind the first page, which is what a filtered core holds.
-    """
+
+def _near(memory: Memory, start: int, bias: int) -> Notes:
+    """Reads notes where they were loaded, and behind the first page, which is what a filtered core holds."""
+
+    def read(vaddr: int, offset: int, length: int) -> list[bytes]:
+        places = dict.fromkeys((max(bias + vaddr, 0), start + offset))
+        return [memory.read(address, length) for address in places]
+
+    return read
+
+
+def _build_ids(read: Notes, table: Phdrs, big: bool) -> tuple[bytes | None, bytes | None]:
+    """NT_GNU_BUILD_ID and Go's build ID among an image's notes."""
     left = MOST_OF_NOTES
+    go: bytes | None = None
     for i, p_type in enumerate(table.p_type):
         if p_type != PT_NOTE:
             continue
-        for address in dict.fromkeys((bias + table.p_vaddr[i], start + table.p_offset[i])):
-            notes = memory.read(max(address, 0), min(table.p_filesz[i], max(left, 0)))
+        for notes in read(table.p_vaddr[i], table.p_offset[i], min(table.p_filesz[i], max(left, 0))):
             left -= len(notes)
             for n_type, name, n_namesz, desc, n_descsz in _fast.walk_notes(notes, big=big)[0]:
-                named = n_type == NT_GNU_BUILD_ID and notes[name : name + n_namesz] == b"GNU\0"
-                if named and 0 < n_descsz <= MOST_OF_A_BUILD_ID:
-                    return notes[desc : desc + n_descsz]
-    return None
+                owner = notes[name : name + n_namesz]
+                if n_type == NT_GNU_BUILD_ID and owner == b"GNU\0" and 0 < n_descsz <= MOST_OF_A_BUILD_ID:
+                    return notes[desc : desc + n_descsz], go
+                if n_type == NT_GO_BUILD_ID and owner == b"Go\0\0" and 0 < n_descsz <= MOST_OF_A_GO_ID:
+                    go = notes[desc : desc + n_descsz]
+    return None, go
 
 
 def _execfn(core: CoreFile, memory: Memory, start: int, end: int) -> bytes | None:

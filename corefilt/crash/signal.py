@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from corefilt.corefile.elf import EM_MIPS
 from corefilt.corefile.signals import NAMES, OTHERWISE, number_of
 
 TYPE_CHECKING = False
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from corefilt.corefile.elf import Ehdr
     from corefilt.corefile.notes import Notes
 
-_EM_MIPS = 8
 # Those that dump no core stand in cores that a debugger wrote of a live process (signal(7)).
 _LIVE = {
     1: "SIGHUP", 2: "SIGINT", 9: "SIGKILL", 10: "SIGUSR1", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM",
@@ -109,7 +109,7 @@ def signal_of(notes: Notes, ehdr: Ehdr, machine: str, pid: int | None = None) ->
         return Signal(number, name_of(number, machine), words=name_of(number, machine)) if number else None
     number = _signed(info, 0, ehdr)
     # MIPS has si_code before si_errno (arch/mips/include/uapi/asm/siginfo.h).
-    code = _signed(info, 4 if ehdr.e_machine == _EM_MIPS else 8, ehdr)
+    code = _signed(info, 4 if ehdr.e_machine == EM_MIPS else 8, ehdr)
     name = name_of(number, machine)
     # The union is aligned as its pointers are (struct siginfo, and compat_siginfo of 32-bit processes).
     at, word = (16, 8) if ehdr.wide else (12, 4)

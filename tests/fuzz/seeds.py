@@ -34,6 +34,7 @@ from support.builder import (
     parse_core,
     parse_notes,
 )
+from support.frames import tables
 from support.maps import ZERO, Area, maps_text, smaps_text
 from support.samples import SHARED, SHARED_FILE, sample_core, tagged
 
@@ -198,6 +199,17 @@ def _patches() -> Iterator[bytes]:
         yield struct.pack("<IQIQ", n, 0x7F0000001000 + 8 * n, n + 7, (1 << 64) - n - 1)
 
 
+def _unwinding() -> Iterator[bytes]:
+    """Sound tables with a stack that they unwind, an expression, and tables without a stack."""
+    functions = [(0x400800, 0x40, b"\x41\x0e\x10"), (0x400900, 0x40, b"\x0e\x28"), (0x400A00, 0x40, b"\x07\x10")]
+    sound = tables(functions)
+    stack = struct.pack("<7Q", 0, 0x400905, 1, 2, 3, 4, 0x400A07)
+    computed = tables([(0x400800, 0x40, b"\x0f\x0b\x77\x08\x80\0\x3f\x1a\x3b\x2a\x33\x24\x22"), *functions[1:]])
+    for each in (sound, computed):
+        yield len(each).to_bytes(2, "little") + each + stack
+    yield len(sound).to_bytes(2, "little") + sound
+
+
 SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "tables": _cores, "options": _cores, "pipes": _cores, "inplace": _cores,
     "notes": lambda: _shaped(_notes), "nt_file": lambda: _descs(NT_FILE), "prstatus": lambda: _descs(NT_PRSTATUS),
@@ -206,6 +218,7 @@ SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "sidecar": _sidecars, "pattern": _patterns, "words": _words,
     "native": lambda: _shaped(_notes), "wrapping": _wrapped, "compressed": _compressed, "policy": _policies,
     "goroutines": _patches, "frames": _patches,
+    "unwinding": _unwinding,
 }  # fmt: skip
 
 

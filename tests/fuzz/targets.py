@@ -19,6 +19,7 @@ from pathlib import Path
 
 from support.builder import PN_XNUM, Load, Note, kernel_notes, library, make_core, page, parse_core
 from support.fitting import assert_fits
+from support.frames import BUILD_ID, core_of
 from support.instants import assert_valid
 from support.opening import in_memory, in_pipe, opened
 from support.run import assert_promises
@@ -36,6 +37,8 @@ from corefilt.corefile import images, loadmaps
 from corefilt.corefile.notes import FileNote
 from corefilt.corefile.owner import Owner
 from corefilt.corefile.registers import Thread, read_threads
+from corefilt.crash.identity import identify
+from corefilt.crash.signature import OVERFLOW_FRAMES, crash_of
 from corefilt.errors import CorefiltError
 from corefilt.evidence import saved_text as savedmaps
 from corefilt.evidence import sidecars
@@ -454,6 +457,19 @@ def pattern(data: bytes) -> None:
         Naming(os.fsdecode(template), given={"h": os.fsdecode(value).replace("\0", "")}).path(it)
 
 
+def unwinding(data: bytes) -> None:
+    """Call frame information and a stack: what comes of them is short, and the same each time."""
+    cut = int.from_bytes(data[:2], "little")
+    raw = core_of(data[2 : 2 + cut], [], raw_stack=data[2 + cut :])
+    with in_memory(raw) as fd, corefilt.open(fd) as core:
+        who = identify(core, with_environment=True)
+        first, second = crash_of(core, who), crash_of(core, who)
+    assert first == second
+    assert len(first.frames) <= OVERFLOW_FRAMES
+    assert first.quality != "unwound" or all(frame.text.startswith(BUILD_ID.hex()) for frame in first.frames)
+    assert who.lines() and first.lines()
+
+
 def _literal(template: bytes) -> bytes:
     """What of a template is no specifier."""
     out, at = b"", 0
@@ -565,7 +581,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     each.__name__: each
     for each in (
         tables, options, pipes, inplace, notes, nt_file, prstatus, record, image, loadmap, maps, sidecar, pattern,
-        words, native, wrapping, compressed, policy, goroutines, frames,
+        words, native, wrapping, compressed, policy, goroutines, frames, unwinding,
     )
 }  # fmt: skip
 MOST_BYTES = {"tables": 1 << 16, "options": 1 << 16, "pipes": 1 << 16, "inplace": 1 << 16, "pattern": 200, "words": 100}

@@ -22,7 +22,7 @@ PAGE = 4096
 A, B = 0x10000, 0x20000
 TOP = {
     "schema", "version", "input", "filter", "class", "machine", "page_size", "segments", "input_bytes",
-    "inferred_bytes", "warnings", "mappings", "changes", "identity", "modules", "kinds",
+    "inferred_bytes", "warnings", "mappings", "changes", "identity", "modules", "kinds", "crash",
 }  # fmt: skip
 PER_MAPPING = {
     "start", "end", "flags", "path", "file_offset", "kind", "certainty", "evidence", "present", "kept",

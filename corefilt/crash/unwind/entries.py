@@ -1,0 +1,72 @@
+"""The entries of call frame information: what a function has of its own (FDE), and what many share (CIE)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from corefilt.crash.unwind.bad import BadFrame
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.crash.unwind.cursor import Cursor
+
+# The longest entry in libc, libstdc++, libjvm, node and python is 1.5 KiB.
+MOST_OF_A_RECORD = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Cie:
+    """What entries have in common (DWARF 5, 6.4.1); ``signal`` is augmentation S, ``augmented`` z."""
+
+    code_align: int
+    data_align: int
+    ra: int
+    encoding: int
+    signal: bool
+    augmented: bool
+    instructions: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fde:
+    """An entry: addresses ``[start, end)`` of a function or a part of one, and its instructions."""
+
+    start: int
+    end: int
+    cie: Cie
+    instructions: bytes
+    base: int
+
+
+def parse_cie(cursor: Cursor) -> Cie:
+    """What follows the identifier of a common entry. Raises BadFrame."""
+    version = cursor.byte()
+    if version not in (1, 3, 4):
+        raise BadFrame(f"version {version} is not known")
+    end = cursor.raw.find(b"\0", cursor.at, cursor.at + 16)
+    if end < 0:
+        raise BadFrame("an augmentation has no end")
+    augmentation = cursor.take(end - cursor.at)
+    cursor.at += 1
+    if version == 4:
+        cursor.take(2)
+    if b"eh" in augmentation:
+        raise BadFrame("an augmentation of gcc 2")
+    code_align, data_align = cursor.uleb(), cursor.sleb()
+    ra = cursor.byte() if version == 1 else cursor.uleb()
+    encoding, signal = 0, False
+    augmented = augmentation[:1] == b"z"
+    if augmented:
+        data = cursor.uleb()
+        behind = cursor.at + data
+        for letter in augmentation[1:].decode("latin-1"):
+            if letter == "R":
+                encoding = cursor.byte()
+            elif letter == "P":
+                cursor.pointer(cursor.byte())
+            elif letter == "L":
+                cursor.byte()
+            elif letter == "S":
+                signal = True
+        cursor.at = behind
+    return Cie(code_align, data_align, ra, encoding, signal, augmented, cursor.raw[cursor.at :])
