@@ -11,7 +11,6 @@ from bisect import bisect_left
 
 from corefilt.classify.candidates import Case
 from corefilt.classify.context import Context, vvar_candidates
-from corefilt.classify.guesses import likeliest
 from corefilt.classify.payload import Payload
 from corefilt.classify.rules_core import BEFORE_WITNESSES, GATES, RULES
 from corefilt.corefile.mappings import NO_FILE
@@ -179,7 +178,12 @@ class Classifier:
         else:
             certainty = "exact" if possible == proven else "inferred"
         told = record.likely if record is not None else 0
-        likely = told if possible & told else likeliest(self.context, case, possible)
+        likely = told & possible
+        if not likely and possible & possible - 1:
+            from corefilt.classify.guesses import likeliest
+
+            likely = likeliest(self.context, case, possible)
+        likely = likely or possible
         # What was disproved as well, or came back, no convention decides.
         ruled = [(convention, kinds & proven & ~possible) for convention, kinds in case.conventions]
         conventions = tuple((convention, kinds) for convention, kinds in ruled if kinds)

@@ -10,12 +10,12 @@ from corefilt.errors import UndecidedError, UnstreamableError, UsageError
 from corefilt.evidence.gather import gather
 from corefilt.filtering.planned import PlannedBeforehand
 from corefilt.filtering.run import stop_if_undecided
-from corefilt.filtering.streamed import SettledAtTheEnd
 from corefilt.io.sinks import NamedFile, open_sink, seekable_from
 from corefilt.plan.plan import KeepPlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corefilt.classify.classifier import Classifier
     from corefilt.corefile.corefile import CoreFile
     from corefilt.evidence.evidence import Evidence
     from corefilt.filterbits import CoredumpFilter
@@ -49,7 +49,7 @@ def write_filtered(
         evidence = gather(core, maps=options.maps, pid=options.pid, sysroot=options.sysroot)
     if not core.source.seekable and not options.in_place and seekable_from(output):
         classifier = classifier_for(core, options.assume, evidence=evidence, dumper=options.dumper, with_payload=True)
-        return _carry_out(SettledAtTheEnd(core, wanted, classifier, options), output, began)
+        return _carry_out(_streamed(core, wanted, classifier, options), output, began)
     plan = KeepPlan(
         core, wanted, classifier_for(core, options.assume, evidence=evidence, dumper=options.dumper), options.unknown
     )
@@ -70,8 +70,14 @@ def write_plan(plan: KeepPlan, output: Place | NamedFile, options: Options) -> R
         context = plan.classifier.context
         assume = [assumption.text for assumption in plan.classifier.assumptions]
         classifier = classifier_for(core, assume, evidence=context.evidence, dumper=context.dumper, with_payload=True)
-        return _carry_out(SettledAtTheEnd(core, plan.filter, classifier, options), output, began)
+        return _carry_out(_streamed(core, plan.filter, classifier, options), output, began)
     return _carry_out(PlannedBeforehand(plan, options), output, began)
+
+
+def _streamed(core: CoreFile, wanted: CoredumpFilter, classifier: Classifier, options: Options) -> Run:
+    from corefilt.filtering.streamed import SettledAtTheEnd
+
+    return SettledAtTheEnd(core, wanted, classifier, options)
 
 
 def compressed(core: CoreFile, output: Place | NamedFile, options: Options) -> Place | NamedFile:

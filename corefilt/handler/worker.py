@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _LATE = tuple(
     f"corefilt.{name}"
     for name in (
+        "classify.guesses",
         "classify.rules_evidence",
         "classify.rules_fdpic",
         "corefile.corefilt_note",
@@ -47,8 +48,10 @@ _LATE = tuple(
         "evidence.evidence",
         "evidence.note_records",
         "filtering.missing",
+        "filtering.streamed",
         "io.copy_threads",
         "io.page_cache",
+        "io.skip",
         "procfs.maps",
     )
 )

@@ -8,7 +8,6 @@ from corefilt import _fast
 from corefilt.errors import EngineError, InputError
 from corefilt.io.movers import MOVERS, NOT_FOR_THESE, SCRATCH, TURN, check_words, choose, explained, helpful_jobs
 from corefilt.io.sinks import Sink
-from corefilt.io.skip import Skipper
 from corefilt.io.sources import Extents, FileSource, PipeSource, Source
 from corefilt.io.steps import TO_THE_END, Step
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from corefilt.io.copy_threads import Crew
     from corefilt.io.page_cache import Cache
+    from corefilt.io.skip import Skipper
 
 # As many bytes of a run are handed to other threads, piece by piece; fewer are copied at once.
 WORTH_A_PIECE = 1 << 20
@@ -81,6 +81,8 @@ class Engine:
         )
         self._skipper: Skipper | None = None
         if isinstance(source, PipeSource):
+            from corefilt.io.skip import Skipper
+
             self._skipper = Skipper(source, self._scratch, by_reading=demand == "readwrite", told=self._told)
 
     @property
