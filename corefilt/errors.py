@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class CorefiltError(Exception):
     """What ends a run with a message: ``str()`` is one line, ``exit_code`` the program's answer."""
@@ -144,3 +148,12 @@ class ConfigError(CorefiltError):
 
 class ScrubError(CorefiltError):
     """A core that cannot be scrubbed as was asked for; no copy of it is written."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``did you mean WORD?`` with the nearest of the known words, or nothing if none is near."""
+    from difflib import get_close_matches
+
+    # With 0.7, one wrong, missing or swapped letter of five is near, and --colour is not near --follow.
+    close = get_close_matches(word, list(known), 1, 0.7)
+    return f"did you mean {close[0]}?" if close else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntFlag
 
-from corefilt.errors import FilterError
+from corefilt.errors import FilterError, did_you_mean
 
 
 class CoredumpFilter(IntFlag):
@@ -99,7 +99,9 @@ def _number(word: str, warnings: list[str]) -> CoredumpFilter:
                 f"write {_hex(value)} or {_hex(int(word, 16))}",
             )
     else:
-        hint = f"write 0x{word}" if _is_hex(word) else f"the names are {', '.join([*NAMES, *ALIASES])}"
+        names = [*NAMES, *ALIASES]
+        near = f"{did_you_mean(word, names)} the names are {', '.join(names)}".lstrip()
+        hint = f"write 0x{word}" if _is_hex(word) else near
         raise FilterError(f"filter {word!r} is neither a number nor a name", hint)
     unknown = value & ~int(CoredumpFilter.ALL)
     if unknown:

@@ -1,21 +1,28 @@
-"""Sizes as people write and read them; K, M, G and T are powers of 1024."""
+"""Sizes as people write and read them: K and KiB are powers of 1024, KB of 1000, as GNU tools have it."""
 
 from __future__ import annotations
 
 from corefilt.errors import UsageError
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
+_UNITS = {"": 1, "B": 1}
+for _power, _letter in enumerate("KMGTP", 1):
+    _UNITS |= {_letter: 1024**_power, f"{_letter}IB": 1024**_power, f"{_letter}B": 1000**_power}
 
 
 RLIM_INFINITY = (1 << 64) - 1
 
 
 def parse_size(text: str) -> int:
-    """Bytes from ``65536``, ``64K``, ``500M`` or ``2G``. Raises UsageError."""
-    digits, unit = (text[:-1], text[-1:].upper()) if text[-1:].isalpha() else (text, "")
-    if not (digits.isascii() and digits.isdigit()) or len(digits) > 20 or unit not in _UNITS:
-        raise UsageError(f"size {text!r} cannot be read", "write it like 65536, 64K, 500M or 2G")
-    return int(digits) * _UNITS[unit]
+    """Return the bytes of ``65536``, ``64K``, ``16MiB``, ``0.5G`` or ``16MB``, rounded down. Raises UsageError."""
+    number = text.rstrip("BIKMGTPbikmgtp")
+    whole, dot, fraction = number.rstrip(" ").partition(".")
+    factor = _UNITS.get(text[len(number) :].upper())
+    digits = whole + fraction
+    read = digits.isascii() and digits.isdigit() and whole and len(digits) <= 20 and factor is not None
+    if not read or factor is None or (dot and (not fraction or factor == 1)):
+        raise UsageError(f"size {text!r} cannot be read", "write it like 65536, 64K, 500M, 0.5G, 16MiB or 16MB")
+    scale: int = 10 ** len(fraction)
+    return int(digits) * factor // scale
 
 
 def show_size(count: int) -> str:

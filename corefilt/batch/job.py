@@ -54,7 +54,7 @@ class Job:
         if self.to is not None and self.replace:
             raise UsageError("--to and --replace both say where the cores go", "leave one of them out")
         if self.to is None and not self.replace and not self.dry_run:
-            raise UsageError("nothing says where the cores go", "--to DIR, or --replace puts them where they are")
+            raise UsageError("missing --to DIR or --replace", "--replace writes each core where it was")
         if self.replace and any(is_url(local_path(source)) for source in self.sources):
             raise UsageError("--replace works on files, not behind URLs", "--to writes the cores elsewhere")
         if self.scrub is not None and self.replace:

@@ -32,6 +32,8 @@ COMMANDS = {
     "batch": ("FILTER SOURCE... (--to DIR | --replace)", "filters all cores of an archive"),
     "restore": ("(MANIFEST | CORE)...", "puts back what --shared-once took out"),
     "demo": ("", "crashes a small process here and filters its core"),
+    "help": ("[COMMAND]", "what --help says of a command"),
+    "version": ("", "the version, the engines and the libraries"),
     "man": ("[PAGE]", "a manual page, for man -l -"),
     "completion": ("SHELL", "what completes corefilt's words in bash, zsh or fish"),
 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from corefilt.cli import COMMANDS
 from corefilt.cli.options import check_environment, given_options, make_parser
 from corefilt.cli.words import STDOUT, check_report_place, say, with_json_target, write_json
 from corefilt.corefile.corefile import open_core
-from corefilt.errors import FilterError, ReportPlaceError, UsageError
+from corefilt.errors import FilterError, ReportPlaceError, UsageError, did_you_mean
 from corefilt.filterbits import ALIASES, NAMES, parse_filter
 from corefilt.filtering.options import Options
 from corefilt.filtering.write import write_filtered
@@ -69,28 +70,49 @@ def parse(argv: list[str]) -> argparse.Namespace:
         # argparse would take -none for -n -o ne.
         if before != "--truncate" and word[:1] == "-" and (word[1:].split(",")[0] in names or word[1:2].isdigit()):
             raise FilterError(f"filter {word!r} starts with '-'", f"write default,{word}")
+    if argv and argv[0][:1] != "-":
+        _refuse_no_filter(*argv[:2])
     arguments = parser().parse_intermixed_args(with_json_target(argv))
     check_environment(arguments, "filter")
+    _refuse_no_filter(arguments.filter, arguments.core)
     if arguments.name is not None and (arguments.output is not None or arguments.in_place):
         other = "-i" if arguments.in_place else "-o"
         raise UsageError(f"--name and {other} both say where the core goes", "leave one of them out")
     if arguments.in_place:
         if arguments.output is not None:
-            raise UsageError("-i writes no other file than CORE, so -o names one too many", "leave -i or -o out")
+            raise UsageError("-i and -o cannot be combined", "leave -i or -o out")
         for name in NOT_IN_PLACE:
             if getattr(arguments, name, None) not in (None, False, "same"):
-                raise UsageError(f"-i leaves everything where it stands, and --{name} does not", "use -o OUT")
+                raise UsageError(f"-i leaves everything where it is, and --{name} does not", "use -o OUT")
         if arguments.core == "-":
-            raise UsageError("-i changes CORE, and standard input is there to be read", "name the core")
+            raise UsageError("-i changes CORE, which cannot be standard input", "name the core")
     elif arguments.compact:
-        raise UsageError("--compact goes with -i: what -o writes has no holes to take out", "add -i, or leave it out")
+        raise UsageError("--compact needs -i: what -o writes has no holes to remove", "add -i, or leave it out")
     if arguments.output is None:
         arguments.output = "-"
     elsewhere = arguments.dry_run or arguments.in_place or arguments.name is not None
     writes_stdout = arguments.output == "-" and not elsewhere
     if arguments.json == STDOUT and writes_stdout:
-        raise ReportPlaceError("--json and the core both want standard output", "--json=FILE or -o OUT parts them")
+        raise ReportPlaceError("--json and the core both go to standard output", "--json=FILE or -o OUT separates them")
     return arguments
+
+
+def _refuse_no_filter(word: str, core: str = "") -> None:
+    """Raise UsageError for what is no filter but a misspelled command, or the core in the place of the filter."""
+    try:
+        parse_filter(word)
+    except FilterError:
+        near = did_you_mean(word, COMMANDS)
+        if near:
+            raise UsageError(f"{word!r} is neither a command nor a filter", near) from None
+        if not os.path.isfile(word):
+            raise
+        try:
+            parse_filter(core)
+        except FilterError:
+            core = "0x33"
+        hint = f"the filter comes first: corefilt {core} {word}"
+        raise UsageError(f"{word!r} is a file, not a filter", hint) from None
 
 
 def run(argv: list[str]) -> int:

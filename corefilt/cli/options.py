@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 from corefilt import __version__
+from corefilt.cli import COMMANDS
+from corefilt.cli.examples import EXAMPLES
 from corefilt.cli.words import Parser
 from corefilt.errors import UsageError
 from corefilt.filtering.option import (
@@ -192,7 +194,9 @@ def taken_by(command: str) -> Iterator[tuple[str, Option]]:
 def make_parser(command: str, description: str, epilog: str | None = None) -> Parser:
     """Return the parser of a command with all its options; the command adds its operands."""
     parser = Parser("corefilt" if command == "filter" else f"corefilt {command}", description, epilog)
-    parser.renamed = RENAMED.get(command, {})
+    parser.renamed, parser.examples = RENAMED.get(command, {}), EXAMPLES.get(command, ())
+    operands = COMMANDS[command][0].removesuffix(" [-o OUT]")
+    parser.usage = f"{parser.prog} {operands} [options]".replace("  ", " ")
     found = list(taken_by(command))
     for title in GROUPS:
         records = [(name, record) for name, record in found if record.group == title]
@@ -200,7 +204,7 @@ def make_parser(command: str, description: str, epilog: str | None = None) -> Pa
             group = parser.add_argument_group(title) if len(found) > MANY else parser
             for name, record in records:
                 group.add_argument(*record.flags, dest=name, help=record.help.replace("%", "%%"), **_manner(record))
-    parser.add_argument("--version", action="version", version=f"corefilt {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"corefilt {__version__}")
     return parser
 
 

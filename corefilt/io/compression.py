@@ -156,6 +156,4 @@ def lz4_library() -> Any:
 
 
 def _missing(name: str, package: str) -> MissingLibraryError:
-    return MissingLibraryError(
-        f"{name} needs the package {package}, which is not installed", "pip install 'corefilt[compress]'"
-    )
+    return MissingLibraryError(f"{name} needs the package {package}, which is not installed", f"pip install {package}")

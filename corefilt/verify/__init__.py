@@ -1,7 +1,7 @@
 """Proves the promises on two finished cores, and digests one, with code that shares nothing with what wrote them.
 
 Tables are read by pyelftools, payload is hashed by xxhash over mmap. Only what a filter should have left is asked of
-corefilt's own rules. Both libraries come with ``pip install 'corefilt[verify]'``.
+corefilt's own rules.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ try:
     import xxhash  # noqa: F401
 except ModuleNotFoundError as error:
     missing = "pyelftools" if error.name == "elftools" else error.name
-    hint = "pip install 'corefilt[verify]' brings it"
-    raise MissingLibraryError(f"{missing} is not installed", hint) from None
+    raise MissingLibraryError(f"{missing} is not installed", f"pip install {missing}") from None
 
 from corefilt.verify.digests import Digest, digest
 from corefilt.verify.proof import verify

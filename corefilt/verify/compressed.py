@@ -166,6 +166,4 @@ class _Gzip:
 
 
 def _missing(name: str, package: str) -> MissingLibraryError:
-    return MissingLibraryError(
-        f"{name} needs the package {package}, which is not installed", "pip install 'corefilt[compress]'"
-    )
+    return MissingLibraryError(f"{name} needs the package {package}, which is not installed", f"pip install {package}")

@@ -20,6 +20,7 @@ from support.run import COREFILT, assert_error, assert_promises, assert_usage, c
 
 import corefilt as api
 from corefilt.cli import COMMANDS, main
+from corefilt.cli.options import taken_by
 from corefilt.filterbits import ALIASES, NAMES
 
 OPTIONS = {
@@ -118,7 +119,10 @@ def test_help_names_exactly_the_options(
     code, out, err = said_by([*command, "--help"], capsys)
     assert (code, err) == (0, "")
     listed = [line for line in out.splitlines() if re.match(r"  -", line)]
-    assert {name for line in listed for name in re.findall(r"(?:^  |, )(--?[a-z][a-z-]*)", line)} == options
+    named = {name for line in listed for name in re.findall(r"(?:^  |, )(--?[A-Za-z][a-z-]*)", line)}
+    assert named >= options | {"-V"}
+    flags = {flag for _, record in taken_by((command or ["filter"])[0]) for flag in record.flags}
+    assert named == flags | {"-h", "--help", "-V", "--version"}
 
 
 def test_help_names_the_filters(capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,7 +233,7 @@ def test_options_may_stand_before_between_and_behind(order: str, core: Path) -> 
     ("args", "words"),
     [
         pytest.param([], "FILTER", id="nothing"),
-        pytest.param(["inspekt", "CORE"], "filter 'inspekt' is neither a number nor a name", id="unknown command"),
+        pytest.param(["inspekt", "CORE"], "'inspekt' is neither a command nor a filter", id="unknown command"),
         pytest.param(["0x33", "CORE", "more"], "unrecognized arguments: more", id="one too many"),
         pytest.param(["inspect", "CORE", "more"], "address 'more' cannot be read", id="no address to inspect"),
         pytest.param(["inspect", "CORE", "1000"], "could be decimal or hexadecimal", id="which address to inspect"),
@@ -459,6 +463,7 @@ import sys, time
 ticks = iter(range(0, 1 << 40, 2))
 time.monotonic = lambda: float(next(ticks))
 from corefilt.cli import COMMANDS, main
+from corefilt.cli.options import taken_by
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -253,7 +253,7 @@ def test_json_on_standard_output(core: Path, capsys: pytest.CaptureFixture[str])
 def test_json_and_the_core_do_not_share_standard_output(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["0x33", str(core), "--json"]) == 2
     said = capsys.readouterr()
-    assert "both want standard output" in said.err
+    assert "both go to standard output" in said.err
     assert said.out == ""
 
 

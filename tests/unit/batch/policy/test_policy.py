@@ -184,7 +184,7 @@ def test_hiding_facts_never_makes_the_outcome_harsher(rules: list[tuple[list[str
         ('action = "keep"\nsize = "1M"', "rule 'rule 0': size: says nothing about the action keep"),
         ('action = "delete"\nfilter = "0x33"\nwhen.uid = 0', "filter: says nothing about the action delete"),
         ('action = "fit"', "rule 'rule 0': size: is missing"),
-        ('action = "fit"\nsize = "1 MB"', "size: size '1 MB' cannot be read"),
+        ('action = "fit"\nsize = "1 QB"', "size: size '1 QB' cannot be read"),
         ('action = "fit"\nsize = 1024', "size: 1024 is no text in quotes"),
         ('action = "filter"\nfilter = "33"', "filter: filter '33' could be decimal"),
         ('action = "delete"', "when: deleting needs a condition"),

@@ -1,0 +1,59 @@
+"""Examples of every command, as --help and the manual page show them; a test parses each."""
+
+from __future__ import annotations
+
+EXAMPLES = {
+    "filter": (
+        ("corefilt 0x33 core -o small.core", "keep what the kernel keeps by default (0x33)"),
+        ("corefilt default,-shared-anonymous core -o small.core", "the same without anonymous shared memory (0x31)"),
+        ("corefilt 0x33 core -n", "only say how much would be kept and dropped"),
+        ("corefilt 0x33 core --minimal -o stacks.core", "keep only what a backtrace needs"),
+        ("corefilt 0x33 core --fit 500M -o fits.core", "write a complete core of at most 500 MiB, stacks first"),
+        ("corefilt 0x33 core -i", "punch holes into the core itself"),
+        ("zstd -dc core.zst | corefilt 0x33 > small.core", "filter from a pipe into a pipe"),
+    ),
+    "inspect": (
+        ("corefilt inspect core", "show the mappings of a core and what each bit keeps of them"),
+        ("corefilt inspect core --filter 0x33", "also show what this filter keeps"),
+        ("corefilt inspect core --json=core.json", "write the same for a program"),
+    ),
+    "batch": (
+        ("corefilt batch 0x33 /var/lib/systemd/coredump --to /srv/cores", "filter all cores into another directory"),
+        ("corefilt batch 0x33 /srv/cores --replace", "replace each core, once its filtered copy is verified"),
+        ("corefilt batch 0x33 /srv/cores -n --html report.html", "only report what there is and what would be freed"),
+        ("corefilt batch 0x33 s3://bucket/cores --to s3://bucket/small", "filter the cores of an object store"),
+    ),
+    "verify": (
+        ("corefilt verify core small.core", "check that no kept byte was changed and none was invented"),
+        ("corefilt verify core small.core --filter 0x33", "also check that exactly this filter's bytes are kept"),
+    ),
+    "digest": (("corefilt digest core", "print one line per segment"),),
+    "show": (
+        ("corefilt show 1234", "show the filter of process 1234, and what it would keep now"),
+        ("corefilt show 1234 --filter 0x31", "show what another filter would keep"),
+    ),
+    "set": (
+        ("corefilt set 0x31 1234", "set the filter of process 1234"),
+        ("corefilt set default,-shared-anonymous -- postgres -D data", "run a command with this filter"),
+    ),
+    "doctor": (
+        ("corefilt doctor 1234", "show why process 1234 would leave no core"),
+        ("corefilt doctor", "show what this machine allows"),
+    ),
+    "install": (
+        ("corefilt install -n", "say what would change"),
+        ("corefilt install --pipe-limit 4", "install, with at most four handlers at once"),
+    ),
+    "uninstall": (("corefilt uninstall", "restore the core_pattern from before"),),
+    "status": (("corefilt status", "show whether cores reach the handler"),),
+    "serve": (("corefilt serve /run/corefilt.socket", "take cores by a socket (Linux 6.17 and later)"),),
+    "scrub": (
+        ("corefilt scrub core -o scrubbed --report scrubbed.json", "overwrite secrets, and list what was overwritten"),
+    ),
+    "restore": (("corefilt restore small.core", "put back what --shared-once took out"),),
+    "demo": (("corefilt demo", "crash a small process and filter its core"),),
+    "help": (("corefilt help batch", "show what corefilt batch --help says"),),
+    "version": (("corefilt version", "show what a report of a bug should name"),),
+    "man": (("corefilt man | man -l -", "show the manual page"),),
+    "completion": (("corefilt completion bash > ~/.local/share/bash-completion/completions/corefilt", "for bash"),),
+}
