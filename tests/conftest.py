@@ -94,7 +94,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     current = base.parent / "pytest-current"
     with suppress(OSError):
         if not current.exists():
-            current.unlink()
+            current.unlink(missing_ok=True)
         base.parent.rmdir()
 
 
