@@ -157,6 +157,9 @@ def _hex(value: int) -> str:
 
 
 def describe(value: CoredumpFilter) -> str:
-    """The filter as ``0x33 (private-anonymous, ...)``."""
+    """Return the filter as ``default (0x33)``, ``all (0x1ff)``, or ``0x31 (private-anonymous, ...)``."""
+    for word in ("default", "all"):
+        if value == ALIASES[word]:
+            return f"{word} ({int(value):#x})"
     names = ", ".join(name for name, bit in NAMES.items() if value & bit)
     return f"{int(value):#x} ({names or 'none'})"

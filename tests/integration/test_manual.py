@@ -13,7 +13,9 @@ from support.pages import ROOT
 from support.run import assert_error, assert_usage, corefilt
 
 from corefilt.cli import COMMANDS
+from corefilt.cli.examples import EXAMPLES
 from corefilt.cli.generate.files import installed, manual_pages
+from corefilt.filterbits import NAMES
 
 PAGES = manual_pages()
 EVERY_PAGE = pytest.mark.parametrize("name", PAGES)
@@ -46,6 +48,11 @@ def test_the_page_of_the_command_has_everything_that_help_has() -> None:
     codes = text.partition("EXIT CODES")[2]
     assert re.findall(r"\\fB(\d)\\fR", codes) == ["0", "1", "2", "3", "4"]
     assert "COREFILT_ENGINE" in text and "NO_COLOR" in text
+    for lines in EXAMPLES.values():
+        assert [line for line, _ in lines if line not in text] == []
+    for name, bit in NAMES.items():
+        assert re.search(rf"^\d +{int(bit):#x}  {name} ", text, re.MULTILINE)
+    assert ".SH EXAMPLES" in text and ".SH FILES" in text and "/etc/corefilt.conf" in text
 
 
 @EVERY_PAGE

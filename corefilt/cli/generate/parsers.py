@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from corefilt.cli import COMMANDS
+from corefilt.cli.examples import EXAMPLES
 from corefilt.filterbits import ALIASES, NAMES
 
 FILTERS = (*NAMES, *ALIASES)
@@ -55,6 +56,7 @@ class Command:
     epilog: str
     options: tuple[ParsedOption, ...]
     values: tuple[Value, ...]
+    examples: tuple[tuple[str, str], ...] = ()
 
 
 def commands() -> list[Command]:
@@ -74,8 +76,9 @@ def _command(name: str, operands: str, purpose: str) -> Command:
         elif value is not None:
             values.append(value)
     return Command(
-        name, operands, purpose, parser.description or "", parser.epilog or "", tuple(options), tuple(values)
-    )
+        name, operands, purpose, parser.description or "", parser.epilog or "", tuple(options), tuple(values),
+        EXAMPLES.get(name, ()),
+    )  # fmt: skip
 
 
 def _value(action: argparse.Action) -> Value | None:

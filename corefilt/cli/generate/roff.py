@@ -6,7 +6,27 @@ import re
 
 import corefilt
 from corefilt.cli.generate.parsers import Command, ParsedOption
+from corefilt.filterbits import NAMES
 
+# What each bit keeps, as core(5) has it.
+KEPT = {
+    "private-anonymous": "anonymous private mappings",
+    "shared-anonymous": "anonymous shared mappings",
+    "private-file-backed": "file-backed private mappings",
+    "shared-file-backed": "file-backed shared mappings",
+    "elf-headers": "the first page of mapped ELF files",
+    "private-huge": "private huge pages (hugetlb)",
+    "shared-huge": "shared huge pages (hugetlb)",
+    "private-dax": "private DAX pages",
+    "shared-dax": "shared DAX pages",
+}
+FILES = (
+    ("/proc/PID/coredump_filter", "the filter of a process; corefilt show and corefilt set read and write it"),
+    ("/proc/PID/maps, /proc/PID/smaps", "what --maps takes a copy of, and --pid reads"),
+    ("/proc/sys/kernel/core_pattern", "where the kernel sends cores; corefilt install sets it"),
+    ("/etc/corefilt.conf", "settings of the handler"),
+    ("/etc/sysctl.d/60-corefilt.conf", "what corefilt install wrote, to be set at every start"),
+)
 SEE_ALSO = "core(5), proc(5), gdb(1), coredumpctl(1)"
 
 
@@ -46,16 +66,36 @@ def page(commands: list[Command], purpose: str) -> str:
     """corefilt(1): what --help says of every command."""
     first = next(command for command in commands if command.name == "filter")
     parts = [head("corefilt", "1", purpose), ".SH SYNOPSIS", "\n.br\n".join(map(synopsis, commands))]
-    parts += [".SH DESCRIPTION", paragraphs(first.description), ".SH OPTIONS", *map(option, first.options)]
+    parts += [".SH DESCRIPTION", paragraphs(first.description), '.SS "The bits of a filter"', bits()]
+    parts += [".SH OPTIONS", *map(option, first.options)]
     parts += [".SH COMMANDS"]
     for command in commands:
         if command is not first:
             parts.append(f'.SS "corefilt {escape(f"{command.name} {command.operands}".strip())}"')
             parts += [paragraphs(command.description or command.purpose), *map(option, command.options)]
             parts += [paragraphs(command.epilog)] if command.epilog else []
+            parts += [examples(command)] if command.examples else []
+    parts += [".SH EXAMPLES", examples(first), ".SH FILES"]
+    parts += [f".TP\n{italic(name)}\n{lines(escape(what))}" for name, what in FILES]
     for title, text in sections(first.epilog):
         parts += [f'.SH "{escape(title.upper())}"', items(text)]
     return tidy([*parts, ".SH SEE ALSO", escape(SEE_ALSO)])
+
+
+def bits() -> str:
+    """The bits of coredump_filter, one a line."""
+    width = max(map(len, NAMES))
+    return verbatim(
+        "\n".join(
+            f"{int(bit).bit_length() - 1}  {int(bit):#5x}  {name:{width}}  {KEPT[name]}" for name, bit in NAMES.items()
+        )
+    )
+
+
+def examples(command: Command) -> str:
+    """A command's examples: what each does, and under it how it is typed."""
+    return "\n".join(f".PP\n{lines(escape(f'{what[0].upper()}{what[1:]}:'))}\n{verbatim(line)}"
+                     for line, what in command.examples)  # fmt: skip
 
 
 def tidy(parts: list[str]) -> str:
