@@ -17,7 +17,7 @@ from kernel.catalogue import PROGRAMS, visits
 from kernel.comparing import ANNOTATED, PID, SMAPS, Agreement, Disagreement, study
 from kernel.dumps import compile_zoo, dumping
 from kernel.programs import ALL_FILTERS, CannotStartError, HarmedError, compile_forker, open_folder, visit_zoo
-from kernel.tables import causes, conventions, details, guesses, losses, size, summary
+from kernel.tables import causes, conventions, details, guesses, losses, size, summary, table
 
 ZOO = "zoo"
 POLICIES = ("guess", "keep")
@@ -46,24 +46,48 @@ def all_results(wanted: list[str], missed: dict[str, str], harmed: list[str]) ->
 
 def below_the_bars(results: list[Agreement]) -> Iterator[str]:
     """Name what a program must not show: lost bytes, and with the process's own evidence anything but the kernel's."""
+    open_with_pid = {
+        (result.name, case.start) for result in results if result.evidence == PID for case in result.disagreements
+    }
     for result in results:
         if result.lost:
             yield f"{result.name}, {result.evidence}: lost {size(result.lost)}, of it counted {size(result.counted)}"
         for case in result.disagreements if result.evidence in (PID, ANNOTATED, SMAPS) else ():
-            if case.unreported or not cannot_tell(result.evidence, case):
+            unsettled = (result.name, case.start) in open_with_pid
+            if case.unreported or not cause_of(result.evidence, case, unsettled=unsettled):
                 yield f"{result.name}, {result.evidence}: {case.label}: {case.truth}, kept as {case.beyond or 'less'}"
 
 
-def cannot_tell(evidence: str, case: Disagreement) -> bool:
-    """Whether the evidence holds nothing that could settle a mapping.
+def cause_of(evidence: str, case: Disagreement, *, unsettled: bool) -> str:
+    """Say what the evidence does not hold that would settle a mapping; nothing where it could have.
 
     Nothing outside the kernel shows whether a page was copied whose copies are gone (MADV_DONTNEED, splits). A saved
-    smaps has neither the mode of a file nor the number of its links.
+    smaps has neither the mode of a file nor the number of its links, which ``--pid`` asks for: what that leaves
+    ``unsettled`` has another cause.
     """
     if case.beyond == "private-file-written":
-        return True
-    by_mode, by_links = case.beyond == "with a header page", case.beyond == "shared-file-backed"
-    return evidence == SMAPS and (by_mode or (by_links and "(deleted)" in case.label))
+        return "its copies may be gone" if case.copies_gone else ""
+    if evidence != SMAPS or unsettled:
+        return ""
+    if case.beyond == "with a header page":
+        return "the mode of its file"
+    return "other links of its file" if case.beyond == "shared-file-backed" and "(deleted)" in case.label else ""
+
+
+def left_open(results: list[Agreement]) -> list[str]:
+    """One row per cause for which smaps or --pid leave a mapping open, and bytes of it are kept beyond the kernel's."""
+    groups: dict[tuple[str, str], list[tuple[str, Disagreement]]] = {}
+    for result in results:
+        for case in result.disagreements if result.evidence in (PID, SMAPS) else ():
+            # What names a cause here and is open with --pid too, is named by below_the_bars.
+            cause = cause_of(result.evidence, case, unsettled=False) or "none of these"
+            groups.setdefault((result.evidence, cause), []).append((result.name, case))
+    rows = [["evidence", "not known", "mappings", "bytes at most", "processes"]]
+    for (evidence, cause), cases in groups.items():
+        names = list(dict.fromkeys(name for name, _ in cases))
+        most = size(sum(case.most_extra for _, case in cases))
+        rows.append([evidence, cause, str(len(cases)), most, f"{len(names)}: {', '.join(names)}"])
+    return table(rows)
 
 
 def print_tables(results: list[Agreement], *, verbose: bool) -> None:
@@ -76,6 +100,10 @@ def print_tables(results: list[Agreement], *, verbose: bool) -> None:
         ("Agreement", summary(results)),
         ("Where they differ, with --unknown keep", details(kept)),
         ("Bytes lost by programs", losses(programs)),
+        (
+            "What programs keep beyond the kernel's with their own evidence, by what it does not hold",
+            left_open(programs),
+        ),
         ("Bytes that programs keep beyond the kernel's, with the core alone, by cause", causes(programs)),
         (
             "Ambiguous mappings of programs, with the core alone: what --unknown guess takes them for",

@@ -75,7 +75,8 @@ class Disagreement:
 
     ``kernel`` is what the kernel keeps under no bit and under every single one. ``counted`` are the bytes of ``lost``
     that the summary counts as dropped on a convention; ``unreported`` the filters of ``extra`` under which corefilt
-    did not say that anything was ambiguous.
+    did not say that anything was ambiguous. ``copies_gone`` says that the process could write to it (VmFlags with ac),
+    and that none of its pages is its own now (Anonymous: 0, SwapPss: 0).
     """
 
     start: int
@@ -87,6 +88,7 @@ class Disagreement:
     counted: dict[int, int]
     extra: dict[int, int]
     unreported: list[int]
+    copies_gone: bool = False
 
     @property
     def most_lost(self) -> int:
@@ -188,11 +190,28 @@ class Agreement:
         return "\n".join(line for case in self.disagreements for line in case.lines())
 
 
+def without_copies(smaps: str) -> set[int]:
+    """Return where the mappings begin that could be written to once (ac), and of which no page is a copy now."""
+    found: set[int] = set()
+    start, copies = 0, 0
+    for line in smaps.splitlines():
+        name, _, rest = line.partition(":")
+        if name in ("Anonymous", "SwapPss"):
+            copies += int(rest.split()[0])
+        elif name == "VmFlags":
+            if not copies and "ac" in rest.split():
+                found.add(start)
+        elif "-" in name.split(" ")[0]:
+            start, copies = int(name.split("-")[0], 16), 0
+    return found
+
+
 def compare(visited: Visit, evidence: str, found: list[Finding], unknown: str = "keep") -> Agreement:
     """Hold corefilt's sizes under all filters against the kernel's, and count the conventions."""
     sizes = load_sizes(visited.twins[FULL])
     starts = [phdr.p_vaddr for phdr in visited.twins[FULL].phdrs if phdr.p_type == 1]
     by_bit = {bit: load_sizes(visited.twins[bit]) for bit in (0, *SINGLE_BITS)}
+    gone = without_copies(visited.smaps.read_text())
     assert len(found) == len(starts) == len(sizes)
     result = Agreement(visited.name, evidence, unknown, len(found))
     for start, present, finding, *kept in zip(starts, sizes, found, *by_bit.values(), strict=True):
@@ -205,7 +224,9 @@ def compare(visited: Visit, evidence: str, found: list[Finding], unknown: str = 
         lost, counted, extra, unreported = differences(*case)
         if lost or extra:
             result.disagreements.append(
-                Disagreement(start, label, present, kernel, finding, lost, counted, extra, unreported)
+                Disagreement(
+                    start, label, present, kernel, finding, lost, counted, extra, unreported, copies_gone=start in gone
+                )
             )
     return result
 

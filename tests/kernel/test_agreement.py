@@ -4,8 +4,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from kernel.agreement import below_the_bars
-from kernel.comparing import CORE, PID, SMAPS, Agreement, Disagreement, differences, place
+from kernel.agreement import below_the_bars, left_open
+from kernel.comparing import CORE, PID, SMAPS, Agreement, Disagreement, differences, place, without_copies
 from kernel.conventions import Counts, count, merge, true_kinds
 from kernel.dumps import FULL, PAGE, Core
 from kernel.programs import SINGLE_BITS, SOURCES, visit
@@ -37,12 +37,14 @@ def finding(possible: int, *taken: tuple[object, int]) -> Finding:
     return Finding(possible, proven, possible & -possible, "inferred", ("a reason",), 0, "current", taken)
 
 
-def disagreement(found: Finding, kernel: dict[int, int], label: str = "1000-5000 r-xp 0 /usr/lib/a") -> Disagreement:
+def disagreement(
+    found: Finding, kernel: dict[int, int], label: str = "1000-5000 r-xp 0 /usr/lib/a", *, copies_gone: bool = False
+) -> Disagreement:
     """Return what corefilt gets wrong of one mapping."""
     lost, counted, extra, unreported = differences(
         found.possible, found.proven, found.likely, "keep", SIZE, tuple(kernel.values())
     )
-    return Disagreement(0x1000, label, SIZE, kernel, found, lost, counted, extra, unreported)
+    return Disagreement(0x1000, label, SIZE, kernel, found, lost, counted, extra, unreported, copies_gone)
 
 
 @pytest.mark.parametrize(
@@ -87,19 +89,51 @@ def test_what_is_lost_is_counted_or_not() -> None:
 def test_bars() -> None:
     """Bytes lost break a bar, and so does what a process's own evidence leaves open although it could settle it."""
     lost = disagreement(finding(Kind.PRIVATE_FILE), WRITTEN)
-    gone = disagreement(finding(Kind.PRIVATE_FILE | Kind.WRITTEN_FILE), CLEAN)
+    gone = disagreement(finding(Kind.PRIVATE_FILE | Kind.WRITTEN_FILE), CLEAN, copies_gone=True)
+    there = disagreement(finding(Kind.PRIVATE_FILE | Kind.WRITTEN_FILE), CLEAN)
     shared = disagreement(finding(Kind.PRIVATE_FILE | Kind.SHARED_FILE), CLEAN)
     unlinked = disagreement(finding(Kind.SHARED_ANON | Kind.SHARED_FILE), kernel_keeps(bit_2=SIZE), DELETED)
     headed = disagreement(finding(Kind.CLEAN), CLEAN)
     unreported = disagreement(finding(Kind.WRITTEN_FILE, (IMAGE_TEXT, Kind.PRIVATE_FILE)), CLEAN)
-    cases = (lost, gone, shared, unlinked, headed, unreported)
+    cases = (lost, gone, there, shared, unlinked, headed, unreported)
 
     def broken(evidence: str, case: Disagreement) -> int:
         return len(list(below_the_bars([Agreement("a", evidence, "keep", 1, [case])])))
 
-    assert [broken(CORE, case) for case in cases] == [1, 0, 0, 0, 0, 0]
-    assert [broken(SMAPS, case) for case in cases] == [2, 0, 1, 0, 0, 1]
-    assert [broken(PID, case) for case in cases] == [2, 0, 1, 1, 1, 1]
+    assert [broken(CORE, case) for case in cases] == [1, 0, 0, 0, 0, 0, 0]
+    assert [broken(SMAPS, case) for case in cases] == [2, 0, 1, 1, 0, 0, 1]
+    assert [broken(PID, case) for case in cases] == [2, 0, 1, 1, 1, 1, 1]
+    # What the files themselves leave open as well, a saved smaps does not leave open for want of them.
+    both = [Agreement("a", evidence, "keep", 1, [headed]) for evidence in (PID, SMAPS)]
+    assert len(list(below_the_bars(both))) == 2
+
+
+def test_what_has_no_copies_of_its_own() -> None:
+    """Only what could be written to can have had any."""
+    smaps = "".join(
+        f"{start:x}-{start + SIZE:x} rw-p 0 00:00 1 /a\nAnonymous: {own} kB\nSwapPss: {swapped} kB\nVmFlags: {flags}\n"
+        for start, own, swapped, flags in (
+            (0x1000, 0, 0, "rd wr ac"),
+            (0x9000, 4, 0, "rd wr ac"),
+            (0x19000, 0, 4, "rd wr ac"),
+            (0x29000, 0, 0, "rd mr"),
+        )
+    )
+    assert without_copies(smaps) == {0x1000}
+
+
+def test_what_evidence_leaves_open_is_counted_by_cause() -> None:
+    headed = disagreement(finding(Kind.CLEAN), CLEAN)
+    gone = disagreement(finding(Kind.PRIVATE_FILE | Kind.WRITTEN_FILE), CLEAN, copies_gone=True)
+    other = disagreement(finding(Kind.PRIVATE_FILE | Kind.SHARED_FILE), CLEAN)
+    rows = left_open(
+        [Agreement("a", SMAPS, "keep", 3, [headed, headed, gone]), Agreement("b", PID, "keep", 1, [other])]
+    )
+    assert rows[2:] == [
+        "| `--maps` smaps | the mode of its file | 2 | 8 KiB | 1: a |",
+        "| `--maps` smaps | its copies may be gone | 1 | 16 KiB | 1: a |",
+        "| `--pid` | none of these | 1 | 16 KiB | 1: b |",
+    ]
 
 
 def test_tables() -> None:
