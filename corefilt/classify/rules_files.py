@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from corefilt.classify import conventions
+from corefilt.classify.address_space import NO_IMAGE
 from corefilt.classify.candidates import DELETED
 from corefilt.corefile import elf
 from corefilt.corefile.elf import PF_R, PF_X
@@ -184,9 +185,12 @@ def layout_member(context: Context, case: Case) -> None:
 def first_page_left_out(context: Context, case: Case) -> None:
     """Where a filter left out an image's first page, which nobody writes to, what it kept of the image was written to.
 
-    That it is an image, and so private, only its name tells then (.so), or that the program was started from it.
+    That it is an image, and so private, only its name tells then (.so), or that the program was started from it. Of
+    names that hold no image, a filter may have left the first page out as shared memory.
     """
-    if case.path is None or context.payload is None or not case.present or context.mappings.notes.fitted:
+    if case.path is None or case.path.startswith(NO_IMAGE):
+        return
+    if context.payload is None or not case.present or context.mappings.notes.fitted:
         return
     if not context.neighbours.headers_lost(case.m, context.payload) or context.neighbours.image_begun(case.m):
         return

@@ -86,7 +86,8 @@ def left_open(results: list[Agreement]) -> list[str]:
     for (evidence, cause), cases in groups.items():
         names = list(dict.fromkeys(name for name, _ in cases))
         most = size(sum(case.most_extra for _, case in cases))
-        rows.append([evidence, cause, str(len(cases)), most, f"{len(names)}: {', '.join(names)}"])
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        rows.append([evidence, cause, str(len(cases)), most, f"{len(names)}: {shown}"])
     return table(rows)
 
 
