@@ -13,7 +13,7 @@ from corefilt.corefile.notes import Notes, read_notes
 from corefilt.corefile.ranges import cut_out, end_of_segments, is_dense
 from corefilt.errors import DamagedCoreError, NotACoreError, UnstreamableError
 from corefilt.io.opening import open_source
-from corefilt.io.sources import Extents, FileSource, Source
+from corefilt.io.sources import Extents, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class CoreFile:
 
     def loadmaps(self) -> list[tuple[str, int, Loadmap | str]]:
         """Whose loadmap, its address, and the loadmap or what is wrong with it; none from a pipe."""
-        if self.fdpic is None or not isinstance(self.source, FileSource):
+        if self.fdpic is None or not self.source.seekable:
             return []
         from corefilt.corefile.loadmaps import read
 
@@ -240,7 +240,7 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs, sections: Sequence[Sh
             raise DamagedCoreError(
                 f"{source.name}: program header {i}: {field}, inside the headers from {start:#x} to {stop:#x}"
             )
-    if isinstance(source, FileSource):
+    if source.seekable:
         return
     pieces = sorted(
         (offset, offset + size, i)

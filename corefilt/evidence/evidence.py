@@ -9,7 +9,7 @@ import os
 
 from corefilt.corefile.mappings import Mappings, flags_text
 from corefilt.errors import EvidenceError, UsageError
-from corefilt.io.sources import FileSource, Source
+from corefilt.io.sources import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def beside(
 def path_of(source: Source) -> str | None:
     """The core's own path, also where it came as standard input; None for a pipe."""
     source = source.origin
-    if not isinstance(source, FileSource):
+    if not source.seekable:
         return None
     try:
         return os.readlink(f"/proc/self/fd/{source.fd}") if os.fstat(source.fd).st_nlink else None

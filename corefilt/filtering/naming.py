@@ -8,7 +8,6 @@ import stat
 from corefilt.corefile.owner import Owner
 from corefilt.errors import NameTemplateError, UsageError
 from corefilt.filtering.kernel_file import KernelFile
-from corefilt.io.sources import FileSource
 from corefilt.procfs.core_pattern import ESCAPED, SPECIFIERS, USES_PID, check_template, expand
 
 TYPE_CHECKING = False
@@ -136,7 +135,7 @@ class Values:
     def _dumped(self) -> int | None:
         """When the core was last written to, in seconds since 1970; a pipe does not tell."""
         source = self._core.source.origin
-        if not isinstance(source, FileSource):
+        if not source.seekable:
             return None
         status = os.fstat(source.fd)
         return int(status.st_mtime) if stat.S_ISREG(status.st_mode) else None

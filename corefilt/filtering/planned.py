@@ -63,7 +63,7 @@ class PlannedBeforehand(Run):
         if self.options.overwrite is not None:
             for _ in self._steps():
                 continue
-        if isinstance(self.core.source, PipeSource):
+        if not self.core.source.seekable:
             with open(os.devnull, "wb") as nowhere:
                 self.write(Sink(nowhere.fileno(), os.devnull, owned=False))
 

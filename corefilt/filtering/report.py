@@ -6,7 +6,6 @@ from corefilt import __version__
 from corefilt.corefile.corefilt_note import NT_COREFILT_KINDS, NT_COREFILT_MADE, NT_COREFILT_SCRUBBED
 from corefilt.corefile.elf import PN_XNUM, PT_NOTE
 from corefilt.filterbits import CoredumpFilter, describe
-from corefilt.io.sources import FileSource
 from corefilt.kinds import ONE_PAGE, Kind
 from corefilt.plan.layout import kept_bytes
 from corefilt.sizes import show_size
@@ -63,7 +62,7 @@ class Report:
         self.warnings = list(core.warnings)
         self.notices = notices(plan, fitted=fit is not None)
         # From a pipe into a stream the headers have left before the end was seen.
-        self.mended = isinstance(core.source, FileSource) or engine is None or engine.sink.seekable
+        self.mended = core.source.seekable or engine is None or engine.sink.seekable
         self.changes = _changes(plan, layout, conversion, mended=self.mended, fitted=fit is not None)
         late = core.miscounted and core.ehdr.counts_elsewhere
         if (core.truncated or late) and not self.mended:

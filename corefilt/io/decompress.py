@@ -55,7 +55,7 @@ class FedSource(PipeSource):
         """
         words = self._inner.check() if self._inner is not None else None
         # That a file changed excuses nothing that was met with in it.
-        changed = isinstance(self._inner, FileSource)
+        changed = self._inner is not None and self._inner.seekable
         if self._error is None or (words is not None and not changed):
             self.whole = self.whole and (self._inner is None or self._inner.whole)
             return words
@@ -104,7 +104,7 @@ class Reader:
 
     def again(self, at: int) -> Reader | None:
         """Another one that reads from an offset in bytes, where that is possible."""
-        if not isinstance(self._source, FileSource):
+        if not self._source.seekable:
             return None
         reader = Reader(self._source, self._feed)
         reader._at = at

@@ -71,7 +71,7 @@ def as_core(source: Source, *, max_headers: int, spool: bool = False) -> Source:
             from corefilt.io.decompress import unpacked
 
             source = unpacked(source, head, most_ahead=max_headers)
-        return spooled(source) if spool and isinstance(source, PipeSource) else source
+        return source if source.seekable or not spool else spooled(source)
     except BaseException:
         source.close()
         raise

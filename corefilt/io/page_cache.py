@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 
 from corefilt import _fast
-from corefilt.io.sources import FileSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class Cache:
 
     def __init__(self, source: Source, sink: Sink, *, wait: bool) -> None:
         """Look at both sides; ``wait`` says whether to wait for the disk before the output's pages are dropped."""
-        self._source = source.fd if isinstance(source, FileSource) else -1
+        self._source = source.fd if source.seekable else -1
         self._sink = sink.fd if sink.seekable else -1
         self._wait = wait
         asks = self._source < 0 or tells(self._source)

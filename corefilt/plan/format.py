@@ -24,7 +24,6 @@ from corefilt.corefile.notes import (
     NT_SIGINFO,
 )
 from corefilt.errors import UsageError, VariantError
-from corefilt.io.sources import FileSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -262,7 +261,7 @@ def _find(core: CoreFile) -> tuple[int, int]:
     from corefilt.corefile.loadmaps import MOST_SEARCHED, find
     from corefilt.corefile.notes import AT_EXECFN, AT_PLATFORM, AT_RANDOM
 
-    if not isinstance(core.source, FileSource):
+    if not core.source.seekable:
         return 0, 0
     auxv, memory = core.notes.auxv, core.memory()
     argument = next((auxv[key] for key in (AT_EXECFN, AT_RANDOM, AT_PLATFORM) if auxv.get(key)), 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from corefilt.corefile.corefile import CoreFile
 from corefilt.errors import UnstreamableError
 from corefilt.io.opening import spooled
-from corefilt.io.sources import PipeSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def opened_core(open_source: Callable[[], Source], folder: str | None) -> CoreFi
     try:
         return CoreFile(source)
     except UnstreamableError:
-        if not isinstance(source, PipeSource):
+        if source.seekable:
             source.close()
             raise
     except BaseException:

@@ -25,7 +25,7 @@ from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.options import wants_fit
 from corefilt.filtering.write import write_filtered
 from corefilt.io.opening import spooled
-from corefilt.io.sources import FileSource, PipeSource
+from corefilt.io.sources import FileSource
 from corefilt.plan.note_slot import takes_a_note
 
 TYPE_CHECKING = False
@@ -153,14 +153,14 @@ def _written(
 
     def open_source() -> Source:
         source = _opened(task, file)
-        if (task.options.get("spool") or chooses) and isinstance(source, PipeSource):
+        if (task.options.get("spool") or chooses) and not source.seekable:
             return _owning(source, partial(spooled, source, copies))
         return _owning(source, partial(as_plain_file, source, folder)) if verified else source
 
     with opened_core(open_source, copies) as core:
         source = core.source
         # Of a copy it is known by now what was wrong with its stream.
-        damage = core.warnings[0] if core.damaged else source.check() if isinstance(source, FileSource) else None
+        damage = core.warnings[0] if core.damaged else source.check() if source.seekable else None
         if task.replace and damage is not None and not task.force:
             return task.outcome("kept", f"is damaged: {damage}; -f replaces it all the same")
         if task.replace and not task.dry_run and (idle := _nothing_to_do(task, core, file)) is not None:

@@ -7,7 +7,7 @@ import os
 from corefilt.corefile.corefile import MAX_HEADERS
 from corefilt.errors import OutputError
 from corefilt.io.opening import as_core, spooled
-from corefilt.io.sources import FileSource, PipeSource, Source
+from corefilt.io.sources import FileSource, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def check(full: FileSource, fd: int, task: Task, folder: str, scrubbed: str | No
     written: Source = FileSource(fd, name, size=os.fstat(fd).st_size, owned=False)
     written = as_core(written, max_headers=MAX_HEADERS)
     try:
-        if isinstance(written, PipeSource):
+        if not written.seekable:
             written = spooled(written, folder)
         damage = written.check()
         if damage is not None:

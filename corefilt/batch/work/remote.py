@@ -32,7 +32,7 @@ from corefilt.filtering.options import wants_fit
 from corefilt.filtering.write import write_filtered
 from corefilt.io.opening import spooled
 from corefilt.io.sinks import NamedFile, NewFileSink
-from corefilt.io.sources import FileSource, PipeSource
+from corefilt.io.sources import FileSource
 from corefilt.plan.note_slot import takes_a_note
 
 TYPE_CHECKING = False
@@ -231,7 +231,7 @@ def _written(task: Task, source: Input, place: OpenPlace | None, on_progress: Ca
             # What is chosen from, and what is checked, has to be a file.
             if writes and task.verify:
                 return as_plain_file(opened, folder)
-            if isinstance(opened, PipeSource) and (task.options.get("spool") or wants_fit(task.options)):
+            if not opened.seekable and (task.options.get("spool") or wants_fit(task.options)):
                 return spooled(opened, folder)
         except BaseException:
             opened.close()
