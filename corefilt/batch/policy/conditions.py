@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from corefilt.batch.policy.facts import Facts
 
-    Condition: TypeAlias = "Bound | Executable | SignalCondition | Uid | ShareCondition"
+    Condition: TypeAlias = (
+        "Bound | Executable | SignalCondition | Uid | ShareCondition | Command | ModuleCondition | SignatureCondition"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,44 @@ class Uid:
     def fits(self, facts: Facts) -> bool | None:
         """Whether it did; None where the core does not tell the user."""
         return None if facts.uid is None else facts.uid in self.wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """The whole command line, with blanks between the arguments, fits one of these globs."""
+
+    globs: tuple[str, ...]
+    fact = "command"
+
+    def fits(self, facts: Facts) -> bool | None:
+        """Whether it does; None where the core does not hold all of it."""
+        line = facts.command
+        return None if line is None else any(fnmatchcase(line, glob) for glob in self.globs)
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleCondition:
+    """An ELF file that was loaded has a path that fits one of these globs, or a build-id that does."""
+
+    globs: tuple[str, ...]
+    fact = "modules"
+
+    def fits(self, facts: Facts) -> bool | None:
+        """Whether one does; None where the core does not tell its modules."""
+        found = facts.modules
+        return None if found is None else any(fnmatchcase(name, glob) for name in found for glob in self.globs)
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureCondition:
+    """The crash has one of these signatures."""
+
+    wanted: tuple[str, ...]
+    fact = "signature"
+
+    def fits(self, facts: Facts) -> bool | None:
+        """Whether it has; None where the backtrace is not certain."""
+        return None if facts.signature is None else facts.signature in self.wanted
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,11 @@ class Policy:
         """Whether any rule does: finding them out takes a look at every mapping."""
         return any(isinstance(condition, ShareCondition) for rule in self.rules for condition in rule.when)
 
+    @property
+    def asked(self) -> frozenset[str]:
+        """The facts that some rule asks for."""
+        return frozenset(condition.fact for rule in self.rules for condition in rule.when)
+
     def decide(self, facts: Facts) -> Decision:
         """What becomes of a core; one that no rule means is filtered as the command line says."""
         doubtful: list[Rule] = []

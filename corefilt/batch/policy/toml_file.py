@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import tomllib
 
-from corefilt.batch.policy.conditions import Bound, Executable, ShareCondition, SignalCondition, Uid
+from corefilt.batch.policy.conditions import (
+    Bound,
+    Command,
+    Executable,
+    ModuleCondition,
+    ShareCondition,
+    SignalCondition,
+    SignatureCondition,
+    Uid,
+)
 from corefilt.batch.policy.policy import ACTIONS, DELETE, FILTER, FIT, KEEP, MINIMAL, Action, Policy, Rule
 from corefilt.corefile.signals import NAMES as SIGNALS
 from corefilt.errors import InputError, PolicyError, UsageError
@@ -158,6 +167,13 @@ def _uid(value: object) -> int:
     return value
 
 
+def _signature(value: object) -> str:
+    text = _text(value)
+    if len(text) != 16 or set(text) - set("0123456789abcdef"):
+        raise UsageError(f"signature {text!r} cannot be read", "corefilt inspect CORE shows it: 16 hex digits")
+    return text
+
+
 def _share(value: object) -> ShareCondition:
     """``KIND>50%`` or ``KIND<50%``."""
     text = _text(value)
@@ -179,5 +195,8 @@ _CONDITIONS: dict[str, Callable[[object], tuple[Condition, ...]]] = {
     "executable": lambda value: (Executable(tuple(map(_text, _several(value)))),),
     "signal": lambda value: (SignalCondition(tuple(map(_signal, _several(value)))),),
     "uid": lambda value: (Uid(tuple(map(_uid, _several(value)))),),
+    "command": lambda value: (Command(tuple(map(_text, _several(value)))),),
+    "module": lambda value: (ModuleCondition(tuple(map(_text, _several(value)))),),
+    "signature": lambda value: (SignatureCondition(tuple(map(_signature, _several(value)))),),
     "share": lambda value: tuple(map(_share, _several(value))),
 }

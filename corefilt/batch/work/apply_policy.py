@@ -46,7 +46,14 @@ def decided(
     be deleted; nothing is deleted here. Raises InputError for what is no core.
     """
     with opened_core(open_source, None) as core:
-        facts = facts_of(core, age=age, classifier=_classifier(core, task) if policy.asks_for_shares else None)
+        sysroot = task.options.get("sysroot")
+        facts = facts_of(
+            core,
+            age=age,
+            classifier=_classifier(core, task) if policy.asks_for_shares else None,
+            asked=policy.asked,
+            sysroot=sysroot if isinstance(sysroot, str) else None,
+        )
         comm = Owner(core.notes, core.ehdr).comm
     decision = policy.decide(facts)
     name, chosen = decision.action.name, replace(task, rule=decision.rule)

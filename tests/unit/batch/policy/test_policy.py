@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builder import EM_MIPS, FileEntry, Load, kernel_notes, make_core
+from support.frames import BUILD_ID, core_of, tables
 from support.samples import ANON, LIBRARY, PAGE, noise, sample_core
 
 import corefilt
@@ -28,6 +30,9 @@ KNOWN = Facts(
     signal=6,
     machine="x86-64",
     uid=105,
+    command="postgres -D /data --role primary",
+    modules=("/usr/lib/libssl.so.3", "5a" * 20),
+    signature="0123456789abcdef",
     shares={"shared-anonymous": (0.8, 0.9), "private-anonymous": (0.1, 0.1)},
 )
 
@@ -57,6 +62,13 @@ def decided(policy: Policy, facts: Facts) -> tuple[str | None, str]:
         ('smaller = "3G"', False),
         ('smaller = "3073M"', True),
         ('executable = "*/postgres"', True),
+        ('command = "*--role primary*"', True),
+        ('command = ["*--role replica*", "postgres"]', False),
+        ('module = "*/libssl.so*"', True),
+        ('module = "5a5a*"', True),
+        ('module = ["*/libcrypto.so*", "6b*"]', False),
+        ('signature = "0123456789abcdef"', True),
+        ('signature = ["fedcba9876543210"]', False),
         ('executable = ["/opt/*", "/usr/lib/*"]', True),
         ('executable = "postgres"', False),
         ('executable = "*/POSTGRES"', False),
@@ -285,6 +297,42 @@ def test_facts_of_a_core(tmp_path: Path) -> None:
     assert (found.age, found.size, found.machine) == (5.0, path.stat().st_size, "x86-64")
     assert (found.executable, found.signal, found.uid) == ("/opt/über/server", 6, 0)
     assert found.shares is None
+
+
+def test_facts_that_look_at_memory_are_found_where_they_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "core"
+    functions = [(0x400800, 0x40, b"\x41\x0e\x10"), (0x400900, 0x40, b"\x0e\x28"), (0x400A00, 0x40, b"\x07\x10")]
+    words = [0, 0x400905, 1, 2, 3, 4, 0x400A07]
+    path.write_bytes(core_of(tables(functions), words, pc=0x400804))
+    with corefilt.open(path) as core:
+        found = facts_of(core, age=None, classifier=None, asked={"signature"})
+        nothing = facts_of(core, age=None, classifier=None)
+    assert found.modules == ("/bin/victim", BUILD_ID.hex()) and found.command is None
+    assert found.signature is not None and len(found.signature) == 16
+    assert (nothing.modules, nothing.command, nothing.signature) == (None, None, None)
+    # Without the frames that follow it is not known, and a rule that asks for it does nothing.
+    path.write_bytes(core_of(tables(functions), [], pc=0x400804))
+    with corefilt.open(path) as core:
+        assert facts_of(core, age=None, classifier=None, asked={"signature"}).signature is None
+
+
+def test_holes_count_for_no_share(tmp_path: Path) -> None:
+    """A mapping of a gigabyte that nobody wrote to is a hole of the core, and no reason to take a rule's measure."""
+    path = tmp_path / "core"
+    path.write_bytes(sample_core(anon_pages=10, shared_pages=20))
+    with corefilt.open(path) as core:
+        before = facts_of(core, age=None, classifier=classifier_for(core)).shares
+        i = max(core.maps.phdr, key=core.table.p_filesz.__getitem__)
+        at, size = core.table.p_offset[i], core.table.p_filesz[i]
+    with path.open("r+b") as file:
+        libc = ctypes.CDLL(None, use_errno=True)
+        punch = libc.fallocate(file.fileno(), 3, ctypes.c_long(at), ctypes.c_long(size))
+    if punch:
+        pytest.skip("this file system makes no holes")
+    with corefilt.open(path) as core:
+        after = facts_of(core, age=None, classifier=classifier_for(core)).shares
+    assert before is not None and after is not None and after != before
+    assert sum(least for least, _ in after.values()) <= 1.0
 
 
 def test_what_a_core_does_not_tell_is_not_known(tmp_path: Path) -> None:
