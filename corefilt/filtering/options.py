@@ -108,7 +108,7 @@ class Options:
     runtime: str | Sequence[str] | None = option(
         "--runtime",
         "with --minimal or --fit: keep also what the tools of these runtimes need to show all stacks, separated by "
-        "commas: python, go; auto: those that are recognized (default), or none",
+        "commas: java, python, go; auto: those that are recognized (default), or none",
         metavar="RUNTIME", read=_runtime, group=KEEP, takers="filter batch corefilt.filter()",
     )  # fmt: skip
     strict: bool = option(

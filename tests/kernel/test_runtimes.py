@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,17 +20,14 @@ import corefilt
 
 pytestmark = pytest.mark.slow
 
-Tool = Callable[[str, Path], str]
-
 
 @dataclass(frozen=True)
 class Process:
-    """A program of a runtime and its core, and what the runtime's tools read of it."""
+    """A program of a runtime, and its core."""
 
     runtime: str
     program: str
     core: Path
-    tools: dict[str, Tool]
 
 
 def said(command: list[str], core: Path) -> str:
@@ -116,7 +112,7 @@ def python(name: str, folder: Path) -> tuple[str, Process]:
         pytest.skip("no /usr/bin/python3")
     *sizes, how = PYTHON[name]
     command = [program, str(SOURCES / "stacks.py"), *map(str, sizes)]
-    return program, Process("python", program, dumped(folder, command, how), {})
+    return program, Process("python", program, dumped(folder, command, how))
 
 
 def dumped(folder: Path, command: list[str], how: str) -> Path:
@@ -192,4 +188,41 @@ def go(name: str, folder: Path) -> tuple[str, Process]:
     output_of([compiler, "build", "-o", str(program), str(SOURCES / "stacks.go")], cwd=folder, env=environment)
     *sizes, how = GO[name]
     command = ["env", "GOTRACEBACK=crash", str(program), *map(str, sizes)]
-    return str(program), Process("go", str(program), dumped(folder, command, how), {})
+    return str(program), Process("go", str(program), dumped(folder, command, how))
+
+
+# --- HotSpot ------------------------------------------------------------------------------------------------
+
+JAVA = {
+    "G1, SIGSEGV": (["-Xmx192m", "-XX:+UseG1GC"], (9, 14, 24, "segv")),
+    "G1, a large heap": (["-Xmx1g", "-XX:+UseG1GC"], (30, 25, 600, "wait")),
+    "Parallel, deadlocked": (["-Xmx192m", "-XX:+UseParallelGC"], (8, 9, 24, "deadlock")),
+    "Serial, no shared archive": (["-Xmx192m", "-XX:+UseSerialGC", "-Xshare:off"], (14, 11, 16, "segv")),
+    "ZGC": (["-Xmx256m", "-XX:+UseZGC"], (10, 16, 16, "segv")),
+    "out of memory": (["-Xmx96m", "-XX:+UseSerialGC", "-XX:+CrashOnOutOfMemoryError"], (6, 12, 16, "oom")),
+}
+
+
+@pytest.mark.parametrize("name", JAVA)
+def test_jhsdb(name: str, cores: None, tmp_path: Path) -> None:
+    """Every frame of every thread, with their names and locks; only the search for deadlocks wants all classes."""
+    try:
+        machine, compiler, reader = need("java", "javac", "jhsdb")
+    except CannotStartError as error:
+        pytest.skip(str(error))
+    options, (*sizes, how) = JAVA[name]
+    output_of([compiler, "-nowarn", "-d", str(tmp_path), str(SOURCES / "Stacks.java")])
+    command = [os.path.realpath(machine), *options, "-XX:-UsePerfData", "-cp", str(tmp_path), "Stacks"]
+    (tmp_path / "crash").mkdir()
+    ready = how in ("wait", "deadlock")
+    core = crashed([*command, *map(str, sizes), how], tmp_path / "crash", after="ready" if ready else None)
+
+    def shown(core: Path) -> str:
+        out = said([reader, "jstack", "--exe", command[0], "--core", str(core)], core)
+        return out[out.index('"main" #1') :] if '"main" #1' in out else out
+
+    full = shown(core)
+    assert full.count(" - Stacks") > sizes[0]
+    small, _ = cut(Process("java", command[0], core), tmp_path)
+    assert shown(small) == full
+    assert small.stat().st_size < 8 << 20

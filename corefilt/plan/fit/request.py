@@ -16,7 +16,7 @@ FOLLOWED = 16 << 20
 # The filter of --ladder that stands for what --minimal keeps.
 MINIMAL = "minimal"
 # What --runtime names; auto stands for those that are recognised.
-RUNTIMES = ("python", "go")
+RUNTIMES = ("java", "python", "go")
 AUTO, NONE = "auto", "none"
 
 

@@ -86,8 +86,9 @@ def test_a_walk_is_kept_whole_or_not_at_all(made: tuple[str, Made]) -> None:
         go_core(count=0).core,
         python_core("/usr/bin/python3.6").core,
         python_core("/usr/bin/python").core,
+        python_core("/usr/lib/jvm/lib/server/libjvm.so").core,
     ],
-    ids=["Go 1.11", "Go 9.1", "no goroutines", "CPython 3.6", "a Python without a version"],
+    ids=["Go 1.11", "Go 9.1", "no goroutines", "CPython 3.6", "a Python without a version", "a libjvm without tables"],
 )
 def test_what_is_not_known_is_left_alone(core: bytes) -> None:
     """The output is that of --runtime none, with one warning."""

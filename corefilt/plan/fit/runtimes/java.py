@@ -1,0 +1,154 @@
+"""HotSpot: what jhsdb needs to attach, its threads with their names, and the methods of all their frames.
+
+Roots are libjvm's own data and the thread list. Methods are reached from the words of native stacks: by the code blob
+that a return address lies in, or as the Method itself that an interpreter's frame has. The heap is not followed: of
+objects, only threads, their names and what a monitor's word on a stack points at are kept, and of these the headers.
+"""
+
+from __future__ import annotations
+
+from corefilt.corefile.elf import PF_W, PF_X
+from corefilt.plan.fit.runtimes.code_cache import CodeCache
+from corefilt.plan.fit.runtimes.hotspot import Structures
+from corefilt.plan.fit.runtimes.images import LoadedImage
+from corefilt.plan.fit.runtimes.metadata import Metadata
+from corefilt.plan.fit.runtimes.objects import Objects
+from corefilt.plan.fit.runtimes.reader import LostError, TooMuchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.plan.fit.runtimes.reader import Reader
+    from corefilt.plan.fit.runtimes.scene import Scene, Walk
+
+# libjvm's data take 1 MiB; what its pointers lead to is kept this far.
+MOST_OF_DATA = 16 << 20
+OBJECT = 256
+# What the targets of static fields lead to in turn.
+FIELD = 64
+MOST_THREADS = 1 << 20
+
+
+class _Machine:
+    """One virtual machine, and what is kept of it."""
+
+    def __init__(self, scene: Scene, image: LoadedImage) -> None:
+        self._scene, self._reader, self._image = scene, scene.reader, image
+        self._vm = Structures(scene.reader, image)
+        self._metadata = Metadata(scene.reader, self._vm)
+        self._code = CodeCache(scene.reader, self._vm)
+        self._objects = Objects(scene.reader, self._vm, self._metadata)
+        self.threads = self.broken = 0
+
+    def walk(self) -> None:
+        """Keep all of it."""
+        self._keep_data()
+        self._keep_statics()
+        self._objects.keep_classes()
+        for thread in self._list_of_threads():
+            self.threads += 1
+            try:
+                self._keep_thread(thread)
+            except TooMuchError:
+                raise
+            except LostError:
+                self.broken += 1
+        self._code.keep()
+        words = self._scene.words_of_stacks()
+        words.update(register for thread in self._scene.threads for register in thread.registers)
+        methods: list[int] = []
+        for word in words:
+            if self._code.holds(word):
+                methods += self._code.keep_blob_at(word)
+            elif self._objects.holds(word):
+                self._objects.keep_header(word)
+            else:
+                methods.append(word)
+        for word in dict.fromkeys(methods):
+            self._metadata.keep_method(word)
+
+    # --- libjvm's data ------------------------------------------------------------------------------------
+
+    def _keep_data(self) -> None:
+        """Libjvm's data, and a little behind each pointer in them: settings, the path of the shared archive."""
+        reader, memory = self._reader, self._reader.memory
+        flags = reader.core.table.p_flags
+        for low, high, p_flags in self._image.segments():
+            if not p_flags & PF_W or high - low > MOST_OF_DATA:
+                continue
+            reader.keep(low, high - low)
+            at = low
+            while at < high:
+                for word in set(memory.words(at, high)):
+                    i = memory.find(word) if word > 4096 else None
+                    if i is None or not flags[i] & PF_W or flags[i] & PF_X or self._objects.holds(word):
+                        continue
+                    if not self._inside(word):
+                        reader.keep(word, FIELD)
+                i = memory.find(at)
+                at = memory.end(i) if i is not None else high
+
+    def _inside(self, word: int) -> bool:
+        return any(low <= word < high for low, high, _ in self._image.segments())
+
+    def _keep_statics(self) -> None:
+        """What pointers in static fields lead to: as much as their type has."""
+        reader = self._reader
+        for address, kind in self._vm.statics.values():
+            if not kind.endswith(b"*"):
+                continue
+            try:
+                target = reader.pointer(address)
+                length = min(max(self._vm.size(kind[:-1].removeprefix(b"const ").strip()), FIELD), 1 << 12)
+            except TooMuchError:
+                raise
+            except LostError:
+                length = OBJECT
+                target = reader.pointer(address) if reader.has(address, 8) else 0
+            if not target or self._objects.holds(target) or not reader.has(target, 8):
+                continue
+            reader.keep(target, length)
+            for n in range(min(length, OBJECT) // 8):
+                if not reader.has(target + 8 * n, 8):
+                    break
+                word = reader.pointer(target + 8 * n)
+                i = reader.memory.find(word) if word > 4096 else None
+                if i is not None and reader.core.table.p_flags[i] & PF_W and not self._objects.holds(word):
+                    reader.keep(word, OBJECT)
+
+    # --- threads ------------------------------------------------------------------------------------------
+
+    def _list_of_threads(self) -> list[int]:
+        reader, vm = self._reader, self._vm
+        at = reader.pointer(vm.static("ThreadsSMRSupport", "_java_thread_list"))
+        reader.keep(at, 64)
+        count = reader.number(at + vm.offset("ThreadsList", "_length"), 4)
+        if count > MOST_THREADS:
+            raise LostError(f"the list of threads has {count}")
+        there = reader.pointer(at + vm.offset("ThreadsList", "_threads"))
+        reader.keep(there, 8 * count)
+        return reader.words(there, count)
+
+    def _keep_thread(self, thread: int) -> None:
+        reader, vm = self._reader, self._vm
+        reader.keep(thread, vm.size("JavaThread"))
+        osthread = reader.pointer(thread + vm.offset("JavaThread", "_osthread"))
+        reader.keep(osthread, vm.size("OSThread"))
+        self._objects.keep_thread(self._objects.handle(thread + vm.offset("JavaThread", "_threadObj")))
+        for field in ("_current_pending_monitor", "_current_waiting_monitor"):
+            monitor = reader.pointer(thread + vm.offset("JavaThread", field))
+            if monitor:
+                reader.keep(monitor, vm.size("ObjectMonitor"))
+                held = self._objects.handle(monitor + vm.offset("ObjectMonitor", "_object"))
+                self._objects.keep_header(held)
+
+
+def walk(walk: Walk, scene: Scene, path: bytes, start: int) -> None:
+    """Keep what jhsdb needs. Raises LostError."""
+    reader: Reader = scene.reader
+    if reader.word != 8:
+        raise LostError("32-bit HotSpot is not known")
+    machine = _Machine(scene, LoadedImage(reader, path, start))
+    machine.walk()
+    walk.threads = machine.threads
+    if machine.broken:
+        walk.missing.append(f"names of {machine.broken} threads")
