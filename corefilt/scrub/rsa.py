@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 RULE = "private-key-rsa"
 # A division of a modulus of 2048 bits takes about a microsecond.
 MOST_DIVISIONS = 4_000_000
-# A process that knows more moduli has the certificates of authorities from a bundle, whose keys are elsewhere.
-MANY = 16
+# Of them so many may be of moduli of certificate authorities, which a process has by the hundred from a bundle: their
+# keys are elsewhere, but for one that signed its own certificate. openssl s_server with 108 of them needed 480,000
+# divisions in all.
+OF_AUTHORITIES = 2_000_000
 # Public exponents that are tried where none was found beside the modulus.
 _EXPONENTS = (65537, 3, 17, 37, 257)
 _ROOM = 1 << 14
@@ -67,14 +69,9 @@ class Factors:
 
     def __init__(self, captured: Captured, found: Found) -> None:
         self.open: dict[int, set[int]] = {}
-        moduli = list(captured.moduli)
-        if len(moduli) > MANY:
-            moduli = [modulus for modulus in moduli if modulus not in captured.authorities]
-            if len(moduli) < len(captured.moduli):
-                found.notices.append(
-                    f"RSA keys of {len(captured.moduli) - len(moduli)} certificate authorities were not looked for"
-                )
-        for modulus in moduli:
+        self._authorities = captured.authorities
+        self._left_of_authorities = OF_AUTHORITIES
+        for modulus in captured.moduli:
             if modulus.bit_length() % 64 == 0:
                 self.open.setdefault(modulus.bit_length() // 16, set()).add(modulus)
         self.split: dict[int, tuple[int, int | None]] = {}
@@ -91,11 +88,22 @@ class Factors:
             self.open.clear()
             return
         self._left -= len(moduli)
+        self._left_of_authorities -= len(moduli) if self._authorities else 0
+        if self._left_of_authorities < 0 and self._authorities:
+            self._leave_out_authorities()
         for modulus in moduli:
             if not modulus % prime and 1 < prime < modulus:
                 self.split[modulus] = prime, address
                 self.open[-(-prime.bit_length() // 8)].discard(modulus)
                 return
+
+    def _leave_out_authorities(self) -> None:
+        for moduli in self.open.values():
+            moduli -= self._authorities
+        self._found.notices.append(
+            f"RSA keys of {len(self._authorities)} certificate authorities were not looked for to the end"
+        )
+        self._authorities = set()
 
     def search(self, core: CoreFile, reader: Reader, runs: Iterable[Run]) -> None:
         """Look through runs for primes. Raises InputError."""
