@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from corefilt.cli.words import Parser
+    from corefilt.corefile.corefile import CoreFile
 
 DESCRIPTION = (
     """\
@@ -127,7 +128,7 @@ def run(argv: list[str]) -> int:
     options = Options(**given)
     with (
         open_core(arguments.core, max_headers=options.max_headers, spool=options.spool) as core,
-        _bar(arguments, core.end) as options.on_progress,
+        _bar(arguments, core) as options.on_progress,
     ):
         target, notices = (
             options.naming.file(core, force=options.force) if options.naming is not None else (arguments.output, [])
@@ -157,11 +158,17 @@ class _NoBar:
     def __exit__(self, *about: object) -> None: ...
 
 
-def _bar(arguments: argparse.Namespace, total: int | None) -> _NoBar | Bar:
+def _bar(arguments: argparse.Namespace, core: CoreFile) -> _NoBar | Bar:
     wanted = arguments.progress == "always" or (
         arguments.progress == "auto" and not arguments.quiet and sys.stderr is not None and sys.stderr.isatty()
     )
-    return Bar(total, at_once=arguments.progress == "always") if wanted else _NoBar()
+    if not wanted:
+        return _NoBar()
+    # A pipe does not tell its length, but the program headers do.
+    table = core.table
+    ends = (offset + size for offset, size in zip(table.p_offset, table.p_filesz, strict=True))
+    total = core.end if core.end is not None else max(ends, default=None)
+    return Bar(total, at_once=arguments.progress == "always")
 
 
 class Bar:
@@ -194,13 +201,14 @@ class Bar:
             BarColumn,
             DownloadColumn,
             Progress,
+            TimeElapsedColumn,
             TimeRemainingColumn,
             TransferSpeedColumn,
         )
 
         progress = Progress(
-            BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn(),
-            console=Console(stderr=True), transient=not self._at_once,
+            BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeElapsedColumn(),
+            TimeRemainingColumn(), console=Console(stderr=True), transient=not self._at_once,
         )  # fmt: skip
         task = progress.add_task("", total=self._total)
         progress.start()

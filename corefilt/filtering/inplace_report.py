@@ -62,6 +62,8 @@ class InPlaceReport(Report):
     def summary(self, *, verbose: bool = False) -> str:
         """What a person wants to know, in a few lines."""
         lines = [super().summary(verbose=verbose)]
+        if self.output is not None and not self.freed_bytes and self.output_bytes == self.input_bytes:
+            lines.append("  note: nothing was freed: the dropped bytes were holes already")
         if self.output is not None and (self.allocated_bytes or 0) < self.output_bytes:
             lines.append("  note: plain copies write the holes out as zeros: cp --sparse=always and tar -S keep them")
         told = {"on": "on", "off": "off (fstrim tells the device later)", None: "not known"}[self.discard]

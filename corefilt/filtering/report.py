@@ -119,7 +119,8 @@ class Report:
         )
         size = show_size(self.input_bytes) if self.input_bytes is not None else "pipe"
         on_disk = f" ({show_size(self.allocated_bytes)} on disk)" if self.allocated_bytes is not None else ""
-        return f"corefilt: {printable(self.input)}: {size}{arrow}{on_disk}"
+        out = f" -> {printable(self.output)}" if self.output is not None else ""
+        return f"corefilt: {printable(self.input)}{out}: {size}{arrow}{on_disk}"
 
     def summary(self, *, verbose: bool = False) -> str:
         """What a person wants to know, in a few lines."""

@@ -371,7 +371,7 @@ def said_of(core: Path, *args: str, capsys: pytest.CaptureFixture[str], code: in
 
 def test_the_summary_tells_what_happened(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = said_of(core, "0x31", capsys=capsys).splitlines()
-    assert lines[0].startswith(f"corefilt: {core}: ")
+    assert lines[0].startswith(f"corefilt: {core} -> {core.with_name('out')}: ")
     assert "14 segments, filter 0x31 (private-anonymous, elf-headers, private-huge)" in lines[0]
     assert lines[1].split() == ["kind", "kept", "dropped", "undecided"]
     rows = {line.split()[0]: line.split()[1:] for line in lines[2:] if not line.startswith("  undecided:")}
