@@ -88,7 +88,7 @@ def plan(job: Job, found: Callable[[int], None] | None = None) -> tuple[list[Tas
         for content, size in look_into(item):
             task = _task(job, item, content, size)
             if content.reason:
-                outcomes.append(task.outcome("listed", content.reason))
+                outcomes.append(task.outcome("failed" if content.unreadable else "skipped", content.reason))
             elif task.output is not None and task.output in taken:
                 outcomes.append(task.outcome("failed", f"{task.output} is another core's already"))
             else:

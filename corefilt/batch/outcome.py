@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # filtered: a smaller core was written. unchanged: it had been done before, or there was nothing to take out.
-# listed: no core, and why. failed: and why. kept: left alone on purpose, and why. deleted: by a policy.
-STATUSES = ("filtered", "unchanged", "listed", "failed", "kept", "deleted")
+# skipped: no core, and why. failed: and why. kept: left alone on purpose, and why. deleted: by a policy.
+STATUSES = ("filtered", "unchanged", "skipped", "failed", "kept", "deleted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class Outcome:
     ``source`` is a path or URL, with ``!member`` behind it for what is inside; ``wrapping`` what the core came in, from
     the outside in, joined by ``+`` (``tar+zstd``), or ``raw``. ``input_bytes`` and ``output_bytes`` are the core's
     lengths without compression, ``allocated_before`` and ``allocated_after`` what the files take where they are stored.
-    ``undecided_bytes`` hang on an assumption; ``kinds`` maps each kind's name to its bytes before and after.
+    ``damage`` is what is wrong with the core, that of a truncated one for instance; ``undecided_bytes`` depend on an
+    assumption; ``kinds`` maps each kind's name to its bytes before and after.
     """
 
     source: str
@@ -30,6 +31,7 @@ class Outcome:
     output: str | None = None
     wrapping: str = "raw"
     reason: str = ""
+    damage: str = ""
     rule: str | None = None
     input_bytes: int | None = None
     output_bytes: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -155,7 +156,13 @@ def _write_page(arguments: argparse.Namespace, outcomes: list[Outcome]) -> None:
     from corefilt.batch.report.html import About, page
 
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    about = About(describe(parse_filter(arguments.filter)[0]), when, dry_run=arguments.dry_run)
+    about = About(
+        describe(parse_filter(arguments.filter)[0]),
+        when,
+        dry_run=arguments.dry_run,
+        host=os.uname().nodename,
+        sources=arguments.sources,
+    )
     write_file(arguments.html, page(outcomes, about), force=arguments.force)
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Failures that are told one by one where -v does not ask for all.
 MOST_SHOWN = 20
+# Reasons for which files are skipped, and damaged cores, that are told one by one.
+MOST_REASONS = 5
 
 
 class JsonLines:
@@ -171,6 +173,9 @@ def summary(
             after = sum(outcome.allocated_after or 0 for outcome in of)
             sizes = f"{show_size(before):>10} {show_size(after):>10}" if status == "filtered" else ""
             yield f"  {status:10} {len(of):>7} {sizes}".rstrip()
+            if status == "skipped":
+                yield from _grouped(outcome.reason for outcome in of)
+    yield from _damaged(outcomes, everything=verbose)
     if set(totals.rules) - {NO_RULE}:
         yield f"  {'rule':24} {'count':>7} {'before':>10} {'after':>10} {'saved':>10}"
         for name, part in largest(totals.rules, len(totals.rules)):
@@ -179,11 +184,36 @@ def summary(
     if totals.undecided:
         yield f"  undecided: {show_size(totals.undecided)} could be of several kinds (corefilt inspect shows which)"
     if unfinished > 0:
-        yield f"  {unfinished} were not come to; the same command goes on with them"
+        yield f"  {unfinished} not done yet: run the same command again to go on"
     shown = list(outcomes) if verbose else failed[:MOST_SHOWN]
     yield from (_line(outcome) for outcome in shown)
     if len(failed) > MOST_SHOWN and not verbose:
         yield f"  {len(failed) - MOST_SHOWN} more failed: -v or --json has all"
+
+
+def _grouped(reasons: Iterable[str]) -> Iterator[str]:
+    """Reasons with the number of times that each is given, the most frequent first."""
+    counts: dict[str, int] = {}
+    for reason in reasons:
+        counts[reason] = counts.get(reason, 0) + 1
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    for reason, count in ranked[:MOST_REASONS]:
+        yield f"    {count:>15} {printable(reason)}"
+    if len(ranked) > MOST_REASONS:
+        rest = sum(count for _, count in ranked[MOST_REASONS:])
+        yield f"    {rest:>15} for {len(ranked) - MOST_REASONS} other reasons (-v lists them)"
+
+
+def _damaged(outcomes: Sequence[Outcome], *, everything: bool) -> Iterator[str]:
+    """The cores that are truncated or damaged otherwise: they were filtered, and lack what they lack."""
+    found = [outcome for outcome in outcomes if outcome.damage]
+    if not found:
+        return
+    yield f"  damaged    {len(found):>7} (filtered all the same; what is missing from them is missing from the output)"
+    for outcome in found if everything else found[:MOST_REASONS]:
+        yield f"    {printable(os.fsencode(outcome.source))}: {printable(outcome.damage)}"
+    if len(found) > MOST_REASONS and not everything:
+        yield f"    and {len(found) - MOST_REASONS} more (-v lists them)"
 
 
 def _line(outcome: Outcome) -> str:

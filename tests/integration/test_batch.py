@@ -7,6 +7,7 @@ import fcntl
 import gzip
 import io
 import os
+import re
 import shutil
 import signal
 import stat
@@ -107,13 +108,13 @@ def test_every_wrapping_is_filtered_to_its_path(tmp_path: Path) -> None:
         "raw", "zstd", "lz4", "xz", "gzip", "bzip2", "tar", "gzip+tar", "zip", "apport", "abrt",
         "systemd-coredump+zstd", "systemd-coredump+lz4",
     }  # fmt: skip
-    listed = [line for line in lines if line["status"] == "listed"]
+    listed = [line for line in lines if line["status"] == "skipped"]
     assert listed
     assert all(line["reason"] for line in listed)
     # What was done is not done again.
     before = {path: path.stat().st_ino for path in out.rglob("*")}
     again = batch(archive, "--to", out)
-    assert {line["status"] for line in again} == {"unchanged", "listed"}
+    assert {line["status"] for line in again} == {"unchanged", "skipped"}
     assert {path: path.stat().st_ino for path in out.rglob("*")} == before
 
 
@@ -155,7 +156,7 @@ def test_replacing_keeps_format_name_mode_owner_attributes_and_times(tmp_path: P
     kept_back = [line for line in lines if line["status"] == "kept"]
     assert {str(line["wrapping"]) for line in kept_back} == {"tar", "gzip+tar", "zip", "apport"}
     inodes = {path: path.stat().st_ino for path in archive.rglob("*")}
-    assert {line["status"] for line in batch(archive, "--replace")} == {"unchanged", "listed", "kept"}
+    assert {line["status"] for line in batch(archive, "--replace")} == {"unchanged", "skipped", "kept"}
     assert {path: path.stat().st_ino for path in archive.rglob("*")} == inodes
 
 
@@ -209,7 +210,7 @@ def test_three_hundred_cores_are_each_handled_or_listed(tmp_path: Path) -> None:
     assert all(line["reason"] for line in lines if line["status"] != "filtered")
     filtered, failed = ([line for line in lines if line["status"] == status] for status in ("filtered", "failed"))
     # A dump of a whole kernel is an ELF core, too.
-    others = [line for line in lines if line["status"] == "listed" and "not of a process" in str(line["reason"])]
+    others = [line for line in lines if line["status"] == "skipped" and "not of a process" in str(line["reason"])]
     assert len(filtered) + len(failed) + len(others) == len(expected) >= 300
     assert len(filtered) >= 300
     # Those of this machine are there in every wrapping; where it makes none, that is said.
@@ -357,14 +358,28 @@ def test_the_summary_counts_and_names_what_failed(tmp_path: Path) -> None:
     assert done.out == b""
     text = "\n".join(done.err)
     assert "filtered         1" in text
-    assert "listed           1" in text
+    assert re.search(r"skipped +1\n +1 is no ELF file\n", text)
     assert "failed           1" in text
     assert f"failed: {tmp_path}/p/torn" in text
-    assert "notes" not in text
+    assert "/notes" not in text
     quiet = corefilt("batch", FLT, tmp_path / "p", "--to", tmp_path / "out", "-q")
     assert len(quiet.err) == 1
     verbose = corefilt("batch", FLT, tmp_path / "p", "--to", tmp_path / "out", "-v")
-    assert f"listed: {tmp_path}/p/notes: is no ELF file" in "\n".join(verbose.err)
+    assert f"skipped: {tmp_path}/p/notes: is no ELF file" in "\n".join(verbose.err)
+
+
+def test_the_summary_groups_reasons_and_names_what_is_truncated(tmp_path: Path) -> None:
+    for i in range(3):
+        put(tmp_path / f"p/text{i}", b"a text")
+    put(tmp_path / "p/empty", b"")
+    put(tmp_path / "p/cut", sample_core()[:-1])
+    done = corefilt("batch", FLT, tmp_path / "p", "--to", tmp_path / "out", f"--json={tmp_path / 'lines'}")
+    assert done.code == 0
+    lines = [line.strip() for line in done.err]
+    assert lines[lines.index("3 is no ELF file") + 1] == "1 is empty"
+    assert f"{tmp_path}/p/cut: the core is truncated: 1 bytes of its segments are missing" in lines
+    damage = {line["source"]: line["damage"] for line in lines_of((tmp_path / "lines").read_bytes())}
+    assert [source for source, told in damage.items() if told] == [f"{tmp_path}/p/cut"]
 
 
 def test_a_name_that_would_steer_a_terminal(tmp_path: Path) -> None:
@@ -433,7 +448,7 @@ def test_names_that_lead_out_of_an_archive(tmp_path: Path) -> None:
     put(tmp_path / "p/x.tar", tar_of(dict.fromkeys(names, data)))
     put(tmp_path / "p/x.zip", zip_of(dict.fromkeys(names, data)))
     lines = batch(tmp_path / "p", "--to", tmp_path / "q/out")
-    listed = {str(line["source"]).rpartition("!")[2] for line in lines if line["status"] == "listed"}
+    listed = {str(line["source"]).rpartition("!")[2] for line in lines if line["status"] == "skipped"}
     assert {"../up", "/abs", "a/../../up"} <= listed
     made = {str(path.relative_to(tmp_path / "q/out")) for path in (tmp_path / "q/out").rglob("*") if path.is_file()}
     assert made == {f"x.{kind}/{name}" for kind in ("tar", "zip") for name in ("ok", "a/b")}
@@ -450,7 +465,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     (folder / "core").symlink_to(tmp_path / "elsewhere/core")
     os.mkfifo(folder / "fifo")
     lines = by_source(batch(folder, "--to", tmp_path / "out"), folder)
-    assert {status for status, _ in lines.values()} == {"listed"}
+    assert {status for status, _ in lines.values()} == {"skipped"}
     assert lines.keys() == {"round", "up", "core", "fifo"}
     info = tarfile.TarInfo("link")
     info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
@@ -459,7 +474,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
         tar.addfile(info)
     put(tmp_path / "t/x.tar", held.getvalue())
     assert by_source(batch(tmp_path / "t", "--to", tmp_path / "out"), tmp_path / "t") == {
-        "x.tar!link": ("listed", "is no regular file")
+        "x.tar!link": ("skipped", "is no regular file")
     }
 
 
@@ -471,11 +486,11 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
     if prefix and shutil.which("setpriv") is None:
         pytest.skip("root may do everything, and setpriv (util-linux) is not installed to change that")
     try:
-        lines = by_source(batch(tmp_path / "p", "--to", tmp_path / "out", prefix=prefix), tmp_path / "p")
+        lines = by_source(batch(tmp_path / "p", "--to", tmp_path / "out", prefix=prefix, code=4), tmp_path / "p")
     finally:
         (tmp_path / "p/closed").chmod(0o700)
     assert lines["core"][0] == "filtered"
-    assert lines["closed"][0] == "listed"
+    assert lines["closed"][0] == "failed"
     assert "denied" in lines["closed"][1].lower()
 
 
@@ -499,7 +514,7 @@ def test_a_container_that_is_cut_or_damaged(kind: str, tmp_path: Path) -> None:
     for name, (status, reason) in lines.items():
         # What the core itself cannot tell, a tar without a checksum cannot either.
         if name != "core" and not name.startswith("torn.tar"):
-            assert status in ("listed", "failed", "filtered"), name
+            assert status in ("skipped", "failed", "filtered"), name
             assert reason, name
     for path in (tmp_path / "out").rglob("*"):
         if path.is_file():
@@ -520,7 +535,7 @@ def test_a_member_of_a_zip_without_a_name(tmp_path: Path) -> None:
     put(tmp_path / "p/core", sample_core())
     lines = by_source(batch(tmp_path / "p", "--to", tmp_path / "out"), tmp_path / "p")
     assert lines["core"][0] == "filtered"
-    assert {status for name, (status, _) in lines.items() if name != "core"} == {"listed"}
+    assert {status for name, (status, _) in lines.items() if name != "core"} == {"skipped"}
     assert any("leads out of the archive" in reason for _, reason in lines.values())
 
 
@@ -545,7 +560,7 @@ def test_a_zip_bomb_is_bounded_by_what_is_there(tmp_path: Path) -> None:
     )
     assert lines["bomb.zip!core"][0] == "failed"
     assert "--keep-free" in lines["bomb.zip!core"][1]
-    assert lines["lying.zip"][0] == "listed"
+    assert lines["lying.zip"][0] == "failed"
     assert "directory" in lines["lying.zip"][1]
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
@@ -554,8 +569,8 @@ def test_a_tar_whose_headers_never_end(tmp_path: Path) -> None:
     info = tarfile.TarInfo("././@LongLink")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 33
     put(tmp_path / "p/x.tar.gz", PACK["gzip"](info.tobuf() + bytes(64 << 20)))
-    lines = by_source(batch(tmp_path / "p", "--to", tmp_path / "out", memory=BOMB_MEMORY), tmp_path / "p")
-    assert lines["x.tar.gz"][0] == "listed"
+    lines = by_source(batch(tmp_path / "p", "--to", tmp_path / "out", memory=BOMB_MEMORY, code=4), tmp_path / "p")
+    assert lines["x.tar.gz"][0] == "failed"
     assert "damaged" in lines["x.tar.gz"][1]
 
 
@@ -566,9 +581,9 @@ def test_a_tar_whose_headers_stand_for_headers(tmp_path: Path) -> None:
     put(tmp_path / "p/x.tar", info.tobuf() * 5000)
     put(tmp_path / "p/y.tar", tar_of({"sparse": b""}).replace(b"sparse\0", b"\xff\xfe\0\0\0\0\0"))
     put(tmp_path / "p/core", sample_core())
-    lines = by_source(batch(tmp_path / "p", "--to", tmp_path / "out"), tmp_path / "p")
+    lines = by_source(batch(tmp_path / "p", "--to", tmp_path / "out", code=4), tmp_path / "p")
     assert lines["core"] == ("filtered", "")
-    assert {status for name, (status, _) in lines.items() if name != "core"} == {"listed"}
+    assert {status for name, (status, _) in lines.items() if name != "core"} == {"failed"}
 
 
 def test_sparse_bombs_take_what_is_there(tmp_path: Path) -> None:
@@ -592,7 +607,7 @@ def test_sparse_bombs_take_what_is_there(tmp_path: Path) -> None:
     lines = by_source(batch(folder, "--to", tmp_path / "out"), folder)
     assert lines["core"][0] == "filtered"
     assert (tmp_path / "out/core").stat().st_blocks * 512 < 1 << 20
-    assert lines["x.tar!sparse"][0] == "listed"
+    assert lines["x.tar!sparse"][0] == "skipped"
     assert "sparse" in lines["x.tar!sparse"][1]
 
 
@@ -818,7 +833,7 @@ def test_an_interrupted_job_says_what_is_done_and_leaves_nothing_half(number: si
     process.send_signal(number)
     done = finish(process)
     assert done.code == -number
-    assert any("same command goes on" in line for line in done.err)
+    assert any("run the same command again to go on" in line for line in done.err)
     for path in (tmp_path / "out").rglob("*"):
         assert path.is_dir() or (not path.name.startswith(".") and os.getxattr(path, "user.corefilt"))
 
@@ -896,7 +911,7 @@ def killed_and_resumed(tmp_path: Path, cores: list[tuple[str, bytes]], kills: in
     assert corefilt(*args(hit), timeout=600).code == 0
     assert listing(hit) == listing(clean)
     again = corefilt(*args(hit), "--json", timeout=600)
-    assert {line["status"] for line in lines_of(again.out)} <= {"unchanged", "listed", "kept"}
+    assert {line["status"] for line in lines_of(again.out)} <= {"unchanged", "skipped", "kept"}
 
 
 @pytest.mark.parametrize("pack", ["raw", "zstd"])

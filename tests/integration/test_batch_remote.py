@@ -107,7 +107,7 @@ def test_from_url_to_url_and_again(bucket: Bucket) -> None:
     assert {name: status for name, (status, _) in found.items()} == {
         "in/a.core": "filtered",
         "in/sub/b.core.gz": "filtered",
-        "in/notes.txt": "listed",
+        "in/notes.txt": "skipped",
     }
     assert [name for name in bucket.names() if name.startswith("out/")] == ["out/a.core", "out/sub/b.core.gz"]
     assert_promises(CORE, bucket.get("out/a.core"))
@@ -117,7 +117,7 @@ def test_from_url_to_url_and_again(bucket: Bucket) -> None:
     assert bucket.unfinished() == []
     before = [bucket.s3.info(f"{bucket.path}/out/{name}")["LastModified"] for name in ("a.core", "sub/b.core.gz")]
     again = batch(bucket, f"{bucket.url}/in", "--to", f"{bucket.url}/out")
-    assert {status for status, _ in again.values()} == {"unchanged", "listed"}
+    assert {status for status, _ in again.values()} == {"unchanged", "skipped"}
     bucket.s3.invalidate_cache()
     assert before == [
         bucket.s3.info(f"{bucket.path}/out/{name}")["LastModified"] for name in ("a.core", "sub/b.core.gz")
@@ -225,7 +225,7 @@ def test_gs_there_and_back_and_again(tmp_path: Path) -> None:
                     "batch", wanted, source, "--to", target, "--json", "--verify", "--no-sync", env=env, timeout=100
                 )
                 assert done.code == 0, done.err
-                found = [line["status"] for line in lines_of(done.out) if line["status"] != "listed"]
+                found = [line["status"] for line in lines_of(done.out) if line["status"] != "skipped"]
                 assert found == [status] * 2, done.err
     made = (tmp_path / "back" / "a.core").read_bytes()
     assert_promises(CORE, made)
@@ -246,7 +246,7 @@ def test_sftp_there_and_back(tmp_path: Path) -> None:
                 env={"FSSPEC_SFTP_KEY_FILENAME": str(tmp_path / "user")},
             )  # fmt: skip
             assert done.code == 0, done.err
-            assert sorted(str(line["status"]) for line in lines_of(done.out)) == sorted([status, status, "listed"])
+            assert sorted(str(line["status"]) for line in lines_of(done.out)) == sorted([status, status, "skipped"])
     assert sorted(listing(out)) == ["a.core", "b.gz"]
     assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o600}
     for made in ((out / "a.core").read_bytes(), gzip.decompress((out / "b.gz").read_bytes())):

@@ -32,14 +32,17 @@ class Browser:
         self.errors: list[str] = []
         self.requests: list[str] = []
 
-    def open(self, path: Path, *, scheme: str = "light") -> None:
-        """Open a file in a page of its own and wait until it is loaded."""
+    def open(self, path: Path, *, scheme: str = "light", width: int = 1280) -> None:
+        """Open a file in a page of its own, so many CSS pixels wide, and wait until it is loaded."""
         self.errors, self.requests, self._session = [], [], ""
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Runtime", "Log", "Network", "Page"):
             self._call(f"{domain}.enable")
         self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self._call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 700
+        )
         self._call("Page.navigate", url=path.as_uri())
         while self._next().get("method") != "Page.loadEventFired":
             pass

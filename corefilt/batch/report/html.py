@@ -34,18 +34,23 @@ MOST_BARS = 12
 # Of the table of cores: what a column is called, and the class of its cells.
 _COLUMNS = (
     ("core", "path"), ("status", "status"), ("executable", "path"), ("signal", ""), ("before", "number"),
-    ("after", "number"), ("saved", "number"), ("undecided", "number"), ("wrapping", ""), ("rule", "rule"),
+    ("after", "number"), ("saved", "number"), ("ambiguous", "number"), ("container", ""), ("rule", "rule"),
     ("reason", "reason"),
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the head of the page says of the run: the filter in words, when it was, and whether anything was written."""
+    """What the head of the page says of the run: the filter in words, when and where it was, and what was named.
+
+    ``dry_run`` tells that nothing was written.
+    """
 
     filter: str
     when: str
     dry_run: bool = False
+    host: str = ""
+    sources: Sequence[str] = ()
 
 
 def page(outcomes: Sequence[Outcome], about: About) -> str:
@@ -54,9 +59,11 @@ def page(outcomes: Sequence[Outcome], about: About) -> str:
     room = files(__package__).joinpath("page")
     style, script = (room.joinpath(name).read_text("utf-8") for name in ("style.css", "script.js"))
     verb = "would do" if about.dry_run else "did"
+    host = f" on {printable(about.host)}" if about.host else ""
+    sources = f"; from {', '.join(map(printable, about.sources))}" if about.sources else ""
     return Template(room.joinpath("template.html").read_text("utf-8")).substitute(
         title="Cores of an archive, before and after",
-        about=escape(f"What corefilt batch {printable(about.filter)} {verb}, {about.when}"),
+        about=escape(f"What corefilt batch {printable(about.filter)} {verb}{host}, {about.when}{sources}"),
         style=style,
         style_hash=_hash(style),
         script=script,
@@ -70,10 +77,15 @@ def page(outcomes: Sequence[Outcome], about: About) -> str:
             f'<th scope="col" class="{css}"><button type="button">{name}</button></th>' for name, css in _COLUMNS
         ),
         count=len(outcomes),
-        rows="\n".join(map(_row, outcomes)),
+        rows="\n".join(map(_row, sorted(outcomes, key=_urgency))),
         json="\n".join(map(_json, outcomes)),
         version=__version__,
     )
+
+
+def _urgency(outcome: Outcome) -> int:
+    """What failed comes first, then what is damaged, in the order that it was found in."""
+    return 0 if outcome.status == "failed" else 1 if outcome.damage else 2
 
 
 def _hash(text: str) -> str:
@@ -94,7 +106,7 @@ def _tiles(found: int, totals: Totals) -> Iterator[str]:
     if totals.stored.count:
         stored = f"{show_size(totals.stored.before)} \u2192 {show_size(totals.stored.after)}"
         yield _tile("saved where they are stored", show_size(totals.stored.saved), stored)
-    yield _tile("undecided", show_size(totals.undecided), "hang on an assumption")
+    yield _tile("ambiguous", show_size(totals.undecided), "depend on an assumption")
 
 
 def _tile(what: str, much: str, more: str) -> str:
@@ -137,15 +149,23 @@ def _row(outcome: Outcome) -> str:
     signal = show_signal(outcome.signal) if outcome.signal is not None else ""
     cells: tuple[str | int | None, ...] = (
         outcome.source, outcome.status, outcome.executable or "", signal, before, after, saved,
-        outcome.undecided_bytes or None, outcome.wrapping, outcome.rule or "", outcome.reason,
+        outcome.undecided_bytes or None, outcome.wrapping, outcome.rule or "", _why(outcome),
     )  # fmt: skip
-    tds = [_cell(value, css, outcome) for value, (_, css) in zip(cells, _COLUMNS, strict=True)]
+    tds = [_cell(value, css, outcome, name) for value, (name, css) in zip(cells, _COLUMNS, strict=True)]
     return f'<tr data-status="{escape(outcome.status)}">{"".join(tds)}</tr>'
 
 
-def _cell(value: str | int | None, css: str, outcome: Outcome) -> str:
+def _why(outcome: Outcome) -> str:
+    """The reason, and what is wrong with the core where the reason does not say that."""
+    if not outcome.damage or outcome.damage in outcome.reason:
+        return outcome.reason
+    return "; ".join(filter(None, (outcome.reason, outcome.damage)))
+
+
+def _cell(value: str | int | None, css: str, outcome: Outcome, name: str) -> str:
     if css == "number":
         number = -1 if value is None else value
-        return f'<td class="number" data-value="{number}">{show_size(int(number)) if value is not None else ""}</td>'
+        shown = show_size(int(number)) if value is not None else ""
+        return f'<td class="number" data-name="{name}" data-value="{number}">{shown}</td>'
     css = f"status {escape(outcome.status)}" if css == "status" else css
-    return f'<td class="{css}">{escape(printable(str(value)))}</td>'
+    return f'<td class="{css}" data-name="{name}">{escape(printable(str(value)))}</td>'

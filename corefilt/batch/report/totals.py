@@ -86,7 +86,7 @@ def lengths(outcome: Outcome) -> tuple[int, int] | None:
     What was not written is as long as it was, what was deleted has none.
     """
     before = outcome.input_bytes
-    if before is None or outcome.status == "listed":
+    if before is None or outcome.status == "skipped":
         return None
     if outcome.status == "deleted":
         return before, 0

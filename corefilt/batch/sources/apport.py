@@ -30,7 +30,7 @@ def contents(stream: BinaryIO, name: str) -> Iterator[Content]:
         read = partial(next, chain((first,), pieces), b"")
         head = first_bytes(read, packed, HEAD) if packed is not None else first
     except (binascii.Error, EvidenceError) as error:
-        yield Content((APPORT,), reason=f"a report whose CoreDump cannot be read: {error}")
+        yield Content((APPORT,), reason=f"a report whose CoreDump cannot be read: {error}", unreadable=True)
         return
     yield Content((APPORT,), reason=why_no_core(head) if first else "a report of apport without a CoreDump")
 

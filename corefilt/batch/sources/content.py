@@ -13,13 +13,18 @@ MOST_MEMBERS = 100_000
 
 
 class Content:
-    """One core in a file, or what the file is instead: then ``reason`` says it, and is empty otherwise."""
+    """One core in a file, or what the file is instead: then ``reason`` says it, and is empty otherwise.
 
-    __slots__ = ("member", "reason", "wrapping")
+    ``unreadable`` tells that nobody knows what it is, because it cannot be read: it may be a core.
+    """
 
-    def __init__(self, wrapping: tuple[str, ...], member: str | None = None, reason: str = "") -> None:
+    __slots__ = ("member", "reason", "unreadable", "wrapping")
+
+    def __init__(
+        self, wrapping: tuple[str, ...], member: str | None = None, reason: str = "", *, unreadable: bool = False
+    ) -> None:
         """Hold them; ``wrapping`` names the layers from the outside in."""
-        self.wrapping, self.member, self.reason = wrapping, member, reason
+        self.wrapping, self.member, self.reason, self.unreadable = wrapping, member, reason, unreadable
 
 
 def why_no_core(head: bytes, name: str | None = None) -> str:

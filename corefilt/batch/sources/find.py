@@ -29,10 +29,10 @@ class Item:
     ``below`` is what the name of an output is made of. ``reason`` says why it is not looked at, or is empty.
     """
 
-    __slots__ = ("below", "path", "reason", "root")
+    __slots__ = ("below", "path", "reason", "root", "unreadable")
 
-    def __init__(self, path: str, root: str, below: str, reason: str = "") -> None:
-        self.path, self.root, self.below, self.reason = path, root, below, reason
+    def __init__(self, path: str, root: str, below: str, reason: str = "", *, unreadable: bool = False) -> None:
+        self.path, self.root, self.below, self.reason, self.unreadable = path, root, below, reason, unreadable
 
 
 def find(sources: Iterable[str], without: frozenset[tuple[int, int]] = _NEVER) -> Iterator[Item]:
@@ -114,7 +114,7 @@ def _below(root: str, without: frozenset[tuple[int, int]]) -> Iterator[Item]:
         try:
             folder = open_folder(root, steps)
         except InputError as error:
-            yield Item(path, root, steps or os.curdir, str(error).partition(": ")[2])
+            yield Item(path, root, steps or os.curdir, str(error).partition(": ")[2], unreadable=True)
             continue
         try:
             status = os.fstat(folder)
@@ -131,7 +131,7 @@ def _below(root: str, without: frozenset[tuple[int, int]]) -> Iterator[Item]:
                     yield item
             waiting += reversed(folders)
         except OSError as error:
-            yield Item(path, root, steps or os.curdir, f"cannot be listed: {error.strerror}")
+            yield Item(path, root, steps or os.curdir, f"cannot be listed: {error.strerror}", unreadable=True)
         finally:
             os.close(folder)
 
@@ -142,7 +142,7 @@ def _item(folder: int, name: str, below: str, root: str) -> Item | None:
     try:
         mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except OSError as error:
-        return Item(path, root, below, error.strerror or "is not there any more")
+        return Item(path, root, below, error.strerror or "is not there any more", unreadable=True)
     if stat.S_ISDIR(mode):
         return None
     if stat.S_ISLNK(mode):
@@ -153,7 +153,7 @@ def _item(folder: int, name: str, below: str, root: str) -> Item | None:
 def look_into(item: Item) -> Iterator[tuple[Content, int]]:
     """What is in a file, and how many bytes the file has; what cannot be read is told as its content's reason."""
     if item.reason:
-        yield Content((), reason=item.reason), 0
+        yield Content((), reason=item.reason, unreadable=item.unreadable), 0
         return
     size = 0
     try:
@@ -172,11 +172,11 @@ def look_into(item: Item) -> Iterator[tuple[Content, int]]:
             finally:
                 source.close()
     except CorefiltError as error:
-        yield Content((), reason=str(error).removeprefix(f"{item.path}: ")), size
+        yield Content((), reason=str(error).removeprefix(f"{item.path}: "), unreadable=True), size
     except OSError as error:
-        yield Content((), reason=error.strerror or str(error)), size
+        yield Content((), reason=error.strerror or str(error), unreadable=True), size
     except MemoryError:
-        yield Content((), reason="takes more memory than there is to look into"), size
+        yield Content((), reason="takes more memory than there is to look into", unreadable=True), size
     except Exception as error:
         # Whatever a reader of archives makes of hostile bytes, one file does not end the job.
-        yield Content((), reason=f"cannot be read: {type(error).__name__}: {error}"), size
+        yield Content((), reason=f"cannot be read: {type(error).__name__}: {error}", unreadable=True), size

@@ -49,14 +49,18 @@ def contents(stream: BinaryIO, layers: tuple[str, ...]) -> Iterator[Content]:
         with _opened(stream) as tar:
             for number, info in enumerate(_members(tar)):
                 if number == MOST_MEMBERS:
-                    yield Content(wrapping, reason=f"has more than {MOST_MEMBERS} members; the rest was not looked at")
+                    yield Content(
+                        wrapping,
+                        reason=f"has more than {MOST_MEMBERS} members; the rest was not looked at",
+                        unreadable=True,
+                    )
                     return
                 if not info.isdir():
                     yield _content(tar, info, wrapping)
     except EOFError as error:
-        yield Content(wrapping, reason=str(error) or "the tar is cut off")
+        yield Content(wrapping, reason=str(error) or "the tar is cut off", unreadable=True)
     except tarfile.TarError as error:
-        yield Content(wrapping, reason=f"the tar is damaged: {error}")
+        yield Content(wrapping, reason=f"the tar is damaged: {error}", unreadable=True)
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

@@ -46,7 +46,7 @@ def contents(source: FileSource) -> Iterator[Content]:
                 if not info.filename.endswith("/"):
                     yield _content(archive, info)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        yield Content((ZIP,), reason=f"the zip is damaged: {error}")
+        yield Content((ZIP,), reason=f"the zip is damaged: {error}", unreadable=True)
 
 
 def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Content:

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 def safely(task: Task, work: Callable[[], Outcome]) -> Outcome:
-    """What the work gives, or an outcome with what it raised: failed, or listed for what is no core after all."""
+    """What the work gives, or an outcome with what it raised: failed, or skipped for what is no core after all."""
     began = time.monotonic()
     status = "failed"
     try:
         return work()
     except NotACoreError as error:
-        status, reason = "listed", str(error)
+        status, reason = "skipped", str(error)
     except CorefiltError as error:
         reason = f"{error} ({error.hint})" if error.hint else str(error)
     except MemoryError:
@@ -101,6 +101,7 @@ def outcome_of(
     return task.outcome(
         "filtered",
         "; ".join(reasons),
+        damage="; ".join(report.warnings),
         output=task.source if task.replace else task.output,
         input_bytes=report.input_bytes,
         output_bytes=report.output_bytes,

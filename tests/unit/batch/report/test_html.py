@@ -35,7 +35,7 @@ def outcomes() -> list[Outcome]:
         ),
         Outcome(HOSTILE, "filtered", input_bytes=1000, output_bytes=10, executable=HOSTILE, rule=HOSTILE),
         Outcome("/cores/b", "unchanged", input_bytes=77, output_bytes=77, signal=7),
-        Outcome("/cores/c", "listed", reason="is no core <b>at all</b>"),
+        Outcome("/cores/c", "skipped", reason="is no core <b>at all</b>"),
         Outcome("/cores/d", "failed", input_bytes=9000, reason=HOSTILE),
         Outcome("/cores/e", "kept", input_bytes=5 * gib, executable="/bin/java", rule="java"),
         Outcome(
@@ -239,6 +239,8 @@ def test_the_figures_on_the_page_are_those_of_the_json(opened: Browser) -> None:
     lines = opened.evaluate("document.getElementById('outcomes').textContent").strip().splitlines()
     found = [Outcome.of_dict(json.loads(line)) for line in lines]
     assert found == [Outcome.of_dict(json.loads(as_json(outcome.as_line()))) for outcome in outcomes()]
+    # Failures stand first in the table.
+    ordered = sorted(found, key=lambda outcome: outcome.status != "failed")
     sizes = [pair for outcome in found if (pair := lengths(outcome)) is not None]
     tiles = opened.evaluate("Array.from(document.querySelectorAll('.tile .much')).map(tile => tile.textContent)")
     assert tiles[:3] == [str(len(found)), show_size(sum(b for b, _ in sizes)), show_size(sum(a for _, a in sizes))]
@@ -256,7 +258,7 @@ def test_the_figures_on_the_page_are_those_of_the_json(opened: Browser) -> None:
         name: f"{show_size(after)} of {show_size(before)}" for name, (before, after) in by_kind.items()
     }
     assert ["/bin/postgres", "1.00 GiB of 4.00 GiB"] in figures[0]
-    assert column(opened, 4) == [show_size(b[0]) if (b := lengths(o)) is not None else "" for o in found]
+    assert column(opened, 4) == [show_size(b[0]) if (b := lengths(o)) is not None else "" for o in ordered]
 
 
 @needs_chromium
@@ -293,3 +295,38 @@ def test_it_follows_the_colour_scheme(scheme: str, light: bool, chromium: Browse
     ground, ink = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours)
     assert (ground > ink) == light
     assert chromium.errors == []
+
+
+# What is wider than its place, and so cut off or behind a scroll bar; a hidden one is nobody's trouble.
+CLIPPED = """
+Array.from(document.querySelectorAll("body, body *")).filter(function (e) {
+  const box = e.getBoundingClientRect();
+  const seen = box.width > 0 && getComputedStyle(e).display !== "inline" && !(e instanceof SVGElement);
+  return seen && (e.scrollWidth > e.clientWidth + 1 || box.right > innerWidth + 1 || box.left < -1)
+    && !["INPUT", "SELECT"].includes(e.tagName);
+}).map(function (e) { return e.tagName + "." + e.className + " " + e.scrollWidth + ">" + e.clientWidth; }).join()
+"""
+
+
+@needs_chromium
+def test_nothing_is_cut_off_on_a_screen_and_a_phone(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(page(outcomes(), ABOUT))
+    with browser(tmp_path / "profile") as it:
+        for width in (1280, 390):
+            it.open(path, width=width)
+            assert it.evaluate("innerWidth") == width
+            assert it.evaluate(CLIPPED) == ""
+            assert it.errors == []
+
+
+def test_failures_stand_first_then_what_is_damaged() -> None:
+    found = [*outcomes(), Outcome("/cores/cut", "filtered", damage="the core is truncated: 1 bytes are missing")]
+    rows = [row for row in Reader(page(found, ABOUT)).rows if len(row) == 11]
+    assert [row[0] for row in rows[:3]] == ["/cores/d", "/cores/cut", "/cores/a"]
+    assert rows[1][-1] == "the core is truncated: 1 bytes are missing"
+
+
+def test_the_head_says_where_and_from_what() -> None:
+    about = About("0x31", "2026-11-28 02:40 UTC", host="web<1>", sources=["/var/crash"])
+    assert "did on web&lt;1&gt;, 2026-11-28 02:40 UTC; from /var/crash" in page(outcomes(), about)

@@ -1,0 +1,104 @@
+"""The JSON of every command fits the schema that is in the package, and docs/json.md has every key."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from support.builder import FileEntry, Load, kernel_notes, make_core, page
+from support.pages import ROOT
+from support.run import corefilt
+from support.samples import ANON, sample_core
+
+SCHEMA: dict[str, Any] = json.loads(files("corefilt.cli").joinpath("schema.json").read_text())
+
+
+def check(name: str, out: bytes) -> Any:
+    """Hold one JSON text against the definition of a command."""
+    report = json.loads(out)
+    validator = Draft202012Validator({**SCHEMA, "anyOf": [{"$ref": f"#/$defs/{name}"}]})
+    errors = [
+        f"{'/'.join(map(str, error.absolute_path))}: {error.message[:200]}" for error in validator.iter_errors(report)
+    ]
+    assert not errors, errors[:5]
+    return report
+
+
+@pytest.fixture
+def core(tmp_path: Path) -> Path:
+    path = tmp_path / "core"
+    path.write_bytes(sample_core())
+    return path
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    assert {"filter", "inspect", "verify", "batch", "digest", "error"} <= SCHEMA["$defs"].keys()
+
+
+@pytest.mark.parametrize("more", [(), ("--unknown", "drop"), ("--minimal",), ("--truncate", "20K")], ids=str)
+def test_filter(more: tuple[str, ...], core: Path) -> None:
+    check("filter", corefilt("0x31", core, "-o", core.with_name("out"), "--json", *more).out)
+    check("filter", corefilt("0x31", core, "-n", "--json", *more).out)
+
+
+@pytest.mark.parametrize("more", [(), ("--filter", "0x1"), (hex(ANON), "0x10"), ("--kind", "special")], ids=str)
+def test_inspect(more: tuple[str, ...], core: Path) -> None:
+    report = check("inspect", corefilt("inspect", core, "--json", *more).out)
+    everything = check("inspect", corefilt("inspect", core, "--json").out)["mappings"]
+    assert (len(report["mappings"]) == len(everything)) == (not more or more[0] == "--filter")
+
+
+def test_inspect_of_damaged_and_odd_cores(core: Path, tmp_path: Path) -> None:
+    core.write_bytes(core.read_bytes()[:-5000])
+    report = check("inspect", corefilt("inspect", core, "--json").out)
+    assert any("missing" in mapping for mapping in report["mappings"])
+    odd = os.fsencode(tmp_path) + b"/odd\xff"
+    with open(odd, "wb") as file:
+        file.write(make_core([Load(ANON, page(b"x"))], kernel_notes([FileEntry(ANON, ANON + 4096, 0, b"/t\xff")])))
+    report = check("inspect", corefilt("inspect", os.fsdecode(odd), "--json").out)
+    assert report["mappings"][0]["path_bytes"] == b"/t\xff".hex()
+    assert check("inspect", corefilt("inspect", "-", "--json", pipe=sample_core()).out)["input_bytes"] is None
+
+
+def test_verify(core: Path) -> None:
+    small = core.with_name("small")
+    assert corefilt("0x31", core, "-o", small).code == 0
+    assert check("verify", corefilt("verify", core, small, "--filter", "0x31", "--json").out)["holds"]
+    raw = bytearray(small.read_bytes())
+    raw[-1] ^= 1
+    small.write_bytes(raw)
+    assert check("verify", corefilt("verify", core, small, "--json").out)["findings"]
+
+
+def test_digest(core: Path) -> None:
+    assert check("digest", corefilt("digest", core, "--json").out)["segments"]
+
+
+def test_batch(core: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    (archive / "core").write_bytes(sample_core())
+    (archive / "cut").write_bytes(sample_core()[:-1])
+    (archive / "torn").write_bytes(sample_core()[:100])
+    (archive / "text").write_bytes(b"a text")
+    lines = corefilt("batch", "0x31", archive, "--to", tmp_path / "out", "--json").out.splitlines()
+    assert {check("batch", line)["status"] for line in lines} == {"filtered", "failed", "skipped"}
+
+
+def test_a_failure(core: Path) -> None:
+    for args in (["0x31", core.with_name("none"), "-n"], ["inspect", core.with_name("none")], ["verify", core, "none"]):
+        check("error", corefilt(*args, "--json").out)
+
+
+def test_every_key_is_documented() -> None:
+    text = (ROOT / "docs" / "json.md").read_text()
+    for name, definition in SCHEMA["$defs"].items():
+        if "properties" in definition and name not in ("error", "inspected_mapping"):
+            for key in definition["properties"]:
+                assert f"| `{key}`" in text, f"{name}: {key}"
