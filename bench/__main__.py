@@ -22,6 +22,7 @@ from bench import (
     segments,
     shared,
     sharing,
+    signature,
     tools,
 )
 from bench import filter as bench_filter
@@ -38,6 +39,7 @@ SCRIPTS: dict[str, ModuleType] = {
     "tools": tools,
     "batch": batch,
     "handler": handler,
+    "signature": signature,
 }
 
 

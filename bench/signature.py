@@ -1,0 +1,73 @@
+"""Answers: what do the identity and the signature of a core cost.
+
+The core is one that the kernel writes of a Python that aborts, with its default filter, so that call frame information
+comes from the files. It is measured in one process, warm, as in a batch. The bars are absolute times.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.measure import BenchError
+from bench.options import Options
+from bench.report import Results
+
+QUESTION = "What do the identity of a core and the signature of its crash cost?"
+
+BAR_MEDIAN, BAR_WORST, BAR_CPU = 0.005, 0.050, 15.0
+_ROUNDS = 200
+
+
+def measure(options: Options, tell: Callable[[str], None]) -> Results:
+    """Tell median and worst, and the CPU time that 1,000 cores would take."""
+    results = Results()
+    with tempfile.TemporaryDirectory(prefix="corefilt-bench-", dir=options.folder) as name:
+        core = _crash(Path(name))
+        tell(f"{_ROUNDS} signatures of one core")
+        seconds, used = _measured(core)
+    median, worst = statistics.median(seconds), max(seconds)
+    results.remarks += [
+        f"identity and signature of a core: {median * 1000:.1f} ms ({min(seconds) * 1000:.1f}-{worst * 1000:.1f}), bar "
+        f"{BAR_MEDIAN * 1000:.0f} ms: {_told(median <= BAR_MEDIAN)}, worst {BAR_WORST * 1000:.0f} ms: "
+        f"{_told(worst <= BAR_WORST)}",
+        f"CPU time for 1,000 cores: {used * 1000:.1f} s, bar {BAR_CPU:.0f} s: {_told(used * 1000 <= BAR_CPU)}",
+    ]
+    return results
+
+
+def _told(met: bool) -> str:
+    return "met" if met else "missed"
+
+
+def _crash(folder: Path) -> Path:
+    def unlimited() -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    subprocess.run(
+        [sys.executable, "-c", "import os; os.abort()"], cwd=folder, preexec_fn=unlimited, check=False, timeout=60
+    )
+    found = [folder / name for name in os.listdir(folder) if name.startswith("core")]
+    if not found:
+        raise BenchError("a process that aborted left no core here (ulimit -c, kernel.core_pattern)")
+    return found[0]
+
+
+def _measured(core: Path) -> tuple[list[float], float]:
+    """The seconds of every round, and the CPU time of one."""
+    rounds = Path(__file__).with_name("withsignatures.py")
+    # Elsewhere, and without this folder in the path: the package that is installed, not its sources.
+    done = subprocess.run(
+        [sys.executable, "-P", rounds, core, str(_ROUNDS)], cwd=core.parent, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise BenchError(f"the signatures failed: {done.stderr.strip().splitlines()[-1:]}")
+    found = json.loads(done.stdout)
+    return found["seconds"], found["cpu"]
