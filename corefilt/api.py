@@ -65,6 +65,18 @@ class Core(CoreFile):
         """The whole command line and where it was read."""
         return self.identity.command_line
 
+    def read(self, address: int, size: int) -> bytes:
+        """Return up to ``size`` bytes of the process's memory at an address, as far as the core holds them.
+
+        Fewer come where the mapping ends or the rest of it was dropped, none of a pipe. Raises InputError.
+        """
+        if not self.source.seekable or size <= 0:
+            return b""
+        return self.memory(size).read(address, size)
+
+    def __repr__(self) -> str:
+        return f"<corefilt.Core {self.source.name!r}: {self.machine}, {len(self.maps)} mappings>"
+
     def plan(
         self,
         filter: int | str,

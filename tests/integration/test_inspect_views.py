@@ -19,6 +19,8 @@ from support.builder import Load, kernel_notes, make_core, page
 from support.run import COREFILT, corefilt, environment
 from support.samples import ANON, SHARED, STACK, sample_core
 
+import corefilt as api
+
 PAGE = 4096
 GUARD = 0x7FFC00000000
 
@@ -252,3 +254,13 @@ def test_what_an_earlier_run_did_is_told(core: Path, tmp_path: Path) -> None:
     assert any("--fit or --minimal" in line for line in shown(small))
     assert corefilt("0x31", core, "-i").code == 0
     assert any("filtered in place" in line for line in shown(core))
+
+
+def test_memory_is_read_by_address(core: Path) -> None:
+    raw = core.read_bytes()
+    with api.open(core) as it:
+        assert repr(it) == f"<corefilt.Core {str(core)!r}: x86-64, {len(it.mappings)} mappings>"
+        data = it.read(ANON + 5, 16)
+        assert data == raw[raw.index(data) :][:16] and len(data) == 16
+        assert it.read(ANON + 4 * PAGE - 3, 16) == it.read(ANON + 4 * PAGE - 3, 3) != b""
+        assert it.read(GUARD, 16) == it.read(0x10, 16) == it.read(ANON, 0) == b""
