@@ -121,33 +121,40 @@ def _define(op: int, cursor: Cursor, align: int, row: Row, first: Row | None) ->
             row.cfa = row.cfa[0], cursor.uleb() if op == 0x0E else cursor.sleb() * align
     elif op == 0x0F:
         row.cfa = cursor.take(cursor.uleb())
-    elif op == 0x05:
-        row.rules[_register(cursor)] = ("offset", cursor.uleb() * align)
-    elif op == 0x11:
-        row.rules[_register(cursor)] = ("offset", cursor.sleb() * align)
-    elif op == 0x2F:
-        row.rules[_register(cursor)] = ("offset", -cursor.uleb() * align)
-    elif op == 0x14:
-        row.rules[_register(cursor)] = ("value", cursor.uleb() * align)
-    elif op == 0x15:
-        row.rules[_register(cursor)] = ("value", cursor.sleb() * align)
-    elif op == 0x06:
-        _restore(row, first, _register(cursor))
-    elif op == 0x07:
-        row.rules[_register(cursor)] = ("undefined",)
-    elif op == 0x08:
-        row.rules[_register(cursor)] = ("same",)
-    elif op == 0x09:
-        row.rules[_register(cursor)] = ("register", _register(cursor))
-    elif op == 0x10:
-        row.rules[_register(cursor)] = ("expression", cursor.take(cursor.uleb()))
-    elif op == 0x16:
-        row.rules[_register(cursor)] = ("computed", cursor.take(cursor.uleb()))
+    elif op in (0x05, 0x06, 0x07, 0x08, 0x09, 0x10, 0x11, 0x14, 0x15, 0x16, 0x2F):
+        # The register stands before what is said of it.
+        _define_register(op, cursor, _register(cursor), align, row, first)
     elif op == 0x2E:
         cursor.uleb()
     elif op != 0x2D:
         # 0x2D tells that arm64's return address is signed from here on, or that SPARC's window is saved.
         raise BadFrame(f"instruction {op:#x} is not known")
+
+
+def _define_register(op: int, cursor: Cursor, register: int, align: int, row: Row, first: Row | None) -> None:
+    """Those that say how a register is found."""
+    if op == 0x05:
+        row.rules[register] = ("offset", cursor.uleb() * align)
+    elif op == 0x11:
+        row.rules[register] = ("offset", cursor.sleb() * align)
+    elif op == 0x2F:
+        row.rules[register] = ("offset", -cursor.uleb() * align)
+    elif op == 0x14:
+        row.rules[register] = ("value", cursor.uleb() * align)
+    elif op == 0x15:
+        row.rules[register] = ("value", cursor.sleb() * align)
+    elif op == 0x06:
+        _restore(row, first, register)
+    elif op == 0x07:
+        row.rules[register] = ("undefined",)
+    elif op == 0x08:
+        row.rules[register] = ("same",)
+    elif op == 0x09:
+        row.rules[register] = ("register", _register(cursor))
+    elif op == 0x10:
+        row.rules[register] = ("expression", cursor.take(cursor.uleb()))
+    elif op == 0x16:
+        row.rules[register] = ("computed", cursor.take(cursor.uleb()))
 
 
 def apply(space: Space, row: Row, registers: Registers, sp: int) -> tuple[Registers, int]:

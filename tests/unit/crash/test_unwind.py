@@ -99,6 +99,13 @@ def test_without_a_header_the_section_is_walked(tmp_path: Path) -> None:
     assert starts(found) == [FIRST, SECOND, THIRD] and found.quality == "unwound"
 
 
+def test_registers_stand_before_what_is_said_of_them(tmp_path: Path) -> None:
+    """DW_CFA_expression of the return address, as the C library has it for the frame of a signal: rsp + 0x30."""
+    computed = b"\x0f\x02\x77\x38\x10\x10\x02\x77\x30"
+    found = crash(tmp_path / "core", made.core_of(made.tables([(FIRST, 0x40, computed), *SOUND[2:]]), WORDS))
+    assert starts(found) == [FIRST, THIRD]
+
+
 def test_expressions(tmp_path: Path) -> None:
     (tmp_path / "core").write_bytes(made.core_of(made.tables(SOUND), WORDS))
     with open_core(tmp_path / "core") as core:
