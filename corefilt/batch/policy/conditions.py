@@ -74,7 +74,7 @@ class Uid:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class CommandCondition:
     """The whole command line, with blanks between the arguments, fits one of these globs."""
 
     globs: tuple[str, ...]

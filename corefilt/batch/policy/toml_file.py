@@ -6,7 +6,7 @@ import tomllib
 
 from corefilt.batch.policy.conditions import (
     Bound,
-    Command,
+    CommandCondition,
     Executable,
     ModuleCondition,
     ShareCondition,
@@ -195,7 +195,7 @@ _CONDITIONS: dict[str, Callable[[object], tuple[Condition, ...]]] = {
     "executable": lambda value: (Executable(tuple(map(_text, _several(value)))),),
     "signal": lambda value: (SignalCondition(tuple(map(_signal, _several(value)))),),
     "uid": lambda value: (Uid(tuple(map(_uid, _several(value)))),),
-    "command": lambda value: (Command(tuple(map(_text, _several(value)))),),
+    "command": lambda value: (CommandCondition(tuple(map(_text, _several(value)))),),
     "module": lambda value: (ModuleCondition(tuple(map(_text, _several(value)))),),
     "signature": lambda value: (SignatureCondition(tuple(map(_signature, _several(value)))),),
     "share": lambda value: tuple(map(_share, _several(value))),
