@@ -36,7 +36,7 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class PolicyRule:
     """A name for people, the conditions that must all fit, and what is done then."""
 
     name: str
@@ -65,7 +65,7 @@ class Decision(NamedTuple):
 class Policy:
     """Rules in their order."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[PolicyRule, ...]
 
     @property
     def asks_for_shares(self) -> bool:
@@ -79,7 +79,7 @@ class Policy:
 
     def decide(self, facts: Facts) -> Decision:
         """What becomes of a core; one that no rule means is filtered as the command line says."""
-        doubtful: list[Rule] = []
+        doubtful: list[PolicyRule] = []
         certain = Decision(None, Action(FILTER))
         for rule in self.rules:
             fits = rule.fits(facts)

@@ -14,7 +14,7 @@ from corefilt.batch.policy.conditions import (
     SignatureCondition,
     Uid,
 )
-from corefilt.batch.policy.policy import ACTIONS, DELETE, FILTER, FIT, KEEP, MINIMAL, Action, Policy, Rule
+from corefilt.batch.policy.policy import ACTIONS, DELETE, FILTER, FIT, KEEP, MINIMAL, Action, Policy, PolicyRule
 from corefilt.corefile.signals import NAMES as SIGNALS
 from corefilt.errors import InputError, PolicyError, UsageError
 from corefilt.filterbits import parse_filter
@@ -68,7 +68,7 @@ def parse_policy(text: str, name: str) -> Policy:
     entries = tables.get("rule")
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise PolicyError(f"{name}: holds no rules", "each rule begins with a line [[rule]]")
-    rules: list[Rule] = []
+    rules: list[PolicyRule] = []
     for count, entry in enumerate(entries, 1):
         title = entry.get("name")
         if not isinstance(title, str) or not title.strip() or not title.isprintable():
@@ -78,7 +78,7 @@ def parse_policy(text: str, name: str) -> Policy:
             raise PolicyError(f"{where}: name: two rules have it", "reports go by the name")
         if rules and not rules[-1].when:
             raise PolicyError(f"{where}: is never reached: {rules[-1].name!r} before it has no conditions")
-        rules.append(Rule(title, tuple(_conditions(entry.get("when", {}), where)), _action(entry, where)))
+        rules.append(PolicyRule(title, tuple(_conditions(entry.get("when", {}), where)), _action(entry, where)))
         if rules[-1].action.name == DELETE and not rules[-1].when:
             raise PolicyError(f"{where}: when: deleting needs a condition", 'write when.older = "365d"')
     return Policy(tuple(rules))
