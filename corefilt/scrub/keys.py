@@ -7,7 +7,7 @@ import binascii
 import re
 
 from corefilt.scrub import der
-from corefilt.scrub.rule import MOST_BEHIND, MOST_VALUE, Rule
+from corefilt.scrub.rule import MOST_BEHIND, MOST_VALUE, ScrubRule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _behind_sequence(rest: bytes) -> re.Pattern[bytes]:
 
 
 KEYS = (
-    Rule(
+    ScrubRule(
         "private-key-pem", "-----BEGIN RSA PRIVATE KEY----- MIIEow...", (b"-----BEGIN ",),
         re.compile(
             rb"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
@@ -73,12 +73,12 @@ KEYS = (
         ),
         reach=MOST_BEHIND, values=pem_values,
     ),
-    Rule(
+    ScrubRule(
         "private-key-openssh", "openssh-key-v1, and what follows it", (b"openssh-key-v1\0",),
         re.compile(rb"(?s)openssh-key-v1\0(?P<v>\0{3}[\x04-\x20].{64,4096})"), reach=8192, text=False,
         end=lambda data, start, end: der.openssh_end(data, start, end),
     ),
-    Rule(
+    ScrubRule(
         "private-key-pkcs1", "SEQUENCE { INTEGER 0, INTEGER n, INTEGER e, INTEGER d, ... }",
         (b"\x02\x01\x00\x02\x82", b"\x02\x01\x00\x02\x81"),
         _behind_sequence(
@@ -86,25 +86,25 @@ KEYS = (
         ),
         back=4, text=False, end=_der_end, values=der_values,
     ),
-    Rule(
+    ScrubRule(
         "private-key-pkcs8", "SEQUENCE { INTEGER 0, SEQUENCE { rsaEncryption, NULL }, OCTET STRING }",
         (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x04",),
         _behind_sequence(_PKCS8 + rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x04"),
         back=11, text=False, end=_der_end, values=der_values,
     ),
-    Rule(
+    ScrubRule(
         "private-key-pkcs8-ec", "SEQUENCE { INTEGER 0, SEQUENCE { ecPublicKey, OID }, OCTET STRING }",
         (b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06",),
         _behind_sequence(_PKCS8 + rb"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06[\x05-\x09].{5,9}?\x04"),
         back=9, text=False, end=_der_end, values=der_values,
     ),
-    Rule(
+    ScrubRule(
         "private-key-pkcs8-edwards", "SEQUENCE { INTEGER 0, SEQUENCE { Ed25519 }, OCTET STRING }",
         (b"\x06\x03\x2b\x65",),
         _behind_sequence(_PKCS8 + rb"\x06\x03\x2b\x65[\x6e-\x71]\x04[\x22\x3a\x3b]\x04[\x20\x38\x39]"),
         back=9, text=False, end=_der_end, values=der_values,
     ),
-    Rule(
+    ScrubRule(
         "private-key-sec1", "SEQUENCE { INTEGER 1, OCTET STRING d, ... }",
         (b"\x02\x01\x01\x04\x20", b"\x02\x01\x01\x04\x30", b"\x02\x01\x01\x04\x42"),
         _behind_sequence(_SEQUENCE + rb"\x02\x01\x01\x04[\x20\x30\x42].{32}"),

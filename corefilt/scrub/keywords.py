@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 
-from corefilt.scrub.rule import Rule, is_no_path, is_value
+from corefilt.scrub.rule import ScrubRule, is_no_path, is_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _is_cookie(value: bytes) -> bool:
 
 
 KEYWORDS = (
-    Rule(
+    ScrubRule(
         "authorization", "Authorization: Bearer ...", (b"uthorization", b"UTHORIZATION"),
         re.compile(
             rb"(?i:uthorization)[\"']?\s{0,2}[:=,]\s{0,2}[\"']?(?i:bearer|basic|token|negotiate|digest|apikey)\s{1,2}"
@@ -74,16 +74,16 @@ KEYWORDS = (
         ),
         reach=9000, values=_values_of_header,
     ),
-    Rule(
+    ScrubRule(
         "bearer", "Bearer ... where the header's name is elsewhere", (b"Bearer ",),
         re.compile(rb"Bearer (?P<v>[A-Za-z0-9._~+/=-]{16,8192})"), reach=9000, accept=is_value,
     ),
-    Rule(
+    ScrubRule(
         "cookie", "Cookie: session=...", (b"ookie: ", b"OOKIE="),
         re.compile(rb"(?:ookie: |OOKIE=)(?P<v>[^\r\n\x00-\x1f\x7f-\xff]{8,4096})"), reach=4200,
         accept=_is_cookie, values=_values_of_cookies,
     ),
-    Rule(
+    ScrubRule(
         "pair-quoted", '"password": "..."', _ANCHORS,
         re.compile(
             rb"(?:" + _ANY + rb")[A-Za-z0-9_.-]{0,24}"
@@ -92,25 +92,25 @@ KEYWORDS = (
         ),
         accept=is_value,
     ),
-    Rule(
+    ScrubRule(
         "pair", "password=...", (*_ANCHORS, b"pwd=", b"Pwd="),
         re.compile(
             rb"(?:" + _ANY + rb"|[pP]wd)[A-Za-z0-9_.-]{0,24}[\"']?\s{0,2}(?::|=>?)\s{0,2}(?P<v>" + _BARE + rb")"
         ),
         accept=is_value,
     ),
-    Rule(
+    ScrubRule(
         "configured", "requirepass ...", (b"requirepass ", b"masterauth ", b"IDENTIFIED BY '", b"PASSWORD '"),
         re.compile(
             rb"(?:requirepass |masterauth |IDENTIFIED BY '|PASSWORD ')[\"']?(?P<v>[^\s\"'\x00-\x20\x7f]{6,256})"
         ),
         accept=is_no_path,
     ),
-    Rule(
+    ScrubRule(
         "redis-auth", "AUTH as the Redis protocol sends it", (b"AUTH\r\n$", b"auth\r\n$"),
         re.compile(rb"(?i:auth)\r\n(?:\$[0-9]{1,3}\r\n[^\r\n\0]{1,64}\r\n)??\$[0-9]{1,4}\r\n(?P<v>[^\r\n\0]{6,512})\r\n"),
     ),
-    Rule(
+    ScrubRule(
         "environment", "DB_PASSWORD=..., not PWD=",
         (b"PASSWORD", b"PASSWD", b"PASS=", b"SECRET", b"TOKEN", b"PWD=", b"APIKEY", b"API_KEY", b"ACCESS_KEY",
          b"PRIVATE_KEY", b"_KEY=", b"CREDENTIAL", b"_AUTH="),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from corefilt.errors import UsageError
-from corefilt.scrub.rule import Rule
+from corefilt.scrub.rule import ScrubRule
 from corefilt.scrub.rules import read_rules, read_secrets
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ class Request:
 
     level: str = SECRETS
     secrets: tuple[bytes, ...] = ()
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[ScrubRule, ...] = ()
     certificates: tuple[str, ...] = ()
     files: bool = False
 

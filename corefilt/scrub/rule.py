@@ -55,7 +55,7 @@ def entropy(value: bytes) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ScrubRule:
     """One rule. ``pattern`` is matched ``back`` bytes before each of ``anchors``; its group ``v`` is what is erased.
 
     Without a group all of the match is. ``reach`` bytes from the anchor on are looked at. ``text`` is looked for in

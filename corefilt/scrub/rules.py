@@ -8,7 +8,7 @@ import tomllib
 from corefilt.errors import InputError, UsageError
 from corefilt.scrub.keys import KEYS
 from corefilt.scrub.keywords import KEYWORDS
-from corefilt.scrub.rule import LEAST_ANCHOR, MOST_BEHIND, MOST_VALUE, RULES_VERSION, Rule
+from corefilt.scrub.rule import LEAST_ANCHOR, MOST_BEHIND, MOST_VALUE, RULES_VERSION, ScrubRule
 from corefilt.scrub.tables import LEAST_LITERAL
 from corefilt.scrub.tokens import TOKENS
 
@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RULES: tuple[Rule, ...] = (*KEYS, *TOKENS, *KEYWORDS)
+RULES: tuple[ScrubRule, ...] = (*KEYS, *TOKENS, *KEYWORDS)
 # What is found by other means than a pattern, for --list-rules.
 OTHERS = (
     ("private-key-rsa", "p, q, d, dp, dq and qinv of a modulus in a certificate, as limbs, DER and int[]"),
@@ -62,7 +62,7 @@ def read_secrets(path: str) -> list[bytes]:
     return [value for value in dict.fromkeys(values) if value]
 
 
-def read_rules(path: str) -> list[Rule]:
+def read_rules(path: str) -> list[ScrubRule]:
     """The rules of a TOML file: ``[[rule]]``, ``name``, ``anchor``, ``pattern``. Raises InputError or UsageError."""
     try:
         table = tomllib.loads(read_small(path).decode())
@@ -74,7 +74,7 @@ def read_rules(path: str) -> list[Rule]:
     return [_rule(path, number, entry) for number, entry in enumerate(entries, 1)]
 
 
-def _rule(path: str, number: int, entry: object) -> Rule:
+def _rule(path: str, number: int, entry: object) -> ScrubRule:
     where = f"{path}: rule {number}"
     if not isinstance(entry, dict) or not {"name", "anchor", "pattern"} <= set(entry) <= _KEYS:
         raise UsageError(f"{where} has other keys than {', '.join(sorted(_KEYS))}", "name, anchor and pattern it must")
@@ -92,7 +92,7 @@ def _rule(path: str, number: int, entry: object) -> Rule:
         compiled = re.compile(pattern.encode())
     except re.error as error:
         raise UsageError(f"{where}: pattern: {error}") from None
-    return Rule(name, str(entry.get("example", pattern)), (word,), compiled, reach=reach)
+    return ScrubRule(name, str(entry.get("example", pattern)), (word,), compiled, reach=reach)
 
 
 _NAMES = {rule.name for rule in RULES} | {name for name, _ in OTHERS}

@@ -8,7 +8,7 @@ from corefilt.scrub import der
 from corefilt.scrub.forms import utf16
 from corefilt.scrub.found import BYTES, TEXT, Found, Match
 from corefilt.scrub.regions import Reader, Run
-from corefilt.scrub.rule import MOST_BEFORE, MOST_VALUE, Rule, is_searchable
+from corefilt.scrub.rule import MOST_BEFORE, MOST_VALUE, ScrubRule, is_searchable
 from corefilt.scrub.tables import Anchors
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ class Captured:
         self.primes: dict[int, int | None] = {}
         self.left_out = 0
 
-    def take_value(self, value: bytes, rule: Rule, address: int | None) -> None:
+    def take_value(self, value: bytes, rule: ScrubRule, address: int | None) -> None:
         """Take a value that is worth looking for."""
         if value in self.values or not is_searchable(value[:MOST_VALUE]):
             return
@@ -75,7 +75,7 @@ class Captured:
 class FirstPass:
     """Looks through runs by the rules."""
 
-    def __init__(self, rules: Iterable[Rule], found: Found, captured: Captured) -> None:
+    def __init__(self, rules: Iterable[ScrubRule], found: Found, captured: Captured) -> None:
         self._rules = list(rules)
         self._found, self._captured = found, captured
         words: list[tuple[int, bytes]] = []
@@ -116,7 +116,7 @@ class FirstPass:
                 if on_progress is not None:
                     on_progress(stop - start)
 
-    def _confirm(self, data: bytearray, at: int, limit: int, run: Run, shift: int, rule: Rule, wide: bool) -> int:
+    def _confirm(self, data: bytearray, at: int, limit: int, run: Run, shift: int, rule: ScrubRule, wide: bool) -> int:
         """Match one rule at one anchor; returns where the match ends in the run, or 0."""
         if wide:
             narrow, before = _narrowed(data, at, min(limit, at + 2 * rule.reach))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from corefilt.scrub.rule import Rule, is_no_path
+from corefilt.scrub.rule import ScrubRule, is_no_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ def _mixed(value: bytes) -> bool:
 
 def _token(
     name: str, example: str, anchors: tuple[bytes, ...], pattern: bytes, *, reach: int = 512, mixed: bool = False
-) -> Rule:
-    return Rule(
+) -> ScrubRule:
+    return ScrubRule(
         name, example, anchors, re.compile(pattern), reach=reach, before=_apart, accept=_mixed if mixed else None
     )
 
 
 TOKENS = (
-    Rule(
+    ScrubRule(
         "jwt", "eyJhbGciOi....eyJzdWIiOi....c2ln...", (b"eyJ",),
         re.compile(rb"eyJ[A-Za-z0-9_-]{8,1024}\.(?:eyJ[A-Za-z0-9_-]{8,8192})?(?:\.[A-Za-z0-9_-]{8,8192}){1,3}"),
         reach=16 << 10, before=_apart,
@@ -42,7 +42,7 @@ TOKENS = (
     _token("google-api-key", "AIza and 35 letters and digits", (b"AIza",), rb"AIza[0-9A-Za-z_-]{35}"),
     _token("google-token", "ya29. and letters and digits", (b"ya29.",), rb"ya29\.[0-9A-Za-z_.-]{20,2048}", reach=2100),
     _token("google-secret", "GOCSPX- and letters and digits", (b"GOCSPX-",), rb"GOCSPX-[0-9A-Za-z_-]{20,64}"),
-    Rule(
+    ScrubRule(
         "azure-key", "AccountKey=, SharedAccessKey= or sig= and base64", (b"AccountKey=", b"SharedAccessKey=", b"sig="),
         re.compile(rb"(?:AccountKey|SharedAccessKey|sig)=(?P<v>[A-Za-z0-9+/%]{42,128}={0,2})"), before=_apart,
     ),
@@ -54,7 +54,7 @@ TOKENS = (
     _token("slack-token", "xoxb- and digits and letters",
            (b"xoxa-", b"xoxb-", b"xoxe-", b"xoxo-", b"xoxp-", b"xoxr-", b"xoxs-", b"xapp-"),
            rb"(?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{10,250}", mixed=True),
-    Rule(
+    ScrubRule(
         "slack-webhook", "hooks.slack.com/services/T.../B.../...", (b"hooks.slack.com/services/",),
         re.compile(rb"hooks\.slack\.com/services/(?P<v>T[A-Z0-9]{6,12}/B[A-Z0-9]{6,12}/[A-Za-z0-9]{20,30})"),
     ),
@@ -69,7 +69,7 @@ TOKENS = (
            (b"$1$", b"$5$", b"$6$", b"$7$", b"$y$", b"$gy$", b"$2a$", b"$2b$", b"$2x$", b"$2y$", b"$apr1$",
             b"$argon2"),
            rb"\$(?:1|5|6|7|y|gy|2[abxy]|apr1|argon2(?:id|i|d))\$[A-Za-z0-9./$=,+-]{20,180}", mixed=True),
-    Rule(
+    ScrubRule(
         "scram", "SCRAM-SHA-256$4096:salt$StoredKey:ServerKey", (b"SCRAM-SHA-",),
         re.compile(
             rb"SCRAM-SHA-(?:1|256|512)\$[0-9]{1,8}:"
@@ -77,7 +77,7 @@ TOKENS = (
         ),
     ),
     _token("postgres-md5", "md5 and 32 hexadecimal digits", (b"md5",), rb"md5[0-9a-f]{32}(?![0-9a-zA-Z])", mixed=True),
-    Rule(
+    ScrubRule(
         "password-in-url", "postgresql://user:password@host", (b"://",),
         re.compile(
             rb"://[^/\s:@\"'<>\x00-\x1f\x7f-\xff]{0,64}:(?P<v>[^/\s@\"'<>\x00-\x1f\x7f-\xff]{3,256})@[A-Za-z0-9\[]"
