@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     # How a register is found: "offset" from the CFA, "value" of that, "register", "expression", "computed", "same" or
     # "undefined".
-    Rule: TypeAlias = tuple[str, int] | tuple[str, bytes] | tuple[str]
+    RegisterRule: TypeAlias = tuple[str, int] | tuple[str, bytes] | tuple[str]
     Registers: TypeAlias = dict[int, int]
 
 # remember_state is never nested deeper than a few times in code that compilers write.
@@ -35,7 +35,7 @@ class Row:
     def __init__(self) -> None:
         """Begin without any."""
         self.cfa: tuple[int, int] | bytes | None = None
-        self.rules: dict[int, Rule] = {}
+        self.rules: dict[int, RegisterRule] = {}
 
     def copy(self) -> Row:
         """The same rules, apart."""
@@ -182,7 +182,7 @@ def apply(space: Space, row: Row, registers: Registers, sp: int) -> tuple[Regist
     return caller, cfa
 
 
-def _value(space: Space, rule: Rule, registers: Registers, cfa: int) -> int | None:
+def _value(space: Space, rule: RegisterRule, registers: Registers, cfa: int) -> int | None:
     how, what = rule[0], rule[1] if len(rule) > 1 else None
     if isinstance(what, int):
         if how == "offset":
