@@ -27,7 +27,7 @@ MOST_REGISTER = 2048
 MOST_EVALUATED = 256
 
 
-class Row:
+class UnwindRow:
     """The rules at one address: that of the canonical frame address, and one for each register."""
 
     __slots__ = ("cfa", "rules")
@@ -37,16 +37,16 @@ class Row:
         self.cfa: tuple[int, int] | bytes | None = None
         self.rules: dict[int, RegisterRule] = {}
 
-    def copy(self) -> Row:
+    def copy(self) -> UnwindRow:
         """The same rules, apart."""
-        row = Row()
+        row = UnwindRow()
         row.cfa, row.rules = self.cfa, dict(self.rules)
         return row
 
 
-def row_at(space: Space, fde: Fde, address: int) -> Row:
+def row_at(space: Space, fde: Fde, address: int) -> UnwindRow:
     """The rules at an address that the entry covers. Raises BadFrame."""
-    first = Row()
+    first = UnwindRow()
     _run(Cursor(space, 0, fde.cie.instructions), fde, first, None, None)
     row = first.copy()
     _run(Cursor(space, fde.base, fde.instructions), fde, row, first, address)
@@ -60,10 +60,10 @@ def _register(cursor: Cursor) -> int:
     return number
 
 
-def _run(cursor: Cursor, fde: Fde, row: Row, first: Row | None, until: int | None) -> None:
+def _run(cursor: Cursor, fde: Fde, row: UnwindRow, first: UnwindRow | None, until: int | None) -> None:
     """Run instructions up to the address; every turn takes a byte at least."""
     cie, location = fde.cie, fde.start
-    remembered: list[Row] = []
+    remembered: list[UnwindRow] = []
     while cursor.at < len(cursor.raw):
         op = cursor.byte()
         high, low = op & 0xC0, op & 0x3F
@@ -99,14 +99,14 @@ def _run(cursor: Cursor, fde: Fde, row: Row, first: Row | None, until: int | Non
                 return
 
 
-def _restore(row: Row, first: Row | None, register: int) -> None:
+def _restore(row: UnwindRow, first: UnwindRow | None, register: int) -> None:
     if first is not None and register in first.rules:
         row.rules[register] = first.rules[register]
     else:
         row.rules.pop(register, None)
 
 
-def _define(op: int, cursor: Cursor, align: int, row: Row, first: Row | None) -> None:
+def _define(op: int, cursor: Cursor, align: int, row: UnwindRow, first: UnwindRow | None) -> None:
     """The instructions that say how something is found."""
     if op == 0x0C:
         row.cfa = _register(cursor), cursor.uleb()
@@ -131,7 +131,9 @@ def _define(op: int, cursor: Cursor, align: int, row: Row, first: Row | None) ->
         raise BadFrame(f"instruction {op:#x} is not known")
 
 
-def _define_register(op: int, cursor: Cursor, register: int, align: int, row: Row, first: Row | None) -> None:
+def _define_register(
+    op: int, cursor: Cursor, register: int, align: int, row: UnwindRow, first: UnwindRow | None
+) -> None:
     """Those that say how a register is found."""
     if op == 0x05:
         row.rules[register] = ("offset", cursor.uleb() * align)
@@ -157,7 +159,7 @@ def _define_register(op: int, cursor: Cursor, register: int, align: int, row: Ro
         row.rules[register] = ("computed", cursor.take(cursor.uleb()))
 
 
-def apply(space: Space, row: Row, registers: Registers, sp: int) -> tuple[Registers, int]:
+def apply(space: Space, row: UnwindRow, registers: Registers, sp: int) -> tuple[Registers, int]:
     """The caller's registers, as far as they are known, and the canonical frame address. Raises BadFrame."""
     mask = space.mask
     if isinstance(row.cfa, tuple):
