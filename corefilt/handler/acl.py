@@ -6,7 +6,7 @@ import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.handler.crash_info import Crash
+    from corefilt.handler.crash_info import CrashInfo
     from corefilt.handler.crashed_process import Victim
 
 SUID_DUMPABLE = "/proc/sys/fs/suid_dumpable"
@@ -23,7 +23,7 @@ _NO_ID = (1 << 32) - 1
 ACL = "system.posix_acl_access"
 
 
-def reader_of(crash: Crash, victim: Victim) -> int | None:
+def reader_of(crash: CrashInfo, victim: Victim) -> int | None:
     """The user who may read this core, or None.
 
     Dump mode 1 says that the process had no other rights than its user, unless suid_dumpable says it of all; what

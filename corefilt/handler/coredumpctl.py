@@ -6,7 +6,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.handler.crash_info import Crash
+    from corefilt.handler.crash_info import CrashInfo
     from corefilt.handler.crashed_process import Victim
     from corefilt.handler.statement import Statement
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 MESSAGE_ID = b"fc2e22bc6ee647b6b90729ab34a250b1"
 
 
-def attributes(crash: Crash, victim: Victim) -> dict[str, bytes]:
+def attributes(crash: CrashInfo, victim: Victim) -> dict[str, bytes]:
     """Extended attributes by the names that systemd-coredump gives them."""
     return {f"user.coredump.{name}": value for name, value in _facts(crash, victim).items()}
 
 
 def fields(
-    crash: Crash, victim: Victim, stated: Statement, path: str | None = None, *, truncated: bool = False
+    crash: CrashInfo, victim: Victim, stated: Statement, path: str | None = None, *, truncated: bool = False
 ) -> dict[bytes, bytes]:
     """Fields of the journal's entry; ``path`` is where the core is, if it was saved."""
     facts = {**stated.fields, **_facts(crash, victim)}
@@ -38,7 +38,7 @@ def fields(
     return made
 
 
-def _facts(crash: Crash, victim: Victim) -> dict[str, bytes]:
+def _facts(crash: CrashInfo, victim: Victim) -> dict[str, bytes]:
     facts = {
         "pid": b"%d" % crash.pid,
         "uid": b"%d" % crash.uid,

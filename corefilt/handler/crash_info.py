@@ -23,7 +23,7 @@ _MOST = {
 }
 
 
-class Crash:
+class CrashInfo:
     """A crash by its numbers, in the first pid and user namespaces.
 
     ``time`` is in seconds since 1970, ``limit`` the soft RLIMIT_CORE in bytes, ``dumpable`` the dump mode, ``pidfd`` a
@@ -39,7 +39,7 @@ class Crash:
         self.limit, self.dumpable, self.pidfd = limit, dumpable, pidfd
 
 
-def parse_crash(words: Sequence[str]) -> Crash:
+def parse_crash(words: Sequence[str]) -> CrashInfo:
     """The crash that the arguments tell; ``%F`` may be missing, and is empty before Linux 6.16. Raises UsageError."""
     names = PATTERN.split()
     if len(words) not in (len(names) - 1, len(names)):
@@ -49,7 +49,7 @@ def parse_crash(words: Sequence[str]) -> Crash:
     if not numbers[0]:
         raise UsageError("%P is 0, and no process has that number")
     pid, uid, gid, signal, time, limit, dumpable = numbers
-    return Crash(pid, uid, gid, signal, time, limit, dumpable, _number("%F", pidfd[0]) if pidfd[0] else None)
+    return CrashInfo(pid, uid, gid, signal, time, limit, dumpable, _number("%F", pidfd[0]) if pidfd[0] else None)
 
 
 def _number(name: str, word: str) -> int:

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from corefilt.handler.crash_info import Crash
+    from corefilt.handler.crash_info import CrashInfo
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Files of one process that are handed over, a descriptor each; a large program maps some thousand.
@@ -78,13 +78,13 @@ class Victim:
             os.close(self.folder)
             self.folder = -1
 
-    def ask_its_threads(self, crash: Crash) -> None:
+    def ask_its_threads(self, crash: CrashInfo) -> None:
         """Complete ``plain``, once the child is at work."""
         if self.folder >= 0:
             self.plain = _are_plain(self.folder, crash)
 
 
-def open_victim(crash: Crash) -> Victim:
+def open_victim(crash: CrashInfo) -> Victim:
     """Open what the process shows; where it is not certainly this process, nothing, and ``why_not`` says so."""
     victim = Victim()
     try:
@@ -113,7 +113,7 @@ def open_victim(crash: Crash) -> Victim:
     return victim
 
 
-def _open_pidfd(crash: Crash) -> int:
+def _open_pidfd(crash: CrashInfo) -> int:
     """The kernel's own pidfd, else one of whoever has the number now, -1 where nobody has it."""
     if crash.pidfd is not None:
         return crash.pidfd
@@ -123,7 +123,7 @@ def _open_pidfd(crash: Crash) -> int:
         return -1
 
 
-def _is_the_dumper(pidfd: int, folder: int, crash: Crash) -> bool:
+def _is_the_dumper(pidfd: int, folder: int, crash: CrashInfo) -> bool:
     """Whether a pidfd is certainly of the process that dumps this core, so that it may be killed by it.
 
     With %F the kernel says so of the pidfd that it made. Without, the folder's process has just shown that it is
@@ -146,7 +146,7 @@ def _is_the_dumper(pidfd: int, folder: int, crash: Crash) -> bool:
     return boot + started / os.sysconf("SC_CLK_TCK") < crash.time + 2
 
 
-def _look(victim: Victim, folder: int, crash: Crash) -> None:
+def _look(victim: Victim, folder: int, crash: CrashInfo) -> None:
     with _living(folder) as living:
         victim.comm = _short(living, "comm")
         victim.executable = _link(living, "exe")
@@ -247,14 +247,14 @@ def _room(wanted: int) -> int:
     return wanted
 
 
-def _read_status(victim: Victim, status: bytes, crash: Crash) -> None:
+def _read_status(victim: Victim, status: bytes, crash: CrashInfo) -> None:
     lines = _lines_of(status)
     inside = lines.get(b"NSpid", b"").split()
     victim.inside = int(inside[-1]) if inside and inside[-1].isdigit() else None
     victim.plain = crash.dumpable == 1 and _is_plain(lines, crash)
 
 
-def _is_plain(lines: Mapping[bytes, bytes], crash: Crash) -> bool:
+def _is_plain(lines: Mapping[bytes, bytes], crash: CrashInfo) -> bool:
     """Whether a thread has one user and one group, those of the crash, and no capability that it could use."""
     ids = [lines.get(name, b"").split() for name in (b"Uid", b"Gid")]
     one = ids == [[b"%d" % crash.uid] * 4, [b"%d" % crash.gid] * 4]
@@ -274,7 +274,7 @@ def still_dumps(pidfd: int, pid: int) -> bool:
         os.close(folder)
 
 
-def _are_plain(folder: int, crash: Crash, most: int = MOST_PLAIN_THREADS) -> bool:
+def _are_plain(folder: int, crash: CrashInfo, most: int = MOST_PLAIN_THREADS) -> bool:
     """Whether all threads are: each has rights of its own, and the memory is everyone's.
 
     Where there are more than ``most`` of them, that is not known.

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from corefilt.handler.crash_info import Crash
+    from corefilt.handler.crash_info import CrashInfo
     from corefilt.handler.records import StoreRecord
 
 
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     return _run(crash, path)
 
 
-def _run(crash: Crash, path: str | None) -> int:
+def _run(crash: CrashInfo, path: str | None) -> int:
     messages = Messages()
     try:
         with Forked(crash, 0) as child:
@@ -66,7 +66,7 @@ def _fail(error: CorefiltError, messages: Messages) -> int:
     return error.exit_code
 
 
-def _finish(crash: Crash, child: Forked, record: StoreRecord, messages: Messages, *, saved: bool) -> None:
+def _finish(crash: CrashInfo, child: Forked, record: StoreRecord, messages: Messages, *, saved: bool) -> None:
     """See that no slot stays taken, and say what this handler and earlier ones could not."""
     from corefilt.handler.records import BEGUN, left_behind
 

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corefilt.handler.crash_info import Crash
+    from corefilt.handler.crash_info import CrashInfo
     from corefilt.handler.crashed_process import Victim
 
 FOLDER = "/run/corefilt"
@@ -47,7 +47,7 @@ class Lost:
 class StoreRecord:
     """The record of one crash; it does nothing where its folder cannot be used, and ``why_not`` says so."""
 
-    def __init__(self, crash: Crash, victim: Victim, folder: str | None = None) -> None:
+    def __init__(self, crash: CrashInfo, victim: Victim, folder: str | None = None) -> None:
         self._folder = self._fd = -1
         self.why_not = ""
         self._name = f"{crash.pid}.{os.getpid()}.{time.monotonic_ns()}"

@@ -10,7 +10,7 @@ from corefilt.procfs.core_pattern import expand
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.handler.config import Config
-    from corefilt.handler.crash_info import Crash
+    from corefilt.handler.crash_info import CrashInfo
     from corefilt.handler.crashed_process import Victim
 
 # NAME_MAX, less what is added to a name that somebody has taken already, and what compression adds.
@@ -73,13 +73,13 @@ def free(fd: int) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def name_of(config: Config, crash: Crash, victim: Victim) -> bytes:
+def name_of(config: Config, crash: CrashInfo, victim: Victim) -> bytes:
     """The name by the template: numbers from the kernel, names escaped as the kernel escapes them, no ``/`` ever."""
     name = expand(config.name, lambda letter: _value(letter, crash, victim))[:MOST_OF_A_NAME]
     return name if name not in (b"", b".", b"..") else b"core" + name
 
 
-def _value(letter: str, crash: Crash, victim: Victim) -> bytes:
+def _value(letter: str, crash: CrashInfo, victim: Victim) -> bytes:
     comm = victim.comm if victim.comm is not None else b""
     if letter == "h":
         return os.fsencode(os.uname().nodename)

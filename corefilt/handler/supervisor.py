@@ -22,7 +22,7 @@ from corefilt.sizes import show_size
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.handler.config import Config
-    from corefilt.handler.crash_info import Crash
+    from corefilt.handler.crash_info import CrashInfo
     from corefilt.handler.crashed_process import Victim
     from corefilt.handler.log import Messages
     from corefilt.handler.result import Result
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LEAST_LIMIT = 4096
 
 
-def handle(crash: Crash, child: Forked, config: Config, messages: Messages) -> str | None:
+def handle(crash: CrashInfo, child: Forked, config: Config, messages: Messages) -> str | None:
     """Have the child save the core; returns its path, or None, and says which and why."""
     victim = child.victim
     try:
@@ -57,7 +57,7 @@ def handle(crash: Crash, child: Forked, config: Config, messages: Messages) -> s
     return path
 
 
-def _say_missing(crash: Crash, stated: Statement, messages: Messages) -> None:
+def _say_missing(crash: CrashInfo, stated: Statement, messages: Messages) -> None:
     """Name the layers that the child did without, at error level but where root asked for that (--without-seccomp)."""
     if not stated.missing:
         return
@@ -72,7 +72,7 @@ def _say_missing(crash: Crash, stated: Statement, messages: Messages) -> None:
     messages.say(text, NOTICE if asked_for else ERROR)
 
 
-def _save(crash: Crash, child: Forked, config: Config, undo: ExitStack) -> tuple[str, Result, list[str]]:
+def _save(crash: CrashInfo, child: Forked, config: Config, undo: ExitStack) -> tuple[str, Result, list[str]]:
     account = find_account(config.user)
     if account.uid == crash.uid:
         raise NoCoreError(f"it ran under the handler's own account ({config.user})", "nothing else should own it")
@@ -95,7 +95,7 @@ def _save(crash: Crash, child: Forked, config: Config, undo: ExitStack) -> tuple
     return target.give_name(fd, name_of(config, crash, child.victim), ending), result, notices
 
 
-def _give_rights(fd: int, crash: Crash, victim: Victim) -> list[str]:
+def _give_rights(fd: int, crash: CrashInfo, victim: Victim) -> list[str]:
     """Let its user read it where he may, and note on it what coredumpctl looks for; tells what did not work."""
     notices = []
     for name, value in attributes(crash, victim).items():
@@ -113,6 +113,6 @@ def _give_rights(fd: int, crash: Crash, victim: Victim) -> list[str]:
     return notices
 
 
-def _who(crash: Crash, victim: Victim) -> str:
+def _who(crash: CrashInfo, victim: Victim) -> str:
     comm = victim.comm.decode("utf-8", "backslashreplace") if victim.comm is not None else "?"
     return f"process {crash.pid} ({comm}) of user {crash.uid}, signal {crash.signal}"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from corefilt.evidence.evidence import Evidence
     from corefilt.filtering.report import Report
     from corefilt.handler.config import Config
-    from corefilt.handler.crash_info import Crash
+    from corefilt.handler.crash_info import CrashInfo
     from corefilt.handler.crashed_process import Victim
     from corefilt.io.sources import Source
 
@@ -81,7 +81,7 @@ class Work:
     Every step writes the file that it does not read.
     """
 
-    def __init__(self, crash: Crash, config: Config, victim: Victim, stream: int, files: tuple[int, int]) -> None:
+    def __init__(self, crash: CrashInfo, config: Config, victim: Victim, stream: int, files: tuple[int, int]) -> None:
         self.crash, self.config, self.victim, self.stream = crash, config, victim, stream
         self.outputs = [Output(fd) for fd in files]
         self.check = floor_under(files[0], config.free_space)

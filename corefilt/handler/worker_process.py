@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from corefilt.handler.crash_info import Crash
+    from corefilt.handler.crash_info import CrashInfo
     from corefilt.handler.request import Order
     from corefilt.handler.result import Result
     from corefilt.handler.statement import Statement
@@ -39,7 +39,7 @@ class Forked:
     Its end is the end of all reading: the kernel stops to write then, and waits for nobody.
     """
 
-    def __init__(self, crash: Crash, stream: int) -> None:
+    def __init__(self, crash: CrashInfo, stream: int) -> None:
         """Open the process, and fork; ``stream`` is closed here. Raises OSError."""
         # The child needs it too, and the process that crashed waits for the child.
         from corefilt.handler import sandbox, statement
@@ -142,7 +142,7 @@ class Forked:
         return True
 
     def _be_the_child(
-        self, crash: Crash, stream: int, told: int, report: int, parent: int, missing: dict[str, str]
+        self, crash: CrashInfo, stream: int, told: int, report: int, parent: int, missing: dict[str, str]
     ) -> NoReturn:
         code = 1
         try:

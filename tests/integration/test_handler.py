@@ -49,7 +49,7 @@ from corefilt.handler import crashed_process as victim
 from corefilt.handler import request as order
 from corefilt.handler.account import Account, find_account
 from corefilt.handler.config import Config, parse_config, read_config
-from corefilt.handler.crash_info import Crash, parse_crash
+from corefilt.handler.crash_info import CrashInfo, parse_crash
 from corefilt.handler.crashed_process import Victim
 from corefilt.handler.log import Messages
 from corefilt.handler.process_evidence import read_within
@@ -692,7 +692,7 @@ def test_who_may_read(
     monkeypatch.setattr(readers, "SUID_DUMPABLE", str(tmp_path / "suid_dumpable"))
     victim = Victim()
     victim.plain = plain
-    reader = readers.reader_of(Crash(1, uid, uid, 11, 0, 0, dumpable), victim)
+    reader = readers.reader_of(CrashInfo(1, uid, uid, 11, 0, 0, dumpable), victim)
     assert reader == (uid if may else None)
 
 
@@ -936,7 +936,7 @@ def test_more_mapped_files_than_descriptors(why: str, monkeypatch: pytest.Monkey
         monkeypatch.setattr(resource, "getrlimit", lambda which: (victim.LEFT_OVER + 2, victim.LEFT_OVER + 2))
     pidfd = os.pidfd_open(os.getpid())
     try:
-        seen = victim.open_victim(Crash(os.getpid(), 0, 0, 11, 0, 0, 1, pidfd))
+        seen = victim.open_victim(CrashInfo(os.getpid(), 0, 0, 11, 0, 0, 1, pidfd))
     finally:
         os.close(pidfd)
     try:
@@ -981,7 +981,7 @@ def test_names(template: str, name: bytes | None) -> None:
     config, victim = Config(), Victim()
     config.name = template.encode()
     victim.comm, victim.executable, victim.inside = b" --name=/etc/x\n", b"/bin/x y", 2
-    made = name_of(config, Crash(7, 8, 9, 11, 5, 4, 1), victim)
+    made = name_of(config, CrashInfo(7, 8, 9, 11, 5, 4, 1), victim)
     assert made == (b"%." + os.uname().nodename.encode() if name is None else name)
 
 
@@ -992,7 +992,7 @@ def test_no_name_leaves_the_folder(comm: bytes, template: str) -> None:
     config.name, victim.comm = template.encode(), comm
     for executable in (None, b"/" + comm, b"n" * 4000):
         victim.executable = executable
-        made = name_of(config, Crash(7, 8, 9, 11, 5, 4, 1), victim)
+        made = name_of(config, CrashInfo(7, 8, 9, 11, 5, 4, 1), victim)
         assert b"/" not in made
         assert made not in (b"", b".", b"..")
         assert len(made) < 240

@@ -7,7 +7,7 @@ import signal
 import time
 
 from corefilt.errors import ProtocolError
-from corefilt.handler.crash_info import Crash
+from corefilt.handler.crash_info import CrashInfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Peer:
 
     __slots__ = ("crash", "executable", "size")
 
-    def __init__(self, crash: Crash, executable: bytes | None, size: int) -> None:
+    def __init__(self, crash: CrashInfo, executable: bytes | None, size: int) -> None:
         self.crash, self.executable, self.size = crash, executable, size
 
 
@@ -55,7 +55,7 @@ def read_peer(dumping: Dumping, pidfd: int, now: int | None = None) -> Peer:
     finally:
         os.close(folder)
     when = int(time.time()) if now is None else now
-    crash = Crash(dumping.pid, dumping.uid, dumping.gid, number, when, limit, dumping.dumpable, pidfd)
+    crash = CrashInfo(dumping.pid, dumping.uid, dumping.gid, number, when, limit, dumping.dumpable, pidfd)
     return Peer(crash, executable, size)
 
 

@@ -33,7 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corefilt.handler.crash_info import Crash
+    from corefilt.handler.crash_info import CrashInfo
     from corefilt.handler.log import Messages
     from corefilt.handler.serve.protocol import Request
     from corefilt.handler.serve.rules import ServeRules
@@ -57,7 +57,7 @@ class Server:
         self,
         listener: socket.socket,
         rules: ServeRules,
-        start: Callable[[Crash, socket.socket], subprocess.Popen[bytes]],
+        start: Callable[[CrashInfo, socket.socket], subprocess.Popen[bytes]],
         messages: Messages,
         most: int,
     ) -> None:
@@ -199,7 +199,7 @@ class Server:
         self._said_full = full
 
 
-def start_handler(crash: Crash, connection: socket.socket, config: str | None = None) -> subprocess.Popen[bytes]:
+def start_handler(crash: CrashInfo, connection: socket.socket, config: str | None = None) -> subprocess.Popen[bytes]:
     """Start the program behind core_pattern as the kernel would: numbers, the core as input, and nothing else."""
     pidfds = [crash.pidfd] if crash.pidfd is not None else []
     numbers = (crash.pid, crash.uid, crash.gid, crash.signal, crash.time, crash.limit, crash.dumpable, *pidfds)

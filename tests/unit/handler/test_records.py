@@ -14,11 +14,11 @@ from support.builds import PATIENCE
 
 from corefilt.errors import ConfigError
 from corefilt.handler.admin.status import Status
-from corefilt.handler.crash_info import Crash
+from corefilt.handler.crash_info import CrashInfo
 from corefilt.handler.crashed_process import Victim
 from corefilt.handler.records import BEGUN, StoreRecord, left_behind
 
-CRASH = Crash(2147483647, 1000, 1000, 11, 1_700_000_000, 0, 1)
+CRASH = CrashInfo(2147483647, 1000, 1000, 11, 1_700_000_000, 0, 1)
 # Another process: a lock is nobody's own twice.
 LOOK = """
 import sys

@@ -22,7 +22,7 @@ from corefilt.handler import outputs
 from corefilt.handler import worker as child
 from corefilt.handler import zstd_copy as compression
 from corefilt.handler.config import Config
-from corefilt.handler.crash_info import Crash
+from corefilt.handler.crash_info import CrashInfo
 from corefilt.handler.crashed_process import Victim
 from corefilt.handler.process_evidence import Handed
 from corefilt.handler.result import FAILED, FILTERED, WHOLE, Result
@@ -75,7 +75,7 @@ class Done:
 
     def __init__(self, core: bytes | Path, folder: Path, victim: Victim | None, limit: int, settings: Config) -> None:
         """Do it."""
-        crash = Crash(7, 1000, 1000, 11, 1_700_000_000, limit, 1)
+        crash = CrashInfo(7, 1000, 1000, 11, 1_700_000_000, limit, 1)
         with ExitStack() as opened:
             files = [os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600) for name in ("first", "second")]
             for fd in files:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from corefilt.errors import ConfigError, ProtocolError, ServeError
-from corefilt.handler.crash_info import Crash, parse_crash
+from corefilt.handler.crash_info import CrashInfo, parse_crash
 from corefilt.handler.serve import server as serve
 from corefilt.handler.serve.listener import is_listened_at, listen, make
 from corefilt.handler.serve.peer import Peer, core_limit, exit_code, memory_size, read_peer
@@ -173,7 +173,7 @@ def test_a_process_that_is_gone_or_another() -> None:
 
 
 def peer(uid: int = 1000, executable: bytes | None = b"/usr/bin/tool", size: int = 1 << 20) -> Peer:
-    return Peer(Crash(42, uid, uid, 11, 1700000000, UNLIMITED, 1, None), executable, size)
+    return Peer(CrashInfo(42, uid, uid, 11, 1700000000, UNLIMITED, 1, None), executable, size)
 
 
 def test_without_a_word_everything_is_filtered() -> None:
@@ -405,7 +405,7 @@ class Played:
     def complaints(self) -> list[str]:
         return [text for text in self.said if not text.startswith("stops")]
 
-    def start(self, crash: Crash, connection: socket.socket) -> subprocess.Popen[bytes]:
+    def start(self, crash: CrashInfo, connection: socket.socket) -> subprocess.Popen[bytes]:
         path = self.cores / str(len(self.started))
         command = [word.format(path=path) for word in self.program]
         self.started.append(subprocess.Popen(command, stdin=connection.fileno(), stdout=subprocess.DEVNULL))
@@ -652,7 +652,7 @@ def test_the_handler_is_told_what_core_pattern_would_tell(monkeypatch: pytest.Mo
     monkeypatch.setattr(subprocess, "Popen", lambda command, **how: seen.update(command=command, **how))
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        start_handler(Crash(42, 1000, 1001, 6, 1700000000, UNLIMITED, 2, 9), ours, "/etc/other.conf")
+        start_handler(CrashInfo(42, 1000, 1001, 6, 1700000000, UNLIMITED, 2, 9), ours, "/etc/other.conf")
         command = seen["command"]
         assert isinstance(command, list)
         assert command[:4] == [sys.executable, "-I", "-m", "corefilt.handler"]
