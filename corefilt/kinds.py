@@ -148,7 +148,7 @@ class Convention:
         return self.name
 
 
-class Finding:
+class Classification:
     """What is known of a mapping, shared by all mappings of which the same is known.
 
     ``possible`` are the kinds that are left, ``proven`` those and what only conventions ruled out, ``likely`` the
@@ -187,7 +187,7 @@ class Finding:
         """The names of the kinds that it could be instead."""
         return sorted({name_of(kind) for kind in single(self.possible)} - {self.kind})
 
-    def behind_first_page(self) -> Finding:
+    def behind_first_page(self) -> Classification:
         """The finding for a part of a mapping that does not begin with its first page."""
         possible, proven, likely, *ruled = (
             kinds & ~Kind.HEADED | (kinds & Kind.HEADED) >> 1
@@ -198,7 +198,9 @@ class Finding:
             for (convention, _), kinds in zip(self.conventions, ruled, strict=True)
             if kinds & ~possible
         )
-        found = Finding(possible, proven, likely, self.certainty, self.evidence, self.sources, self.dumper, conventions)
+        found = Classification(
+            possible, proven, likely, self.certainty, self.evidence, self.sources, self.dumper, conventions
+        )
         found.contradiction, found.disbelieved = self.contradiction, self.disbelieved
         return found
 

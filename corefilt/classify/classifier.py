@@ -16,7 +16,7 @@ from corefilt.classify.rules_core import BEFORE_WITNESSES, GATES, RULES
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.errors import UsageError
 from corefilt.evidence.assumptions import Assumption
-from corefilt.kinds import CURRENT, DUMPERS, NAMES, Basis, Finding, Kind, single
+from corefilt.kinds import CURRENT, DUMPERS, NAMES, Basis, Classification, Kind, single
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ class Classifier:
 
             fdpic, dumper = context.fdpic is not None, context.dumper
             self._rules = with_fdpic(self._rules, BEFORE_WITNESSES, fdpic=fdpic, dumper=dumper)
-        self._findings: dict[tuple[object, ...], Finding] = {}
-        self._plain: dict[tuple[object, ...] | None, Finding] = {}
-        self._behind: dict[Finding, Finding] = {}
+        self._findings: dict[tuple[object, ...], Classification] = {}
+        self._plain: dict[tuple[object, ...] | None, Classification] = {}
+        self._behind: dict[Classification, Classification] = {}
         gates = [address for machine, address in GATES if machine == context.ehdr.e_machine]
         self._marked = sorted([*context.arguments, *context.stack_pointers, *gates, context.vdso])
 
@@ -64,16 +64,16 @@ class Classifier:
         """Whether the mapped files are held against the payload (--sysroot)."""
         return self.context.evidence is not None and self.context.evidence.sysroot is not None
 
-    def decide(self, m: int) -> Finding:
+    def decide(self, m: int) -> Classification:
         """The finding for part ``m`` by all that is known so far. The same evidence gives the same object."""
         return self._of_part(m, self.decide_whole(self.parts.whole_of(m)))
 
-    def decide_whole(self, m: int) -> Finding:
+    def decide_whole(self, m: int) -> Classification:
         """The finding for mapping ``m`` by all that is known so far."""
         (plain,) = self._plain_keys((m,))
         return self._decide(m, plain)
 
-    def decide_all(self) -> list[Finding]:
+    def decide_all(self) -> list[Classification]:
         """The finding for every part."""
         known, decide = self._plain, self._decide
         count = len(self.context.mappings)
@@ -82,14 +82,14 @@ class Classifier:
             return findings
         return [self._of_part(m, findings[self.parts.whole_of(m)]) for m in range(len(self.parts))]
 
-    def _of_part(self, m: int, finding: Finding) -> Finding:
+    def _of_part(self, m: int, finding: Classification) -> Classification:
         if m not in self.parts.continues:
             return finding
         if finding not in self._behind:
             self._behind[finding] = finding.behind_first_page()
         return self._behind[finding]
 
-    def _decide(self, m: int, plain: tuple[object, ...] | None) -> Finding:
+    def _decide(self, m: int, plain: tuple[object, ...] | None) -> Classification:
         if plain is not None and plain in self._plain:
             return self._plain[plain]
         case = self._examine(m)
@@ -157,7 +157,7 @@ class Classifier:
                 held = p_filesz[i] + given_up.get(i, 0) if given_up else p_filesz[i]
                 yield p_flags[i], first.get(m), held, size, (start | end) & huge_mask == 0, beside
 
-    def _conclude(self, case: Case) -> Finding:
+    def _conclude(self, case: Case) -> Classification:
         # What was proven beats what a convention ruled out before.
         possible, proven, record = case.possible or case.proven, case.proven, case.record
         if not case.dax and not possible & ~Kind.DAX:
@@ -189,7 +189,7 @@ class Classifier:
         conventions = tuple((convention, kinds) for convention, kinds in ruled if kinds)
         key = possible, proven, likely, certainty, tuple(case.evidence), case.sources, conventions
         if key not in self._findings:
-            finding = self._findings[key] = Finding(*key[:-1], self.context.dumper, conventions)
+            finding = self._findings[key] = Classification(*key[:-1], self.context.dumper, conventions)
             finding.contradiction, finding.disbelieved = contradiction, DISBELIEVED in case.evidence
         return self._findings[key]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from corefilt.corefile.elf import Ehdr
-    from corefilt.kinds import Finding
+    from corefilt.kinds import Classification
 
 NAME = b"COREFILT\0"
 # "KIND" in ASCII. BFD takes a note of any name that it does not know for one of Linux, so the type must be none
@@ -157,7 +157,7 @@ def decode_fits(desc: bytes, ehdr: Ehdr) -> set[int]:
     return set(struct.unpack_from(f"{ehdr.order}{count}Q", desc, 8))
 
 
-def encode(ehdr: Ehdr, records: Sequence[tuple[int, int, Finding]], size: int) -> bytes:
+def encode(ehdr: Ehdr, records: Sequence[tuple[int, int, Classification]], size: int) -> bytes:
     """The note as bytes, header included and filled up to ``size`` with zeros; a record has start, end and finding."""
     out = bytearray(size)
     order = ehdr.order

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.io.engine import Engine
     from corefilt.io.sinks import Sink
-    from corefilt.kinds import Finding
+    from corefilt.kinds import Classification
     from corefilt.plan.fit.chosen import Fit
     from corefilt.plan.format import Conversion
     from corefilt.plan.layout import Layout
@@ -297,7 +297,7 @@ def path_as_dict(path: bytes | None) -> dict[str, str | None]:
         return {"path": path.decode("utf-8", "backslashreplace"), "path_bytes": path.hex()}
 
 
-def evidence_texts(finding: Finding) -> list[str]:
+def evidence_texts(finding: Classification) -> list[str]:
     """The reasons for the kind, and what it could be instead."""
     others = finding.others()
     return [*finding.evidence, *([f"could also be: {', '.join(others)}"] if others else [])]

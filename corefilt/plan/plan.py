@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.mappings import Mappings
-    from corefilt.kinds import Convention, Finding
+    from corefilt.kinds import Classification, Convention
     from corefilt.plan.format import Conversion
 
 UNKNOWN = ("keep", "guess", "drop")
@@ -35,7 +35,7 @@ class Mapping:
 
     __slots__ = ("end", "file_offset", "finding", "flags", "missing", "path", "present", "start")
 
-    def __init__(self, mappings: Mappings, m: int, finding: Finding, there: int) -> None:
+    def __init__(self, mappings: Mappings, m: int, finding: Classification, there: int) -> None:
         """Copy what the tables say of mapping ``m``, of which ``there`` bytes are in the core."""
         self.start, self.end = mappings.start(m), mappings.end(m)
         self.flags, self.present, self.missing = flags_text(mappings.flags(m)), there, mappings.present(m) - there
@@ -73,7 +73,7 @@ class KeepPlan:
         self.filter: Final = wanted
         self.classifier: Final = classifier
         self.unknown: Final = unknown
-        self.findings: Final[list[Finding]] = classifier.decide_all()
+        self.findings: Final[list[Classification]] = classifier.decide_all()
         unused = [a.text for a in classifier.assumptions if not a.used]
         if unused:
             raise SelectorError(f"--assume {unused[0]!r} fits no mapping of this core")
@@ -110,7 +110,7 @@ class KeepPlan:
     def _decide_sizes(self) -> None:
         page, present = self.core.maps.page_size, self.core.present
         sizes, assumed, inferred = self.sizes, self.assumed, self.inferred
-        levels: dict[Finding, tuple[int, int, int, int]] = {}
+        levels: dict[Classification, tuple[int, int, int, int]] = {}
         for m, (finding, i) in enumerate(zip(self.findings, self.core.maps.phdr, strict=True)):
             there = present[i]
             if not there:
@@ -215,7 +215,7 @@ class KeepPlan:
 
         Several can help to drop the same bytes.
         """
-        helped: dict[Finding, list[Convention]] = {}
+        helped: dict[Classification, list[Convention]] = {}
         sums: dict[Convention, int] = {}
         for finding, size in zip(self.findings, self.inferred, strict=True):
             if not size:

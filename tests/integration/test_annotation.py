@@ -44,7 +44,7 @@ from corefilt.classify.classifier import DISBELIEVED
 from corefilt.corefile import corefilt_note as annotation
 from corefilt.errors import AnnotationError
 from corefilt.evidence.note_records import records_by_mapping
-from corefilt.kinds import Basis, Finding, Kind, single
+from corefilt.kinds import Basis, Classification, Kind, single
 from corefilt.plan.note_slot import place_for_note
 
 SHAPES = [(64, True, 62), (64, False, 21), (32, True, 3), (32, False, EM_PPC)]
@@ -112,12 +112,12 @@ def annotated(core: bytes, wanted: int = ALL, **options: object) -> bytes:
     return filtered(core, wanted, annotate=True, **options)[0]
 
 
-def found(core: bytes, **options: object) -> list[Finding]:
+def found(core: bytes, **options: object) -> list[Classification]:
     with opened(core) as it:
         return it.plan("all", **options).findings  # type: ignore[arg-type]
 
 
-def facts(findings: Sequence[Finding]) -> list[tuple[object, ...]]:
+def facts(findings: Sequence[Classification]) -> list[tuple[object, ...]]:
     """Return all of findings that a note records."""
     return [(each.possible, each.proven, each.likely, each.certainty, each.sources) for each in findings]
 

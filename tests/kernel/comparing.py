@@ -10,7 +10,7 @@ from kernel.programs import ALL_FILTERS, SINGLE_BITS, Visit, load_sizes
 
 import corefilt
 from corefilt.classify.classifier import classifier_for
-from corefilt.kinds import Finding, Kind, name_of, single
+from corefilt.kinds import Classification, Kind, name_of, single
 from corefilt.plan.layout import kept_bytes
 
 PID, ANNOTATED, SMAPS, MAPS, CORE, PIPE = (
@@ -25,7 +25,7 @@ EVIDENCE = (PID, ANNOTATED, SMAPS, MAPS, CORE, PIPE)
 DUMPED = (*FILTERS, FULL)
 
 
-def findings(visited: Visit, evidence: str) -> list[Finding]:
+def findings(visited: Visit, evidence: str) -> list[Classification]:
     """Return what corefilt finds of every mapping by one kind of evidence."""
     options: dict[str, object] = {
         PID: {"pid": visited.pid},
@@ -63,7 +63,7 @@ def place(label: str) -> str:
     return f"{access} {next((name for yes, name in sorts if yes), 'no file')}"
 
 
-def true_name(kernel: dict[int, int], present: int, finding: Finding) -> str:
+def true_name(kernel: dict[int, int], present: int, finding: Classification) -> str:
     """Name the kind that the kernel's sizes show; where they fit several, one that corefilt left."""
     kinds = true_kinds(kernel, present)
     return name_of(single(kinds & finding.possible or kinds)[-1]) if kinds else "none that is known"
@@ -83,7 +83,7 @@ class Disagreement:
     label: str
     present: int
     kernel: dict[int, int]
-    finding: Finding
+    finding: Classification
     lost: dict[int, int]
     counted: dict[int, int]
     extra: dict[int, int]
@@ -206,7 +206,7 @@ def without_copies(smaps: str) -> set[int]:
     return found
 
 
-def compare(visited: Visit, evidence: str, found: list[Finding], unknown: str = "keep") -> Agreement:
+def compare(visited: Visit, evidence: str, found: list[Classification], unknown: str = "keep") -> Agreement:
     """Hold corefilt's sizes under all filters against the kernel's, and count the conventions."""
     sizes = load_sizes(visited.twins[FULL])
     starts = [phdr.p_vaddr for phdr in visited.twins[FULL].phdrs if phdr.p_type == 1]
@@ -262,7 +262,7 @@ def differences(
 @cache
 def all_levels(possible: int, proven: int, likely: int) -> list[tuple[int, int, int, int]]:
     """Return what each of the 512 filters keeps at least, likely, at most, and if no convention holds."""
-    finding = Finding(possible, proven, likely, "", (), 0)
+    finding = Classification(possible, proven, likely, "", (), 0)
     wanted = [corefilt.CoredumpFilter(value) for value in ALL_FILTERS]
     return [(*finding.levels(each), finding.undisproved(each)) for each in wanted]
 

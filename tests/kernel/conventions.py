@@ -11,7 +11,7 @@ from kernel.dumps import PAGE
 
 from corefilt.classify import conventions
 from corefilt.filterbits import CoredumpFilter
-from corefilt.kinds import Convention, Finding, Kind, level, single
+from corefilt.kinds import Classification, Convention, Kind, level, single
 from corefilt.plan.layout import kept_bytes
 
 CONVENTIONS = [each for each in vars(conventions).values() if isinstance(each, Convention)]
@@ -45,7 +45,9 @@ class Count:
 Counts = dict[tuple[str, str], Count]
 
 
-def count(counts: Counts, evidence: str, label: str, finding: Finding, kernel: dict[int, int], present: int) -> None:
+def count(
+    counts: Counts, evidence: str, label: str, finding: Classification, kernel: dict[int, int], present: int
+) -> None:
     """Add what one finding says of the conventions that it rests on; a mapping without bytes shows nothing."""
     if not present:
         return

@@ -13,7 +13,7 @@ from kernel.tables import causes, conventions, guesses, losses
 from support.builds import INTERPRETER
 
 from corefilt.classify.conventions import IMAGE_TEXT, NO_DAX
-from corefilt.kinds import Finding, Kind
+from corefilt.kinds import Classification, Kind
 
 SIZE = 4 * PAGE
 BITS = (0, *SINGLE_BITS)
@@ -29,16 +29,20 @@ CLEAN = kernel_keeps(bit_4=SIZE)
 DELETED = "1000-5000 rw-s 0 /tmp/a (deleted)"
 
 
-def finding(possible: int, *taken: tuple[object, int]) -> Finding:
+def finding(possible: int, *taken: tuple[object, int]) -> Classification:
     """Return a finding that conventions have taken kinds from."""
     proven = possible
     for _, kinds in taken:
         proven |= kinds
-    return Finding(possible, proven, possible & -possible, "inferred", ("a reason",), 0, "current", taken)
+    return Classification(possible, proven, possible & -possible, "inferred", ("a reason",), 0, "current", taken)
 
 
 def disagreement(
-    found: Finding, kernel: dict[int, int], label: str = "1000-5000 r-xp 0 /usr/lib/a", *, copies_gone: bool = False
+    found: Classification,
+    kernel: dict[int, int],
+    label: str = "1000-5000 r-xp 0 /usr/lib/a",
+    *,
+    copies_gone: bool = False,
 ) -> Disagreement:
     """Return what corefilt gets wrong of one mapping."""
     lost, counted, extra, unreported = differences(

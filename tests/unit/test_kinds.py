@@ -17,7 +17,7 @@ from corefilt.kinds import (
     SOURCE_NAMES,
     WHOLE,
     Basis,
-    Finding,
+    Classification,
     Kind,
     level,
     name_of,
@@ -151,7 +151,7 @@ def test_a_finding_keeps_the_least_the_likeliest_and_the_most(
     possible: int, wanted: CoredumpFilter, data: st.DataObject
 ) -> None:
     likely = data.draw(st.sampled_from(single(possible)))
-    finding = Finding(possible, Kind.ALL, likely, "assumed", (), Basis.CORE)
+    finding = Classification(possible, Kind.ALL, likely, "assumed", (), Basis.CORE)
     least, guess, most = finding.levels(wanted)
     levels = [level(kind, wanted) for kind in single(possible)]
     assert (least, guess, most) == (min(levels), level(likely, wanted), max(levels))
@@ -162,7 +162,7 @@ def test_a_finding_keeps_the_least_the_likeliest_and_the_most(
 @given(possible=st.integers(1, Kind.ALL), data=st.data())
 def test_the_others_are_all_other_names(possible: int, data: st.DataObject) -> None:
     likely = data.draw(st.sampled_from(single(possible)))
-    finding = Finding(possible, Kind.ALL, likely, "assumed", ("because",), Basis.CORE)
+    finding = Classification(possible, Kind.ALL, likely, "assumed", ("because",), Basis.CORE)
     names = {name for name, kinds in NAMES.items() if kinds & possible}
     assert {finding.kind, *finding.others()} == names
     assert finding.kind not in finding.others()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from corefilt.cli.inspection.rows import Rows
-    from corefilt.kinds import Finding
+    from corefilt.kinds import Classification
 
 # Rows that make one piece.
 ROWS_AT_ONCE = 500
@@ -43,7 +43,7 @@ def entries(rows: Rows, numbers: Iterable[int]) -> Iterator[str]:
     vaddr, memsz, filesz, flags = table.p_vaddr, table.p_memsz, table.p_filesz, table.p_flags
     findings, inferred = plan.findings, plan.inferred
     letters = ["".join(a if f & b else "-" for a, b in (("r", 4), ("w", 2), ("x", 1))) for f in range(8)]
-    kinds: dict[tuple[Finding, bool], tuple[str, str]] = {}
+    kinds: dict[tuple[Classification, bool], tuple[str, str]] = {}
     paths: dict[bytes | None, str] = {}
     for m in numbers:
         i, finding, dropped = phdr[m], findings[m], inferred[m]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from corefilt.cli.inspection.page import Page, Span
     from corefilt.cli.inspection.rows import Rows
-    from corefilt.kinds import Finding
+    from corefilt.kinds import Classification
 
 # Bars are at most so many columns wide, and at least so many, or not there.
 BAR = (6, 30)
@@ -121,7 +121,7 @@ def show_ambiguous(rows: Rows, page: Page, *, verbose: bool) -> None:
     Mappings of which the core holds nothing matter to nobody, but for ``verbose``.
     """
     plan = rows.plan
-    held: dict[Finding, Group] = {}
+    held: dict[Classification, Group] = {}
     for m, finding in enumerate(plan.findings):
         if finding.certainty != "assumed" or not (verbose or rows.present(m)):
             continue

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from corefilt.filterbits import CoredumpFilter
-    from corefilt.kinds import Finding
+    from corefilt.kinds import Classification
     from corefilt.plan.plan import KeepPlan
 
     Key = Callable[[int], object]
@@ -42,8 +42,8 @@ class Rows:
         """Take a plan."""
         self.plan = plan
         self.maps = plan.classifier.parts
-        self._tails: dict[tuple[Finding, bool], str] = {}
-        self._bits: dict[Finding, dict[str, str]] = {}
+        self._tails: dict[tuple[Classification, bool], str] = {}
+        self._bits: dict[Classification, dict[str, str]] = {}
 
     def __len__(self) -> int:
         """How many mappings there are."""
@@ -57,7 +57,7 @@ class Rows:
         """Whether mapping ``m`` could be of another kind."""
         return self.plan.findings[m].certainty == "assumed"
 
-    def bits(self, finding: Finding) -> dict[str, str]:
+    def bits(self, finding: Classification) -> dict[str, str]:
         """What each bit of a filter alone keeps of a mapping: W whole, h one page, - nothing, ? maybe less."""
         if finding not in self._bits:
             self._bits[finding] = {name: letter(finding, bit) for name, bit in BITS.items()}
@@ -145,7 +145,7 @@ class Rows:
         return self.maps.path(m)
 
 
-def letter(finding: Finding, bit: CoredumpFilter) -> str:
+def letter(finding: Classification, bit: CoredumpFilter) -> str:
     """What one bit alone keeps of a mapping, as a letter."""
     least, _, most = finding.levels(bit)
     return ("-" if most == NOTHING else "h" if most == ONE_PAGE else "W") + ("?" if least != most else "")

@@ -13,7 +13,7 @@ from support.strategies import FILTERS, cores
 
 from corefilt.classify import conventions
 from corefilt.filterbits import CoredumpFilter
-from corefilt.kinds import Convention, Finding, Kind, level, single
+from corefilt.kinds import Classification, Convention, Kind, level, single
 
 ALL = [each for each in vars(conventions).values() if isinstance(each, Convention)]
 
@@ -65,7 +65,7 @@ def test_bytes_that_two_conventions_drop_count_once_in_all() -> None:
 def test_a_part_of_a_mapping_is_of_no_headed_kind_by_any_convention() -> None:
     """What --fit cuts off the first page is not ruled out by a convention that spoke of that page."""
     rule = conventions.SCRIPT
-    whole = Finding(
+    whole = Classification(
         Kind.PRIVATE_FILE_HEADED,
         Kind.PRIVATE_FILE_HEADED | Kind.PRIVATE_FILE | Kind.WRITTEN,
         Kind.PRIVATE_FILE_HEADED,

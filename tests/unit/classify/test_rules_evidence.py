@@ -21,7 +21,7 @@ from corefilt.corefile.mappings import flags_text
 from corefilt.errors import EvidenceError
 from corefilt.evidence.evidence import Copy, Evidence
 from corefilt.filterbits import CoredumpFilter as Bit
-from corefilt.kinds import NAMES, WHOLE, Basis, Finding, Kind, name_of, single
+from corefilt.kinds import NAMES, WHOLE, Basis, Classification, Kind, name_of, single
 from corefilt.procfs.maps import parse
 from corefilt.procfs.snapshot import FileFacts
 
@@ -93,7 +93,7 @@ def area_of(load: Load, perms: str = "p", **options: object) -> Area:
     return Area(load.vaddr, end, load.flags + perms, **fields)  # type: ignore[arg-type]
 
 
-def finding(case: Case) -> Finding:
+def finding(case: Case) -> Classification:
     """Return what is found of the case's mapping now."""
     area = area_of(case.load) if case.area is None else case.area
     rows = sorted([(HEAP, MEMORY), (case.load, area), *case.more], key=lambda row: row[0].vaddr)
@@ -119,11 +119,11 @@ def finding(case: Case) -> Finding:
         return classifier_for(it, evidence=evidence).decide(m)
 
 
-def could_be(found: Finding) -> str:
+def could_be(found: Classification) -> str:
     return " ".join(sorted({found.kind, *found.others()}))
 
 
-def header_bit(found: Finding) -> str:
+def header_bit(found: Classification) -> str:
     """Return what bit 4 alone keeps: nothing, a page or the whole, and ? where that is open."""
     least, _, most = found.levels(Bit.ELF_HEADERS)
     return "-hW"[most] + "?" * (least != most)
@@ -617,7 +617,7 @@ def test_the_mode_of_the_very_file_is_a_proof_and_that_of_its_name_is_not() -> N
     assert same.possible == other.possible
 
 
-def memory_that_is_absent(**options: object) -> Finding:
+def memory_that_is_absent(**options: object) -> Classification:
     """Return what is found of memory without a file of which the core holds nothing."""
     load = Load(A, b"", memsz=SIZE, flags="rw-")
     return finding(Case("", "", "", "", 0, load, None, area=Area(A, A + SIZE, **options), detailed=True))  # type: ignore[arg-type]
