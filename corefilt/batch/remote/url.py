@@ -163,7 +163,7 @@ class Remote:
         return None
 
 
-class Found(NamedTuple):
+class ListedFile(NamedTuple):
     """A file below a URL: its own URL, its path below the one that was asked for, and its length in bytes."""
 
     url: str
@@ -171,7 +171,7 @@ class Found(NamedTuple):
     size: int
 
 
-def files_below(url: str) -> Iterator[Found]:
+def files_below(url: str) -> Iterator[ListedFile]:
     """All files below a URL, or those that fit where it holds ``*``, ``?`` or ``[``, or the one that it names.
 
     Raises InputError, UsageError and MissingLibraryError.
@@ -193,7 +193,7 @@ def files_below(url: str) -> Iterator[Found]:
         if info.get("type") == "file":
             relative = path[len(root) :].lstrip("/")
             own = f"{base.rstrip('/')}/{relative}" if relative else base
-            yield Found(own, relative or root.rpartition("/")[2], int(info.get("size") or 0))
+            yield ListedFile(own, relative or root.rpartition("/")[2], int(info.get("size") or 0))
 
 
 def version_of(info: dict[str, Any]) -> tuple[object, ...]:
