@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.scrub.forms import forms, limbs
-from corefilt.scrub.found import BYTES, TEXT, Found, Match, Ranges
+from corefilt.scrub.found import BYTES, TEXT, Match, Matches, Ranges
 from corefilt.scrub.regions import Reader, Run
 from corefilt.scrub.tables import LEAST_LITERAL, Literals
 
@@ -30,7 +30,7 @@ class Known:
 class SecondPass:
     """Looks through runs for values."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: Matches) -> None:
         self._found = found
         self._known: list[Known] = []
         self._words: dict[bytes, int] = {}

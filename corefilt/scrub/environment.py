@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.corefile.notes import AT_RANDOM, NT_PRPSINFO, OF_THE_PROCESS
-from corefilt.scrub.found import TEXT, Found, Match
+from corefilt.scrub.found import TEXT, Match, Matches
 from corefilt.scrub.notes import spans
 from corefilt.scrub.rule import LEAST_VALUE, is_searchable
 
@@ -25,7 +25,7 @@ _MOST_OF_BLOCK, _MOST_OF_STRING = 8 << 20, 128 << 10
 _ABOVE = 4096
 
 
-def take_environment(core: CoreFile, found: Found, captured: Captured) -> None:
+def take_environment(core: CoreFile, found: Matches, captured: Captured) -> None:
     """Have all of it overwritten, and values of the environment looked for elsewhere. Raises ScrubError."""
     for n_type, name, offset, length in spans(core):
         if n_type == NT_PRPSINFO and name in OF_THE_PROCESS and length > _PSARGS:
@@ -51,7 +51,7 @@ def take_environment(core: CoreFile, found: Found, captured: Captured) -> None:
             captured.values.setdefault(value, (ENVIRONMENT, address + skip, TEXT))
 
 
-def _overwrite(core: CoreFile, memory: Memory, found: Found, address: int, value: bytes, rule: str) -> None:
+def _overwrite(core: CoreFile, memory: Memory, found: Matches, address: int, value: bytes, rule: str) -> None:
     i = memory.find(address)
     if value and i is not None:
         found.add(Match(core.table.p_offset[i] + address - memory.start(i), address, len(value), rule))

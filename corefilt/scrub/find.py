@@ -5,7 +5,7 @@ from __future__ import annotations
 from corefilt.errors import UnstreamableError
 from corefilt.io.sources import FileSource
 from corefilt.scrub.again import BY_OPTION, Known, SecondPass
-from corefilt.scrub.found import TEXT, Found
+from corefilt.scrub.found import TEXT, Matches
 from corefilt.scrub.regions import Reader, runs
 from corefilt.scrub.request import ENV, STACKS
 from corefilt.scrub.rules import RULES
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 SECRET_FILE = "secret-file"
 
 
-def find(core: CoreFile, request: Request, on_progress: Callable[[int], None] | None = None) -> Found:
+def find(core: CoreFile, request: Request, on_progress: Callable[[int], None] | None = None) -> Matches:
     """Look through a core that is a file. Raises InputError, UnstreamableError and ScrubError."""
     if not isinstance(core.source, FileSource):
         raise UnstreamableError(f"{core.source.name}: is looked through twice, and a pipe cannot be read twice")
-    found, captured = Found(core.source.name), Captured()
+    found, captured = Matches(core.source.name), Captured()
     if request.reaches(STACKS):
         from corefilt.scrub.stacks import take_stacks
 

@@ -36,7 +36,7 @@ class Match(NamedTuple):
     copy_of: int | None = None
 
 
-class Found:
+class Matches:
     """All matches of a core, and what could not be done (``notices``)."""
 
     def __init__(self, name: str) -> None:
@@ -94,7 +94,7 @@ class Ranges:
 class Fills:
     """What becomes of the bytes of a core."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: Matches) -> None:
         self.matches = sorted(found.matches, key=lambda match: match.offset)
         self._starts = [match.offset for match in self.matches]
         self._longest = max((match.length for match in self.matches), default=0)

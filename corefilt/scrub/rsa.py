@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from corefilt import _fast
 from corefilt.scrub.again import Known, SecondPass
-from corefilt.scrub.found import BYTES, Found
+from corefilt.scrub.found import BYTES, Matches
 from corefilt.scrub.regions import Reader, Run
 from corefilt.scrub.rules import read_small
 from corefilt.scrub.search import CertificateTexts, take_pem
@@ -67,7 +67,7 @@ def add_certificates(paths: Iterable[str], captured: Captured) -> None:
 class Factors:
     """The moduli that are known, and of which of them a factor was found."""
 
-    def __init__(self, captured: Captured, found: Found) -> None:
+    def __init__(self, captured: Captured, found: Matches) -> None:
         self.open: dict[int, set[int]] = {}
         self._authorities = captured.authorities
         self._left_of_authorities = OF_AUTHORITIES

@@ -6,7 +6,7 @@ from array import array
 
 from corefilt.scrub import der
 from corefilt.scrub.forms import utf16
-from corefilt.scrub.found import BYTES, TEXT, Found, Match
+from corefilt.scrub.found import BYTES, TEXT, Match, Matches
 from corefilt.scrub.regions import Reader, Run
 from corefilt.scrub.rule import MOST_BEFORE, MOST_VALUE, ScrubRule, is_searchable
 from corefilt.scrub.tables import Anchors
@@ -75,7 +75,7 @@ class Captured:
 class FirstPass:
     """Looks through runs by the rules."""
 
-    def __init__(self, rules: Iterable[ScrubRule], found: Found, captured: Captured) -> None:
+    def __init__(self, rules: Iterable[ScrubRule], found: Matches, captured: Captured) -> None:
         self._rules = list(rules)
         self._found, self._captured = found, captured
         words: list[tuple[int, bytes]] = []

@@ -11,7 +11,7 @@ from corefilt.corefile.elf import EM_X86_64
 from corefilt.corefile.ranges import joined
 from corefilt.corefile.registers import read_threads
 from corefilt.errors import ScrubError
-from corefilt.scrub.found import BYTES, ZEROS, Found, Match
+from corefilt.scrub.found import BYTES, ZEROS, Match, Matches
 from corefilt.scrub.notes import spans
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ def check_machine(core: CoreFile) -> None:
         )
 
 
-def take_stacks(core: CoreFile, found: Found) -> None:
+def take_stacks(core: CoreFile, found: Matches) -> None:
     """Have words of all stacks overwritten, and vector registers zeroed. Raises ScrubError."""
     check_machine(core)
     threads = read_threads(core.source, core.ehdr, core.table)
@@ -79,7 +79,7 @@ def _blocks(threads: list[Thread]) -> list[tuple[int, int]]:
 
 
 def _take_words(
-    core: CoreFile, found: Found, i: int, starts: array[int], ends: array[int], blocks: list[tuple[int, int]]
+    core: CoreFile, found: Matches, i: int, starts: array[int], ends: array[int], blocks: list[tuple[int, int]]
 ) -> None:
     offset, address, length = core.table.p_offset[i], core.table.p_vaddr[i], core.present[i] // 8 * 8
     tops = [end for _, end in blocks]
