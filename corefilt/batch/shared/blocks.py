@@ -77,7 +77,7 @@ class Member:
         self.offsets, self.numbers = array("Q"), array("Q")
 
 
-class Group:
+class SharedBlocks:
     """What was found: the ``members``, and the blocks that are held: whose (a member's index), where, and xxh3_128."""
 
     __slots__ = ("digests", "holders", "members", "places")
@@ -88,7 +88,7 @@ class Group:
         self.digests: list[bytes] = []
 
 
-def find_equal(paths: Sequence[str]) -> Group:
+def find_equal(paths: Sequence[str]) -> SharedBlocks:
     """Look through the cores, which a child process does: the first to have a block holds it.
 
     Takes some 250 bytes of memory for every block that is different from all before it.
@@ -96,7 +96,7 @@ def find_equal(paths: Sequence[str]) -> Group:
     return guarded(partial(_find, paths), "one of the cores")
 
 
-def _find(paths: Sequence[str]) -> Group:
+def _find(paths: Sequence[str]) -> SharedBlocks:
     return _Search(paths).run()
 
 
@@ -104,14 +104,14 @@ class _Search:
     """One go through all cores, one after the other."""
 
     def __init__(self, paths: Sequence[str]) -> None:
-        self.group = Group([Member(path) for path in paths])
+        self.group = SharedBlocks([Member(path) for path in paths])
         # The first place of every block that is different from all before it, and its number once it is needed.
         self.known: dict[bytes, int] = {}
         self.first_of, self.first_at = array("I"), array("Q")
         self.number: dict[int, int] = {}
         self.files: dict[bytes, int] = {}
 
-    def run(self) -> Group:
+    def run(self) -> SharedBlocks:
         for k, member in enumerate(self.group.members):
             try:
                 self._look_through(k, member)

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from corefilt.batch.shared.blocks import Group
+    from corefilt.batch.shared.blocks import SharedBlocks
 
 # linux/fs.h: _IOWR(0x94, 54, struct file_dedupe_range), whose size is 24 bytes.
 FIDEDUPERANGE = 0xC0189436
@@ -67,7 +67,7 @@ def dedupe(paths: Iterable[str | os.PathLike[str]]) -> Deduped:
     return done
 
 
-def _share(group: Group, k: int, done: Deduped) -> None:
+def _share(group: SharedBlocks, k: int, done: Deduped) -> None:
     member = group.members[k]
     try:
         target = os.open(member.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -86,7 +86,7 @@ def _share(group: Group, k: int, done: Deduped) -> None:
     done.cores.append(member.path)
 
 
-def _runs(group: Group, k: int) -> Iterator[tuple[int, int, int, int]]:
+def _runs(group: SharedBlocks, k: int) -> Iterator[tuple[int, int, int, int]]:
     """What a core has in common with others, in pieces: (holder, offset there, offset here, length)."""
     member = group.members[k]
     run: tuple[int, int, int, int] | None = None
