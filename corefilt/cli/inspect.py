@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from corefilt.cli.inspection.overview import Group
+    from corefilt.cli.inspection.overview import MappingGroup
     from corefilt.cli.inspection.page import Page
     from corefilt.cli.words import Parser
     from corefilt.corefile.corefile import CoreFile
@@ -185,7 +185,7 @@ class Told:
             return as_csv(GROUP_KEYS, [[group.name, *group.as_dict().values()] for group in self._groups()[: view.top]])
         return csv_lines(self.rows, view.numbers(self.rows), view.columns or CSV_COLUMNS)
 
-    def _groups(self) -> list[Group]:
+    def _groups(self) -> list[MappingGroup]:
         from corefilt.cli.inspection.overview import groups
 
         view = self.view

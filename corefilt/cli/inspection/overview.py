@@ -23,7 +23,7 @@ MOST_REASONS = 3
 NO_FILE = "(no file)"
 
 
-class Group:
+class MappingGroup:
     """Mappings of one kind or file: how many, and their bytes of memory, in the core, kept and ambiguous."""
 
     __slots__ = ("assumed", "count", "kept", "name", "present", "size")
@@ -49,18 +49,18 @@ class Group:
 GROUP_KEYS = ("name", "mappings", "size", "present", "kept", "dropped")
 
 
-def groups(rows: Rows, by: str, numbers: Iterable[int] | None = None) -> list[Group]:
+def groups(rows: Rows, by: str, numbers: Iterable[int] | None = None) -> list[MappingGroup]:
     """The groups by ``kind`` or ``file``, those with the most bytes in the core first."""
     plan, maps = rows.plan, rows.maps
     present, sizes, memsz, phdr = plan.core.present, plan.sizes, maps.table.p_memsz, maps.phdr
     findings, assumed = plan.findings, plan.assumed
-    found: dict[object, Group] = {}
+    found: dict[object, MappingGroup] = {}
     for m in range(len(rows)) if numbers is None else numbers:
         key = findings[m].kind if by == "kind" else maps.path(m)
         group = found.get(key)
         if group is None:
             name = key if isinstance(key, str) else NO_FILE if key is None else printable(maps.path(m) or b"")
-            group = found[key] = Group(name)
+            group = found[key] = MappingGroup(name)
         i = phdr[m]
         group.count += 1
         group.size += memsz[i]
@@ -70,7 +70,7 @@ def groups(rows: Rows, by: str, numbers: Iterable[int] | None = None) -> list[Gr
     return sorted(found.values(), key=lambda group: (-group.present, -group.size, group.name))
 
 
-def show_groups(found: Sequence[Group], what: str, page: Page, *, most: int) -> None:
+def show_groups(found: Sequence[MappingGroup], what: str, page: Page, *, most: int) -> None:
     """A line for each of the first ``most`` groups, with its share and, on a terminal, a bar; then the others, and all.
 
     What a terminal is too narrow for is cut out of the names.
@@ -90,15 +90,15 @@ def show_groups(found: Sequence[Group], what: str, page: Page, *, most: int) -> 
         page.line(*_group_line(group, total, names, bar, page))
 
 
-def _sum(name: str, found: Iterable[Group]) -> Group:
-    total = Group(name)
+def _sum(name: str, found: Iterable[MappingGroup]) -> MappingGroup:
+    total = MappingGroup(name)
     for group in found:
         for key in ("count", "size", "present", "kept", "assumed"):
             setattr(total, key, getattr(total, key) + getattr(group, key))
     return total
 
 
-def _group_line(group: Group, total: Group, names: int, bar: int, page: Page) -> Iterator[Span]:
+def _group_line(group: MappingGroup, total: MappingGroup, names: int, bar: int, page: Page) -> Iterator[Span]:
     share = group.present / total.present if total.present else 0.0
     percent = "<1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
     name = shorten(group.name, names, ELLIPSIS if page.draws else "~")
@@ -121,13 +121,13 @@ def show_ambiguous(rows: Rows, page: Page, *, verbose: bool) -> None:
     Mappings of which the core holds nothing matter to nobody, but for ``verbose``.
     """
     plan = rows.plan
-    held: dict[Classification, Group] = {}
+    held: dict[Classification, MappingGroup] = {}
     for m, finding in enumerate(plan.findings):
         if finding.certainty != "assumed" or not (verbose or rows.present(m)):
             continue
         group = held.get(finding)
         if group is None:
-            group = held[finding] = Group("; ".join(evidence_texts(finding)))
+            group = held[finding] = MappingGroup("; ".join(evidence_texts(finding)))
         group.count += 1
         group.present += rows.present(m)
         group.assumed += plan.assumed[m]
