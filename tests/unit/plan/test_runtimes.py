@@ -14,7 +14,7 @@ from support.samples import PAGE
 import corefilt
 from corefilt.errors import UsageError
 from corefilt.plan.fit.request import Wish, parse_runtimes
-from corefilt.plan.fit.runtimes.python_layouts import TABLE, Layout, published
+from corefilt.plan.fit.runtimes.python_layouts import TABLE, PythonLayout, published
 
 MAKERS = {"go": go_core, "python": python_core}
 
@@ -165,7 +165,7 @@ def raw(version: int, offsets: list[int], free_threaded: int = 0) -> bytes:
 
 def test_published_offsets_of_3_13() -> None:
     found = published(raw(0x030D, OFFSETS_3_13), "<")
-    assert isinstance(found, Layout)
+    assert isinstance(found, PythonLayout)
     assert found[:10] == ((3, 13), 632, 7264, 7344, (7656, 7640, 7648), 8, 304, None, 72, 8)
     assert (found.code, found.localsplus, found.owner, found.nlocalsplus) == (0, 72, 70, 72)
     assert (found.filename, found.linetable, found.instructions) == (112, 136, 200)
@@ -175,7 +175,7 @@ def test_published_offsets_of_3_13() -> None:
 def test_published_offsets_of_3_14() -> None:
     """By the order of the fields alone: each has its own number here."""
     found = published(raw(0x030E, list(range(1, 90))), "<")
-    assert isinstance(found, Layout)
+    assert isinstance(found, PythonLayout)
     assert (found.interpreters, found.interpreter_next, found.threads) == (3, 6, 7)
     assert found.dictionaries == (10, 11, 12)
     assert (found.thread_size, found.thread_next, found.frame) == (20, 22, 24)

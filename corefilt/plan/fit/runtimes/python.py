@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from corefilt.plan.fit.runtimes.images import LoadedImage
-from corefilt.plan.fit.runtimes.python_layouts import HEAP_TYPE, OWNED_BY_RUNTIME, Layout, layout_at
+from corefilt.plan.fit.runtimes.python_layouts import HEAP_TYPE, OWNED_BY_RUNTIME, PythonLayout, layout_at
 from corefilt.plan.fit.runtimes.reader import LostError, TooMuchError
 
 TYPE_CHECKING = False
@@ -50,7 +50,7 @@ _VERSION = re.compile(rb"python(\d)\.(\d+)")
 class _Interpreter:
     """One walk in the making."""
 
-    def __init__(self, reader: Reader, layout: Layout) -> None:
+    def __init__(self, reader: Reader, layout: PythonLayout) -> None:
         self._reader, self._layout = reader, layout
         self._type_names: dict[int, bytes] = {}
         self._seen: dict[int, int] = {}

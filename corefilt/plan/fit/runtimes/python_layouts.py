@@ -24,7 +24,7 @@ HEAP_TYPE = 1 << 9
 OWNED_BY_RUNTIME = 3
 
 
-class Layout(NamedTuple):
+class PythonLayout(NamedTuple):
     """Offsets in bytes: of the runtime, interpreters, threads, frames, code objects, and of the objects in them.
 
     ``through`` is where a thread has the structure that has the frame (None: it has the frame itself).
@@ -64,13 +64,13 @@ class Layout(NamedTuple):
 
 
 TABLE = {
-    (3, 11): Layout(
+    (3, 11): PythonLayout(
         (3, 11), interpreters=40, interpreter_next=0, threads=16, dictionaries=(888, 904, 912), thread_next=8,
         thread_size=360, through=56, frame=8, previous=48, code=32, localsplus=72, owner=69, filename=112, name=120,
         qualname=128, linetable=136, localsplusnames=96, localspluskinds=104, nlocalsplus=76, instructions=184,
         ascii=48, compact=72, heap_type=904, type_size=408,
     ),
-    (3, 12): Layout(
+    (3, 12): PythonLayout(
         (3, 12), interpreters=40, interpreter_next=0, threads=72, dictionaries=(944, 352, 360), thread_next=8,
         thread_size=288, through=56, frame=0, previous=8, code=0, localsplus=72, owner=70, filename=112, name=120,
         qualname=128, linetable=136, localsplusnames=96, localspluskinds=104, nlocalsplus=72, instructions=192,
@@ -106,7 +106,7 @@ _PUBLISHED = {
 }  # fmt: skip
 
 
-def published(raw: bytes, order: str) -> Layout | str:
+def published(raw: bytes, order: str) -> PythonLayout | str:
     """The layout that a runtime publishes at its beginning, or why it cannot be used."""
     if raw[:8] != COOKIE or len(raw) < 24:
         return "it publishes no offsets"
@@ -123,7 +123,7 @@ def published(raw: bytes, order: str) -> Layout | str:
     at = dict(zip(names, struct.unpack_from(f"{order}{len(names)}Q", raw, 24), strict=True))
     if max(at.values()) > MOST_OF_A_STRUCTURE:
         return "its offsets are not those of CPython"
-    return Layout(
+    return PythonLayout(
         found,
         interpreters=at["runtime.interpreters"],
         interpreter_next=at["interpreter.next"],
@@ -155,7 +155,7 @@ def published(raw: bytes, order: str) -> Layout | str:
     )
 
 
-def layout_at(reader: Reader, runtime: int, version: tuple[int, int] | None) -> Layout | str:
+def layout_at(reader: Reader, runtime: int, version: tuple[int, int] | None) -> PythonLayout | str:
     """The layout for the runtime at an address; ``version`` is what its file's name says."""
     if reader.has(runtime, 8) and reader.data(runtime, 8) == COOKIE:
         length = MOST_OF_OFFSETS
