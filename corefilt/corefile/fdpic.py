@@ -24,7 +24,7 @@ from corefilt.corefile.elf import (
 )
 
 
-class Machine:
+class FdpicMachine:
     """Sizes in bytes: ``plain`` of struct elf_prstatus, ``at`` where the loadmaps' addresses stand in the wide one.
 
     ``e_flags`` is what the ELF header of an FDPIC core has. ``mmu`` tells whether its FDPIC programs run with an MMU,
@@ -43,16 +43,16 @@ class Machine:
         return self.plain + 2 * self.word
 
 
-MACHINES: dict[tuple[int, bool], Machine] = {
-    (EM_ARM, False): Machine(148, 144, mmu=None),
-    (EM_SH, False): Machine(168, 164, e_flags=0x8000),
-    (EM_FRV, False): Machine(260, 256, e_flags=0x8000, mmu=None),
-    (EM_BLACKFIN, False): Machine(296, 292, e_flags=0x2),
-    (EM_TI_C6000, False): Machine(308, 304),
-    (EM_68K, False): Machine(154, 150),
-    (EM_XTENSA, False): Machine(588, 584),
-    (EM_RISCV, False): Machine(204, 200),
-    (EM_RISCV, True): Machine(376, 368, word=8),
+MACHINES: dict[tuple[int, bool], FdpicMachine] = {
+    (EM_ARM, False): FdpicMachine(148, 144, mmu=None),
+    (EM_SH, False): FdpicMachine(168, 164, e_flags=0x8000),
+    (EM_FRV, False): FdpicMachine(260, 256, e_flags=0x8000, mmu=None),
+    (EM_BLACKFIN, False): FdpicMachine(296, 292, e_flags=0x2),
+    (EM_TI_C6000, False): FdpicMachine(308, 304),
+    (EM_68K, False): FdpicMachine(154, 150),
+    (EM_XTENSA, False): FdpicMachine(588, 584),
+    (EM_RISCV, False): FdpicMachine(204, 200),
+    (EM_RISCV, True): FdpicMachine(376, 368, word=8),
 }
 
 # ARM's gate, which only a kernel with an MMU has, and lists in every core since Linux 5.10.
@@ -64,7 +64,7 @@ class Fdpic:
 
     __slots__ = ("exec_loadmap", "interp_loadmap", "machine", "mmu")
 
-    def __init__(self, machine: Machine, exec_loadmap: int, interp_loadmap: int, mmu: bool | None) -> None:
+    def __init__(self, machine: FdpicMachine, exec_loadmap: int, interp_loadmap: int, mmu: bool | None) -> None:
         """Hold them; ``mmu`` is None where the core does not tell."""
         self.machine, self.mmu = machine, mmu
         self.exec_loadmap, self.interp_loadmap = exec_loadmap, interp_loadmap
@@ -75,7 +75,7 @@ class Fdpic:
         return self.exec_loadmap, self.interp_loadmap
 
 
-def machine_of(ehdr: Ehdr) -> Machine | None:
+def machine_of(ehdr: Ehdr) -> FdpicMachine | None:
     """The machine's entry, or None where there is no FDPIC."""
     return MACHINES.get((ehdr.e_machine, ehdr.wide))
 
@@ -89,7 +89,7 @@ def loadmaps_in(desc: bytes, ehdr: Ehdr) -> tuple[int, int] | None:
     return ehdr.number(desc[at : at + word]), ehdr.number(desc[at + word : at + 2 * word])
 
 
-def has_mmu(machine: Machine, ehdr: Ehdr, table: Phdrs) -> bool | None:
+def has_mmu(machine: FdpicMachine, ehdr: Ehdr, table: Phdrs) -> bool | None:
     """Whether there is an MMU, or None where the core does not tell."""
     if machine.mmu is None and ehdr.e_machine == EM_ARM:
         gates = zip(table.p_type, table.p_vaddr, strict=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.elf import Ehdr
-    from corefilt.corefile.fdpic import Machine
+    from corefilt.corefile.fdpic import FdpicMachine
 
 NT_PRFPREG = 2
 # What elf_fdpic_core_dump writes (fs/binfmt_elf_fdpic.c of Linux 6.18; held against cores of 6.12).
@@ -161,7 +161,7 @@ def _drops(note: _Note, annotated: bool) -> bool:
 
 
 def _to_plain(
-    name: str, ehdr: Ehdr, machine: Machine, phdr: int, offset: int, raw: bytes, *, annotated: bool
+    name: str, ehdr: Ehdr, machine: FdpicMachine, phdr: int, offset: int, raw: bytes, *, annotated: bool
 ) -> Conversion:
     out: list[bytes] = []
     pairs: list[tuple[int, int]] = []
@@ -190,7 +190,7 @@ def _to_plain(
 
 
 def _to_fdpic(
-    name: str, ehdr: Ehdr, machine: Machine, phdr: int, offset: int, raw: bytes, pairs: list[tuple[int, int]],
+    name: str, ehdr: Ehdr, machine: FdpicMachine, phdr: int, offset: int, raw: bytes, pairs: list[tuple[int, int]],
     e_flags: int, *, annotated: bool,
 ) -> Conversion:  # fmt: skip
     out: list[bytes] = []
@@ -225,7 +225,7 @@ def _to_fdpic(
     return Conversion(phdr, b"".join(out), e_flags, changes)
 
 
-def _check_size(name: str, note: _Note, machine: Machine, known: tuple[int, ...]) -> None:
+def _check_size(name: str, note: _Note, machine: FdpicMachine, known: tuple[int, ...]) -> None:
     if note.n_descsz not in known:
         raise VariantError(
             f"{name}: note at {note.at:#x}: NT_PRSTATUS of {note.n_descsz} bytes is neither this machine's plain one "
@@ -233,7 +233,9 @@ def _check_size(name: str, note: _Note, machine: Machine, known: tuple[int, ...]
         )
 
 
-def _loadmaps_for(core: CoreFile, machine: Machine, given: tuple[int, int] | None) -> tuple[list[tuple[int, int]], int]:
+def _loadmaps_for(
+    core: CoreFile, machine: FdpicMachine, given: tuple[int, int] | None
+) -> tuple[list[tuple[int, int]], int]:
     """The loadmaps' addresses for every NT_PRSTATUS, and the e_flags. Raises VariantError where they cannot be had."""
     e_flags = core.ehdr.e_flags | machine.e_flags
     if given is not None:
