@@ -13,7 +13,7 @@ from corefilt.corefile.corefilt_note import fit_mark
 from corefilt.corefile.elf import PT_LOAD
 from corefilt.corefile.ranges import joined
 from corefilt.errors import InputError
-from corefilt.plan.fit.split_layout import Piece, lay_out_pieces
+from corefilt.plan.fit.split_layout import SplitPhdr, lay_out_pieces
 from corefilt.plan.layout import tagged_loads
 
 TYPE_CHECKING = False
@@ -42,13 +42,13 @@ def lay_out_without(core: CoreFile, taken: Sequence[tuple[int, int]], mark: byte
     )  # fmt: skip
 
 
-def _pieces(core: CoreFile, taken: Sequence[tuple[int, int]]) -> Iterator[Piece]:
+def _pieces(core: CoreFile, taken: Sequence[tuple[int, int]]) -> Iterator[SplitPhdr]:
     table, tagged = core.table, tagged_loads(core.table)
     starts = [start for start, _ in taken]
     for i, p_type in enumerate(table.p_type):
         memsz, there, offset = table.p_memsz[i], core.present[i], table.p_offset[i]
         if p_type != PT_LOAD:
-            yield Piece(i, at=0, memsz=memsz, skip=0, size=there, payload=i in tagged)
+            yield SplitPhdr(i, at=0, memsz=memsz, skip=0, size=there, payload=i in tagged)
             continue
         runs, at = [], 0
         first = max(bisect_right(starts, offset) - 1, 0)
@@ -59,10 +59,10 @@ def _pieces(core: CoreFile, taken: Sequence[tuple[int, int]]) -> Iterator[Piece]
                 at = high
         runs = [(a, b) for a, b in [*runs, (at, there)] if a < b]
         if not runs or runs[0][0]:
-            yield Piece(i, at=0, memsz=runs[0][0] if runs else memsz, skip=0, size=0, payload=True)
+            yield SplitPhdr(i, at=0, memsz=runs[0][0] if runs else memsz, skip=0, size=0, payload=True)
         for n, (a, b) in enumerate(runs):
             behind = runs[n + 1][0] if n + 1 < len(runs) else memsz
-            yield Piece(i, at=a, memsz=behind - a, skip=a, size=b - a, payload=True)
+            yield SplitPhdr(i, at=a, memsz=behind - a, skip=a, size=b - a, payload=True)
 
 
 def kept_runs(layout: FittedLayout) -> list[tuple[int, int, int]]:

@@ -19,7 +19,7 @@ from corefilt.plan.fit.chosen import Fit
 from corefilt.plan.fit.pages import SMALL_HOLE, Holes, Selection, within
 from corefilt.plan.fit.priority import by_worth, chunks, follow
 from corefilt.plan.fit.request import FOLLOWED, MINIMAL, Wish
-from corefilt.plan.fit.split_layout import Piece, lay_out_pieces
+from corefilt.plan.fit.split_layout import SplitPhdr, lay_out_pieces
 from corefilt.plan.layout import kept_bytes
 
 TYPE_CHECKING = False
@@ -311,7 +311,7 @@ class _Fitting:
     def _has(self, selection: Selection, there: Range) -> bool:
         return all(selection.holds(i, a, b) for i, a, b in self._memory.pieces(*there))
 
-    def _mark(self, pieces: list[Piece], size: int) -> bytes:
+    def _mark(self, pieces: list[SplitPhdr], size: int) -> bytes:
         """The note that tells which parts continue a mapping; without any, one says it already that some were cut."""
         if not size:
             return b""
@@ -320,7 +320,7 @@ class _Fitting:
         starts = [table.p_vaddr[piece.phdr] + piece.at for piece in parts]
         return annotation.fit_mark(self._core.ehdr, starts, len(pieces) - len(table))
 
-    def _annotation(self, pieces: list[Piece], size: int) -> bytes:
+    def _annotation(self, pieces: list[SplitPhdr], size: int) -> bytes:
         core = self._core
         findings = dict(zip(core.maps.phdr, self._plan.findings, strict=True))
         records = []

@@ -9,7 +9,7 @@ from corefilt.corefile import corefilt_note as annotation
 from corefilt.corefile.elf import MOST_PHDRS, PF_W, PN_XNUM, PT_LOAD
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.io.sources import Extents
-from corefilt.plan.fit.split_layout import Piece
+from corefilt.plan.fit.split_layout import SplitPhdr
 from corefilt.plan.layout import tagged_loads
 
 TYPE_CHECKING = False
@@ -215,7 +215,7 @@ class Selection:
         """How many bytes of a mapping are kept."""
         return sum(b - a for a, b in self.runs.get(i, []))
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[SplitPhdr]:
         """The program headers of the output, in the order of the input's."""
         tagged = {tag: load for load, tag in self._tags.items()}
         for i, p_type in enumerate(self._table.p_type):
@@ -226,20 +226,20 @@ class Selection:
                 size, tags = self._table.p_filesz[load], self._table.p_filesz[i]
                 for a, b in self.runs.get(load, [(0, 0)]):
                     skip, there = tags * a // size, self.tag_bytes(load, a, b)
-                    yield Piece(
+                    yield SplitPhdr(
                         i, at=a, memsz=b - a if b else self._table.p_memsz[i], skip=skip, size=there, payload=True
                     )
             else:
                 memsz, there = self._table.p_memsz[i], self.plan.core.present[i]
-                yield Piece(i, at=0, memsz=memsz, skip=0, size=there, payload=False)
+                yield SplitPhdr(i, at=0, memsz=memsz, skip=0, size=there, payload=False)
 
-    def _split(self, i: int) -> Iterator[Piece]:
+    def _split(self, i: int) -> Iterator[SplitPhdr]:
         memsz, runs = self._table.p_memsz[i], self.runs.get(i, [])
         if not runs or runs[0][0]:
-            yield Piece(i, at=0, memsz=runs[0][0] if runs else memsz, skip=0, size=0, payload=True)
+            yield SplitPhdr(i, at=0, memsz=runs[0][0] if runs else memsz, skip=0, size=0, payload=True)
         for n, (a, b) in enumerate(runs):
             behind = runs[n + 1][0] if n + 1 < len(runs) else memsz
-            yield Piece(i, at=a, memsz=behind - a, skip=a, size=b - a, payload=True)
+            yield SplitPhdr(i, at=a, memsz=behind - a, skip=a, size=b - a, payload=True)
 
 
 def _headers(runs: int, begins: int) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from corefilt.plan.format import Conversion
 
 
-class Piece:
+class SplitPhdr:
     """A program header of the output, made of program header ``phdr`` of the input.
 
     It begins ``at`` bytes behind that one's address and takes ``memsz`` bytes of memory, of which ``size`` bytes are
@@ -66,7 +66,7 @@ class _Writer:
 def lay_out_pieces(
     ehdr: Ehdr,
     table: Phdrs,
-    pieces: list[Piece],
+    pieces: list[SplitPhdr],
     *,
     notes: bytes,
     without: tuple[int, int] | None,
