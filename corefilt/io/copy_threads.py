@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     # Offset in the input, offset in the output, length.
-    Piece = tuple[int, int, int]
+    CopyRange = tuple[int, int, int]
 
 # What a thread takes on at a time. It bounds how long a signal waits for the threads.
 PIECE = 4 << 20
@@ -36,8 +36,8 @@ class Crew:
         self._fd_in, self._fd_out, self._granule, self._writeback = fd_in, fd_out, granule, writeback
         self._flags_in, self._flags_out = flags
         self._jobs = jobs
-        self._pieces: SimpleQueue[Piece | None] = SimpleQueue()
-        self._done: SimpleQueue[tuple[Piece, int, int] | Exception] = SimpleQueue()
+        self._pieces: SimpleQueue[CopyRange | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[CopyRange, int, int] | Exception] = SimpleQueue()
         self._under_way = 0
         self._stopped = False
         self._buffer = bytearray(BUFFER)
@@ -46,7 +46,7 @@ class Crew:
     def __enter__(self) -> Crew:
         return self
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: CopyRange) -> None:
         """Have a piece of up to PIECE bytes copied; while the others have enough to do, the caller copies one."""
         while len(self._threads) < self._jobs - 1:
             thread = threading.Thread(target=self._work, name="corefilt", daemon=True)
@@ -62,7 +62,7 @@ class Crew:
         if self._pieces.qsize() >= 2 * self._jobs:
             self._help()
 
-    def results(self, *, wait: bool = False) -> list[tuple[Piece, int, int]]:
+    def results(self, *, wait: bool = False) -> list[tuple[CopyRange, int, int]]:
         """What has been copied by now, or all that was added: pieces, bytes copied, bytes left out as zeros.
 
         Raises the OSError that a thread met with.
@@ -99,7 +99,7 @@ class Crew:
             except Exception as error:
                 self._done.put(error)
 
-    def _copied(self, piece: Piece, buffer: bytearray) -> tuple[Piece, int, int]:
+    def _copied(self, piece: CopyRange, buffer: bytearray) -> tuple[CopyRange, int, int]:
         at, target, length = piece
         moved, zeros = _fast.move(
             _fast.READWRITE, self._fd_in, at, self._fd_out, target, length, buffer,
