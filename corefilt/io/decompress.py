@@ -27,7 +27,7 @@ class FedSource(PipeSource):
     """
 
     def __init__(
-        self, inner: Source | None, make: Callable[[Reader], Iterator[bytes]], name: str, *, most_ahead: int
+        self, inner: Source | None, make: Callable[[SourceReader], Iterator[bytes]], name: str, *, most_ahead: int
     ) -> None:
         """Start to read; ``make`` gives the core's bytes by reading the other source's, and raises what is wrong.
 
@@ -81,9 +81,9 @@ class FedSource(PipeSource):
         if words is not None and not self.position and not self.ahead:
             raise InputError(f"{self.name}: {words} before any of the core came")
 
-    def _run(self, make: Callable[[Reader], Iterator[bytes]]) -> None:
+    def _run(self, make: Callable[[SourceReader], Iterator[bytes]]) -> None:
         try:
-            for piece in make(Reader(self._inner or self, self._feed)):
+            for piece in make(SourceReader(self._inner or self, self._feed)):
                 view = memoryview(piece)
                 while view:
                     view = view[os.write(self._feed, view) :]
@@ -96,17 +96,17 @@ class FedSource(PipeSource):
             os.close(self._feed)
 
 
-class Reader:
+class SourceReader:
     """Reads a source from its beginning; from a pipe it stops waiting when nobody reads what is made of it."""
 
     def __init__(self, source: Source, feed: int) -> None:
         self._source, self._feed, self._at = source, feed, 0
 
-    def again(self, at: int) -> Reader | None:
+    def again(self, at: int) -> SourceReader | None:
         """Another one that reads from an offset in bytes, where that is possible."""
         if not self._source.seekable:
             return None
-        reader = Reader(self._source, self._feed)
+        reader = SourceReader(self._source, self._feed)
         reader._at = at
         return reader
 

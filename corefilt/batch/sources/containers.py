@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from corefilt.io.decompress import Reader
+    from corefilt.io.decompress import SourceReader
 
 SYSTEMD, ABRT = "systemd-coredump", "abrt"
 # What has to be taken out of something else, which then stays what it is.
@@ -98,11 +98,11 @@ def own_compression(wrapping: tuple[str, ...]) -> str | None:
 
 def _fed(
     source: FileSource,
-    make: Callable[[Reader], Iterator[bytes]],
+    make: Callable[[SourceReader], Iterator[bytes]],
     max_headers: int,
     faults: Sequence[decoding.StreamFault] = (),
 ) -> FedSource:
-    def mended(read: Reader) -> Iterator[bytes]:
+    def mended(read: SourceReader) -> Iterator[bytes]:
         try:
             yield from make(read)
         except _DAMAGES as error:
