@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from corefilt.plan.fit.runtimes.hotspot import Structures
-    from corefilt.plan.fit.runtimes.reader import Reader
+    from corefilt.plan.fit.runtimes.reader import MemoryReader
 
 MOST_HEAPS = 16
 FREE = 0xFF
@@ -21,7 +21,7 @@ MOST_OF_A_BLOB = 1 << 23
 class CodeCache:
     """The code heaps, and what is kept of the blobs in them."""
 
-    def __init__(self, reader: Reader, vm: Structures) -> None:
+    def __init__(self, reader: MemoryReader, vm: Structures) -> None:
         """Find the heaps. Raises LostError."""
         self._reader, self._vm = reader, vm
         self._heaps: list[tuple[int, int, int, int]] = []

@@ -11,7 +11,7 @@ from corefilt.plan.fit.runtimes.reader import LostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.plan.fit.runtimes.reader import Reader
+    from corefilt.plan.fit.runtimes.reader import MemoryReader
     from corefilt.plan.fit.runtimes.scene import Scene, Walk
 
 # debug/buildinfo of Go 1.18 and later: the magic, the size of a pointer, flags, and from byte 32 on the version with
@@ -36,7 +36,7 @@ MOST_OF_DATA = 64 << 20
 VERSIONS = range(17, 25)
 
 
-def build_version(reader: Reader, start: int) -> str | None:
+def build_version(reader: MemoryReader, start: int) -> str | None:
     """The version of Go that built the image that is mapped at an address; None where it is none of Go's."""
     try:
         image = LoadedImage(reader, b"", start)
@@ -92,7 +92,7 @@ def _addresses(scene: Scene) -> set[int]:
     return registers | scene.words_of_stacks()
 
 
-def _keep_targets(reader: Reader, g: int, low: int, high: int) -> None:
+def _keep_targets(reader: MemoryReader, g: int, low: int, high: int) -> None:
     memory, flags = reader.memory, reader.core.table.p_flags
     for word in set(reader.words(g, G // 8)):
         i = memory.find(word) if word else None
@@ -100,7 +100,7 @@ def _keep_targets(reader: Reader, g: int, low: int, high: int) -> None:
             reader.keep(word, OBJECT)
 
 
-def _allgs(image: LoadedImage, reader: Reader) -> tuple[int, int, int]:
+def _allgs(image: LoadedImage, reader: MemoryReader) -> tuple[int, int, int]:
     """Where the slice runtime.allgs lies, its array, and how many it has. Raises LostError."""
     name = b"runtime.allgs"
     at = image.symbols_of_file({name}).get(name)
@@ -111,7 +111,7 @@ def _allgs(image: LoadedImage, reader: Reader) -> tuple[int, int, int]:
     raise LostError("runtime.allgs was not found")
 
 
-def _slices(image: LoadedImage, reader: Reader) -> list[int]:
+def _slices(image: LoadedImage, reader: MemoryReader) -> list[int]:
     """Where in the image's data something could be a slice: a pointer, a length, and a capacity no smaller."""
     found = []
     left = MOST_OF_DATA
@@ -133,7 +133,7 @@ def _slices(image: LoadedImage, reader: Reader) -> list[int]:
     return found
 
 
-def _are_goroutines(reader: Reader, there: int, count: int) -> bool:
+def _are_goroutines(reader: MemoryReader, there: int, count: int) -> bool:
     """Whether an array holds addresses of struct g only: each has its own address in sched.g."""
     try:
         return all(g and reader.pointer(g + SELF) == g for g in reader.words(there, count))

@@ -7,7 +7,7 @@ from corefilt.plan.fit.runtimes.reader import LostError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.plan.fit.runtimes.images import LoadedImage
-    from corefilt.plan.fit.runtimes.reader import Reader
+    from corefilt.plan.fit.runtimes.reader import MemoryReader
 
 # JDK 17 has 1,200 fields and 500 types.
 MOST_ENTRIES = 1 << 14
@@ -18,7 +18,7 @@ _TYPE = b"gHotSpotVMTypeEntry"
 class Structures:
     """Offsets of fields, addresses of static ones, sizes of types; all by HotSpot's names, in bytes."""
 
-    def __init__(self, reader: Reader, image: LoadedImage) -> None:
+    def __init__(self, reader: MemoryReader, image: LoadedImage) -> None:
         """Read the tables. Raises LostError."""
         self._reader, self._image = reader, image
         self._offsets: dict[tuple[bytes, bytes], int] = {}

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corefilt.plan.fit.runtimes.reader import Reader
+    from corefilt.plan.fit.runtimes.reader import MemoryReader
 
 DT_NULL, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_GNU_HASH = 0, 4, 5, 6, 0x6FFFFEF5
 SHT_SYMTAB = 2
@@ -27,7 +27,7 @@ SYMBOL = 24
 class LoadedImage:
     """An ELF image where it was loaded: ``start`` is where its first page is, ``bias`` address less p_vaddr."""
 
-    def __init__(self, reader: Reader, path: bytes, start: int) -> None:
+    def __init__(self, reader: MemoryReader, path: bytes, start: int) -> None:
         """Read its headers. Raises LostError."""
         self._reader, self.path, self.start = reader, path, start
         first = reader.data(start, 64)
@@ -154,7 +154,7 @@ class LoadedImage:
         return found
 
 
-def loaded_images(reader: Reader) -> Iterator[tuple[bytes, int]]:
+def loaded_images(reader: MemoryReader) -> Iterator[tuple[bytes, int]]:
     """The files of which the first page is mapped, and where; the first mapping of each."""
     core, seen = reader.core, set[bytes]()
     for m in range(len(core.maps)):

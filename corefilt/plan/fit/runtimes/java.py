@@ -17,7 +17,7 @@ from corefilt.plan.fit.runtimes.reader import LostError, TooMuchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.plan.fit.runtimes.reader import Reader
+    from corefilt.plan.fit.runtimes.reader import MemoryReader
     from corefilt.plan.fit.runtimes.scene import Scene, Walk
 
 # libjvm's data take 1 MiB; what its pointers lead to is kept this far.
@@ -144,7 +144,7 @@ class _Machine:
 
 def walk(walk: Walk, scene: Scene, path: bytes, start: int) -> None:
     """Keep what jhsdb needs. Raises LostError."""
-    reader: Reader = scene.reader
+    reader: MemoryReader = scene.reader
     if reader.word != 8:
         raise LostError("32-bit HotSpot is not known")
     machine = _Machine(scene, LoadedImage(reader, path, start))

@@ -7,7 +7,7 @@ from corefilt.plan.fit.runtimes.reader import LostError, TooMuchError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.plan.fit.runtimes.hotspot import Structures
-    from corefilt.plan.fit.runtimes.reader import Reader
+    from corefilt.plan.fit.runtimes.reader import MemoryReader
 
 # A method's bytecode has 64 KiB at most, and its tables as much again.
 MOST_OF_A_METHOD = 1 << 19
@@ -17,7 +17,7 @@ MOST_OF_FIELDS = 1 << 15
 class Metadata:
     """Keeps methods with their names, classes with theirs."""
 
-    def __init__(self, reader: Reader, vm: Structures) -> None:
+    def __init__(self, reader: MemoryReader, vm: Structures) -> None:
         """Look the offsets up. Raises LostError."""
         self._reader, self._vm = reader, vm
         self._const_method = vm.offset("Method", "_constMethod")

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.plan.fit.runtimes.hotspot import Structures
     from corefilt.plan.fit.runtimes.metadata import Metadata
-    from corefilt.plan.fit.runtimes.reader import Reader
+    from corefilt.plan.fit.runtimes.reader import MemoryReader
 
 HEADER = 24
 # An instance of java.lang.Thread and its kin, and of what it refers to.
@@ -24,7 +24,7 @@ MOST_OF_FIELDS = 1 << 12
 class Objects:
     """The heap, of which little is kept."""
 
-    def __init__(self, reader: Reader, vm: Structures, metadata: Metadata) -> None:
+    def __init__(self, reader: MemoryReader, vm: Structures, metadata: Metadata) -> None:
         """Find the heap. Raises LostError."""
         self._reader, self._vm, self._metadata = reader, vm, metadata
         heap = reader.pointer(vm.static("Universe", "_collectedHeap"))

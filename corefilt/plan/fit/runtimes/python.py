@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from corefilt.plan.fit.runtimes.reader import Reader
+    from corefilt.plan.fit.runtimes.reader import MemoryReader
     from corefilt.plan.fit.runtimes.scene import Scene, Walk
 
 # Where every version of these has its fields, in bytes: PyObject, PyVarObject, PyTypeObject.
@@ -50,7 +50,7 @@ _VERSION = re.compile(rb"python(\d)\.(\d+)")
 class _Interpreter:
     """One walk in the making."""
 
-    def __init__(self, reader: Reader, layout: PythonLayout) -> None:
+    def __init__(self, reader: MemoryReader, layout: PythonLayout) -> None:
         self._reader, self._layout = reader, layout
         self._type_names: dict[int, bytes] = {}
         self._seen: dict[int, int] = {}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.plan.fit.runtimes.reader import Reader
+    from corefilt.plan.fit.runtimes.reader import MemoryReader
 
 COOKIE = b"xdebugpy"
 MOST_OF_OFFSETS = 1 << 10
@@ -155,7 +155,7 @@ def published(raw: bytes, order: str) -> PythonLayout | str:
     )
 
 
-def layout_at(reader: Reader, runtime: int, version: tuple[int, int] | None) -> PythonLayout | str:
+def layout_at(reader: MemoryReader, runtime: int, version: tuple[int, int] | None) -> PythonLayout | str:
     """The layout for the runtime at an address; ``version`` is what its file's name says."""
     if reader.has(runtime, 8) and reader.data(runtime, 8) == COOKIE:
         length = MOST_OF_OFFSETS

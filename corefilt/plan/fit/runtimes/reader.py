@@ -152,7 +152,7 @@ def names_its_build(first: bytes, page_size: int) -> bool:
     return False
 
 
-class Reader:
+class MemoryReader:
     """Memory by address; what is not there raises LostError. ``keep`` takes note of ranges, in bytes."""
 
     def __init__(self, core: CoreFile, memory: Memory, files: Files) -> None:
@@ -165,9 +165,9 @@ class Reader:
         self._kept: dict[int, None] = {}
         self._steps = 0
 
-    def fresh(self) -> Reader:
+    def fresh(self) -> MemoryReader:
         """The same memory, and nothing kept."""
-        other = Reader(self.core, self.memory, self.files)
+        other = MemoryReader(self.core, self.memory, self.files)
         other._blocks = self._blocks
         return other
 

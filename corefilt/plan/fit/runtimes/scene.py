@@ -5,7 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.corefile.registers import Thread
-    from corefilt.plan.fit.runtimes.reader import Range, Reader
+    from corefilt.plan.fit.runtimes.reader import MemoryReader, Range
 
 
 class Walk:
@@ -50,7 +50,7 @@ class Walk:
 class Scene:
     """What every walk begins with: the reader, the threads of the core and their native stacks."""
 
-    def __init__(self, reader: Reader, threads: list[Thread], stacks: list[list[Range]]) -> None:
+    def __init__(self, reader: MemoryReader, threads: list[Thread], stacks: list[list[Range]]) -> None:
         """Hold the three."""
         self.reader, self.threads, self.stacks = reader, threads, stacks
 

@@ -10,7 +10,7 @@ from corefilt.errors import EvidenceError
 from corefilt.evidence.sysroot import Sysroot, sysroot_for
 from corefilt.plan.fit.request import AUTO, RUNTIMES
 from corefilt.plan.fit.runtimes.images import loaded_images
-from corefilt.plan.fit.runtimes.reader import Files, LostError, Reader
+from corefilt.plan.fit.runtimes.reader import Files, LostError, MemoryReader
 from corefilt.plan.fit.runtimes.scene import Scene, Walk
 from corefilt.text import printable
 
@@ -34,7 +34,7 @@ def walk_runtimes(
     """Walk the runtimes that were asked for, or that are recognised (``auto``), each by itself."""
     files = Files(plan.core, memory, lambda: _sysroot(plan))
     try:
-        reader = Reader(plan.core, memory, files)
+        reader = MemoryReader(plan.core, memory, files)
         images = list(loaded_images(reader))
         walks = []
         for name in RUNTIMES if AUTO in wanted else wanted:
@@ -75,7 +75,7 @@ def _with_file(reason: str, path: bytes, files: Files) -> str:
     return f"{reason}; {printable(os.fsdecode(path))} was not used in its place: {refused}"
 
 
-def _recognised(name: str, reader: Reader, images: list[tuple[bytes, int]]) -> list[tuple[bytes, int]] | None:
+def _recognised(name: str, reader: MemoryReader, images: list[tuple[bytes, int]]) -> list[tuple[bytes, int]] | None:
     """Where the images lie that may be the runtime; None where there are none."""
     if name == "go":
         from corefilt.plan.fit.runtimes.go import build_version
