@@ -6,7 +6,7 @@ from corefilt.errors import UnstreamableError
 from corefilt.io.sources import FileSource
 from corefilt.scrub.again import BY_OPTION, Known, SecondPass
 from corefilt.scrub.found import TEXT, Matches
-from corefilt.scrub.regions import Reader, runs
+from corefilt.scrub.regions import RunReader, runs
 from corefilt.scrub.request import ENV, STACKS
 from corefilt.scrub.rules import RULES
 from corefilt.scrub.search import Captured, FirstPass
@@ -34,7 +34,7 @@ def find(core: CoreFile, request: Request, on_progress: Callable[[int], None] | 
         from corefilt.scrub.environment import take_environment
 
         take_environment(core, found, captured)
-    parts, reader = runs(core, files=request.files), Reader(core)
+    parts, reader = runs(core, files=request.files), RunReader(core)
     FirstPass((*RULES, *request.rules), found, captured).run(reader, parts, on_progress)
     second = SecondPass(found)
     for value in request.secrets:

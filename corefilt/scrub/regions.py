@@ -101,7 +101,7 @@ def runs(core: CoreFile, *, files: bool) -> list[Run]:
     return found
 
 
-class Reader:
+class RunReader:
     """Reads runs through one buffer."""
 
     def __init__(self, core: CoreFile) -> None:
