@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from corefilt.io.named_files import OpenFile
 
     # Gives the bytes at an offset, of a length; fewer where they end.
-    Reader: TypeAlias = Callable[[int, int], bytes]
+    ReadAt: TypeAlias = Callable[[int, int], bytes]
 
 # An ELF header of ELFCLASS32; that of ELFCLASS64 is longer.
 SMALLEST_EHDR = 52
@@ -179,7 +179,7 @@ def objection(
 
 
 def first_difference(
-    peek: Reader, at: int, file: MappedFile, file_offset: int, length: int, page_size: int
+    peek: ReadAt, at: int, file: MappedFile, file_offset: int, length: int, page_size: int
 ) -> int | None:
     """Where the first page of a mapping begins that differs from the file, in bytes from the mapping's begin.
 
@@ -236,11 +236,11 @@ def _other_headers(file: MappedFile, first: bytes) -> bool:
     return False
 
 
-def _reader(first: bytes) -> Reader:
+def _reader(first: bytes) -> ReadAt:
     return lambda offset, length: first[offset : offset + length]
 
 
-def _build_id(read: Reader) -> bytes | None:
+def _build_id(read: ReadAt) -> bytes | None:
     first = read(0, 64)
     where = images.needs(first)
     if where is None:
