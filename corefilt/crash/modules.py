@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from corefilt.corefile.memory import Memory
 
     # Gives bytes at an offset, of a length; fewer where they end.
-    Reader: TypeAlias = Callable[[int, int], bytes]
+    ReadAt: TypeAlias = Callable[[int, int], bytes]
     # Gives the bytes of notes by p_vaddr, p_offset and length, from every place where they may stand.
     Notes: TypeAlias = Callable[[int, int, int], list[bytes]]
 
@@ -146,7 +146,7 @@ def image_at(memory: Memory, start: int) -> Phdrs | None:
     return table if loads else None
 
 
-def go_build_id(read: Reader) -> bytes | None:
+def go_build_id(read: ReadAt) -> bytes | None:
     """The build ID that Go's linker wrote into a file; None where there is none. Raises what ``read`` does."""
     first = read(0, 64)
     where = images.needs(first)
