@@ -31,7 +31,7 @@ MARKS = {
 }
 
 
-class Request(NamedTuple):
+class CoredumpRequest(NamedTuple):
     """The kernel's beginning: its ``size`` in bytes, the ``size_ack`` it takes, the bits of ``mask`` that it knows."""
 
     size: int
@@ -44,11 +44,11 @@ class Request(NamedTuple):
         return self.size - REQUEST_SIZE
 
 
-def decode_request(raw: bytes) -> Request:
+def decode_request(raw: bytes) -> CoredumpRequest:
     """The request that begins with these bytes. Raises ProtocolError."""
     if len(raw) < REQUEST_SIZE:
         raise ProtocolError(f"the request has {len(raw)} bytes, not {REQUEST_SIZE}")
-    request = Request(*_REQUEST.unpack_from(raw))
+    request = CoredumpRequest(*_REQUEST.unpack_from(raw))
     if not REQUEST_SIZE <= request.size <= MOST_OF_A_REQUEST:
         raise ProtocolError(f"the request says that it has {request.size} bytes")
     if request.size_ack < ACK_SIZE:
@@ -56,7 +56,7 @@ def decode_request(raw: bytes) -> Request:
     return request
 
 
-def encode_ack(request: Request, wanted: int) -> bytes:
+def encode_ack(request: CoredumpRequest, wanted: int) -> bytes:
     """The acknowledgement that wants these bits. Raises ProtocolError for one that the kernel does not know."""
     if wanted & ~request.mask:
         raise ProtocolError(f"the kernel does not know all of {wanted:#x}, only {request.mask:#x}")

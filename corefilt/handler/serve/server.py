@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from corefilt.handler.crash_info import CrashInfo
     from corefilt.handler.log import Messages
-    from corefilt.handler.serve.protocol import Request
+    from corefilt.handler.serve.protocol import CoredumpRequest
     from corefilt.handler.serve.rules import ServeRules
     from corefilt.procfs.pidfd import Dumping
 
@@ -172,12 +172,12 @@ class Server:
         await self._answer(connection, await self._request(connection), COREDUMP_REJECT)
         raise ProtocolError(why)
 
-    async def _request(self, connection: socket.socket) -> Request:
+    async def _request(self, connection: socket.socket) -> CoredumpRequest:
         request = decode_request(await self._receive(connection, REQUEST_SIZE))
         await self._receive(connection, request.rest)
         return request
 
-    async def _answer(self, connection: socket.socket, request: Request, wanted: int) -> None:
+    async def _answer(self, connection: socket.socket, request: CoredumpRequest, wanted: int) -> None:
         async with asyncio.timeout(self._rules.patience):
             await asyncio.get_running_loop().sock_sendall(connection, encode_ack(request, wanted))
         check_mark(await self._receive(connection, MARK_SIZE))

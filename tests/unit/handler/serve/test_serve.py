@@ -25,7 +25,7 @@ from corefilt.handler.serve.protocol import (
     COREDUMP_REJECT,
     COREDUMP_USERSPACE,
     COREDUMP_WAIT,
-    Request,
+    CoredumpRequest,
     check_mark,
     decode_request,
     encode_ack,
@@ -43,7 +43,7 @@ UNLIMITED = (1 << 64) - 1
 
 
 def test_a_request_of_linux_6_17() -> None:
-    assert decode_request(KERNELS) == Request(16, 16, ALL)
+    assert decode_request(KERNELS) == CoredumpRequest(16, 16, ALL)
     assert decode_request(KERNELS).rest == 0
 
 
@@ -71,9 +71,9 @@ def test_what_is_no_request(raw: bytes) -> None:
 
 @pytest.mark.parametrize("wanted", [COREDUMP_KERNEL | COREDUMP_WAIT, COREDUMP_USERSPACE, COREDUMP_REJECT])
 def test_an_acknowledgement(wanted: int) -> None:
-    assert encode_ack(Request(16, 16, ALL), wanted) == struct.pack("=IIQ", 16, 0, wanted)
+    assert encode_ack(CoredumpRequest(16, 16, ALL), wanted) == struct.pack("=IIQ", 16, 0, wanted)
     with pytest.raises(ProtocolError, match="does not know"):
-        encode_ack(Request(16, 16, ALL & ~wanted), wanted)
+        encode_ack(CoredumpRequest(16, 16, ALL & ~wanted), wanted)
 
 
 @pytest.mark.parametrize(
