@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from corefilt.corefile.corefile import CoreFile
-    from corefilt.scrub.request import Request
+    from corefilt.scrub.request import ScrubRequest
 
 SECRET_FILE = "secret-file"
 
 
-def find(core: CoreFile, request: Request, on_progress: Callable[[int], None] | None = None) -> Matches:
+def find(core: CoreFile, request: ScrubRequest, on_progress: Callable[[int], None] | None = None) -> Matches:
     """Look through a core that is a file. Raises InputError, UnstreamableError and ScrubError."""
     if not isinstance(core.source, FileSource):
         raise UnstreamableError(f"{core.source.name}: is looked through twice, and a pipe cannot be read twice")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.scrub.found import Match, Matches
-    from corefilt.scrub.request import Request
+    from corefilt.scrub.request import ScrubRequest
 
 
 class Overwriting:
@@ -24,7 +24,7 @@ class Overwriting:
     It has pairs of an offset in the output and the match, cut to what the output has of it.
     """
 
-    def __init__(self, core: CoreFile, found: Matches, request: Request) -> None:
+    def __init__(self, core: CoreFile, found: Matches, request: ScrubRequest) -> None:
         self._core, self._request = core, request
         self._fills = Fills(found)
         self.ranges: list[tuple[int, Match]] = []

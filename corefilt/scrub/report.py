@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.filtering.report import Report
     from corefilt.scrub.found import Match, Matches
-    from corefilt.scrub.request import Request
+    from corefilt.scrub.request import ScrubRequest
 
 NOT_CLEAN = "a scrubbed core is not a clean core: docs/scrub.md says what cannot be found"
 
@@ -36,7 +36,9 @@ def listed(ranges: list[tuple[int, Match]], level: str) -> dict[str, object]:
 class ScrubReport:
     """The outcome: ``filtered`` is the filter's report, ``ranges`` pairs of an offset in the output and a match."""
 
-    def __init__(self, found: Matches, ranges: list[tuple[int, Match]], request: Request, filtered: Report) -> None:
+    def __init__(
+        self, found: Matches, ranges: list[tuple[int, Match]], request: ScrubRequest, filtered: Report
+    ) -> None:
         self.filtered, self.request, self.ranges = filtered, request, ranges
         self.totals = totals(match for _, match in ranges)
         self.notices = found.notices

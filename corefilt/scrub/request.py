@@ -16,7 +16,7 @@ SECRETS, ENV, STACKS = LEVELS = ("secrets", "env", "stacks")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ScrubRequest:
     """``level`` says how much, ``secrets`` are values and ``rules`` patterns besides, ``certificates`` paths.
 
     ``files`` has mappings of files looked through that cannot be written to.
@@ -40,10 +40,10 @@ def make_request(
     rule_files: Sequence[str] = (),
     certificates: Sequence[str] = (),
     files: bool = False,
-) -> Request:
+) -> ScrubRequest:
     """What options ask for. Raises UsageError, and InputError for files that they name."""
     if level not in LEVELS:
         raise UsageError(f"the level is {level!r}", f"it can be {', '.join(LEVELS)}")
     secrets = tuple(dict.fromkeys(value for path in secret_files for value in read_secrets(path)))
     rules = tuple(rule for path in rule_files for rule in read_rules(path))
-    return Request(level, secrets, rules, tuple(certificates), files)
+    return ScrubRequest(level, secrets, rules, tuple(certificates), files)

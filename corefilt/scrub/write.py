@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from corefilt.filtering.options import Options
     from corefilt.io.sinks import NamedFile
     from corefilt.io.sources import Place
-    from corefilt.scrub.request import Request
+    from corefilt.scrub.request import ScrubRequest
 
 
 def write_scrubbed(
-    core: CoreFile, request: Request, wanted: CoredumpFilter, output: Place | NamedFile, options: Options
+    core: CoreFile, request: ScrubRequest, wanted: CoredumpFilter, output: Place | NamedFile, options: Options
 ) -> ScrubReport:
     """Filter a core into ``output``, and overwrite what was found in it. Raises CorefiltError's children."""
     if options.in_place or options.format != "same" or options.truncate is not None or options.annotate:
