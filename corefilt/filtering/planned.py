@@ -7,7 +7,7 @@ from array import array
 
 from corefilt.classify.payload import MOST_LOOK_AHEAD
 from corefilt.corefile.ranges import end_of_segments
-from corefilt.filtering.run import Run, check_tail, stop_if_undecided
+from corefilt.filtering.run import FilterRun, check_tail, stop_if_undecided
 from corefilt.io.sinks import Sink
 from corefilt.io.sources import PipeSource
 from corefilt.io.steps import TO_THE_END, Step
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from corefilt.sizes import Limit
 
 
-class PlannedBeforehand(Run):
+class PlannedBeforehand(FilterRun):
     """From a file to anywhere, and from a pipe to a stream: the headers are known before the first byte leaves."""
 
     def __init__(self, plan: KeepPlan, options: Options) -> None:

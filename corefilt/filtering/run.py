@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from corefilt.sizes import Limit
 
 
-class Run:
+class FilterRun:
     """What both ways share: the plan, the engine that carried it out, and the report."""
 
     plan: KeepPlan

@@ -10,7 +10,7 @@ from functools import lru_cache
 from corefilt.classify.classifier import compare_files
 from corefilt.errors import OutputError, UnstreamableError
 from corefilt.filterbits import CoredumpFilter
-from corefilt.filtering.run import Run, check_tail, stop_if_undecided
+from corefilt.filtering.run import FilterRun, check_tail, stop_if_undecided
 from corefilt.io.engine import Engine
 from corefilt.io.relocate import relocate
 from corefilt.io.sinks import Sink
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from corefilt.filtering.options import Options
 
 
-class SettledAtTheEnd(Run):
+class SettledAtTheEnd(FilterRun):
     """From a pipe to a file: what only the payload can tell is looked at as it passes, the headers come last.
 
     Of every mapping as much is written as any finding that can still come may keep. When all is known, what

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from corefilt.filterbits import CoredumpFilter
     from corefilt.filtering.options import Options
     from corefilt.filtering.report import Report
-    from corefilt.filtering.run import Run
+    from corefilt.filtering.run import FilterRun
     from corefilt.io.sources import Place
 
 # Those of corefilt.compression, which no run without compression loads.
@@ -74,7 +74,7 @@ def write_plan(plan: KeepPlan, output: Place | NamedFile, options: Options) -> R
     return _carry_out(PlannedBeforehand(plan, options), output, began)
 
 
-def _streamed(core: CoreFile, wanted: CoredumpFilter, classifier: Classifier, options: Options) -> Run:
+def _streamed(core: CoreFile, wanted: CoredumpFilter, classifier: Classifier, options: Options) -> FilterRun:
     from corefilt.filtering.streamed import SettledAtTheEnd
 
     return SettledAtTheEnd(core, wanted, classifier, options)
@@ -105,7 +105,7 @@ def compressed(core: CoreFile, output: Place | NamedFile, options: Options) -> P
     return output if isinstance(compression, str) else Packed(output, compression, force=options.force)
 
 
-def _carry_out(run: Run, output: Place | NamedFile, began: float) -> Report:
+def _carry_out(run: FilterRun, output: Place | NamedFile, began: float) -> Report:
     core, options = run.core, run.options
     if options.dry_run:
         run.dry()
