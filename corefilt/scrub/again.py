@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corefilt.scrub.forms import forms, limbs
 from corefilt.scrub.found import BYTES, TEXT, Match, Matches, Ranges
-from corefilt.scrub.regions import Run, RunReader
+from corefilt.scrub.regions import MemoryRun, RunReader
 from corefilt.scrub.tables import LEAST_LITERAL, Literals
 
 TYPE_CHECKING = False
@@ -54,7 +54,9 @@ class SecondPass:
             if len(word) >= LEAST_LITERAL:
                 self._words.setdefault(word, len(self._known) - 1)
 
-    def run(self, reader: RunReader, runs: Iterable[Run], on_progress: Callable[[int], None] | None = None) -> None:
+    def run(
+        self, reader: RunReader, runs: Iterable[MemoryRun], on_progress: Callable[[int], None] | None = None
+    ) -> None:
         """Look through all runs; what is overwritten already is not told again. Raises InputError and ScrubError."""
         if not self._words:
             return

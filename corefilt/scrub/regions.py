@@ -34,7 +34,7 @@ class Piece(NamedTuple):
     at: int
 
 
-class Run:
+class MemoryRun:
     """Pieces that follow each other in memory."""
 
     __slots__ = ("length", "pieces")
@@ -67,7 +67,7 @@ class Run:
         return next(self.parts(at, at + 1))[1]
 
 
-def runs(core: CoreFile, *, files: bool) -> list[Run]:
+def runs(core: CoreFile, *, files: bool) -> list[MemoryRun]:
     """What is looked through, each byte of the file once; mappings of files that cannot be written to with ``files``.
 
     Those hold what others can read in the file; in nine cores of seven programs every match in them was a false one.
@@ -89,13 +89,13 @@ def runs(core: CoreFile, *, files: bool) -> list[Run]:
             apart.append((None if address is None else address + start - offset, start, offset + length - start))
             reached = offset + length
     apart.sort(key=lambda piece: (piece[0] is None, piece[0] or 0, piece[1]))
-    found: list[Run] = []
+    found: list[MemoryRun] = []
     follows: int | None = None
     for address, offset, length in apart:
         for low, high in core.data(offset, offset + length):
             begins = None if address is None else address + low - offset
             if follows is None or begins != follows:
-                found.append(Run())
+                found.append(MemoryRun())
             found[-1].add(low, begins, high - low)
             follows = None if begins is None else begins + high - low
     return found
@@ -110,7 +110,7 @@ class RunReader:
         self._view = memoryview(self.buffer)
         self.bytes = 0
 
-    def chunks(self, run: Run) -> Iterator[tuple[int, int, int, int]]:
+    def chunks(self, run: MemoryRun) -> Iterator[tuple[int, int, int, int]]:
         """The run piece by piece: (start, stop, limit, shift).
 
         What is looked up lies in ``[start, stop)`` of the buffer, both multiples of eight; nothing is behind
@@ -131,7 +131,7 @@ class RunReader:
             self.bytes += min(CHUNK, run.length - done)
             done += CHUNK
 
-    def _read(self, run: Run, start: int, end: int, at: int) -> None:
+    def _read(self, run: MemoryRun, start: int, end: int, at: int) -> None:
         for offset, _, length in run.parts(start, end):
             read = _fast.read_into(self._source.fd, self._source.base + offset, self._view[at : at + length])
             if read < length:

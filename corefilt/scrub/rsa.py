@@ -10,7 +10,7 @@ from typing import NamedTuple
 from corefilt import _fast
 from corefilt.scrub.again import Known, SecondPass
 from corefilt.scrub.found import BYTES, Matches
-from corefilt.scrub.regions import Run, RunReader
+from corefilt.scrub.regions import MemoryRun, RunReader
 from corefilt.scrub.rules import read_small
 from corefilt.scrub.search import CertificateTexts, take_pem
 
@@ -105,7 +105,7 @@ class Factors:
         )
         self._authorities = set()
 
-    def search(self, core: CoreFile, reader: RunReader, runs: Iterable[Run]) -> None:
+    def search(self, core: CoreFile, reader: RunReader, runs: Iterable[MemoryRun]) -> None:
         """Look through runs for primes. Raises InputError."""
         out = array("Q", bytes(8 * _ROOM))
         if not any(self.open.values()):

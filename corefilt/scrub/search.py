@@ -7,7 +7,7 @@ from array import array
 from corefilt.scrub import der
 from corefilt.scrub.forms import utf16
 from corefilt.scrub.found import BYTES, TEXT, Match, Matches
-from corefilt.scrub.regions import Run, RunReader
+from corefilt.scrub.regions import MemoryRun, RunReader
 from corefilt.scrub.rule import MOST_BEFORE, MOST_VALUE, ScrubRule, is_searchable
 from corefilt.scrub.tables import Anchors
 
@@ -96,7 +96,9 @@ class FirstPass:
         self._anchors = Anchors(words)
         self._certificates = CertificateTexts(captured)
 
-    def run(self, reader: RunReader, runs: Iterable[Run], on_progress: Callable[[int], None] | None = None) -> None:
+    def run(
+        self, reader: RunReader, runs: Iterable[MemoryRun], on_progress: Callable[[int], None] | None = None
+    ) -> None:
         """Look through all runs. Raises InputError and ScrubError."""
         for run in runs:
             # Up to where each rule has found something in this run.
@@ -116,7 +118,9 @@ class FirstPass:
                 if on_progress is not None:
                     on_progress(stop - start)
 
-    def _confirm(self, data: bytearray, at: int, limit: int, run: Run, shift: int, rule: ScrubRule, wide: bool) -> int:
+    def _confirm(
+        self, data: bytearray, at: int, limit: int, run: MemoryRun, shift: int, rule: ScrubRule, wide: bool
+    ) -> int:
         """Match one rule at one anchor; returns where the match ends in the run, or 0."""
         if wide:
             narrow, before = _narrowed(data, at, min(limit, at + 2 * rule.reach))
