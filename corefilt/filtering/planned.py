@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from corefilt.sizes import Limit
 
 
-class PlannedBeforehand(FilterRun):
+class PlannedRun(FilterRun):
     """From a file to anywhere, and from a pipe to a stream: the headers are known before the first byte leaves."""
 
     def __init__(self, plan: KeepPlan, options: Options) -> None:

@@ -8,7 +8,7 @@ import time
 from corefilt.classify.classifier import classifier_for
 from corefilt.errors import UndecidedError, UnstreamableError, UsageError
 from corefilt.evidence.gather import gather
-from corefilt.filtering.planned import PlannedBeforehand
+from corefilt.filtering.planned import PlannedRun
 from corefilt.filtering.run import stop_if_undecided
 from corefilt.io.sinks import NamedFile, open_sink, seekable_from
 from corefilt.plan.plan import KeepPlan
@@ -58,7 +58,7 @@ def write_filtered(
 
         stop_if_undecided(plan, options)
         return write_in_place(plan, options, began)
-    return _carry_out(PlannedBeforehand(plan, options), output, began)
+    return _carry_out(PlannedRun(plan, options), output, began)
 
 
 def write_plan(plan: KeepPlan, output: Place | NamedFile, options: Options) -> Report:
@@ -71,7 +71,7 @@ def write_plan(plan: KeepPlan, output: Place | NamedFile, options: Options) -> R
         assume = [assumption.text for assumption in plan.classifier.assumptions]
         classifier = classifier_for(core, assume, evidence=context.evidence, dumper=context.dumper, with_payload=True)
         return _carry_out(_streamed(core, plan.filter, classifier, options), output, began)
-    return _carry_out(PlannedBeforehand(plan, options), output, began)
+    return _carry_out(PlannedRun(plan, options), output, began)
 
 
 def _streamed(core: CoreFile, wanted: CoredumpFilter, classifier: Classifier, options: Options) -> FilterRun:
