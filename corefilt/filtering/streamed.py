@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from corefilt.filtering.options import Options
 
 
-class SettledAtTheEnd(FilterRun):
+class StreamedRun(FilterRun):
     """From a pipe to a file: what only the payload can tell is looked at as it passes, the headers come last.
 
     Of every mapping as much is written as any finding that can still come may keep. When all is known, what

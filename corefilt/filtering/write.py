@@ -75,9 +75,9 @@ def write_plan(plan: KeepPlan, output: Place | NamedFile, options: Options) -> R
 
 
 def _streamed(core: CoreFile, wanted: CoredumpFilter, classifier: Classifier, options: Options) -> FilterRun:
-    from corefilt.filtering.streamed import SettledAtTheEnd
+    from corefilt.filtering.streamed import StreamedRun
 
-    return SettledAtTheEnd(core, wanted, classifier, options)
+    return StreamedRun(core, wanted, classifier, options)
 
 
 def compressed(core: CoreFile, output: Place | NamedFile, options: Options) -> Place | NamedFile:
