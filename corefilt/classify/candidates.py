@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DELETED = b" (deleted)"
 
 
-class Case:
+class Candidates:
     """One mapping under examination; the rules narrow ``proven`` and ``possible``."""
 
     __slots__ = (

@@ -9,7 +9,7 @@ import os
 import stat
 from bisect import bisect_left
 
-from corefilt.classify.candidates import Case
+from corefilt.classify.candidates import Candidates
 from corefilt.classify.context import Context, vvar_candidates
 from corefilt.classify.payload import Payload
 from corefilt.classify.rules_core import BEFORE_WITNESSES, GATES, RULES
@@ -103,9 +103,9 @@ class Classifier:
             self._plain[plain] = finding
         return finding
 
-    def _examine(self, m: int, *, believing: bool = True, by_map: bool = True) -> Case:
+    def _examine(self, m: int, *, believing: bool = True, by_map: bool = True) -> Candidates:
         """Ask every rule; without ``believing`` or ``by_map``, as if note or map said nothing of this mapping."""
-        case = Case(self.context.mappings, m, self.context.payload, self.context.evidence)
+        case = Candidates(self.context.mappings, m, self.context.payload, self.context.evidence)
         if not by_map:
             case.area = None
         if not believing:
@@ -157,7 +157,7 @@ class Classifier:
                 held = p_filesz[i] + given_up.get(i, 0) if given_up else p_filesz[i]
                 yield p_flags[i], first.get(m), held, size, (start | end) & huge_mask == 0, beside
 
-    def _conclude(self, case: Case) -> Classification:
+    def _conclude(self, case: Candidates) -> Classification:
         # What was proven beats what a convention ruled out before.
         possible, proven, record = case.possible or case.proven, case.proven, case.record
         if not case.dax and not possible & ~Kind.DAX:

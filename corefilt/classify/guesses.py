@@ -11,7 +11,7 @@ from corefilt.kinds import Kind, single
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.classify.candidates import Case
+    from corefilt.classify.candidates import Candidates
     from corefilt.classify.context import Context
 
 # Files that are opened for writing and mapped for reading only: LMDB writes through the descriptor (mdb_env_map in
@@ -21,7 +21,7 @@ WRITTEN_BY_DESCRIPTOR = (b".mdb",)
 EXECUTABLE_DATA = (b".pdmp", b".exe")
 
 
-def likeliest(context: Context, case: Case, possible: int) -> int:
+def likeliest(context: Context, case: Candidates, possible: int) -> int:
     """The kind to guess where several are left; orders by what programs do, measured in tests/kernel."""
     for kinds in _preferences(context, case, possible):
         left = single(possible & kinds)
@@ -30,13 +30,13 @@ def likeliest(context: Context, case: Case, possible: int) -> int:
     return single(possible)[0]
 
 
-def _probably_executable(context: Context, case: Case) -> bool:
+def _probably_executable(context: Context, case: Candidates) -> bool:
     """Whether a file probably has a mode for which bit 4 keeps its first page, where the content does not say."""
     path = case.path or b""
     return context.neighbours.starts_image(case.m) or path.startswith(b"/memfd:") or path.endswith(EXECUTABLE_DATA)
 
 
-def _preferences(context: Context, case: Case, possible: int) -> tuple[int, ...]:
+def _preferences(context: Context, case: Candidates, possible: int) -> tuple[int, ...]:
     path = case.path
     if path is not None and context.payload is not None and context.neighbours.headers_lost(case.m, context.payload):
         role = context.neighbours.role_by_order(case.m)

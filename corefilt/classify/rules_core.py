@@ -32,7 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corefilt.classify.candidates import Case
+    from corefilt.classify.candidates import Candidates
     from corefilt.classify.context import Context
 
 # Addresses of the gate mapping, which the kernel lists last: [vsyscall] on x86-64, [vectors] on ARM.
@@ -52,37 +52,37 @@ def points_into(addresses: list[int], start: int, end: int) -> bool:
 # --- what the table alone proves --------------------------------------------------------------------------
 
 
-def present_bytes(context: Context, case: Case) -> None:
+def present_bytes(context: Context, case: Candidates) -> None:
     """What has bytes in the core was not excluded (VM_IO, VM_DONTDUMP, never written)."""
     if case.present:
         case.rule_out(Kind.EXCLUDED, "")
 
 
-def headless(context: Context, case: Case) -> None:
+def headless(context: Context, case: Candidates) -> None:
     """Bit 4 keeps a page only of what can be read and begins with the file's first byte."""
     if not case.flags & PF_R or case.file_offset:
         case.rule_out(Kind.HEADED, "")
 
 
-def gate(context: Context, case: Case) -> None:
+def gate(context: Context, case: Candidates) -> None:
     """The gate mapping has a fixed address."""
     if case.path is None and (context.ehdr.e_machine, case.start) in GATES:
         case.only(Kind.SPECIAL, "at the gate's address")
 
 
-def vdso(context: Context, case: Case) -> None:
+def vdso(context: Context, case: Candidates) -> None:
     """AT_SYSINFO_EHDR points at [vdso]."""
     if case.path is None and case.start == context.vdso:
         case.only(Kind.SPECIAL, "AT_SYSINFO_EHDR points at it")
 
 
-def stack(context: Context, case: Case) -> None:
+def stack(context: Context, case: Candidates) -> None:
     """AT_RANDOM, AT_EXECFN and AT_PLATFORM point into the main thread's stack, which has no file."""
     if case.path is None and points_into(context.arguments, case.start, case.end):
         case.only(Kind.PRIVATE_ANON, "holds the main thread's arguments (AT_RANDOM)")
 
 
-def vvar(context: Context, case: Case) -> None:
+def vvar(context: Context, case: Candidates) -> None:
     """[vvar] touches [vdso]; where its pages cannot be read, they are zero in every core."""
     if case.m not in context.vvar:
         return
@@ -91,7 +91,7 @@ def vvar(context: Context, case: Case) -> None:
         case.only(Kind.SPECIAL, "unwritable, nameless, next to [vdso]", convention=conventions.VVAR)
 
 
-def no_file(context: Context, case: Case) -> None:
+def no_file(context: Context, case: Candidates) -> None:
     """NT_FILE lists every mapping of a file whose name could be written down."""
     if case.path is None and context.named:
         case.only(
@@ -101,13 +101,13 @@ def no_file(context: Context, case: Case) -> None:
         )
 
 
-def thread_stack(context: Context, case: Case) -> None:
+def thread_stack(context: Context, case: Candidates) -> None:
     """Where NT_FILE is missing, a thread's stack pointer still tells a stack, which hardly anybody maps from a file."""
     if case.path is None and case.writable and points_into(context.stack_pointers, case.start, case.end):
         case.only(Kind.PRIVATE_ANON, "a thread's stack pointer points into it", convention=conventions.STACK_POINTER)
 
 
-def other_special(context: Context, case: Case) -> None:
+def other_special(context: Context, case: Candidates) -> None:
     """[sigpage], [uprobes] and a [vdso] without AT_SYSINFO_EHDR: one nameless executable page, or an ELF image."""
     if case.path is not None or case.possible == Kind.SPECIAL:
         return
@@ -118,7 +118,7 @@ def other_special(context: Context, case: Case) -> None:
         case.rule_out(Kind.SPECIAL, "", convention=conventions.SPECIAL_SHAPE)
 
 
-def has_file(context: Context, case: Case) -> None:
+def has_file(context: Context, case: Candidates) -> None:
     """What NT_FILE names is neither anonymous nor special; what it does not name as deleted has a link."""
     if case.path is None:
         return
@@ -128,12 +128,12 @@ def has_file(context: Context, case: Case) -> None:
         case.rule_out(Kind.SHARED_ANON, "", convention=conventions.LINKED_NAME)
 
 
-def one_page_of_several(context: Context, case: Case) -> bool:
+def one_page_of_several(context: Context, case: Candidates) -> bool:
     """Whether the core has what bit 4 leaves of a mapping; what was cut to fit a size tells nothing."""
     return not context.mappings.notes.fitted and case.present == case.page_size < case.size
 
 
-def partly_there(context: Context, case: Case) -> None:
+def partly_there(context: Context, case: Candidates) -> None:
     """One page of several is what bit 4 leaves of a private file mapping that begins with its file's first byte.
 
     That does not say that it is one: a filter that could not tell kept the page because the mapping could have been
@@ -146,7 +146,7 @@ def partly_there(context: Context, case: Case) -> None:
         case.rule_out(Kind.WRITTEN, "written memory was dumped, it was not", convention=conventions.BIT_0_IN_FORCE)
 
 
-def wholly_there(context: Context, case: Case) -> None:
+def wholly_there(context: Context, case: Candidates) -> None:
     """Where the dump's filter left private file mappings out, a whole one had been written to."""
     if not case.possible & Kind.WRITTEN or context.dumper != CURRENT or (case.path or b"").startswith(b"/SYSV"):
         # System V memory is never a written private mapping: a filter that could not tell kept it as a shared one.
@@ -158,7 +158,7 @@ def wholly_there(context: Context, case: Case) -> None:
         case.rule_out(Kind.CLEAN, why, convention=conventions.BIT_2_LEFT_OUT)
 
 
-def not_there(context: Context, case: Case) -> None:
+def not_there(context: Context, case: Candidates) -> None:
     """What was not dumped is none of the kinds that the dump's filter is known to have kept."""
     if case.present:
         return
@@ -173,7 +173,7 @@ def not_there(context: Context, case: Case) -> None:
 # --- what names prove -------------------------------------------------------------------------------------
 
 
-def names(context: Context, case: Case) -> None:
+def names(context: Context, case: Candidates) -> None:
     """Names that the kernel gives, and that speak for themselves (section by section of tests/kernel's zoo)."""
     path = case.path
     if path is None:
@@ -203,13 +203,13 @@ def names(context: Context, case: Case) -> None:
         case.rule_out(Kind.SHARED_FILE, "shared memory has no second link", convention=conventions.SHM_ONE_LINK)
 
 
-def no_dax(context: Context, case: Case) -> None:
+def no_dax(context: Context, case: Candidates) -> None:
     """A core cannot show a file system mounted with DAX, and hardly any is."""
     if not (case.path or b"").startswith(b"/dev/dax"):
         case.rule_out(Kind.DAX, "", convention=conventions.NO_DAX, source=0)
 
 
-def no_huge(context: Context, case: Case) -> None:
+def no_huge(context: Context, case: Candidates) -> None:
     """Huge pages have a shape, and one folder is of one file system."""
     if (case.start | case.end | (case.file_offset or 0)) & context.huge_mask:
         case.rule_out(Kind.HUGE, "")
@@ -220,7 +220,7 @@ def no_huge(context: Context, case: Case) -> None:
 # How many of the rules stand before what lies beside the core is asked.
 BEFORE_WITNESSES = 6
 
-RULES: tuple[Callable[[Context, Case], None], ...] = (
+RULES: tuple[Callable[[Context, Candidates], None], ...] = (
     present_bytes,
     headless,
     gate,

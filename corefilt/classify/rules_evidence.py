@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corefilt.classify.candidates import Case
+    from corefilt.classify.candidates import Candidates
     from corefilt.classify.context import Context
     from corefilt.procfs.maps import Nature
 
@@ -27,7 +27,7 @@ def _source(nature: Nature) -> int:
     return Basis.MAPS if nature.flags is None and nature.page_size is None else Basis.SMAPS
 
 
-def named_by_kernel(context: Context, case: Case) -> None:
+def named_by_kernel(context: Context, case: Candidates) -> None:
     """What maps puts into brackets and does not call memory is a special mapping; only files have an inode."""
     if case.area is None:
         return
@@ -41,7 +41,7 @@ def named_by_kernel(context: Context, case: Case) -> None:
         case.rule_out(Kind.PRIVATE_ANON | Kind.SPECIAL, "maps shows a file", source=_source(nature))
 
 
-def sharing(context: Context, case: Case) -> None:
+def sharing(context: Context, case: Candidates) -> None:
     """``p`` is private, and ``s`` is what was mapped with MAP_SHARED (VM_MAYSHARE).
 
     The kernel goes by VM_SHARED, which is not set where the descriptor could not write; then the mapping counts as a
@@ -68,7 +68,7 @@ def sharing(context: Context, case: Case) -> None:
         case.only(SHARED | Kind.EXCLUDED, why, source=_source(nature))
 
 
-def flags(context: Context, case: Case) -> None:
+def flags(context: Context, case: Candidates) -> None:
     """VmFlags are the kernel's own: dd (VM_DONTDUMP), dp (VM_DROPPABLE), io (VM_IO), ht (VM_HUGETLB), ss, mt."""
     if case.area is None or case.area.nature.flags is None:
         return
@@ -89,7 +89,7 @@ def flags(context: Context, case: Case) -> None:
         case.rule_out(Kind.DAX, "VmFlags with mt: memory tags", source=Basis.SMAPS)
 
 
-def page_size(context: Context, case: Case) -> None:
+def page_size(context: Context, case: Candidates) -> None:
     """Only hugetlbfs and DAX devices have larger pages (vma_kernel_pagesize); kernels before 3.8 have no VmFlags."""
     size = case.area.nature.page_size if case.area is not None else None
     if size is None:
@@ -100,7 +100,7 @@ def page_size(context: Context, case: Case) -> None:
         case.rule_out(Kind.HUGE, f"KernelPageSize is {size >> 10} kB", source=Basis.SMAPS)
 
 
-def own_pages(context: Context, case: Case) -> None:
+def own_pages(context: Context, case: Candidates) -> None:
     """A private mapping with anonymous pages was written to. That there are none now does not say it never was.
 
     Swap alone may be what a file in tmpfs has swapped out; kernels before 4.3 have no SwapPss beside it.
@@ -114,14 +114,14 @@ def own_pages(context: Context, case: Case) -> None:
         case.rule_out(Kind.CLEAN, "smaps counts pages in Swap", source=Basis.SMAPS, convention=conventions.SWAPPED)
 
 
-def not_excluded(context: Context, case: Case) -> None:
+def not_excluded(context: Context, case: Candidates) -> None:
     """What has pages of its own is dumped unless a flag is against it (vma_dump_size)."""
     nature = case.area.nature if case.area is not None else None
     if nature is not None and nature.copied and nature.flags is not None and not nature.flags & UNDUMPED:
         case.rule_out(Kind.EXCLUDED, "VmFlags without dd, dp and io, and pages of its own", source=Basis.SMAPS)
 
 
-def never_writable(context: Context, case: Case) -> None:
+def never_writable(context: Context, case: Candidates) -> None:
     """What was ever writable and private is charged (VM_ACCOUNT), and stays so when it is made unwritable.
 
     Not so with MAP_NORESERVE (nr), nor for what a debugger writes and the program then gives back to the kernel
@@ -135,7 +135,7 @@ def never_writable(context: Context, case: Case) -> None:
         case.rule_out(Kind.WRITTEN, why, source=Basis.SMAPS, convention=conventions.NEVER_WRITABLE)
 
 
-def device(context: Context, case: Case) -> None:
+def device(context: Context, case: Candidates) -> None:
     """A file system is hugetlbfs or not, for all that is mapped from it.
 
     Memory of memfd_create and System V lies on either the one tmpfs that the kernel mounts for itself or on hugetlbfs.
@@ -154,7 +154,7 @@ def device(context: Context, case: Case) -> None:
         case.only(Kind.HUGE | Kind.EXCLUDED, why, source=_source(area.nature), convention=conventions.MEMORY_DEVICE)
 
 
-def below_root(context: Context, case: Case) -> None:
+def below_root(context: Context, case: Candidates) -> None:
     """The file itself, where --sysroot has it: pages that differ from it were written to; its mode is at hand.
 
     What differs is private, for a shared mapping is the file; that holds only where it is the very file, not a copy.
@@ -178,7 +178,7 @@ def below_root(context: Context, case: Case) -> None:
         case.header_page(elf, "its file is not executable", source=Basis.SYSROOT, convention=guessed)
 
 
-def links(context: Context, case: Case) -> None:
+def links(context: Context, case: Candidates) -> None:
     """The kernel counts a shared mapping as anonymous when the file has no link left, whatever its name says."""
     if case.area is None or case.area.facts is None:
         return
@@ -189,7 +189,7 @@ def links(context: Context, case: Case) -> None:
         case.rule_out(Kind.SHARED_FILE, "its file has no link", source=Basis.FILES)
 
 
-def mode(context: Context, case: Case) -> None:
+def mode(context: Context, case: Candidates) -> None:
     """Bit 4 keeps the first page of executable files; of others, only if it begins with the ELF magic."""
     if case.area is None or case.area.facts is None:
         return
@@ -199,7 +199,7 @@ def mode(context: Context, case: Case) -> None:
         case.header_page(case.first == ELFMAG, "its file is not executable", source=Basis.FILES)
 
 
-def file_system(context: Context, case: Case) -> None:
+def file_system(context: Context, case: Candidates) -> None:
     """Huge pages and DAX are matters of the file system."""
     if case.area is None or case.area.facts is None:
         return
@@ -213,7 +213,7 @@ def file_system(context: Context, case: Case) -> None:
         case.rule_out(Kind.ALL & ~Kind.DAX & ~Kind.EXCLUDED if dax else Kind.DAX, why, source=Basis.FILES)
 
 
-def recorded(context: Context, case: Case) -> None:
+def recorded(context: Context, case: Candidates) -> None:
     """A COREFILT note counts with the certainty that it recorded."""
     record = case.record
     if record is None:
@@ -226,7 +226,7 @@ def recorded(context: Context, case: Case) -> None:
     case.dax = case.dax or not record.possible & ~Kind.DAX
 
 
-WITNESSES: tuple[Callable[[Context, Case], None], ...] = (
+WITNESSES: tuple[Callable[[Context, Candidates], None], ...] = (
     named_by_kernel,
     sharing,
     flags,

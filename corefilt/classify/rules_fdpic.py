@@ -18,17 +18,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corefilt.classify.candidates import Case
+    from corefilt.classify.candidates import Candidates
     from corefilt.classify.context import Context
 
 
-def without_mmu(context: Context, case: Case) -> None:
+def without_mmu(context: Context, case: Candidates) -> None:
     """Without an MMU no page is copied on writing, so bit 0 keeps all that is private (vma_dump_size, Linux 5.10)."""
     if context.mmu is False:
         case.rule_out(Kind.CLEAN, "without an MMU bit 0 keeps all that is private")
 
 
-def loaded(context: Context, case: Case) -> None:
+def loaded(context: Context, case: Candidates) -> None:
     """What a loadmap names was loaded by the kernel or the loader: private, from a file or copied out of one."""
     at = bisect_left(context.loaded, (case.end,)) - 1
     if at >= 0 and sum(context.loaded[at]) > case.start:
@@ -38,13 +38,13 @@ def loaded(context: Context, case: Case) -> None:
             case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=LOADMAP)
 
 
-def old_flags(context: Context, case: Case) -> None:
+def old_flags(context: Context, case: Candidates) -> None:
     """Of the VmFlags only io counts: VM_DONTDUMP is not asked for."""
     if case.area is not None and case.area.nature.flags is not None and b"io" in case.area.nature.flags:
         case.only(Kind.EXCLUDED | Kind.DAX, "VmFlags with io", source=Basis.SMAPS)
 
 
-def old_present(context: Context, case: Case) -> None:
+def old_present(context: Context, case: Candidates) -> None:
     """What cannot be read is not dumped; what has bytes in the core otherwise was not excluded."""
     if not case.flags & PF_R:
         case.only(Kind.EXCLUDED, "cannot be read, and --dumper fdpic-old keeps none such")
@@ -52,7 +52,7 @@ def old_present(context: Context, case: Case) -> None:
         case.rule_out(Kind.EXCLUDED, "")
 
 
-def maybe_without_mmu(context: Context, case: Case) -> None:
+def maybe_without_mmu(context: Context, case: Candidates) -> None:
     """Where nothing tells whether there is an MMU, what was not written to may go by bit 0 all the same."""
     if context.mmu is None:
         for clean, written in (
@@ -63,24 +63,24 @@ def maybe_without_mmu(context: Context, case: Case) -> None:
                 case.add(written, "the core does not tell whether there is an MMU")
 
 
-def old_untouched(context: Context, case: Case) -> None:
+def old_untouched(context: Context, case: Candidates) -> None:
     """With an MMU bit 2 keeps what was never written to, memory too."""
     touched = case.area is not None and case.area.nature.copied
     if case.possible & Kind.PRIVATE_ANON and context.mmu is not False and not touched:
         case.add(Kind.PRIVATE_FILE, "memory that was never written to goes by bit 2 with --dumper fdpic-old")
 
 
-FIRST: tuple[Callable[[Context, Case], None], ...] = (without_mmu, loaded)
-LAST: tuple[Callable[[Context, Case], None], ...] = (maybe_without_mmu,)
-OLD_FIRST: tuple[Callable[[Context, Case], None], ...] = (old_flags, old_present)
-OLD_LAST: tuple[Callable[[Context, Case], None], ...] = (old_untouched,)
+FIRST: tuple[Callable[[Context, Candidates], None], ...] = (without_mmu, loaded)
+LAST: tuple[Callable[[Context, Candidates], None], ...] = (maybe_without_mmu,)
+OLD_FIRST: tuple[Callable[[Context, Candidates], None], ...] = (old_flags, old_present)
+OLD_LAST: tuple[Callable[[Context, Candidates], None], ...] = (old_untouched,)
 # What they conclude from is what the dumper of today does: VM_DONTDUMP, which bits were in force, what it leaves out.
 NOT_OLD = (present_bytes, flags, not_excluded, partly_there, wholly_there, not_there)
 
 
 def with_fdpic(
-    asked: tuple[Callable[[Context, Case], None], ...], before: int, *, fdpic: bool, dumper: str
-) -> tuple[Callable[[Context, Case], None], ...]:
+    asked: tuple[Callable[[Context, Candidates], None], ...], before: int, *, fdpic: bool, dumper: str
+) -> tuple[Callable[[Context, Candidates], None], ...]:
     """The rules to ask: ``before`` of those that are ``asked`` anyway, then the first ones here, and so on."""
     first, last = (FIRST, LAST) if fdpic else ((), ())
     if dumper == FDPIC_OLD:

@@ -11,7 +11,7 @@ from corefilt.kinds import Kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.classify.candidates import Case
+    from corefilt.classify.candidates import Candidates
     from corefilt.classify.context import Context
     from corefilt.corefile.images import Image
 
@@ -56,19 +56,19 @@ def is_system_file(path: bytes) -> bool:
     return path.startswith(SYSTEM_FOLDERS) and not path.startswith(NO_SYSTEM_FOLDERS)
 
 
-def is_pe(context: Context, case: Case) -> bool:
+def is_pe(context: Context, case: Candidates) -> bool:
     """Whether the file is a PE file, by its name or its first bytes; Wine and Mono relocate its sections in place."""
     path = case.path or b""
     return path.lower().endswith(PE_FILES) or (context.payload is not None and case.path in context.payload.pe)
 
 
-def may_be_pe(context: Context, case: Case) -> bool:
+def may_be_pe(context: Context, case: Candidates) -> bool:
     """Whether the file is a PE file, or could be one whose first page a filter left out."""
     lost = context.payload is not None and context.neighbours.headers_lost(case.m, context.payload)
     return lost or is_pe(context, case)
 
 
-def image_member(context: Context, case: Case) -> None:
+def image_member(context: Context, case: Candidates) -> None:
     """What lies in a loaded ELF image is private; its own program headers say what of it was written to.
 
     The loader writes to the data segment (relocations, the end of .bss), also where it later makes it unwritable
@@ -101,7 +101,7 @@ def image_member(context: Context, case: Case) -> None:
             case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.IMAGE_TEXT)
 
 
-def written_text(context: Context, case: Case, image: Image) -> str:
+def written_text(context: Context, case: Candidates, image: Image) -> str:
     """What says that a part of an image that nobody should write to may have been written to, or nothing."""
     own = image.flags_within(case.start, case.end)
     if case.writable:
@@ -120,12 +120,12 @@ def written_text(context: Context, case: Case, image: Image) -> str:
 SPLIT = "the kernel would have merged it with its neighbour if nothing had set them apart"
 
 
-def _executable_by_personality(context: Context, case: Case, own: set[int]) -> bool:
+def _executable_by_personality(context: Context, case: Candidates, own: set[int]) -> bool:
     """READ_IMPLIES_EXEC, which a program has whose stack is executable, adds PF_X to what can be read."""
     return {flags | PF_X if flags & PF_R else flags for flags in own} == {case.flags} and context.stack_is_executable
 
 
-def set_apart(context: Context, case: Case) -> None:
+def set_apart(context: Context, case: Candidates) -> None:
     """A mapping beside another with the same flags, the same file and the next offset was split off by something.
 
     The kernel merges such neighbours unless their flags or what was written to them differ (vma_merge in mm/vma.c of
@@ -139,7 +139,7 @@ def set_apart(context: Context, case: Case) -> None:
         case.doubt = SPLIT
 
 
-def mapped_again(context: Context, case: Case) -> None:
+def mapped_again(context: Context, case: Candidates) -> None:
     """Text of a loaded image that is mapped once more elsewhere: V8 does so with its own, to have it near its code."""
     if case.path is None or case.writable or context.payload is None or case.doubt:
         return
@@ -149,7 +149,7 @@ def mapped_again(context: Context, case: Case) -> None:
     case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.MAPPED_AGAIN)
 
 
-def layout_member(context: Context, case: Case) -> None:
+def layout_member(context: Context, case: Candidates) -> None:
     """Where the payload has passed before it could be looked at, the order of segments stands in for headers.
 
     Not where the first page is only missing: a filter left it out, and it may have been no image's, or its headers said
@@ -182,7 +182,7 @@ def layout_member(context: Context, case: Case) -> None:
         case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.LAYOUT_TEXT)
 
 
-def first_page_left_out(context: Context, case: Case) -> None:
+def first_page_left_out(context: Context, case: Candidates) -> None:
     """Where a filter left out an image's first page, which nobody writes to, what it kept of the image was written to.
 
     That it is an image, and so private, only its name tells then (.so), or that the program was started from it. Of
@@ -204,7 +204,7 @@ def first_page_left_out(context: Context, case: Case) -> None:
         case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.LAYOUT_PRIVATE)
 
 
-def shared_names(context: Context, case: Case) -> None:
+def shared_names(context: Context, case: Candidates) -> None:
     """What some programs name, and never map privately with the right to write."""
     if case.path is None or not case.writable:
         return
@@ -213,14 +213,14 @@ def shared_names(context: Context, case: Case) -> None:
         case.only(shared, "a name that only shared mappings bear", convention=conventions.SHARED_NAME)
 
 
-def unwritable_image(context: Context, case: Case) -> None:
+def unwritable_image(context: Context, case: Candidates) -> None:
     """Nobody maps programs and libraries for sharing with the right to write to them, and then without writing."""
     if case.path is not None and not case.writable and case.first == elf.ELFMAG and not case.file_offset:
         why = "an ELF file that is not writable here"
         case.rule_out(Kind.SHARED_FILE | Kind.SHARED_ANON, why, convention=conventions.ELF_UNSHARED)
 
 
-def runtime_archive(context: Context, case: Case) -> None:
+def runtime_archive(context: Context, case: Candidates) -> None:
     """Images of a language's heap are mapped privately, and what of them is writable gets its pointers relocated."""
     if case.path is None or not case.path.endswith(ARCHIVES):
         return
@@ -230,7 +230,7 @@ def runtime_archive(context: Context, case: Case) -> None:
         case.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=conventions.RUNTIME_ARCHIVE)
 
 
-def system_file(context: Context, case: Case) -> None:
+def system_file(context: Context, case: Candidates) -> None:
     """A file of the system that is writable nowhere in the process is mapped privately and clean.
 
     PE files are not: Wine maps their sections unwritable after relocating them. One whose first page a filter left out
@@ -245,7 +245,7 @@ def system_file(context: Context, case: Case) -> None:
     case.only(kinds | Kind.EXCLUDED, why, convention=conventions.SYSTEM_FILE)
 
 
-def read_only_file(context: Context, case: Case) -> None:
+def read_only_file(context: Context, case: Candidates) -> None:
     """A file that a process can read only, wherever it maps it, is not written to, though it may be shared.
 
     What was made unwritable after writing is text or data of images, which are executable or writable elsewhere; PE
@@ -264,7 +264,7 @@ def read_only_file(context: Context, case: Case) -> None:
     case.rule_out(Kind.WRITTEN, why, convention=conventions.READ_ONLY_FILE)
 
 
-def header_page(context: Context, case: Case) -> None:
+def header_page(context: Context, case: Candidates) -> None:
     """Bit 4 keeps the first page of a readable mapping at offset 0 if the file is executable or is ELF.
 
     What neither is ELF nor begins with #! may have an executable mode (Emacs' dump, PE files), and a memfd need not
