@@ -20,7 +20,7 @@ NO_IMAGE = (b"/dev/zero", b"/anon_hugepage", b"/SYSV", b"/[aio]", b"anon_inode:"
 HEADLESS = (*NO_IMAGE, b"/memfd:")
 
 
-class Neighbours:
+class AddressSpace:
     """Facts over all mappings of a core, from the table and NT_FILE only.
 
     ``private_files_dumped``: the filter in force at the dump had bit 2 (text is there); ``private_files_left_out``: it

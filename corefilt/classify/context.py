@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corefilt.classify.address_space import Neighbours
+from corefilt.classify.address_space import AddressSpace
 from corefilt.corefile import elf
 from corefilt.corefile.elf import PF_R, PF_X
 from corefilt.corefile.mappings import NO_FILE
@@ -51,7 +51,7 @@ class Context:
         self.mmu = fdpic.mmu if fdpic is not None else True
         self.loaded: list[tuple[int, int]] = []
         self.named = mappings.notes.files is not None
-        self.neighbours = Neighbours(mappings)
+        self.neighbours = AddressSpace(mappings)
         self.vvar = vvar
         self._executable_stack: bool | None = None
         self._program: bytes | None = None
@@ -66,7 +66,7 @@ class Context:
 
     def look_over(self) -> None:
         """Look over the mappings as a whole once more, when more is known of what the dump held."""
-        self.neighbours = Neighbours(self.mappings)
+        self.neighbours = AddressSpace(self.mappings)
 
     def take_loadmaps(self) -> None:
         """Learn from the loadmaps, once the payload they lie in has been looked at."""
