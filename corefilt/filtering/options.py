@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from corefilt.filtering.keywords import AllOptions, Cache, Dumper, Engine, Format, Sparse, Unknown, UsesPid
     from corefilt.filtering.naming import Naming
     from corefilt.io.steps import Step
-    from corefilt.plan.fit.request import Wish
+    from corefilt.plan.fit.request import FitRequest
 
     class Overwrite(Protocol):
         """Other bytes for some of those that are kept; ``told`` is what a note in the output says of that."""
@@ -259,7 +259,7 @@ class Options:
         refuse_unknown("Options()", values, TABLE)
         self.__dict__.update(DEFAULTS, on_progress=on_progress, stamp=None, overwrite=None)
         self.__dict__.update(values)
-        self.wish: Wish | None = _wish(self)
+        self.wish: FitRequest | None = _wish(self)
         self.naming: Naming | None = _naming(self)
 
 
@@ -295,12 +295,12 @@ def wants_fit(values: Mapping[str, object]) -> bool:
     return any(values.get(name) is not None and values[name] is not False for name in FITTING)
 
 
-def _wish(options: Options) -> Wish | None:
+def _wish(options: Options) -> FitRequest | None:
     if not wants_fit(options.__dict__):
         return None
-    from corefilt.plan.fit.request import Wish
+    from corefilt.plan.fit.request import FitRequest
 
-    return Wish(
+    return FitRequest(
         fit=options.fit, allocated=options.fit_allocated, minimal=options.minimal, follow=options.follow,
         ladder=options.ladder, runtime=options.runtime,
     )  # fmt: skip

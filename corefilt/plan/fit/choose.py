@@ -18,7 +18,7 @@ from corefilt.plan.fit.backtrace import Essentials
 from corefilt.plan.fit.chosen import Fit
 from corefilt.plan.fit.pages import SMALL_HOLE, Holes, Selection, within
 from corefilt.plan.fit.priority import by_worth, chunks, follow
-from corefilt.plan.fit.request import FOLLOWED, MINIMAL, Wish
+from corefilt.plan.fit.request import FOLLOWED, MINIMAL, FitRequest
 from corefilt.plan.fit.split_layout import SplitPhdr, lay_out_pieces
 from corefilt.plan.layout import kept_bytes
 
@@ -43,7 +43,7 @@ class FitError(CorefiltError):
 
 def fitted(
     plan: KeepPlan,
-    wish: Wish,
+    wish: FitRequest,
     plain_size: int,
     conversion: Conversion | None,
     *,
@@ -70,7 +70,7 @@ class _Fitting:
     def __init__(
         self,
         plan: KeepPlan,
-        wish: Wish,
+        wish: FitRequest,
         plain_size: int,
         conversion: Conversion | None,
         *,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from corefilt.corefile.corefile import CoreFile
     from corefilt.plan.fit.backtrace import Essentials
     from corefilt.plan.fit.pages import Selection
-    from corefilt.plan.fit.request import Wish
+    from corefilt.plan.fit.request import FitRequest
     from corefilt.plan.fit.runtimes.scene import Walk
     from corefilt.plan.fit.split_layout import FittedLayout
 
@@ -24,7 +24,7 @@ class Fit:
     stacks, ``segments`` the program headers of the output.
     """
 
-    def __init__(self, wish: Wish, layout: FittedLayout | None, size: int) -> None:
+    def __init__(self, wish: FitRequest, layout: FittedLayout | None, size: int) -> None:
         self.wish, self.layout, self.size = wish, layout, size
         self.smallest: int | None = None
         self.rung: str | None = None

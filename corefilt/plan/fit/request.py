@@ -20,7 +20,7 @@ RUNTIMES = ("java", "python", "go")
 AUTO, NONE = "auto", "none"
 
 
-class Wish:
+class FitRequest:
     """What was asked for: ``limit`` in bytes (None: none), counted as ``allocated`` disk use or as file length.
 
     ``minimal`` keeps only what a backtrace needs, ``levels`` and ``budget`` (bytes) are those of --follow, ``ladder``

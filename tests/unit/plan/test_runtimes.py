@@ -13,7 +13,7 @@ from support.samples import PAGE
 
 import corefilt
 from corefilt.errors import UsageError
-from corefilt.plan.fit.request import Wish, parse_runtimes
+from corefilt.plan.fit.request import FitRequest, parse_runtimes
 from corefilt.plan.fit.runtimes.python_layouts import TABLE, PythonLayout, published
 
 MAKERS = {"go": go_core, "python": python_core}
@@ -139,9 +139,9 @@ def test_names() -> None:
 
 def test_it_goes_with_what_cuts() -> None:
     with pytest.raises(UsageError, match="there is neither"):
-        Wish(runtime="go")
-    assert Wish(minimal=True).runtimes == ("auto",)
-    assert Wish(fit=1, runtime="none").runtimes == ()
+        FitRequest(runtime="go")
+    assert FitRequest(minimal=True).runtimes == ("auto",)
+    assert FitRequest(fit=1, runtime="none").runtimes == ()
 
 
 # --- CPython's layouts --------------------------------------------------------------------------------------
