@@ -16,7 +16,7 @@ from kernel.victims import VICTIMS
 
 import corefilt
 from corefilt.corefile.registers import read_threads
-from corefilt.plan.fit.backtrace import Essentials
+from corefilt.plan.fit.backtrace import BacktraceMemory
 from corefilt.plan.fit.choose import FitError
 from corefilt.sizes import show_size
 
@@ -39,7 +39,7 @@ def others(path: Path, limit: int) -> int:
     """Count the threads whose stacks, from the stack pointer on, google-coredumper's rule would keep."""
     with corefilt.open(path) as core:
         memory = core.memory()
-        needs = Essentials(core, memory, read_threads(core.source, core.ehdr, core.table))
+        needs = BacktraceMemory(core, memory, read_threads(core.source, core.ehdr, core.table))
         loads = list(core.maps.phdr)
         head = core.table.p_offset[loads[0]]
         kept = dict(zip(loads, by_priority([core.present[i] for i in loads], limit - head), strict=True))

@@ -51,7 +51,7 @@ MOST_OF_NOTES = 1 << 16
 Range = tuple[int, int]
 
 
-class Essentials:
+class BacktraceMemory:
     """``required`` and ``wanted`` ranges of addresses, and for every thread its ``stacks``."""
 
     def __init__(self, core: CoreFile, memory: Memory, threads: list[Thread], written: Container[int] = ()) -> None:

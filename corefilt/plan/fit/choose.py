@@ -14,7 +14,7 @@ from corefilt.corefile.registers import read_threads
 from corefilt.errors import CorefiltError, DamagedCoreError
 from corefilt.filterbits import parse_filter
 from corefilt.kinds import Kind
-from corefilt.plan.fit.backtrace import Essentials
+from corefilt.plan.fit.backtrace import BacktraceMemory
 from corefilt.plan.fit.chosen import Fit
 from corefilt.plan.fit.pages import SMALL_HOLE, Holes, Selection, within
 from corefilt.plan.fit.priority import by_worth, chunks, follow
@@ -92,7 +92,7 @@ class _Fitting:
         likely = zip(core.maps.phdr, (finding.likely for finding in plan.findings), strict=True)
         written = {i for i, kind in likely if kind & Kind.WRITTEN and core.table.p_flags[i] & PF_W}
         threads = read_threads(core.source, core.ehdr, core.table)
-        self._needs = Essentials(core, self._memory, threads, written)
+        self._needs = BacktraceMemory(core, self._memory, threads, written)
         self._walks: list[Walk] = []
         if wish.runtimes:
             from corefilt.plan.fit.runtimes.walks import walk_runtimes

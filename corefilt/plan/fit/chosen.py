@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from corefilt.corefile.corefile import CoreFile
-    from corefilt.plan.fit.backtrace import Essentials
+    from corefilt.plan.fit.backtrace import BacktraceMemory
     from corefilt.plan.fit.pages import Selection
     from corefilt.plan.fit.request import FitRequest
     from corefilt.plan.fit.runtimes.scene import Walk
@@ -65,7 +65,7 @@ class Fit:
         if core.sections:
             self.changes.append("the section headers were left out")
 
-    def tell_threads(self, needs: Essentials, whole: int) -> None:
+    def tell_threads(self, needs: BacktraceMemory, whole: int) -> None:
         """Take how many threads were found, and how many have their whole stacks."""
         self.threads, self.whole = len(needs.threads), whole
         if not any(thread.sp for thread in needs.threads):

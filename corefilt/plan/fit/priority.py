@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from corefilt.corefile.memory import Memory
-    from corefilt.plan.fit.backtrace import Essentials, Range
+    from corefilt.plan.fit.backtrace import BacktraceMemory, Range
     from corefilt.plan.plan import KeepPlan
 
 # Kinds by their worth: what only the process knew first, what is still on the disk last.
@@ -93,7 +93,7 @@ def pointers(memory: Memory, ranges: Iterable[Range], page: int, low: int, high:
 
 def follow(
     memory: Memory,
-    essentials: Essentials,
+    essentials: BacktraceMemory,
     levels: int,
     budget: int,
     page: int,
