@@ -100,3 +100,35 @@ def test_who_asks_the_compiled_module() -> None:
     }
     assert {name for name in asking if not {name, name.partition(".")[0]} & ASKING_FAST} == set()
     assert asking
+
+
+def defined(module: ast.Module) -> Iterator[tuple[str, bool]]:
+    """Yield the names of a module's classes, inner ones included, and of its types, and whether each is a class."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.ClassDef):
+            yield node.name, True
+        elif isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias":
+            yield ast.unparse(node.target), False
+
+
+def twofold(sources: dict[str, str]) -> dict[str, list[str]]:
+    """Return the names of classes that stand for something else too, with the modules that define them."""
+    where: dict[str, list[str]] = {}
+    classes = set()
+    for name, text in sources.items():
+        for called, is_class in defined(ast.parse(text)):
+            where.setdefault(called, []).append(name)
+            classes |= {called} if is_class else set()
+    return {called: where[called] for called in sorted(classes) if len(where[called]) > 1}
+
+
+def test_no_class_name_means_two_things() -> None:
+    assert twofold({name: path.read_text() for name, path in modules().items()}) == {}
+
+
+def test_a_class_name_that_means_two_things_is_seen() -> None:
+    a, b = "class Rule: pass\nclass Row: pass\nAt: TypeAlias = int", "class Rule: pass\nAt: TypeAlias = int"
+    assert twofold({"a": a, "b": b, "c": "if TYPE_CHECKING:\n    Row: TypeAlias = int"}) == {
+        "Row": ["a", "c"],
+        "Rule": ["a", "b"],
+    }

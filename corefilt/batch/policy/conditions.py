@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from corefilt.batch.policy.facts import Facts
 
     Condition: TypeAlias = (
-        "Bound | Executable | SignalCondition | Uid | ShareCondition | Command | ModuleCondition | SignatureCondition"
+        "Bound | Executable | SignalCondition | Uid | ShareCondition | CommandCondition | "
+        "ModuleCondition | SignatureCondition"
     )
 
 
