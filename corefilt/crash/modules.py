@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     # Gives bytes at an offset, of a length; fewer where they end.
     ReadAt: TypeAlias = Callable[[int, int], bytes]
     # Gives the bytes of notes by p_vaddr, p_offset and length, from every place where they may stand.
-    Notes: TypeAlias = Callable[[int, int, int], list[bytes]]
+    ReadNotes: TypeAlias = Callable[[int, int, int], list[bytes]]
 
 # Go's is a text of some 80 bytes (cmd/link of Go 1.19, .note.go.buildid).
 NT_GNU_BUILD_ID, NT_GO_BUILD_ID = 3, 4
@@ -157,7 +157,7 @@ def go_build_id(read: ReadAt) -> bytes | None:
     return _build_ids(lambda _, offset, length: [read(offset, length)], Phdrs.decode(raw, ehdr), ehdr.big)[1]
 
 
-def _near(memory: Memory, start: int, bias: int) -> Notes:
+def _near(memory: Memory, start: int, bias: int) -> ReadNotes:
     """Reads notes where they were loaded, and behind the first page, which is what a filtered core holds."""
 
     def read(vaddr: int, offset: int, length: int) -> list[bytes]:
@@ -167,7 +167,7 @@ def _near(memory: Memory, start: int, bias: int) -> Notes:
     return read
 
 
-def _build_ids(read: Notes, table: Phdrs, big: bool) -> tuple[bytes | None, bytes | None]:
+def _build_ids(read: ReadNotes, table: Phdrs, big: bool) -> tuple[bytes | None, bytes | None]:
     """NT_GNU_BUILD_ID and Go's build ID among an image's notes."""
     left = MOST_OF_NOTES
     go: bytes | None = None
