@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import BinaryIO, TypeAlias
 
-    Entry: TypeAlias = tuple[list[bytes], bytes | None]
+    JournalEntry: TypeAlias = tuple[list[bytes], bytes | None]
 
 # systemd reads no maps of more than 64 MiB (READ_FULL_BYTES_MAX). Parsed, JSON can take twenty times its length.
 MOST_JSON = 64 << 20
@@ -61,7 +61,7 @@ def ask(matches: list[str], core: str) -> Sidecar:
     return chosen_from(entries_of_export(io.BytesIO(answer), "journal"), "journal", core)
 
 
-def chosen_from(entries: Iterable[Entry], name: str, core_path: str | None) -> Sidecar:
+def chosen_from(entries: Iterable[JournalEntry], name: str, core_path: str | None) -> Sidecar:
     """The core's entry: by its path, by its name, or the only one there is."""
     paths: tuple[bytes, ...] = ()
     if core_path is not None:
@@ -93,7 +93,7 @@ def chosen_from(entries: Iterable[Entry], name: str, core_path: str | None) -> S
     return checked(f"{name} (COREDUMP_PROC_MAPS)", chosen)
 
 
-def entries_of_export(file: BinaryIO, name: str) -> Iterator[Entry]:
+def entries_of_export(file: BinaryIO, name: str) -> Iterator[JournalEntry]:
     """COREDUMP_FILENAME and COREDUMP_PROC_MAPS of every entry that has the latter, of ``journalctl -o export``."""
     names: list[bytes] = []
     maps: bytes | None = None
@@ -145,7 +145,7 @@ def _counted(file: BinaryIO, name: str, number: int) -> Iterator[bytes]:
         raise EvidenceError(f"{name}: is cut off in entry {number}, or no journal export", "save it once more")
 
 
-def entries_of_json(file: BinaryIO, name: str) -> Iterator[Entry]:
+def entries_of_json(file: BinaryIO, name: str) -> Iterator[JournalEntry]:
     """The same of ``journalctl -o json``, ``json-seq`` or ``json-pretty``; None for maps that were left out."""
     for number, text in enumerate(_objects(file, name), 1):
         try:
