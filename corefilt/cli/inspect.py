@@ -63,7 +63,7 @@ def run(argv: list[str]) -> int:
         changed = core.source.check()
         if changed is not None and changed not in core.warnings:
             core.warnings.append(changed)
-        told = Told(core, Rows(plan), view)
+        told = Inspection(core, Rows(plan), view)
         if arguments.json is not None:
             from corefilt.cli.inspection.document import write
 
@@ -112,7 +112,7 @@ class View:
         return rows.chosen(kinds=self.kinds, sort=sort, top=top)
 
 
-class Told:
+class Inspection:
     """What is told of one core."""
 
     def __init__(self, core: CoreFile, rows: Rows, view: View) -> None:
