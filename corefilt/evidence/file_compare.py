@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     # Gives the core's bytes at an offset, of a length.
     Peek: TypeAlias = Callable[[int, int], bytes]
     # Gives the ranges of a range of the core that are no holes.
-    Data: TypeAlias = Callable[[int, int], Iterator[tuple[int, int]]]
+    DataRuns: TypeAlias = Callable[[int, int], Iterator[tuple[int, int]]]
 
 # Files that were not used and are named one by one.
 MOST_NAMED = 3
@@ -33,7 +33,7 @@ def compare(
     proven: Callable[[int], int],
     *,
     peek: Peek | None,
-    data: Data | None,
+    data: DataRuns | None,
     dumped_ns: int | None,
 ) -> None:
     """Fill ``evidence.copies`` for every mapping whose kind a file could settle, by the kinds ``proven`` leaves it.
@@ -95,7 +95,7 @@ def _compare_file(
     head: int | None,
     *,
     peek: Peek | None,
-    data: Data | None,
+    data: DataRuns | None,
     dumped_ns: int | None,
     here: bool,
 ) -> None:
@@ -128,7 +128,7 @@ def _compare_file(
 
 
 def _first_difference(
-    peek: Peek, data: Data | None, file: MappedFile, at: int, start: int, length: int, page: int
+    peek: Peek, data: DataRuns | None, file: MappedFile, at: int, start: int, length: int, page: int
 ) -> int | None:
     """As first_difference, without reading what is a hole in the core."""
     for low, high in data(at, at + length) if data is not None else [(at, at + length)]:
