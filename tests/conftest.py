@@ -32,19 +32,11 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 settings.register_profile("corefilt", deadline=None)
 settings.load_profile("corefilt")
 
-# What depends on sysctls, in turns for which there is a lock (tests/kernel/dumps.py). One process takes all of a group:
-# "handlers" stand in for the journal, of which a machine has one, and for "dumps" the kernel dumps the zoo once. The
-# groups begin in this order, and "handlers" behind tests/integration: as long as "dumps" is at work they would wait for
-# each other.
-GROUPS = {
-    "tests/kernel/test_fit.py": "fit",
-    "tests/kernel/test_attacks.py": "handlers", "tests/kernel/test_doctor.py": "handlers",
-    "tests/kernel/test_files.py": "handlers", "tests/kernel/test_handler.py": "handlers",
-    "tests/kernel/test_install.py": "handlers", "tests/kernel/test_names.py": "handlers",
-    "tests/kernel/test_processes.py": "handlers", "tests/kernel/test_serve.py": "handlers",
-    "tests/kernel/": "dumps",
-}  # fmt: skip
-ORDER = ("dumps", "fit", "tests/integration/", "handlers", "")
+# What sets sysctls, has the kernel dump, or stands in for the journal: of each a machine has one.
+OF_THE_MACHINE = (
+    "tests/kernel/", "tests/integration/test_handler.py", "tests/unit/handler/admin/test_install.py",
+    "tests/unit/handler/serve/test_serve.py",
+)  # fmt: skip
 SLOW = 3600
 REPORTS = pytest.StashKey[dict[str, str]]()
 
@@ -65,25 +57,14 @@ def reports(pytestconfig: pytest.Config) -> dict[str, str]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Give each group to one process, and the rest to whoever is idle."""
+    """Give what is of the machine to one process, where programs are dumped once, and the rest to whoever is idle."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return group_of(nodeid)
+            return "kernel" if nodeid.startswith(OF_THE_MACHINE) else nodeid
 
     return Scheduling(config, log)
-
-
-def group_of(nodeid: str) -> str:
-    """Name the tests that have to run in one process with a test: the test itself, where it has no group."""
-    return next((group for start, group in GROUPS.items() if nodeid.startswith(start)), nodeid)
-
-
-def turn_of(nodeid: str) -> int:
-    """Tell where in ORDER a test begins."""
-    group = group_of(nodeid)
-    return next(turn for turn, start in enumerate(ORDER) if group.startswith(start))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -122,7 +103,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         chosen -= some_of_each(items, rest) if rest else set()
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
         items[:] = [item for item in items if item.nodeid in chosen]
-    items.sort(key=lambda item: turn_of(item.nodeid))
+    items.sort(key=lambda item: not item.nodeid.startswith(OF_THE_MACHINE))
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW))
