@@ -264,6 +264,8 @@ def test_a_damaged_field_is_named(patch: dict[str, int], words: str, piped: bool
         (b"", NotACoreError, "is empty"),
         (b"\x7f", DamagedCoreError, "ends in the ELF header, after 1 bytes"),
         (b"MZ", NotACoreError, "is not an ELF file"),
+        (b"\x7fELF\x05\x01" + bytes(9), DamagedCoreError, "ends in the ELF header, after 15 bytes"),
+        (b"\x7fELF\x05\x01" + bytes(10), DamagedCoreError, "EI_CLASS is 5"),
         (ident(64, True), DamagedCoreError, "ends in the ELF header, after 16 bytes"),
         (ident(32, True) + bytes(35), DamagedCoreError, "ends in the ELF header, after 51 bytes"),
         (b"\x7fELF\x05\x01" + bytes(58), DamagedCoreError, "EI_CLASS is 5"),
@@ -306,6 +308,19 @@ def test_constants_are_elf_hs() -> None:
     assert elf.MACHINES[62] == "x86-64"
     with opened(make_core(LOADS, machine=0x1234)) as it:
         assert it.machine == "EM 4660"
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("EM_SPARC", 2), ("EM_386", 3), ("EM_68K", 4), ("EM_MIPS", 8), ("EM_PPC", 20), ("EM_PPC64", 21), ("EM_S390", 22),
+        ("EM_ARM", 40), ("EM_SH", 42), ("EM_SPARCV9", 43), ("EM_X86_64", 62), ("EM_XTENSA", 94), ("EM_BLACKFIN", 106),
+        ("EM_TI_C6000", 140), ("EM_AARCH64", 183), ("EM_RISCV", 243), ("EM_FRV", 0x5441),
+    ],
+)  # fmt: skip
+def test_numbers_of_machines_are_elf_hs(name: str, number: int) -> None:
+    assert getattr(elf, name) == number
+    assert number in elf.MACHINES
 
 
 # --- the ends of files and memory ---------------------------------------------------------------------------

@@ -86,6 +86,12 @@ def test_only_where_nothing_lies_between_segments_no_gap_is_looked_for() -> None
     assert not is_dense(table, end - PAGE)
 
 
+def test_it_lies_behind_a_share_that_is_longer_than_all_before_it() -> None:
+    """The headers stand before the segment; what ends its gap stands behind its share."""
+    rows = (0x100, 0, 0), (0x200, PAGE, 3 * PAGE)
+    assert gaps(*rows, end=0x200 + 3 * PAGE) == {1: (0x200 + PAGE, 0x200 + 3 * PAGE)}
+
+
 def test_what_is_empty_before_one_that_is_there_gave_nothing_up() -> None:
     """A reserved range stands where the next mapping has its bytes."""
     rows = (FIRST, 0, 9 * PAGE), (FIRST, PAGE, PAGE), (FIRST + PAGE, 0, PAGE), (FIRST + 2 * PAGE, PAGE, PAGE)
