@@ -900,6 +900,11 @@ def test_a_statement_overrules_a_convention() -> None:
     assert look(core, assume=("/usr/share/*=shared-file-backed",))[A].kind == "shared-file-backed"
 
 
+def test_the_mode_of_system_v_memory_is_named_as_a_reason() -> None:
+    found = look(mapped(A, "/SYSV0000002a (deleted)", flags="r--"))[A]
+    assert "System V shared memory has an executable mode" in found.evidence
+
+
 def test_a_statement_that_evidence_disproves_is_a_contradiction() -> None:
     core = mapped(A, "/data/table")
     assume = (f"{A:#x}=private-anonymous",)
@@ -1000,6 +1005,7 @@ def test_every_finding_has_its_reasons(core: bytes) -> None:
     with opened(core) as it:
         for mapping in it.mappings:
             assert mapping.certainty in ("exact", "inferred", "assumed")
+            assert all(isinstance(reason, str) for reason in mapping.evidence)
             assert mapping.kind not in mapping.finding.others()
             assert bool(mapping.finding.others()) <= (mapping.certainty == "assumed")
             assert mapping.kind == "not-dumped" or mapping.finding.likely & mapping.finding.possible

@@ -783,6 +783,15 @@ def test_a_record_that_contradicts_the_core_is_set_aside() -> None:
     assert found.sources == without.sources
 
 
+@pytest.mark.parametrize(("kinds", "perms"), [("shared-dax", "s"), ("private-dax", "p")])
+def test_a_record_of_dax_alone_is_believed(kinds: str, perms: str) -> None:
+    """It speaks for DAX as the file itself would, which is not what is left when all else is disproved."""
+    case = Case("", "", "", "", 0, area=area_of(Load(A, TEXT), perms), record=record(kinds))
+    found = finding(case)
+    assert (found.kind, found.certainty, found.others()) == (kinds, "exact", [])
+    assert not found.disbelieved
+
+
 def test_a_record_and_a_map_that_contradict_each_other_leave_everything_open() -> None:
     """Nothing tells which of them is wrong."""
     found = finding(Case("", "", "", "", 0, record=record("shared-file-backed")))

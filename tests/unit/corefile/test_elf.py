@@ -268,6 +268,8 @@ def test_a_damaged_field_is_named(patch: dict[str, int], words: str, piped: bool
         (b"\x7fELF\x05\x01" + bytes(10), DamagedCoreError, "EI_CLASS is 5"),
         (ident(64, True), DamagedCoreError, "ends in the ELF header, after 16 bytes"),
         (ident(32, True) + bytes(35), DamagedCoreError, "ends in the ELF header, after 51 bytes"),
+        (ident(32, False) + bytes(35), DamagedCoreError, "ends in the ELF header, after 51 bytes"),
+        (ident(64, True) + bytes(47), DamagedCoreError, "ends in the ELF header, after 63 bytes"),
         (b"\x7fELF\x05\x01" + bytes(58), DamagedCoreError, "EI_CLASS is 5"),
         (b"\x7fELF\x02\x07" + bytes(58), DamagedCoreError, "EI_DATA is 7"),
         (make_core(LOADS, patch={"e_type": 2}), NotACoreError, "is no core dump but a program (e_type 2)"),
@@ -310,12 +312,25 @@ def test_constants_are_elf_hs() -> None:
         assert it.machine == "EM 4660"
 
 
+@by_shape
+def test_a_header_has_one_of_two_classes_and_one_of_two_orders(bits: int, little_endian: bool) -> None:
+    whole = ident(bits, little_endian) + bytes(48 if bits == 64 else 36)
+    assert Ehdr(whole).size == len(whole)
+    for raw in (b"", whole[:4], whole[:15], whole[:-1], b"\x7fELE" + whole[4:]):
+        with pytest.raises(ValueError, match="ELF header"):
+            Ehdr(raw)
+    for at in (4, 5):
+        for value in (0, 3):
+            with pytest.raises(ValueError, match="no ELF header"):
+                Ehdr(whole[:at] + bytes([value]) + whole[at + 1 :])
+
+
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        ("EM_SPARC", 2), ("EM_386", 3), ("EM_68K", 4), ("EM_MIPS", 8), ("EM_PPC", 20), ("EM_PPC64", 21), ("EM_S390", 22),
-        ("EM_ARM", 40), ("EM_SH", 42), ("EM_SPARCV9", 43), ("EM_X86_64", 62), ("EM_XTENSA", 94), ("EM_BLACKFIN", 106),
-        ("EM_TI_C6000", 140), ("EM_AARCH64", 183), ("EM_RISCV", 243), ("EM_FRV", 0x5441),
+        ("EM_SPARC", 2), ("EM_386", 3), ("EM_68K", 4), ("EM_MIPS", 8), ("EM_PPC", 20), ("EM_PPC64", 21),
+        ("EM_S390", 22), ("EM_ARM", 40), ("EM_SH", 42), ("EM_SPARCV9", 43), ("EM_X86_64", 62), ("EM_XTENSA", 94),
+        ("EM_BLACKFIN", 106), ("EM_TI_C6000", 140), ("EM_AARCH64", 183), ("EM_RISCV", 243), ("EM_FRV", 0x5441),
     ],
 )  # fmt: skip
 def test_numbers_of_machines_are_elf_hs(name: str, number: int) -> None:
