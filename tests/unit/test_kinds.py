@@ -108,6 +108,15 @@ def test_what_each_bit_keeps_for_the_old_fdpic_dumper(kind: int) -> None:
     assert f"{bits} {LETTERS[level(kind, CoredumpFilter.NONE, FDPIC_OLD)]}" == OLD[kind]
 
 
+def test_behind_the_first_page_what_is_proven_stays_apart_from_what_is_possible() -> None:
+    whole = Classification(
+        Kind.PRIVATE_FILE_HEADED, Kind.PRIVATE_MAPPED, Kind.PRIVATE_FILE_HEADED, "inferred", ("why",), Basis.CORE
+    )
+    rest = whole.behind_first_page()
+    assert (rest.possible, rest.proven, rest.likely) == (Kind.PRIVATE_FILE, Kind.UNHEADED, Kind.PRIVATE_FILE)
+    assert (rest.certainty, rest.evidence, rest.sources) == ("inferred", ("why",), Basis.CORE)
+
+
 # --- names ------------------------------------------------------------------------------------------------
 
 

@@ -122,6 +122,17 @@ def test_what_text_shows_that_was_written_to(
         assert words in " ".join(mapping.evidence)
 
 
+@pytest.mark.parametrize("split", [True, False])
+def test_without_names_parts_of_one_segment_are_known_to_be_of_one_file(split: bool) -> None:
+    """What set them apart may have written to them, wherever in the table they stand."""
+    head = elf_image([Image(0, 0x1F00, "r--"), Image(0x2000, 0x1000, "rw-", filesz=0x800)], size=2 * PAGE)
+    parts = [Load(LIBRARY, head[:PAGE], flags="r--"), Load(LIBRARY + PAGE, head[PAGE : 2 * PAGE], flags="r--")]
+    text = parts if split else [Load(LIBRARY, head[: 2 * PAGE], flags="r--")]
+    found = look(make_core([*text, Load(LIBRARY + 2 * PAGE, page(b"data"))], kernel_notes(None)))
+    for load in text:
+        assert ("would have merged it with its neighbour" in " ".join(found[load.vaddr].evidence)) == split
+
+
 @pytest.mark.parametrize(
     ("section", "textrel"),
     [

@@ -900,6 +900,12 @@ def test_a_statement_overrules_a_convention() -> None:
     assert look(core, assume=("/usr/share/*=shared-file-backed",))[A].kind == "shared-file-backed"
 
 
+def test_from_a_pipe_the_layout_of_data_is_named_as_a_reason() -> None:
+    found = look(library_core(), piped=True)
+    laid_out = [at for at, mapping in found.items() if "laid out like data of an ELF image" in mapping.evidence]
+    assert laid_out == [LIBRARY + 4 * PAGE, LIBRARY + 5 * PAGE]
+
+
 def test_the_mode_of_system_v_memory_is_named_as_a_reason() -> None:
     found = look(mapped(A, "/SYSV0000002a (deleted)", flags="r--"))[A]
     assert "System V shared memory has an executable mode" in found.evidence

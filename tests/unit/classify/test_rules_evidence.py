@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -781,6 +782,16 @@ def test_a_record_that_contradicts_the_core_is_set_aside() -> None:
     assert DISBELIEVED in found.evidence
     assert (found.kind, found.certainty, found.possible) == (without.kind, without.certainty, without.possible)
     assert found.sources == without.sources
+
+
+def test_what_is_assumed_is_the_most_without_the_least(tmp_path: Path) -> None:
+    """Bit 4 keeps a page of a private script in any case; whether it was written to is open."""
+    script = Load(A, page(b"#!/bin/sh", 3))
+    core = make_core([HEAP, script], kernel_notes([(A, A + 3 * PAGE, 0, "/data/script")]))
+    (tmp_path / "maps").write_bytes(maps_text([MEMORY, area_of(script, path="/data/script", offset=0)]))
+    with opened(core) as it:
+        plan = it.plan(0x11, maps=str(tmp_path / "maps"))
+        assert (plan.kept(1), plan.assumed[1]) == (3 * PAGE, 2 * PAGE)
 
 
 @pytest.mark.parametrize(("kinds", "perms"), [("shared-dax", "s"), ("private-dax", "p")])

@@ -270,6 +270,8 @@ def test_a_damaged_field_is_named(patch: dict[str, int], words: str, piped: bool
         (ident(32, True) + bytes(35), DamagedCoreError, "ends in the ELF header, after 51 bytes"),
         (ident(32, False) + bytes(35), DamagedCoreError, "ends in the ELF header, after 51 bytes"),
         (ident(64, True) + bytes(47), DamagedCoreError, "ends in the ELF header, after 63 bytes"),
+        (ident(32, True) + bytes(36), NotACoreError, "an ELF file (e_type 0)"),
+        (ident(64, True) + bytes(48), NotACoreError, "an ELF file (e_type 0)"),
         (b"\x7fELF\x05\x01" + bytes(58), DamagedCoreError, "EI_CLASS is 5"),
         (b"\x7fELF\x02\x07" + bytes(58), DamagedCoreError, "EI_DATA is 7"),
         (make_core(LOADS, patch={"e_type": 2}), NotACoreError, "is no core dump but a program (e_type 2)"),

@@ -28,7 +28,7 @@ from support.builder import (
 )
 from support.opening import kept, look, opened
 
-from corefilt.corefile.mappings import flags_text
+from corefilt.corefile.mappings import Mappings, flags_text
 
 PAGE = 4096
 A, B, C, D = 0x10000, 0x20000, 0x30000, 0x40000
@@ -70,6 +70,39 @@ def test_an_entry_must_cover_the_mapping(start: int, end: int, named: bool) -> N
     """gdb joins neighbours in NT_FILE; the kernel's entries equal a mapping each."""
     found = joined([Load(A, page(b"a", 2))], [(start, end, 5 * PAGE, "/a")])
     assert found == {A: (b"/a", 5 * PAGE + A - start) if named else (None, None)}
+
+
+@pytest.mark.parametrize(
+    ("second", "flags", "files", "continues"),
+    [
+        pytest.param(A + PAGE, "rw-", [(A, A + 2 * PAGE, PAGE, "/a")], [1], id="one entry"),
+        pytest.param(A + PAGE, "r--", [(A, A + 2 * PAGE, PAGE, "/a")], [], id="other flags"),
+        pytest.param(A + 2 * PAGE, "rw-", [(A, A + 3 * PAGE, PAGE, "/a")], [], id="a gap between"),
+        pytest.param(
+            A + PAGE, "rw-", [(A, A + PAGE, 0, "/a"), (A + PAGE, A + 2 * PAGE, PAGE, "/a")], [], id="an entry each"
+        ),
+        pytest.param(A + PAGE, "rw-", [(A, A + PAGE, 0, "/a")], [], id="one has no name"),
+        pytest.param(A + PAGE, "rw-", [], [], id="no names"),
+    ],
+)
+def test_what_of_two_is_one_mapping(second: int, flags: str, files: list[Entry], continues: list[int]) -> None:
+    loads = [Load(A, page(b"a"), flags="rw-"), Load(second, page(b"b"), flags=flags), Load(B, page(b"c"))]
+    with opened(make_core(loads, kernel_notes(files))) as it:
+        assert sorted(it.maps.continues) == continues
+        whole = it.maps.whole
+        assert (whole is it.maps) == (not continues)
+        assert (len(whole), whole.end(0)) == ((2, A + 2 * PAGE) if continues else (3, A + PAGE))
+        assert [it.maps.whole_of(m) for m in range(3)] == ([0, 0, 1] if continues else [0, 1, 2])
+
+
+@pytest.mark.parametrize(("end", "continues"), [((1 << 64) - PAGE, [1]), (1 << 64, [])])
+def test_what_ends_with_the_address_space_continues_nothing(end: int, continues: list[int]) -> None:
+    """Its end is no number of 64 bits, which the entry that would have to cover it has."""
+    start = end - 2 * PAGE
+    loads = [Load(start, page(b"a")), Load(start + PAGE, page(b"b"))]
+    with opened(make_core(loads, kernel_notes([]))) as it:
+        it.notes.continued = {start + PAGE}
+        assert sorted(Mappings(it.ehdr, it.table, it.notes).continues) == continues
 
 
 def test_one_wide_entry_names_several_mappings() -> None:

@@ -92,6 +92,24 @@ def test_it_lies_behind_a_share_that_is_longer_than_all_before_it() -> None:
     assert gaps(*rows, end=0x200 + 3 * PAGE) == {1: (0x200 + PAGE, 0x200 + 3 * PAGE)}
 
 
+def test_a_share_that_is_whole_leaves_none_though_it_ends_within_a_page() -> None:
+    rows = (FIRST, PAGE, PAGE), (FIRST + PAGE, 100, 100)
+    assert gaps(*rows, end=FIRST + 2 * PAGE) == {}
+    assert gaps(rows[0], (FIRST + PAGE, 99, 100), end=FIRST + 2 * PAGE) == {1: (FIRST + PAGE + 99, FIRST + 2 * PAGE)}
+
+
+def test_the_notes_alone_may_end_before_what_follows() -> None:
+    """Whether they are followed by one segment or by several."""
+    for rows, dense in (
+        (((0x200, 0x123, 0), (FIRST, PAGE, PAGE)), True),
+        (((0x200, 0x123, 0), (FIRST, PAGE, PAGE), (FIRST + PAGE, PAGE, PAGE)), True),
+        (((0x200, 0x123, 0), (FIRST, 0, PAGE), (FIRST + PAGE, PAGE, PAGE)), False),
+    ):
+        _, table = a_table(*rows)
+        table.p_type[0] = PT_NOTE
+        assert is_dense(table, rows[-1][0] + PAGE) == dense
+
+
 def test_what_is_empty_before_one_that_is_there_gave_nothing_up() -> None:
     """A reserved range stands where the next mapping has its bytes."""
     rows = (FIRST, 0, 9 * PAGE), (FIRST, PAGE, PAGE), (FIRST + PAGE, 0, PAGE), (FIRST + 2 * PAGE, PAGE, PAGE)

@@ -141,3 +141,15 @@ def test_memory_tags_that_the_filter_drops_are_too_many(tmp_path: Path) -> None:
     findings = [finding for finding in judged(full, full, 0x0).findings if finding.what == "filter"]
     sizes = {i: parse_core(tagged())[1][i].p_filesz for i in of_tags(tagged())}
     assert {f.segment: f.bytes for f in findings if f.segment in sizes} == sizes
+
+
+def test_what_a_filter_leaves_of_memory_is_one_number(tmp_path: Path) -> None:
+    """Of a file whose kind is open it is a range, and both cores lie in it."""
+    full = tmp_path / "full"
+    full.write_bytes(make_core(LOADS, NOTES))
+    texts = [finding.text for finding in verify(full, full, filter="shared-file-backed").findings]
+    assert texts == [f"segment 2 ({B:#x}-{B + PAGE:#x}) has {PAGE} bytes; filter 0x8 leaves 0"]
+    out = tmp_path / "out"
+    out.write_bytes(make_core([Load(A, b"", memsz=2 * PAGE), Load(B, b"", memsz=PAGE)], NOTES))
+    texts = [finding.text for finding in verify(full, out, filter="private-anonymous").findings]
+    assert texts == [f"segment 2 ({B:#x}-{B + PAGE:#x}) has 0 bytes; filter 0x1 leaves {PAGE}"]
