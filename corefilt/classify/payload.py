@@ -12,7 +12,6 @@ from corefilt import _fast
 from corefilt.corefile import images
 from corefilt.corefile.elf import ELFMAG, PF_R, PF_W, PF_X
 from corefilt.corefile.mappings import NO_FILE, Mappings
-from corefilt.io.sources import PipeSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -290,11 +289,7 @@ class Payload:
                     self.take(m, start, piece)
         if not self._dynamics:
             return
-        if isinstance(source, PipeSource):
-            low = source.position
-            self.look_for_textrel(source.peek, low, low + min(MOST_AHEAD_TO_DYNAMIC, source.most_ahead))
-        else:
-            self.look_for_textrel(source.peek)
+        self.look_for_textrel(source.peek, *source.reachable(MOST_AHEAD_TO_DYNAMIC))
 
     def read_from(self, source: Source) -> None:
         """Look at everything that is wanted, in a source that can be sought."""

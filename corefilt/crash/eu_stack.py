@@ -10,7 +10,6 @@ import subprocess
 
 from corefilt.crash.unwind.unwinder import Backtrace, Frame
 from corefilt.errors import InputError, UsageError
-from corefilt.io.sources import FileSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ _FRAME = re.compile(r"#(\d+)\s+0x([0-9a-f]+)")
 
 def backtrace(core: CoreFile, walker: Unwinder, index: ModuleIndex, thread: Thread, most: int) -> Backtrace:
     """The frames, named as our own. Raises UsageError where eu-stack is missing, InputError where it fails."""
-    if not isinstance(core.source, FileSource) or core.source.base:
+    if not core.source.seekable or core.source.base:
         raise UsageError("--unwinder eu-stack reads files alone", "name the core, uncompressed")
     fd = core.source.fd
     # LLVM's debuginfod would be asked over the network.

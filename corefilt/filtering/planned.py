@@ -9,7 +9,6 @@ from corefilt.classify.payload import MOST_LOOK_AHEAD
 from corefilt.corefile.ranges import end_of_segments
 from corefilt.filtering.run import FilterRun, check_tail, stop_if_undecided
 from corefilt.io.sinks import Sink
-from corefilt.io.sources import PipeSource
 from corefilt.io.steps import TO_THE_END, Step
 
 TYPE_CHECKING = False
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from corefilt.filtering.options import Options
     from corefilt.io.engine import Engine
+    from corefilt.io.sources import Source
     from corefilt.plan.plan import KeepPlan
     from corefilt.sizes import Limit
 
@@ -70,12 +70,12 @@ class PlannedRun(FilterRun):
     def write(self, sink: Sink) -> None:
         """Carry the layout out; where a pipe ends is known afterwards."""
         core = self.core
-        if self.limit is not None and isinstance(core.source, PipeSource):
+        if self.limit is not None and not core.source.seekable:
             engine = self._cut_as_it_passes(core.source, sink, self.limit)
         else:
             engine = self._engine(sink, self.layout.size)
             steps = self._steps()
-            if isinstance(core.source, PipeSource):
+            if not core.source.seekable:
                 steps = self._without_tail(steps, core.source)
             if self.cut is not None:
                 from corefilt.plan.rlimit import shortened
@@ -93,7 +93,7 @@ class PlannedRun(FilterRun):
         if core.ehdr.counts_elsewhere:
             check_tail(core, engine.replaced.get(core.ehdr.e_shoff, b""))
 
-    def _without_tail(self, steps: Iterator[Step], source: PipeSource) -> Iterator[Step]:
+    def _without_tail(self, steps: Iterator[Step], source: Source) -> Iterator[Step]:
         """Leave out what a run in place left behind the last segment, where that much can be read ahead."""
         table = self.core.table
         behind = end_of_segments(table, table.p_filesz)
@@ -115,7 +115,7 @@ class PlannedRun(FilterRun):
             else:
                 yield Step(behind, TO_THE_END, target)
 
-    def _cut_as_it_passes(self, source: PipeSource, sink: Sink, limit: Limit) -> Engine:
+    def _cut_as_it_passes(self, source: Source, sink: Sink, limit: Limit) -> Engine:
         from corefilt.filtering.truncated import CuttingEngine
         from corefilt.plan.rlimit import FROM_A_PIPE, Cut
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.io.sinks import Sink
-    from corefilt.io.sources import PipeSource
+    from corefilt.io.sources import Source
     from corefilt.plan.layout import Layout
 
 
@@ -29,7 +29,7 @@ class CuttingEngine(Engine):
         core: CoreFile,
         layout: Layout,
         limit: int,
-        source: PipeSource,
+        source: Source,
         sink: Sink,
         *,
         demand: str,

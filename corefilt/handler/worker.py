@@ -107,7 +107,7 @@ class Work:
             except OutputError:
                 raise
             except CorefiltError as error:
-                if not isinstance(source, PipeSource) or source.position:
+                if source.seekable or source.position:
                     raise
                 result = self._save_whole(source, error)
             # The kernel waits for no disk: it is done with the process from here on.

@@ -118,8 +118,8 @@ class SourceReader:
             piece = os.pread(source.fd, length, source.base + self._at) if length > 0 else b""
             self._at += len(piece)
             return piece
-        if isinstance(source, PipeSource) and source.ahead:
-            return source.take(compression.PIECE)
+        if held := source.take(compression.PIECE):
+            return held
         ready = select.poll()
         ready.register(source.fd, select.POLLIN)
         ready.register(self._feed, 0)

@@ -8,7 +8,7 @@ from corefilt import _fast
 from corefilt.errors import EngineError, InputError
 from corefilt.io.movers import MOVERS, NOT_FOR_THESE, SCRATCH, TURN, check_words, choose, explained, helpful_jobs
 from corefilt.io.sinks import Sink
-from corefilt.io.sources import Extents, FileSource, PipeSource, Source
+from corefilt.io.sources import Extents, Source
 from corefilt.io.steps import TO_THE_END, Step
 
 TYPE_CHECKING = False
@@ -80,7 +80,7 @@ class Engine:
             source, sink, demand, sparse, scans=self.scans, copies_itself=self._copies_itself()
         )
         self._skipper: Skipper | None = None
-        if isinstance(source, PipeSource):
+        if not source.seekable:
             from corefilt.io.skip import Skipper
 
             self._skipper = Skipper(source, self._scratch, by_reading=demand == "readwrite", told=self._told)
@@ -122,7 +122,7 @@ class Engine:
                     break
             if self._crew is not None:
                 self._gather(self._crew, wait=True)
-            if isinstance(self.source, FileSource) and self.source.is_cut():
+            if self.source.is_cut():
                 # What is behind the end looks like a hole.
                 raise self._shorter()
             if self._cache is not None:
@@ -147,19 +147,19 @@ class Engine:
     def _put(self, step: Step) -> bool:
         if step.put is None:
             raise AssertionError("no bytes to put")
-        if isinstance(self.source, PipeSource):
-            if not self._skip_to(self.source, step.source):
+        if not self.source.seekable:
+            if not self._skip_to(step.source):
                 return False
             self.replaced[step.source] = self.source.peek(step.source, step.length) if step.length <= 64 else b""
-            if not self._skip_to(self.source, step.source + step.length):
+            if not self._skip_to(step.source + step.length):
                 self.write(step.target, step.put)
                 return False
         self.write(step.target, step.put)
         return True
 
     def _copy(self, step: Step) -> bool:
-        if isinstance(self.source, PipeSource):
-            return self._copy_from_pipe(self.source, step)
+        if not self.source.seekable:
+            return self._copy_from_pipe(step)
         at = self.source.base + step.source
         if self._block:
             self._share(at, step.target, step.length)
@@ -312,12 +312,11 @@ class Engine:
             self.write(0, zeros[:length])
             length -= min(length, SCRATCH)
 
-    def _copy_from_pipe(self, source: PipeSource, step: Step) -> bool:
-        if not self._skip_to(source, step.source):
+    def _copy_from_pipe(self, step: Step) -> bool:
+        if not self._skip_to(step.source):
             return False
-        target, left = step.target, step.length
-        while left and source.ahead:
-            held = source.take(min(left, SCRATCH))
+        source, target, left = self.source, step.target, step.length
+        while left and (held := source.take(min(left, SCRATCH))):
             self.write(target, held)
             target, left = target + len(held), left - len(held)
         while left:
@@ -329,13 +328,13 @@ class Engine:
             target, left = target + moved, left if step.length == TO_THE_END else left - moved
         return True
 
-    def _skip_to(self, source: PipeSource, offset: int) -> bool:
+    def _skip_to(self, offset: int) -> bool:
         """Consume the pipe up to an offset; False when it ends before."""
         if self._skipper is None:
             raise AssertionError("a pipe is skipped by its skipper")
         if self._skipper.skip_to(offset):
             return True
-        self.at_end = source.position
+        self.at_end = self.source.position
         return False
 
     def _move(self, start: int, target: int, length: int) -> int:

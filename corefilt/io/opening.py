@@ -115,7 +115,7 @@ def spooled(pipe: Source, folder: str | None = None) -> SpooledSource:
         finally:
             os.close(place)
         size, scratch = 0, bytearray(PIPE_SIZE)
-        while isinstance(pipe, PipeSource) and (held := pipe.take(PIPE_SIZE)):
+        while held := pipe.take(PIPE_SIZE):
             _fast.write_at(copy, size, held, granule=4096)
             size += len(held)
         at, left = (-1, 1 << 62) if pipe.size is None else (pipe.base, pipe.size)

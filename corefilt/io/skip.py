@@ -12,13 +12,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corefilt.io.sources import PipeSource
+    from corefilt.io.sources import Source
 
 
 class Skipper:
     """Skips in a pipe: by splice to /dev/null where both can be had, else by reading. A context manager."""
 
-    def __init__(self, source: PipeSource, scratch: bytearray, *, by_reading: bool, told: Callable[[int], int]) -> None:
+    def __init__(self, source: Source, scratch: bytearray, *, by_reading: bool, told: Callable[[int], int]) -> None:
         """Hold the pipe; ``told`` hears of the bytes that went by, and gives their count back."""
         self._source, self._scratch, self._told = source, scratch, told
         self._by_reading = by_reading

@@ -32,11 +32,15 @@ class Source:
 
     ``origin`` is the source whose bytes these are made of: itself, but for what is decompressed or spooled;
     ``compression`` the format that it was decompressed from, or None; ``seekable`` tells that any of its bytes can be
-    had at any time. ``whole`` turns False when ``check`` finds that what it was made of is cut or damaged.
+    had at any time, ``spooled`` that its holes are a pipe's zeros. ``position`` is the offset of the first byte that
+    was not consumed; what can be sought stays at 0. ``whole`` turns False when ``check`` finds that what it was made of
+    is cut or damaged.
     """
 
     compression: str | None = None
+    position = 0
     seekable = False
+    spooled = False
     whole = True
 
     def __init__(self, fd: int, name: str, *, base: int = 0, size: int | None = None, owned: bool = True) -> None:
@@ -47,6 +51,18 @@ class Source:
     def peek(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes at ``offset`` of the core; fewer only where it ends."""
         raise AssertionError("a source is a file or a pipe")
+
+    def take(self, length: int) -> bytes:
+        """Consume up to ``length`` of the bytes that were read ahead: of what can be sought there are none."""
+        return b""
+
+    def reachable(self, ahead: int) -> tuple[int, int]:
+        """The range of offsets that can be had by reading at most ``ahead`` bytes ahead, as (start, end)."""
+        return 0, 1 << 64
+
+    def is_cut(self) -> bool:
+        """Whether it is a file that is shorter now than when it was opened. Raises InputError."""
+        return False
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -66,11 +82,10 @@ class Source:
 
 
 class FileSource(Source):
-    """An input that can be sought; ``spooled`` tells that its holes are a pipe's zeros."""
+    """An input that can be sought."""
 
     size: int
     seekable = True
-    spooled = False
 
     def __init__(self, fd: int, name: str, *, base: int = 0, size: int | None = None, owned: bool = True) -> None:
         super().__init__(fd, name, base=base, size=size, owned=owned)
@@ -102,7 +117,7 @@ class FileSource(Source):
         return bytes(room) if got == len(room) else bytes(room[:got])
 
     def is_cut(self) -> bool:
-        """Whether the file is shorter now than when it was opened."""
+        """Whether it is shorter now than when it was opened. Raises InputError."""
         try:
             return os.fstat(self.fd).st_size < self.base + self.size
         except OSError as error:
@@ -122,7 +137,6 @@ class PipeSource(Source):
         """Take a descriptor that is read in order; more than ``most_ahead`` bytes are never held."""
         super().__init__(fd, name, owned=owned)
         self.most_ahead = most_ahead
-        self.position = 0
         self.ahead = bytearray()
 
     def peek(self, offset: int, length: int) -> bytes:
@@ -163,6 +177,10 @@ class PipeSource(Source):
         del self.ahead[:length]
         self.position += len(taken)
         return taken
+
+    def reachable(self, ahead: int) -> tuple[int, int]:
+        """The range of offsets from the current position on, as far as the pipe may be read ahead."""
+        return self.position, self.position + min(ahead, self.most_ahead)
 
 
 class Extents:

@@ -8,7 +8,6 @@ from typing import TypedDict
 
 from corefilt.corefile.owner import Owner
 from corefilt.corefile.ranges import end_of_segments
-from corefilt.io.sources import FileSource
 from corefilt.kinds import NAMES
 
 TYPE_CHECKING = False
@@ -105,7 +104,7 @@ def _looked_at(core: CoreFile, asked: Container[str], sysroot: str | None) -> _L
 def _stored(core: CoreFile, i: int) -> int:
     """How many bytes of a segment are there, in bytes: a JVM or Go reserves gigabytes, which are a hole."""
     there = core.present[i]
-    if not there or not isinstance(core.source, FileSource):
+    if not there or not core.source.seekable:
         return there
     at = core.table.p_offset[i]
     return sum(high - low for low, high in core.data(at, at + there))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from corefilt.cli.inspection.rows import Rows
 from corefilt.errors import UsageError
 from corefilt.filterbits import NAMES as BITS
-from corefilt.io.sources import FileSource
 from corefilt.kinds import ONE_PAGE, WHOLE, Kind
 from corefilt.sizes import show_size
 from corefilt.text import printable
@@ -83,7 +82,7 @@ def look_at(rows: Rows, address: int) -> Answer:
     answer = Answer(address, "present", "the core holds it", m)
     answer.offset = maps.table.p_offset[i] + at
     answer.kept = at < plan.kept(m)
-    if not isinstance(core.source, FileSource):
+    if not core.source.seekable:
         answer.state, answer.why = "unknown", "the core is read from a pipe; its headers say that the byte is there"
         return answer
     page = core.maps.page_size
@@ -110,7 +109,7 @@ def _beside(rows: Rows, address: int) -> str:
 def _why_zero(rows: Rows, offset: int) -> str:
     core, page = rows.plan.core, rows.plan.core.maps.page_size
     source = core.source
-    if isinstance(source, FileSource) and not source.spooled and source.compression is None:
+    if source.seekable and not source.spooled and source.compression is None:
         start = offset - offset % page
         if not any(True for _ in core.data(start, min(start + page, core.end or start))):
             return (
