@@ -14,6 +14,7 @@ from corefilt.doctor.row import NO, OK, UNKNOWN, Row
 from corefilt.doctor.settings import FILE, Settings
 from corefilt.doctor.subject import CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SYS_RESOURCE, Subject
 from corefilt.doctor.template import foreseen, split, unforeseen
+from corefilt.io.openat import StepError, walk
 from corefilt.sizes import show_size
 from corefilt.text import printable
 
@@ -53,13 +54,18 @@ class CoreFolder:
 
     def _open(self, subject: Subject) -> int:
         if not subject.same_root and not self.as_root:
-            # A symbolic link that is absolute would lead us to another place than the process.
-            at = b""
-            for part in self.path.split(b"/"):
-                at = os.path.join(at, part)
-                if stat.S_ISLNK(os.stat(at, dir_fd=self.base, follow_symlinks=False).st_mode):
+            # A symbolic link that is absolute, or .. in its root, would lead us to another place than the process.
+            parts = [os.fsdecode(part) for part in self.path.split(b"/") if part not in (b"", b".")]
+            if os.pardir in parts:
+                self.error, self.answer = f"{self.shown} is reached by .. in another root", UNKNOWN
+                return -1
+            try:
+                return walk(os.dup(self.base), parts, flags=_FLAGS | os.O_DIRECTORY)
+            except StepError as error:
+                if stat.S_ISLNK(os.stat(error.filename, dir_fd=self.base, follow_symlinks=False).st_mode):
                     self.error, self.answer = f"{self.shown} is reached by a link in another root", UNKNOWN
                     return -1
+                raise OSError(error.errno, error.strerror) from None
         return os.open(self.path, _FLAGS | os.O_DIRECTORY, dir_fd=self.base)
 
     def __enter__(self) -> CoreFolder:

@@ -24,12 +24,14 @@ def walk(
     steps: Iterable[str],
     *,
     make: bool = False,
+    flags: int = FOLDER,
     check: Callable[[int, str], None] | None = None,
 ) -> int:
     """A descriptor of the directory that names lead to from an open one, which is closed.
 
-    ``make`` makes what is not there, 0700. ``check`` is shown every directory, with the way to it, before a name in it
-    is opened; what it raises ends the walk. Raises StepError, with ELOOP or ENOTDIR for a link or what is no directory.
+    ``make`` makes what is not there, 0700. ``flags`` are those of every open. ``check`` is shown every directory, with
+    the way to it, before a name in it is opened; what it raises ends the walk. Raises StepError, with ELOOP or ENOTDIR
+    for a link or what is no directory.
     """
     fd, at = folder, ""
     try:
@@ -39,7 +41,7 @@ def walk(
             if check is not None:
                 check(fd, at)
             at = os.path.join(at, step)
-            below = _step(fd, step, at, make=make)
+            below = _step(fd, step, at, flags, make=make)
             last, fd = fd, below
             os.close(last)
     except BaseException:
@@ -48,13 +50,13 @@ def walk(
     return fd
 
 
-def _step(folder: int, name: str, at: str, *, make: bool) -> int:
+def _step(folder: int, name: str, at: str, flags: int, *, make: bool) -> int:
     try:
         if make:
             try:
                 os.mkdir(name, 0o700, dir_fd=folder)
             except FileExistsError:
                 pass
-        return os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+        return os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
     except OSError as error:
         raise StepError(error.errno, error.strerror, at) from None

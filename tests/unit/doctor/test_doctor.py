@@ -20,6 +20,7 @@ from corefilt.doctor import filesystem, kernel, tools
 from corefilt.doctor.diagnosis import diagnose, writes_core
 from corefilt.doctor.limits import LEAST, core_limit, file_size_limit
 from corefilt.doctor.pattern import pattern_rows
+from corefilt.doctor.place import CoreFolder
 from corefilt.doctor.privileges import dump_mode_is_ordinary, dumpable
 from corefilt.doctor.row import NO, OK, UNKNOWN, Row
 from corefilt.doctor.settings import FILE, PIPE, SOCKET, Settings
@@ -355,3 +356,25 @@ def test_a_tool_that_cannot_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(tools, "TOOLS", {"tool": "for it"})
     assert tools.tool_facts()[0].meaning == "for it; does not tell its version"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "answer", "error"),
+    [
+        ("below/core", OK, ""), ("./below//core", OK, ""), ("link/core", UNKNOWN, "by a link in another root"),
+        ("../core", UNKNOWN, "by .. in another root"), ("file/core", NO, "Not a directory"),
+        ("none/core", NO, "No such file"),
+    ],
+)  # fmt: skip
+def test_the_way_in_another_root_is_walked_without_links(
+    running: subprocess.Popen[bytes], tmp_path: Path, pattern: str, answer: str, error: str
+) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "link").symlink_to("below")
+    (tmp_path / "file").touch()
+    with ProcFolder(running.pid) as folder:
+        subject = Subject(folder)
+        subject.same_root = False
+        with CoreFolder(subject, settings(pattern.encode())) as place:
+            assert (place.answer, place.folder >= 0) == (answer, answer == OK)
+            assert error in place.error
