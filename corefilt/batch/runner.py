@@ -1,8 +1,7 @@
-"""Carries out one task: with files, or with what is behind a URL on one side or both."""
+"""Carries out one task; whatever goes wrong with it is an outcome."""
 
 from __future__ import annotations
 
-from corefilt.batch.remote.url import is_url
 from corefilt.batch.work.execution import safely
 
 TYPE_CHECKING = False
@@ -22,10 +21,6 @@ def run_task(task: Task, on_progress: Callable[[int], None] | None = None) -> Ou
 
 
 def _filtered(task: Task, on_progress: Callable[[int], None] | None) -> Outcome:
-    if is_url(task.source) or is_url(task.output or ""):
-        from corefilt.batch.work.remote import filtered_remotely
+    from corefilt.batch.work.filter_task import filter_task
 
-        return filtered_remotely(task, on_progress)
-    from corefilt.batch.work import local
-
-    return local.filtered(task, on_progress)
+    return filter_task(task, on_progress)

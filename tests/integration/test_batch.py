@@ -346,6 +346,14 @@ def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
     assert facts(planned) == facts(done)
 
 
+def test_a_dry_run_of_replace_says_nothing_of_marks(tmp_path: Path) -> None:
+    put(tmp_path / "p/core", sample_core())
+    before = listing(tmp_path)
+    (line,) = batch(tmp_path / "p", "--replace", "-n")
+    assert (line["status"], line["reason"]) == ("filtered", "")
+    assert listing(tmp_path) == before
+
+
 # --- words ------------------------------------------------------------------------------------------------
 
 
@@ -614,7 +622,7 @@ def test_sparse_bombs_take_what_is_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["grows", "is cut", "is written to"])
 def test_a_core_that_changes_while_it_is_replaced_stays(how: str, tmp_path: Path) -> None:
     """The change is made when the temporary file is there: by then the core has been looked at."""
-    from corefilt.batch.work import local as filtering
+    from corefilt.batch.work import filter_task as filtering
 
     path = tmp_path / "core"
     path.write_bytes(sample_core())
@@ -665,7 +673,7 @@ def test_a_core_that_is_cut_while_it_is_checked(way: str, monkeypatch: pytest.Mo
 
 
 def test_another_file_takes_the_name_meanwhile(tmp_path: Path) -> None:
-    from corefilt.batch.work import local as filtering
+    from corefilt.batch.work import filter_task as filtering
 
     path = tmp_path / "core"
     path.write_bytes(sample_core())
@@ -840,11 +848,11 @@ def test_an_interrupted_job_says_what_is_done_and_leaves_nothing_half(number: si
 
 def test_a_worker_that_dies_takes_only_its_core_with_it(tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys; from corefilt.batch.work import local; real = local.filtered\n"
+        "import os, signal, sys; from corefilt.batch.work import filter_task as work; real = work.filter_task\n"
         "def dying(t, told):\n"
         "    if t.source.endswith('bad'): os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return real(t, told)\n"
-        "local.filtered = dying\n"
+        "work.filter_task = dying\n"
         "from corefilt.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     for name in ("a", "bad", "c", "d"):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from corefilt.batch.policy.policy import Decision, Policy
     from corefilt.batch.task import Task
     from corefilt.classify.classifier import Classifier
-    from corefilt.io.sources import FileSource, Source
+    from corefilt.io.sources import Source
 
 # Options that leave less of a core or change it; a rule that keeps it whole goes without them.
 _CHANGING = (*FITTING, "truncate", "annotate", "format", "loadmaps")
@@ -72,13 +72,13 @@ def decided(
     return chosen.outcome("deleted", words, **told)
 
 
-def delete(outcome: Outcome, file: FileSource, place: OpenPlace) -> Outcome:
+def delete(outcome: Outcome, fd: int, place: OpenPlace) -> Outcome:
     """Delete the open file at its place; the outcome that told so, or what stands against it.
 
     Raises LockedError and OSError.
     """
-    lock_file(file.fd, outcome.source)
-    status, there = os.fstat(file.fd), place.status()
+    lock_file(fd, outcome.source)
+    status, there = os.fstat(fd), place.status()
     if there is None or (there.st_dev, there.st_ino) != (status.st_dev, status.st_ino):
         return replace(outcome, status="kept", reason="another file has its name now")
     os.unlink(place.leaf, dir_fd=place.folder)

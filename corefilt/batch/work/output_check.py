@@ -14,15 +14,18 @@ if TYPE_CHECKING:
     from corefilt.batch.task import Task
 
 
-def as_plain_file(source: Source, folder: str) -> FileSource:
-    """A core as a file that begins with it: itself, or a copy in ``folder`` that has no name. Raises InputError."""
+def as_plain_file(source: Source, folder: str | None) -> FileSource:
+    """A core as a file that begins with it: itself, or a copy without a name in ``folder`` (None: in TMPDIR).
+
+    Raises InputError.
+    """
     if isinstance(source, FileSource) and not source.base:
         return source
     return spooled(source, folder)
 
 
-def check(full: FileSource, fd: int, task: Task, folder: str, scrubbed: str | None = None) -> None:
-    """Hold what a task wrote to ``fd`` against the full core; temporary copies go to ``folder``.
+def check(full: FileSource, fd: int, task: Task, folder: str | None, scrubbed: str | None = None) -> None:
+    """Hold what a task wrote to ``fd`` against the full core; temporary copies go to ``folder`` (None: TMPDIR).
 
     ``scrubbed`` is a report of what was overwritten.
 
