@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import ExitStack
 from importlib import import_module
 
 from corefilt.errors import EvidenceError
@@ -32,8 +33,9 @@ def walk_runtimes(
     plan: KeepPlan, memory: Memory, threads: list[Thread], stacks: list[list[Range]], wanted: Sequence[str]
 ) -> list[Walk]:
     """Walk the runtimes that were asked for, or that are recognised (``auto``), each by itself."""
-    files = Files(plan.core, memory, lambda: _sysroot(plan))
-    try:
+    with ExitStack() as undo:
+        files = Files(plan.core, memory, lambda: _sysroot(plan, undo))
+        undo.callback(files.close)
         reader = MemoryReader(plan.core, memory, files)
         images = list(loaded_images(reader))
         walks = []
@@ -47,8 +49,6 @@ def walk_runtimes(
                 continue
             walks.append(_walked(name, Scene(reader.fresh(), threads, stacks), where, files))
         return walks
-    finally:
-        files.close()
 
 
 def _walked(name: str, scene: Scene, where: list[tuple[bytes, int]], files: Files) -> Walk:
@@ -87,8 +87,8 @@ def _recognised(name: str, reader: MemoryReader, images: list[tuple[bytes, int]]
     return found or None
 
 
-def _sysroot(plan: KeepPlan) -> Sysroot | None:
-    """The folder of --sysroot; where none was given, / for the caller's own cores."""
+def _sysroot(plan: KeepPlan, undo: ExitStack) -> Sysroot | None:
+    """The folder of --sysroot; where none was given, / for the caller's own cores, which ``undo`` gives back."""
     evidence, core = plan.classifier.context.evidence, plan.core
     if evidence is not None and evidence.sysroot is not None:
         return evidence.sysroot
@@ -96,5 +96,5 @@ def _sysroot(plan: KeepPlan) -> Sysroot | None:
         found = sysroot_for(None, core.source.origin.fd)
     except EvidenceError:
         return None
-    core.opened["files of runtimes"] = found
+    undo.callback(found.close)
     return found
