@@ -1,4 +1,4 @@
-"""Run every rule on every mapping and turn the kinds that remain into a Finding.
+"""Run every rule on every mapping and turn the kinds that remain into a Classification.
 
 Mappings of which the rules see the same share one finding: a core can have a million of them.
 """
