@@ -30,7 +30,7 @@ DISBELIEVED = "the COREFILT note contradicts the core and is not believed"
 
 
 class Classifier:
-    """Runs every rule on every mapping and turns the kinds that remain into a Finding.
+    """Runs every rule on every mapping and turns the kinds that remain into a Classification.
 
     The rules look at the whole mappings of the ``context``; findings are asked for by ``parts``, one a program header.
     """
