@@ -31,7 +31,9 @@ from corefilt import _fast
 from corefilt.api import Core
 from corefilt.batch.policy.toml_file import parse_policy
 from corefilt.batch.sources import containers as wrappings
-from corefilt.cli import inspect
+from corefilt.cli.inspection import head
+from corefilt.cli.inspection.document import pieces
+from corefilt.cli.inspection.rows import Rows
 from corefilt.corefile import corefilt_note as annotation
 from corefilt.corefile import images, loadmaps
 from corefilt.corefile.notes import FileNote
@@ -80,8 +82,10 @@ def looked_at(core: Core, wanted: int, **options: object) -> None:
     for mapping in plan.mappings:
         assert mapping.certainty in annotation.CERTAINTIES
         assert mapping.present >= 0
-    inspect.as_dict(core, plan)
-    inspect.fdpic_lines(core)
+    rows = Rows(plan)
+    for _ in pieces(head.as_dict(core, identify(core), plan), rows, rows.chosen()):
+        pass
+    head.fdpic_lines(core)
     Owner(core.notes, core.ehdr)
     read_threads(core.source, core.ehdr, core.table)
 

@@ -1104,7 +1104,7 @@ def test_the_childs_word_is_taken_only_as_it_should_be() -> None:
 def test_help_names_exactly_the_options() -> None:
     done = corefilt_command("handle", "--help")
     assert done.code == 0
-    assert set(re.findall(r"^  (?:-h, )?(--?[a-z]+)", done.out.decode(), re.MULTILINE)) == {
+    assert set(re.findall(r"^  (?:-[hV], )?(--?[a-z]+)", done.out.decode(), re.MULTILINE)) == {
         "--help",
         "--config",
         "--version",

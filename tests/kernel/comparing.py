@@ -211,7 +211,7 @@ def compare(visited: Visit, evidence: str, found: list[Classification], unknown:
     sizes = load_sizes(visited.twins[FULL])
     starts = [phdr.p_vaddr for phdr in visited.twins[FULL].phdrs if phdr.p_type == 1]
     by_bit = {bit: load_sizes(visited.twins[bit]) for bit in (0, *SINGLE_BITS)}
-    gone = without_copies(visited.smaps.read_text())
+    gone = without_copies(visited.smaps.read_text(errors="surrogateescape"))
     assert len(found) == len(starts) == len(sizes)
     result = Agreement(visited.name, evidence, unknown, len(found))
     for start, present, finding, *kept in zip(starts, sizes, found, *by_bit.values(), strict=True):
