@@ -44,8 +44,12 @@ def shown(program: str, core: Path) -> dict[str, str]:
     return said
 
 
-# To make PostgreSQL's cluster takes longer than any crash.
-CRASHES = (*(name for name in VICTIMS if name != "postgresql"), pytest.param("postgresql", marks=pytest.mark.slow))
+# To make PostgreSQL's cluster, and to ask gdb about a JVM, takes longer than all other crashes.
+LONG = ("java", "postgresql")
+CRASHES = (
+    *(name for name in VICTIMS if name not in LONG),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in LONG),
+)
 
 
 @pytest.fixture(scope="module", params=CRASHES)
