@@ -535,7 +535,7 @@ def test_too_small_names_the_smallest(limit: str, process: Path) -> None:
     assert os.listdir(process.parent) == [process.name]
 
 
-@pytest.mark.parametrize("limit", ["--fit=-1", "--fit=nonsense", "--fit=", "--fit=1.5M", "--fit=10Q"])
+@pytest.mark.parametrize("limit", ["--fit=-1", "--fit=nonsense", "--fit=", "--fit=1.5", "--fit=10Q"])
 def test_what_is_no_size_is_refused(limit: str, process: Path) -> None:
     assert_usage(corefilt("all", process, limit, "-o", process.with_name("out")), "size")
 
