@@ -7,14 +7,13 @@ import sys
 
 from corefilt.cli import COMMANDS
 from corefilt.cli.options import check_environment, given_options, make_parser
-from corefilt.cli.words import STDOUT, check_report_place, say, with_json_target, write_json
+from corefilt.cli.words import STDOUT, check_report_place, say_report, with_json_target, write_json
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import FilterError, ReportPlaceError, UsageError, did_you_mean
 from corefilt.filterbits import ALIASES, NAMES, parse_filter
 from corefilt.filtering.options import Options
 from corefilt.filtering.write import write_filtered
 from corefilt.io.sinks import NamedFile
-from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,11 +139,7 @@ def run(argv: list[str]) -> int:
     if isinstance(target, NamedFile) and arguments.dry_run:
         notices.append(f"its name would be {target.path}")
     report.notices += warnings + notices
-    if not arguments.quiet:
-        say(report.summary(verbose=arguments.verbose))
-    else:
-        for warning in [*report.warnings, *warnings]:
-            say(f"corefilt: {printable(report.input)}: {printable(warning)}")
+    say_report(lambda: report.summary(verbose=arguments.verbose), report, warnings, quiet=arguments.quiet)
     if arguments.json is not None:
         write_json(report.as_dict(), arguments.json, force=arguments.force)
     return 3 if report.damaged else 0

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from corefilt.cli.options import given_options, make_parser
-from corefilt.cli.words import STDOUT, check_report_place, say, tell, write_json
+from corefilt.cli.words import STDOUT, check_report_place, say_report, tell, write_json
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import ReportPlaceError, UsageError
 from corefilt.filterbits import parse_filter
 from corefilt.filtering.options import Options
 from corefilt.scrub.request import make_request
-from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,11 +79,7 @@ def run(argv: list[str]) -> int:
         report = write_scrubbed(core, request, wanted, output, options)
     filtered = report.filtered
     filtered.notices += warnings
-    if not arguments.quiet:
-        say(report.summary(verbose=arguments.verbose))
-    else:
-        for warning in [*filtered.warnings, *warnings]:
-            say(f"corefilt: {printable(filtered.input)}: {printable(warning)}")
+    say_report(lambda: report.summary(verbose=arguments.verbose), filtered, warnings, quiet=arguments.quiet)
     if arguments.report is not None:
         write_json(report.as_dict(), arguments.report, force=arguments.force)
     return 3 if filtered.damaged else 0

@@ -8,15 +8,17 @@ import stat
 import sys
 
 from corefilt.errors import OutputError, ReportPlaceError, UsageError, did_you_mean
+from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, NoReturn
 
     from rich.console import RenderableType
 
     from corefilt.errors import CorefiltError
+    from corefilt.filtering.report import Report
     from corefilt.io.sources import Source
 
 STDOUT = "-"
@@ -164,6 +166,15 @@ def json_target(argv: list[str]) -> str | None:
     return words[-1].partition("=")[2] if words else None
 
 
+def say_report(summary: Callable[[], str], report: Report, more: Iterable[str], *, quiet: bool) -> None:
+    """Say what a run did; with ``quiet`` only its warnings, and ``more`` of them."""
+    if not quiet:
+        say(summary())
+        return
+    for warning in [*report.warnings, *more]:
+        say(f"corefilt: {printable(report.input)}: {printable(warning)}")
+
+
 def say(text: str) -> None:
     """Write a line to standard error, if there is one."""
     if sys.stderr is None:
@@ -178,7 +189,6 @@ def say(text: str) -> None:
 def one_failed(pid: int, error: CorefiltError) -> dict[str, object]:
     """Say what is wrong with one process of several, of which the others are still done; the same for JSON."""
     from corefilt.filtering.report import error_as_dict
-    from corefilt.text import printable
 
     say(f"corefilt: {printable(str(error))}" + (f"\n  try: {printable(error.hint)}" if error.hint else ""))
     return {"pid": pid, "error": error_as_dict(type(error).__name__, str(error), error.hint, error.exit_code)["error"]}

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import struct
 
-from corefilt.corefile.elf import PT_LOAD, Ehdr, Phdrs
+from corefilt.corefile.elf import DT_NULL, DT_RPATH, DT_RUNPATH, DT_STRTAB, PT_DYNAMIC, PT_LOAD, Ehdr, Phdrs
 from corefilt.corefile.images import needs
 
-PT_DYNAMIC = 2
-DT_NULL, DT_STRTAB, DT_RPATH, DT_RUNPATH = 0, 5, 15, 29
 # A dynamic section has some 30 entries; a path longer than PATH_MAX is none.
 _MOST_OF_DYNAMIC = 1 << 16
 _MOST_OF_A_PATH = 1 << 16

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import struct
 
-from corefilt.corefile.elf import ET_DYN, ET_EXEC, PF_W, PT_GNU_RELRO, PT_LOAD, Ehdr, Phdrs
+from corefilt.corefile.elf import (
+    DT_FLAGS,
+    DT_NULL,
+    DT_TEXTREL,
+    ET_DYN,
+    ET_EXEC,
+    PF_W,
+    PT_DYNAMIC,
+    PT_GNU_RELRO,
+    PT_LOAD,
+    Ehdr,
+    Phdrs,
+)
 
 # Linkers write some 15 program headers; what has more than this is no loadable object.
 MOST_PHDRS = 256
 
-PT_DYNAMIC = 2
-DT_NULL, DT_TEXTREL, DT_FLAGS = 0, 22, 30
 DF_TEXTREL = 4
 # A dynamic section has some 30 entries of 16 bytes, and one for every library that is needed.
 MOST_OF_DYNAMIC = 1 << 14

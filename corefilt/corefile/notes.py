@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from corefilt.io.sources import Source
 
-NT_PRSTATUS, NT_PRPSINFO, NT_AUXV, NT_FILE, NT_SIGINFO = 1, 3, 6, 0x46494C45, 0x53494749
+NT_PRSTATUS, NT_PRFPREG, NT_PRPSINFO, NT_AUXV, NT_FILE, NT_SIGINFO = 1, 2, 3, 6, 0x46494C45, 0x53494749
 
 # Where a stack pointer stands in NT_PRSTATUS, in bytes, by machine and class: pr_reg begins at 112 (ELFCLASS64), 72, or
 # 70 (m68k), then come the registers as struct elf_gregset has them. Held against gdb's on x86-64 and i386, for the

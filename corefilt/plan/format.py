@@ -19,6 +19,7 @@ from corefilt.corefile.notes import (
     MOST_WALKED,
     NT_AUXV,
     NT_FILE,
+    NT_PRFPREG,
     NT_PRPSINFO,
     NT_PRSTATUS,
     NT_SIGINFO,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from corefilt.corefile.elf import Ehdr
     from corefilt.corefile.fdpic import FdpicMachine
 
-NT_PRFPREG = 2
 # What elf_fdpic_core_dump writes (fs/binfmt_elf_fdpic.c of Linux 6.18; held against cores of 6.12).
 _OF_FDPIC = (NT_PRSTATUS, NT_PRPSINFO, NT_AUXV, NT_PRFPREG)
 _NAMES = {NT_SIGINFO: "NT_SIGINFO", NT_FILE: "NT_FILE", 0x400: "NT_ARM_VFP", 0x401: "NT_ARM_TLS"}

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from corefilt import _fast
-from corefilt.corefile.elf import PT_NOTE
+from corefilt.corefile.elf import PF_W, PT_NOTE
 from corefilt.errors import InputError
 from corefilt.scrub.rule import MOST_BEHIND
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from corefilt.corefile.corefile import CoreFile
 
-PF_W = 2
 # Read at a time: as much as stays in a second-level cache with what goes before and comes behind.
 CHUNK = 1 << 20
 # Bytes before what is looked at that are in the buffer, and behind it; whole pages, so that those of zeros stay apart.

@@ -8,6 +8,7 @@ from bisect import bisect_right
 
 from corefilt import _fast
 from corefilt.corefile.elf import EM_X86_64
+from corefilt.corefile.notes import NT_PRFPREG
 from corefilt.corefile.ranges import joined
 from corefilt.corefile.registers import read_threads
 from corefilt.errors import ScrubError
@@ -27,7 +28,7 @@ _SMALL = 4096
 _BELOW_THREAD, _ABOVE_THREAD = 64, 0x940
 _PIECE = 1 << 20
 
-NT_PRFPREG, NT_X86_XSTATE = 2, 0x202
+NT_X86_XSTATE = 0x202
 # The registers of struct user_i387_struct, and what follows the header of an XSAVE area (Intel SDM, volume 1, 13.4):
 # bytes 416 to 576 have the reserved words of the kernel and the header, without which gdb takes the note for none.
 _LEGACY, _EXTENDED = (32, 416), 576

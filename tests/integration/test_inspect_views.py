@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
-import os
-import pty
-import struct
-import subprocess
-import termios
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.builder import Load, kernel_notes, make_core, page
-from support.run import COREFILT, corefilt, environment
+from support.run import corefilt
 from support.samples import ANON, SHARED, STACK, sample_core
+from support.terminal import on_a_terminal
 
 import corefilt as api
 
@@ -32,25 +27,9 @@ def core(tmp_path: Path) -> Path:
     return path
 
 
-def on_a_terminal(width: int, *args: str | Path) -> list[str]:
-    """Run corefilt on a terminal of so many columns; give the lines that it showed."""
-    controller, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
-    variables = {name: value for name, value in environment().items() if name != "COLUMNS"}
-    with subprocess.Popen(
-        [*COREFILT, *args], stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal,
-        env={**variables, "TERM": "dumb", "PYTHONUTF8": "1"},
-    ) as process:  # fmt: skip
-        os.close(terminal)
-        said = b""
-        while True:
-            try:
-                part = os.read(controller, 1 << 16)
-            except OSError:  # EIO: nobody holds the terminal any more
-                break
-            said += part
-    os.close(controller)
-    assert process.returncode == 0, said
+def lines_at(width: int, *args: str | Path) -> list[str]:
+    """The lines that a terminal of so many columns shows."""
+    said = on_a_terminal(*args, width=width, without="COLUMNS", TERM="dumb", PYTHONUTF8="1")
     return said.decode().replace("\r\n", "\n").splitlines()
 
 
@@ -63,12 +42,12 @@ def shown(*args: str | Path, code: int = 0) -> list[str]:
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("more", [(), ("--all",), ("--group-by", "file"), ("--modules",), (hex(ANON),)], ids=str)
 def test_no_line_is_wider_than_the_terminal(width: int, more: tuple[str, ...], core: Path) -> None:
-    lines = on_a_terminal(width, "inspect", core, *more)
+    lines = lines_at(width, "inspect", core, *more)
     assert max(map(len, lines)) <= width
 
 
 def test_a_terminal_shows_whose_core_a_bar_and_the_largest(core: Path) -> None:
-    lines = on_a_terminal(80, "inspect", core)
+    lines = lines_at(80, "inspect", core)
     assert lines[0].startswith(str(core)[:40])
     assert any(line.startswith("  written by") for line in lines)
     (kind,) = (line for line in lines if line.startswith("private-anonymous "))
@@ -80,10 +59,10 @@ def test_a_terminal_shows_whose_core_a_bar_and_the_largest(core: Path) -> None:
 def test_files_are_cut_in_the_middle(tmp_path: Path) -> None:
     path = "/usr/lib/" + "deep/" * 20 + "libname.so.6"
     (tmp_path / "core").write_bytes(make_core([Load(ANON, page(b"x"))], kernel_notes([(ANON, ANON + PAGE, 0, path)])))
-    last = on_a_terminal(80, "inspect", tmp_path / "core")[-1]
+    last = lines_at(80, "inspect", tmp_path / "core")[-1]
     assert last.endswith("libname.so.6") and "\u2026" in last and len(last) <= 80
     assert path in shown(tmp_path / "core")[-1]
-    assert any(path in line for line in on_a_terminal(80, "inspect", tmp_path / "core", "-v"))
+    assert any(path in line for line in lines_at(80, "inspect", tmp_path / "core", "-v"))
 
 
 def test_wide_characters_take_their_columns(tmp_path: Path) -> None:
@@ -91,14 +70,14 @@ def test_wide_characters_take_their_columns(tmp_path: Path) -> None:
     (tmp_path / "core").write_bytes(make_core([Load(ANON, page(b"x"))], kernel_notes([(ANON, ANON + PAGE, 0, path)])))
     from rich.cells import cell_len
 
-    assert max(map(cell_len, on_a_terminal(80, "inspect", tmp_path / "core"))) <= 80
+    assert max(map(cell_len, lines_at(80, "inspect", tmp_path / "core"))) <= 80
 
 
 def test_never_more_lines_than_mappings_and_a_few(tmp_path: Path) -> None:
     loads = [Load(0x10000 * (1 + i), page(b"x")) for i in range(300)]
     (tmp_path / "core").write_bytes(make_core(loads, kernel_notes([])))
     for more in ((), ("--all",), ("-v", "--all")):
-        assert len(on_a_terminal(80, "inspect", tmp_path / "core", *more)) <= 300 + 25
+        assert len(lines_at(80, "inspect", tmp_path / "core", *more)) <= 300 + 25
     assert len(shown(tmp_path / "core")) < 40
 
 

@@ -12,7 +12,23 @@ from itertools import pairwise
 
 from corefilt.classify.rules_core import GATES
 from corefilt.corefile import images
-from corefilt.corefile.elf import ELFMAG, ET_DYN, ET_EXEC, PF_W, PF_X, PT_LOAD, PT_NOTE, Ehdr, Phdrs
+from corefilt.corefile.elf import (
+    DT_DEBUG,
+    DT_NULL,
+    DT_SONAME,
+    DT_STRTAB,
+    ELFMAG,
+    ET_DYN,
+    ET_EXEC,
+    PF_W,
+    PF_X,
+    PT_DYNAMIC,
+    PT_LOAD,
+    PT_NOTE,
+    PT_PHDR,
+    Ehdr,
+    Phdrs,
+)
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.corefile.memory import Memory
 from corefilt.corefile.notes import AT_BASE, AT_ENTRY, AT_EXECFN, AT_PHDR, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
@@ -24,8 +40,6 @@ if TYPE_CHECKING:
     from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.registers import Thread
 
-PT_DYNAMIC, PT_PHDR = 2, 6
-DT_NULL, DT_STRTAB, DT_SONAME, DT_DEBUG = 0, 5, 14, 21
 AT_PHENT, AT_PHNUM, AT_BASE_PLATFORM = 4, 5, 24
 
 # What a function may use below its stack pointer: 128 bytes on x86-64, 512 on PowerPC.

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import struct
 
-from corefilt.corefile.elf import PT_LOAD, Ehdr, Phdrs
-from corefilt.corefile.images import PT_DYNAMIC, needs
+from corefilt.corefile.elf import (
+    DT_GNU_HASH,
+    DT_HASH,
+    DT_NULL,
+    DT_STRTAB,
+    DT_SYMTAB,
+    PT_DYNAMIC,
+    PT_LOAD,
+    SHT_SYMTAB,
+    Ehdr,
+    Phdrs,
+)
+from corefilt.corefile.images import needs
 from corefilt.plan.fit.runtimes.reader import LostError
 
 TYPE_CHECKING = False
@@ -14,8 +25,6 @@ if TYPE_CHECKING:
 
     from corefilt.plan.fit.runtimes.reader import MemoryReader
 
-DT_NULL, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_GNU_HASH = 0, 4, 5, 6, 0x6FFFFEF5
-SHT_SYMTAB = 2
 MOST_DYNAMIC = 4096
 # A chain of a hash table has a few symbols; a symbol table of 64-bit entries some 100,000.
 MOST_IN_A_CHAIN = 1 << 16

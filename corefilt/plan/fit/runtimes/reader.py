@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 
-from corefilt.corefile.elf import PF_W, PT_NOTE, Ehdr, Phdrs
+from corefilt.corefile.elf import PF_W
 from corefilt.corefile.images import headers, needs
-from corefilt.evidence.sysroot import objection
+from corefilt.crash.modules import go_build_id
+from corefilt.evidence.sysroot import build_id_in, objection
 from corefilt.io.named_files import NotUsable
 
 TYPE_CHECKING = False
@@ -111,7 +112,7 @@ class Files:
         if where is None or sum(where) > len(first):
             self.refused[path] = "the core has no ELF header of it"
             return None
-        if not names_its_build(first, page):
+        if build_id_in(first) is None and go_build_id(lambda at, length: first[at : at + length]) is None:
             self.refused[path] = "the core has no build-id of it"
             return None
         sysroot = self._opened()
@@ -135,21 +136,6 @@ class Files:
             file.close()
             return None
         return file, found
-
-
-def names_its_build(first: bytes, page_size: int) -> bool:
-    """Whether an image has, in its first page, a note that no other build has: GNU's build-id, or Go's."""
-    ehdr, where = Ehdr(first), needs(first)
-    if where is None:
-        return False
-    table = Phdrs.decode(first[where[0] : sum(where)], ehdr)
-    for i, p_type in enumerate(table.p_type):
-        end = table.p_offset[i] + table.p_filesz[i]
-        if p_type == PT_NOTE and end <= page_size:
-            notes = first[table.p_offset[i] : end]
-            if notes[12:16] in (b"GNU\0", b"Go\0\0") or b"GNU\0" in notes:
-                return True
-    return False
 
 
 class MemoryReader:
@@ -203,7 +189,7 @@ class MemoryReader:
             if len(self._blocks) >= MOST_BLOCKS:
                 raise TooMuchError(f"it looks at more than {MOST_BLOCKS * BLOCK >> 20} MiB")
             block = self.memory.read(n * BLOCK, BLOCK)
-            if len(block) < BLOCK and not block:
+            if not block:
                 block = self.files.read(n * BLOCK, BLOCK)
             self._blocks[n] = block
         return block
