@@ -23,17 +23,37 @@ CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium (Debian's package) is not installed")
 
 
+# A machine with much else to do makes Chromium end at its start at times.
+TRIES = 3
+
+
+class BrowserEndedError(AssertionError):
+    """The browser is gone; what it said last is the message."""
+
+
 class Browser:
     """One page; `errors` are what its console showed as such, `requests` the addresses that it asked for."""
 
-    def __init__(self, commands: int, answers: int) -> None:
-        self._commands, self._answers = os.fdopen(commands, "wb", buffering=0), os.fdopen(answers, "rb")
+    def __init__(self, profile: Path) -> None:
+        self._profile, self._said = profile, profile.with_name(f"{profile.name}.stderr")
         self._held, self._number, self._session = b"", 0, ""
         self.errors: list[str] = []
         self.requests: list[str] = []
+        self._start()
 
     def open(self, path: Path, *, scheme: str = "light", width: int = 1280) -> None:
         """Open a file in a page of its own, so many CSS pixels wide, and wait until it is loaded."""
+        for turn in range(TRIES):
+            try:
+                return self._open(path, scheme, width)
+            except (BrowserEndedError, BrokenPipeError):
+                if turn == TRIES - 1:
+                    raise
+                self.close()
+                self._start()
+        raise AssertionError
+
+    def _open(self, path: Path, scheme: str, width: int) -> None:
         self.errors, self.requests, self._session = [], [], ""
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -56,6 +76,29 @@ class Browser:
     def close(self) -> None:
         self._commands.close()
         self._answers.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _start(self) -> None:
+        assert CHROMIUM is not None
+        self._held, self._session = b"", ""
+        commands_in, commands_out = os.pipe()
+        answers_in, answers_out = os.pipe()
+        # The protocol's pipes are descriptors 3 and 4, and only a shell can put them there.
+        ours = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (commands_in, answers_out)]
+        script, profile = f'exec "$@" 3<&{ours[0]} 4>&{ours[1]}', f"--user-data-dir={self._profile}"
+        with self._said.open("wb") as said:
+            self._process = subprocess.Popen(
+                ["bash", "-c", script, "bash", CHROMIUM, *FLAGS, profile],
+                pass_fds=ours,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                env={**os.environ, "TMPDIR": str(self._profile.parent)},
+            )
+        for fd in (commands_in, answers_out, *ours):
+            os.close(fd)
+        self._commands, self._answers = os.fdopen(commands_out, "wb", buffering=0), os.fdopen(answers_in, "rb")
 
     def _call(self, method: str, **params: object) -> dict[str, Any]:
         self._number += 1
@@ -72,7 +115,8 @@ class Browser:
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._held:
             got = self._answers.read1(1 << 16)
-            assert got, "the browser ended"
+            if not got:
+                raise BrowserEndedError(self._said.read_text(errors="replace")[-2000:])
             self._held += got
         raw, _, self._held = self._held.partition(b"\0")
         message: dict[str, Any] = json.loads(raw)
@@ -93,25 +137,8 @@ class Browser:
 @contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
     """Start one with an empty profile, and end it."""
-    assert CHROMIUM is not None
-    commands_in, commands_out = os.pipe()
-    answers_in, answers_out = os.pipe()
-    # The protocol's pipes are descriptors 3 and 4, and only a shell can put them there.
-    ours = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (commands_in, answers_out)]
-    process = subprocess.Popen(
-        ["bash", "-c", f'exec "$@" 3<&{ours[0]} 4>&{ours[1]}', "bash", CHROMIUM, *FLAGS, f"--user-data-dir={profile}"],
-        pass_fds=ours,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "TMPDIR": str(profile.parent)},
-    )
-    for fd in (commands_in, answers_out, *ours):
-        os.close(fd)
-    page = Browser(commands_out, answers_in)
+    started = Browser(profile)
     try:
-        yield page
+        yield started
     finally:
-        page.close()
-        process.kill()
-        process.wait()
+        started.close()
