@@ -92,9 +92,9 @@ class Classifier:
     def _decide(self, m: int, plain: tuple[object, ...] | None) -> Classification:
         if plain is not None and plain in self._plain:
             return self._plain[plain]
-        case = self._examine(m)
-        finding = self._conclude(case)
-        if finding.contradiction and case.record is not None:
+        candidates = self._examine(m)
+        finding = self._conclude(candidates)
+        if finding.contradiction and candidates.record is not None:
             # Where it is the map that contradicts the note, nothing tells which of them is wrong.
             alone = self._conclude(self._examine(m, by_map=False))
             if alone.contradiction:
@@ -105,15 +105,15 @@ class Classifier:
 
     def _examine(self, m: int, *, believing: bool = True, by_map: bool = True) -> Candidates:
         """Ask every rule; without ``believing`` or ``by_map``, as if note or map said nothing of this mapping."""
-        case = Candidates(self.context.mappings, m, self.context.payload, self.context.evidence)
+        candidates = Candidates(self.context.mappings, m, self.context.payload, self.context.evidence)
         if not by_map:
-            case.area = None
+            candidates.area = None
         if not believing:
-            case.record = None
-            case.evidence.append(DISBELIEVED)
+            candidates.record = None
+            candidates.evidence.append(DISBELIEVED)
         for rule in self._rules:
-            rule(self.context, case)
-        return case
+            rule(self.context, candidates)
+        return candidates
 
     def stated(self, m: int) -> Assumption | None:
         """The first assumption that fits mapping ``m``; all are asked, so that each knows whether it is of use."""
@@ -138,7 +138,7 @@ class Classifier:
         table, phdr, file, given_up, huge_mask = maps.table, maps.phdr, maps.file, maps.given_up, context.huge_mask
         p_vaddr, p_memsz, p_filesz, p_flags = table.p_vaddr, table.p_memsz, table.p_filesz, table.p_flags
         marked, first = self._marked, payload.first if payload else {}
-        if self.assumptions or context.neighbours.nameless_images(payload):
+        if self.assumptions or context.address_space.nameless_images(payload):
             yield from (None for _ in mappings)
             return
         for m in mappings:
@@ -157,19 +157,19 @@ class Classifier:
                 held = p_filesz[i] + given_up.get(i, 0) if given_up else p_filesz[i]
                 yield p_flags[i], first.get(m), held, size, (start | end) & huge_mask == 0, beside
 
-    def _conclude(self, case: Candidates) -> Classification:
+    def _conclude(self, candidates: Candidates) -> Classification:
         # What was proven beats what a convention ruled out before.
-        possible, proven, record = case.possible or case.proven, case.proven, case.record
-        if not case.dax and not possible & ~Kind.DAX:
+        possible, proven, record = candidates.possible or candidates.proven, candidates.proven, candidates.record
+        if not candidates.dax and not possible & ~Kind.DAX:
             possible = 0
-        stated = self.stated(case.m)
+        stated = self.stated(candidates.m)
         if stated is not None:
-            case.evidence.append(f"--assume says {stated.kind}")
-            case.sources |= Basis.USER
-            possible = possible & NAMES[stated.kind] or case.proven & NAMES[stated.kind]
+            candidates.evidence.append(f"--assume says {stated.kind}")
+            candidates.sources |= Basis.USER
+            possible = possible & NAMES[stated.kind] or candidates.proven & NAMES[stated.kind]
         contradiction = not possible
         if contradiction:
-            case.evidence.append("contradiction: nothing is left, so anything is possible")
+            candidates.evidence.append("contradiction: nothing is left, so anything is possible")
             possible, proven, certainty = Kind.ALL, Kind.ALL, "assumed"
         elif stated is not None or (record and record.certainty == "stated" and not possible & ~record.possible):
             certainty = "stated"
@@ -182,15 +182,15 @@ class Classifier:
         if not likely and possible & possible - 1:
             from corefilt.classify.guesses import likeliest
 
-            likely = likeliest(self.context, case, possible)
+            likely = likeliest(self.context, candidates, possible)
         likely = likely or possible
         # What was disproved as well, or came back, no convention decides.
-        ruled = [(convention, kinds & proven & ~possible) for convention, kinds in case.conventions]
+        ruled = [(convention, kinds & proven & ~possible) for convention, kinds in candidates.conventions]
         conventions = tuple((convention, kinds) for convention, kinds in ruled if kinds)
-        key = possible, proven, likely, certainty, tuple(case.evidence), case.sources, conventions
+        key = possible, proven, likely, certainty, tuple(candidates.evidence), candidates.sources, conventions
         if key not in self._findings:
             finding = self._findings[key] = Classification(*key[:-1], self.context.dumper, conventions)
-            finding.contradiction, finding.disbelieved = contradiction, DISBELIEVED in case.evidence
+            finding.contradiction, finding.disbelieved = contradiction, DISBELIEVED in candidates.evidence
         return self._findings[key]
 
 

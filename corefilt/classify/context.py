@@ -51,7 +51,7 @@ class Context:
         self.mmu = fdpic.mmu if fdpic is not None else True
         self.loaded: list[tuple[int, int]] = []
         self.named = mappings.notes.files is not None
-        self.neighbours = AddressSpace(mappings)
+        self.address_space = AddressSpace(mappings)
         self.vvar = vvar
         self._executable_stack: bool | None = None
         self._program: bytes | None = None
@@ -66,7 +66,7 @@ class Context:
 
     def look_over(self) -> None:
         """Look over the mappings as a whole once more, when more is known of what the dump held."""
-        self.neighbours = AddressSpace(self.mappings)
+        self.address_space = AddressSpace(self.mappings)
 
     def take_loadmaps(self) -> None:
         """Learn from the loadmaps, once the payload they lie in has been looked at."""
@@ -104,7 +104,7 @@ class Context:
     def like(self, m: int, image: Image) -> list[tuple[int, int]]:
         """Where the neighbours lie that the kernel would have merged with a part of an image, but for what was done."""
         maps = self.mappings
-        near = self.neighbours.like(m)
+        near = self.address_space.like(m)
         if maps.file[m] == NO_FILE:
             # Without names, only what lies in one segment is known to be of one file.
             near = [i for i in (m - 1, m + 1) if 0 <= i < len(maps) and self._one_segment(m, i, image)]

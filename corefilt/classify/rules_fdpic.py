@@ -22,52 +22,56 @@ if TYPE_CHECKING:
     from corefilt.classify.context import Context
 
 
-def without_mmu(context: Context, case: Candidates) -> None:
+def without_mmu(context: Context, candidates: Candidates) -> None:
     """Without an MMU no page is copied on writing, so bit 0 keeps all that is private (vma_dump_size, Linux 5.10)."""
     if context.mmu is False:
-        case.rule_out(Kind.CLEAN, "without an MMU bit 0 keeps all that is private")
+        candidates.rule_out(Kind.CLEAN, "without an MMU bit 0 keeps all that is private")
 
 
-def loaded(context: Context, case: Candidates) -> None:
+def loaded(context: Context, candidates: Candidates) -> None:
     """What a loadmap names was loaded by the kernel or the loader: private, from a file or copied out of one."""
-    at = bisect_left(context.loaded, (case.end,)) - 1
-    if at >= 0 and sum(context.loaded[at]) > case.start:
+    at = bisect_left(context.loaded, (candidates.end,)) - 1
+    if at >= 0 and sum(context.loaded[at]) > candidates.start:
         why = f"a segment was loaded at {context.loaded[at][0]:#x}, by the loadmap"
-        case.rule_out(SHARED | Kind.PRIVATE_HUGE | Kind.SPECIAL, why, convention=LOADMAP)
-        if not case.writable and context.mmu:
-            case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=LOADMAP)
+        candidates.rule_out(SHARED | Kind.PRIVATE_HUGE | Kind.SPECIAL, why, convention=LOADMAP)
+        if not candidates.writable and context.mmu:
+            candidates.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=LOADMAP)
 
 
-def old_flags(context: Context, case: Candidates) -> None:
+def old_flags(context: Context, candidates: Candidates) -> None:
     """Of the VmFlags only io counts: VM_DONTDUMP is not asked for."""
-    if case.area is not None and case.area.nature.flags is not None and b"io" in case.area.nature.flags:
-        case.only(Kind.EXCLUDED | Kind.DAX, "VmFlags with io", source=Basis.SMAPS)
+    if (
+        candidates.area is not None
+        and candidates.area.nature.flags is not None
+        and b"io" in candidates.area.nature.flags
+    ):
+        candidates.only(Kind.EXCLUDED | Kind.DAX, "VmFlags with io", source=Basis.SMAPS)
 
 
-def old_present(context: Context, case: Candidates) -> None:
+def old_present(context: Context, candidates: Candidates) -> None:
     """What cannot be read is not dumped; what has bytes in the core otherwise was not excluded."""
-    if not case.flags & PF_R:
-        case.only(Kind.EXCLUDED, "cannot be read, and --dumper fdpic-old keeps none such")
-    elif case.present:
-        case.rule_out(Kind.EXCLUDED, "")
+    if not candidates.flags & PF_R:
+        candidates.only(Kind.EXCLUDED, "cannot be read, and --dumper fdpic-old keeps none such")
+    elif candidates.present:
+        candidates.rule_out(Kind.EXCLUDED, "")
 
 
-def maybe_without_mmu(context: Context, case: Candidates) -> None:
+def maybe_without_mmu(context: Context, candidates: Candidates) -> None:
     """Where nothing tells whether there is an MMU, what was not written to may go by bit 0 all the same."""
     if context.mmu is None:
         for clean, written in (
             (Kind.PRIVATE_FILE, Kind.WRITTEN_FILE),
             (Kind.PRIVATE_FILE_HEADED, Kind.WRITTEN_FILE_HEADED),
         ):
-            if case.possible & clean:
-                case.add(written, "the core does not tell whether there is an MMU")
+            if candidates.possible & clean:
+                candidates.add(written, "the core does not tell whether there is an MMU")
 
 
-def old_untouched(context: Context, case: Candidates) -> None:
+def old_untouched(context: Context, candidates: Candidates) -> None:
     """With an MMU bit 2 keeps what was never written to, memory too."""
-    touched = case.area is not None and case.area.nature.copied
-    if case.possible & Kind.PRIVATE_ANON and context.mmu is not False and not touched:
-        case.add(Kind.PRIVATE_FILE, "memory that was never written to goes by bit 2 with --dumper fdpic-old")
+    touched = candidates.area is not None and candidates.area.nature.copied
+    if candidates.possible & Kind.PRIVATE_ANON and context.mmu is not False and not touched:
+        candidates.add(Kind.PRIVATE_FILE, "memory that was never written to goes by bit 2 with --dumper fdpic-old")
 
 
 FIRST: tuple[Callable[[Context, Candidates], None], ...] = (without_mmu, loaded)

@@ -56,19 +56,19 @@ def is_system_file(path: bytes) -> bool:
     return path.startswith(SYSTEM_FOLDERS) and not path.startswith(NO_SYSTEM_FOLDERS)
 
 
-def is_pe(context: Context, case: Candidates) -> bool:
+def is_pe(context: Context, candidates: Candidates) -> bool:
     """Whether the file is a PE file, by its name or its first bytes; Wine and Mono relocate its sections in place."""
-    path = case.path or b""
-    return path.lower().endswith(PE_FILES) or (context.payload is not None and case.path in context.payload.pe)
+    path = candidates.path or b""
+    return path.lower().endswith(PE_FILES) or (context.payload is not None and candidates.path in context.payload.pe)
 
 
-def may_be_pe(context: Context, case: Candidates) -> bool:
+def may_be_pe(context: Context, candidates: Candidates) -> bool:
     """Whether the file is a PE file, or could be one whose first page a filter left out."""
-    lost = context.payload is not None and context.neighbours.headers_lost(case.m, context.payload)
-    return lost or is_pe(context, case)
+    lost = context.payload is not None and context.address_space.headers_lost(candidates.m, context.payload)
+    return lost or is_pe(context, candidates)
 
 
-def image_member(context: Context, case: Candidates) -> None:
+def image_member(context: Context, candidates: Candidates) -> None:
     """What lies in a loaded ELF image is private; its own program headers say what of it was written to.
 
     The loader writes to the data segment (relocations, the end of .bss), also where it later makes it unwritable
@@ -77,42 +77,44 @@ def image_member(context: Context, case: Candidates) -> None:
     """
     if context.payload is None:
         return
-    if case.path is None and context.named:
+    if candidates.path is None and context.named:
         return
-    image = context.payload.image_of(case.m)
+    image = context.payload.image_of(candidates.m)
     if image is None:
         return
-    if image.loader_wrote(case.start, case.end):
-        case.only(Kind.WRITTEN | Kind.EXCLUDED, "writable segment of an ELF image", convention=conventions.IMAGE_DATA)
-    elif image.wrote(case.start, case.end):
+    if image.loader_wrote(candidates.start, candidates.end):
+        candidates.only(
+            Kind.WRITTEN | Kind.EXCLUDED, "writable segment of an ELF image", convention=conventions.IMAGE_DATA
+        )
+    elif image.wrote(candidates.start, candidates.end):
         why = "writable segment of an ELF image in which the loader has nothing to write"
-        case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.IMAGE_PRIVATE)
+        candidates.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.IMAGE_PRIVATE)
     else:
-        case.doubt = case.doubt or written_text(context, case, image)
-        if not case.possible & Kind.CLEAN:
+        candidates.doubt = candidates.doubt or written_text(context, candidates, image)
+        if not candidates.possible & Kind.CLEAN:
             # The dump has it where it left out what was not written to.
             why = "in an ELF image"
-            case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.IMAGE_PRIVATE)
-        elif case.doubt:
-            why = f"unwritable segment of an ELF image, but {case.doubt}"
-            case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.IMAGE_PRIVATE)
+            candidates.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.IMAGE_PRIVATE)
+        elif candidates.doubt:
+            why = f"unwritable segment of an ELF image, but {candidates.doubt}"
+            candidates.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.IMAGE_PRIVATE)
         else:
             why = "unwritable segment of an ELF image"
-            case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.IMAGE_TEXT)
+            candidates.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.IMAGE_TEXT)
 
 
-def written_text(context: Context, case: Candidates, image: Image) -> str:
+def written_text(context: Context, candidates: Candidates, image: Image) -> str:
     """What says that a part of an image that nobody should write to may have been written to, or nothing."""
-    own = image.flags_within(case.start, case.end)
-    if case.writable:
+    own = image.flags_within(candidates.start, candidates.end)
+    if candidates.writable:
         return "it is writable now"
-    if own and own != {case.flags} and not _executable_by_personality(context, case, own):
+    if own and own != {candidates.flags} and not _executable_by_personality(context, candidates, own):
         return "its flags are not the segment's"
     if own and image.textrel is None:
         return "its dynamic section, which could tell of relocated text, is not in the core"
     if own and image.textrel:
         return "the image relocates its text (DT_TEXTREL)"
-    if any(not image.wrote(*span) for span in context.like(case.m, image)):
+    if any(not image.wrote(*span) for span in context.like(candidates.m, image)):
         return SPLIT
     return ""
 
@@ -120,36 +122,40 @@ def written_text(context: Context, case: Candidates, image: Image) -> str:
 SPLIT = "the kernel would have merged it with its neighbour if nothing had set them apart"
 
 
-def _executable_by_personality(context: Context, case: Candidates, own: set[int]) -> bool:
+def _executable_by_personality(context: Context, candidates: Candidates, own: set[int]) -> bool:
     """READ_IMPLIES_EXEC, which a program has whose stack is executable, adds PF_X to what can be read."""
-    return {flags | PF_X if flags & PF_R else flags for flags in own} == {case.flags} and context.stack_is_executable
+    return {flags | PF_X if flags & PF_R else flags for flags in own} == {
+        candidates.flags
+    } and context.stack_is_executable
 
 
-def set_apart(context: Context, case: Candidates) -> None:
+def set_apart(context: Context, candidates: Candidates) -> None:
     """A mapping beside another with the same flags, the same file and the next offset was split off by something.
 
     The kernel merges such neighbours unless their flags or what was written to them differ (vma_merge in mm/vma.c of
     Linux 6.18); mprotect to make it writable and back leaves VM_ACCOUNT.
     """
-    if case.path is None or case.writable:
+    if candidates.path is None or candidates.writable:
         return
     # What an image's loader made unwritable lies next to what always was: that explains itself (written_text).
-    apart = any(context.neighbours.role_by_order(other) != "data" for other in context.neighbours.like(case.m))
-    if apart and (context.payload is None or context.payload.image_of(case.m) is None):
-        case.doubt = SPLIT
+    apart = any(
+        context.address_space.role_by_order(other) != "data" for other in context.address_space.like(candidates.m)
+    )
+    if apart and (context.payload is None or context.payload.image_of(candidates.m) is None):
+        candidates.doubt = SPLIT
 
 
-def mapped_again(context: Context, case: Candidates) -> None:
+def mapped_again(context: Context, candidates: Candidates) -> None:
     """Text of a loaded image that is mapped once more elsewhere: V8 does so with its own, to have it near its code."""
-    if case.path is None or case.writable or context.payload is None or case.doubt:
+    if candidates.path is None or candidates.writable or context.payload is None or candidates.doubt:
         return
-    if not context.payload.holds_unwritten(case.m):
+    if not context.payload.holds_unwritten(candidates.m):
         return
     why = "part of an unwritable segment of an image, once more"
-    case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.MAPPED_AGAIN)
+    candidates.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.MAPPED_AGAIN)
 
 
-def layout_member(context: Context, case: Candidates) -> None:
+def layout_member(context: Context, candidates: Candidates) -> None:
     """Where the payload has passed before it could be looked at, the order of segments stands in for headers.
 
     Not where the first page is only missing: a filter left it out, and it may have been no image's, or its headers said
@@ -157,128 +163,152 @@ def layout_member(context: Context, case: Candidates) -> None:
     segment is protected after relocation or holds constants (Go, Valgrind), and, on machines of 32 bits, where
     DT_TEXTREL is in use, whether text was relocated.
     """
-    if case.path is None or context.payload is not None or is_pe(context, case):
+    if candidates.path is None or context.payload is not None or is_pe(context, candidates):
         return
-    role = context.neighbours.role_by_order(case.m)
+    role = context.address_space.role_by_order(candidates.m)
     if role is None:
         return
-    if case.present and not context.neighbours.image_begun(case.m):
-        case.doubt = "the image's unwritten first page was left out of the dump, this was not"
+    if candidates.present and not context.address_space.image_begun(candidates.m):
+        candidates.doubt = "the image's unwritten first page was left out of the dump, this was not"
     private = Kind.PRIVATE_MAPPED | Kind.EXCLUDED
     if role == "data":
-        case.only(private, "laid out like data of an ELF image", convention=conventions.LAYOUT_PRIVATE)
-        if case.possible & Kind.WRITTEN:
-            case.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=conventions.LAYOUT_DATA)
+        candidates.only(private, "laid out like data of an ELF image", convention=conventions.LAYOUT_PRIVATE)
+        if candidates.possible & Kind.WRITTEN:
+            candidates.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=conventions.LAYOUT_DATA)
     elif role == "constants":
         why = "laid out like constants of an ELF image, or like data that is protected after relocation"
-        case.only(private, why, convention=conventions.LAYOUT_PRIVATE)
-        case.doubt = why
-    elif case.doubt or not context.ehdr.wide:
-        why = f"laid out like text of an ELF image, but {case.doubt or 'text may be relocated (DT_TEXTREL)'}"
-        case.only(private, why, convention=conventions.LAYOUT_PRIVATE)
-        case.doubt = why
+        candidates.only(private, why, convention=conventions.LAYOUT_PRIVATE)
+        candidates.doubt = why
+    elif candidates.doubt or not context.ehdr.wide:
+        why = f"laid out like text of an ELF image, but {candidates.doubt or 'text may be relocated (DT_TEXTREL)'}"
+        candidates.only(private, why, convention=conventions.LAYOUT_PRIVATE)
+        candidates.doubt = why
     else:
         why = "laid out like text of an ELF image"
-        case.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.LAYOUT_TEXT)
+        candidates.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.LAYOUT_TEXT)
 
 
-def first_page_left_out(context: Context, case: Candidates) -> None:
+def first_page_left_out(context: Context, candidates: Candidates) -> None:
     """Where a filter left out an image's first page, which nobody writes to, what it kept of the image was written to.
 
     That it is an image, and so private, only its name tells then (.so), or that the program was started from it. Of
     names that hold no image, a filter may have left the first page out as shared memory.
     """
-    if case.path is None or case.path.startswith(NO_IMAGE):
+    if candidates.path is None or candidates.path.startswith(NO_IMAGE):
         return
-    if context.payload is None or not case.present or context.mappings.notes.fitted:
+    if context.payload is None or not candidates.present or context.mappings.notes.fitted:
         return
-    if not context.neighbours.headers_lost(case.m, context.payload) or context.neighbours.image_begun(case.m):
+    if not context.address_space.headers_lost(candidates.m, context.payload) or context.address_space.image_begun(
+        candidates.m
+    ):
         return
-    if case.possible & (Kind.WRITTEN | Kind.SHARED_FILE | Kind.SHARED_ANON):
+    if candidates.possible & (Kind.WRITTEN | Kind.SHARED_FILE | Kind.SHARED_ANON):
         why = "the file's first page was left out of the dump, this was not"
-        case.rule_out(Kind.CLEAN, why, convention=conventions.BIT_2_LEFT_OUT)
-    name = case.path.removesuffix(DELETED).rpartition(b"/")[2]
+        candidates.rule_out(Kind.CLEAN, why, convention=conventions.BIT_2_LEFT_OUT)
+    name = candidates.path.removesuffix(DELETED).rpartition(b"/")[2]
     named = name.endswith(b".so") or b".so." in name
-    if context.neighbours.role_by_order(case.m) is not None and (named or case.path == context.program):
+    if context.address_space.role_by_order(candidates.m) is not None and (named or candidates.path == context.program):
         why = "laid out like an ELF image, and named like one" if named else "the program was started from its file"
-        case.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.LAYOUT_PRIVATE)
+        candidates.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.LAYOUT_PRIVATE)
 
 
-def shared_names(context: Context, case: Candidates) -> None:
+def shared_names(context: Context, candidates: Candidates) -> None:
     """What some programs name, and never map privately with the right to write."""
-    if case.path is None or not case.writable:
+    if candidates.path is None or not candidates.writable:
         return
-    if case.path in SHARED_MEMFDS or case.path.startswith(SHARED_IN_SHM):
+    if candidates.path in SHARED_MEMFDS or candidates.path.startswith(SHARED_IN_SHM):
         shared = Kind.SHARED_ANON | Kind.SHARED_FILE | Kind.SHARED_HUGE | Kind.EXCLUDED
-        case.only(shared, "a name that only shared mappings bear", convention=conventions.SHARED_NAME)
+        candidates.only(shared, "a name that only shared mappings bear", convention=conventions.SHARED_NAME)
 
 
-def unwritable_image(context: Context, case: Candidates) -> None:
+def unwritable_image(context: Context, candidates: Candidates) -> None:
     """Nobody maps programs and libraries for sharing with the right to write to them, and then without writing."""
-    if case.path is not None and not case.writable and case.first == elf.ELFMAG and not case.file_offset:
+    if (
+        candidates.path is not None
+        and not candidates.writable
+        and candidates.first == elf.ELFMAG
+        and not candidates.file_offset
+    ):
         why = "an ELF file that is not writable here"
-        case.rule_out(Kind.SHARED_FILE | Kind.SHARED_ANON, why, convention=conventions.ELF_UNSHARED)
+        candidates.rule_out(Kind.SHARED_FILE | Kind.SHARED_ANON, why, convention=conventions.ELF_UNSHARED)
 
 
-def runtime_archive(context: Context, case: Candidates) -> None:
+def runtime_archive(context: Context, candidates: Candidates) -> None:
     """Images of a language's heap are mapped privately, and what of them is writable gets its pointers relocated."""
-    if case.path is None or not case.path.endswith(ARCHIVES):
+    if candidates.path is None or not candidates.path.endswith(ARCHIVES):
         return
     why = "the archive of a language's runtime"
-    case.rule_out(Kind.SHARED_FILE, why, convention=conventions.RUNTIME_ARCHIVE)
-    if case.writable and case.possible & Kind.WRITTEN:
-        case.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=conventions.RUNTIME_ARCHIVE)
+    candidates.rule_out(Kind.SHARED_FILE, why, convention=conventions.RUNTIME_ARCHIVE)
+    if candidates.writable and candidates.possible & Kind.WRITTEN:
+        candidates.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=conventions.RUNTIME_ARCHIVE)
 
 
-def system_file(context: Context, case: Candidates) -> None:
+def system_file(context: Context, candidates: Candidates) -> None:
     """A file of the system that is writable nowhere in the process is mapped privately and clean.
 
     PE files are not: Wine maps their sections unwritable after relocating them. One whose first page a filter left out
     may be such a file.
     """
-    if case.path is None or not is_system_file(case.path) or context.neighbours.writable_somewhere(case.path):
+    if (
+        candidates.path is None
+        or not is_system_file(candidates.path)
+        or context.address_space.writable_somewhere(candidates.path)
+    ):
         return
-    if may_be_pe(context, case) or not case.possible & Kind.CLEAN:
+    if may_be_pe(context, candidates) or not candidates.possible & Kind.CLEAN:
         return
-    kinds = Kind.PRIVATE_MAPPED if case.doubt else Kind.CLEAN
+    kinds = Kind.PRIVATE_MAPPED if candidates.doubt else Kind.CLEAN
     why = "a system file that is writable nowhere"
-    case.only(kinds | Kind.EXCLUDED, why, convention=conventions.SYSTEM_FILE)
+    candidates.only(kinds | Kind.EXCLUDED, why, convention=conventions.SYSTEM_FILE)
 
 
-def read_only_file(context: Context, case: Candidates) -> None:
+def read_only_file(context: Context, candidates: Candidates) -> None:
     """A file that a process can read only, wherever it maps it, is not written to, though it may be shared.
 
     What was made unwritable after writing is text or data of images, which are executable or writable elsewhere; PE
     files are the exception. VmFlags tell better (never_writable). Where text was left out of the dump, what is there is
     no file that was only read.
     """
-    if case.path is None or case.flags != PF_R or case.doubt or case.path.startswith(NO_USER_FILES):
+    if (
+        candidates.path is None
+        or candidates.flags != PF_R
+        or candidates.doubt
+        or candidates.path.startswith(NO_USER_FILES)
+    ):
         return
-    if not case.possible & Kind.CLEAN or (case.area is not None and case.area.nature.flags is not None):
+    if not candidates.possible & Kind.CLEAN or (
+        candidates.area is not None and candidates.area.nature.flags is not None
+    ):
         return
-    if case.present and context.payload is not None and not context.neighbours.private_files_dumped:
+    if candidates.present and context.payload is not None and not context.address_space.private_files_dumped:
         return
-    if context.neighbours.touched_somewhere(case.path) or may_be_pe(context, case) or case.path.endswith(ARCHIVES):
+    if (
+        context.address_space.touched_somewhere(candidates.path)
+        or may_be_pe(context, candidates)
+        or candidates.path.endswith(ARCHIVES)
+    ):
         return
     why = "a file that the process maps for reading only"
-    case.rule_out(Kind.WRITTEN, why, convention=conventions.READ_ONLY_FILE)
+    candidates.rule_out(Kind.WRITTEN, why, convention=conventions.READ_ONLY_FILE)
 
 
-def header_page(context: Context, case: Candidates) -> None:
+def header_page(context: Context, candidates: Candidates) -> None:
     """Bit 4 keeps the first page of a readable mapping at offset 0 if the file is executable or is ELF.
 
     What neither is ELF nor begins with #! may have an executable mode (Emacs' dump, PE files), and a memfd need not
     have one (MFD_NOEXEC_SEAL).
     """
-    if case.path is None and context.named:
+    if candidates.path is None and context.named:
         return
-    if case.first == elf.ELFMAG:
-        case.header_page(True, "begins with the ELF magic")
-    elif case.path is None:
+    if candidates.first == elf.ELFMAG:
+        candidates.header_page(True, "begins with the ELF magic")
+    elif candidates.path is None:
         return
-    elif case.first is not None and case.first[:2] == b"#!":
-        case.header_page(True, "begins with #!", convention=conventions.SCRIPT)
-    elif case.path.startswith(b"/SYSV"):
-        case.header_page(True, "System V shared memory has an executable mode", convention=conventions.SYSV_MODE)
-    elif (case.path.startswith(DATA_FOLDERS) or case.path.endswith(DATA_FILES)) and not is_pe(context, case):
-        case.header_page(False, "data of the system", convention=conventions.DATA_MODE)
+    elif candidates.first is not None and candidates.first[:2] == b"#!":
+        candidates.header_page(True, "begins with #!", convention=conventions.SCRIPT)
+    elif candidates.path.startswith(b"/SYSV"):
+        candidates.header_page(True, "System V shared memory has an executable mode", convention=conventions.SYSV_MODE)
+    elif (candidates.path.startswith(DATA_FOLDERS) or candidates.path.endswith(DATA_FILES)) and not is_pe(
+        context, candidates
+    ):
+        candidates.header_page(False, "data of the system", convention=conventions.DATA_MODE)

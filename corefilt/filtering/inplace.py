@@ -35,7 +35,7 @@ from corefilt.filtering.inplace_file import InPlaceFile, block_of, high_halves, 
 from corefilt.filtering.inplace_report import InPlaceReport
 from corefilt.io.engine import Engine
 from corefilt.io.replace import ReplacementSink
-from corefilt.io.sources import Extents, FileSource
+from corefilt.io.sources import Extents
 from corefilt.io.trim import discard_of
 from corefilt.plan.layout import Layout, counts_anew, kept_bytes, section_headers, tagged_loads, taken
 from corefilt.sizes import show_size
@@ -74,9 +74,10 @@ class _InPlace:
                 f"{core.source.name}: is compressed with {core.source.compression}, and a hole cannot be made in that",
                 "write another file: -o OUT --compress same; corefilt batch --replace puts it in the place of this one",
             )
-        if not isinstance(core.source, FileSource) or not core.source.owned:
+        source = core.source.file
+        if source is None or not source.owned:
             raise UsageError(f"{core.source.name}: only a regular file named by its path can be changed in place")
-        self.name, self.end = core.source.name, core.source.size
+        self.name, self.end = source.name, source.size
         self.table = core.table.replaced(core.table.p_offset, plan.sizes)
         self.head = self._new_head()
         self.sections = self._new_sections()

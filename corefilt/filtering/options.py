@@ -259,7 +259,7 @@ class Options:
         refuse_unknown("Options()", values, TABLE)
         self.__dict__.update(DEFAULTS, on_progress=on_progress, stamp=None, overwrite=None)
         self.__dict__.update(values)
-        self.wish: FitRequest | None = _wish(self)
+        self.fit_request: FitRequest | None = _request(self)
         self.naming: Naming | None = _naming(self)
 
 
@@ -295,7 +295,7 @@ def wants_fit(values: Mapping[str, object]) -> bool:
     return any(values.get(name) is not None and values[name] is not False for name in FITTING)
 
 
-def _wish(options: Options) -> FitRequest | None:
+def _request(options: Options) -> FitRequest | None:
     if not wants_fit(options.__dict__):
         return None
     from corefilt.plan.fit.request import FitRequest

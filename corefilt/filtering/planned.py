@@ -33,12 +33,12 @@ class PlannedRun(FilterRun):
         self._without = False
         stop_if_undecided(self.plan, self.options)
         self.layout = self._lay_out()
-        if options.wish is not None:
+        if options.fit_request is not None:
             from corefilt.plan.fit.choose import fitted
 
             self.plan, self.fit = fitted(
                 plan,
-                options.wish,
+                options.fit_request,
                 self.layout.size,
                 self.conversion,
                 sparse=options.sparse,

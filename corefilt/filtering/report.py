@@ -74,8 +74,8 @@ class Report:
         if fit is not None:
             self.changes += fit.changes
             self.notices += fit.notices
-            wish = fit.wish
-            if wish.allocated and wish.limit is not None and (self.allocated_bytes or 0) > wish.limit:
+            request = fit.request
+            if request.allocated and request.limit is not None and (self.allocated_bytes or 0) > request.limit:
                 self.notices.append(
                     f"this file system takes {self.allocated_bytes} bytes for it, more than was planned: it has large "
                     "blocks, or holds room back"

@@ -110,7 +110,7 @@ def _conversion(core: CoreFile, options: Options) -> Conversion | None:
         return None
     from corefilt.plan.format import convert
 
-    annotated = options.annotate or (options.wish is not None and bool(core.notes.records))
+    annotated = options.annotate or (options.fit_request is not None and bool(core.notes.records))
     return convert(core, options.format, options.loadmaps, annotated=annotated)
 
 

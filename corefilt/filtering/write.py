@@ -43,7 +43,7 @@ def write_filtered(
     """
     began = time.monotonic()
     output = compressed(core, output, options)
-    if options.wish is not None:
+    if options.fit_request is not None:
         check_fit(core, output, options)
     if evidence is None:
         evidence = gather(core, maps=options.maps, pid=options.pid, sysroot=options.sysroot)
@@ -153,5 +153,10 @@ def check_fit(core: CoreFile, output: Place | NamedFile, options: Options) -> No
             f"{core.source.name}: --fit and --minimal look into stacks before anything is copied, and a pipe cannot be "
             "read twice"
         )
-    if options.wish is not None and options.wish.allocated and not options.dry_run and not seekable_from(output):
+    if (
+        options.fit_request is not None
+        and options.fit_request.allocated
+        and not options.dry_run
+        and not seekable_from(output)
+    ):
         raise UsageError("--fit-allocated counts disk use, and the output is no file", "-o FILE names one")

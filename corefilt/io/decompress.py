@@ -13,7 +13,7 @@ import threading
 
 from corefilt.errors import CorefiltError, InputError
 from corefilt.io import compression, decoding
-from corefilt.io.sources import FileSource, PipeSource, Source, enlarge_pipe
+from corefilt.io.sources import PipeSource, Source, enlarge_pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,10 +112,10 @@ class SourceReader:
 
     def __call__(self) -> bytes:
         """The next bytes, up to compression.PIECE; none at the end. Raises OSError, and BrokenPipeError as said."""
-        source = self._source
-        if isinstance(source, FileSource):
-            length = min(compression.PIECE, source.size - self._at)
-            piece = os.pread(source.fd, length, source.base + self._at) if length > 0 else b""
+        source, file = self._source, self._source.file
+        if file is not None:
+            length = min(compression.PIECE, file.size - self._at)
+            piece = os.pread(file.fd, length, file.base + self._at) if length > 0 else b""
             self._at += len(piece)
             return piece
         if held := source.take(compression.PIECE):

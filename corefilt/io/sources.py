@@ -65,6 +65,11 @@ class Source:
         return False
 
     @property
+    def file(self) -> FileSource | None:
+        """Itself as what can be sought and has a size, or None."""
+        return None
+
+    @property
     def identity(self) -> tuple[int, int]:
         """Device and inode, the same for two names of one file."""
         status = os.fstat(self.fd)
@@ -122,6 +127,11 @@ class FileSource(Source):
             return os.fstat(self.fd).st_size < self.base + self.size
         except OSError as error:
             raise InputError(f"{self.name}: {error.strerror}") from None
+
+    @property
+    def file(self) -> FileSource:
+        """Itself."""
+        return self
 
 
 def _state_of(fd: int) -> tuple[int, int, int]:

@@ -294,8 +294,8 @@ FROM_A_PIPE = "a pipe does not tell which pages were holes, and those of zeros w
 
 def cut_of_input(core: CoreFile, layout: Layout, limit: Limit) -> Cut | None:
     """Where a limit cuts an output whose input can be sought; None where it cannot cut it."""
-    source = core.source
-    if layout.size <= limit.size or not isinstance(source, FileSource):
+    source = core.source.file
+    if layout.size <= limit.size or source is None:
         return None
     size = cut_at(core, layout, limit.size, InputMap(core, source, layout))
     return Cut(limit, size, layout.size, _why_a_guess(core, source, layout, size))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from support.builder import Load, kernel_notes, make_core, page
 from support.builds import UNTRACED
 from support.maps import map_of
 from support.run import COREFILT, assert_error, assert_promises, assert_usage, corefilt, environment, finish, start
+from support.terminal import told_on_a_terminal
 
 import corefilt as api
 from corefilt.cli import COMMANDS, main
@@ -468,36 +468,12 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def on_a_terminal(core: Path, *args: str) -> tuple[int, str]:
+def slowly(core: Path, *args: str) -> tuple[int, str]:
     """Filter a core from a pipe, slowly, with a terminal for words: the exit code and what the terminal got."""
-    controller, terminal = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-c", IN_NO_HURRY, "0x31", "-", "-o", str(core.with_name("out")), *args],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=terminal,
-            env={**environment(), "TERM": "xterm"},
-        )
-        os.close(terminal)
-        terminal = -1
-        assert process.stdin is not None
-        with process.stdin:
-            process.stdin.write(core.read_bytes())
-        said = b""
-        while True:
-            try:
-                piece = os.read(controller, 1 << 16)
-            except OSError:
-                break
-            if not piece:
-                break
-            said += piece
-        return process.wait(60), said.decode()
-    finally:
-        os.close(controller)
-        if terminal >= 0:
-            os.close(terminal)
+    command = [sys.executable, "-c", IN_NO_HURRY, "0x31", "-", "-o", core.with_name("out"), *args]
+    piped = ["sh", "-c", 'cat "$0" | "$@"', core, *command]
+    code, said = told_on_a_terminal(piped, {**environment(), "TERM": "xterm"}, stdout=subprocess.DEVNULL)
+    return code, said.decode()
 
 
 BAR = re.compile(r"[━╸╺]+")
@@ -505,14 +481,14 @@ BAR = re.compile(r"[━╸╺]+")
 
 @pytest.mark.parametrize("args", [(), ("--progress", "auto"), ("--progress", "always"), ("--progress", "always", "-q")])
 def test_a_bar_is_drawn_on_a_terminal(args: tuple[str, ...], core: Path) -> None:
-    code, said = on_a_terminal(core, *args)
+    code, said = slowly(core, *args)
     assert code == 0
     assert BAR.search(said)
 
 
 @pytest.mark.parametrize("args", [("--progress", "never"), ("-q",)])
 def test_no_bar_is_drawn_where_none_is_wanted(args: tuple[str, ...], core: Path) -> None:
-    code, said = on_a_terminal(core, *args)
+    code, said = slowly(core, *args)
     assert code == 0
     assert not BAR.search(said)
     assert "\x1b" not in said
@@ -531,14 +507,9 @@ def test_no_bar_is_drawn_where_there_is_no_terminal(core: Path) -> None:
 
 def test_a_short_run_draws_no_bar(core: Path) -> None:
     """And does not load what draws it."""
-    controller, terminal = pty.openpty()
-    try:
-        command = [*COREFILT, "0x31", str(core), "-o", str(core.with_name("out"))]
-        subprocess.run(command, stderr=terminal, env=environment(), check=True)
-        said = os.read(controller, 1 << 16).decode()
-    finally:
-        os.close(controller)
-        os.close(terminal)
+    code, raw = told_on_a_terminal([*COREFILT, "0x31", core, "-o", core.with_name("out")], environment())
+    said = raw.decode()
+    assert code == 0
     assert said.startswith("corefilt: ")
     assert not BAR.search(said)
 

@@ -20,7 +20,6 @@ from corefilt.corefile.corefile import open_core
 from corefilt.corefile.corefilt_note import Shared, encode_shared
 from corefilt.errors import CorefiltError, InputError, OutputError
 from corefilt.io.engine import Engine
-from corefilt.io.sources import FileSource
 from corefilt.sizes import show_size
 from corefilt.verify import verify
 from corefilt.verify.files import MappedCore
@@ -218,8 +217,8 @@ def _reduce(path: str, manifest: Manifest, parts: Parts, entry: Entry) -> bool:
 
 
 def _write(core: CoreFile, part: Part, layout: FittedLayout, parts: Parts, entry: Entry) -> None:
-    source = core.source
-    if not isinstance(source, FileSource):
+    source = core.source.file
+    if source is None:
         raise InputError(f"{part.path}: is no regular file")
     sink = Successor(part.path, source.fd)
     try:

@@ -9,6 +9,7 @@ from corefilt.io.sinks import NamedFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     from corefilt.batch.files.safe_paths import OpenPlace
@@ -43,6 +44,9 @@ class Endpoint(Protocol):
 
     def fingerprint(self) -> Fingerprint:
         """What tells its content from another one, as it was when it was first asked for. Raises InputError."""
+
+    def is_file(self, status: os.stat_result) -> bool:
+        """Whether it is the file that a status is of."""
 
     def changed(self) -> bool:
         """Whether its content is another one than that of the fingerprint; False where reading itself tells that."""

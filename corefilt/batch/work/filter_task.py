@@ -108,7 +108,7 @@ def _replaced_here(task: Task, file: LocalEndpoint, on_progress: Told | None) ->
     if mark is not None and mark.is_of(chosen):
         return _unchanged(chosen, file, mark)
     lock_file(file.fd, chosen.source)
-    return _written(chosen, file, file, on_progress)
+    return _written(chosen, file, file, on_progress, partial(_stays, chosen, file))
 
 
 def _chosen(task: Task, source: Endpoint) -> Task | Outcome:
@@ -130,7 +130,14 @@ def _unchanged(task: Task, source: Endpoint, mark: Provenance) -> Outcome:
     )
 
 
-def _written(task: Task, source: Endpoint, target: Endpoint | None, on_progress: Told | None) -> Outcome:
+def _written(
+    task: Task,
+    source: Endpoint,
+    target: Endpoint | None,
+    on_progress: Told | None,
+    left_alone: Callable[[CoreFile], Outcome | None] | None = None,
+) -> Outcome:
+    """Filter the source into the target, or nowhere; ``left_alone`` gives the outcome of a core that is not written."""
     began = time.monotonic()
     place = target.place if target is not None else None
     # Where copies and other temporary files go.
@@ -138,13 +145,12 @@ def _written(task: Task, source: Endpoint, target: Endpoint | None, on_progress:
     writes = target is not None and not task.dry_run
     verified = writes and (task.verify or task.replace)
     with opened_core(partial(_opened, task, source, folder, verified=verified), folder) as core:
-        full = core.source
-        if isinstance(source, LocalEndpoint) and source is target:
-            stays = _stays(task, core, source)
-            if stays is not None:
-                return stays
+        full = core.source.file
+        stays = left_alone(core) if left_alone is not None else None
+        if stays is not None:
+            return stays
         checks = None
-        if verified and isinstance(full, FileSource):
+        if verified and full is not None:
             checks = partial(check, full, task=task, folder=folder)
         output = TaskOutput(task, source, target, checks) if target is not None else None
         options = options_of(task, Watch(place, task, on_progress))
@@ -155,7 +161,7 @@ def _written(task: Task, source: Endpoint, target: Endpoint | None, on_progress:
             if output is not None:
                 output.check = complete
         if target is not None and output is not None and not target.keeps_marks:
-            output.marked = options.wish is None and takes_a_note(core)
+            output.marked = options.fit_request is None and takes_a_note(core)
             options.stamp = partial(provenance.stamp, task, output.fingerprint) if output.marked else None
         report = write_filtered(core, CoredumpFilter(task.filter), output or os.devnull, options)
         marked = output.marked if output is not None and writes else None
@@ -170,7 +176,7 @@ def _opened(task: Task, source: Endpoint, folder: str | None, *, verified: bool)
     return _owning(core, partial(as_plain_file, core, folder)) if verified else core
 
 
-def _stays(task: Task, core: CoreFile, file: LocalEndpoint) -> Outcome | None:
+def _stays(task: Task, file: LocalEndpoint, core: CoreFile) -> Outcome | None:
     """The outcome where a file is not replaced: it is damaged, or a filter takes nothing out, which it is marked with.
 
     None where it is.

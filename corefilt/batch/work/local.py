@@ -76,6 +76,10 @@ class LocalEndpoint:
         """What tells its content from another one, as it was when it was opened. Raises InputError."""
         return self._opened()[2]
 
+    def is_file(self, status: os.stat_result) -> bool:
+        """Whether it is the file that a status is of, by device and inode. Raises InputError."""
+        return os.path.samestat(self.status, status)
+
     def changed(self) -> bool:
         """Whether its content is another one by now."""
         return Fingerprint.of(self.fd) != self.fingerprint()
@@ -111,8 +115,7 @@ class LocalEndpoint:
             return _ReplacedSink(output, self)
         there = self.place.status()
         if there is not None:
-            source = output.source
-            if isinstance(source, LocalEndpoint) and os.path.samestat(there, source.status):
+            if output.source.is_file(there):
                 raise OutputError(f"{self.name}: is the input itself", "--replace puts the core in its own place")
             if not output.task.force:
                 raise OutputError(f"{self.name}: exists", "-f replaces it")

@@ -19,9 +19,8 @@ def as_plain_file(source: Source, folder: str | None) -> FileSource:
 
     Raises InputError.
     """
-    if isinstance(source, FileSource) and not source.base:
-        return source
-    return spooled(source, folder)
+    file = source.file
+    return file if file is not None and not file.base else spooled(source, folder)
 
 
 def check(full: FileSource, fd: int, task: Task, folder: str | None, scrubbed: str | None = None) -> None:

@@ -75,6 +75,10 @@ class RemoteEndpoint:
         version = hashlib.blake2b(repr(version_of(self._info)).encode(), digest_size=16).hexdigest()
         return Fingerprint(self.stored, int((self._written or 0) * 1e9), version)
 
+    def is_file(self, status: os.stat_result) -> bool:
+        """False: it is behind a URL."""
+        return False
+
     def changed(self) -> bool:
         """False: what is fetched is checked as it comes."""
         return False

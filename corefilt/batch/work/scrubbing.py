@@ -9,7 +9,6 @@ from corefilt.batch.files.safe_paths import OpenPlace
 from corefilt.batch.work.output_check import check
 from corefilt.errors import OutputError
 from corefilt.io.sinks import NewFileSink, reported
-from corefilt.io.sources import FileSource
 from corefilt.scrub.find import find
 from corefilt.scrub.overwrite import Overwriting
 from corefilt.scrub.request import make_request
@@ -53,9 +52,9 @@ def _complete(task: Task, core: CoreFile, target: OpenPlace, overwriting: Overwr
     try:
         with reported(place.path):
             os.pwrite(sink.fd, raw, 0)
-        if task.verify and isinstance(core.source, FileSource):
+        if task.verify and (full := core.source.file) is not None:
             folder = f"/proc/self/fd/{target.folder}"
-            check(core.source, fd, task, folder, scrubbed=f"/proc/self/fd/{sink.fd}")
+            check(full, fd, task, folder, scrubbed=f"/proc/self/fd/{sink.fd}")
         sink.commit(len(raw), sync=True)
     except BaseException:
         sink.abort()

@@ -43,7 +43,7 @@ class FitError(CorefiltError):
 
 def fitted(
     plan: KeepPlan,
-    wish: FitRequest,
+    request: FitRequest,
     plain_size: int,
     conversion: Conversion | None,
     *,
@@ -57,11 +57,11 @@ def fitted(
     ``corefilt filter``. Raises FitError where the limit is too small, and DamagedCoreError for an input whose
     segments lie over each other so that the output would exceed it.
     """
-    if not wish.minimal and (wish.limit is None or plain_size <= wish.limit):
-        done = Fit(wish, None, plain_size)
-        done.rung = f"{int(plan.filter):#x}" if wish.ladder else None
+    if not request.minimal and (request.limit is None or plain_size <= request.limit):
+        done = Fit(request, None, plain_size)
+        done.rung = f"{int(plan.filter):#x}" if request.ladder else None
         return plan, done
-    return _Fitting(plan, wish, plain_size, conversion, sparse=sparse, annotate=annotate, texts=texts).choose()
+    return _Fitting(plan, request, plain_size, conversion, sparse=sparse, annotate=annotate, texts=texts).choose()
 
 
 class _Fitting:
@@ -70,7 +70,7 @@ class _Fitting:
     def __init__(
         self,
         plan: KeepPlan,
-        wish: FitRequest,
+        request: FitRequest,
         plain_size: int,
         conversion: Conversion | None,
         *,
@@ -80,11 +80,11 @@ class _Fitting:
     ) -> None:
         self._texts = texts
         core, self._conversion = plan.core, conversion
-        self._plan, self._wish, self._core, self._plain_size = plan, wish, core, plain_size
-        self._memory = core.memory(MOST_READ + 2 * wish.budget)
+        self._plan, self._request, self._core, self._plain_size = plan, request, core, plain_size
+        self._memory = core.memory(MOST_READ + 2 * request.budget)
         self._unit = max(core.maps.page_size, 4096)
         self._holes = Holes(plan, self._unit) if sparse == "auto" else None
-        self._counts_holes = wish.allocated and self._holes is not None
+        self._counts_holes = request.allocated and self._holes is not None
         self._annotate = annotate or bool(core.notes.records)
         # What p_filesz has beyond p_memsz is no memory.
         memory = core.table.p_memsz
@@ -94,27 +94,27 @@ class _Fitting:
         threads = read_threads(core.source, core.ehdr, core.table)
         self._needs = BacktraceMemory(core, self._memory, threads, written)
         self._walks: list[Walk] = []
-        if wish.runtimes:
+        if request.runtimes:
             from corefilt.plan.fit.runtimes.walks import walk_runtimes
 
-            self._walks = walk_runtimes(plan, self._memory, threads, self._needs.stacks, wish.runtimes)
+            self._walks = walk_runtimes(plan, self._memory, threads, self._needs.stacks, request.runtimes)
 
     def choose(self) -> tuple[KeepPlan, Fit]:
         """Fill up in order."""
-        wish, selection = self._wish, self._fresh()
+        request, selection = self._request, self._fresh()
         self._require(selection)
         smallest = selection.size_with()
-        if wish.limit is not None and smallest > wish.limit:
+        if request.limit is not None and smallest > request.limit:
             raise FitError(
-                f"{self._core.source.name}: {wish.limit} bytes are too few for what a backtrace needs; the smallest "
+                f"{self._core.source.name}: {request.limit} bytes are too few for what a backtrace needs; the smallest "
                 f"size that works is {smallest}"
             )
         rung = None
-        if wish.ladder:
+        if request.ladder:
             rung, selection = self._climbed(selection)
         for walk in self._walks:
             self._keep_whole(selection, walk)
-        if all(self._fill(selection, there, wish.limit) for there in self._first(selection)) and not wish.minimal:
+        if all(self._fill(selection, there, request.limit) for there in self._first(selection)) and not request.minimal:
             self._fill_up(selection)
         return self._finished(selection, smallest, rung)
 
@@ -139,7 +139,7 @@ class _Fitting:
         before = selection.mark()
         for there in walk.ranges:
             self._fill(selection, there, None)
-        size, limit = selection.size_with(), self._wish.limit
+        size, limit = selection.size_with(), self._request.limit
         walk.kept = limit is None or size <= limit
         if not walk.kept:
             walk.reason = f"it takes {size} bytes to show its stacks, and --fit allows {limit}"
@@ -163,10 +163,10 @@ class _Fitting:
     def _first(self, selection: Selection) -> Iterator[Range]:
         """What comes right behind the required, in order."""
         yield from self._needs.wanted
-        wish = self._wish
-        worth = {i: self._sizes[i] for i in self._followed()} if wish.levels or not wish.minimal else {}
+        request = self._request
+        worth = {i: self._sizes[i] for i in self._followed()} if request.levels or not request.minimal else {}
         if worth:
-            levels, budget = (wish.levels, wish.budget) if wish.levels else (0, FOLLOWED)
+            levels, budget = (request.levels, request.budget) if request.levels else (0, FOLLOWED)
             page = self._core.maps.page_size
 
             def at_hand(i: int, at: int) -> bool:
@@ -198,7 +198,7 @@ class _Fitting:
 
     def _take(self, selection: Selection, i: int, ranges: list[tuple[int, int]], targets: list[int]) -> bool:
         """Keep parts of a mapping, whole if they fit, else chunk by chunk; tells whether all fitted."""
-        limit = self._wish.limit
+        limit = self._request.limit
         parts = [selection.whole(i, a, b) for a, b in ranges]
         changes = [selection.trial(i, a, b) for a, b in parts if a < b]
         sums = [sum(column) for column in zip(*changes, strict=True)] or [0, 0, 0]
@@ -223,7 +223,7 @@ class _Fitting:
     def _climbed(self, required: Selection) -> tuple[str | None, Selection]:
         """The filter of the ladder that keeps most and fits, and what is kept with it."""
         best: tuple[int, str | None, Selection] = (-1, None, required)
-        for rung in self._wish.ladder:
+        for rung in self._request.ladder:
             selection = self._fresh()
             self._require(selection)
             for there in self._needs.wanted if rung == MINIMAL else ():
@@ -231,7 +231,7 @@ class _Fitting:
             for i, size in self._rung_sizes(rung):
                 selection.fill(i, 0, size, None)
             size = selection.size_with()
-            if best[0] < size <= (self._wish.limit or 0):
+            if best[0] < size <= (self._request.limit or 0):
                 best = size, rung, selection
         return best[1], best[2]
 
@@ -248,18 +248,18 @@ class _Fitting:
                 yield i, min(self._sizes[i], kept_bytes(level, core.present[i], core.maps.page_size))
 
     def _finished(self, selection: Selection, smallest: int, rung: str | None) -> tuple[KeepPlan, Fit]:
-        plan, wish = self._plan, self._wish
+        plan, request = self._plan, self._request
         complete = all(selection.kept(i) == size for i, size in self._sizes.items())
-        if complete and (wish.limit is None or wish.allocated or self._plain_size <= wish.limit):
-            done = Fit(wish, None, self._plain_size)
+        if complete and (request.limit is None or request.allocated or self._plain_size <= request.limit):
+            done = Fit(request, None, self._plain_size)
         else:
             done = self._laid_out(selection)
-            if wish.limit is None and done.layout is not None and done.layout.size >= self._plain_size:
+            if request.limit is None and done.layout is not None and done.layout.size >= self._plain_size:
                 # Program headers for parts, and whole pages, can take more than what they leave out.
-                done = Fit(wish, None, self._plain_size)
+                done = Fit(request, None, self._plain_size)
         done.smallest, done.rung, done.runtimes = smallest, rung, self._walks
         done.notices += [walk.warning() for walk in self._walks if walk.reason is not None]
-        if wish.ladder and rung is None:
+        if request.ladder and rung is None:
             done.notices.append("no filter of the ladder fits as a whole")
         stacks = self._needs.stacks
         done.tell_threads(
@@ -303,7 +303,7 @@ class _Fitting:
             core.ehdr, core.table, pieces, notes=notes, without=without, unit=selection.align,
             conversion=self._conversion,
         )  # fmt: skip
-        done = Fit(self._wish, layout, selection.size_with())
+        done = Fit(self._request, layout, selection.size_with())
         done.segments = len(pieces)
         done.tell_changes(core, selection)
         return done

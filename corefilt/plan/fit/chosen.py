@@ -24,8 +24,8 @@ class Fit:
     stacks, ``segments`` the program headers of the output.
     """
 
-    def __init__(self, wish: FitRequest, layout: FittedLayout | None, size: int) -> None:
-        self.wish, self.layout, self.size = wish, layout, size
+    def __init__(self, request: FitRequest, layout: FittedLayout | None, size: int) -> None:
+        self.request, self.layout, self.size = request, layout, size
         self.smallest: int | None = None
         self.rung: str | None = None
         self.cut: dict[str, int] = {}
@@ -37,9 +37,9 @@ class Fit:
     def as_dict(self) -> dict[str, object]:
         """For the report."""
         return {
-            "limit": self.wish.limit,
-            "allocated": self.wish.allocated,
-            "minimal": self.wish.minimal,
+            "limit": self.request.limit,
+            "allocated": self.request.allocated,
+            "minimal": self.request.minimal,
             "size": self.size,
             "smallest": self.smallest,
             "rung": self.rung,
@@ -77,7 +77,7 @@ class Fit:
 
     def lines(self) -> Iterator[str]:
         """For a person."""
-        limit = "no limit" if self.wish.limit is None else f"at most {show_size(self.wish.limit)}"
+        limit = "no limit" if self.request.limit is None else f"at most {show_size(self.request.limit)}"
         rung = f"; of the ladder, {self.rung}" if self.rung is not None else ""
         if self.layout is None:
             yield f"fit: {limit}; nothing had to be cut{rung}"

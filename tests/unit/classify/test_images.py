@@ -189,10 +189,10 @@ def test_program_headers_that_share_an_entry_of_nt_file_are_no_neighbours() -> N
     """--fit writes such: one mapping in several pieces."""
     core = image()
     with opened(core) as it:
-        neighbours = classifier_for(it).context.neighbours
+        address_space = classifier_for(it).context.address_space
         by_start = {it.maps.start(m): m for m in range(len(it.maps))}
-        assert neighbours.like(by_start[TEXT]) == []
-        assert neighbours.like(by_start[CONSTANTS]) == [by_start[RELRO]]
+        assert address_space.like(by_start[TEXT]) == []
+        assert address_space.like(by_start[CONSTANTS]) == [by_start[RELRO]]
 
 
 def test_gaps_between_segments_were_not_written() -> None:
