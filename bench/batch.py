@@ -29,7 +29,7 @@ QUESTION = "What does a batch over an archive cost, and what memory does each of
 # A rate of at least 0.9 of dd's.
 BAR_RAW = 1 / 0.9
 COUNT = 8
-# What one job is reckoned with, in bytes (JOB_MEMORY of corefilt.batch.pool).
+# What one job is reckoned with, in bytes (JOB_MEMORY of corefilt.batching.pool).
 ALLOWED = 256 << 20
 _POLL = 0.002
 

@@ -61,8 +61,8 @@ def measure(options: Options, tell: Callable[[str], None]) -> Results:
 
 
 def _share(cores: list[Path], results: Results, tell: Callable[[str], None]) -> None:
-    from corefilt.batch.shared.reduce import share_once
-    from corefilt.batch.shared.restore import restore
+    from corefilt.batching.shared.reduce import share_once
+    from corefilt.batching.shared.restore import restore
 
     sums = _sums(cores)
     os.sync()
@@ -82,7 +82,7 @@ def _share(cores: list[Path], results: Results, tell: Callable[[str], None]) -> 
 
 
 def _dedupe(cores: list[Path], place: Path, results: Results) -> None:
-    from corefilt.batch.shared.dedupe import dedupe
+    from corefilt.batching.shared.dedupe import dedupe
 
     empty = _used(place)
     copies = [Path(shutil.copy(path, place / path.name)) for path in cores]

@@ -6,15 +6,15 @@ import os
 import sys
 import time
 
-from corefilt.batch.job import Job, clean_up, plan
-from corefilt.batch.pool import default_jobs, run_in_pool
-from corefilt.batch.remote.url import local_path
+from corefilt.batching.job import Job, clean_up, plan
+from corefilt.batching.pool import default_jobs, run_in_pool
 from corefilt.cli.batchreport import JsonLines, Progress, refuse_report_over_sources, summary
 from corefilt.cli.options import check_environment, given_options, make_parser
 from corefilt.cli.words import STDOUT, probe_file, say, with_json_target, write_file
 from corefilt.errors import UsageError
 from corefilt.filterbits import describe, parse_filter
 from corefilt.filtering.options import Options
+from corefilt.io.remote.url import local_path
 from corefilt.text import printable
 
 TYPE_CHECKING = False
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from corefilt.batch.outcome import Outcome
-    from corefilt.batch.policy.policy import Policy
-    from corefilt.batch.task import Task
+    from corefilt.batching.outcome import Outcome
+    from corefilt.batching.policy.policy import Policy
+    from corefilt.batching.task import Task
     from corefilt.cli.words import Parser
 
 DESCRIPTION = """\
@@ -89,7 +89,7 @@ def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
 def _policy(path: str | None) -> Policy | None:
     if path is None:
         return None
-    from corefilt.batch.policy.toml_file import load_policy
+    from corefilt.batching.policy.toml_file import load_policy
 
     return load_policy(path)
 
@@ -153,7 +153,7 @@ def _report_files(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _write_page(arguments: argparse.Namespace, outcomes: list[Outcome]) -> None:
-    from corefilt.batch.report.html import About, page
+    from corefilt.batching.report.html import About, page
 
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     about = About(
@@ -168,7 +168,7 @@ def _write_page(arguments: argparse.Namespace, outcomes: list[Outcome]) -> None:
 
 def _carried_out(tasks: list[Task], arguments: argparse.Namespace, progress: Progress) -> Iterator[Outcome]:
     if arguments.dask is not None:
-        from corefilt.batch.cluster import run_on_cluster
+        from corefilt.batching.cluster import run_on_cluster
 
         pool = run_on_cluster(tasks, arguments.dask)
     else:
@@ -180,9 +180,9 @@ def _carried_out(tasks: list[Task], arguments: argparse.Namespace, progress: Pro
 
 def _kept_once(arguments: argparse.Namespace, outcomes: list[Outcome]) -> Iterator[str]:
     """Have shared memory stand once in what this job has written, now or before; in words what came of it."""
-    from corefilt.batch.remote.url import is_url
-    from corefilt.batch.shared.dedupe import dedupe
-    from corefilt.batch.shared.reduce import share_once
+    from corefilt.batching.shared.dedupe import dedupe
+    from corefilt.batching.shared.reduce import share_once
+    from corefilt.io.remote.url import is_url
 
     cores = [
         outcome.output

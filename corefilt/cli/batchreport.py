@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
-from corefilt.batch.outcome import STATUSES
-from corefilt.batch.report.totals import NO_RULE, largest, total
+from corefilt.batching.outcome import STATUSES
+from corefilt.batching.report.totals import NO_RULE, largest, total
 from corefilt.cli.words import STDOUT, need_standard_output, status_of, tell, write_all
 from corefilt.errors import ReportPlaceError
 from corefilt.io.sinks import NewFileSink, open_text, reported
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress as Bars
 
-    from corefilt.batch.outcome import Outcome
-    from corefilt.batch.task import Task
+    from corefilt.batching.outcome import Outcome
+    from corefilt.batching.task import Task
     from corefilt.io.sinks import Sink
 
 # Failures that are told one by one where -v does not ask for all.

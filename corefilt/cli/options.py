@@ -42,7 +42,7 @@ RENAMED = {
 
 
 def _jobs(option: str, text: str) -> int:
-    from corefilt.batch.pool import MOST_JOBS
+    from corefilt.batching.pool import MOST_JOBS
 
     return whole_number(option, MOST_JOBS)(text)
 

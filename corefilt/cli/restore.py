@@ -29,7 +29,7 @@ def parser() -> Parser:
 def run(argv: list[str]) -> int:
     """Restore; returns the exit code."""
     arguments = parser().parse_intermixed_args(with_json_target(argv))
-    from corefilt.batch.shared.restore import restore
+    from corefilt.batching.shared.restore import restore
 
     done = restore(arguments.places)
     if not arguments.quiet:

@@ -29,8 +29,8 @@ from support.samples import PAGE, noise, sample_core
 import corefilt
 from corefilt import _fast
 from corefilt.api import Core
-from corefilt.batch.policy.toml_file import parse_policy
-from corefilt.batch.sources import containers as wrappings
+from corefilt.batching.policy.toml_file import parse_policy
+from corefilt.batching.sources import containers as wrappings
 from corefilt.cli.inspection import head
 from corefilt.cli.inspection.document import pieces
 from corefilt.cli.inspection.rows import Rows

@@ -49,8 +49,8 @@ from support.run import (
 )
 from support.samples import PAGE, noise, sample_core
 
-from corefilt.batch.runner import run_task
-from corefilt.batch.task import Task
+from corefilt.batching.runner import run_task
+from corefilt.batching.task import Task
 from corefilt.io.compression import recognise
 from corefilt.io.tempfiles import new_name
 from corefilt.verify import verify
@@ -622,7 +622,7 @@ def test_sparse_bombs_take_what_is_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["grows", "is cut", "is written to"])
 def test_a_core_that_changes_while_it_is_replaced_stays(how: str, tmp_path: Path) -> None:
     """The change is made when the temporary file is there: by then the core has been looked at."""
-    from corefilt.batch.work import filter_task as filtering
+    from corefilt.batching.work import filter_task as filtering
 
     path = tmp_path / "core"
     path.write_bytes(sample_core())
@@ -655,8 +655,8 @@ def test_a_core_that_changes_while_it_is_replaced_stays(how: str, tmp_path: Path
 @pytest.mark.parametrize("way", ["replaced", "beside, the core", "beside, the output"])
 def test_a_core_that_is_cut_while_it_is_checked(way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The check maps both files; the outcome tells which one may have been cut, and nothing gets a name."""
-    from corefilt.batch.runner import run_task
-    from corefilt.batch.task import Task
+    from corefilt.batching.runner import run_task
+    from corefilt.batching.task import Task
 
     path, out = str(tmp_path / "core"), str(tmp_path / "out" / "core")
     Path(path).write_bytes(sample_core())
@@ -673,7 +673,7 @@ def test_a_core_that_is_cut_while_it_is_checked(way: str, monkeypatch: pytest.Mo
 
 
 def test_another_file_takes_the_name_meanwhile(tmp_path: Path) -> None:
-    from corefilt.batch.work import filter_task as filtering
+    from corefilt.batching.work import filter_task as filtering
 
     path = tmp_path / "core"
     path.write_bytes(sample_core())
@@ -848,7 +848,7 @@ def test_an_interrupted_job_says_what_is_done_and_leaves_nothing_half(number: si
 
 def test_a_worker_that_dies_takes_only_its_core_with_it(tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys; from corefilt.batch.work import filter_task as work; real = work.filter_task\n"
+        "import os, signal, sys; from corefilt.batching.work import filter_task as work; real = work.filter_task\n"
         "def dying(t, told):\n"
         "    if t.source.endswith('bad'): os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return real(t, told)\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from support.run import corefilt
 
-from corefilt.batch.files.run_as_owner import as_owner
-from corefilt.batch.outcome import Outcome
+from corefilt.batching.files.run_as_owner import as_owner
+from corefilt.batching.outcome import Outcome
 from corefilt.children import NO_GROUP, groups_of
 
 FLT = "0x31"

@@ -16,7 +16,7 @@ from support.builder import FileEntry, Load, kernel_notes, make_core
 from support.run import Done, assert_promises, assert_usage, corefilt, listing
 from support.samples import ANON, LIBRARY, PAGE, SHARED, noise
 
-from corefilt.batch.policy.toml_file import parse_policy
+from corefilt.batching.policy.toml_file import parse_policy
 
 DAY = 86400
 DOCS = Path(__file__).parents[2] / "docs" / "policies.md"

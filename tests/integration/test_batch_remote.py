@@ -33,8 +33,8 @@ from support.cloud import (
 from support.run import assert_error, assert_promises, assert_usage, corefilt, listing
 from support.samples import sample_core
 
-from corefilt.batch.outcome import Outcome
-from corefilt.batch.task import Task
+from corefilt.batching.outcome import Outcome
+from corefilt.batching.task import Task
 
 MIB = 1 << 20
 pytestmark = needs_store
@@ -312,7 +312,7 @@ def cluster(folder: Path, env: dict[str, str]) -> Iterator[Cluster]:
 
 
 def on_cluster(tasks: list[Task], address: str) -> Iterator[tuple[Task, Outcome]]:
-    from corefilt.batch.cluster import run_on_cluster
+    from corefilt.batching.cluster import run_on_cluster
 
     return run_on_cluster(tasks, address)
 

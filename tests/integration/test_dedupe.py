@@ -13,8 +13,8 @@ from support.disks import disk
 from support.run import assert_error, corefilt
 from support.shared import BLOCK, group, sums
 
-from corefilt.batch.shared import dedupe as room
-from corefilt.batch.shared.dedupe import dedupe
+from corefilt.batching.shared import dedupe as room
+from corefilt.batching.shared.dedupe import dedupe
 from corefilt.errors import OutputError
 
 FS_IOC_FIEMAP = 0xC020660B

@@ -96,8 +96,8 @@ def test_the_page_of_the_handler_has_every_setting() -> None:
 
 
 def test_the_page_of_policies_has_every_action_and_condition() -> None:
-    from corefilt.batch.policy import toml_file as policyfile
-    from corefilt.batch.policy.policy import ACTIONS
+    from corefilt.batching.policy import toml_file as policyfile
+    from corefilt.batching.policy.policy import ACTIONS
 
     rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "policies.md").read_text(), flags=re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`([a-z]+)`", row)}

@@ -19,17 +19,17 @@ from support.run import assert_promises, environment
 from support.samples import ANON, SHARED, sample_core
 
 import corefilt
-import corefilt.batch.remote.url
-from corefilt.batch.remote.download import PIECE, fetched, open_remote
-from corefilt.batch.remote.upload import RemoteFile
-from corefilt.batch.remote.upload import store as stored
-from corefilt.batch.remote.url import Remote, files_below, is_url, local_path
-from corefilt.batch.sources.find import find
+import corefilt.io.remote.url
+from corefilt.batching.sources.find import find
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.errors import CorefiltError, InputError, MissingLibraryError, OutputError, UsageError
 from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.options import Options
 from corefilt.filtering.write import write_filtered
+from corefilt.io.remote.download import PIECE, fetched, open_remote
+from corefilt.io.remote.upload import RemoteFile
+from corefilt.io.remote.upload import store as stored
+from corefilt.io.remote.url import Remote, files_below, is_url, local_path
 from corefilt.io.tempfiles import new_name
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -179,7 +179,7 @@ class Failing:
 def test_broken_connections_are_tried_again(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from fsspec.implementations.memory import MemoryFileSystem
 
-    monkeypatch.setattr(corefilt.batch.remote.url, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(corefilt.io.remote.url, "WAITS", (0.0, 0.0))
     content = os.urandom(3 * PIECE)
     put(f"{memory}/in", content)
     opening = Failing(MemoryFileSystem._open, chain([ConnectionResetError("cut")] * 2))
@@ -207,7 +207,7 @@ def test_what_is_refused_is_not_tried_again(memory: str, monkeypatch: pytest.Mon
 def test_a_file_that_changes_between_two_connections_is_refused(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from fsspec.implementations.memory import MemoryFile
 
-    monkeypatch.setattr(corefilt.batch.remote.url, "WAITS", (0.0,))
+    monkeypatch.setattr(corefilt.io.remote.url, "WAITS", (0.0,))
     put(f"{memory}/in", os.urandom(2 * PIECE))
     remote = Remote(f"{memory}/in")
     pieces = fetched(remote, remote.info())
@@ -302,7 +302,7 @@ def test_a_store_that_is_gone_leaves_nothing(
     bucket: str, port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Every connection breaks before a part of the output has arrived."""
-    monkeypatch.setattr(corefilt.batch.remote.url, "WAITS", (0.0,))
+    monkeypatch.setattr(corefilt.io.remote.url, "WAITS", (0.0,))
     output = RemoteFile(f"{bucket}/out", force=True)
     path = tmp_path / "core"
     path.write_bytes(sample_core(anon_pages=5000))
@@ -370,8 +370,8 @@ def peak_of(source: str, target: str, port: int) -> int:
     """Run one core in a process of its own; gives the most memory that it had, in bytes."""
     program = """if True:
         import resource, sys
-        from corefilt.batch.remote.download import open_remote
-        from corefilt.batch.remote.upload import RemoteFile
+        from corefilt.io.remote.download import open_remote
+        from corefilt.io.remote.upload import RemoteFile
         from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
         from corefilt.filterbits import CoredumpFilter
         from corefilt.filtering.options import Options

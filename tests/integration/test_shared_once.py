@@ -16,10 +16,10 @@ from support.run import assert_error, corefilt
 from support.shared import BLOCK, PAGE, attached, group, segment, sums
 
 import corefilt as api
-from corefilt.batch.files.lock import LockedError
-from corefilt.batch.shared.manifest import read_manifest
-from corefilt.batch.shared.reduce import SharedOnce, locked, share_once
-from corefilt.batch.shared.restore import restore
+from corefilt.batching.files.lock import LockedError
+from corefilt.batching.shared.manifest import read_manifest
+from corefilt.batching.shared.reduce import SharedOnce, locked, share_once
+from corefilt.batching.shared.restore import restore
 from corefilt.errors import CorefiltError, InputError, OutputError
 from corefilt.verify import verify
 
@@ -359,7 +359,7 @@ def test_a_core_that_changed_before_it_was_reduced(tmp_path: Path) -> None:
 
 def test_equal_hashes_are_not_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks with one digest that are not the same: nothing is given up."""
-    from corefilt.batch.shared import blocks
+    from corefilt.batching.shared import blocks
 
     monkeypatch.setattr(blocks, "xxh3_128_digest", lambda view: bytes(16))
     paths = []

@@ -24,7 +24,7 @@ LIGHT = ("filter", "inspect")
 FILTERING = tuple(
     f"corefilt.{name}" for name in ("classify", "corefile", "evidence", "filtering", "io", "plan", "procfs")
 )
-PACKAGES = {True: FILTERING, False: (*FILTERING, "corefilt.cli", "corefilt.verify", "corefilt.batch")}
+PACKAGES = {True: FILTERING, False: (*FILTERING, "corefilt.cli", "corefilt.verify", "corefilt.batching")}
 LARGEST = 1 << 20
 PIECE = 1 << 18
 CONNECTIONS: set[str] = set()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from corefilt.plan.plan import KeepPlan
 
 LABEL = 13
-# Where batch tells of a file how it was made (corefilt.batch.work.provenance, which loads much).
+# Where batch tells of a file how it was made (corefilt.batching.work.provenance, which loads much).
 ATTRIBUTE = "user.corefilt"
 
 

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 # What the handler uses where it is installed.
 OPTIONAL = ("compression.zstd", "backports.zstd", "seccomp", "pyseccomp")
 # Rooms that the handler uses nothing of; its own is looked at first.
-NOT_THE_HANDLERS = ("corefilt.batch", "corefilt.cli", "corefilt.doctor", "corefilt.handler", "corefilt.verify")
+NOT_THE_HANDLERS = (
+    "corefilt.batching",
+    "corefilt.cli",
+    "corefilt.doctor",
+    "corefilt.handler",
+    "corefilt.io.remote",
+    "corefilt.verify",
+)
 _DELETED = " (deleted)"
 
 

@@ -26,7 +26,7 @@ def test_rooms_that_the_handler_uses_nothing_of_are_not_asked_for() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names = set(done.stdout.split())
     assert "corefilt.plan.fit.choose" in names
-    assert not {name for name in names if name.startswith(("corefilt.cli.", "corefilt.batch.", "corefilt.verify."))}
+    assert not {name for name in names if name.startswith(("corefilt.cli.", "corefilt.batching.", "corefilt.verify."))}
 
 
 def test_a_pth_file_names_folders_and_runs_nothing_here(tmp_path: Path) -> None:

@@ -1,0 +1,190 @@
+"""A batch: what is found becomes tasks, or outcomes where there is nothing to do."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+
+from corefilt.batching.files.lock import Lock
+from corefilt.batching.files.safe_paths import open_folder
+from corefilt.batching.outcome import Outcome
+from corefilt.batching.sources import containers as wrappings
+from corefilt.batching.sources.apport import APPORT
+from corefilt.batching.sources.find import Item, find, look_into
+from corefilt.batching.task import Task
+from corefilt.errors import InputError, UsageError
+from corefilt.io.compression import SUFFIXES
+from corefilt.io.remote.url import is_url, local_path
+from corefilt.io.tempfiles import remove_leftovers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from corefilt.batching.policy.policy import Policy
+    from corefilt.batching.sources.content import Content
+
+# What is left free of a file system unless something else is said: a twentieth of it, as journald leaves, up to 4 GiB.
+KEEP_FREE_SHARE = 20
+MOST_KEPT_FREE = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What was asked for: ``sources``, and where to (``to``, or ``replace``); the rest is as in ``Task``.
+
+    ``keep_free`` is None for what KEEP_FREE_SHARE says.
+    """
+
+    sources: Sequence[str]
+    filter: int
+    to: str | None = None
+    replace: bool = False
+    options: Mapping[str, object] = field(default_factory=dict)
+    compress: str = "same"
+    verify: bool = False
+    force: bool = False
+    dry_run: bool = False
+    keep_free: int | None = None
+    policy: Policy | None = None
+    scrub: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant. Raises UsageError."""
+        if self.to is not None and self.replace:
+            raise UsageError("--to and --replace both say where the cores go", "leave one of them out")
+        if self.to is None and not self.replace and not self.dry_run:
+            raise UsageError("missing --to DIR or --replace", "--replace writes each core where it was")
+        if self.replace and any(is_url(local_path(source)) for source in self.sources):
+            raise UsageError("--replace works on files, not behind URLs", "--to writes the cores elsewhere")
+        if self.scrub is not None and self.replace:
+            raise UsageError("--scrub writes other cores, and --replace loses the first ones", "--to DIR keeps them")
+        if self.scrub is not None and any(is_url(local_path(name)) for name in (*self.sources, self.to or "")):
+            raise UsageError("--scrub works on files, not behind URLs", "copy the cores to a directory first")
+        if self.scrub is not None and any(self.options.get(name) for name in ("annotate", "loadmaps", "truncate")):
+            raise UsageError("--scrub goes without --annotate, --loadmaps and --truncate", "leave them out")
+        if not self.sources:
+            raise UsageError("no SOURCE is named", "a folder, a file, a glob, or - for a list on standard input")
+
+    def lock(self) -> Lock:
+        """Lock what the job writes to, so that no other one does. Raises LockedError and OSError."""
+        if self.dry_run or (self.to is not None and is_url(self.to)):
+            return Lock([])
+        if self.to is not None:
+            os.makedirs(self.to, mode=0o700, exist_ok=True)
+            return Lock([self.to])
+        return Lock(sorted({os.path.realpath(source) for source in self.sources if os.path.isdir(source)}))
+
+
+def plan(job: Job, found: Callable[[int], None] | None = None) -> tuple[list[Task], list[Outcome]]:
+    """All tasks of a job, and an outcome for everything else that was found; ``found`` hears how many so far.
+
+    Raises UsageError.
+    """
+    tasks: list[Task] = []
+    outcomes: list[Outcome] = []
+    taken: set[str] = set()
+    for item in find(job.sources, _own_folder(job)):
+        for content, size in look_into(item):
+            task = _task(job, item, content, size)
+            if content.reason:
+                outcomes.append(task.outcome("failed" if content.unreadable else "skipped", content.reason))
+            elif task.output is not None and task.output in taken:
+                outcomes.append(task.outcome("failed", f"{task.output} is another core's already"))
+            else:
+                tasks.append(task)
+                if task.output is not None:
+                    taken.add(task.output)
+        if found is not None:
+            found(len(tasks))
+    return tasks, outcomes
+
+
+def clean_up(job: Job, tasks: Sequence[Task]) -> None:
+    """Remove what a job that was killed has left in the folders that this one writes to."""
+    if job.dry_run:
+        return
+    written = {_output_folder(task) if task.output else _folder_of(task) for task in tasks}
+    for root, below in written:
+        if is_url(root):
+            continue
+        try:
+            folder = open_folder(root or os.curdir, below)
+        except InputError:
+            # Whoever writes there will say why it cannot be opened, or makes it first.
+            continue
+        try:
+            remove_leftovers(folder)
+        finally:
+            os.close(folder)
+
+
+def _output_folder(task: Task) -> tuple[str, str]:
+    """The folder of --to, and the one of a task's output below it; of what is behind a URL its address."""
+    folder = os.path.dirname(task.output or "")
+    return (
+        (folder, "") if is_url(folder) else (task.output_root, os.path.relpath(folder, task.output_root or os.curdir))
+    )
+
+
+def _folder_of(task: Task) -> tuple[str, str]:
+    """The folder of a task's source: the one that no link is followed below, and where it lies there."""
+    folder = os.path.dirname(task.source)
+    return (task.root, os.path.relpath(folder, task.root)) if task.root else (folder, "")
+
+
+def _own_folder(job: Job) -> frozenset[tuple[int, int]]:
+    """The folder of --to, which can lie in a source."""
+    try:
+        status = os.stat(job.to) if job.to is not None else None
+    except OSError:
+        status = None
+    return frozenset() if status is None else frozenset({(status.st_dev, status.st_ino)})
+
+
+def _task(job: Job, item: Item, content: Content, size: int) -> Task:
+    compress = wrappings.own_compression(content.wrapping) if job.compress == "same" else job.compress
+    packs = compress is not None and compress != "none"
+    made = Task(
+        item.path, job.filter, root=item.root, wrapping=content.wrapping, member=content.member, replace=job.replace,
+        options=job.options, compress=job.compress, verify=job.verify or job.replace, force=job.force,
+        dry_run=job.dry_run, size=size, policy=job.policy, scrub=job.scrub,
+    )  # fmt: skip
+    if content.reason or job.dry_run:
+        return made
+    output = os.path.join(job.to, output_name(item.below, content, compress)) if job.to is not None else None
+    if is_url(output or ""):
+        return replace(made, output=output)
+    status, room = _room_at(os.path.dirname(output or item.path))
+    if job.keep_free is not None:
+        room = job.keep_free
+    return replace(made, output=output, output_root=job.to or "", keep_free=room, device=0 if packs else status)
+
+
+def _room_at(folder: str) -> tuple[int, int]:
+    """The device of a folder to be, and how many bytes of its file system should be left free."""
+    while folder and not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    status, room = os.stat(folder or os.curdir), os.statvfs(folder or os.curdir)
+    return status.st_dev, min(room.f_blocks * room.f_frsize // KEEP_FREE_SHARE, MOST_KEPT_FREE)
+
+
+def output_name(below: str, content: Content, compress: str | None) -> str:
+    """The path of an output below --to: the input's, with the suffix of how it is compressed.
+
+    What was inside something else lies in a folder of that one's name; the core of a report ends in ``.core``.
+    """
+    name = below
+    if content.member is not None:
+        steps = [step for step in content.member.split("/") if step not in ("", os.curdir)]
+        name = os.path.join(below, *steps)
+    elif APPORT in content.wrapping:
+        name = below.removesuffix(".crash") + ".core"
+    own = wrappings.own_compression(content.wrapping)
+    wanted = None if compress is None or compress == "none" else compress.partition(":")[0]
+    if wanted != own:
+        if own is not None:
+            name = name.removesuffix(SUFFIXES[own])
+        if wanted is not None:
+            name += SUFFIXES[wanted]
+    return name

@@ -1,0 +1,114 @@
+"""``corefilt restore``: puts blocks of shared memory back, so that a core is byte for byte what it was."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from xxhash import xxh3_128_digest
+
+from corefilt import _fast
+from corefilt.batching.shared.manifest import Entry, Manifest, read_manifest
+from corefilt.batching.shared.parts import Part, Parts
+from corefilt.batching.shared.reduce import locked
+from corefilt.batching.shared.successor import Successor
+from corefilt.corefile.corefile import open_core
+from corefilt.errors import InputError
+from corefilt.io.engine import Engine
+from corefilt.io.sinks import reported
+from corefilt.io.sources import FileSource
+from corefilt.io.steps import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def restore(places: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Make cores whole again: those named, and all those of the manifests named; returns the paths of what was done.
+
+    A core that is whole is left as it is. A manifest goes when every core that it speaks of is whole. Raises InputError
+    or OutputError; every core is then either as it was or whole.
+    """
+    wanted: dict[str, set[str] | None] = {}
+    for place in places:
+        path = os.path.realpath(place)
+        with open(path, "rb") as file:
+            is_core = file.read(4) == b"\x7fELF"
+        if not is_core:
+            wanted[path] = None
+            continue
+        named = _manifest_of(path)
+        if named is None:
+            continue
+        names = wanted.setdefault(named, set())
+        if names is not None:
+            names.add(path)
+    done: list[str] = []
+    for path, names in wanted.items():
+        manifest, folder = read_manifest(path), os.path.dirname(path)
+        with locked(folder, *(os.path.dirname(os.path.join(folder, entry.name)) for entry in manifest.cores)):
+            done += _restore(path, manifest, names)
+    return done
+
+
+def _manifest_of(core: str) -> str | None:
+    """The manifest that a core's note names; None for a whole one."""
+    with open_core(core) as opened:
+        shared = opened.notes.shared
+    if shared is None:
+        return None
+    return os.path.realpath(os.path.join(os.path.dirname(core), os.fsdecode(shared.manifest)))
+
+
+def _restore(path: str, manifest: Manifest, names: set[str] | None) -> list[str]:
+    folder, done, left = os.path.dirname(path), [], False
+    with Parts(folder, manifest) as parts:
+        for number, entry in enumerate(manifest.cores):
+            if not entry.taken:
+                continue
+            name = os.path.join(folder, entry.name)
+            with Part(folder, manifest, entry) as part:
+                if not part.reduced:
+                    continue
+                if names is not None and name not in names:
+                    left = True
+                    continue
+                _write(part, parts, entry, manifest)
+            parts.forget(number)
+            done.append(name)
+    if not left:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+    return done
+
+
+def _write(part: Part, parts: Parts, entry: Entry, manifest: Manifest) -> None:
+    file = part.file
+    sink = Successor(part.path, file.fd)
+    try:
+        source = FileSource(file.fd, file.name, size=file.size, owned=False)
+        steps = [Step(at, length, offset) for offset, length, at in entry.kept]
+        Engine(source, sink, writeback=True, expected=file.size).run(iter(steps))
+        with reported(part.path):
+            for offset, raw in entry.literals:
+                _fast.write_at(sink.fd, offset, raw)
+            for offset, first, count in entry.taken:
+                for n in range(count):
+                    raw = parts.block(first + n)
+                    _check(raw, manifest, first + n, parts)
+                    _fast.write_at(sink.fd, offset + n * manifest.block, raw)
+        file.check_unchanged()
+        sink.commit(entry.size, sync=True)
+    except BaseException:
+        sink.abort()
+        raise
+
+
+def _check(raw: bytes, manifest: Manifest, number: int, parts: Parts) -> None:
+    block = manifest.blocks[number]
+    if xxh3_128_digest(raw) != block.digest:
+        holder = os.path.join(parts.folder, manifest.cores[block.core].name)
+        raise InputError(
+            f"{holder}: the block at {block.offset} that it holds for others is no longer the one that was given up"
+        )

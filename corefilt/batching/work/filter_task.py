@@ -1,0 +1,206 @@
+"""Filters the core of one task to where it goes, and makes the outcome of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from functools import partial
+
+from corefilt.batching.files.lock import lock_file
+from corefilt.batching.files.run_as_owner import Refused, as_owner, owner_to_become
+from corefilt.batching.files.safe_paths import enter, make_place
+from corefilt.batching.sources import containers as wrappings
+from corefilt.batching.sources.apport import APPORT
+from corefilt.batching.task import Task
+from corefilt.batching.work import provenance
+from corefilt.batching.work.apply_policy import decided, delete
+from corefilt.batching.work.core_opening import opened_core
+from corefilt.batching.work.endpoint import TaskOutput
+from corefilt.batching.work.execution import Watch, options_of, outcome_of, safely
+from corefilt.batching.work.local import LocalEndpoint
+from corefilt.batching.work.output_check import as_plain_file, check
+from corefilt.errors import InputError
+from corefilt.filterbits import CoredumpFilter
+from corefilt.filtering.options import wants_fit
+from corefilt.filtering.write import write_filtered
+from corefilt.io.opening import spooled
+from corefilt.io.remote.url import is_url
+from corefilt.io.sources import FileSource
+from corefilt.plan.note_slot import takes_a_note
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corefilt.batching.outcome import Outcome
+    from corefilt.batching.work.endpoint import Endpoint
+    from corefilt.batching.work.execution import Told
+    from corefilt.batching.work.provenance import Provenance
+    from corefilt.batching.work.remote import RemoteEndpoint
+    from corefilt.corefile.corefile import CoreFile
+    from corefilt.io.sources import Source
+
+
+def filter_task(task: Task, on_progress: Told | None) -> Outcome:
+    """Do it. Raises CorefiltError's children and OSError."""
+    if task.replace:
+        return _replaced(task, on_progress)
+    with _source(task) as source:
+        # A core that is not there leaves no folder of an output behind.
+        source.fingerprint()
+        chosen = _chosen(task, source)
+        if not isinstance(chosen, Task):
+            return chosen
+        if chosen.output is None:
+            return _written(chosen, source, None, on_progress)
+        with _target(chosen.output, chosen.output_root) as target:
+            mark = target.mark()
+            if mark is not None and mark.is_of(chosen) and mark.input == source.fingerprint():
+                return _unchanged(chosen, source, mark)
+            return _written(chosen, source, target, on_progress)
+
+
+def _source(task: Task) -> LocalEndpoint | RemoteEndpoint:
+    return _remote(task.source) if is_url(task.source) else LocalEndpoint(enter(task.source, task.root))
+
+
+def _target(output: str, root: str) -> LocalEndpoint | RemoteEndpoint:
+    return _remote(output) if is_url(output) else LocalEndpoint(make_place(output, root))
+
+
+def _remote(url: str) -> RemoteEndpoint:
+    from corefilt.batching.work.remote import RemoteEndpoint
+
+    return RemoteEndpoint(url)
+
+
+def _replaced(task: Task, on_progress: Told | None) -> Outcome:
+    """Put the output in the place of the file, as that one's owner, where nothing stands against it."""
+    if any(layer in wrappings.CONTAINERS for layer in task.wrapping):
+        return task.outcome("kept", f"is inside {_article(task)}, which stays as it is: --to DIR takes the core out")
+    with LocalEndpoint(enter(task.source, task.root)) as file:
+        status = file.place.status()
+        if status is None:
+            raise InputError(f"{task.source}: is not there any more")
+        if status.st_nlink > 1 and not task.force:
+            return task.outcome("kept", f"has {status.st_nlink} names (hard links); -f replaces this one")
+        try:
+            owner = owner_to_become(file.place.folder, status)
+            if owner is None or task.dry_run:
+                return _replaced_here(task, file, on_progress)
+            # The file is not open yet: its owner has to be able to read it.
+            return as_owner(owner, lambda: safely(task, lambda: _replaced_here(task, file, None)))
+        except Refused as refused:
+            return task.outcome("kept", str(refused))
+
+
+def _article(task: Task) -> str:
+    container = next(layer for layer in task.wrapping if layer in wrappings.CONTAINERS)
+    return "a report of apport" if container == APPORT else f"a {container}"
+
+
+def _replaced_here(task: Task, file: LocalEndpoint, on_progress: Told | None) -> Outcome:
+    chosen = _chosen(task, file)
+    if not isinstance(chosen, Task):
+        return chosen if chosen.status != "deleted" or task.dry_run else delete(chosen, file.fd, file.place)
+    mark = file.mark()
+    if mark is not None and mark.is_of(chosen):
+        return _unchanged(chosen, file, mark)
+    lock_file(file.fd, chosen.source)
+    return _written(chosen, file, file, on_progress, partial(_stays, chosen, file))
+
+
+def _chosen(task: Task, source: Endpoint) -> Task | Outcome:
+    """The task as its policy wants it, or an outcome where that leaves nothing to do."""
+    if task.policy is None:
+        return task
+    return decided(task, task.policy, partial(source.open, task), age=source.age, stored=source.stored)
+
+
+def _unchanged(task: Task, source: Endpoint, mark: Provenance) -> Outcome:
+    stored = source.stored
+    return task.outcome(
+        "unchanged",
+        f"was done before, by corefilt {mark.version}",
+        output=task.source if task.replace else task.output,
+        allocated_before=stored,
+        allocated_after=stored if task.replace else None,
+        undecided_bytes=mark.undecided,
+    )
+
+
+def _written(
+    task: Task,
+    source: Endpoint,
+    target: Endpoint | None,
+    on_progress: Told | None,
+    left_alone: Callable[[CoreFile], Outcome | None] | None = None,
+) -> Outcome:
+    """Filter the source into the target, or nowhere; ``left_alone`` gives the outcome of a core that is not written."""
+    began = time.monotonic()
+    place = target.place if target is not None else None
+    # Where copies and other temporary files go.
+    folder = f"/proc/self/fd/{place.folder}" if place is not None else None
+    writes = target is not None and not task.dry_run
+    verified = writes and (task.verify or task.replace)
+    with opened_core(partial(_opened, task, source, folder, verified=verified), folder) as core:
+        full = core.source.file
+        stays = left_alone(core) if left_alone is not None else None
+        if stays is not None:
+            return stays
+        checks = None
+        if verified and full is not None:
+            checks = partial(check, full, task=task, folder=folder)
+        output = TaskOutput(task, source, target, checks) if target is not None else None
+        options = options_of(task, Watch(place, task, on_progress))
+        if task.scrub is not None:
+            from corefilt.batching.work.scrubbing import scrubbing
+
+            complete = scrubbing(task, task.scrub, core, place, options)
+            if output is not None:
+                output.check = complete
+        if target is not None and output is not None and not target.keeps_marks:
+            output.marked = options.fit_request is None and takes_a_note(core)
+            options.stamp = partial(provenance.stamp, task, output.fingerprint) if output.marked else None
+        report = write_filtered(core, CoredumpFilter(task.filter), output or os.devnull, options)
+        marked = output.marked if output is not None and writes else None
+        return outcome_of(task, core, report, source.stored, marked=marked, seconds=time.monotonic() - began)
+
+
+def _opened(task: Task, source: Endpoint, folder: str | None, *, verified: bool) -> Source:
+    """The core, as a file where it is looked into before it is copied, or checked afterwards."""
+    core = source.open(task)
+    if (task.options.get("spool") or wants_fit(task.options) or task.scrub is not None) and not core.seekable:
+        return _owning(core, partial(spooled, core, folder))
+    return _owning(core, partial(as_plain_file, core, folder)) if verified else core
+
+
+def _stays(task: Task, file: LocalEndpoint, core: CoreFile) -> Outcome | None:
+    """The outcome where a file is not replaced: it is damaged, or a filter takes nothing out, which it is marked with.
+
+    None where it is.
+    """
+    # Of a copy it is known by now what was wrong with its stream.
+    damage = core.warnings[0] if core.damaged else core.source.check() if core.source.seekable else None
+    if damage is not None and not task.force:
+        return task.outcome("kept", f"is damaged: {damage}; -f replaces it all the same")
+    if task.dry_run:
+        return None
+    options = options_of(task, None)
+    options.dry_run = True
+    report = write_filtered(core, CoredumpFilter(task.filter), os.devnull, options)
+    if report.output_bytes != report.input_bytes or report.changes:
+        return None
+    provenance.write(file.fd, task, file.fingerprint(), report.assumed_bytes)
+    before = file.stored
+    outcome = outcome_of(task, core, report, before, marked=None, seconds=report.seconds)
+    return replace(outcome, status="unchanged", reason="the filter takes nothing out", allocated_after=before)
+
+
+def _owning(source: Source, make: Callable[[], FileSource]) -> FileSource:
+    try:
+        return make()
+    except BaseException:
+        source.close()
+        raise

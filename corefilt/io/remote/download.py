@@ -1,0 +1,61 @@
+"""A core behind a URL as a source: fetched piece by piece as it is read, and again where the connection broke."""
+
+from __future__ import annotations
+
+from corefilt.errors import InputError
+from corefilt.io.decompress import FedSource
+from corefilt.io.opening import as_core
+from corefilt.io.remote.url import Remote, version_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from corefilt.io.sources import Source
+
+# Fetched at a time: large enough that asking costs nothing beside it, and all that a run holds of the core.
+PIECE = 8 << 20
+
+
+def open_remote(url: str, *, max_headers: int, spool: bool = False) -> Source:
+    """Open the core behind a URL, decompressed as it comes. Raises what ``Remote`` and ``opening.as_core`` do."""
+    remote = Remote(url)
+    info = remote.info()
+    if info.get("type") == "directory":
+        raise InputError(f"{url}: is a directory")
+    source = FedSource(None, lambda read: fetched(remote, info), url, most_ahead=max_headers)
+    return as_core(source, max_headers=max_headers, spool=spool)
+
+
+def fetched(remote: Remote, info: dict[str, Any]) -> Iterator[bytes]:
+    """The content of a file of which ``info`` was told, in pieces.
+
+    Raises InputError, also where it has changed meanwhile.
+    """
+    size = int(info["size"])
+    version = version_of(info)
+    file: Any = None
+
+    def attempt(fs: Any, fresh: bool) -> bytes:
+        nonlocal file
+        if file is None or fresh:
+            fs.invalidate_cache()
+            if version_of(fs.info(remote.path)) != version:
+                raise InputError(f"{remote.url}: has changed since it was opened")
+            file = fs.open(remote.path, "rb", block_size=PIECE, cache_type="none")
+        file.seek(at)
+        piece: bytes = file.read(min(PIECE, size - at))
+        if not piece:
+            raise ConnectionError(f"nothing came from byte {at} on")
+        return piece
+
+    at = 0
+    try:
+        while at < size:
+            piece = remote.persistently(attempt)
+            at += len(piece)
+            yield piece
+    finally:
+        if file is not None:
+            file.close()
