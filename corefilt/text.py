@@ -1,8 +1,9 @@
-"""Text for people: names out of a core, as a terminal can show them."""
+"""Text for people: names out of a core as a terminal can show them, and times."""
 
 from __future__ import annotations
 
 import os
+import time
 
 
 def printable(text: str | bytes) -> str:
@@ -10,3 +11,16 @@ def printable(text: str | bytes) -> str:
     if isinstance(text, bytes):
         text = os.fsdecode(text)
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def day(seconds: float | None) -> str:
+    """Return the date of a time in seconds since the epoch, in UTC; "-" for None."""
+    return moment(seconds).partition(" ")[0]
+
+
+def moment(seconds: float | None) -> str:
+    """Return date and time in UTC, "-" for None and for what no calendar has."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds is not None else "-"
+    except (OverflowError, ValueError, OSError):
+        return "-"

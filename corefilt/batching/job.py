@@ -48,6 +48,7 @@ class Job:
     keep_free: int | None = None
     policy: Policy | None = None
     scrub: str | None = None
+    by_signature: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant. Raises UsageError."""
@@ -65,6 +66,11 @@ class Job:
             raise UsageError("--scrub goes without --annotate, --loadmaps and --truncate", "leave them out")
         if not self.sources:
             raise UsageError("no SOURCE is named", "a folder, a file, a glob, or - for a list on standard input")
+
+    @property
+    def asks_for_crashes(self) -> bool:
+        """Whether it has to be known of every core which crash it is before the first one is filtered."""
+        return self.by_signature or (self.policy is not None and self.policy.asks_for_repeats)
 
     def lock(self) -> Lock:
         """Lock what the job writes to, so that no other one does. Raises LockedError and OSError."""

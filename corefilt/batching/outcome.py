@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 
 from corefilt import __version__
+from corefilt.crash.repeats import CrashSummary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class Outcome:
     the outside in, joined by ``+`` (``tar+zstd``), or ``raw``. ``input_bytes`` and ``output_bytes`` are the core's
     lengths without compression, ``allocated_before`` and ``allocated_after`` what the files take where they are stored.
     ``damage`` is what is wrong with the core, that of a truncated one for instance; ``undecided_bytes`` depend on an
-    assumption; ``kinds`` maps each kind's name to its bytes before and after.
+    assumption; ``kinds`` maps each kind's name to its bytes before and after; ``crash`` is known where it was asked
+    for.
     """
 
     source: str
@@ -42,10 +44,12 @@ class Outcome:
     signal: int | None = None
     kinds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     seconds: float = 0.0
+    crash: CrashSummary | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The fields as JSON takes them."""
-        return {**asdict(self), "kinds": {name: list(pair) for name, pair in self.kinds.items()}}
+        kinds = {name: list(pair) for name, pair in self.kinds.items()}
+        return {**asdict(self), "kinds": kinds, "crash": self.crash.as_dict() if self.crash is not None else None}
 
     def as_line(self) -> dict[str, object]:
         """What a line of JSON says of it."""
@@ -60,4 +64,6 @@ class Outcome:
         if not isinstance(kinds, dict) or known.get("status") not in STATUSES or not isinstance(known["source"], str):
             raise ValueError("no outcome of a task")
         known["kinds"] = {str(name): (int(before), int(after)) for name, (before, after) in kinds.items()}
+        crash = known.get("crash")
+        known["crash"] = CrashSummary.of_dict(crash) if isinstance(crash, dict) else None
         return cls(**known)  # type: ignore[arg-type]

@@ -17,7 +17,13 @@ def run_task(task: Task, on_progress: Callable[[int], None] | None = None) -> Ou
 
     ``on_progress`` is told how many more bytes went by.
     """
-    return safely(task, lambda: _filtered(task, on_progress))
+    return safely(task, lambda: _surveyed(task) if task.survey else _filtered(task, on_progress))
+
+
+def _surveyed(task: Task) -> Outcome:
+    from corefilt.batching.work.survey import survey
+
+    return survey(task)
 
 
 def _filtered(task: Task, on_progress: Callable[[int], None] | None) -> Outcome:

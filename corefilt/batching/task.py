@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from corefilt.batching.policy.policy import Policy
+    from corefilt.crash.repeats import CrashSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Task:
     ``keep_free`` are bytes of the file system that are left free. ``size`` is the file's in bytes; ``device`` the one
     that bounds the work, or 0 where processors do. A ``policy`` has the last word on filter and options, or leaves
     nothing to do; ``rule`` names the rule that had it, and ``work`` is what provenance tells of the task before that.
-    ``scrub`` is the level at which secrets are overwritten.
+    ``scrub`` is the level at which secrets are overwritten. ``crash`` is what was found out of the crash before, and
+    ``repeat`` the core's place among those of the same one; with ``survey`` that is all that the task is for.
     """
 
     source: str
@@ -50,6 +52,9 @@ class Task:
     rule: str | None = None
     work: tuple[str, str] | None = None
     scrub: str | None = None
+    survey: bool = False
+    crash: CrashSummary | None = None
+    repeat: int | None = None
 
     @property
     def name(self) -> str:
@@ -59,4 +64,5 @@ class Task:
     def outcome(self, status: str, reason: str = "", **more: object) -> Outcome:
         """An outcome of this task."""
         wrapping = "+".join(self.wrapping) or "raw"
-        return Outcome(self.name, status, wrapping=wrapping, reason=reason, rule=self.rule, **more)  # type: ignore[arg-type]
+        known = {"crash": self.crash, **more}
+        return Outcome(self.name, status, wrapping=wrapping, reason=reason, rule=self.rule, **known)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from corefilt.text import printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from corefilt.batching.outcome import Outcome
     from corefilt.batching.policy.policy import Policy
@@ -79,6 +79,7 @@ def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
         keep_free=arguments.keep_free,
         policy=_policy(arguments.policy),
         scrub=arguments.scrub,
+        by_signature=arguments.by_signature,
     )
     if (job.verify or job.replace or arguments.shared_once or arguments.dedupe) and not job.dry_run:
         # A library that is missing is to be told before anything is done.
@@ -104,6 +105,10 @@ def run(argv: list[str]) -> int:
     bar = Progress(_shows(arguments), stays=arguments.progress == "always")
     with job.lock(), bar as progress:
         tasks, outcomes = plan(job, progress.found)
+        if job.asks_for_crashes:
+            from corefilt.batching.work.survey import with_crashes
+
+            tasks = list(with_crashes(tasks, lambda looks: _pool(looks, arguments)))
         for option, target in _report_files(arguments).items():
             refuse_report_over_sources(option, target, tasks, arguments.sources)
         with JsonLines(arguments.json, force=arguments.force) as lines:
@@ -140,6 +145,7 @@ def _carry_out(
             unfinished=len(tasks) - (len(outcomes) - known),
             quiet=arguments.quiet,
             verbose=arguments.verbose,
+            by_signature=arguments.by_signature,
         ):
             say(text)
         if arguments.html is not None:
@@ -162,20 +168,25 @@ def _write_page(arguments: argparse.Namespace, outcomes: list[Outcome]) -> None:
         dry_run=arguments.dry_run,
         host=os.uname().nodename,
         sources=arguments.sources,
+        by_signature=arguments.by_signature,
     )
     write_file(arguments.html, page(outcomes, about), force=arguments.force)
 
 
 def _carried_out(tasks: list[Task], arguments: argparse.Namespace, progress: Progress) -> Iterator[Outcome]:
+    for task, outcome in _pool(tasks, arguments, progress.passed):
+        progress.done(task)
+        yield outcome
+
+
+def _pool(
+    tasks: Iterable[Task], arguments: argparse.Namespace, on_progress: Callable[[Task, int], None] | None = None
+) -> Iterator[tuple[Task, Outcome]]:
     if arguments.dask is not None:
         from corefilt.batching.cluster import run_on_cluster
 
-        pool = run_on_cluster(tasks, arguments.dask)
-    else:
-        pool = run_in_pool(tasks, jobs=arguments.jobs, writers=arguments.writers, on_progress=progress.passed)
-    for task, outcome in pool:
-        progress.done(task)
-        yield outcome
+        return run_on_cluster(tasks, arguments.dask)
+    return run_in_pool(tasks, jobs=arguments.jobs, writers=arguments.writers, on_progress=on_progress)
 
 
 def _kept_once(arguments: argparse.Namespace, outcomes: list[Outcome]) -> Iterator[str]:

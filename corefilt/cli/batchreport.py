@@ -7,12 +7,13 @@ import stat
 
 from corefilt.batching.outcome import STATUSES
 from corefilt.batching.report.totals import NO_RULE, largest, total
+from corefilt.batching.report.totals import by_signature as signature_sums
 from corefilt.cli.words import STDOUT, need_standard_output, status_of, tell, write_all
 from corefilt.errors import ReportPlaceError
 from corefilt.io.sinks import NewFileSink, open_text, reported
 from corefilt.sizes import show_size
 from corefilt.strict_json import as_json
-from corefilt.text import printable
+from corefilt.text import day, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,8 +157,9 @@ class Progress:
 
 
 def summary(
-    outcomes: Sequence[Outcome], filter: str, *, seconds: float, unfinished: int, quiet: bool, verbose: bool
-) -> Iterator[str]:
+    outcomes: Sequence[Outcome], filter: str, *, seconds: float, unfinished: int, quiet: bool, verbose: bool,
+    by_signature: bool = False,
+) -> Iterator[str]:  # fmt: skip
     """The lines that a person reads."""
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if quiet:
@@ -181,6 +183,8 @@ def summary(
         for name, part in largest(totals.rules, len(totals.rules)):
             sizes = f"{show_size(part.before):>10} {show_size(part.after):>10} {show_size(part.saved):>10}"
             yield f"  {printable(name):24} {part.count:>7} {sizes}"
+    if by_signature:
+        yield from _crashes(outcomes)
     if totals.undecided:
         yield f"  undecided: {show_size(totals.undecided)} could be of several kinds (corefilt inspect shows which)"
     if unfinished > 0:
@@ -189,6 +193,19 @@ def summary(
     yield from (_line(outcome) for outcome in shown)
     if len(failed) > MOST_SHOWN and not verbose:
         yield f"  {len(failed) - MOST_SHOWN} more failed: -v or --json has all"
+
+
+def _crashes(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Which crashes there are; signatures that are not certain are marked, as other crashes can have the same."""
+    yield f"  {'signature':17} {'count':>7} {'before':>10} {'after':>10}  {'first':10} {'last':10} crash"
+    for part in signature_sums(outcomes):
+        name = part.signature or "(not known)"
+        if part.signature is not None and not part.certain:
+            name += "?"
+        sizes = f"{show_size(part.sum.before):>10} {show_size(part.sum.after):>10}"
+        where = ", ".join(map(printable, (part.kind, *part.frames))) if part.signature is not None else ""
+        line = f"  {name:17} {part.sum.count:>7} {sizes}  {day(part.first):10} {day(part.last):10} {where}"
+        yield line.rstrip()
 
 
 def _grouped(reasons: Iterable[str]) -> Iterator[str]:

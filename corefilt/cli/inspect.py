@@ -86,6 +86,7 @@ class View:
         self.group_by, self.modules, self.csv = arguments.group_by, arguments.modules, arguments.csv
         self.columns = parse_names(arguments.columns, COLUMNS, "column") if arguments.columns is not None else None
         self.sysroot, self.unwinder = arguments.sysroot, arguments.unwinder
+        self.environment = arguments.environment
         self.verbose, self.top = arguments.verbose, arguments.top
         self.all = arguments.all or (self.csv and self.top is None)
         self.sort = arguments.sort
@@ -125,7 +126,7 @@ class Inspection:
         if self._identity is None:
             from corefilt.crash.identity import identify
 
-            self._identity = identify(self.core)
+            self._identity = identify(self.core, with_environment=self.view.environment)
         return self._identity
 
     def crash(self) -> Crash | None:

@@ -15,7 +15,7 @@ from corefilt.crash.command_line import CommandLine, command_line, environment
 from corefilt.crash.modules import VDSO, Module, find_modules
 from corefilt.crash.signal import Signal, signal_of
 from corefilt.crash.writer import writer_of
-from corefilt.text import printable
+from corefilt.text import moment, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,10 +124,7 @@ class Identity:
         written = {"unknown": "not known"}.get(self.writer, self.writer)
         found.append(f"written by: {written}" + (f", Linux {self.kernel}" if self.kernel is not None else ""))
         if self.time is not None:
-            import time
-
-            when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.time))
-            found.append(f"time: {when}" + (f" ({self.time_source})" if self.time_source else ""))
+            found.append(f"time: {moment(self.time)}" + (f" ({self.time_source})" if self.time_source else ""))
         if self.host is not None:
             found.append(f"host: {printable(self.host)}")
         if self.environment is not None:

@@ -10,6 +10,7 @@ from corefilt.corefile.elf import PF_W
 from corefilt.corefile.registers import Thread
 from corefilt.crash.identity import MOST_READ, identify
 from corefilt.crash.modules import ModuleIndex
+from corefilt.crash.recorded import NONE, PARTIAL, PC_ONLY, UNWOUND, RecordedSignature
 from corefilt.crash.signal import SI_QUEUE, SI_TKILL, SI_USER
 from corefilt.crash.skipped import VERSION, counted
 from corefilt.crash.unwind.space import Space
@@ -26,11 +27,9 @@ if TYPE_CHECKING:
     from corefilt.crash.identity import Identity
     from corefilt.evidence.sysroot import Sysroot
 
-UNWOUND, PARTIAL, PC_ONLY, NONE = QUALITIES = ("unwound", "partial", "pc-only", "none")
 COUNTED = 3
 # A function that calls itself is seen three times in few frames; those of a long cycle of functions in more.
 OVERFLOW_FRAMES, SEEN_OFTEN = 96, 3
-ATTRIBUTE = "user.corefilt.signature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +84,9 @@ class Crash:
         return found
 
     @property
-    def attribute(self) -> bytes:
-        """What the extended attribute ``user.corefilt.signature`` says: version, quality, class and signature."""
-        return f"{VERSION} {self.quality} {self.signature or '-'} {self.kind}".encode()
+    def recorded(self) -> RecordedSignature:
+        """What is recorded of it beside a core or in it."""
+        return RecordedSignature(self.quality, self.signature, self.kind)
 
 
 def crash_of(core: CoreFile, identity: Identity, *, sysroot: Sysroot | None = None, unwinder: str = "auto") -> Crash:

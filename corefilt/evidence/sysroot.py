@@ -43,16 +43,17 @@ _UID = "user.coredump.uid"
 class MappedFile:
     """A regular file, open for reading.
 
-    ``mode`` are the permission bits, ``size`` is in bytes, ``device`` is (major, minor), ``mtime_ns`` and
-    ``ctime_ns`` are in nanoseconds since the epoch; all as they were when it was opened.
+    ``mode`` are the permission bits, ``uid`` is its owner, ``size`` is in bytes, ``device`` is (major, minor),
+    ``mtime_ns`` and ``ctime_ns`` are in nanoseconds since the epoch; all as they were when it was opened.
     """
 
-    __slots__ = ("_file", "ctime_ns", "device", "inode", "mode", "mtime_ns", "size")
+    __slots__ = ("_file", "ctime_ns", "device", "inode", "mode", "mtime_ns", "size", "uid")
 
     def __init__(self, file: OpenFile | ServedFile) -> None:
         """Take a file, which ``close`` closes."""
         self._file = file
-        self.mode, self.size, self.device, self.inode = file.mode, file.size, file.device, file.inode
+        self.mode, self.uid, self.size = file.mode, file.uid, file.size
+        self.device, self.inode = file.device, file.inode
         self.mtime_ns, self.ctime_ns = file.mtime_ns, file.ctime_ns
 
     def read(self, offset: int, length: int) -> bytes:

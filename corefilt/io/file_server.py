@@ -35,8 +35,8 @@ QUICK = 0.25
 
 _FIND, _READ, _CLOSE = 1, 2, 3
 _QUESTION = struct.Struct("=BIQQ")
-# Permission bits, size, major, minor, inode, mtime, ctime.
-_FILE = struct.Struct("=IQIIQqq")
+# Permission bits, owner, size, major, minor, inode, mtime, ctime.
+_FILE = struct.Struct("=IIQIIQqq")
 _DONE, _REFUSED = b"+", b"-"
 _MOST_OF_AN_ANSWER = 1 << 12
 
@@ -46,12 +46,12 @@ _left_behind: list[int] = []
 class ServedFile:
     """A regular file that the child has open; what is known of it, and how it is read, as of ``OpenFile``."""
 
-    __slots__ = ("_number", "_server", "ctime_ns", "device", "inode", "mode", "mtime_ns", "size")
+    __slots__ = ("_number", "_server", "ctime_ns", "device", "inode", "mode", "mtime_ns", "size", "uid")
 
     def __init__(self, server: _Child, number: int, about: bytes) -> None:
         self._server: _Child | None = server
         self._number = number
-        self.mode, self.size, major, minor, self.inode, self.mtime_ns, self.ctime_ns = _FILE.unpack(about)
+        self.mode, self.uid, self.size, major, minor, self.inode, self.mtime_ns, self.ctime_ns = _FILE.unpack(about)
         self.device = major, minor
 
     def read(self, offset: int, length: int) -> bytes:
@@ -239,7 +239,7 @@ def _answer(questions: socket.socket, root: Root, window: mmap.mmap) -> None:
                 file = root.find(question[_QUESTION.size :], most=offset)
                 count += 1
                 files[count] = file
-                about = file.mode, file.size, *file.device, file.inode, file.mtime_ns, file.ctime_ns
+                about = file.mode, file.uid, file.size, *file.device, file.inode, file.mtime_ns, file.ctime_ns
                 answer = count.to_bytes(4, "little") + _FILE.pack(*about)
             elif what == _READ:
                 answer = files[number].read_into(offset, view[:length]).to_bytes(4, "little")

@@ -62,17 +62,17 @@ class NotUsable(EvidenceError):
 class OpenFile:
     """A regular file, open for reading.
 
-    ``mode`` are the permission bits, ``size`` is in bytes, ``device`` is (major, minor), ``mtime_ns`` and
-    ``ctime_ns`` are in nanoseconds since the epoch; all as they were when it was opened.
+    ``mode`` are the permission bits, ``uid`` is its owner, ``size`` is in bytes, ``device`` is (major, minor),
+    ``mtime_ns`` and ``ctime_ns`` are in nanoseconds since the epoch; all as they were when it was opened.
     """
 
-    __slots__ = ("_fd", "ctime_ns", "device", "inode", "mode", "mtime_ns", "size")
+    __slots__ = ("_fd", "ctime_ns", "device", "inode", "mode", "mtime_ns", "size", "uid")
 
     def __init__(self, fd: int) -> None:
         """Take a descriptor, which ``close`` closes."""
         status = os.fstat(fd)
         self._fd = fd
-        self.mode, self.size = stat.S_IMODE(status.st_mode), status.st_size
+        self.mode, self.uid, self.size = stat.S_IMODE(status.st_mode), status.st_uid, status.st_size
         self.device, self.inode = (os.major(status.st_dev), os.minor(status.st_dev)), status.st_ino
         self.mtime_ns, self.ctime_ns = status.st_mtime_ns, status.st_ctime_ns
 

@@ -178,6 +178,23 @@ def test_fit_and_minimal_also_of_what_is_compressed(wrapping: str, to: bool, tmp
     assert corefilt("verify", tmp_path / "full", tmp_path / "made").code == 0
 
 
+@pytest.mark.parametrize("to", [True, False])
+def test_a_size_that_is_too_small_leaves_the_smallest_core_and_says_so(to: bool, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    put(archive / "core", core_of(shared=400), 1)
+    rules = '[[rule]]\nname = "tiny"\naction = "fit"\nsize = "64"\n'
+    done = run(archive, rules, *(("--to", tmp_path / "out") if to else ("--replace",)))
+    (told,) = lines_of(done.out)
+    assert (done.code, told["status"], told["rule"]) == (0, "filtered", "tiny")
+    smallest = (tmp_path / "out" / "core" if to else archive / "core").stat().st_size
+    assert f"the smallest size that works is {smallest} and was taken" in str(told["reason"])
+    # On the command line it is a demand.
+    (tmp_path / "full").write_bytes(core_of(shared=400))
+    assert corefilt("all", tmp_path / "full", "--fit", "64", "-o", tmp_path / "none").code == 1
+    assert corefilt("all", tmp_path / "full", "--fit", str(smallest), "-o", tmp_path / "same").code == 0
+
+
 def test_what_is_inside_an_archive_or_has_two_names_is_not_deleted(archive: Path) -> None:
     subprocess.run(["tar", "-cf", archive / "all.tar", "-C", archive, "old"], check=True)
     os.link(archive / "old", archive.parent / "second-name")

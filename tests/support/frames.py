@@ -27,15 +27,17 @@ def image(tables: bytes) -> bytes:
     return page(raw.ljust(0x180, b"\0") + _NOTE.ljust(0x80, b"\0") + tables[:0xE00])
 
 
-def core_of(tables: bytes, words: list[int], *, pc: int = 0x400800, raw_stack: bytes = b"") -> bytes:
+def core_of(tables: bytes, words: list[int], *, pc: int = 0x400800, raw_stack: bytes = b"", uid: int = 0) -> bytes:
     """A core whose only thread is at ``pc`` with ``words``, then ``raw_stack``, at its stack pointer, STACK + 0x800."""
     stack = bytes(0x800) + struct.pack(f"<{len(words)}Q", *words) + raw_stack
     status = bytearray(nt_prstatus(77).desc)
     struct.pack_into("<Q", status, 112 + 16 * 8, pc)
     struct.pack_into("<Q", status, 112 + 19 * 8, STACK + 0x800)
-    notes = kernel_notes([(BASE, BASE + 0x1000, 0, PROGRAM)])
+    notes = kernel_notes([(BASE, BASE + 0x1000, 0, PROGRAM)], {3: BASE + 64})
+    owner = bytearray(notes[1].desc)
+    struct.pack_into("<I", owner, 16, uid)
     loads = [Load(BASE, image(tables), flags="r-x"), Load(STACK, page(stack[:0x4000], 4).ljust(0x4000, b"\0"))]
-    return make_core(loads, [Note("CORE", 1, bytes(status)), *notes[1:]])
+    return make_core(loads, [Note("CORE", 1, bytes(status)), Note("CORE", 3, bytes(owner)), *notes[2:]])
 
 
 def cie(instructions: bytes = b"\x0c\7\x08\x90\1", augmentation: bytes = b"zR") -> bytes:
@@ -58,3 +60,10 @@ def tables(functions: list[tuple[int, int, bytes]], first: bytes | None = None) 
         here += len(body) + 8
     head = b"\1\x1b\3\x3b" + struct.pack("<iI", at - (TABLES + 4), len(rows))
     return head + b"".join(struct.pack("<ii", *row) for row in sorted(rows)) + frame
+
+
+def crash_core(function: int = 0, *, uid: int = 0) -> bytes:
+    """A core whose three frames are certain; another ``function`` is another crash."""
+    first, second, third = 0x400800 + 0x40 * function, 0x400900, 0x400A00
+    functions = [(first, 0x40, b"\x41\x0e\x10"), (second, 0x40, b"\x0e\x28"), (third, 0x40, b"\x07\x10")]
+    return core_of(tables(functions), [0, second + 5, 1, 2, 3, 4, third + 7], pc=first + 4, uid=uid)

@@ -55,7 +55,11 @@ def _archive(folder: Path) -> None:
         path.write_bytes((folder / "core").read_bytes())
 
 
-FILES: dict[str, Callable[[Path], None]] = {"howto-systemd-coredump.md": _journal_entry, "archives.md": _archive}
+FILES: dict[str, Callable[[Path], None]] = {
+    "howto-systemd-coredump.md": _journal_entry,
+    "archives.md": _archive,
+    "identity.md": _archive,
+}
 """By the name of a page: what puts files of its own into the folder, beside ``core`` and ``maps``."""
 
 

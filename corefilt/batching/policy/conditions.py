@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Condition: TypeAlias = (
         "Bound | Executable | SignalCondition | Uid | ShareCondition | CommandCondition | "
-        "ModuleCondition | SignatureCondition"
+        "ModuleCondition | SignatureCondition | RepeatCondition"
     )
 
 
@@ -110,6 +110,18 @@ class SignatureCondition:
     def fits(self, facts: Facts) -> bool | None:
         """Whether it has; None where the backtrace is not certain."""
         return None if facts.signature is None else facts.signature in self.wanted
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatCondition:
+    """The job has more than ``limit`` cores of the same crash that are as old, this one included."""
+
+    limit: int
+    fact = "repeat"
+
+    def fits(self, facts: Facts) -> bool | None:
+        """Whether it has; None where it is not certain which crash it is."""
+        return None if facts.repeat is None else facts.repeat > self.limit
 
 
 @dataclass(frozen=True, slots=True)

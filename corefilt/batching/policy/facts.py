@@ -27,7 +27,7 @@ class Facts:
     to 1, apart where some mapping could be of several kinds; a kind that is not in it has nothing. Holes of the core's
     file count for no kind. ``command`` is the whole command line, with blanks between the arguments; ``modules`` has
     the path and the build-id (hex digits) of each; ``signature`` is known only where the backtrace is certain
-    (``unwound``).
+    (``unwound``). ``repeat`` is the core's place among those of the job with the same crash, from 1 for the oldest.
     """
 
     age: float | None = None
@@ -39,6 +39,7 @@ class Facts:
     command: str | None = None
     modules: tuple[str, ...] | None = None
     signature: str | None = None
+    repeat: int | None = None
     shares: Mapping[str, tuple[float, float]] | None = field(default_factory=dict)
 
 
@@ -49,6 +50,7 @@ def facts_of(
     classifier: Classifier | None,
     asked: Container[str] = (),
     sysroot: str | None = None,
+    repeat: int | None = None,
 ) -> Facts:
     """The facts of an open core; shares are not known without a ``classifier``.
 
@@ -56,7 +58,8 @@ def facts_of(
     the files that a signature may need are looked for below ``sysroot``. Raises EvidenceError for one that cannot be
     used.
 
-    An age below zero is a clock that was wrong once, and so none.
+    ``repeat`` is found out beforehand, as it takes all cores of the job. An age below zero is a clock that was wrong
+    once, and so none.
     """
     identity = Owner(core.notes, core.ehdr)
     size = core.end
@@ -69,6 +72,7 @@ def facts_of(
         signal=identity.signal,
         machine=core.machine,
         uid=identity.uid,
+        repeat=repeat,
         shares=_shares(core, classifier) if classifier is not None else None,
         **_looked_at(core, asked, sysroot),
     )
@@ -86,7 +90,7 @@ def _looked_at(core: CoreFile, asked: Container[str], sysroot: str | None) -> _L
         return found
     from corefilt.crash.command_line import PRPSINFO
     from corefilt.crash.identity import identify
-    from corefilt.crash.signature import UNWOUND, find_crash
+    from corefilt.crash.signature import find_crash
 
     identity = identify(core)
     line = identity.command_line
@@ -97,7 +101,7 @@ def _looked_at(core: CoreFile, asked: Container[str], sysroot: str | None) -> _L
     found["modules"] = (*paths, *ids) or None
     if "signature" in asked:
         crash = find_crash(core, identity=identity, sysroot=sysroot)
-        found["signature"] = crash.signature if crash is not None and crash.quality == UNWOUND else None
+        found["signature"] = crash.recorded.certain if crash is not None else None
     return found
 
 

@@ -73,6 +73,11 @@ class Policy:
         return any(isinstance(condition, ShareCondition) for rule in self.rules for condition in rule.when)
 
     @property
+    def asks_for_repeats(self) -> bool:
+        """Whether any rule does: then all cores are looked at before the first is filtered."""
+        return "repeat" in self.asked
+
+    @property
     def asked(self) -> frozenset[str]:
         """The facts that some rule asks for."""
         return frozenset(condition.fact for rule in self.rules for condition in rule.when)

@@ -9,6 +9,7 @@ from corefilt.batching.policy.conditions import (
     CommandCondition,
     Executable,
     ModuleCondition,
+    RepeatCondition,
     ShareCondition,
     SignalCondition,
     SignatureCondition,
@@ -174,6 +175,15 @@ def _signature(value: object) -> str:
     return text
 
 
+def _repeat(value: object) -> int:
+    """The number of ``>3``."""
+    text = _text(value)
+    digits = text.removeprefix(">").strip()
+    if not text.startswith(">") or not (digits.isascii() and digits.isdigit()) or not 0 < int(digits[:10]) < 1 << 31:
+        raise UsageError(f"repeat {text!r} cannot be read", "write it like >3: the three oldest stay")
+    return int(digits)
+
+
 def _share(value: object) -> ShareCondition:
     """``KIND>50%`` or ``KIND<50%``."""
     text = _text(value)
@@ -198,5 +208,6 @@ _CONDITIONS: dict[str, Callable[[object], tuple[Condition, ...]]] = {
     "command": lambda value: (CommandCondition(tuple(map(_text, _several(value)))),),
     "module": lambda value: (ModuleCondition(tuple(map(_text, _several(value)))),),
     "signature": lambda value: (SignatureCondition(tuple(map(_signature, _several(value)))),),
+    "repeat": lambda value: (RepeatCondition(_repeat(value)),),
     "share": lambda value: tuple(map(_share, _several(value))),
 }

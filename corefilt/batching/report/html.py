@@ -16,18 +16,18 @@ from string import Template
 from corefilt import __version__
 from corefilt.batching.outcome import STATUSES
 from corefilt.batching.report.svg import bars
-from corefilt.batching.report.totals import NO_RULE, largest, lengths, total
+from corefilt.batching.report.totals import NO_RULE, by_signature, largest, lengths, total
 from corefilt.corefile.signals import show_signal
 from corefilt.sizes import show_size
 from corefilt.strict_json import as_json
-from corefilt.text import printable
+from corefilt.text import day, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from corefilt.batching.outcome import Outcome
-    from corefilt.batching.report.totals import Sum, Totals
+    from corefilt.batching.report.totals import CrashSum, Sum, Totals
 
 # More bars than this are no picture.
 MOST_BARS = 12
@@ -43,7 +43,7 @@ _COLUMNS = (
 class About:
     """What the head of the page says of the run: the filter in words, when and where it was, and what was named.
 
-    ``dry_run`` tells that nothing was written.
+    ``dry_run`` tells that nothing was written, ``by_signature`` has a table of the crashes.
     """
 
     filter: str
@@ -51,6 +51,7 @@ class About:
     dry_run: bool = False
     host: str = ""
     sources: Sequence[str] = ()
+    by_signature: bool = False
 
 
 def page(outcomes: Sequence[Outcome], about: About) -> str:
@@ -72,6 +73,7 @@ def page(outcomes: Sequence[Outcome], about: About) -> str:
         by_executable=bars(largest(totals.executables, MOST_BARS), "Bytes before and after by executable"),
         by_kind=bars(largest(totals.kinds, MOST_BARS), "Bytes before and after by kind of mapping"),
         by_rule=_by_rule(totals),
+        by_signature=_by_signature(outcomes) if about.by_signature else "",
         statuses="".join(f"<option>{status}</option>" for status in STATUSES if totals.statuses[status]),
         heads="".join(
             f'<th scope="col" class="{css}"><button type="button">{name}</button></th>' for name, css in _COLUMNS
@@ -140,6 +142,31 @@ def _by_rule(totals: Totals) -> str:
 def _rule_row(name: str, part: Sum) -> str:
     cells = (str(part.count), show_size(part.before), show_size(part.after), show_size(part.saved))
     return f"<tr><td>{escape(printable(name))}</td>" + "".join(f'<td class="number">{c}</td>' for c in cells) + "</tr>"
+
+
+def _by_signature(outcomes: Sequence[Outcome]) -> str:
+    """A table of the crashes: how many cores of each, from when to when, and where."""
+    numbers = ("cores", "before", "after")
+    heads = "".join(
+        f'<th class="{"number" if name in numbers else ""}">{name}</th>'
+        for name in ("signature", *numbers, "first", "last", "executable", "crash")
+    )
+    rows = "".join(_signature_row(part) for part in by_signature(outcomes))
+    return (
+        '<section class="card"><h2>By signature of the crash</h2><div class="scroller"><table id="signatures">'
+        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></section>"
+    )
+
+
+def _signature_row(part: CrashSum) -> str:
+    name = f"{part.signature}{'' if part.certain else '?'}" if part.signature is not None else "(not known)"
+    texts = (
+        day(part.first), day(part.last), ", ".join(sorted(part.executables)), "\n".join((part.kind, *part.frames)),
+    )  # fmt: skip
+    sizes = (str(part.sum.count), show_size(part.sum.before), show_size(part.sum.after))
+    cells = "".join(f'<td class="number">{size}</td>' for size in sizes)
+    cells += "".join(f"<td>{'<br>'.join(escape(printable(line)) for line in text.splitlines())}</td>" for text in texts)
+    return f"<tr><td>{escape(name)}</td>{cells}</tr>"
 
 
 def _row(outcome: Outcome) -> str:

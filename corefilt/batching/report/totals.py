@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from corefilt.batching.outcome import STATUSES
+from corefilt.crash.recorded import UNWOUND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from corefilt.batching.outcome import Outcome
+    from corefilt.crash.repeats import CrashSummary
 
 # What tables and pictures call what has no name.
 NO_EXECUTABLE = "(not known)"
@@ -40,6 +42,50 @@ class Sum:
     def percent(self) -> float:
         """What is gone of a hundred; 0 of nothing."""
         return 100 * self.saved / self.before if self.before else 0.0
+
+
+@dataclass(slots=True)
+class CrashSum:
+    """The cores of one signature: their lengths, the first and last crash (seconds since the epoch), and one's frames.
+
+    ``signature`` is None for cores of which it is not known; ``certain`` tells that the same one is the same crash.
+    """
+
+    signature: str | None
+    kind: str = ""
+    frames: tuple[str, ...] = ()
+    certain: bool = False
+    first: float | None = None
+    last: float | None = None
+    sum: Sum = field(default_factory=Sum)
+    executables: set[str] = field(default_factory=set)
+
+    def add(self, outcome: Outcome, crash: CrashSummary | None) -> None:
+        """Count one more."""
+        self.sum.add(*(lengths(outcome) or (0, 0)))
+        if outcome.executable is not None:
+            self.executables.add(outcome.executable)
+        if crash is None or crash.time is None:
+            return
+        self.first = crash.time if self.first is None else min(self.first, crash.time)
+        self.last = crash.time if self.last is None else max(self.last, crash.time)
+
+
+def by_signature(outcomes: Iterable[Outcome]) -> list[CrashSum]:
+    """Sums of the cores by their signatures, the most frequent first; those without one last."""
+    sums: dict[tuple[str | None, bool], CrashSum] = {}
+    for outcome in outcomes:
+        if outcome.status == "skipped" or (outcome.crash is None and outcome.input_bytes is None):
+            continue
+        crash = outcome.crash
+        signature, certain = (crash.signature, crash.quality == UNWOUND) if crash is not None else (None, False)
+        part = sums.setdefault((signature, certain), CrashSum(signature, certain=certain))
+        if crash is not None and signature is not None:
+            part.kind, part.frames = crash.kind, part.frames or crash.frames
+        part.add(outcome, crash)
+    return sorted(
+        sums.values(), key=lambda part: (part.signature is None, -part.sum.count, part.signature or "", part.certain)
+    )
 
 
 @dataclass(slots=True)

@@ -53,6 +53,7 @@ def decided(
             classifier=_classifier(core, task) if policy.asks_for_shares else None,
             asked=policy.asked,
             sysroot=sysroot if isinstance(sysroot, str) else None,
+            repeat=task.repeat,
         )
         comm = Owner(core.notes, core.ehdr).comm
     decision = policy.decide(facts)

@@ -27,6 +27,7 @@ from corefilt.filtering.write import write_filtered
 from corefilt.io.opening import spooled
 from corefilt.io.remote.url import is_url
 from corefilt.io.sources import FileSource
+from corefilt.plan.fit.choose import FitError
 from corefilt.plan.note_slot import takes_a_note
 
 TYPE_CHECKING = False
@@ -108,7 +109,7 @@ def _replaced_here(task: Task, file: LocalEndpoint, on_progress: Told | None) ->
     if mark is not None and mark.is_of(chosen):
         return _unchanged(chosen, file, mark)
     lock_file(file.fd, chosen.source)
-    return _written(chosen, file, file, on_progress, partial(_stays, chosen, file))
+    return _written(chosen, file, file, on_progress, partial(_stays, file))
 
 
 def _chosen(task: Task, source: Endpoint) -> Task | Outcome:
@@ -135,9 +136,28 @@ def _written(
     source: Endpoint,
     target: Endpoint | None,
     on_progress: Told | None,
-    left_alone: Callable[[CoreFile], Outcome | None] | None = None,
+    left_alone: Callable[[Task, CoreFile], Outcome | None] | None = None,
 ) -> Outcome:
     """Filter the source into the target, or nowhere; ``left_alone`` gives the outcome of a core that is not written."""
+    try:
+        return _write(task, source, target, on_progress, left_alone)
+    except FitError as error:
+        # A size on the command line is a demand; that of a rule was written before the core was there.
+        if task.rule is None:
+            raise
+        smallest = replace(task, options={**task.options, "fit": error.smallest})
+        outcome = _write(smallest, source, target, on_progress, left_alone)
+        words = f"{str(error).removeprefix(f'{task.source}: ')} and was taken"
+        return replace(outcome, reason="; ".join(filter(None, (words, outcome.reason))))
+
+
+def _write(
+    task: Task,
+    source: Endpoint,
+    target: Endpoint | None,
+    on_progress: Told | None,
+    left_alone: Callable[[Task, CoreFile], Outcome | None] | None,
+) -> Outcome:
     began = time.monotonic()
     place = target.place if target is not None else None
     # Where copies and other temporary files go.
@@ -146,7 +166,7 @@ def _written(
     verified = writes and (task.verify or task.replace)
     with opened_core(partial(_opened, task, source, folder, verified=verified), folder) as core:
         full = core.source.file
-        stays = left_alone(core) if left_alone is not None else None
+        stays = left_alone(task, core) if left_alone is not None else None
         if stays is not None:
             return stays
         checks = None
@@ -176,7 +196,7 @@ def _opened(task: Task, source: Endpoint, folder: str | None, *, verified: bool)
     return _owning(core, partial(as_plain_file, core, folder)) if verified else core
 
 
-def _stays(task: Task, file: LocalEndpoint, core: CoreFile) -> Outcome | None:
+def _stays(file: LocalEndpoint, task: Task, core: CoreFile) -> Outcome | None:
     """The outcome where a file is not replaced: it is damaged, or a filter takes nothing out, which it is marked with.
 
     None where it is.

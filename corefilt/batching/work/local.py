@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from corefilt.batching.work.endpoint import TaskOutput
     from corefilt.io.sources import Source
 
-# What systemd-coredump tells of a core beside it.
-_TOLD = "user.coredump."
+# What systemd-coredump and corefilt tell of a core beside it; what corefilt tells of the file is ``user.corefilt``.
+_TOLD = ("user.coredump.", "user.corefilt.")
 
 
 class LocalEndpoint:

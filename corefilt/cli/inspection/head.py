@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
-import time
 
 from corefilt import __version__
+from corefilt.evidence.when import written_at
 from corefilt.filtering.report import notices
 from corefilt.sizes import show_size
-from corefilt.text import printable
+from corefilt.text import moment, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,12 +64,14 @@ def facts(core: CoreFile, identity: Identity, *, verbose: bool = False) -> Itera
         yield "threads", f"{len(identity.threads)}{crashed}"
     when = time_of(core, identity)
     if when is not None:
-        yield "time", f"{time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(when[0]))} ({when[1]})"
+        yield "time", f"{moment(when[0])} ({when[1]})"
     if identity.host is not None:
         yield "host", printable(identity.host)
     if identity.writer != "unknown" or identity.kernel is not None:
         kernel = f"Linux {identity.kernel}" if identity.kernel is not None else "Linux"
         yield "written by", kernel if identity.writer == "kernel" else f"{identity.writer} on {kernel}"
+    for entry in identity.environment or ():
+        yield "environment", printable(entry)
     for text in changes(core):
         yield "changed", text
 
@@ -79,11 +80,7 @@ def time_of(core: CoreFile, identity: Identity) -> tuple[float, str] | None:
     """When the core was written, in seconds since the epoch, and how that is known: a core does not tell."""
     if identity.time is not None:
         return identity.time, identity.time_source or "metadata"
-    try:
-        status = os.fstat(core.source.origin.fd)
-    except OSError:
-        return None
-    return (status.st_mtime, "mtime of the file") if stat.S_ISREG(status.st_mode) else None
+    return written_at(core.source.origin.fd, core.source.name)
 
 
 def changes(core: CoreFile) -> Iterator[str]:

@@ -36,9 +36,13 @@ WRITTEN = Kind.PRIVATE_ANON | Kind.WRITTEN | Kind.SHARED_ANON | Kind.PRIVATE_HUG
 
 
 class FitError(CorefiltError):
-    """The limit is too small even for what a backtrace needs."""
+    """The limit is too small even for what a backtrace needs; ``smallest`` is the one that works, in bytes."""
 
     hint = "give it that much, or a FILTER that keeps less"
+
+    def __init__(self, message: str, smallest: int) -> None:
+        super().__init__(message)
+        self.smallest = smallest
 
 
 def fitted(
@@ -107,7 +111,8 @@ class _Fitting:
         if request.limit is not None and smallest > request.limit:
             raise FitError(
                 f"{self._core.source.name}: {request.limit} bytes are too few for what a backtrace needs; the smallest "
-                f"size that works is {smallest}"
+                f"size that works is {smallest}",
+                smallest,
             )
         rung = None
         if request.ladder:

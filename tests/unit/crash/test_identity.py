@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from support.builder import (
     nt_prstatus,
     page,
 )
+from support.run import corefilt as run_corefilt
 
 import corefilt
 from corefilt.corefile.corefile import open_core
@@ -114,6 +116,19 @@ def test_environment_is_told_on_request_alone(tmp_path: Path) -> None:
     assert asked.environment == (b"HOME=/", b"PASSWORD=secret")
     assert asked.as_dict()["environment"] == ["HOME=/", "PASSWORD=secret"]
     assert "environment: PASSWORD=secret" in asked.lines()
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_inspect_shows_the_environment_on_request_alone(asked: bool, tmp_path: Path) -> None:
+    stack, auxv = stack_of([b"victim"], [b"PASSWORD=sec\x1bret"])
+    core_of(tmp_path, stack, auxv, "victim ")
+    more = ["--environment"] if asked else []
+    shown = run_corefilt("inspect", tmp_path / "core", *more)
+    told = run_corefilt("inspect", tmp_path / "core", "--json", *more)
+    assert (b"PASSWORD=sec\\x1bret" in shown.out) == asked
+    known = json.loads(told.out)["identity"]
+    assert known.get("environment") == (["PASSWORD=sec\\x1bret"] if asked else None)
+    assert (b"PASSWORD" in told.out) == asked
 
 
 def test_arguments_that_getopt_moved_keep_their_order(tmp_path: Path) -> None:

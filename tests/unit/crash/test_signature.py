@@ -8,7 +8,8 @@ import pytest
 
 from corefilt.corefile.elf import Phdrs
 from corefilt.crash.modules import Module
-from corefilt.crash.signature import COUNTED, PARTIAL, PC_ONLY, UNWOUND, Crash, signed
+from corefilt.crash.recorded import PARTIAL, PC_ONLY, UNWOUND
+from corefilt.crash.signature import COUNTED, Crash, signed
 from corefilt.crash.skipped import counted
 from corefilt.crash.unwind.unwinder import Backtrace, Frame
 
@@ -144,4 +145,4 @@ def test_as_json_and_for_people() -> None:
     assert list(told) == ["signature", "version", "class", "quality", "unwinder", "frames"]
     assert told["version"] == 1 and told["class"] == "abort"
     assert found.lines()[0].startswith(f"crash: {found.signature}, abort, unwound")
-    assert found.attribute == f"1 unwound {found.signature} abort".encode()
+    assert found.recorded.encode() == f"1 unwound {found.signature} abort".encode()

@@ -1,0 +1,96 @@
+"""A batch that counts repeats of a crash, and reports which crashes there are."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from support.archives import lines_of
+from support.frames import crash_core
+from support.run import Done, corefilt
+from support.samples import sample_core
+
+RULES = '[[rule]]\nname = "repeats"\nwhen.repeat = ">3"\naction = "delete"\n'
+DAY = 86400
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Seven crashes of one function, two of another, one of another user's, and a core that tells nothing."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    cores = {f"same-{n}": crash_core() for n in range(7)}
+    cores |= {"other-0": crash_core(1), "other-1": crash_core(1), "theirs": crash_core(uid=1000)}
+    cores["silent"] = sample_core()
+    for n, (name, raw) in enumerate(cores.items()):
+        (folder / name).write_bytes(raw)
+        os.utime(folder / name, (DAY * (n + 1), DAY * (n + 1)))
+    return folder
+
+
+def run(archive: Path, *args: str | Path) -> Done:
+    return corefilt("batch", "all", archive, "--no-sync", *args)
+
+
+def with_rules(archive: Path, rules: str, *args: str | Path) -> Done:
+    policy = archive.parent / "policy.toml"
+    policy.write_text(rules)
+    return run(archive, "--policy", policy, *args)
+
+
+def test_the_oldest_three_of_a_crash_stay(archive: Path) -> None:
+    done = with_rules(archive, RULES, "--replace", "--json")
+    assert done.code == 0, done.err
+    gone = {"same-3", "same-4", "same-5", "same-6"}
+    assert {os.path.basename(str(line["source"])) for line in lines_of(done.out) if line["status"] == "deleted"} == gone
+    assert set(os.listdir(archive)) == {"same-0", "same-1", "same-2", "other-0", "other-1", "theirs", "silent"}
+    # Three are left, so that a second run deletes nothing.
+    assert "deleted" not in with_rules(archive, RULES, "--replace", "--json").out.decode()
+
+
+def test_what_does_not_tell_its_crash_is_kept(archive: Path) -> None:
+    """The mildest of what could be meant is done, and said."""
+    rules = RULES.replace("3", "1").replace("delete", "keep")
+    rules += '[[rule]]\nname = "old"\nwhen.older = "1d"\naction = "delete"\n'
+    done = with_rules(archive, rules, "-n", "--replace", "--json")
+    found = {os.path.basename(str(line["source"])): line for line in lines_of(done.out)}
+    assert found["silent"]["status"] == "kept" and "repeat is not known" in str(found["silent"]["reason"])
+    assert found["same-0"]["status"] == "deleted" and found["same-1"]["status"] == "kept"
+
+
+@pytest.mark.parametrize("value", ["3", ">0", ">", "<3", ">-1", ">3%"])
+def test_a_repeat_that_cannot_be_read(archive: Path, value: str) -> None:
+    done = with_rules(archive, RULES.replace(">3", value), "-n")
+    assert done.code == 2 and "when.repeat: repeat" in done.err[0]
+
+
+def test_the_report_has_the_crashes(archive: Path) -> None:
+    done = run(archive, "-n", "--by-signature", "--html", archive.parent / "page.html")
+    assert done.code == 0, done.err
+    rows = [line.split() for line in done.err if re.match(r"  [0-9a-f]{16}\?? ", line)]
+    assert [row[1] for row in rows] == ["8", "2"]
+    same, other = rows
+    # Of both users: what the table groups is the place in the program.
+    assert same[6:8] == ["1970-01-02", "1970-01-11"] and other[6:8] == ["1970-01-09", "1970-01-10"]
+    assert same[8:] == ["external,", "victim+0x400800,", "victim+0x400900,", "victim+0x400a00"]
+    assert [line.split()[:3] for line in done.err if "(not known)" in line] == [["(not", "known)", "1"]]
+    page = (archive.parent / "page.html").read_text()
+    assert "By signature of the crash" in page and same[0] in page and "victim+0x400840" in page
+    assert "By signature" not in _page_without(archive)
+
+
+def _page_without(archive: Path) -> str:
+    run(archive, "-n", "--html", archive.parent / "other.html")
+    return (archive.parent / "other.html").read_text()
+
+
+def test_json_has_the_crash_of_each_core(archive: Path) -> None:
+    found = {
+        os.path.basename(str(line["source"])): line["crash"]
+        for line in lines_of(run(archive, "-n", "--by-signature", "--json").out)
+    }
+    assert found["same-0"] == {**found["same-1"], "time": DAY}  # type: ignore[dict-item]
+    assert found["same-0"]["quality"] == "unwound"  # type: ignore[index]
+    assert all(line["crash"] is None for line in lines_of(run(archive, "-n", "--json").out))
