@@ -46,7 +46,7 @@ corefilt is; NO_COLOR leaves colours out"""
 
 
 # What changes lengths or offsets, and so needs another file.
-NOT_IN_PLACE = ("annotate", "format", "loadmaps", "truncate", "fit", "minimal", "ladder", "compress")
+NOT_IN_PLACE = ("annotate", "format", "loadmaps", "truncate", "fit", "minimal", "ladder", "unreadable", "compress")
 
 
 def _other_commands() -> Iterator[str]:

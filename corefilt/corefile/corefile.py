@@ -184,7 +184,7 @@ class CoreFile:
         """The process's memory by address, of a core that can be sought; ``budget`` bytes of it at most are read."""
         from corefilt.corefile.memory import Memory
 
-        return Memory(self.ehdr, self.table, self.maps.phdr, self.present, self.source.peek, budget)
+        return Memory(self.ehdr, self.maps.table, self.maps.phdr, self.present, self.source.peek, budget)
 
     def loadmap_pieces(self) -> list[tuple[int, int]]:
         """Where the loadmaps begin, and how many bytes they can have."""

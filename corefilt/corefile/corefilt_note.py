@@ -11,7 +11,7 @@ from corefilt.kinds import Kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from corefilt.corefile.elf import Ehdr
     from corefilt.kinds import Classification
@@ -129,24 +129,35 @@ def note_size(count: int, page_size: int) -> int:
     return -(-(_NOTE_HEADER + _HEADER + _RECORD * count) // page) * page
 
 
-def fit_mark_size(count: int) -> int:
-    """The length in bytes of the note that tells that mappings were cut to fit a size and continue ``count`` times."""
-    return _NOTE_HEADER + 8 + 8 * count
+def fit_mark_size(count: int, extents: int = 0) -> int:
+    """The length in bytes of the note that tells that mappings were cut to fit a size.
 
-
-def fit_mark(ehdr: Ehdr, starts: Sequence[int], room: int | None = None) -> bytes:
-    """The note that tells that mappings were cut to fit a size.
-
-    ``starts`` are the addresses of PT_LOADs that continue the mapping of the one before; there is ``room`` for as many.
+    It has room for ``count`` parts that continue a mapping, and for so many ``extents``.
     """
-    room = len(starts) if room is None else room
-    desc = struct.pack(f"{ehdr.order}II{len(starts)}Q", VERSION, len(starts), *starts).ljust(8 + 8 * room, b"\0")
-    header = struct.pack(ehdr.order + "III", len(NAME), len(desc), NT_COREFILT_FITS)
+    return _NOTE_HEADER + 8 + 8 * count + (8 + 16 * extents if extents else 0)
+
+
+def fit_mark(ehdr: Ehdr, starts: Sequence[int], extents: Mapping[int, int], size: int = 0) -> bytes:
+    """The note that tells that mappings were cut to fit a size, filled up to ``size`` bytes with zeros.
+
+    ``starts`` are the addresses of PT_LOADs that continue the mapping of the one before. ``extents`` have, by address,
+    how many bytes of memory a PT_LOAD stands for whose p_memsz says less.
+    """
+    order = ehdr.order
+    desc = struct.pack(f"{order}II{len(starts)}Q", VERSION, len(starts), *starts)
+    if extents:
+        pairs = [number for pair in extents.items() for number in pair]
+        desc += struct.pack(f"{order}{1 + len(pairs)}Q", len(extents), *pairs)
+    desc = desc.ljust(size - _NOTE_HEADER, b"\0")
+    header = struct.pack(order + "III", len(NAME), len(desc), NT_COREFILT_FITS)
     return header + NAME.ljust(len(NAME) + 3 & ~3, b"\0") + desc
 
 
-def decode_fits(desc: bytes, ehdr: Ehdr) -> set[int]:
-    """Where parts of mappings begin that continue another, by such a note. Raises ValueError with what is wrong."""
+def decode_fits(desc: bytes, ehdr: Ehdr) -> tuple[set[int], dict[int, int]]:
+    """Where parts of mappings begin that continue another, and extents by address, by such a note.
+
+    Raises ValueError with what is wrong.
+    """
     if len(desc) < 8:
         raise ValueError(f"its {len(desc)} bytes do not even hold a count")
     version, count = struct.unpack_from(ehdr.order + "II", desc)
@@ -154,7 +165,11 @@ def decode_fits(desc: bytes, ehdr: Ehdr) -> set[int]:
         raise ValueError(f"version {version} is unknown here")
     if count > (len(desc) - 8) // 8:
         raise ValueError(f"count is {count}, but its {len(desc)} bytes have room for {(len(desc) - 8) // 8}")
-    return set(struct.unpack_from(f"{ehdr.order}{count}Q", desc, 8))
+    starts, rest = set(struct.unpack_from(f"{ehdr.order}{count}Q", desc, 8)), desc[8 + 8 * count :]
+    (extents,) = struct.unpack_from(ehdr.order + "Q", rest) if len(rest) >= 8 else (0,)
+    if extents > max(0, len(rest) - 8) // 16:
+        raise ValueError(f"it counts {extents} extents, but has room for {max(0, len(rest) - 8) // 16}")
+    return starts, dict(struct.iter_unpack(ehdr.order + "QQ", rest[8 : 8 + 16 * extents]))
 
 
 def encode(ehdr: Ehdr, records: Sequence[tuple[int, int, Classification]], size: int) -> bytes:

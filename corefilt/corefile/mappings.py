@@ -38,15 +38,17 @@ class Mappings:
     (index into NT_FILE or NO_FILE). ``given_up`` has, by program header, the bytes that the dump held of it and that do
     not stand there: a run in place took them away, or, of a whole mapping, other program headers have them.
     ``dropped`` are those of the former, which stood right behind what is left. ``continues`` are the mappings that
-    continue the one before; ``whole`` are the mappings with these as one.
+    continue the one before; ``whole`` are the mappings with these as one. ``table`` has the memory that mappings had,
+    which p_memsz does not tell after --unreadable.
     """
 
     __slots__ = ("_owner", "continues", "dropped", "file", "given_up", "notes", "page_size", "phdr", "table", "whole")
 
     def __init__(self, ehdr: Ehdr, table: Phdrs, notes: Notes, *, like: Mappings | None = None) -> None:
         """Join the table with NT_FILE by address; ``like`` are mappings of the same table with other names."""
-        self.table, self.notes = table, notes
         self.phdr = array("I", (i for i, p_type in enumerate(table.p_type) if p_type == PT_LOAD))
+        self.table = table = self._extended(table, notes.extents) if notes.extents else table
+        self.notes = notes
         self.page_size: int = page_size_of(ehdr, table, notes) if like is None else like.page_size
         self.file, within = self._join()
         self.given_up: dict[int, int] = {}
@@ -58,6 +60,18 @@ class Mappings:
             self._unite()
         if like is not None:
             self.gave_up(like.given_up)
+
+    def _extended(self, table: Phdrs, extents: dict[int, int]) -> Phdrs:
+        """The table with what --unreadable took from p_memsz; what notes say counts up to the next mapping."""
+        extended = table.replaced(table.p_offset, table.p_filesz)
+        extended.p_memsz = memsz = array("Q", table.p_memsz)
+        starts = [*sorted({table.p_vaddr[i] for i in self.phdr}), 1 << 64]
+        for i in self.phdr:
+            start = table.p_vaddr[i]
+            size = extents.get(start, 0)
+            if memsz[i] < size <= starts[bisect_right(starts, start)] - start:
+                memsz[i] = size
+        return extended
 
     def _continuing(self, within: list[int]) -> Iterator[int]:
         """The mappings that continue the one before; ``within`` are those in the same NT_FILE entry as that one.

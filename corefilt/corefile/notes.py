@@ -165,17 +165,19 @@ class Notes:
     ``stack_pointers`` are those of the threads, as far as the notes were looked at; ``records`` are those of a COREFILT
     note by address range, ``record_at`` where that note stands: its offset in the core and its length in bytes, or
     None. ``made`` is what a batch told of how it made the core (empty: nothing), ``fitted`` tells that mappings were
-    cut to fit a size, ``continued`` where parts of them begin that continue another, ``origin`` that --format made a
-    plain core of an FDPIC one, ``shared`` that another core holds blocks of this one. ``prstatus`` is the size in bytes
-    of the first PRSTATUS (0: there is none), ``loadmaps`` are the addresses in it, if it is FDPIC's; ``only_plain``
-    tells that there is a note which the FDPIC dumper never writes. ``crashed``, ``prpsinfo`` and ``siginfo`` are
-    descriptors: of the first PRSTATUS, and of the two notes (empty: none). ``threads`` counts each PRSTATUS that was
-    looked at; where it is more than one there can be more. ``notices`` say what was read otherwise than it is written.
+    cut to fit a size, ``continued`` where parts of them begin that continue another, ``extents`` by address the memory
+    of those whose p_memsz tells less, ``origin`` that --format made a plain core of an FDPIC one, ``shared`` that
+    another core holds blocks of this one. ``prstatus`` is the size in bytes of the first PRSTATUS (0: there is none),
+    ``loadmaps`` are the addresses in it, if it is FDPIC's; ``only_plain`` tells that there is a note which the FDPIC
+    dumper never writes. ``crashed``, ``prpsinfo`` and ``siginfo`` are descriptors: of the first PRSTATUS, and of the
+    two notes (empty: none). ``threads`` counts each PRSTATUS that was looked at; where it is more than one there can
+    be more. ``notices`` say what was read otherwise than it is written.
     """
 
     __slots__ = (
-        "auxv", "continued", "crashed", "files", "fitted", "loadmaps", "made", "notices", "only_plain", "origin",
-        "prpsinfo", "prstatus", "record_at", "records", "shared", "siginfo", "stack_pointers", "threads", "warnings",
+        "auxv", "continued", "crashed", "extents", "files", "fitted", "loadmaps", "made", "notices", "only_plain",
+        "origin", "prpsinfo", "prstatus", "record_at", "records", "shared", "siginfo", "stack_pointers", "threads",
+        "warnings",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -184,6 +186,7 @@ class Notes:
         self.files: FileNote | None = None
         self.fitted = False
         self.continued: set[int] = set()
+        self.extents: dict[int, int] = {}
         self.made = b""
         self.records: dict[tuple[int, int], corefilt_note.Record] = {}
         self.record_at: tuple[int, int] | None = None
@@ -373,8 +376,10 @@ def _take_records(desc: bytes, ehdr: Ehdr, notes: Notes, place: tuple[int, int])
 def _take_fits(desc: bytes, ehdr: Ehdr, notes: Notes) -> None:
     notes.fitted = True
     try:
-        # Every run that cuts further adds one.
-        notes.continued |= corefilt_note.decode_fits(desc, ehdr)
+        # Every run that cuts further adds one before the others.
+        starts, extents = corefilt_note.decode_fits(desc, ehdr)
+        notes.continued |= starts
+        notes.extents = extents | notes.extents
     except ValueError as error:
         notes.warnings.append(f"the COREFILT note of a core that was cut to fit cannot be used: {error}")
 

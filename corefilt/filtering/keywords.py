@@ -52,6 +52,7 @@ class FilterOptions(PlanOptions, WriteOptions, total=False):
     minimal: bool
     follow: int | str | None
     runtime: str | Sequence[str] | None
+    unreadable: bool
     fit: int | str | None
     fit_allocated: bool
     ladder: str | Sequence[str] | None

@@ -111,6 +111,11 @@ class Options:
         "commas: java, python, go; auto: those that are recognized (default), or none",
         metavar="RUNTIME", read=_runtime, group=KEEP, takers="filter batch corefilt.filter()",
     )  # fmt: skip
+    unreadable: bool = option(
+        "--unreadable",
+        "with --minimal or --fit: have debuggers report that dropped memory cannot be read, instead of showing zeros",
+        default=False, group=KEEP, takers="filter batch corefilt.filter()",
+    )  # fmt: skip
     strict: bool = option(
         "--strict", "write nothing and exit 4 if any byte is ambiguous",
         default=False, group=KEEP, takers="filter batch corefilt.filter() Plan.write()",
@@ -266,7 +271,7 @@ class Options:
 TABLE: dict[str, Option] = {name: record for name, record in vars(Options).items() if isinstance(record, Option)}
 DEFAULTS = {name: record.default for name, record in TABLE.items()}
 # The options that ask for a part of a core by what it is worth.
-FITTING = ("fit", "fit_allocated", "minimal", "follow", "ladder", "runtime")
+FITTING = ("fit", "fit_allocated", "minimal", "follow", "ladder", "runtime", "unreadable")
 
 
 def taken_by(taker: str) -> Iterator[tuple[str, Option]]:
@@ -302,7 +307,7 @@ def _request(options: Options) -> FitRequest | None:
 
     return FitRequest(
         fit=options.fit, allocated=options.fit_allocated, minimal=options.minimal, follow=options.follow,
-        ladder=options.ladder, runtime=options.runtime,
+        ladder=options.ladder, runtime=options.runtime, unreadable=options.unreadable,
     )  # fmt: skip
 
 

@@ -91,10 +91,23 @@ def own_notes(file: MappedCore, core: Tables) -> set[int]:
     }
 
 
-def own_texts(file: MappedCore, core: Tables, n_type: int) -> list[bytes]:
-    """What corefilt's own notes of a type say."""
+def extents(file: MappedCore, core: Tables) -> dict[int, int]:
+    """How many bytes of memory segments stand for whose p_memsz may say less, by address, as notes of a fit tell."""
+    found: dict[int, int] = {}
+    for text in own_texts(file, core, FITS, MOST_WALKED):
+        starts = core.number(text[4:8])
+        at = 8 + 8 * starts
+        count = min(core.number(text[at : at + 8]), max(0, len(text) - at - 8) // 16)
+        for start in range(at + 8, at + 8 + 16 * count, 16):
+            # The newest note stands first.
+            found.setdefault(core.number(text[start : start + 8]), core.number(text[start + 8 : start + 16]))
+    return found
+
+
+def own_texts(file: MappedCore, core: Tables, n_type: int, most: int = _CHUNK) -> list[bytes]:
+    """What corefilt's own notes of a type say, up to ``most`` bytes of each."""
     return [
-        file.read(note.desc, min(note.n_descsz, _CHUNK))
+        file.read(note.desc, min(note.n_descsz, most))
         for i, segment in enumerate(core.segments)
         if segment.p_type == "PT_NOTE"
         for note in walk(file, core, i)

@@ -29,19 +29,32 @@ class Pair(NamedTuple):
     skip: int
 
 
-def pair_segments(full: Tables, filtered: Tables, verdict: Verdict, *, may_split: bool) -> list[Pair]:
+def pair_segments(
+    full: Tables, filtered: Tables, verdict: Verdict, *, may_split: bool, extents: tuple[dict[int, int], dict[int, int]]
+) -> list[Pair]:
     """Pair all program headers by type and address; what has no partner or no place becomes a finding.
 
-    ``may_split`` tells that a note declares segments which are split where they are cut.
+    ``may_split`` tells that a note declares segments which are split where they are cut; ``extents`` are those that
+    notes of each core tell, by address.
     """
-    return list(_Pairing(full, filtered, verdict, may_split=may_split).run())
+    return list(_Pairing(full, filtered, verdict, extents, may_split=may_split).run())
 
 
 class _Pairing:
     """One go through the full core's program headers; those of the filtered one that are taken are ``used``."""
 
-    def __init__(self, full: Tables, filtered: Tables, verdict: Verdict, *, may_split: bool) -> None:
+    def __init__(
+        self,
+        full: Tables,
+        filtered: Tables,
+        verdict: Verdict,
+        extents: tuple[dict[int, int], dict[int, int]],
+        *,
+        may_split: bool,
+    ) -> None:
         self.full, self.filtered, self.verdict, self.may_split = full, filtered, verdict, may_split
+        self.extents = extents
+        self.unreadable = 0
         self.used = bytearray(len(filtered.segments))
         self.elsewhere: dict[tuple[str | int, int], list[int]] | None = None
         self.splits = 0
@@ -69,10 +82,15 @@ class _Pairing:
                 self.verdict.findings.append(Finding("segment", text, address=segment.p_vaddr, bytes=segment.p_filesz))
         if self.splits:
             self.verdict.changes.append(f"{self.splits} segments are split where they were cut, as a note says")
+        if self.unreadable:
+            self.verdict.changes.append(
+                f"p_memsz of {self.unreadable} segments tells of less memory than there was, as a note says "
+                "(--unreadable)"
+            )
 
     def _pieces(self, segment: Segment, place: int) -> list[int]:
         """The program headers that stand for one of the full core, in their order; ``place`` is where they should."""
-        others, end = self.filtered.segments, segment.p_vaddr + segment.p_memsz
+        others, end = self.filtered.segments, self._end(0, segment)
         if segment.p_type in MTE and self.may_split:
             return [j for j in self._tags() if segment.p_vaddr <= others[j].p_vaddr < max(end, 1) and self._take(j)]
         first = self._find(segment, place)
@@ -81,7 +99,7 @@ class _Pairing:
         pieces = [first]
         while segment.p_type == "PT_LOAD" and pieces[-1] + 1 < len(others):
             last, following = others[pieces[-1]], others[pieces[-1] + 1]
-            reached = last.p_vaddr + last.p_memsz
+            reached = self._end(1, last)
             if not last.p_vaddr < reached < end or (following.p_type, following.p_vaddr) != ("PT_LOAD", reached):
                 break
             if not self._take(pieces[-1] + 1):
@@ -129,21 +147,29 @@ class _Pairing:
 
     def _check_extent(self, i: int, segment: Segment, pieces: list[int]) -> None:
         others = [self.filtered.segments[j] for j in pieces]
-        end = others[-1].p_vaddr + others[-1].p_memsz
+        end = self._end(1, others[-1])
         if segment.p_type not in MTE or not self.may_split:
-            expected = segment.p_vaddr + segment.p_memsz
+            expected = self._end(0, segment)
             if end != expected:
                 text = f"segment {i} ({segment.where}) ends at {end:#x}: p_memsz is another"
                 self._broken(i, segment, text, abs(expected - end))
-        if len(pieces) == 1:
+        claimed = segment.p_vaddr + segment.p_memsz
+        hidden = sum(other.p_vaddr + other.p_memsz < min(self._end(1, other), claimed) for other in others)
+        self.unreadable += hidden
+        if len(pieces) == 1 and not hidden:
             return
-        self.splits += 1
+        self.splits += len(pieces) > 1
         if not self.may_split:
             self._broken(i, segment, f"segment {i} ({segment.where}) is split in {len(pieces)}, and no note says so")
         for other in others:
             if other.p_type == "PT_LOAD" and other.p_filesz > other.p_memsz:
                 text = f"segment {i} ({segment.where}): a part at {other.p_vaddr:#x} has more bytes than memory"
                 self._broken(i, segment, text, other.p_filesz - other.p_memsz)
+
+    def _end(self, which: int, segment: Segment) -> int:
+        """Where the memory ends that a segment of either core stands for, whatever it claims."""
+        noted = self.extents[which].get(segment.p_vaddr, 0) if segment.p_type == "PT_LOAD" else 0
+        return segment.p_vaddr + max(segment.p_memsz, noted)
 
     def _broken(self, i: int, segment: Segment, text: str, count: int | None = None) -> None:
         self.verdict.findings.append(Finding("segment", text, segment=i, address=segment.p_vaddr, bytes=count))

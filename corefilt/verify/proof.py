@@ -13,7 +13,7 @@ from corefilt.verify.expected import Expectation
 from corefilt.verify.files import difference
 from corefilt.verify.guard import guarded
 from corefilt.verify.headers import check_header, check_sections
-from corefilt.verify.notes import FITS, check_notes, own_notes
+from corefilt.verify.notes import FITS, check_notes, extents, own_notes
 from corefilt.verify.pairs import MTE, Pair, check_places, pair_segments
 from corefilt.verify.plain import open_plain
 from corefilt.verify.scrubbed import ScrubList, check_scrubbed
@@ -90,7 +90,7 @@ def _prove(
             other.excused = scrubs.spans("text", "bytes", "zeros")
         files, cores = (one, other), (old, new)
         fitted = FITS in own_notes(other, new)
-        pairs = pair_segments(old, new, verdict, may_split=fitted)
+        pairs = pair_segments(old, new, verdict, may_split=fitted, extents=(extents(one, old), extents(other, new)))
         check_places(old, new, pairs, verdict, cut=cut)
         converted = False
         for pair in pairs:

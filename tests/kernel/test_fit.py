@@ -142,6 +142,25 @@ def test_objects_on_the_heap_survive(fiber: tuple[str, Path], tmp_path: Path) ->
     assert followed.stat().st_size < full.stat().st_size // 20
 
 
+def test_what_was_cut_cannot_be_read(fiber: tuple[str, Path], tmp_path: Path) -> None:
+    """With --unreadable gdb says so instead of showing zeros; its frames and elfutils' are the same."""
+    if not shutil.which("gdb"):
+        pytest.skip("no gdb in PATH")
+    program, full = fiber
+    plain = run_corefilt(full, 0x1FF, tmp_path / "plain", "--minimal").core.path
+    small = run_corefilt(full, 0x1FF, tmp_path / "small", "--minimal", "--unreadable").core.path
+
+    def first(core: Path) -> str:
+        command = ["gdb", "-nx", "-batch", "-ex", "print *list", program, core]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        return done.stdout + done.stderr
+
+    assert "{next = 0x0, text = " in first(plain)
+    assert "next =" not in first(small)
+    assert re.search(r"Cannot access memory at address 0x[1-9a-f]", first(small))
+    assert shown(program, small) == shown(program, full)
+
+
 def test_lldb_shows_the_same(fiber: tuple[str, Path], tmp_path: Path) -> None:
     """Threads, frames and modules."""
     if not shutil.which("lldb"):

@@ -9,11 +9,10 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from corefilt.batching.shared.manifest import MOST_LITERAL
-from corefilt.corefile.corefilt_note import fit_mark
 from corefilt.corefile.elf import PT_LOAD
 from corefilt.corefile.ranges import joined
 from corefilt.errors import InputError
-from corefilt.plan.fit.split_layout import SplitPhdr, lay_out_pieces
+from corefilt.plan.fit.split_layout import SplitPhdr, fit_note, lay_out_pieces, split
 from corefilt.plan.layout import tagged_loads
 
 TYPE_CHECKING = False
@@ -35,8 +34,7 @@ def lay_out_without(core: CoreFile, taken: Sequence[tuple[int, int]], mark: byte
     nothing of the filter that was in force.
     """
     pieces = list(_pieces(core, taken))
-    starts = [core.table.p_vaddr[p.phdr] + p.at for p in pieces if p.payload and p.at]
-    notes = mark if core.notes.fitted and not starts else fit_mark(core.ehdr, starts) + mark
+    notes = mark if core.notes.fitted and len(pieces) == len(core.table) else fit_note(core, pieces) + mark
     return lay_out_pieces(
         core.ehdr, core.table, pieces, notes=notes, without=None, unit=max(core.maps.page_size, 4096)
     )  # fmt: skip
@@ -58,11 +56,7 @@ def _pieces(core: CoreFile, taken: Sequence[tuple[int, int]]) -> Iterator[SplitP
                 runs.append((at, low))
                 at = high
         runs = [(a, b) for a, b in [*runs, (at, there)] if a < b]
-        if not runs or runs[0][0]:
-            yield SplitPhdr(i, at=0, memsz=runs[0][0] if runs else memsz, skip=0, size=0, payload=True)
-        for n, (a, b) in enumerate(runs):
-            behind = runs[n + 1][0] if n + 1 < len(runs) else memsz
-            yield SplitPhdr(i, at=a, memsz=behind - a, skip=a, size=b - a, payload=True)
+        yield from split(core, i, runs)
 
 
 def kept_runs(layout: FittedLayout) -> list[tuple[int, int, int]]:

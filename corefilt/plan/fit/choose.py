@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from corefilt.corefile import corefilt_note as annotation
 from corefilt.corefile.corefile import MOST_READ
-from corefilt.corefile.elf import PF_W, PT_LOAD, PT_NOTE
+from corefilt.corefile.elf import PF_W, PT_NOTE
 from corefilt.corefile.registers import read_threads
 from corefilt.errors import CorefiltError, DamagedCoreError
 from corefilt.filterbits import parse_filter
@@ -19,7 +19,7 @@ from corefilt.plan.fit.chosen import Fit
 from corefilt.plan.fit.pages import SMALL_HOLE, Holes, Selection, within
 from corefilt.plan.fit.priority import by_worth, chunks, follow
 from corefilt.plan.fit.request import FOLLOWED, MINIMAL, FitRequest
-from corefilt.plan.fit.split_layout import SplitPhdr, lay_out_pieces
+from corefilt.plan.fit.split_layout import SplitPhdr, fit_note, lay_out_pieces
 from corefilt.plan.layout import kept_bytes
 
 TYPE_CHECKING = False
@@ -130,7 +130,8 @@ class _Fitting:
             notes += len(self._conversion.data) - self._core.present[self._conversion.phdr]
         elif self._annotate and old is not None:
             notes -= old[1]
-        return Selection(self._plan, notes, self._holes if self._counts_holes else None, annotated=self._annotate)
+        holes = self._holes if self._counts_holes else None
+        return Selection(self._plan, notes, holes, annotated=self._annotate, unreadable=self._wish.unreadable)
 
     def _require(self, selection: Selection) -> None:
         for there in self._needs.required:
@@ -299,7 +300,9 @@ class _Fitting:
         )
         if not has_notes:
             raise DamagedCoreError(f"{core.source.name}: has no notes, in which it could say that it was cut to fit")
-        notes = self._mark(pieces, selection.mark_size())
+        size = selection.mark_size()
+        # Without any part that continues a mapping, an earlier note says already that some were cut.
+        notes = fit_note(core, pieces, size) if size else b""
         if self._annotate:
             notes = self._annotation(pieces, selection.annotation_size()) + notes
         notes = self._texts + notes
@@ -310,20 +313,12 @@ class _Fitting:
         )  # fmt: skip
         done = Fit(self._request, layout, selection.size_with())
         done.segments = len(pieces)
+        done.unreadable = sum(piece.memsz < piece.extent for piece in pieces) if self._wish.unreadable else 0
         done.tell_changes(core, selection)
         return done
 
     def _has(self, selection: Selection, there: Range) -> bool:
         return all(selection.holds(i, a, b) for i, a, b in self._memory.pieces(*there))
-
-    def _mark(self, pieces: list[SplitPhdr], size: int) -> bytes:
-        """The note that tells which parts continue a mapping; without any, one says it already that some were cut."""
-        if not size:
-            return b""
-        table = self._core.table
-        parts = [piece for piece in pieces if table.p_type[piece.phdr] == PT_LOAD and piece.at]
-        starts = [table.p_vaddr[piece.phdr] + piece.at for piece in parts]
-        return annotation.fit_mark(self._core.ehdr, starts, len(pieces) - len(table))
 
     def _annotation(self, pieces: list[SplitPhdr], size: int) -> bytes:
         core = self._core
@@ -333,5 +328,5 @@ class _Fitting:
             if piece.phdr in findings:
                 start = core.table.p_vaddr[piece.phdr] + piece.at
                 finding = findings[piece.phdr]
-                records.append((start, start + piece.memsz, finding.behind_first_page() if piece.at else finding))
+                records.append((start, start + piece.extent, finding.behind_first_page() if piece.at else finding))
         return annotation.encode(core.ehdr, records, size)

@@ -21,7 +21,7 @@ class Fit:
 
     ``smallest`` is the smallest limit that works, ``rung`` the filter of the ladder that was taken whole, ``cut`` what
     the filter would have kept and was cut, by kind; ``threads`` are those found, ``whole`` those that have their whole
-    stacks, ``segments`` the program headers of the output.
+    stacks, ``segments`` the program headers of the output, ``unreadable`` those that claim less memory than they had.
     """
 
     def __init__(self, request: FitRequest, layout: FittedLayout | None, size: int) -> None:
@@ -29,7 +29,7 @@ class Fit:
         self.smallest: int | None = None
         self.rung: str | None = None
         self.cut: dict[str, int] = {}
-        self.threads = self.whole = self.segments = 0
+        self.threads = self.whole = self.segments = self.unreadable = 0
         self.changes: list[str] = []
         self.notices: list[str] = []
         self.runtimes: list[Walk] = []
@@ -44,6 +44,7 @@ class Fit:
             "smallest": self.smallest,
             "rung": self.rung,
             "segments": self.segments,
+            "unreadable": self.unreadable,
             "threads": self.threads,
             "threads_whole": self.whole,
             "cut_bytes": sum(self.cut.values()),
@@ -58,6 +59,11 @@ class Fit:
             f"{len(core.table)} program headers became {self.segments}: {split} mappings have several, for the parts "
             "that were kept"
         )
+        if self.unreadable:
+            self.changes.append(
+                f"p_memsz of {self.unreadable} program headers ends where the kept bytes end (--unreadable); a note "
+                "has the true extents"
+            )
         if not core.notes.fitted:
             self.changes.append("a COREFILT note that tells that it was cut to fit was added")
         if selection.annotation_size():

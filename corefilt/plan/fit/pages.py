@@ -9,7 +9,7 @@ from corefilt.corefile import corefilt_note as annotation
 from corefilt.corefile.elf import MOST_PHDRS, PF_W, PN_XNUM, PT_LOAD
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.io.sources import Extents
-from corefilt.plan.fit.split_layout import SplitPhdr
+from corefilt.plan.fit.split_layout import SplitPhdr, split
 from corefilt.plan.layout import tagged_loads
 
 TYPE_CHECKING = False
@@ -36,14 +36,16 @@ class Selection:
     Offsets are bytes from the beginning of a mapping; a run ends at a page or where the mapping's bytes end.
     """
 
-    def __init__(self, plan: KeepPlan, notes: int, holes: Holes | None, *, annotated: bool) -> None:
+    def __init__(
+        self, plan: KeepPlan, notes: int, holes: Holes | None, *, annotated: bool, unreadable: bool = False
+    ) -> None:
         """Begin with nothing kept.
 
         ``notes`` is by how many bytes the notes grow, beside a COREFILT note where they are ``annotated``; with
-        ``holes`` disk use is counted.
+        ``holes`` disk use is counted. What is cut is ``unreadable`` where no program header is to claim it.
         """
         core = plan.core
-        self._annotated = annotated
+        self._annotated, self._unreadable = annotated, unreadable
         self.plan, self.unit = plan, max(core.maps.page_size, 4096)
         self._holes, self._ehdr, self._table = holes, core.ehdr, core.table
         self.runs: dict[int, list[tuple[int, int]]] = {}
@@ -88,8 +90,9 @@ class Selection:
 
     def mark_size(self, more: int = 0) -> int:
         """The length of the note that tells which program headers continue a mapping, with so many more."""
-        extra = self._count + more - len(self._table)
-        return annotation.fit_mark_size(extra) if extra or not self.plan.core.notes.fitted else 0
+        count, notes = self._count + more, self.plan.core.notes
+        extra, extents = count - len(self._table), count if self._unreadable or notes.extents else 0
+        return annotation.fit_mark_size(extra, extents) if extra or extents or not notes.fitted else 0
 
     def whole(self, i: int, a: int, b: int) -> tuple[int, int]:
         """The whole pages around a range of a mapping, as far as there are bytes."""
@@ -220,7 +223,8 @@ class Selection:
         tagged = {tag: load for load, tag in self._tags.items()}
         for i, p_type in enumerate(self._table.p_type):
             if p_type == PT_LOAD:
-                yield from self._split(i)
+                dropped_from = self._most(i) if self._unreadable else None
+                yield from split(self.plan.core, i, self.runs.get(i, []), dropped_from=dropped_from)
             elif i in tagged:
                 load = tagged[i]
                 size, tags = self._table.p_filesz[load], self._table.p_filesz[i]
@@ -232,14 +236,6 @@ class Selection:
             else:
                 memsz, there = self._table.p_memsz[i], self.plan.core.present[i]
                 yield SplitPhdr(i, at=0, memsz=memsz, skip=0, size=there, payload=False)
-
-    def _split(self, i: int) -> Iterator[SplitPhdr]:
-        memsz, runs = self._table.p_memsz[i], self.runs.get(i, [])
-        if not runs or runs[0][0]:
-            yield SplitPhdr(i, at=0, memsz=runs[0][0] if runs else memsz, skip=0, size=0, payload=True)
-        for n, (a, b) in enumerate(runs):
-            behind = runs[n + 1][0] if n + 1 < len(runs) else memsz
-            yield SplitPhdr(i, at=a, memsz=behind - a, skip=a, size=b - a, payload=True)
 
 
 def _headers(runs: int, begins: int) -> int:

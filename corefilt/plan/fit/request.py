@@ -24,10 +24,11 @@ class FitRequest:
     """What was asked for: ``limit`` in bytes (None: none), counted as ``allocated`` disk use or as file length.
 
     ``minimal`` keeps only what a backtrace needs, ``levels`` and ``budget`` (bytes) are those of --follow, ``ladder``
-    the filters to try whole, as texts, ``runtimes`` those of which the stacks are kept, or AUTO alone.
+    the filters to try whole, as texts, ``runtimes`` those of which the stacks are kept, or AUTO alone. What is dropped
+    is ``unreadable`` where no program header is to claim it.
     """
 
-    __slots__ = ("allocated", "budget", "ladder", "levels", "limit", "minimal", "runtimes")
+    __slots__ = ("allocated", "budget", "ladder", "levels", "limit", "minimal", "runtimes", "unreadable")
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class FitRequest:
         follow: int | str | None = None,
         ladder: str | Sequence[str] | None = None,
         runtime: str | Sequence[str] | None = None,
+        unreadable: bool = False,
     ) -> None:
         """Read the options of ``corefilt filter``. Raises UsageError for what cannot be meant."""
         if fit is None and allocated:
@@ -50,8 +52,10 @@ class FitRequest:
             raise UsageError("--ladder takes whole filters, and --minimal none", f"name {MINIMAL} in the ladder")
         if runtime is not None and fit is None and not minimal:
             raise UsageError("--runtime adds to what --minimal or --fit keeps, and there is neither")
+        if unreadable and fit is None and not minimal:
+            raise UsageError("--unreadable is for what --minimal or --fit drops, and there is neither")
         self.limit = parse_limit(fit) if fit is not None else None
-        self.allocated, self.minimal = allocated, minimal
+        self.allocated, self.minimal, self.unreadable = allocated, minimal, unreadable
         self.levels, self.budget = parse_follow(follow) if follow is not None else (0, 0)
         self.ladder = parse_ladder(ladder) if ladder is not None else []
         self.runtimes = parse_runtimes(runtime) if runtime is not None else (AUTO,)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from corefilt.corefile.elf import PN_XNUM, PT_NOTE, Ehdr, Phdrs, xnum_shdr
+from corefilt.corefile.corefilt_note import fit_mark
+from corefilt.corefile.elf import PN_XNUM, PT_LOAD, PT_NOTE, Ehdr, Phdrs, xnum_shdr
 from corefilt.corefile.ranges import Cuts
 from corefilt.io.steps import Step
 from corefilt.plan.layout import Layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from corefilt.corefile.corefile import CoreFile
     from corefilt.plan.format import Conversion
 
 
@@ -19,12 +21,43 @@ class SplitPhdr:
 
     It begins ``at`` bytes behind that one's address and takes ``memsz`` bytes of memory, of which ``size`` bytes are
     there; they stand ``skip`` bytes behind that one's offset. ``payload`` tells memory from notes and their kin.
+    ``extent`` is the memory that it stands for, where ``memsz`` is less.
     """
 
-    __slots__ = ("at", "memsz", "payload", "phdr", "size", "skip")
+    __slots__ = ("at", "extent", "memsz", "payload", "phdr", "size", "skip")
 
-    def __init__(self, phdr: int, *, at: int, memsz: int, skip: int, size: int, payload: bool) -> None:
+    def __init__(
+        self, phdr: int, *, at: int, memsz: int, skip: int, size: int, payload: bool, extent: int | None = None
+    ) -> None:
         self.phdr, self.at, self.memsz, self.skip, self.size, self.payload = phdr, at, memsz, skip, size, payload
+        self.extent = memsz if extent is None else extent
+
+
+def split(
+    core: CoreFile, i: int, runs: list[tuple[int, int]], *, dropped_from: int | None = None
+) -> Iterator[SplitPhdr]:
+    """The program headers for a mapping of which some ``runs`` are kept: the bytes from, up to, ascending and apart.
+
+    With ``dropped_from``, the number of bytes that there were, memory of which bytes were left out is not claimed.
+    """
+    whole, memsz, starts = core.maps.table.p_memsz[i], core.table.p_memsz[i], [run[0] for run in runs]
+    if not runs or starts[0]:
+        runs, starts = [(0, 0), *runs], [0, *starts]
+    for (a, b), behind in zip(runs, [*starts[1:], None], strict=True):
+        extent = (whole if behind is None else behind) - a
+        claimed = (memsz if behind is None else behind) - a
+        if dropped_from is not None and b < min(dropped_from, a + claimed):
+            claimed = b - a
+        yield SplitPhdr(i, at=a, memsz=claimed, skip=a, size=b - a, payload=True, extent=extent)
+
+
+def fit_note(core: CoreFile, pieces: Sequence[SplitPhdr], size: int = 0) -> bytes:
+    """The note that tells which pieces continue a mapping, and what memory those stand for that claim less."""
+    table, known = core.table, core.notes.extents
+    loads = [(table.p_vaddr[piece.phdr] + piece.at, piece) for piece in pieces if table.p_type[piece.phdr] == PT_LOAD]
+    starts = [start for start, piece in loads if piece.at]
+    extents = {start: piece.extent for start, piece in loads if piece.extent != piece.memsz or start in known}
+    return fit_mark(core.ehdr, starts, extents, size)
 
 
 class FittedLayout(Layout):
