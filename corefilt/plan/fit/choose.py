@@ -131,7 +131,7 @@ class _Fitting:
         elif self._annotate and old is not None:
             notes -= old[1]
         holes = self._holes if self._counts_holes else None
-        return Selection(self._plan, notes, holes, annotated=self._annotate, unreadable=self._wish.unreadable)
+        return Selection(self._plan, notes, holes, annotated=self._annotate, unreadable=self._request.unreadable)
 
     def _require(self, selection: Selection) -> None:
         for there in self._needs.required:
@@ -313,7 +313,7 @@ class _Fitting:
         )  # fmt: skip
         done = Fit(self._request, layout, selection.size_with())
         done.segments = len(pieces)
-        done.unreadable = sum(piece.memsz < piece.extent for piece in pieces) if self._wish.unreadable else 0
+        done.unreadable = sum(piece.memsz < piece.extent for piece in pieces) if self._request.unreadable else 0
         done.tell_changes(core, selection)
         return done
 
