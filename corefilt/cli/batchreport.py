@@ -9,10 +9,10 @@ from corefilt.batching.outcome import STATUSES
 from corefilt.batching.report.totals import NO_RULE, largest, total
 from corefilt.batching.report.totals import by_signature as signature_sums
 from corefilt.cli.words import STDOUT, need_standard_output, status_of, tell, write_all
+from corefilt.documents.strict_json import as_json
 from corefilt.errors import ReportPlaceError
 from corefilt.io.sinks import NewFileSink, open_text, reported
 from corefilt.sizes import show_size
-from corefilt.strict_json import as_json
 from corefilt.text import day, printable
 
 TYPE_CHECKING = False

@@ -229,7 +229,7 @@ def draw(*things: RenderableType) -> None:
 
 def write_json(report: dict[str, object], target: str, *, force: bool = True) -> None:
     """Write one JSON object, to standard output or a file, which ``force`` replaces. Raises OutputError."""
-    from corefilt.strict_json import as_json
+    from corefilt.documents.strict_json import as_json
 
     text = as_json(report) + "\n"
     if target == STDOUT:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from corefilt.errors import ConfigError, CorefiltError
-from corefilt.filterbits import CoredumpFilter, parse_filter
+from corefilt.documents.fields import (
+    a_filter,
+    a_name,
+    a_size,
+    a_table,
+    a_truth,
+    decode_toml,
+    one_of,
+    read_fields,
+    seconds,
+)
+from corefilt.errors import ConfigError
+from corefilt.filterbits import CoredumpFilter
 from corefilt.handler.secure_open import read_own_file
 from corefilt.procfs.core_pattern import check_template, specifiers
-from corefilt.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from corefilt.documents.fields import Reader
 
 PATH = "/etc/corefilt.conf"
 RLIMIT = ("ignore", "truncate", "fit")
@@ -18,6 +28,7 @@ RLIMIT = ("ignore", "truncate", "fit")
 UNKNOWN = "iIC"
 # The levels of the zstd library.
 LEAST_LEVEL, USUAL_LEVEL, MOST_LEVEL = 1, 3, 19
+A_DAY = 86400
 
 
 class Config:
@@ -56,64 +67,24 @@ def read_config(path: str = PATH) -> Config:
 
 def parse_config(text: bytes, path: str) -> Config:
     """The settings in a text; ``path`` is for messages. Raises ConfigError for a key that is unknown or misused."""
-    import tomllib
-
-    try:
-        values = tomllib.loads(text.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: is no TOML: {error}") from None
+    values = read_fields(decode_toml(text, path, ConfigError), _KEYS, path, ConfigError)
     config = Config()
     for key, value in values.items():
-        if key not in _KEYS:
-            raise ConfigError(f"{path}: there is no key {key!r}", f"there are {', '.join(sorted(_KEYS))}")
-        try:
-            setattr(config, key.replace("-", "_"), _KEYS[key](value))
-        except CorefiltError as error:
-            raise ConfigError(f"{path}: {key}: {error}", error.hint) from None
+        setattr(config, key.replace("-", "_"), value)
     if config.annotate_full and "filter" in values:
         raise ConfigError(f"{path}: annotate-full keeps all that came, and filter does not", "leave one of them out")
     return config
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ConfigError(f"{value!r} is no text")
-    return value
-
-
-def _truth(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{value!r} is neither true nor false")
-    return value
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86400:
-        raise ConfigError(f"{value!r} is no number of seconds from 0 to a day")
-    return float(value)
-
-
-def _size(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str) or (isinstance(value, int) and value < 0):
-        raise ConfigError(f"{value!r} is no size", 'write it like 1073741824 or "1G"')
-    return parse_size(value) if isinstance(value, str) else value
-
-
-def _filter(value: object) -> CoredumpFilter:
-    if isinstance(value, bool) or not isinstance(value, int | str) or (isinstance(value, int) and value < 0):
-        raise ConfigError(f"{value!r} is no filter", 'write it like 0x33 or "default,-shared-anonymous"')
-    return parse_filter(value if isinstance(value, str) else f"{value:#x}")[0]
-
-
 def _directory(value: object) -> str:
-    path = _text(value)
+    path = a_name(value)
     if path[0] != "/" or {".", ".."} & set(path.split("/")):
         raise ConfigError(f"{path!r} is no absolute path without . and ..")
     return path
 
 
 def _name(value: object) -> bytes:
-    template = _text(value).encode()
+    template = a_name(value).encode()
     check_template(template)
     if b"/" in template:
         raise ConfigError(f"{value!r} leaves the folder", "directory names it")
@@ -126,11 +97,11 @@ def _name(value: object) -> bytes:
 def _user(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return _text(value)
+    return a_name(value)
 
 
 def _compress(value: object) -> int | None:
-    word, _, level = _text(value).partition(":")
+    word, _, level = a_name(value).partition(":")
     if word == "none" and not level:
         return None
     if word != "zstd" or (level and not (level.isascii() and level.isdigit() and len(level) <= 2)):
@@ -141,30 +112,18 @@ def _compress(value: object) -> int | None:
     return number
 
 
-def _rlimit(value: object) -> str:
-    if value not in RLIMIT:
-        raise ConfigError(f"{value!r} is none of {', '.join(RLIMIT)}")
-    return str(value)
-
-
-def _table(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise ConfigError(f"{value!r} is no table")
-    return value
-
-
-_KEYS: dict[str, Callable[[object], object]] = {
-    "annotate-full": _truth,
+_KEYS: dict[str, Reader[object]] = {
+    "annotate-full": a_truth,
     "compress": _compress,
-    "deadline": _seconds,
+    "deadline": seconds(A_DAY),
     "directory": _directory,
-    "filter": _filter,
-    "free-space": _size,
-    "journal": _truth,
-    "journal-maps": _truth,
+    "filter": a_filter,
+    "free-space": a_size,
+    "journal": a_truth,
+    "journal-maps": a_truth,
     "name": _name,
-    "rlimit": _rlimit,
-    "serve": _table,
-    "smaps-budget": _seconds,
+    "rlimit": one_of(*RLIMIT),
+    "serve": a_table,
+    "smaps-budget": seconds(A_DAY),
     "user": _user,
 }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import tomllib
 
+from corefilt.documents.fields import a_number, a_text, decode_toml, list_of_tables, read_fields
 from corefilt.errors import InputError, UsageError
 from corefilt.scrub.keys import KEYS
 from corefilt.scrub.keywords import KEYWORDS
@@ -15,6 +15,9 @@ from corefilt.scrub.tokens import TOKENS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
+
+    from corefilt.documents.fields import Reader
 
 RULES: tuple[ScrubRule, ...] = (*KEYS, *TOKENS, *KEYWORDS)
 # What is found by other means than a pattern, for --list-rules.
@@ -27,7 +30,9 @@ OTHERS = (
     ("vector-registers", "--level stacks: floating point and vector registers in the notes"),
 )
 MOST_OF_A_FILE = 1 << 20
-_KEYS = {"name", "anchor", "pattern", "reach", "example"}
+_KEYS: dict[str, Reader[Any]] = {
+    "name": a_text, "anchor": a_text, "pattern": a_text, "reach": a_number(1, MOST_BEHIND), "example": a_text,
+}  # fmt: skip
 
 
 def list_rules() -> Iterator[str]:
@@ -64,26 +69,20 @@ def read_secrets(path: str) -> list[bytes]:
 
 def read_rules(path: str) -> list[ScrubRule]:
     """The rules of a TOML file: ``[[rule]]``, ``name``, ``anchor``, ``pattern``. Raises InputError or UsageError."""
-    try:
-        table = tomllib.loads(read_small(path).decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: is no TOML: {error}", "docs/scrub.md shows a rule") from None
-    entries = table.get("rule")
-    if not isinstance(entries, list) or not entries or set(table) != {"rule"}:
+    table = decode_toml(read_small(path), path, UsageError, "docs/scrub.md shows a rule")
+    entries = read_fields(table, {"rule": list_of_tables}, path, UsageError).get("rule")
+    if not entries:
         raise UsageError(f"{path}: has no [[rule]]", "docs/scrub.md shows one")
     return [_rule(path, number, entry) for number, entry in enumerate(entries, 1)]
 
 
-def _rule(path: str, number: int, entry: object) -> ScrubRule:
+def _rule(path: str, number: int, entry: dict[str, object]) -> ScrubRule:
     where = f"{path}: rule {number}"
-    if not isinstance(entry, dict) or not {"name", "anchor", "pattern"} <= set(entry) <= _KEYS:
-        raise UsageError(f"{where} has other keys than {', '.join(sorted(_KEYS))}", "name, anchor and pattern it must")
-    name, anchor, pattern, reach = entry["name"], entry["anchor"], entry["pattern"], entry.get("reach", 1024)
-    if not isinstance(name, str) or re.fullmatch(r"[a-z][a-z0-9-]{0,40}", name) is None or name in _NAMES:
+    fields = read_fields(entry, _KEYS, where, UsageError, needed=("name", "anchor", "pattern"))
+    name, anchor, pattern, reach = fields["name"], fields["anchor"], fields["pattern"], fields.get("reach", 1024)
+    if re.fullmatch(r"[a-z][a-z0-9-]{0,40}", name) is None or name in _NAMES:
         raise UsageError(f"{where}: name is {name!r}", "small letters, digits and dashes, and none of --list-rules")
-    if not isinstance(anchor, str) or not isinstance(pattern, str):
-        raise UsageError(f"{where}: anchor and pattern are texts")
-    if not isinstance(reach, int) or not len(anchor) <= reach <= MOST_BEHIND:
+    if reach < len(anchor):
         raise UsageError(f"{where}: reach is {reach!r}", f"it can be as long as the anchor, to {MOST_BEHIND}")
     word = anchor.encode()
     if len(word) < LEAST_ANCHOR or b"\0" in word:
@@ -92,7 +91,7 @@ def _rule(path: str, number: int, entry: object) -> ScrubRule:
         compiled = re.compile(pattern.encode())
     except re.error as error:
         raise UsageError(f"{where}: pattern: {error}") from None
-    return ScrubRule(name, str(entry.get("example", pattern)), (word,), compiled, reach=reach)
+    return ScrubRule(name, fields.get("example", pattern), (word,), compiled, reach=reach)
 
 
 _NAMES = {rule.name for rule in RULES} | {name for name, _ in OTHERS}

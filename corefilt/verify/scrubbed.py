@@ -6,11 +6,11 @@ full core's: ``text`` puts X for all but NULs, ``bytes`` X for all, ``zeros`` ze
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from typing import NamedTuple
 
-from corefilt.errors import InputError
+from corefilt.documents.fields import MOST_SIZE, a_list, a_number, a_table, a_text, decode_json, one_of, read_field
+from corefilt.errors import InputError, UsageError
 from corefilt.verify.notes import SCRUBBED, aligned, own_texts
 from corefilt.verify.verdict import Finding
 
@@ -18,7 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
+    from corefilt.documents.fields import Reader
     from corefilt.verify.files import MappedCore
     from corefilt.verify.pairs import Pair
     from corefilt.verify.tables import Tables
@@ -54,32 +56,14 @@ class ScrubList:
                 raw = file.read(_MOST_OF_A_REPORT + 1)
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path}: {getattr(error, 'strerror', None) or error}") from None
+        place = f"{self.path}: is no report of corefilt scrub"
         if len(raw) > _MOST_OF_A_REPORT:
-            raise self._no_report(f"has more than {_MOST_OF_A_REPORT} bytes")
-        try:
-            table = json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise self._no_report(f"is no JSON: {error}") from None
-        entries = table.get("ranges") if isinstance(table, dict) else None
-        if not isinstance(entries, list):
-            raise self._no_report("has no ranges")
-        self.ranges = sorted(self._listed(n, entry) for n, entry in enumerate(entries))
+            raise InputError(f"{place}: has more than {_MOST_OF_A_REPORT} bytes")
+        table = read_field(a_table, decode_json(raw, place, InputError), place, InputError)
+        entries = read_field(a_list, table.get("ranges"), f"{place}: ranges", InputError)
+        self.ranges = [_listed(entry, f"{place}: range {n}") for n, entry in enumerate(entries)]
+        self.ranges.sort(key=lambda listed: (listed.offset, listed.length))
         self.told = f"level {table.get('level')}, rules of version {table.get('rules_version')}:"
-
-    def _no_report(self, why: str) -> InputError:
-        return InputError(f"{self.path}: is no report of corefilt scrub: {why}")
-
-    def _listed(self, n: int, entry: object) -> Listed:
-        if isinstance(entry, dict):
-            offset, length, address, fill = (entry.get(key) for key in ("offset", "length", "address", "fill"))
-            numbers = all(type(number) is int and 0 <= number < 1 << 63 for number in (offset, length))
-            if numbers and fill in _FILLS and (address is None or isinstance(address, str)):
-                try:
-                    where = None if address is None else int(address, 16)
-                except ValueError:
-                    where = -1
-                return Listed(offset, length, where, fill)  # type: ignore[arg-type]
-        raise self._no_report(f"range {n} is none")
 
     def spans(self, *fills: str) -> Spans:
         """The ranges with these fills, ascending and apart."""
@@ -93,6 +77,26 @@ class ScrubList:
             else:
                 joined.append((listed.offset, end))
         return joined
+
+
+def _listed(entry: object, place: str) -> Listed:
+    table = read_field(a_table, entry, place, InputError)
+    found = {key: read_field(read, table.get(key), f"{place}: {key}", InputError) for key, read in _RANGE.items()}
+    return Listed(**found)
+
+
+def _address(value: object) -> int | None:
+    """None, or the number that a text of hex digits is. Raises UsageError."""
+    if value is None:
+        return None
+    try:
+        return int(a_text(value), 16)
+    except ValueError:
+        raise UsageError(f"{value!r} is no address in hex") from None
+
+
+_OFFSET = a_number(0, MOST_SIZE)
+_RANGE: dict[str, Reader[Any]] = {"offset": _OFFSET, "length": _OFFSET, "address": _address, "fill": one_of(*_FILLS)}
 
 
 class _Place(NamedTuple):

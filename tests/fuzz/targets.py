@@ -409,7 +409,7 @@ def opened_folder() -> Iterator[int]:
 
 def policy(data: bytes) -> None:
     """A file of rules for archives of cores."""
-    parse_policy(data.decode(errors="replace"), "policy")
+    parse_policy(data, "policy")
 
 
 # --- runtimes -----------------------------------------------------------------------------------------------

@@ -256,7 +256,7 @@ def test_a_page_that_cannot_be_written_is_told_first(archive: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("text", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_the_examples_of_the_docs_run(text: str, archive: Path) -> None:
-    names = {rule.name for rule in parse_policy(text, "docs/policies.md").rules}
+    names = {rule.name for rule in parse_policy(text.encode(), "docs/policies.md").rules}
     done = run(archive, text, "--replace", "--dry-run")
     assert {rule for _, rule in outcomes(done, archive).values() if rule is not None} <= names
 

@@ -103,6 +103,6 @@ def test_the_page_of_policies_has_every_action_and_condition() -> None:
     named = {name for row in rows for name in re.findall(r"`([a-z]+)`", row)}
     assert named >= set(ACTIONS)
     with pytest.raises(policyfile.PolicyError) as refused:
-        policyfile.parse_policy('[[rule]]\nname = "x"\naction = "keep"\nwhen.nothing = 1\n', "here")
+        policyfile.parse_policy(b'[[rule]]\nname = "x"\naction = "keep"\nwhen.nothing = 1\n', "here")
     conditions = set(re.findall(r"[a-z]+", refused.value.hint.partition("are ")[2]))
     assert conditions and conditions <= named

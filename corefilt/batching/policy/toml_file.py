@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
+from itertools import chain
 
 from corefilt.batching.policy.conditions import (
     Bound,
@@ -17,20 +17,27 @@ from corefilt.batching.policy.conditions import (
 )
 from corefilt.batching.policy.policy import ACTIONS, DELETE, FILTER, FIT, KEEP, MINIMAL, Action, Policy, PolicyRule
 from corefilt.corefile.signals import NAMES as SIGNALS
+from corefilt.documents.fields import (
+    a_filter,
+    a_size,
+    a_table,
+    a_text,
+    decode_toml,
+    list_of_tables,
+    one_of,
+    one_or_more,
+    read_fields,
+)
 from corefilt.errors import InputError, PolicyError, UsageError
-from corefilt.filterbits import parse_filter
 from corefilt.kinds import NAMES as KINDS
-from corefilt.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import TypeVar
+    from collections.abc import Callable
+    from typing import Any
 
     from corefilt.batching.policy.conditions import Condition
-    from corefilt.filterbits import CoredumpFilter
-
-    T = TypeVar("T")
+    from corefilt.documents.fields import Reader
 
 # Rules that a person writes are some dozens of lines.
 MOST_BYTES = 1 << 20
@@ -50,24 +57,14 @@ def load_policy(path: str) -> Policy:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > MOST_BYTES:
         raise PolicyError(f"{path}: more than {MOST_BYTES} bytes are no policy")
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise PolicyError(f"{path}: byte {error.start} is no UTF-8") from None
-    return parse_policy(text, path)
+    return parse_policy(raw, path)
 
 
-def parse_policy(text: str, name: str) -> Policy:
+def parse_policy(raw: bytes, name: str) -> Policy:
     """The policy in a text, which messages call ``name``. Raises PolicyError."""
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise PolicyError(f"{name}: {error}", "each rule begins with a line [[rule]]") from None
-    except RecursionError:
-        raise PolicyError(f"{name}: is nested too deeply for a policy") from None
-    _refuse_others(tables, ("rule",), name)
-    entries = tables.get("rule")
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+    tables = decode_toml(raw, name, PolicyError, "each rule begins with a line [[rule]]")
+    entries = read_fields(tables, {"rule": list_of_tables}, name, PolicyError).get("rule")
+    if not entries:
         raise PolicyError(f"{name}: holds no rules", "each rule begins with a line [[rule]]")
     rules: list[PolicyRule] = []
     for count, entry in enumerate(entries, 1):
@@ -79,79 +76,31 @@ def parse_policy(text: str, name: str) -> Policy:
             raise PolicyError(f"{where}: name: two rules have it", "reports go by the name")
         if rules and not rules[-1].when:
             raise PolicyError(f"{where}: is never reached: {rules[-1].name!r} before it has no conditions")
-        rules.append(PolicyRule(title, tuple(_conditions(entry.get("when", {}), where)), _action(entry, where)))
+        fields = read_fields(entry, _RULE, where, PolicyError, needed=("action",))
+        when = read_fields(fields.get("when", {}), _CONDITIONS, where, PolicyError, prefix="when.")
+        rules.append(PolicyRule(title, tuple(chain.from_iterable(when.values())), _action(fields, where)))
         if rules[-1].action.name == DELETE and not rules[-1].when:
             raise PolicyError(f"{where}: when: deleting needs a condition", 'write when.older = "365d"')
     return Policy(tuple(rules))
 
 
-def _refuse_others(table: dict[str, object], known: tuple[str, ...], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise PolicyError(f"{where}: {key}: no such key", f"the keys are {', '.join(known)}")
-
-
-def _action(entry: dict[str, object], where: str) -> Action:
-    _refuse_others(entry, ("name", "when", "action", "filter", "size"), where)
-    action = entry.get("action")
-    if not isinstance(action, str) or action not in ACTIONS:
-        said = "is missing" if action is None else f"{action!r} is none"
-        raise PolicyError(f"{where}: action: {said}", f"it can be {', '.join(ACTIONS)}")
+def _action(fields: dict[str, Any], where: str) -> Action:
+    action = fields["action"]
     for key in ("filter", "size"):
-        if key in entry and key not in _PARAMETERS[action]:
+        if key in fields and key not in _PARAMETERS[action]:
             raise PolicyError(f"{where}: {key}: says nothing about the action {action}", "leave it out")
-    if action == FIT and "size" not in entry:
+    if action == FIT and "size" not in fields:
         raise PolicyError(f"{where}: size: is missing", 'write size = "64M"')
-    bits = _read(_filter, entry["filter"], f"{where}: filter") if "filter" in entry else None
-    return Action(action, bits, _read(_size, entry["size"], f"{where}: size") if "size" in entry else None)
-
-
-def _conditions(table: object, where: str) -> Iterator[Condition]:
-    if not isinstance(table, dict):
-        raise PolicyError(f"{where}: when: is no table", 'write when.older = "30d"')
-    _refuse_others(table, tuple(_CONDITIONS), f"{where}: when")
-    for key, value in table.items():
-        yield from _read(_CONDITIONS[key], value, f"{where}: when.{key}")
-
-
-def _read(read: Callable[[object], T], value: object, where: str) -> T:
-    """What ``read`` makes of a value; what it finds wrong is told with the place."""
-    try:
-        return read(value)
-    except ValueError as error:
-        raise PolicyError(f"{where}: {error}") from None
-    except UsageError as error:
-        raise PolicyError(f"{where}: {error}", error.hint) from None
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text in quotes")
-    return value
-
-
-def _filter(value: object) -> CoredumpFilter:
-    return parse_filter(_text(value))[0]
-
-
-def _size(value: object) -> int:
-    return parse_size(_text(value))
+    return Action(action, fields.get("filter"), fields.get("size"))
 
 
 def _age(value: object) -> int:
     """Seconds from ``90m``, ``12h``, ``30d`` or ``8w``."""
-    text = _text(value)
+    text = a_text(value)
     digits, unit = text[:-1], text[-1:]
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 9 or unit not in _UNITS:
         raise UsageError(f"age {text!r} cannot be read", "write it like 90m, 12h, 30d or 8w")
     return int(digits) * _UNITS[unit]
-
-
-def _several(value: object) -> list[object]:
-    """One value, or each of a list."""
-    if value == []:
-        raise ValueError("the list is empty")
-    return value if isinstance(value, list) else [value]
 
 
 def _signal(value: object) -> str | int:
@@ -169,7 +118,7 @@ def _uid(value: object) -> int:
 
 
 def _signature(value: object) -> str:
-    text = _text(value)
+    text = a_text(value)
     if len(text) != 16 or set(text) - set("0123456789abcdef"):
         raise UsageError(f"signature {text!r} cannot be read", "corefilt inspect CORE shows it: 16 hex digits")
     return text
@@ -177,7 +126,7 @@ def _signature(value: object) -> str:
 
 def _repeat(value: object) -> int:
     """The number of ``>3``."""
-    text = _text(value)
+    text = a_text(value)
     digits = text.removeprefix(">").strip()
     if not text.startswith(">") or not (digits.isascii() and digits.isdigit()) or not 0 < int(digits[:10]) < 1 << 31:
         raise UsageError(f"repeat {text!r} cannot be read", "write it like >3: the three oldest stay")
@@ -186,7 +135,7 @@ def _repeat(value: object) -> int:
 
 def _share(value: object) -> ShareCondition:
     """``KIND>50%`` or ``KIND<50%``."""
-    text = _text(value)
+    text = a_text(value)
     operator = ">" if ">" in text else "<"
     kind, found, limit = text.partition(operator)
     percent = limit.removesuffix("%")
@@ -197,17 +146,30 @@ def _share(value: object) -> ShareCondition:
     return ShareCondition(kind, operator == ">", int(percent) / 100)
 
 
-_CONDITIONS: dict[str, Callable[[object], tuple[Condition, ...]]] = {
-    "older": lambda value: (Bound("age", True, _age(value)),),
-    "younger": lambda value: (Bound("age", False, _age(value)),),
-    "larger": lambda value: (Bound("size", True, _size(value)),),
-    "smaller": lambda value: (Bound("size", False, _size(value)),),
-    "executable": lambda value: (Executable(tuple(map(_text, _several(value)))),),
-    "signal": lambda value: (SignalCondition(tuple(map(_signal, _several(value)))),),
-    "uid": lambda value: (Uid(tuple(map(_uid, _several(value)))),),
-    "command": lambda value: (CommandCondition(tuple(map(_text, _several(value)))),),
-    "module": lambda value: (ModuleCondition(tuple(map(_text, _several(value)))),),
-    "signature": lambda value: (SignatureCondition(tuple(map(_signature, _several(value)))),),
+def _bound(fact: str, above: bool, read: Reader[int]) -> Reader[tuple[Condition, ...]]:
+    return lambda value: (Bound(fact, above, read(value)),)
+
+
+def _one(condition: Callable[[Any], Condition], read: Reader[object]) -> Reader[tuple[Condition, ...]]:
+    """Reader of a condition that one value of some fits."""
+    read_each = one_or_more(read)
+    return lambda value: (condition(read_each(value)),)
+
+
+_RULE: dict[str, Reader[Any]] = {
+    "name": a_text, "when": a_table, "action": one_of(*ACTIONS), "filter": a_filter, "size": a_size,
+}  # fmt: skip
+_CONDITIONS: dict[str, Reader[tuple[Condition, ...]]] = {
+    "older": _bound("age", True, _age),
+    "younger": _bound("age", False, _age),
+    "larger": _bound("size", True, a_size),
+    "smaller": _bound("size", False, a_size),
+    "executable": _one(Executable, a_text),
+    "signal": _one(SignalCondition, _signal),
+    "uid": _one(Uid, _uid),
+    "command": _one(CommandCondition, a_text),
+    "module": _one(ModuleCondition, a_text),
+    "signature": _one(SignatureCondition, _signature),
     "repeat": lambda value: (RepeatCondition(_repeat(value)),),
-    "share": lambda value: tuple(map(_share, _several(value))),
+    "share": one_or_more(_share),
 }

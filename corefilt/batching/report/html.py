@@ -18,8 +18,8 @@ from corefilt.batching.outcome import STATUSES
 from corefilt.batching.report.svg import bars
 from corefilt.batching.report.totals import NO_RULE, by_signature, largest, lengths, total
 from corefilt.corefile.signals import show_signal
+from corefilt.documents.strict_json import as_json
 from corefilt.sizes import show_size
-from corefilt.strict_json import as_json
 from corefilt.text import day, printable
 
 TYPE_CHECKING = False

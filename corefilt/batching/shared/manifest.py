@@ -14,7 +14,8 @@ import zlib
 from typing import NamedTuple
 
 from corefilt import _fast
-from corefilt.errors import InputError
+from corefilt.documents.fields import MOST_SIZE, a_list, a_number, a_table, a_text, decode_json
+from corefilt.errors import InputError, UsageError
 from corefilt.io.sinks import NewFileSink, reported
 
 TYPE_CHECKING = False
@@ -26,6 +27,7 @@ VERSION = 1
 MOST_LITERAL = 64 << 20
 # A manifest is read as a whole.
 MOST_OF_A_MANIFEST = 1 << 30
+an_offset = a_number(0, MOST_SIZE)
 
 
 class Block(NamedTuple):
@@ -105,26 +107,27 @@ def read_manifest(path: str) -> Manifest:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     try:
-        return _decode(json.loads(raw))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, zlib.error) as error:
+        return _decode(decode_json(raw, f"{path}: is no manifest of --shared-once", InputError))
+    except (ValueError, KeyError, TypeError, OverflowError, zlib.error, UsageError) as error:
         words = f"{type(error).__name__} {error}" if isinstance(error, KeyError) else error
         raise InputError(f"{path}: is no manifest of --shared-once: {words}") from None
 
 
-def _decode(whole: object) -> Manifest:
-    if not isinstance(whole, dict) or whole.get("corefilt") != "shared-once":
+def _decode(found: object) -> Manifest:
+    whole = a_table(found)
+    if whole.get("corefilt") != "shared-once":
         raise ValueError("it does not say that it is one")
     if whole["version"] != VERSION:
         raise ValueError(f"version {whole['version']!r} is unknown here")
-    block = _number(whole["block"])
-    id = bytes.fromhex(_text(whole["id"]))
+    block = an_offset(whole["block"])
+    id = bytes.fromhex(a_text(whole["id"]))
     if block not in (1 << n for n in range(12, 25)) or len(id) != 16:
         raise ValueError("block or id cannot be")
-    cores = [_entry(entry, block) for entry in _list(whole["cores"])]
+    cores = [_entry(entry, block) for entry in a_list(whole["cores"])]
     blocks: list[Block] = []
-    for row in _list(whole["blocks"]):
-        core, offset, digest = _list(row)
-        made = Block(_number(core), _number(offset), bytes.fromhex(_text(digest)))
+    for row in a_list(whole["blocks"]):
+        core, offset, digest = a_list(row)
+        made = Block(an_offset(core), an_offset(offset), bytes.fromhex(a_text(digest)))
         if made.core >= len(cores) or made.offset + block > cores[made.core].size or len(made.digest) != 16:
             raise ValueError(f"block {len(blocks)} lies outside its core")
         blocks.append(made)
@@ -134,27 +137,26 @@ def _decode(whole: object) -> Manifest:
     return Manifest(id, block, cores, blocks)
 
 
-def _entry(values: object, block: int) -> Entry:
-    if not isinstance(values, dict):
-        raise ValueError("a core's entry is no object")
-    name, size = _text(values["name"]), _number(values["size"])
+def _entry(entry: object, block: int) -> Entry:
+    values = a_table(entry)
+    name, size = a_text(values["name"]), an_offset(values["size"])
     if not name or os.path.isabs(name) or os.pardir in name.split(os.sep) or "\0" in name:
         raise ValueError(f"a core's name is {name!r}, which leads out of the folder")
     kept = list(_triples(values["kept"]))
     taken = list(_triples(values["taken"]))
     literals = []
     room = MOST_LITERAL
-    for row in _list(values["literals"]):
-        at, text = _list(row)
+    for row in a_list(values["literals"]):
+        at, text = a_list(row)
         inflate = zlib.decompressobj()
         try:
-            raw = inflate.decompress(base64.b64decode(_text(text), validate=True), room + 1)
+            raw = inflate.decompress(base64.b64decode(a_text(text), validate=True), room + 1)
         except binascii.Error as error:
             raise ValueError(f"literal bytes of {name}: {error}") from None
         room -= len(raw)
         if room < 0 or not inflate.eof:
             raise ValueError(f"literal bytes of {name} are too many, or cut")
-        literals.append((_number(at), raw))
+        literals.append((an_offset(at), raw))
     ends = [at + length for at, length, _ in kept] + [at + len(raw) for at, raw in literals]
     ends += [at + count * block for at, _, count in taken]
     if max(ends, default=0) > size:
@@ -163,24 +165,6 @@ def _entry(values: object, block: int) -> Entry:
 
 
 def _triples(values: object) -> Iterator[tuple[int, int, int]]:
-    for row in _list(values):
-        a, b, c = _list(row)
-        yield _number(a), _number(b), _number(c)
-
-
-def _number(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
-        raise ValueError(f"{value!r} is no size or offset")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
-    return value
-
-
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise ValueError(f"{value!r} is no list")
-    return value
+    for row in a_list(values):
+        a, b, c = a_list(row)
+        yield an_offset(a), an_offset(b), an_offset(c)

@@ -7,12 +7,12 @@ from functools import partial
 
 from corefilt.batching.files.safe_paths import OpenPlace
 from corefilt.batching.work.output_check import check
+from corefilt.documents.strict_json import as_json
 from corefilt.errors import OutputError
 from corefilt.io.sinks import NewFileSink, reported
 from corefilt.scrub.find import find
 from corefilt.scrub.overwrite import Overwriting
 from corefilt.scrub.request import make_request
-from corefilt.strict_json import as_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

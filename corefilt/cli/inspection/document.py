@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from json.encoder import encode_basestring_ascii as quoted
 
+from corefilt.documents.strict_json import as_json
 from corefilt.filtering.report import dropped_texts, evidence_texts, path_as_dict
-from corefilt.strict_json import as_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ NEVER = {
     "corefilt.evidence.sysroot", "corefilt.filtering.inplace", "corefilt.filtering.naming", "corefilt.io.compress",
     "corefilt.io.compression", "corefilt.io.decompress", "corefilt.io.output_place",
     "corefilt.io.tempfiles", "corefilt.plan.fit.runtimes.walks", "corefilt.plan.format", "bz2", "difflib", "fnmatch",
-    "lz4.frame", "lzma", "tempfile", "pwd",
+    "lz4.frame", "lzma", "tempfile", "tomllib", "pwd",
 }  # fmt: skip
 
 # Names every import inside a function of a module of corefilt that is loaded, if that has not been loaded itself.

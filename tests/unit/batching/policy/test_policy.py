@@ -39,7 +39,7 @@ KNOWN = Facts(
 
 def policy_of(*rules: str) -> Policy:
     text = "\n".join(f'[[rule]]\nname = "rule {i}"\n{rule}' for i, rule in enumerate(rules))
-    return parse_policy(text, "policy.toml")
+    return parse_policy(text.encode(), "policy.toml")
 
 
 def decided(policy: Policy, facts: Facts) -> tuple[str | None, str]:
@@ -197,17 +197,17 @@ def test_hiding_facts_never_makes_the_outcome_harsher(rules: list[tuple[list[str
         ('action = "delete"\nfilter = "0x33"\nwhen.uid = 0', "filter: says nothing about the action delete"),
         ('action = "fit"', "rule 'rule 0': size: is missing"),
         ('action = "fit"\nsize = "1 QB"', "size: size '1 QB' cannot be read"),
-        ('action = "fit"\nsize = 1024', "size: 1024 is no text in quotes"),
+        ('action = "fit"\nsize = -1', "size: -1 is no size"),
         ('action = "filter"\nfilter = "33"', "filter: filter '33' could be decimal"),
         ('action = "delete"', "when: deleting needs a condition"),
         ('action = "delete"\nwhen = {}', "when: deleting needs a condition"),
-        ('action = "keep"\nwhen = "old"', "when: is no table"),
-        ('action = "keep"\nwhen.age = "1d"', "when: age: no such key"),
+        ('action = "keep"\nwhen = "old"', "when: 'old' is no table"),
+        ('action = "keep"\nwhen.age = "1d"', "when.age: no such key"),
         ('action = "keep"\nolder = "1d"', "rule 'rule 0': older: no such key"),
         ('action = "keep"\nwhen.older = "1 day"', "when.older: age '1 day' cannot be read"),
         ('action = "keep"\nwhen.older = "-1d"', "when.older: age '-1d' cannot be read"),
         ('action = "keep"\nwhen.older = 30', "when.older: 30 is no text"),
-        ('action = "keep"\nwhen.larger = ["1G"]', "when.larger: ['1G'] is no text"),
+        ('action = "keep"\nwhen.larger = ["1G"]', "when.larger: ['1G'] is no size"),
         ('action = "keep"\nwhen.executable = []', "when.executable: the list is empty"),
         ('action = "keep"\nwhen.executable = [7]', "when.executable: 7 is no text"),
         ('action = "keep"\nwhen.signal = "SEGV"', "when.signal: 'SEGV' is no signal"),
@@ -233,9 +233,9 @@ def test_refused(rule: str, said: str) -> None:
     ("text", "said"),
     [
         ("", "policy.toml: holds no rules"),
-        ("rule = 1", "policy.toml: holds no rules"),
+        ("rule = 1", "policy.toml: rule: 1 is no list of tables"),
         ("rule = []", "policy.toml: holds no rules"),
-        ("[rule]\nname = 'x'", "policy.toml: holds no rules"),
+        ("[rule]\nname = 'x'", "policy.toml: rule: {'name': 'x'} is no list of tables"),
         ("[[rules]]\n", "policy.toml: rules: no such key"),
         ("[[rule]]\nname = ?\n", "line 2"),
         ("[[rule]]\naction = 'keep'", "policy.toml: rule 1: name: a rule needs one"),
@@ -248,14 +248,14 @@ def test_refused(rule: str, said: str) -> None:
 )
 def test_refused_files(text: str, said: str) -> None:
     with pytest.raises(PolicyError) as caught:
-        parse_policy(text, "policy.toml")
+        parse_policy(text.encode(), "policy.toml")
     assert said in str(caught.value)
 
 
 @given(st.text() | st.text("[]{}=.'\"\n rulenamewhenactiond0123456789"))
 def test_any_text_is_a_policy_or_refused(text: str) -> None:
     try:
-        assert parse_policy(text, "policy.toml").rules
+        assert parse_policy(text.encode(), "policy.toml").rules
     except PolicyError as error:
         assert str(error).startswith("policy.toml: ")
 

@@ -17,8 +17,8 @@ from corefilt.batching.outcome import STATUSES, Outcome
 from corefilt.batching.report.html import About, page
 from corefilt.batching.report.svg import bars, shortened
 from corefilt.batching.report.totals import Sum, largest, lengths, total
+from corefilt.documents.strict_json import as_json
 from corefilt.sizes import show_size
-from corefilt.strict_json import as_json
 
 HOSTILE = "/tmp/</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>\u202e\x1b[2J\udcff\"'&amp;"
 ABOUT = About("0x31 (private-anonymous)", "2026-11-28 02:40 UTC")

@@ -224,7 +224,7 @@ def test_the_first_rule_that_fits_decides() -> None:
         ({"socket": "/run/x"}, "socket"),
         ({"rule": {}}, "serve.rule"),
         ({"rule": [1]}, "no table"),
-        ({"rule": [{}]}, "without an action"),
+        ({"rule": [{}]}, "action: is missing"),
         ({"rule": [{"action": "x"}]}, "filter, reject, leave"),
         ({"rule": [{"action": "reject", "user": 0}]}, "user"),
         ({"rule": [{"action": "reject", "uid": "root"}]}, "uid"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corefilt.strict_json import PATHS, as_json
+from corefilt.documents.strict_json import PATHS, as_json
 
 NAME = b"/tmp/\xff\xfe\xc3\xbc"
 

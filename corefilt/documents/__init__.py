@@ -1,0 +1,1 @@
+"""JSON that is written, and TOML and JSON that is read: strictly, each value checked by its key."""
