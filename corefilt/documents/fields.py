@@ -65,8 +65,8 @@ def read_fields(
 ) -> dict[str, Any]:
     """What the readers make of a table's values, by key; only the keys that are there.
 
-    Messages have ``prefix`` before a key. Raises ``raising``, which names ``place``, for what is no table, for a key that is unknown, or needed and missing,
-    and for a value that its reader objects to.
+    Messages have ``prefix`` before a key. Raises ``raising``, which names ``place``, for what is no table, for a key
+    that is unknown, or needed and missing, and for a value that its reader objects to.
     """
     table = read_field(a_table, values, place, raising)
     for key in table:
