@@ -32,13 +32,23 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 settings.register_profile("corefilt", deadline=None)
 settings.load_profile("corefilt")
 
-# What sets sysctls, has the kernel dump, or stands in for the journal: of each a machine has one.
-OF_THE_MACHINE = (
-    "tests/kernel/", "tests/integration/test_handler.py", "tests/unit/handler/admin/test_install.py",
-    "tests/unit/handler/serve/test_serve.py",
-)  # fmt: skip
+# What holds for the whole machine, as sysctls and the journal, is set by one process in turn; another has the kernel dump,
+# which makes each set of cores once. A lock keeps the two apart (kernel/dumps.py).
+LANES = {
+    "machine": (
+        *(f"tests/kernel/test_{name}.py" for name in ("attacks", "doctor", "files", "handler", "install", "names", "serve")),
+        "tests/integration/test_handler.py", "tests/unit/handler/admin/test_install.py",
+        "tests/unit/handler/serve/test_serve.py",
+    ),
+    "dumps": ("tests/kernel/",),
+}  # fmt: skip
 SLOW = 3600
 REPORTS = pytest.StashKey[dict[str, str]]()
+
+
+def lane(nodeid: str) -> str | None:
+    """Name the lane that a test is in, if any."""
+    return next((name for name, files in LANES.items() if nodeid.startswith(files)), None)
 
 
 @pytest.fixture
@@ -57,12 +67,12 @@ def reports(pytestconfig: pytest.Config) -> dict[str, str]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Give what is of the machine to one process, where programs are dumped once, and the rest to whoever is idle."""
+    """Give a lane to one process, and the rest to whoever is idle."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "kernel" if nodeid.startswith(OF_THE_MACHINE) else nodeid
+            return lane(nodeid) or nodeid
 
     return Scheduling(config, log)
 
@@ -96,14 +106,14 @@ def some_of_each(items: list[pytest.Item], most: int) -> set[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what one process does in turn; give slow tests their time."""
+    """Begin with the lanes; give slow tests their time."""
     most, rest = config.option.most, config.option.rest
     if most or rest:
         chosen = some_of_each(items, most) if most else {item.nodeid for item in items}
         chosen -= some_of_each(items, rest) if rest else set()
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
         items[:] = [item for item in items if item.nodeid in chosen]
-    items.sort(key=lambda item: not item.nodeid.startswith(OF_THE_MACHINE))
+    items.sort(key=lambda item: lane(item.nodeid) is None)
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW))

@@ -86,21 +86,22 @@ class _Turns:
     for every user, and no file is left behind. `.ci/run` takes it, too.
     """
 
-    depth = 0
+    held: int | None = None
 
     @contextmanager
     def taken(self, how: int) -> Iterator[None]:
-        """Wait for a turn; inside one, another is there already."""
-        if self.depth:
+        """Wait for a turn; inside one that allows as much, another is there already."""
+        if self.held is not None:
+            assert self.held in (how, fcntl.LOCK_EX), "a sysctl is set inside dumping(): set it outside"
             yield
             return
         with CORE_PATTERN.open("rb") as file:
             fcntl.flock(file, how)
-            self.depth += 1
+            self.held = how
             try:
                 yield
             finally:
-                self.depth -= 1
+                self.held = None
 
 
 _TURNS = _Turns()
@@ -201,8 +202,11 @@ def compile_zoo(folder: Path) -> Path:
 
 
 def run_program(command: list[str], timeout: float = PATIENCE) -> None:
-    """Run a program of this folder to its end, and sweep up what outlives it."""
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    """Run a program of this folder, whose twins are dumped, to its end, and sweep up what outlives it."""
+    with (
+        dumping(),
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process,
+    ):
         try:
             _, words = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:

@@ -15,6 +15,7 @@ from kernel.trusted import CHILD, Installation, installation, put_back
 from kernel.waiting import Waiting, masked
 from support.builds import PATIENCE
 
+import corefilt
 from corefilt.handler.admin.sysctl import DROP_IN, PATTERN, PIPE_LIMIT, Sysctls
 
 DEFAULT = 0x33
@@ -190,7 +191,9 @@ def test_an_environment_in_a_folder_of_anybodys(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.symlink_to(sys.executable)
     command = [str(python), "-m", "corefilt", "install", "-n"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    # Where it lies if it is installed editable is no entry of sys.path.
+    places = [str(Path(corefilt.__file__).parents[1]), *sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, timeout=PATIENCE, check=False, cwd="/"
     )

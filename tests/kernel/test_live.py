@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel.dumps import FULL, CannotCompileError, Core
+from kernel.dumps import FULL, CannotCompileError, Core, dumping
 from kernel.programs import HarmedError, Visit, compile_forker, load_sizes, open_folder, visit_zoo
 from support.run import corefilt
 
@@ -114,7 +114,7 @@ def test_a_process_that_was_shown_then_set_then_crashed(cores: None, tmp_path: P
         resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     command, pipes = [program, "-I", "-S", "-c", SCRIPT], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=tmp_path, preexec_fn=unlimited, **pipes) as process:
+    with dumping(), subprocess.Popen(command, cwd=tmp_path, preexec_fn=unlimited, **pipes) as process:
         process.stdout.readline()
         assert corefilt("set", coredump_filter, str(process.pid)).code == 0
         done = corefilt("show", str(process.pid), "--json")
