@@ -34,14 +34,16 @@ settings.load_profile("corefilt")
 
 # What holds for the whole machine, as sysctls and the journal, is set by one process in turn; another has the kernel dump,
 # which makes each set of cores once. A lock keeps the two apart (kernel/dumps.py).
+SETTING = ("attacks", "doctor", "files", "handler", "install", "names", "serve")
 LANES = {
     "machine": (
-        *(f"tests/kernel/test_{name}.py" for name in ("attacks", "doctor", "files", "handler", "install", "names", "serve")),
-        "tests/integration/test_handler.py", "tests/unit/handler/admin/test_install.py",
+        *(f"tests/kernel/test_{name}.py" for name in SETTING),
+        "tests/integration/test_handler.py",
+        "tests/unit/handler/admin/test_install.py",
         "tests/unit/handler/serve/test_serve.py",
     ),
     "dumps": ("tests/kernel/",),
-}  # fmt: skip
+}
 SLOW = 3600
 REPORTS = pytest.StashKey[dict[str, str]]()
 
