@@ -32,8 +32,8 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 settings.register_profile("corefilt", deadline=None)
 settings.load_profile("corefilt")
 
-# What holds for the whole machine, as sysctls and the journal, is set by one process in turn; another has the kernel dump,
-# which makes each set of cores once. A lock keeps the two apart (kernel/dumps.py).
+# What holds for the whole machine, as sysctls and the journal, is set by one process in turn; another has the kernel
+# dump, and makes each set of cores once. A lock keeps the two apart (kernel/dumps.py).
 SETTING = ("attacks", "doctor", "files", "handler", "install", "names", "serve")
 LANES = {
     "machine": (
