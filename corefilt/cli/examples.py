@@ -50,6 +50,13 @@ EXAMPLES = {
     "scrub": (
         ("corefilt scrub core -o scrubbed --report scrubbed.json", "overwrite secrets, and list what was overwritten"),
     ),
+    "list": (
+        ("corefilt list /var/lib/corefilt", "list the cores there, oldest first"),
+        (
+            "corefilt list cores --executable '*/postgres' --json=cores.ndjson",
+            "write what is known of some for a program",
+        ),
+    ),
     "restore": (("corefilt restore small.core", "put back what --shared-once took out"),),
     "demo": (("corefilt demo", "crash a small process and filter its core"),),
     "help": (("corefilt help batch", "show what corefilt batch --help says"),),

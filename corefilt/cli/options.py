@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Commands with options of filtering/, whose table the others do not load.
-FILTERING = ("filter", "batch", "inspect", "scrub", "verify")
+FILTERING = ("filter", "batch", "inspect", "list", "scrub", "verify")
 # From so many options on, --help puts them in groups.
 MANY = 12
 # What an option was called before one word meant one thing, by command.
@@ -64,6 +64,18 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
         raise UsageError(f"--top is {text!r}", "it is a number of rows, like 20")
     return int(text)
+
+
+def _uid(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) >= 1 << 32:
+        raise UsageError(f"--uid: {text!r} is no user's number", "id -u NAME tells it")
+    return int(text)
+
+
+def _signature(text: str) -> str:
+    if len(text) != 16 or set(text) - set("0123456789abcdef"):
+        raise UsageError(f"--signature: {text!r} is no signature", "it has 16 hex digits, as corefilt list shows it")
+    return text
 
 
 # Mappings, or groups of them, that inspect lists where neither --top nor --all says how many.
@@ -154,6 +166,14 @@ OWN = (
     Option("--sort", "size: most bytes in the core first (default); address (default with --all); kind; file",
            choices=("size", "address", "kind", "file"), group=SHOW, takers="inspect"),
     Option("--kind", "list mappings of these kinds only", metavar="KIND,...", default=(), group=SHOW, takers="inspect"),
+    Option("--sort", "time: oldest first (default); size: smallest first; name", choices=("time", "size", "name"),
+           default="time", group=SHOW, takers="list"),
+    Option("-r --reverse", "the other way round", default=False, group=SHOW, takers="list"),
+    Option("--uid", "only cores of this user's processes", metavar="UID", read=_uid, group=SHOW, takers="list"),
+    Option("--executable", "only of executables whose path is like that; * also stands for slashes", metavar="GLOB",
+           group=SHOW, takers="list"),
+    Option("--signal", "only of this signal: a name or number", metavar="SIGNAL", group=SHOW, takers="list"),
+    Option("--signature", "only of this crash", metavar="HEX", read=_signature, group=SHOW, takers="list"),
     Option("--group-by", "list sums by kind or by file instead of mappings", choices=("kind", "file"), group=SHOW,
            takers="inspect"),
     Option("--columns", "the columns of the list", metavar="NAME,...", group=SHOW, takers="inspect"),
@@ -168,7 +188,7 @@ OWN = (
     Option("--json", "the report as one JSON object, on standard output or in FILE", metavar="[=FILE]", group=REPORT,
            takers="filter inspect verify digest doctor restore show status"),
     Option("--json", "one JSON object a line for everything that was found, on standard output or in FILE",
-           metavar="[=FILE]", group=REPORT, takers="batch"),
+           metavar="[=FILE]", group=REPORT, takers="batch list"),
     Option("--report", "what was overwritten, as one JSON object, on standard output (-) or in FILE", metavar="FILE",
            group=REPORT, takers="scrub"),
     Option("--by-signature", "say also which crashes there are: how many cores of each, from when to when, and where",

@@ -131,7 +131,7 @@ class Options:
     )  # fmt: skip
     sysroot: str | None = option(
         "--sysroot", "the directory below which the mapped files lie",
-        metavar="DIR", group=EVIDENCE, takers="filter batch inspect verify corefilt.filter() Core.plan()",
+        metavar="DIR", group=EVIDENCE, takers="filter batch inspect list verify corefilt.filter() Core.plan()",
     )  # fmt: skip
     assume: Sequence[str] = option(
         "--assume", "say what a mapping is; SELECTOR is an address, a path glob, or like 'size>64G'",

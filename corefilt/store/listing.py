@@ -1,0 +1,172 @@
+"""Lists the cores below directories: first what the file system tells, to bring them into order, then each core."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
+from corefilt.corefile.owner import Owner
+from corefilt.crash.recorded import RecordedSignature, read_signature, write_signature
+from corefilt.crash.signature import find_crash
+from corefilt.errors import CorefiltError, InputError, NotACoreError
+from corefilt.evidence.when import written_at
+from corefilt.io.opening import as_core
+from corefilt.io.sources import FileSource
+from corefilt.store.attributes import KEEP, fact, names, number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+# The order in which cores come, by what the file system alone tells.
+TIME, SIZE, NAME = BY = ("time", "size", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file that may be a core: its path, when it was written (seconds since the epoch), its size in bytes."""
+
+    path: str
+    time: float
+    time_source: str
+    size: int
+
+    def rank(self, by: str) -> tuple[float, str]:
+        """Its place in an order of BY."""
+        return {TIME: self.time, SIZE: float(self.size), NAME: 0.0}[by], self.path
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCore:
+    """A core of a directory; None is what nothing tells.
+
+    ``pid``, ``uid`` and ``signal`` are those that were noted on the file when it was stored, else those that the core
+    tells. ``size`` is the file's length and ``allocated`` its disk use, in bytes. ``kept`` tells that its administrator
+    marked it (``user.corefilt.keep``).
+    """
+
+    path: str
+    time: float
+    time_source: str
+    size: int
+    allocated: int
+    pid: int | None
+    uid: int | None
+    gid: int | None
+    signal: int | None
+    executable: bytes | None
+    comm: bytes | None
+    compression: str | None
+    signature: RecordedSignature | None
+    kept: bool
+
+    def as_dict(self) -> dict[str, object]:
+        """The core as JSON."""
+        found = self.signature
+        return {
+            "source": self.path,
+            "time": self.time,
+            "time_source": self.time_source,
+            "size": self.size,
+            "allocated_bytes": self.allocated,
+            "pid": self.pid,
+            "uid": self.uid,
+            "gid": self.gid,
+            "signal": self.signal,
+            "executable": os.fsdecode(self.executable) if self.executable is not None else None,
+            "comm": os.fsdecode(self.comm) if self.comm is not None else None,
+            "compression": self.compression,
+            "signature": found.signature if found is not None else None,
+            "quality": found.quality if found is not None else None,
+            "class": found.kind if found is not None else None,
+            "kept": self.kept,
+        }
+
+
+def candidates(places: Sequence[str], *, by: str = TIME, reverse: bool = False) -> list[Candidate]:
+    """The regular files below ``places`` in order; no link is followed but one that is named. Raises InputError."""
+    found: dict[tuple[int, int], Candidate] = {}
+    for place in places:
+        try:
+            named = os.stat(place)
+            if stat.S_ISDIR(named.st_mode):
+                for folder, _, files, at in os.fwalk(place, follow_symlinks=False):
+                    for name in files:
+                        _add(found, os.path.join(folder, name), name, at)
+            else:
+                _add(found, os.path.realpath(place), os.path.realpath(place), None)
+        except OSError as error:
+            raise InputError(f"{place}: {error.strerror}") from None
+    return sorted(found.values(), key=lambda one: one.rank(by), reverse=reverse)
+
+
+def _add(found: dict[tuple[int, int], Candidate], path: str, name: str, at: int | None) -> None:
+    """Add what stands there, unless it is no regular file, cannot be read, or has been found by another name."""
+    try:
+        fd = os.open(name, _OPEN, dir_fd=at)
+    except OSError:
+        return
+    try:
+        status = os.fstat(fd)
+        when = written_at(fd, path)
+        if when is not None:
+            found.setdefault((status.st_dev, status.st_ino), Candidate(path, *when, status.st_size))
+    finally:
+        os.close(fd)
+
+
+def look(candidate: Candidate, *, sysroot: str | None = None) -> StoredCore | None:
+    """Look at a core, and note the signature of its crash on it; None for what is no core.
+
+    Files that a backtrace needs are looked for below ``sysroot``; for None in ``/``, where the core is the caller's
+    own. Raises InputError, and EvidenceError for a ``sysroot`` that cannot be used.
+    """
+    try:
+        fd = os.open(candidate.path, _OPEN)
+    except OSError as error:
+        raise InputError(f"{candidate.path}: {error.strerror}") from None
+    try:
+        status = os.fstat(fd)
+        source = FileSource(fd, candidate.path, size=status.st_size, owned=False)
+        with CoreFile(as_core(source, max_headers=MAX_HEADERS)) as core:
+            owner, noted = Owner(core.notes, core.ehdr), names(fd)
+            numbers = {name: number(fact(fd, name)) for name in ("pid", "uid", "gid", "signal")}
+            told = {"pid": owner.pid, "uid": owner.uid, "gid": owner.gid, "signal": owner.signal}
+            pid, uid, gid, signal = (n if n is not None else told[name] for name, n in numbers.items())
+            return StoredCore(
+                candidate.path, candidate.time, candidate.time_source, status.st_size, status.st_blocks * 512,
+                pid, uid, gid, signal,
+                fact(fd, "exe") or owner.executable, fact(fd, "comm") or owner.comm,
+                core.source.compression, signature_of(core, fd, sysroot), KEEP in noted,
+            )  # fmt: skip
+    except NotACoreError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def signature_of(core: CoreFile, fd: int, sysroot: str | None = None) -> RecordedSignature | None:
+    """What is noted on the file, else found out and noted there; None where the core has to be decompressed."""
+    noted = read_signature(fd)
+    if noted is not None:
+        return noted
+    crash = find_crash(core, sysroot=sysroot)
+    if crash is None:
+        return None
+    write_signature(fd, crash.recorded)
+    return crash.recorded
+
+
+def cores(found: Sequence[Candidate], *, sysroot: str | None = None) -> Iterator[StoredCore | CorefiltError]:
+    """Every core of the candidates in their order, or why it cannot be read; what is no core is passed over."""
+    for candidate in found:
+        try:
+            core = look(candidate, sysroot=sysroot)
+        except InputError as error:
+            yield error
+            continue
+        if core is not None:
+            yield core
