@@ -9,10 +9,10 @@ from corefilt import __version__
 from corefilt.cli.options import make_parser
 from corefilt.cli.words import need_standard_output, say, tell, with_json_target
 from corefilt.corefile.signals import NAMES, show_signal
+from corefilt.documents.strict_json import as_json
 from corefilt.errors import CorefiltError, UsageError
 from corefilt.sizes import show_size
 from corefilt.store.listing import candidates, cores
-from corefilt.strict_json import as_json
 from corefilt.text import moment, printable
 
 TYPE_CHECKING = False
