@@ -49,12 +49,14 @@ def _tool(name: str, purpose: str) -> Fact:
     if path is None:
         return Fact("tools", name, "no", purpose)
     try:
-        told = subprocess.run(
+        done = subprocess.run(
             [path, "--version"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE, check=False,
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False,
             env={**os.environ, "LC_ALL": "C", "DEBUGINFOD_URLS": ""},
-        ).stdout  # fmt: skip
+        )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return Fact("tools", name, "yes", f"{purpose}; does not tell its version")
-    lines = [printable(line.strip()) for line in told.decode("utf-8", "backslashreplace").splitlines()]
+    # Some tell it on standard error; others complain there of a plugin.
+    told = (done.stdout + b"\n" + done.stderr).decode("utf-8", "backslashreplace")
+    lines = [printable(line.strip()) for line in told.splitlines()]
     return Fact("tools", name, next((line for line in lines if line), "yes"), purpose)

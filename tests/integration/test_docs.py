@@ -6,11 +6,15 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from support.pages import ELSEWHERE, EVERYWHERE, PAGES, ROOT, SYSTEM, blocks, prepare, run, to_run
+from support.pages import ELSEWHERE, EVERYWHERE, LANGUAGES, PAGES, ROOT, blocks, prepare, run, to_run
 
 from corefilt.cli import COMMANDS as COMMANDS_OF_COREFILT
 
-RUN_BY = {"fdpic.md": "integration/test_fdpic.py", "live.md": "integration/test_live.py"}
+RUN_BY = {
+    "fdpic.md": "integration/test_fdpic.py",
+    "live.md": "integration/test_live.py",
+    "tutorial.md": "kernel/test_docs.py",
+}
 """Pages whose files and processes only the test of their subject can make; it runs them by ``support.pages.run``."""
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 COMMANDS = [page for page in PAGES if to_run(page) and page.name not in RUN_BY]
@@ -28,15 +32,16 @@ def test_fences_say_what_becomes_of_them(page: Path) -> None:
     assert 2 * len(found) == len(re.findall(r"^ *```", page.read_text(), flags=re.MULTILINE))
     for block in found:
         assert block.language, f"line {block.line}: a block without a language is neither run nor known not to be"
-        assert block.where in (EVERYWHERE, SYSTEM, ELSEWHERE), f"line {block.line}: run where?"
+        assert block.where in (EVERYWHERE, ELSEWHERE), f"line {block.line}: run where?"
 
 
 @EVERY_PAGE
 def test_what_cannot_be_run_here_can_be_read(page: Path) -> None:
     for block in blocks(page):
-        if block.language == "sh":
-            done = subprocess.run(["bash", "-n"], input=block.text.encode(), capture_output=True, check=False)
-            assert done.returncode == 0, f"line {block.line}: {done.stderr.decode()}"
+        if block.language in LANGUAGES and block.language != "python":
+            for command, _ in block.commands():
+                done = subprocess.run(["bash", "-n"], input=command.encode(), capture_output=True, check=False)
+                assert done.returncode == 0, f"line {block.line}: {done.stderr.decode()}"
 
 
 @EVERY_PAGE
@@ -47,7 +52,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_pages_run_elsewhere_are() -> None:
     for page, test in RUN_BY.items():
-        assert re.search(rf'\bpages\.run\(.*"{re.escape(page)}"', (ROOT / "tests" / test).read_text())
+        assert re.search(rf'\brun\(.*"{re.escape(page)}"', (ROOT / "tests" / test).read_text())
 
 
 def test_the_two_commands_are_what_ci_runs() -> None:
@@ -58,8 +63,10 @@ def test_the_two_commands_are_what_ci_runs() -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)\)", (ROOT / "README.md").read_text()))
-    assert linked == {str(page.relative_to(ROOT)) for page in PAGES if page.parent.name == "docs"}
+    index = ROOT / "docs" / "index.md"
+    linked = re.findall(r"^- \[.*\]\(([\w-]+)\.(?:md|rst)\)", index.read_text(), flags=re.MULTILINE)
+    pages = {page.stem for page in index.parent.iterdir() if page.suffix in (".md", ".rst")} - {"index"}
+    assert sorted(linked) == sorted(pages)
 
 
 def known_options() -> set[str]:

@@ -9,12 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from kernel.programs import PATIENCE, SOURCES, CannotStartError, need, need_system, output_of
-from kernel.victims import crashed
+from kernel import stacks
+from kernel.programs import PATIENCE, CannotStartError, need, need_system
 
 import corefilt
 
@@ -37,12 +38,6 @@ def said(command: list[str], core: Path) -> str:
         env=os.environ | {"DEBUGINFOD_URLS": ""},
     )  # fmt: skip
     return (done.stdout + done.stderr).decode(errors="replace").replace(str(core), "CORE")
-
-
-def crash(folder: Path, command: list[str], how: str) -> Path:
-    """Run a program to the end that it is told, or kill it once it is ready."""
-    (folder / "crash").mkdir()
-    return crashed([*command, how], folder / "crash", after="ready" if how == "wait" else None)
 
 
 # --- CPython ------------------------------------------------------------------------------------------------
@@ -107,18 +102,15 @@ def test_py_bt(name: str, cores: None, tmp_path: Path) -> None:
 
 def python(name: str, folder: Path) -> tuple[str, Process]:
     """A process of the system's CPython."""
-    program = os.path.realpath("/usr/bin/python3")
-    if not Path(program).exists():
-        pytest.skip("no /usr/bin/python3")
     *sizes, how = PYTHON[name]
-    command = [program, str(SOURCES / "stacks.py"), *map(str, sizes)]
-    return program, Process("python", program, dumped(folder, command, how))
+    program, core = dumped(lambda: stacks.python(folder, sizes, how))
+    return program, Process("python", program, core)
 
 
-def dumped(folder: Path, command: list[str], how: str) -> Path:
-    """The core of a program, or a skipped test."""
+def dumped(start: Callable[[], tuple[str, Path]]) -> tuple[str, Path]:
+    """A program and its core, or a skipped test."""
     try:
-        return crash(folder, command, how)
+        return start()
     except CannotStartError as error:
         pytest.skip(str(error))
 
@@ -173,22 +165,9 @@ def test_go_without_its_file(name: str, cores: None, tmp_path: Path) -> None:
 
 def go(name: str, folder: Path) -> tuple[str, Process]:
     """A program of Go."""
-    try:
-        compiler, _ = need("go", "dlv")
-    except CannotStartError as error:
-        pytest.skip(str(error))
-    program = folder / "stacks"
-    environment = os.environ | {
-        "CGO_ENABLED": "0",
-        "GOCACHE": str(folder / "cache"),
-        "GOFLAGS": "-mod=mod",
-        "GOTRACEBACK": "crash",
-        "HOME": str(folder),
-    }
-    output_of([compiler, "build", "-o", str(program), str(SOURCES / "stacks.go")], cwd=folder, env=environment)
     *sizes, how = GO[name]
-    command = ["env", "GOTRACEBACK=crash", str(program), *map(str, sizes)]
-    return str(program), Process("go", str(program), dumped(folder, command, how))
+    program, core = dumped(lambda: need("dlv") and stacks.go(folder, sizes, how))
+    return program, Process("go", program, core)
 
 
 # --- HotSpot ------------------------------------------------------------------------------------------------
@@ -206,25 +185,16 @@ JAVA = {
 @pytest.mark.parametrize("name", JAVA)
 def test_jhsdb(name: str, cores: None, tmp_path: Path) -> None:
     """Every frame of every thread, with their names and locks; only the search for deadlocks wants all classes."""
-    try:
-        machine, compiler, reader = need("java", "javac", "jhsdb")
-    except CannotStartError as error:
-        pytest.skip(str(error))
     options, (*sizes, how) = JAVA[name]
-    output_of([compiler, "-nowarn", "-d", str(tmp_path), str(SOURCES / "Stacks.java")])
-    command = [os.path.realpath(machine), *options, "-XX:-UsePerfData", f"-XX:ErrorFile={tmp_path}/error"]
-    command += ["-cp", str(tmp_path), "Stacks"]
-    (tmp_path / "crash").mkdir()
-    ready = how in ("wait", "deadlock")
-    core = crashed([*command, *map(str, sizes), how], tmp_path / "crash", after="ready" if ready else None)
+    program, core = dumped(lambda: need("jhsdb") and stacks.java(tmp_path, options, sizes, how))
 
     def shown(core: Path) -> str:
-        out = said([reader, "jstack", "--exe", command[0], "--core", str(core)], core)
+        out = said(["jhsdb", "jstack", "--exe", program, "--core", str(core)], core)
         # What the search for deadlocks did not find stands on standard error, behind the rest.
         return out[out.find('"main" #1') :].partition("\nsun.jvm.hotspot")[0].rstrip()
 
     full = shown(core)
     assert full.count(" - Stacks") > sizes[0]
-    small, _ = cut(Process("java", command[0], core), tmp_path)
+    small, _ = cut(Process("java", program, core), tmp_path)
     assert shown(small) == full
     assert small.stat().st_size < 8 << 20

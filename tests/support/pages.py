@@ -1,14 +1,18 @@
 """Runs the commands of the documentation, page by page, as someone would who reads it from top to bottom.
 
-A fenced block whose first word is ``sh`` or ``python`` is run; all blocks of a page in one folder, one after the
-other, each in a shell of its own that stops at the first failure. A second word says where:
+A fenced block whose first word is ``sh``, ``python`` or ``console`` is run; all blocks of a page in one folder, one
+after the other, each ``sh`` and ``python`` block, and each command of a ``console`` block, in a process of its own that
+stops at the first failure. In ``console``, what follows ``$ `` is a command (``> `` continues it), and all else is what
+it says on a terminal of 80 columns; a line ``...`` stands for any lines. A second word says where:
 
 - ```` ```sh ````: everywhere;
-- ```` ```sh system ````: as root, where COREFILT_TEST_SYSTEM=1 allows what it does (tests/kernel/test_docs.py);
 - ```` ```sh elsewhere ````: nowhere here; it must only be a script that bash can read.
 
+A comment above the block, which no reader sees, says what else is expected: ``<!-- exit 3 -->`` of its last command,
+``<!-- numbers vary -->`` where sizes and addresses are the machine's.
+
 The folder holds ``core`` (the small one that ships with corefilt), ``maps`` and ``smaps`` (of its /proc/PID), and what
-``FILES`` adds for a page.
+``FILES`` adds for a page. ``python -m support.pages PAGE...`` writes what the commands say now into the pages.
 """
 
 from __future__ import annotations
@@ -18,8 +22,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -29,14 +34,23 @@ import pytest
 import corefilt
 from support.builds import PATIENCE
 from support.run import environment
+from support.terminal import told_on_a_terminal
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-EVERYWHERE, SYSTEM, ELSEWHERE = "", "system", "elsewhere"
+EVERYWHERE, ELSEWHERE = "", "elsewhere"
+LANGUAGES = ("sh", "python", "console")
+WIDTH = 80
 # A block in a list is indented with it.
-_FENCED = re.compile(r"^( *)```([a-z]*) ?([a-z]*)\n(.*?)^\1```$", flags=re.DOTALL | re.MULTILINE)
+_FENCED = re.compile(
+    r"(?:^ *<!-- (?:exit (\d))?(?:, )?(numbers vary)? -->\n)?^( *)```([a-z]*) ?([a-z]*)\n(.*?)^\3```$",
+    flags=re.DOTALL | re.MULTILINE,
+)
+# How long something took, and when it was.
+_TIMES = re.compile(r"\b\d+\.\d+ s\b|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+_NUMBERS = re.compile(r"\b(?:0x)?[0-9a-f]*\d[0-9a-f.]*(?: (?:[KMGT]i)?B\b| %)?| {2,}|[\u2588\u2591]+")
 # What a page may use where it is installed; without it, what is left of the page is skipped.
-OPTIONAL = {"gdb", "zstd", "eu-stack", "eu-unstrip"}
+OPTIONAL = {"gdb", "zstd", "eu-stack", "eu-unstrip", "gcc"}
 
 
 def _journal_entry(folder: Path) -> None:
@@ -65,12 +79,28 @@ FILES: dict[str, Callable[[Path], None]] = {
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, where it may be run, its line in the page, and its text."""
+    """A fenced block: its language, where it may be run, its line in the page, its text, and what is expected of it."""
 
     language: str
     where: str
     line: int
     text: str
+    code: int
+    varies: bool
+
+    def commands(self) -> list[tuple[str, str]]:
+        """What is run, and what it says; of all but ``console`` nothing is known of that."""
+        if self.language != "console":
+            return [(self.text, "...\n")]
+        found: list[tuple[str, str]] = []
+        for line in self.text.splitlines(keepends=True):
+            if line.startswith("$ "):
+                found.append((line[2:], ""))
+            elif line.startswith("> ") and not found[-1][1]:
+                found[-1] = (found[-1][0] + line[2:], "")
+            else:
+                found[-1] = (found[-1][0], found[-1][1] + line)
+        return found
 
 
 def blocks(page: Path) -> list[Block]:
@@ -78,15 +108,16 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text()
     found = []
     for match in _FENCED.finditer(text):
-        indent, language, where, inside = match.groups()
+        code, varies, indent, language, where, inside = match.groups()
         inside = re.sub(f"^{indent}", "", inside, flags=re.MULTILINE)
-        found.append(Block(language, where, text.count("\n", 0, match.start()) + 1, inside))
+        line = text.count("\n", 0, match.start()) + 1
+        found.append(Block(language, where, line, inside, int(code or 0), bool(varies)))
     return found
 
 
-def to_run(page: Path, places: Collection[str] = (EVERYWHERE,)) -> list[Block]:
-    """Return the blocks of a page that can be run in these places."""
-    return [block for block in blocks(page) if block.language in ("sh", "python") and block.where in places]
+def to_run(page: Path) -> list[Block]:
+    """Return the blocks of a page that can be run here."""
+    return [block for block in blocks(page) if block.language in LANGUAGES and block.where == EVERYWHERE]
 
 
 def prepare(page: Path, folder: Path) -> None:
@@ -125,25 +156,79 @@ def _name(mapping: corefilt.Mapping) -> bytes:
     return b"[stack]" if any("AT_RANDOM" in reason for reason in mapping.evidence) else b""
 
 
-def run(
-    page: Path, folder: Path, places: Collection[str] = (EVERYWHERE,), extra: Mapping[str, str] | None = None
-) -> None:
-    """Run a page's blocks in a folder; ``extra`` goes into their environment."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    for block in to_run(page, places):
-        command = ["bash", "-euo", "pipefail", "-c"] if block.language == "sh" else [sys.executable, "-c"]
-        done = subprocess.run(
-            [*command, block.text],
-            cwd=folder,
-            env={**environment(extra), "PATH": path},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        if done.returncode == 127:
-            for name in re.findall(r"(\S+): command not found", done.stderr.decode()):
+def run(page: Path, folder: Path, extra: Mapping[str, str] | None = None, interpreter: str = sys.executable) -> None:
+    """Run a page's blocks in a folder; ``extra`` goes into their environment, ``interpreter`` has corefilt."""
+    for block in to_run(page):
+        for command, expected, code, said in carry_out(block, folder, extra or {}, interpreter):
+            where = f"{page.name}, line {block.line}: exit {code}\n{command}\n{said}"
+            assert code == block.code and "Traceback" not in said, where
+            assert agrees(expected, said, varies=block.varies), f"{where}\ninstead of\n{expected}"
+
+
+def carry_out(
+    block: Block, folder: Path, extra: Mapping[str, str], interpreter: str
+) -> Iterator[tuple[str, str, int, str]]:
+    """Run the commands of a block; give each with what it is expected to say, its exit code, and what it said."""
+    path = f"{Path(interpreter).parent}:{os.environ['PATH']}"
+    env = {**environment(), "PATH": path, "COLUMNS": str(WIDTH), **extra}
+    commands = block.commands()
+    for n, (text, expected) in enumerate(commands):
+        command = [interpreter, "-c"] if block.language == "python" else ["bash", "-euo", "pipefail", "-c"]
+        if block.language == "console":
+            code, raw = told_on_a_terminal([*command, text], {**env, "TERM": "dumb"}, width=WIDTH, cwd=folder)
+        else:
+            done = subprocess.run(
+                [*command, text],
+                cwd=folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=PATIENCE,
+                check=False,
+            )
+            code, raw = done.returncode, done.stdout
+        said = raw.decode().replace("\r\n", "\n")
+        if code == 127:
+            for name in re.findall(r"(\S+): command not found", said):
                 if name in OPTIONAL:
                     pytest.skip(f"{name} is not installed")
-        said = f"{page.name}, line {block.line}: exit {done.returncode}\n{block.text}\n{done.stderr.decode()}"
-        assert done.returncode == 0 and b"Traceback" not in done.stderr, said
+        # Only the last command may end otherwise than well.
+        yield text, expected, code if n == len(commands) - 1 or code else block.code, said
+
+
+def agrees(expected: str, said: str, *, varies: bool) -> bool:
+    """Tell whether a command said what a page has of it."""
+    pattern = ""
+    for line in _even(expected, varies=varies).splitlines():
+        pattern += "(?:.*\n)*" if line == "..." else re.escape(line) + "\n"
+    return re.fullmatch(pattern, _even(said, varies=varies)) is not None
+
+
+def _even(text: str, *, varies: bool) -> str:
+    """Take out what differs from run to run."""
+    text = "".join(line.rstrip() + "\n" for line in text.splitlines())
+    text = _TIMES.sub("0.01 s", text)
+    return _NUMBERS.sub(" ", text) if varies else text
+
+
+def rewrite(page: Path, folder: Path) -> None:
+    """Put what the commands of a page say now in the place of what it has, where that differs."""
+    text = page.read_text()
+    for block in to_run(page):
+        now = ""
+        for (command, expected), (_, _, _, said) in zip(
+            block.commands(), carry_out(block, folder, {}, sys.executable), strict=True
+        ):
+            now += "$ " + command.replace("\n", "\n> ").removesuffix("> ")
+            now += expected if agrees(expected, said, varies=block.varies) else said
+        if block.language == "console":
+            text = text.replace(block.text, now)
+    page.write_text(text)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        with tempfile.TemporaryDirectory() as place:
+            prepare(Path(name).resolve(), Path(place))
+            rewrite(Path(name).resolve(), Path(place))

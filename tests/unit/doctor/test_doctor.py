@@ -333,6 +333,8 @@ def test_a_file_system_without_o_tmpfile(tmp_path: Path, monkeypatch: pytest.Mon
     ("script", "value", "meaning"),
     [
         ("echo; echo 'tool 1.2'", "tool 1.2", "for it"),
+        ("echo 'no plugin' >&2; echo 'tool 1.2'", "tool 1.2", "for it"),
+        ("echo 'tool 1.2' >&2", "tool 1.2", "for it"),
         ("exit 1", "yes", "for it"),
         ("printf '\\033[31mred\\n'", "\\x1b[31mred", "for it"),
     ],

@@ -1,0 +1,62 @@
+"""The documentation as a site: `sphinx-build -W docs build/docs`, with what `pip install '.[docs]'` brings."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+import corefilt
+from corefilt.cli import COMMANDS
+
+project = "corefilt"
+version = release = corefilt.__version__
+copyright = "the corefilt authors, Apache-2.0"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.githubpages"]
+html_theme = "furo"
+html_title = "corefilt"
+html_static_path: list[str] = []
+root_doc = "index"
+myst_heading_anchors = 4
+# Neither prompts nor what a command says is a language of its own.
+highlight_language = "text"
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_format = "short"
+
+# What stands beside docs/, where a repository host looks for it, by the page that it is here.
+BESIDE = {"changelog": "CHANGELOG.md", "contributing": "CONTRIBUTING.md", "security": "SECURITY.md"}
+HERE = Path(__file__).parent
+
+
+def adapt(app: Sphinx, name: str, source: list[str]) -> None:
+    """Have links lead to pages of the site, and the index's lists be its table of contents."""
+    if name in BESIDE:
+        source[0] = (HERE.parent / BESIDE[name]).read_text().replace("](docs/", "](")
+    for page, path in BESIDE.items():
+        source[0] = re.sub(rf"\]\((\.\./)?{re.escape(path)}", f"]({page}.md", source[0])
+    if name == "commands":
+        source[0] += "".join(map(options_of, COMMANDS))
+    if name == root_doc:
+        source[0] += "".join(map(toctree, re.split(r"^## ", source[0], flags=re.MULTILINE)[1:]))
+
+
+def options_of(command: str) -> str:
+    """Return what --help says of a command, as a section."""
+    words = [sys.executable, "-m", "corefilt", command, "--help"]
+    env = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
+    done = subprocess.run(words, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    return f"\n## corefilt {command}\n\n```text\n{done.stdout}```\n"
+
+
+def toctree(section: str) -> str:
+    """Return the table of contents that a section of the index is."""
+    pages = re.findall(r"\]\(([\w-]+)\.(?:md|rst)\)", section)
+    return "\n".join(["", "```{toctree}", ":hidden:", f":caption: {section.splitlines()[0]}", "", *pages, "```", ""])
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", adapt)
