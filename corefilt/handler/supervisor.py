@@ -9,9 +9,9 @@ import os
 from contextlib import ExitStack
 
 from corefilt.errors import CorefiltError, NoCoreError, OutputError
-from corefilt.handler import acl as readers
+from corefilt.handler import permissions
 from corefilt.handler.account import find_account
-from corefilt.handler.coredumpctl import attributes, fields
+from corefilt.handler.journal_entry import attributes, fields
 from corefilt.handler.log import CRITICAL, ERROR, NOTICE
 from corefilt.handler.request import Order
 from corefilt.handler.result import FAILED, WHOLE
@@ -104,10 +104,10 @@ def _give_rights(fd: int, crash: CrashInfo, victim: Victim) -> list[str]:
         except OSError:
             # The journal has it too.
             break
-    uid = readers.reader_of(crash, victim)
+    uid = permissions.reader_of(crash, victim)
     if uid is not None:
         try:
-            os.setxattr(fd, readers.ACL, readers.acl(uid))
+            os.setxattr(fd, permissions.ACL, permissions.acl(uid))
         except OSError as error:
             notices.append(f"user {uid} cannot be let read it: {error.strerror}")
     return notices

@@ -44,8 +44,8 @@ from support.samples import sample_core
 import corefilt
 from corefilt.errors import ConfigError, UsageError
 from corefilt.filterbits import CoredumpFilter
-from corefilt.handler import acl as readers
 from corefilt.handler import crashed_process as victim
+from corefilt.handler import permissions
 from corefilt.handler import request as order
 from corefilt.handler.account import Account, find_account
 from corefilt.handler.config import Config, parse_config, read_config
@@ -689,10 +689,10 @@ def test_who_may_read(
     uid: int, dumpable: int, plain: bool, suid_dumpable: int, may: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "suid_dumpable").write_text(f"{suid_dumpable}\n")
-    monkeypatch.setattr(readers, "SUID_DUMPABLE", str(tmp_path / "suid_dumpable"))
+    monkeypatch.setattr(permissions, "SUID_DUMPABLE", str(tmp_path / "suid_dumpable"))
     victim = Victim()
     victim.plain = plain
-    reader = readers.reader_of(CrashInfo(1, uid, uid, 11, 0, 0, dumpable), victim)
+    reader = permissions.reader_of(CrashInfo(1, uid, uid, 11, 0, 0, dumpable), victim)
     assert reader == (uid if may else None)
 
 
@@ -702,8 +702,8 @@ def test_the_right_to_read(everybodys: Path) -> None:
     file = everybodys / "core"
     file.write_text("secret")
     file.chmod(0o600)
-    os.setxattr(file, readers.ACL, readers.acl(USER))
-    assert os.getxattr(file, readers.ACL) == readers.acl(USER)
+    os.setxattr(file, permissions.ACL, permissions.acl(USER))
+    assert os.getxattr(file, permissions.ACL) == permissions.acl(USER)
     code = "import os, sys; os.setgid(7); os.setuid({0}); print(open(sys.argv[1], sys.argv[2]).read(3))"
     for uid, mode, out in ((USER, "r", "sec\n"), (USER + 1, "r", ""), (USER, "r+", "")):
         run = [sys.executable, "-I", "-c", code.format(uid), str(file), mode]
@@ -713,7 +713,7 @@ def test_the_right_to_read(everybodys: Path) -> None:
 def test_nobody_may_read_a_core_of_dump_mode_2(place: Place) -> None:
     assert handle(place, sample_core(), *numbers(dumpable=2)).code == 0
     assert stat.S_IMODE(place.core().stat().st_mode) == 0o600
-    assert readers.ACL not in os.listxattr(place.core())
+    assert permissions.ACL not in os.listxattr(place.core())
 
 
 # --- faults -----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from kernel.handling import Installed, Place, in_core_pattern
 from kernel.waiting import CROWDS, Waiting, waiting
 from support.builds import PATIENCE
 
-from corefilt.handler import acl as readers
+from corefilt.handler import permissions
 from corefilt.handler.records import BEGUN, STUCK, left_behind
 
 USER = 1000
@@ -227,7 +227,7 @@ def as_user() -> None:
 
 def user_of(core: Path) -> bool:
     """Tell whether the user may read it."""
-    return readers.ACL in os.listxattr(core)
+    return permissions.ACL in os.listxattr(core)
 
 
 # Each reads /etc/shadow, gives its rights up, and says that it may be dumped.

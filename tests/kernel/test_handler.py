@@ -30,7 +30,7 @@ from kernel.waiting import CROWDS, Waiting, masked, waiting
 from support.archives import UNPACK
 from support.builds import INTERPRETER, PATIENCE
 
-from corefilt.handler import acl as readers
+from corefilt.handler import permissions
 from corefilt.handler.log import encode
 
 USER = 1000
@@ -184,7 +184,7 @@ def test_a_users_process(crasher: Path, place: Place, folder: Path) -> None:
         said = handler.said()
     assert what.files == []
     core = place.core()
-    assert os.getxattr(core, readers.ACL) == readers.acl(USER)
+    assert os.getxattr(core, permissions.ACL) == permissions.acl(USER)
     assert (core.stat().st_uid, core.stat().st_gid) == (0, 0)
     assert said["MESSAGE_ID"] == b"fc2e22bc6ee647b6b90729ab34a250b1"
     facts = {
@@ -221,7 +221,7 @@ def test_a_set_uid_program(crasher: Path, place: Place, folder: Path) -> None:
     assert said["COREDUMP_UID"] == b"%d" % USER
     assert b"no evidence" not in said["MESSAGE"]
     assert place.core().stat().st_mode & 0o777 == 0o600
-    assert readers.ACL not in os.listxattr(place.core())
+    assert permissions.ACL not in os.listxattr(place.core())
     assert len(Core(place.core()).loads) > 4
 
 

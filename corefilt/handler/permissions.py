@@ -1,4 +1,4 @@
-"""Who may read a core beside root: the user whose process it was, where systemd-coredump would let him."""
+"""Who may read a stored core beside root: the user whose process it was, where systemd-coredump would let him."""
 
 from __future__ import annotations
 
