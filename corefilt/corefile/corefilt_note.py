@@ -30,6 +30,8 @@ NT_COREFILT_SHARED = 0x53484152
 NT_COREFILT_MADE = 0x4D414445
 # "SCRB" in ASCII: secrets were overwritten, and how; its text is padded with zeros.
 NT_COREFILT_SCRUBBED = 0x53435242
+# "SIGN" in ASCII: the signature of the crash, as it is noted on files too; its text is padded with zeros.
+NT_COREFILT_SIGNATURE = 0x5349474E
 VERSION = 1
 
 CERTAINTIES = ("exact", "inferred", "assumed", "stated")

@@ -164,7 +164,8 @@ class Notes:
 
     ``stack_pointers`` are those of the threads, as far as the notes were looked at; ``records`` are those of a COREFILT
     note by address range, ``record_at`` where that note stands: its offset in the core and its length in bytes, or
-    None. ``made`` is what a batch told of how it made the core (empty: nothing), ``fitted`` tells that mappings were
+    None. ``made`` is what a batch told of how it made the core (empty: nothing), ``signature`` what an annotation tells
+    of the crash (empty: nothing), ``fitted`` tells that mappings were
     cut to fit a size, ``continued`` where parts of them begin that continue another, ``extents`` by address the memory
     of those whose p_memsz tells less, ``origin`` that --format made a plain core of an FDPIC one, ``shared`` that
     another core holds blocks of this one. ``prstatus`` is the size in bytes of the first PRSTATUS (0: there is none),
@@ -176,8 +177,8 @@ class Notes:
 
     __slots__ = (
         "auxv", "continued", "crashed", "extents", "files", "fitted", "loadmaps", "made", "notices", "only_plain",
-        "origin", "prpsinfo", "prstatus", "record_at", "records", "shared", "siginfo", "stack_pointers", "threads",
-        "warnings",
+        "origin", "prpsinfo", "prstatus", "record_at", "records", "shared", "siginfo", "signature", "stack_pointers",
+        "threads", "warnings",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -187,7 +188,7 @@ class Notes:
         self.fitted = False
         self.continued: set[int] = set()
         self.extents: dict[int, int] = {}
-        self.made = b""
+        self.made = self.signature = b""
         self.records: dict[tuple[int, int], corefilt_note.Record] = {}
         self.record_at: tuple[int, int] | None = None
         self.origin: corefilt_note.Origin | None = None
@@ -255,6 +256,9 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget
             if name + b"\0" == corefilt_note.NAME and n_type == corefilt_note.NT_COREFILT_MADE:
                 # The newest stands first.
                 notes.made = notes.made or chunk[desc_at : desc_at + n_descsz].rstrip(b"\0")
+                continue
+            if name + b"\0" == corefilt_note.NAME and n_type == corefilt_note.NT_COREFILT_SIGNATURE:
+                notes.signature = notes.signature or chunk[desc_at : desc_at + n_descsz].rstrip(b"\0")
                 continue
             if name + b"\0" == corefilt_note.NAME and n_type == corefilt_note.NT_COREFILT_SCRUBBED:
                 told = chunk[desc_at : desc_at + n_descsz].rstrip(b"\0")

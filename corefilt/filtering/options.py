@@ -256,13 +256,15 @@ class Options:
     on_progress: Callable[[int], None] | None
     # What a batch records of the core in a note, by the ambiguous bytes.
     stamp: Callable[[int], bytes] | None
+    # Whether an annotation tells the signature of the crash, which takes files that the core names.
+    signs: bool
     # What puts other bytes into what is kept.
     overwrite: Overwrite | None
 
     def __init__(self, on_progress: Callable[[int], None] | None = None, **values: Unpack[AllOptions]) -> None:
         """Hold the options that differ from their defaults. Raises UsageError, TypeError for one that is not there."""
         refuse_unknown("Options()", values, TABLE)
-        self.__dict__.update(DEFAULTS, on_progress=on_progress, stamp=None, overwrite=None)
+        self.__dict__.update(DEFAULTS, on_progress=on_progress, stamp=None, overwrite=None, signs=True)
         self.__dict__.update(values)
         self.fit_request: FitRequest | None = _request(self)
         self.naming: Naming | None = _naming(self)

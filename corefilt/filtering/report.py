@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from corefilt import __version__
-from corefilt.corefile.corefilt_note import NT_COREFILT_KINDS, NT_COREFILT_MADE, NT_COREFILT_SCRUBBED
+from corefilt.corefile.corefilt_note import (
+    NT_COREFILT_KINDS,
+    NT_COREFILT_MADE,
+    NT_COREFILT_SCRUBBED,
+    NT_COREFILT_SIGNATURE,
+)
 from corefilt.corefile.elf import PN_XNUM, PT_NOTE
 from corefilt.filterbits import CoredumpFilter, describe
 from corefilt.kinds import ONE_PAGE, Kind
@@ -261,6 +266,8 @@ def _changes(plan: KeepPlan, layout: Layout, conversion: Conversion | None, *, m
                 changes.append(f"a COREFILT note of {size} bytes was {how}")
             elif n_type == NT_COREFILT_MADE:
                 changes.append(f"a COREFILT note of {size} bytes, which tells how the core was made, was added")
+            elif n_type == NT_COREFILT_SIGNATURE:
+                changes.append(f"a COREFILT note of {size} bytes with the signature of the crash was added")
             elif n_type == NT_COREFILT_SCRUBBED:
                 changes.append(f"a COREFILT note of {size} bytes, which tells that the core was scrubbed, was added")
             at += size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.corefile import elf
-from corefilt.corefile.corefilt_note import NT_COREFILT_MADE, NT_COREFILT_SCRUBBED
+from corefilt.corefile.corefilt_note import NT_COREFILT_MADE, NT_COREFILT_SCRUBBED, NT_COREFILT_SIGNATURE
 from corefilt.errors import NoCoreError, UndecidedError
 from corefilt.filtering.report import Report
 from corefilt.io.engine import Engine
@@ -80,8 +80,21 @@ class FilterRun:
             self.texts.append((NT_COREFILT_MADE, stamp(sum(self.plan.assumed))))
         if overwrite is not None:
             self.texts.append((NT_COREFILT_SCRUBBED, overwrite.told))
+        if self.options.annotate and self.options.signs and self.core.source.seekable:
+            self._sign()
         note = self.plan.note(self.conversion, annotate=self.options.annotate, texts=self.texts)
         return self.plan.laid_out(note)
+
+    def _sign(self) -> None:
+        """Have the annotation tell the signature of the crash, where it is known and no note tells it yet."""
+        from corefilt.crash.recorded import parse_signature
+        from corefilt.crash.signature import find_crash
+
+        crash, noted = find_crash(self.core, sysroot=self.options.sysroot), self.core.notes.signature
+        recorded = crash.recorded.encode() if crash is not None and crash.signature is not None else noted
+        known = parse_signature(noted)
+        if recorded != noted and (known is None or known.certain is None):
+            self.texts.append((NT_COREFILT_SIGNATURE, recorded))
 
 
 def stop_if_undecided(plan: KeepPlan, options: Options) -> None:

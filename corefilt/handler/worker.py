@@ -168,6 +168,7 @@ class Work:
         core = CoreFile(source)
         truncate = self.crash.limit if self.config.rlimit == "truncate" else None
         options = Options(annotate=self.config.annotate_full, truncate=truncate, sync=False, on_progress=self.check)
+        options.signs = False
         report = write_filtered(core, self._wanted, self.stream_to, options, evidence=self._shown(core, process))
         if process is not None:
             self.notices += process.notices
@@ -204,6 +205,7 @@ class Work:
                 fit=self.crash.limit, runtime="none", annotate=self.config.annotate_full, sync=False,
                 on_progress=self.check,
             )  # fmt: skip
+            options.signs = False
             report = write_filtered(core, self._wanted, self.outputs[1], options, evidence=self._shown(core, process))
         result.file, result.output_bytes = 1, report.output_bytes
         self.notices.append(f"made to fit RLIMIT_CORE ({self.crash.limit} bytes)")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.corefile.owner import Owner
-from corefilt.crash.recorded import RecordedSignature, read_signature, write_signature
+from corefilt.crash.recorded import RecordedSignature, parse_signature, read_signature, write_signature
 from corefilt.crash.signature import find_crash
 from corefilt.errors import CorefiltError, InputError, NotACoreError
 from corefilt.evidence.when import written_at
@@ -149,15 +149,19 @@ def look(candidate: Candidate, *, sysroot: str | None = None) -> StoredCore | No
 
 
 def signature_of(core: CoreFile, fd: int, sysroot: str | None = None) -> RecordedSignature | None:
-    """What is noted on the file, else found out and noted there; None where the core has to be decompressed."""
+    """What is noted on the file, else found out and noted there, else what an annotation tells.
+
+    None where that is nothing, and the core would have to be decompressed.
+    """
     noted = read_signature(fd)
-    if noted is not None:
-        return noted
-    crash = find_crash(core, sysroot=sysroot)
-    if crash is None:
-        return None
-    write_signature(fd, crash.recorded)
-    return crash.recorded
+    if noted is None:
+        crash = find_crash(core, sysroot=sysroot)
+        if crash is not None:
+            noted = crash.recorded
+            write_signature(fd, noted)
+    # What an annotation tells is shown, and not noted on the file: anybody can write a note.
+    told = parse_signature(core.notes.signature) if noted is None or noted.certain is None else None
+    return told or noted
 
 
 def cores(found: Sequence[Candidate], *, sysroot: str | None = None) -> Iterator[StoredCore | CorefiltError]:

@@ -27,6 +27,7 @@ _OURS = {
     ORIGIN: "of --format",
     SHARED: "of --shared-once",
     SCRUBBED: "of corefilt scrub",
+    0x5349474E: "of the crash's signature (--annotate)",
     0x4D414445: "of a batch (what it was made of)",
 }
 # Notes are looked at one by one this far, in bytes: as far as corefilt reads them itself.

@@ -14,7 +14,7 @@ from support.frames import crash_core
 from support.run import Done, assert_error, assert_usage, corefilt
 from support.samples import sample_core
 
-from corefilt.crash.recorded import ATTRIBUTE
+from corefilt.crash.recorded import ATTRIBUTE, read_signature
 from corefilt.store.listing import candidates, look
 
 
@@ -153,3 +153,25 @@ def test_a_file_that_went_away_is_told(folder: Path) -> None:
     (folder / "one").unlink()
     with pytest.raises(InputError, match="No such file"):
         look(found[0])
+
+
+def test_an_annotation_has_the_signature(folder: Path, tmp_path: Path) -> None:
+    core, annotated, again = folder / "one", tmp_path / "annotated", tmp_path / "again"
+    assert corefilt("all", core, "-o", annotated, "--annotate").code == 0
+    assert corefilt("verify", core, annotated).code == 0
+    signature = listed(core)[0]["signature"]
+    said = f"1 unwound {signature} external"
+    assert said in corefilt("inspect", annotated).out.decode()
+    # It is there once, and tells of a core whose stack is lost.
+    assert corefilt("all", annotated, "-o", again, "--annotate").code == 0
+    assert again.read_bytes().count(said.encode()) == 1 and again.stat().st_size == annotated.stat().st_size
+    assert corefilt("none", annotated, "-o", tmp_path / "none").code == 0
+    for _ in range(2):
+        (found,) = listed(tmp_path / "none")
+        assert (found["signature"], found["quality"]) == (signature, "unwound")
+    with open(tmp_path / "none", "rb") as file:
+        noted = read_signature(file.fileno())
+    assert noted is None or noted.certain is None
+    # Without --annotate nothing says it.
+    assert corefilt("all", core, "-o", tmp_path / "plain").code == 0
+    assert signature.encode() not in (tmp_path / "plain").read_bytes()

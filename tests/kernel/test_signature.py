@@ -9,11 +9,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from kernel.dumps import HERE, dumping
+from kernel.dumps import HERE, compile_c, dumping
 
 from corefilt.corefile.corefile import open_core
+from corefilt.corefile.registers import Thread
 from corefilt.crash.identity import identify
+from corefilt.crash.modules import ModuleIndex
 from corefilt.crash.signature import Crash, find_crash
+from corefilt.crash.unwind.space import Space
+from corefilt.crash.unwind.unwinder import Unwinder
+from corefilt.evidence.sysroot import sysroot_for
 
 BUGS = (
     "null write", "use after free", "assert", "double free", "uncaught exception", "pure virtual", "truncated map",
@@ -47,6 +52,7 @@ def limits(coredump_filter: int) -> None:
 
 def crashed(program: Path, bug: int, folder: Path, *, other: bool = False, coredump_filter: int = 0x33) -> Path:
     """The core of one run."""
+    folder.mkdir(exist_ok=True)
     place = folder / f"{bug}-{len(os.listdir(folder))}"
     place.mkdir()
     with dumping():
@@ -118,6 +124,80 @@ def test_modules_are_those_of_eu_unstrip(program: Path, tmp_path: Path) -> None:
         found = identify(opened)
     assert {(m.start, m.build_id.hex()) for m in found.modules if m.build_id is not None} == theirs
     assert found.command_line is not None and found.command_line.arguments == (os.fsencode(program), b"0")
+
+
+def test_a_crash_in_a_handler_is_that_of_what_was_interrupted(cores: None, tmp_path: Path) -> None:
+    """The handler of a signal, and what the C library has on the stack below it, are not counted."""
+    program = compile_c("handled.c", tmp_path / "handled", "-O1")
+    found = []
+    for which in (0, 1, 0, 1):
+        crash = crash_of(crashed(program, which, tmp_path / "runs"))
+        assert (crash.kind, crash.quality) == ("fault SIGSEGV", "unwound")
+        assert [frame.module for frame in crash.frames] == [os.fsencode(program)] * 2 + [crash.frames[2].module]
+        found.append((crash.signature, crash.frames[0].text, crash.frames[1].text))
+    # Two functions were interrupted, below one caller.
+    assert found[:2] == found[2:] and found[0][0] != found[1][0]
+    assert found[0][1] != found[1][1] and found[0][2] == found[1][2]
+
+
+@pytest.fixture(scope="module")
+def program_of_32_bits(cores: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bugs32")
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc in PATH")
+    made = subprocess.run(
+        ["gcc", "-m32", "-O1", HERE / "handled.c", "-o", folder / "handled"], capture_output=True, check=False
+    )
+    if made.returncode or subprocess.run([folder / "handled"], cwd=folder, check=False).returncode > 0:
+        pytest.skip("gcc -m32 makes no program that runs here")
+    return folder / "handled"
+
+
+def test_a_program_of_32_bits(program_of_32_bits: Path, tmp_path: Path) -> None:
+    cores = [crashed(program_of_32_bits, which, tmp_path) for which in (0, 1, 0)]
+    found = [crash_of(core) for core in cores]
+    assert [crash.quality for crash in found] == ["unwound"] * 3
+    assert found[0].signature == found[2].signature != found[1].signature
+    assert found[0].frames[0].module == os.fsencode(program_of_32_bits)
+    if shutil.which("eu-stack") is not None:
+        assert crash_of(cores[0], "eu-stack").frames == found[0].frames
+
+
+@pytest.mark.slow
+def test_a_java_machine_that_gives_itself_up(cores: None, tmp_path: Path) -> None:
+    """What reports the failure is never on top: two failures are two, and each is the same again."""
+    if shutil.which("java") is None or shutil.which("javac") is None:
+        pytest.skip("java and javac are not installed")
+    subprocess.run(
+        ["javac", "-nowarn", "-J-XX:-UsePerfData", "-d", tmp_path, HERE / "programs_src" / "Crash.java"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    found: dict[str, list[Crash]] = {"write": [], "memory": []}
+    for bug in ("write", "memory", "write", "memory"):
+        place = tmp_path / f"{bug}-{len(found[bug])}"
+        place.mkdir()
+        with dumping():
+            subprocess.run(
+                [
+                    "java", "-XX:-UsePerfData", "-Xmx32m", "-XX:+UseSerialGC", "-XX:+CrashOnOutOfMemoryError",
+                    "-XX:ErrorFile=/dev/null", "-cp", tmp_path, "Crash", bug,
+                ],
+                cwd=place, capture_output=True, check=False, timeout=60, preexec_fn=lambda: limits(0x33),
+            )  # fmt: skip
+        (core,) = place.iterdir()
+        found[bug].append(crash_of(core))
+        with open_core(core) as opened:
+            who = identify(opened)
+            space = Space(opened, opened.memory(), ModuleIndex(who.modules), sysroot_for("/", opened.source.fd))
+            trace = Unwinder(space).unwind(Thread(opened.notes.crashed, opened.ehdr))
+            # The first one of the machine's own is the reporter.
+            reporter = next(frame.start for frame in trace.frames if frame.module and frame.module.name == b"libjvm.so")
+            bias = next(module.bias for module in who.modules if module.name == b"libjvm.so")
+        assert reporter is not None and bias is not None
+        assert all(not frame.text.endswith(f"+{reporter - bias:#x}") for frame in found[bug][-1].frames)
+    assert found["write"][0].signature == found["write"][1].signature
+    assert found["write"][0].signature != found["memory"][0].signature
+    assert found["write"][0].kind == found["memory"][0].kind == "abort"
 
 
 @pytest.mark.slow

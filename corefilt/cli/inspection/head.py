@@ -96,6 +96,8 @@ def changes(core: CoreFile) -> Iterator[str]:
         yield "filtered by corefilt --fit or --minimal"
     if notes.record_at is not None and not notes.made:
         yield "filtered or annotated by corefilt (--annotate)"
+    if notes.signature:
+        yield f"signature recorded by corefilt (--annotate): {printable(notes.signature)}"
     if notes.shared is not None:
         yield "its shared memory is stored beside it (corefilt restore puts it back)"
     if notes.origin is not None:
