@@ -1,7 +1,7 @@
 """Answers: what do the identity and the signature of a core cost.
 
 The core is one that the kernel writes of a Python that aborts, with its default filter, so that call frame information
-comes from the files. It is measured in one process, warm, as in a batch. The bars are absolute times.
+comes from the files. It is measured in one process, warm, as in a batch. The bars are CPU times.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def measure(options: Options, tell: Callable[[str], None]) -> Results:
         more = _more_of_a_batch(core, Path(name) / "archive")
     median, worst = statistics.median(seconds), max(seconds)
     results.remarks += [
-        f"identity and signature of a core: {median * 1000:.1f} ms ({min(seconds) * 1000:.1f}-{worst * 1000:.1f}), bar "
+        f"identity and signature of a core, CPU: {median * 1000:.1f} ms ({min(seconds) * 1000:.1f}-{worst * 1000:.1f}), bar "
         f"{BAR_MEDIAN * 1000:.0f} ms: {_told(median <= BAR_MEDIAN)}, worst {BAR_WORST * 1000:.0f} ms: "
         f"{_told(worst <= BAR_WORST)}",
         f"CPU time for 1,000 cores: {used * 1000:.1f} s, bar {BAR_CPU:.0f} s: {_told(used * 1000 <= BAR_CPU)}",
-        f"CPU time that --by-signature adds to a batch of 1,000 cores: {more * 1000:.1f} s (median of {_PAIRS} pairs of "
-        f"{_CORES}), bar {BAR_CPU:.0f} s: {_told(more * 1000 <= BAR_CPU)}",
+        f"CPU time that --by-signature adds to 1,000 cores of a batch: {more * 1000:.1f} s (median of {_PAIRS} pairs "
+        f"with {_CORES}), bar {BAR_CPU:.0f} s: {_told(more * 1000 <= BAR_CPU)}",
     ]
     return results
 
@@ -68,7 +68,7 @@ def _crash(folder: Path) -> Path:
 
 
 def _measured(core: Path) -> tuple[list[float], float]:
-    """The seconds of every round, and the CPU time of one."""
+    """The CPU time of every round in seconds, and the mean."""
     rounds = Path(__file__).with_name("withsignatures.py")
     # Elsewhere, and without this folder in the path: the package that is installed, not its sources.
     done = subprocess.run(
