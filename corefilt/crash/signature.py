@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from corefilt.corefile.elf import PF_W
 from corefilt.corefile.registers import Thread
 from corefilt.crash.identity import MOST_READ, identify
+from corefilt.crash.image_files import ImageFiles
 from corefilt.crash.modules import ModuleIndex
+from corefilt.crash.process_memory import ProcessMemory
 from corefilt.crash.recorded import NONE, PARTIAL, PC_ONLY, UNWOUND, RecordedSignature
 from corefilt.crash.signal import SI_QUEUE, SI_TKILL, SI_USER
 from corefilt.crash.skipped import VERSION, counted
-from corefilt.crash.unwind.space import Space
 from corefilt.crash.unwind.unwinder import MOST_FRAMES, OVERRUN, Backtrace, Frame, Unwinder
 from corefilt.errors import EvidenceError
 from corefilt.text import printable
@@ -101,20 +102,21 @@ def crash_of(core: CoreFile, identity: Identity, *, sysroot: Sysroot | None = No
     thread = _thread(core)
     if thread is None:
         return Crash(None, kind_of(identity, None, memory), NONE, "none", ())
-    space = Space(core, memory, index, sysroot)
+    files = ImageFiles(index, lambda: sysroot)
+    process = ProcessMemory(core, memory, index, files)
     try:
         kind = kind_of(identity, thread, memory)
         most = OVERFLOW_FRAMES if kind == "stack overflow" else MOST_FRAMES
-        walker = Unwinder(space)
+        walker = Unwinder(process)
         if unwinder == "eu-stack":
             from corefilt.crash.eu_stack import backtrace
 
             trace = backtrace(core, walker, index, thread, most)
         else:
             trace = walker.unwind(thread, most)
-        return signed(kind, trace, "eu-stack" if unwinder == "eu-stack" else _ways(trace, space))
+        return signed(kind, trace, "eu-stack" if unwinder == "eu-stack" else _ways(trace, process))
     finally:
-        space.close()
+        files.close()
 
 
 def find_crash(
@@ -234,8 +236,8 @@ def _named(frame: Frame) -> Named:
     return Named(f"{who}+{at - base:#x}", module.path, function)
 
 
-def _ways(trace: Backtrace, space: Space) -> str:
+def _ways(trace: Backtrace, process: ProcessMemory) -> str:
     ways = dict.fromkeys(frame.how for frame in trace.frames if frame.how not in ("registers", "cfi"))
     first = any(frame.how == "cfi" for frame in trace.frames[1:])
-    names = [*(["call frame information" + (" of files" if space.used else "")] if first else []), *ways]
+    names = [*(["call frame information" + (" of files" if process.used_files else "")] if first else []), *ways]
     return ", ".join(names) or "registers"

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
+    from corefilt.crash.process_memory import ProcessMemory
     from corefilt.crash.unwind.entries import Fde
-    from corefilt.crash.unwind.space import Space
 
     # How a register is found: "offset" from the CFA, "value" of that, "register", "expression", "computed", "same" or
     # "undefined".
@@ -44,12 +44,12 @@ class UnwindRow:
         return row
 
 
-def row_at(space: Space, fde: Fde, address: int) -> UnwindRow:
+def row_at(memory: ProcessMemory, fde: Fde, address: int) -> UnwindRow:
     """The rules at an address that the entry covers. Raises BadFrame."""
     first = UnwindRow()
-    _run(Cursor(space, 0, fde.cie.instructions), fde, first, None, None)
+    _run(Cursor(memory, 0, fde.cie.instructions), fde, first, None, None)
     row = first.copy()
-    _run(Cursor(space, fde.base, fde.instructions), fde, row, first, address)
+    _run(Cursor(memory, fde.base, fde.instructions), fde, row, first, address)
     return row
 
 
@@ -159,22 +159,22 @@ def _define_register(
         row.rules[register] = ("computed", cursor.take(cursor.uleb()))
 
 
-def apply(space: Space, row: UnwindRow, registers: Registers, sp: int) -> tuple[Registers, int]:
+def apply(memory: ProcessMemory, row: UnwindRow, registers: Registers, sp: int) -> tuple[Registers, int]:
     """The caller's registers, as far as they are known, and the canonical frame address. Raises BadFrame."""
-    mask = space.mask
+    mask = memory.mask
     if isinstance(row.cfa, tuple):
         base = registers.get(row.cfa[0])
         if base is None:
             raise BadFrame("the frame's address is not known")
         cfa = base + row.cfa[1] & mask
     elif row.cfa is not None:
-        cfa = evaluate(space, row.cfa, registers, ())
+        cfa = evaluate(memory, row.cfa, registers, ())
     else:
         raise BadFrame("the frame has no address")
     caller = dict(registers)
     caller[sp] = cfa
     for register, rule in row.rules.items():
-        value = _value(space, rule, registers, cfa)
+        value = _value(memory, rule, registers, cfa)
         if rule[0] == "same":
             continue
         if value is None:
@@ -184,15 +184,15 @@ def apply(space: Space, row: UnwindRow, registers: Registers, sp: int) -> tuple[
     return caller, cfa
 
 
-def _value(space: Space, rule: RegisterRule, registers: Registers, cfa: int) -> int | None:
+def _value(memory: ProcessMemory, rule: RegisterRule, registers: Registers, cfa: int) -> int | None:
     how, what = rule[0], rule[1] if len(rule) > 1 else None
     if isinstance(what, int):
         if how == "offset":
-            return space.word(cfa + what)
+            return memory.word(cfa + what)
         return cfa + what if how == "value" else registers.get(what)
     if isinstance(what, bytes):
-        found = evaluate(space, what, registers, (cfa,))
-        return space.word(found) if how == "expression" else found
+        found = evaluate(memory, what, registers, (cfa,))
+        return memory.word(found) if how == "expression" else found
     return None
 
 
@@ -206,10 +206,10 @@ _TWO: dict[int, Callable[[int, int], int]] = {
 _CONSTANTS = {0x08: "B", 0x09: "b", 0x0A: "H", 0x0B: "h", 0x0C: "I", 0x0D: "i", 0x0E: "Q", 0x0F: "q"}
 
 
-def evaluate(space: Space, expression: bytes, registers: Registers, first: tuple[int, ...]) -> int:
+def evaluate(memory: ProcessMemory, expression: bytes, registers: Registers, first: tuple[int, ...]) -> int:
     """What an expression comes to, with ``first`` on its stack; each operator is run once. Raises BadFrame."""
-    stack, mask = list(first), space.mask
-    cursor = Cursor(space, 0, expression)
+    stack, mask = list(first), memory.mask
+    cursor = Cursor(memory, 0, expression)
     for _ in range(MOST_EVALUATED):
         if cursor.at >= len(expression):
             if stack:
@@ -224,16 +224,16 @@ def evaluate(space: Space, expression: bytes, registers: Registers, first: tuple
             elif op == 0x92:
                 stack.append(registers[cursor.uleb()] + cursor.sleb() & mask)
             elif op in _CONSTANTS:
-                form = struct.Struct(space.order + _CONSTANTS[op])
+                form = struct.Struct(memory.order + _CONSTANTS[op])
                 stack.append(form.unpack(cursor.take(form.size))[0] & mask)
             elif op == 0x03:
-                stack.append(cursor.number(space.word_size))
+                stack.append(cursor.number(memory.word_size))
             elif op == 0x10:
                 stack.append(cursor.uleb() & mask)
             elif op == 0x11:
                 stack.append(cursor.sleb() & mask)
             elif op == 0x06:
-                value = space.word(stack.pop())
+                value = memory.word(stack.pop())
                 if value is None:
                     raise BadFrame("what an expression reads is not in the core")
                 stack.append(value)

@@ -6,7 +6,7 @@ from corefilt.crash.unwind.bad import BadFrame
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.crash.unwind.space import Space
+    from corefilt.crash.process_memory import ProcessMemory
 
 DW_EH_PE_OMIT, DW_EH_PE_INDIRECT = 0xFF, 0x80
 _PCREL, _DATAREL = 0x10, 0x30
@@ -21,10 +21,10 @@ class Cursor:
 
     __slots__ = ("_big", "_word", "at", "base", "raw")
 
-    def __init__(self, space: Space, base: int, raw: bytes) -> None:
+    def __init__(self, memory: ProcessMemory, base: int, raw: bytes) -> None:
         """Take the bytes at ``base``."""
         self.base, self.raw, self.at = base, raw, 0
-        self._word, self._big = space.word_size, space.core.ehdr.big
+        self._word, self._big = memory.word_size, memory.core.ehdr.big
 
     def take(self, count: int) -> bytes:
         """The next bytes."""

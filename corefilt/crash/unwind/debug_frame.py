@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corefilt.crash.unwind.space import Space
+    from corefilt.crash.process_memory import ProcessMemory
     from corefilt.evidence.sysroot import MappedFile
 
 SHF_COMPRESSED, _ELFCOMPRESS_ZLIB = 0x800, 1
@@ -25,13 +25,13 @@ MOST_RECORDS = 10_000
 _CIE = 0xFFFFFFFF
 
 
-def debug_frames(space: Space, file: MappedFile, bias: int) -> Iterator[Fde]:
+def debug_frames(memory: ProcessMemory, file: MappedFile, bias: int) -> Iterator[Fde]:
     """All entries of the section, at the addresses where the module was loaded."""
     try:
         raw = _section(file, b".debug_frame")
     except (NotUsable, ValueError, struct.error, zlib.error):
         return
-    number = struct.Struct(space.order + "I")
+    number = struct.Struct(memory.order + "I")
     cies: dict[int, Cie] = {}
     at = 0
     for _ in range(MOST_RECORDS):
@@ -40,14 +40,14 @@ def debug_frames(space: Space, file: MappedFile, bias: int) -> Iterator[Fde]:
         length, mark = number.unpack_from(raw, at)[0], number.unpack_from(raw, at + 4)[0]
         if not 4 < length <= MOST_OF_A_RECORD:
             return
-        cursor = Cursor(space, at, raw[at : at + 4 + length])
+        cursor = Cursor(memory, at, raw[at : at + 4 + length])
         cursor.at = 8
         try:
             if mark == _CIE:
                 cies[at] = parse_cie(cursor)
             elif mark in cies:
-                start = (cursor.number(space.word_size) + bias) & space.mask
-                size = cursor.number(space.word_size)
+                start = (cursor.number(memory.word_size) + bias) & memory.mask
+                size = cursor.number(memory.word_size)
                 yield Fde(start, start + size, cies[mark], cursor.raw[cursor.at :], cursor.at)
         except BadFrame:
             return

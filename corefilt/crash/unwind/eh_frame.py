@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from corefilt.crash.modules import Module
-    from corefilt.crash.unwind.space import Space
+    from corefilt.crash.process_memory import ProcessMemory
 
 PT_GNU_EH_FRAME = 0x6474E550
 # The search table's entries are two signed offsets of 4 bytes from the header (all linkers write it so).
@@ -31,9 +31,9 @@ _BEGIN = b"\0\0\0\0\x01z"
 class Frames:
     """The call frame information of all modules, found as it is needed."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, memory: ProcessMemory) -> None:
         """Begin with nothing known."""
-        self._space = space
+        self._memory = memory
         self._cies: dict[tuple[int, int], Cie] = {}
         self._walked: dict[int, tuple[list[int], list[Fde]]] = {}
         self._found: dict[int, Fde | None] = {}
@@ -43,7 +43,7 @@ class Frames:
         if address in self._found:
             return self._found[address]
         found: Fde | None = None
-        module = self._space.index.at(address)
+        module = self._memory.index.at(address)
         if module is not None and module.table is not None and module.bias is not None:
             header = next((i for i, p_type in enumerate(module.table.p_type) if p_type == PT_GNU_EH_FRAME), None)
             if header is not None:
@@ -52,7 +52,7 @@ class Frames:
                 except BadFrame:
                     found = None
             if found is None and (
-                header is None or not self._space.read(module.bias + module.table.p_vaddr[header], 4)
+                header is None or not self._memory.read(module.bias + module.table.p_vaddr[header], 4)
             ):
                 found = self._by_walk(module, address)
             if found is None:
@@ -61,20 +61,20 @@ class Frames:
         return found
 
     def _by_header(self, start: int, address: int) -> Fde | None:
-        space = self._space
-        head = Cursor(space, start, space.read(start, 32))
+        memory = self._memory
+        head = Cursor(memory, start, memory.read(start, 32))
         version, frame_encoding, count_encoding, table_encoding = head.take(4)
         if version != 1 or table_encoding != _SORTED or count_encoding == DW_EH_PE_OMIT:
             return None
         head.pointer(frame_encoding, start)
         count = head.pointer(count_encoding, start)
         table = start + head.at
-        pair = struct.Struct(space.order + "ii")
+        pair = struct.Struct(memory.order + "ii")
         low, high = 0, count
         # Each step halves what is left, of at most 64 bits.
         while low < high:
             middle = (low + high) // 2
-            raw = space.read(table + 8 * middle, 8)
+            raw = memory.read(table + 8 * middle, 8)
             if len(raw) < 8:
                 return None
             if start + pair.unpack(raw)[0] <= address:
@@ -83,19 +83,19 @@ class Frames:
                 high = middle
         if not low:
             return None
-        raw = space.read(table + 8 * (low - 1), 8)
+        raw = memory.read(table + 8 * (low - 1), 8)
         fde = self._fde(start + pair.unpack(raw)[1]) if len(raw) == 8 else None
         return fde if fde is not None and fde.start <= address < fde.end else None
 
     def _fde(self, at: int) -> Fde | None:
-        space = self._space
-        length = space.number(at, 4)
+        memory = self._memory
+        length = memory.number(at, 4)
         if not length or length > MOST_OF_A_RECORD:
             return None
-        raw = space.read(at + 4, length)
+        raw = memory.read(at + 4, length)
         if len(raw) < length:
             return None
-        cursor = Cursor(space, at + 4, raw)
+        cursor = Cursor(memory, at + 4, raw)
         pointer = cursor.number(4)
         return self._entry(cursor, self._cie(at + 4 - pointer, at + 4)) if pointer else None
 
@@ -104,14 +104,14 @@ class Frames:
         if not 0 <= at < before:
             raise BadFrame("a common entry stands behind what means it")
         if (at, 0) not in self._cies:
-            space = self._space
-            length = space.number(at, 4)
+            memory = self._memory
+            length = memory.number(at, 4)
             if not length or length > MOST_OF_A_RECORD:
                 raise BadFrame("no common entry")
-            raw = space.read(at + 4, length)
+            raw = memory.read(at + 4, length)
             if len(raw) < length or raw[:4] != bytes(4):
                 raise BadFrame("no common entry")
-            cursor = Cursor(space, at + 4, raw)
+            cursor = Cursor(memory, at + 4, raw)
             cursor.at = 4
             self._cies[at, 0] = parse_cie(cursor)
         return self._cies[at, 0]
@@ -143,7 +143,7 @@ class Frames:
             if p_type != PT_LOAD or table.p_flags[i] & PF_W:
                 continue
             start = bias + table.p_vaddr[i]
-            raw = self._space.read(start, min(table.p_filesz[i], budget))
+            raw = self._memory.read(start, min(table.p_filesz[i], budget))
             budget -= len(raw)
             at = raw.find(_BEGIN)
             while at >= 0:
@@ -155,7 +155,7 @@ class Frames:
                 at = raw.find(_BEGIN, at + 1)
 
     def _records(self, base: int, raw: bytes, at: int) -> Iterator[Fde]:
-        number = struct.Struct(self._space.order + "I")
+        number = struct.Struct(self._memory.order + "I")
         for _ in range(MOST_WALKED):
             if at + 8 > len(raw):
                 return
@@ -178,9 +178,12 @@ class Frames:
     def _by_debug_frame(self, module: Module, address: int) -> Fde | None:
         key = -1 - module.start
         if key not in self._walked:
-            file = self._space.file(module)
+            files = self._memory.files
+            file = files.file(module) if files is not None else None
             bias = module.bias or 0
-            found = sorted(debug_frames(self._space, file, bias), key=lambda fde: fde.start) if file is not None else []
+            found = (
+                sorted(debug_frames(self._memory, file, bias), key=lambda fde: fde.start) if file is not None else []
+            )
             self._walked[key] = [fde.start for fde in found], found
         starts, fdes = self._walked[key]
         n = bisect_right(starts, address) - 1

@@ -15,9 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.corefile.registers import Thread
     from corefilt.crash.modules import Module
+    from corefilt.crash.process_memory import ProcessMemory
     from corefilt.crash.unwind.cfa import Registers
     from corefilt.crash.unwind.machines import Machine
-    from corefilt.crash.unwind.space import Space
 
 # Frames that are looked at. Three count for a signature, behind those of a handler and of a runtime's reporter: Java's
 # has 20.
@@ -56,10 +56,10 @@ class Backtrace:
 class Unwinder:
     """Unwinds threads of one core."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, memory: ProcessMemory) -> None:
         """Begin with nothing known."""
-        self._space, self._frames = space, Frames(space)
-        core = space.core
+        self._memory, self._frames = memory, Frames(memory)
+        core = memory.core
         self._machine = MACHINES.get((core.ehdr.e_machine, core.ehdr.wide))
         self._go: dict[int, GoTable | None] = {}
 
@@ -69,7 +69,7 @@ class Unwinder:
         machine = self._machine
         if machine is None or not thread.pc:
             if thread.pc:
-                trace.frames.append(Frame(thread.pc, None, self._space.index.at(thread.pc), "registers"))
+                trace.frames.append(Frame(thread.pc, None, self._memory.index.at(thread.pc), "registers"))
             return trace
         registers = {n: thread.registers[i] for n, i in machine.words.items() if i < len(thread.registers)}
         pc, exact, how = thread.pc & machine.mask, True, "registers"
@@ -92,8 +92,8 @@ class Unwinder:
         self, trace: Backtrace, machine: Machine, registers: Registers, place: int, pc: int, how: str
     ) -> tuple[int, Registers, bool, str] | None:
         """Add the frame; the caller's pc, its registers, whether that pc is exact and what found it, or None."""
-        space = self._space
-        module = space.index.at(place)
+        memory = self._memory
+        module = memory.index.at(place)
         # Go's own table first: what Go's linker writes as call frame information is for debuggers, and in no core.
         go = self._go_function(module, place)
         if go is not None:
@@ -103,11 +103,11 @@ class Unwinder:
         if fde is not None:
             trace.frames.append(Frame(place, fde.start & machine.mask, module, how, signal=fde.cie.signal))
             try:
-                row = row_at(space, fde, place)
+                row = row_at(memory, fde, place)
                 if row.rules.get(fde.cie.ra, ("",))[0] == "undefined":
                     trace.complete = True
                     return None
-                caller, _ = apply(space, row, registers, machine.sp)
+                caller, _ = apply(memory, row, registers, machine.sp)
                 found = caller.get(fde.cie.ra)
                 # Only the innermost function, or what a signal interrupted, can have it in the register still.
                 if fde.cie.ra not in row.rules and trace.frames[1:] and not trace.frames[-2].signal:
@@ -118,16 +118,16 @@ class Unwinder:
                 pass
             return None
         trace.frames.append(Frame(place, None, module, how))
-        if len(trace.frames) == 1 and not (space.flags(pc) or 0) & PF_X:
+        if len(trace.frames) == 1 and not (memory.flags(pc) or 0) & PF_X:
             return self._called_nowhere(machine, registers)
-        if len(trace.frames) == 1 and space.core.ehdr.e_machine in (EM_AARCH64, EM_PPC64, EM_PPC):
+        if len(trace.frames) == 1 and memory.core.ehdr.e_machine in (EM_AARCH64, EM_PPC64, EM_PPC):
             # It may have called others since, so that this frame is one too many; eu-stack goes on so, too.
             link = registers.get(machine.ra, 0) & machine.mask
-            if link and (space.flags(link) or 0) & PF_X:
+            if link and (memory.flags(link) or 0) & PF_X:
                 return link, registers, False, "link register"
-        if space.core.ehdr.e_machine == EM_AARCH64:
+        if memory.core.ehdr.e_machine == EM_AARCH64:
             return self._chain_of_pointers(machine, registers, "x29")
-        if space.core.ehdr.e_machine in (EM_PPC64, EM_PPC):
+        if memory.core.ehdr.e_machine in (EM_PPC64, EM_PPC):
             return self._back_chain(machine, registers)
         return None
 
@@ -137,46 +137,46 @@ class Unwinder:
             found = registers.get(machine.ra)
             return (found & machine.mask, registers, False, "cfi") if found else None
         sp = registers.get(machine.sp, 0)
-        found = self._space.word(sp)
+        found = self._memory.word(sp)
         if not found:
             return None
-        return found & machine.mask, {**registers, machine.sp: sp + self._space.word_size}, False, "cfi"
+        return found & machine.mask, {**registers, machine.sp: sp + self._memory.word_size}, False, "cfi"
 
     def _chain_of_pointers(
         self, machine: Machine, registers: Registers, how: str
     ) -> tuple[int, Registers, bool, str] | None:
         """The caller by the frame pointer, at which the caller's and the return address stand."""
-        space = self._space
+        memory = self._memory
         if machine.fp is None:
             return None
         at = registers.get(machine.fp, 0)
         if not at:
             return 0, registers, False, how
-        before, found = space.word(at), space.word(at + space.word_size)
+        before, found = memory.word(at), memory.word(at + memory.word_size)
         if before is None or found is None or at < registers.get(machine.sp, 0) - OVERRUN:
             return None
         found &= machine.mask
-        if found and not (space.flags(found) or 0) & PF_X:
+        if found and not (memory.flags(found) or 0) & PF_X:
             return None
-        return found, {**registers, machine.fp: before, machine.sp: at + 2 * space.word_size}, False, how
+        return found, {**registers, machine.fp: before, machine.sp: at + 2 * memory.word_size}, False, how
 
     def _back_chain(self, machine: Machine, registers: Registers) -> tuple[int, Registers, bool, str] | None:
         """The caller by the word at the stack pointer, which PowerPC's ABIs keep; the link register is saved there."""
-        space = self._space
-        caller = space.word(registers.get(machine.sp, 0))
+        memory = self._memory
+        caller = memory.word(registers.get(machine.sp, 0))
         if not caller or caller <= registers.get(machine.sp, 0):
             return (0, registers, False, "back chain") if caller == 0 else None
-        found = space.word(caller + (16 if space.word_size == 8 else 4))
-        if found is None or (found and not (space.flags(found) or 0) & PF_X):
+        found = memory.word(caller + (16 if memory.word_size == 8 else 4))
+        if found is None or (found and not (memory.flags(found) or 0) & PF_X):
             return None
         return found, {**registers, machine.sp: caller}, False, "back chain"
 
     def _go_function(self, module: Module | None, place: int) -> tuple[int, bytes] | None:
         """The function of a Go program on a machine where its frame pointers are kept."""
-        if module is None or self._space.core.ehdr.e_machine not in (EM_X86_64, EM_AARCH64):
+        if module is None or self._memory.core.ehdr.e_machine not in (EM_X86_64, EM_AARCH64):
             return None
         if module.start not in self._go:
-            self._go[module.start] = go_table(self._space, module) if module.go_id is not None else None
+            self._go[module.start] = go_table(self._memory, module) if module.go_id is not None else None
         table = self._go[module.start]
         return table.function(place) if table is not None else None
 
@@ -187,7 +187,7 @@ class Unwinder:
 
     def function_at(self, address: int) -> int | None:
         """The first address of the function that an address is in, by call frame information or Go's table."""
-        found = self._go_function(self._space.index.at(address), address)
+        found = self._go_function(self._memory.index.at(address), address)
         if found is not None:
             return found[0]
         fde = self._frames.at(address)

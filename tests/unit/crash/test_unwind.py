@@ -10,10 +10,10 @@ from support import frames as made
 
 from corefilt.corefile.corefile import open_core
 from corefilt.crash.modules import ModuleIndex
+from corefilt.crash.process_memory import ProcessMemory
 from corefilt.crash.signature import Crash, find_crash
 from corefilt.crash.unwind.bad import BadFrame
 from corefilt.crash.unwind.cfa import evaluate
-from corefilt.crash.unwind.space import Space
 
 # Three functions: the first pushes a word, the second has 0x20 bytes on the stack, the third is the outermost.
 FIRST, SECOND, THIRD = 0x400800, 0x400900, 0x400A00
@@ -109,7 +109,7 @@ def test_registers_stand_before_what_is_said_of_them(tmp_path: Path) -> None:
 def test_expressions(tmp_path: Path) -> None:
     (tmp_path / "core").write_bytes(made.core_of(made.tables(SOUND), WORDS))
     with open_core(tmp_path / "core") as core:
-        space = Space(core, core.memory(), ModuleIndex([]))
+        space = ProcessMemory(core, core.memory(), ModuleIndex([]), None)
         # What the linker writes for .plt: rsp + 8 + ((rip & 15) >= 11) * 8.
         plt = b"\x77\x08\x80\0\x3f\x1a\x3b\x2a\x33\x24\x22"
         assert evaluate(space, plt, {7: 1000, 16: 0x40000A}, ()) == 1008

@@ -17,12 +17,14 @@ from corefilt.corefile.elf import (
     Phdrs,
 )
 from corefilt.corefile.images import needs
+from corefilt.io.named_files import NotUsable
 from corefilt.plan.fit.runtimes.reader import LostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from corefilt.evidence.sysroot import MappedFile
     from corefilt.plan.fit.runtimes.reader import MemoryReader
 
 MOST_DYNAMIC = 4096
@@ -134,19 +136,25 @@ class LoadedImage:
 
     def symbols_of_file(self, names: set[bytes]) -> dict[bytes, int]:
         """Addresses of symbols of .symtab, which is not loaded, from the file; none where it is not to be had."""
-        read = self._reader.files.file(self.path)
-        ehdr = self.ehdr
-        if read is None or not ehdr.e_shoff or ehdr.e_shentsize != ehdr.shdr_size:
+        files, ehdr = self._reader.process.files, self.ehdr
+        file = files.file_at(self.start) if files is not None else None
+        if file is None or not ehdr.e_shoff or ehdr.e_shentsize != ehdr.shdr_size:
             return {}
-        sections = read(ehdr.e_shoff, ehdr.e_shnum * ehdr.shdr_size)
+        try:
+            return self._symbols_of(file, names)
+        except NotUsable:
+            return {}
+
+    def _symbols_of(self, file: MappedFile, names: set[bytes]) -> dict[bytes, int]:
+        ehdr = self.ehdr
+        sections = file.read(ehdr.e_shoff, ehdr.e_shnum * ehdr.shdr_size)
         form = struct.Struct(ehdr.order + "IIQQQQIIQQ")
         rows = list(form.iter_unpack(sections[: len(sections) // form.size * form.size]))
         for row in rows:
             if row[1] == SHT_SYMTAB and row[6] < len(rows):
                 strings = rows[row[6]]
-                return self._named(
-                    read(row[4], min(row[5], MOST_SYMBOLS * SYMBOL)), read(strings[4], strings[5]), names
-                )
+                symbols = file.read(row[4], min(row[5], MOST_SYMBOLS * SYMBOL))
+                return self._named(symbols, file.read(strings[4], strings[5]), names)
         return {}
 
     def _named(self, table: bytes, strings: bytes, names: set[bytes]) -> dict[bytes, int]:

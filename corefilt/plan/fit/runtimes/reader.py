@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import struct
 
-from corefilt.corefile.elf import PF_W
-from corefilt.corefile.images import headers, needs
-from corefilt.crash.modules import go_build_id
-from corefilt.evidence.sysroot import build_id_in, objection
-from corefilt.io.named_files import NotUsable
+from corefilt.crash.process_memory import BLOCK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Literal
-
-    from corefilt.corefile.corefile import CoreFile
-    from corefilt.corefile.images import ImageHeaders
-    from corefilt.corefile.memory import Memory
-    from corefilt.evidence.sysroot import MappedFile, Sysroot
+    from corefilt.crash.process_memory import ProcessMemory
 
     Range = tuple[int, int]
 
-# What is read at a time and remembered; memory of 64 Ki of them is 256 MiB.
-BLOCK = 4096
+# Blocks that are remembered: 256 MiB.
 MOST_BLOCKS = 1 << 16
 # What a walk may keep, in bytes, and how many steps it may take: 5,008 goroutines take 22 MB and 50,000 steps, a JVM
 # with 113 threads 5 MB and 400,000.
@@ -41,121 +30,20 @@ class TooMuchError(LostError):
     """A walk has no end in sight."""
 
 
-class Files:
-    """The mapped files from which is read what the core has not: unwritten parts of images, proven to be the same.
-
-    A file is used when its first page equals the one that the core has and both have a note that names the build:
-    GNU's, or Go's.
-    """
-
-    def __init__(self, core: CoreFile, memory: Memory, opened: Callable[[], Sysroot | None]) -> None:
-        """Open nothing yet; ``opened`` gives the folder below which the files lie, once it is asked for."""
-        self._core, self._memory, self._opened = core, memory, opened
-        self._mapping_of = {i: m for m, i in enumerate(core.maps.phdr)}
-        self._known: dict[bytes, tuple[MappedFile, ImageHeaders] | None] = {}
-        self.refused: dict[bytes, str] = {}
-
-    def path(self, address: int) -> bytes | None:
-        """The file that is mapped at an address."""
-        i = self._memory.find(address)
-        return self._core.maps.path(self._mapping_of[i]) if i is not None else None
-
-    def read(self, address: int, length: int) -> bytes:
-        """Bytes of an unwritten part of an image, at most as many as its mapping has."""
-        i = self._memory.find(address)
-        if i is None or self._core.table.p_flags[i] & PF_W:
-            return b""
-        m = self._mapping_of[i]
-        path, begins = self._core.maps.path(m), self._core.maps.file_offset(m)
-        if path is None or begins is None:
-            return b""
-        if path not in self._known:
-            self._known[path] = self._open(path)
-        known = self._known[path]
-        if known is None:
-            return b""
-        at = begins + address - self._memory.start(i)
-        length = min(length, self._memory.end(i) - address)
-        if not known[1].unwritten(at, at + length):
-            return b""
-        return self._ask(path, known[0], at, length)
-
-    def file(self, path: bytes) -> Callable[[int, int], bytes] | None:
-        """Read from the file of a name, by offset and length; None where it is not proven to be the one."""
-        if path not in self._known:
-            self._known[path] = self._open(path)
-        known = self._known[path]
-        return None if known is None else lambda at, length: self._ask(path, known[0], at, length)
-
-    def close(self) -> None:
-        """Close what was opened."""
-        for known in self._known.values():
-            if known is not None:
-                known[0].close()
-
-    def _ask(self, path: bytes, file: MappedFile, at: int, length: int) -> bytes:
-        try:
-            return file.read(at, length)
-        except NotUsable as error:
-            self.refused[path] = str(error)
-            return b""
-
-    def _open(self, path: bytes) -> tuple[MappedFile, ImageHeaders] | None:
-        core = self._core
-        head = next(
-            (i for m, i in enumerate(core.maps.phdr) if core.maps.path(m) == path and core.maps.file_offset(m) == 0),
-            None,
-        )
-        page = core.maps.page_size
-        first = self._memory.read(self._memory.start(head), page) if head is not None else b""
-        where = needs(first)
-        if where is None or sum(where) > len(first):
-            self.refused[path] = "the core has no ELF header of it"
-            return None
-        if build_id_in(first) is None and go_build_id(lambda at, length: first[at : at + length]) is None:
-            self.refused[path] = "the core has no build-id of it"
-            return None
-        sysroot = self._opened()
-        if sysroot is None:
-            self.refused[path] = "it was not looked for"
-            return None
-        try:
-            file = sysroot.find(path)
-        except NotUsable as error:
-            self.refused[path] = str(error)
-            return None
-        try:
-            reason = objection(file, first=first, page_size=page)
-            if reason is None and file.read(0, page) != first:
-                reason = "does not begin as what was mapped"
-            found = headers(first, first[where[0] : sum(where)], page) if reason is None else None
-        except NotUsable as error:
-            reason, found = str(error), None
-        if found is None:
-            self.refused[path] = reason or "is no image"
-            file.close()
-            return None
-        return file, found
-
-
 class MemoryReader:
-    """Memory by address; what is not there raises LostError. ``keep`` takes note of ranges, in bytes."""
+    """A process's memory for a walk; what is not there raises LostError. ``keep`` takes note of ranges, in bytes."""
 
-    def __init__(self, core: CoreFile, memory: Memory, files: Files) -> None:
-        """Read from the core, and from the files what it has not."""
-        self.core, self.memory, self.files = core, memory, files
-        self.word = memory.word
-        self.order = core.ehdr.order
-        self._byteorder: Literal["big", "little"] = "big" if core.ehdr.big else "little"
-        self._blocks: dict[int, bytes] = {}
+    def __init__(self, process: ProcessMemory) -> None:
+        """Read from it, with nothing kept."""
+        self.process, self.core, self.memory = process, process.core, process.memory
+        self.word, self.order, self._byteorder = process.word_size, process.order, process.byteorder
+        self._form = f"{self.order}%d{'Q' if self.word == 8 else 'I'}"
         self._kept: dict[int, None] = {}
         self._steps = 0
 
     def fresh(self) -> MemoryReader:
         """The same memory, and nothing kept."""
-        other = MemoryReader(self.core, self.memory, self.files)
-        other._blocks = self._blocks
-        return other
+        return MemoryReader(self.process)
 
     def ranges(self) -> list[Range]:
         """What was kept, in ascending ranges of whole blocks."""
@@ -183,38 +71,22 @@ class MemoryReader:
         if self._steps > MOST_STEPS:
             raise TooMuchError(f"it takes more than {MOST_STEPS} steps")
 
-    def _block(self, n: int) -> bytes:
-        block = self._blocks.get(n)
-        if block is None:
-            if len(self._blocks) >= MOST_BLOCKS:
-                raise TooMuchError(f"it looks at more than {MOST_BLOCKS * BLOCK >> 20} MiB")
-            block = self.memory.read(n * BLOCK, BLOCK)
-            if not block:
-                block = self.files.read(n * BLOCK, BLOCK)
-            self._blocks[n] = block
-        return block
+    def _read(self, address: int, length: int) -> bytes:
+        """As many of the bytes as there are. Raises TooMuchError."""
+        found = self.process.read(address, length)
+        if len(found) < length and self.process.full:
+            raise TooMuchError(f"it looks at more than {MOST_BLOCKS * BLOCK >> 20} MiB")
+        return found
 
     def data(self, address: int, length: int) -> bytes:
         """Exactly so many bytes. Raises LostError."""
         self.step()
         if address < 0 or length > 1 << 26:
             raise LostError(f"no {length} bytes at {address:#x}")
-        n, at = divmod(address, BLOCK)
-        found = self._block(n)[at : at + length]
-        if len(found) == length:
-            return found
-        pieces = [found]
-        left = length - len(found)
-        if at + len(found) < BLOCK:
-            raise LostError(f"{address:#x} is not in the core")
-        while left > 0:
-            n += 1
-            piece = self._block(n)[:left]
-            if len(piece) < min(left, BLOCK):
-                raise LostError(f"{n * BLOCK:#x} is not in the core")
-            pieces.append(piece)
-            left -= len(piece)
-        return b"".join(pieces)
+        found = self._read(address, length)
+        if len(found) < length:
+            raise LostError(f"{address + len(found):#x} is not in the core")
+        return found
 
     def number(self, address: int, size: int, *, signed: bool = False) -> int:
         """A number of ``size`` bytes. Raises LostError."""
@@ -226,8 +98,7 @@ class MemoryReader:
 
     def words(self, address: int, count: int) -> list[int]:
         """So many words. Raises LostError."""
-        data = self.data(address, count * self.word)
-        return list(struct.unpack(f"{self.order}{count}{'Q' if self.word == 8 else 'I'}", data))
+        return list(struct.unpack(self._form % count, self.data(address, count * self.word)))
 
     def has(self, address: int, length: int = 1) -> bool:
         """Whether so many bytes can be read."""
@@ -241,8 +112,8 @@ class MemoryReader:
         """The bytes up to the first NUL. Raises LostError where there is none within ``most`` bytes."""
         found = b""
         while len(found) < most:
-            n, at = divmod(address + len(found), BLOCK)
-            piece = self._block(n)[at:]
+            at = address + len(found)
+            piece = self._read(at, BLOCK - at % BLOCK)
             if not piece:
                 raise LostError(f"{address:#x} is no text")
             before, nul, _ = piece.partition(b"\0")

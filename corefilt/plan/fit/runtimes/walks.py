@@ -7,11 +7,14 @@ import re
 from contextlib import ExitStack
 from importlib import import_module
 
+from corefilt.crash.image_files import ImageFiles
+from corefilt.crash.modules import ModuleIndex, find_modules
+from corefilt.crash.process_memory import ProcessMemory
 from corefilt.errors import EvidenceError
 from corefilt.evidence.sysroot import Sysroot, sysroot_for
 from corefilt.plan.fit.request import AUTO, RUNTIMES
 from corefilt.plan.fit.runtimes.images import loaded_images
-from corefilt.plan.fit.runtimes.reader import Files, LostError, MemoryReader
+from corefilt.plan.fit.runtimes.reader import MOST_BLOCKS, LostError, MemoryReader
 from corefilt.plan.fit.runtimes.scene import Scene, Walk
 from corefilt.text import printable
 
@@ -34,9 +37,10 @@ def walk_runtimes(
 ) -> list[Walk]:
     """Walk the runtimes that were asked for, or that are recognised (``auto``), each by itself."""
     with ExitStack() as undo:
-        files = Files(plan.core, memory, lambda: _sysroot(plan, undo))
+        index = ModuleIndex(find_modules(plan.core, memory))
+        files = ImageFiles(index, lambda: _sysroot(plan, undo))
         undo.callback(files.close)
-        reader = MemoryReader(plan.core, memory, files)
+        reader = MemoryReader(ProcessMemory(plan.core, memory, index, files, MOST_BLOCKS))
         images = list(loaded_images(reader))
         walks = []
         for name in RUNTIMES if AUTO in wanted else wanted:
@@ -51,7 +55,7 @@ def walk_runtimes(
         return walks
 
 
-def _walked(name: str, scene: Scene, where: list[tuple[bytes, int]], files: Files) -> Walk:
+def _walked(name: str, scene: Scene, where: list[tuple[bytes, int]], files: ImageFiles) -> Walk:
     walk = Walk(name)
     module = import_module(f"corefilt.plan.fit.runtimes.{name}")
     reasons = []
@@ -68,7 +72,7 @@ def _walked(name: str, scene: Scene, where: list[tuple[bytes, int]], files: File
     return walk
 
 
-def _with_file(reason: str, path: bytes, files: Files) -> str:
+def _with_file(reason: str, path: bytes, files: ImageFiles) -> str:
     refused = files.refused.get(path)
     if refused is None:
         return reason
