@@ -13,8 +13,6 @@ from itertools import pairwise
 from corefilt.classify.rules_core import GATES
 from corefilt.corefile import images
 from corefilt.corefile.elf import (
-    DT_DEBUG,
-    DT_NULL,
     DT_SONAME,
     DT_STRTAB,
     ELFMAG,
@@ -25,10 +23,10 @@ from corefilt.corefile.elf import (
     PT_DYNAMIC,
     PT_LOAD,
     PT_NOTE,
-    PT_PHDR,
     Ehdr,
     Phdrs,
 )
+from corefilt.corefile.link_map import dynamic_entries, read_link_maps
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.corefile.memory import Memory
 from corefilt.corefile.notes import AT_BASE, AT_ENTRY, AT_EXECFN, AT_PHDR, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
     from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.registers import Thread
 
-AT_PHENT, AT_PHNUM, AT_BASE_PLATFORM = 4, 5, 24
+AT_BASE_PLATFORM = 24
 
 # What a function may use below its stack pointer: 128 bytes on x86-64, 512 on PowerPC.
 RED_ZONE = 512
@@ -52,10 +50,8 @@ OVERRUN = 64 << 10
 BEHIND_TP = 64 << 10
 # How much of a stack is looked through for pointers to another stack and to code.
 LOOKED_THROUGH = 256 << 10
-# Chains in a hostile core can be long or without an end.
+# A list of threads in a hostile core can be long or without an end.
 MOST_OBJECTS = 1 << 16
-MOST_NAMESPACES = 64
-MOST_DYNAMIC = 4096
 # Where glibc keeps its lists of threads, beside the linker; their data take some KiB.
 THREADS = (b"libc.so", b"libc-", b"libpthread")
 MOST_OF_LISTS = 1 << 20
@@ -214,58 +210,18 @@ class BacktraceMemory:
                 self._need(auxv[key], auxv[key] + len(memory.text(auxv[key])) + 1)
 
     def _add_linker(self) -> None:
-        """The chain from AT_PHDR over DT_DEBUG and struct r_debug to every struct link_map and its name."""
-        auxv, memory, word = self._core.notes.auxv, self._memory, self._memory.word
-        count, at = auxv.get(AT_PHNUM, 0), auxv.get(AT_PHDR, 0)
-        size = self._core.ehdr.phdr_size
-        if not at or not 0 < count <= images.MOST_PHDRS or auxv.get(AT_PHENT, size) != size:
+        """What leads from AT_PHDR to every struct link_map, and the names."""
+        found = read_link_maps(self._core, self._memory)
+        if found is None:
             return
-        raw = memory.read(at, count * size)
-        if len(raw) < count * size:
-            return
-        table = Phdrs.decode(raw, self._core.ehdr)
-        own = next((i for i, p_type in enumerate(table.p_type) if p_type == PT_PHDR), None)
-        bias = at - table.p_vaddr[own] if own is not None else 0
-        dynamic = next((i for i, p_type in enumerate(table.p_type) if p_type == PT_DYNAMIC), None)
-        if dynamic is None:
-            return
-        start = bias + table.p_vaddr[dynamic]
-        debug = self._dynamic(start).get(DT_DEBUG, 0)
-        self._need(start, start + min(table.p_memsz[dynamic], MOST_OF_NOTES), essential=True)
-        for _ in range(MOST_NAMESPACES):
-            # struct r_debug: r_version, r_map, r_brk, r_state, r_ldbase, and from version 2 on r_next.
-            numbers = memory.numbers(debug, 5) if debug else []
-            if not numbers:
-                break
-            version = numbers[0] & 0xFFFFFFFF if not self._core.ehdr.big or word == 4 else numbers[0] >> 32
+        word, (start, size) = self._memory.word, found.dynamic
+        self._need(start, start + min(size, MOST_OF_NOTES), essential=True)
+        for debug in found.debugs:
             self._need(debug, debug + 6 * word)
-            self._add_objects(numbers[1])
-            following = memory.numbers(debug + 5 * word, 1) if version > 1 else []
-            debug = following[0] if following else 0
-
-    def _add_objects(self, at: int) -> None:
-        """Every struct link_map from one on: l_addr, l_name, l_ld, l_next, l_prev."""
-        memory, seen = self._memory, set[int]()
-        while at and at not in seen and len(seen) < MOST_OBJECTS:
-            seen.add(at)
-            numbers = memory.numbers(at, 5)
-            if not numbers:
-                return
-            _, name, ld, following, _ = numbers
-            self._need(at, at + 5 * memory.word)
-            self._need(name, name + len(memory.text(name)) + 1)
-            self._need(ld, ld + 2 * memory.word)
-            at = following
-
-    def _dynamic(self, start: int) -> dict[int, int]:
-        """The entries of a dynamic section by tag, the first of each."""
-        found: dict[int, int] = {}
-        words = self._memory.words(start, start + 2 * MOST_DYNAMIC * self._memory.word)
-        for tag, value in zip(words[::2], words[1::2], strict=False):
-            if tag == DT_NULL:
-                break
-            found.setdefault(tag, value)
-        return found
+        for linked in found.objects:
+            self._need(linked.address, linked.address + 5 * word)
+            self._need(linked.name_address, linked.name_address + len(linked.name) + 1)
+            self._need(linked.dynamic, linked.dynamic + 2 * word)
 
     # --- ELF images -------------------------------------------------------------------------------------------
 
@@ -348,7 +304,7 @@ class BacktraceMemory:
 
     def _add_soname(self, start: int, bias: int) -> None:
         """The name that an image gives itself, by which elfutils calls it where nothing else does."""
-        dynamic = self._dynamic(start)
+        dynamic = dynamic_entries(self._memory, start)
         self._need(start, start + 2 * self._memory.word * (len(dynamic) + 1))
         strings, name = dynamic.get(DT_STRTAB), dynamic.get(DT_SONAME)
         if strings is None or name is None:
