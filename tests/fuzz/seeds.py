@@ -217,7 +217,7 @@ SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "maps": lambda: (text + NO_CHOICES for text in (maps_text(AREAS), smaps_text(AREAS))),
     "sidecar": _sidecars, "pattern": _patterns, "words": _words,
     "native": lambda: _shaped(_notes), "wrapping": _wrapped, "compressed": _compressed, "policy": _policies,
-    "goroutines": _patches, "frames": _patches,
+    "goroutines": _patches, "frames": _patches, "machine": _patches,
     "unwinding": _unwinding,
 }  # fmt: skip
 

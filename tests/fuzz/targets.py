@@ -21,6 +21,7 @@ from support.builder import PN_XNUM, Load, Note, kernel_notes, library, make_cor
 from support.fitting import assert_fits
 from support.frames import BUILD_ID, core_of
 from support.instants import assert_valid
+from support.jvm import java_core
 from support.opening import in_memory, in_pipe, opened
 from support.run import assert_promises
 from support.runtimes import go_core, python_core
@@ -66,7 +67,7 @@ savedmaps.MOST = 1 << 20
 MOST_DECODED = 1 << 20
 # A core that was made for the evidence that a target brings.
 SAMPLE = sample_core()
-GO, PYTHON = go_core().core, python_core().core
+GO, PYTHON, JAVA = go_core().core, python_core().core, java_core().core
 
 
 def filtered(core: bytes, wanted: int, **options: object) -> tuple[bytes, corefilt.Report]:
@@ -440,6 +441,11 @@ def frames(data: bytes) -> None:
     _walked(PYTHON, data)
 
 
+def machine(data: bytes) -> None:
+    """A process of HotSpot."""
+    _walked(JAVA, data)
+
+
 # --- words --------------------------------------------------------------------------------------------------
 
 
@@ -585,7 +591,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     each.__name__: each
     for each in (
         tables, options, pipes, inplace, notes, nt_file, prstatus, record, image, loadmap, maps, sidecar, pattern,
-        words, native, wrapping, compressed, policy, goroutines, frames, unwinding,
+        words, native, wrapping, compressed, policy, goroutines, frames, machine, unwinding,
     )
 }  # fmt: skip
 MOST_BYTES = {"tables": 1 << 16, "options": 1 << 16, "pipes": 1 << 16, "inplace": 1 << 16, "pattern": 200, "words": 100}

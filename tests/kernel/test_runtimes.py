@@ -195,6 +195,7 @@ def test_jhsdb(name: str, cores: None, tmp_path: Path) -> None:
 
     full = shown(core)
     assert full.count(" - Stacks") > sizes[0]
-    small, _ = cut(Process("java", program, core), tmp_path)
+    small, report = cut(Process("java", program, core), tmp_path)
+    assert report.fit.runtimes[0].frames == len(re.findall(r"(?m)^ - ", full))
     assert shown(small) == full
     assert small.stat().st_size < 8 << 20

@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 
 import pytest
-from support.builder import PT_LOAD, parse_core
+from support.builder import EM_AARCH64, PT_LOAD, parse_core
 from support.fitting import assert_fits, pages
+from support.jvm import JAVA, java_core
 from support.opening import in_memory
 from support.runtimes import UNUSED, Made, go_core, python_core
 from support.samples import PAGE
@@ -16,7 +17,7 @@ from corefilt.errors import UsageError
 from corefilt.plan.fit.request import FitRequest, parse_runtimes
 from corefilt.plan.fit.runtimes.python_layouts import TABLE, PythonLayout, published
 
-MAKERS = {"go": go_core, "python": python_core}
+MAKERS = {"go": go_core, "python": python_core, "java": java_core}
 
 
 def small(core: bytes, **options: object) -> tuple[bytes, corefilt.Report]:
@@ -50,6 +51,30 @@ def test_what_is_said_of_it() -> None:
     }  # fmt: skip
     assert "runtime: python, 2 threads, 4 frames reachable" in report.summary()
     assert "runtime: go, 5 goroutines reachable" in small(go_core().core)[1].summary()
+
+
+@pytest.mark.parametrize("major", [17, 21])
+def test_frames_of_java_are_counted(major: int) -> None:
+    """Interpreted and native ones, compiled ones with what is inlined, and those of a thread that runs."""
+    out, report = small(java_core(major).core)
+    assert "runtime: java, 3 threads, 7 frames reachable" in report.summary()
+    assert not [address for address in pages(out) if address >= JAVA + 0x80000 and address < 2 * JAVA]
+
+
+def test_frames_of_a_machine_that_is_not_known_are_not_counted() -> None:
+    report = small(java_core(machine=EM_AARCH64).core)[1]
+    assert "runtime: java, 3 threads reachable" in report.summary()
+
+
+def test_a_thread_that_runs_outside_java_has_no_frames() -> None:
+    """As jhsdb shows it."""
+    walk = small(java_core(elsewhere=True).core)[1].fit.runtimes[0]
+    assert (walk.frames, walk.missing) == (4, [])
+
+
+def test_a_frame_that_nothing_describes() -> None:
+    report = small(java_core(place=44).core)[1]
+    assert "java, 3 threads, 3 frames reachable; missing: frames of 1 threads, which could not" in report.summary()
 
 
 def test_none_keeps_nothing_of_it(made: tuple[str, Made]) -> None:

@@ -56,6 +56,10 @@ class CodeCache:
         """Whether it lies in a code heap."""
         return any(low <= address < high for low, high, _, _ in self._heaps)
 
+    def blob_at(self, address: int) -> int:
+        """Where the CodeBlob begins that an address lies in. Raises LostError."""
+        return self._begin(address) + self._header
+
     def keep_blob_at(self, address: int) -> Iterable[int]:
         """Keep the blob that an address lies in; returns what could be its methods."""
         try:

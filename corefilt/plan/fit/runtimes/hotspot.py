@@ -15,6 +15,11 @@ _ENTRY = b"gHotSpotVMStructEntry"
 _TYPE = b"gHotSpotVMTypeEntry"
 
 
+def target_of(kind: bytes) -> bytes:
+    """The type that a pointer's type leads to; empty for what is no pointer."""
+    return kind[:-1].removeprefix(b"const ").strip() if kind.endswith(b"*") else b""
+
+
 class Structures:
     """Offsets of fields, addresses of static ones, sizes of types; all by HotSpot's names, in bytes."""
 
@@ -22,6 +27,7 @@ class Structures:
         """Read the tables. Raises LostError."""
         self._reader, self._image = reader, image
         self._offsets: dict[tuple[bytes, bytes], int] = {}
+        self._pointers: dict[bytes, list[tuple[int, bytes]]] = {}
         self.statics: dict[tuple[bytes, bytes], tuple[int, bytes]] = {}
         self._sizes: dict[bytes, int] = {}
         self._texts: dict[int, bytes] = {0: b""}
@@ -54,7 +60,10 @@ class Structures:
             if reader.number(static, 4):
                 self.statics[key] = reader.pointer(address), self._text(reader.pointer(of))
             else:
-                self._offsets[key] = reader.pointer(offset)
+                self._offsets[key] = place = reader.pointer(offset)
+                target = target_of(self._text(reader.pointer(of)))
+                if target:
+                    self._pointers.setdefault(key[0], []).append((place, target))
             at += stride
         raise LostError("libjvm's table of fields has no end")
 
@@ -78,6 +87,10 @@ class Structures:
             if found is not None and found < 1 << 20:
                 return found
         raise LostError(f"libjvm tells of no field {kind}.{names[0]}")
+
+    def pointers(self, kind: bytes) -> list[tuple[int, bytes]]:
+        """Where a type has pointers, and to which types."""
+        return self._pointers.get(kind, [])
 
     def has(self, kind: str, name: str) -> bool:
         """Whether a type has a field."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from corefilt.corefile.elf import PF_W, PF_X
 from corefilt.plan.fit.runtimes.code_cache import CodeCache
-from corefilt.plan.fit.runtimes.hotspot import Structures
+from corefilt.plan.fit.runtimes.hotspot import Structures, target_of
 from corefilt.plan.fit.runtimes.images import LoadedImage
+from corefilt.plan.fit.runtimes.java_frames import JavaFrames
 from corefilt.plan.fit.runtimes.metadata import Metadata
 from corefilt.plan.fit.runtimes.objects import Objects
 from corefilt.plan.fit.runtimes.reader import LostError, TooMuchError
@@ -25,6 +26,9 @@ MOST_OF_DATA = 16 << 20
 OBJECT = 256
 # What the targets of static fields lead to in turn.
 FIELD = 64
+MOST_OF_A_STRUCTURE = 1 << 12
+# How deep pointers are followed from static fields, by their types: jhsdb reads FileMapInfo, its header, and on.
+LEVELS = 3
 MOST_THREADS = 1 << 20
 
 
@@ -37,15 +41,18 @@ class _Machine:
         self._metadata = Metadata(scene.reader, self._vm)
         self._code = CodeCache(scene.reader, self._vm)
         self._objects = Objects(scene.reader, self._vm, self._metadata)
-        self.threads = self.broken = 0
+        self._typed: dict[int, int] = {}
+        self.threads = self.broken = self.uncounted = 0
+        self.frames: int | None = None
 
     def walk(self) -> None:
         """Keep all of it."""
         self._keep_data()
         self._keep_statics()
         self._objects.keep_classes()
-        for thread in self._list_of_threads():
-            self.threads += 1
+        threads = self._list_of_threads()
+        self.threads = len(threads)
+        for thread in threads:
             try:
                 self._keep_thread(thread)
             except TooMuchError:
@@ -65,6 +72,22 @@ class _Machine:
                 methods.append(word)
         for word in dict.fromkeys(methods):
             self._metadata.keep_method(word)
+        self._count_frames(threads)
+
+    def _count_frames(self, threads: list[int]) -> None:
+        try:
+            frames = JavaFrames(self._reader, self._vm, self._metadata, self._code)
+        except LostError:
+            return
+        self.frames = 0
+        of_core = {thread.pid: thread for thread in self._scene.threads}
+        for thread in threads:
+            try:
+                self.frames += frames.count(thread, of_core)
+            except TooMuchError:
+                raise
+            except LostError:
+                self.uncounted += 1
 
     # --- libjvm's data ------------------------------------------------------------------------------------
 
@@ -91,22 +114,16 @@ class _Machine:
         return any(low <= word < high for low, high, _ in self._image.segments())
 
     def _keep_statics(self) -> None:
-        """What pointers in static fields lead to: as much as their type has."""
+        """What pointers in static fields lead to: as much as their type has, and a little behind its words."""
         reader = self._reader
-        for address, kind in self._vm.statics.values():
-            if not kind.endswith(b"*"):
+        for address, of in self._vm.statics.values():
+            kind = target_of(of)
+            if not kind or not reader.has(address, 8):
                 continue
-            try:
-                target = reader.pointer(address)
-                length = min(max(self._vm.size(kind[:-1].removeprefix(b"const ").strip()), FIELD), 1 << 12)
-            except TooMuchError:
-                raise
-            except LostError:
-                length = OBJECT
-                target = reader.pointer(address) if reader.has(address, 8) else 0
+            target = reader.pointer(address)
             if not target or self._objects.holds(target) or not reader.has(target, 8):
                 continue
-            reader.keep(target, length)
+            length = self._keep_typed(target, kind, LEVELS)
             for n in range(min(length, OBJECT) // 8):
                 if not reader.has(target + 8 * n, 8):
                     break
@@ -114,6 +131,23 @@ class _Machine:
                 i = reader.memory.find(word) if word > 4096 else None
                 if i is not None and reader.core.table.p_flags[i] & PF_W and not self._objects.holds(word):
                     reader.keep(word, OBJECT)
+
+    def _keep_typed(self, target: int, kind: bytes, levels: int) -> int:
+        """Keep as much as a type has, and what its pointers lead to; returns its size."""
+        reader, vm = self._reader, self._vm
+        try:
+            length = min(max(vm.size(kind), FIELD), MOST_OF_A_STRUCTURE)
+        except LostError:
+            length = OBJECT
+        if self._typed.get(target, 0) >= levels:
+            return length
+        self._typed[target] = levels
+        reader.keep(target, length)
+        for place, of in vm.pointers(kind) if levels > 1 else ():
+            word = reader.pointer(target + place) if reader.has(target + place, 8) else 0
+            if word and not self._objects.holds(word) and reader.has(word, 8):
+                self._keep_typed(word, of, levels - 1)
+        return length
 
     # --- threads ------------------------------------------------------------------------------------------
 
@@ -149,6 +183,8 @@ def walk(walk: Walk, scene: Scene, path: bytes, start: int) -> None:
         raise LostError("32-bit HotSpot is not known")
     machine = _Machine(scene, LoadedImage(reader, path, start))
     machine.walk()
-    walk.threads = machine.threads
+    walk.threads, walk.frames = machine.threads, machine.frames
     if machine.broken:
         walk.missing.append(f"names of {machine.broken} threads")
+    if machine.uncounted:
+        walk.missing.append(f"frames of {machine.uncounted} threads, which could not be counted")
