@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from corefilt.plan.fit.runtimes.reader import MemoryReader
 
 
-class Frame(NamedTuple):
+class JavaFrame(NamedTuple):
     """One physical frame; ``own`` is the stack pointer that its code counts from."""
 
     pc: int
@@ -83,23 +83,23 @@ class JavaFrames:
             return 0
         blob = self._blob(running.pc)
         if blob[1] == b"Interpreter":
-            return self._walk(Frame(running.pc, running.registers[RBP], running.sp))
+            return self._walk(JavaFrame(running.pc, running.registers[RBP], running.sp))
         for sp in range(running.sp, running.sp + MOST_TRIED, 8):
             try:
-                return self._walk(Frame(running.pc, running.registers[RBP], sp), near=True)
+                return self._walk(JavaFrame(running.pc, running.registers[RBP], sp), near=True)
             except TooMuchError:
                 raise
             except LostError:
                 continue
         raise LostError("the frame of a running thread was not found")
 
-    def _from_anchor(self, anchor: int) -> Frame | None:
+    def _from_anchor(self, anchor: int) -> JavaFrame | None:
         sp, pc, fp = (self._reader.pointer(anchor + at) for at in self._registers)
         if not sp:
             return None
-        return Frame(pc or self._reader.pointer(sp - 8), fp, sp)
+        return JavaFrame(pc or self._reader.pointer(sp - 8), fp, sp)
 
-    def _walk(self, frame: Frame, *, near: bool = False) -> int:
+    def _walk(self, frame: JavaFrame, *, near: bool = False) -> int:
         reader, count = self._reader, 0
         for _ in range(MOST_FRAMES):
             pc, fp, own = frame
@@ -114,12 +114,12 @@ class JavaFrames:
                 if not self._metadata.keep_method(reader.pointer(fp + METHOD)):
                     raise LostError(f"{fp:#x} is no frame of the interpreter")
                 count += 1
-                frame = Frame(reader.pointer(fp + 8), reader.pointer(fp), reader.pointer(fp + SENDER_SP))
+                frame = JavaFrame(reader.pointer(fp + 8), reader.pointer(fp), reader.pointer(fp + SENDER_SP))
             elif words > 0:
                 if name.endswith(b"nmethod"):
                     count += self._frames_at(blob, pc, own, near=near)
                 sender = own + 8 * words
-                frame = Frame(reader.pointer(sender - 8), reader.pointer(sender - 16), sender)
+                frame = JavaFrame(reader.pointer(sender - 8), reader.pointer(sender - 16), sender)
             else:
                 raise LostError(f"the code at {pc:#x} has no frame")
             near = False
