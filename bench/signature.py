@@ -40,8 +40,8 @@ def measure(options: Options, tell: Callable[[str], None]) -> Results:
         more = _more_of_a_batch(core, Path(name) / "archive")
     median, worst = statistics.median(seconds), max(seconds)
     results.remarks += [
-        f"identity and signature of a core, CPU: {median * 1000:.1f} ms ({min(seconds) * 1000:.1f}-{worst * 1000:.1f}), "
-        f"bar {BAR_MEDIAN * 1000:.0f} ms: {_told(median <= BAR_MEDIAN)}, worst {BAR_WORST * 1000:.0f} ms: "
+        f"identity and signature of a core, CPU: {median * 1000:.1f} ms ({min(seconds) * 1000:.1f}-{worst * 1000:.1f})"
+        f", bar {BAR_MEDIAN * 1000:.0f} ms: {_told(median <= BAR_MEDIAN)}, worst {BAR_WORST * 1000:.0f} ms: "
         f"{_told(worst <= BAR_WORST)}",
         f"CPU time for 1,000 cores: {used * 1000:.1f} s, bar {BAR_CPU:.0f} s: {_told(used * 1000 <= BAR_CPU)}",
         f"CPU time that --by-signature adds to 1,000 cores of a batch: {more * 1000:.1f} s (median of {_PAIRS} pairs "
