@@ -29,7 +29,7 @@ class ProcessMemory:
     ) -> None:
         """Begin with nothing read; ``files`` None opens no file, ``most_blocks`` is how many are held."""
         self.core, self.memory, self.index, self.files = core, memory, index, files
-        self.word_size = memory.word
+        self.word_size: int = memory.word
         self.mask = (1 << 8 * memory.word) - 1
         self.order = core.ehdr.order
         self.byteorder: Literal["big", "little"] = "big" if core.ehdr.big else "little"
