@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -50,12 +52,19 @@ def server(root: Path) -> Iterator[FileServer]:
         yield server
 
 
+@pytest.fixture(params=["by a child", "here"])
+def opener(request: pytest.FixtureRequest, root: Path) -> Iterator[FileServer | Root]:
+    """Give what finds files, and the same without a process of its own."""
+    with closing(Root(root)) as opened, closing(FileServer(opened)) as server:
+        yield server if request.param == "by a child" else opened
+
+
 def child_of(server: FileServer) -> int:
     assert server._child is not None
     return server._child._pid
 
 
-def why_not(server: FileServer, path: bytes) -> str:
+def why_not(server: FileServer | Root, path: bytes) -> str:
     with pytest.raises(NotUsable) as caught:
         server.find(path)
     return str(caught.value)
@@ -79,12 +88,41 @@ def test_a_file_is_read(server: FileServer, root: Path) -> None:
     file.close()
 
 
-def test_more_than_a_window(server: FileServer, root: Path) -> None:
+def test_more_than_a_window(opener: FileServer | Root, root: Path) -> None:
     data = os.urandom(2 * named_files.WINDOW + 12345)
     (root / "large").write_bytes(data)
-    with closing(server.find(b"/large")) as file:
+    with closing(opener.find(b"/large")) as file:
         assert file.read(0, len(data)) == data
         assert file.read(7, named_files.WINDOW + 1) == data[7 : named_files.WINDOW + 8]
+
+
+def test_what_the_child_answers(root: Path) -> None:
+    """The child's own loop, in a thread: what it finds, reads, refuses and closes, until nobody asks."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    window = mmap.mmap(-1, named_files.WINDOW)
+    ask, find, read, close = file_server._QUESTION.pack, file_server._FIND, file_server._READ, file_server._CLOSE
+    with closing(Root(root)) as opened, ours, theirs:
+        child = threading.Thread(target=file_server._answer, args=(theirs, opened, window))
+        child.start()
+        answers = []
+        for question in (
+            ask(find, 0, 1 << 20, 0) + b"/usr/file",
+            ask(read, 1, 255, 3),
+            ask(find, 0, 100, 0) + b"/usr/file",
+            ask(find, 0, 1 << 20, 0) + b"/usr/none\xff",
+            ask(close, 1, 0, 0),
+        ):
+            ours.send(question)
+            answers.append(ours.recv(1 << 12))
+        ours.shutdown(socket.SHUT_WR)
+        child.join(PATIENCE)
+    found, *others = answers
+    mode, uid, size, *_ = file_server._FILE.unpack(found[5:])
+    status = (root / "usr/file").stat()
+    assert (found[:5], mode, uid, size) == (b"+\x01\0\0\0", status.st_mode & 0o7777, status.st_uid, 2560)
+    assert others == [b"+\x03\0\0\0", b"-has 2560 bytes, more than 100", b"-is not there", b"+"]
+    assert window[:3] == b"\xff\x00\x01"
+    assert not child.is_alive()
 
 
 def test_many_files_at_once_and_one_child(server: FileServer, root: Path) -> None:
@@ -130,19 +168,21 @@ def make_device(path: Path) -> None:
         (lambda path: path.symlink_to(path.name), "leads through more than 40 links"),
     ],
 )
-def test_only_regular_files_are_opened(make: Callable[[Path], None], why: str, server: FileServer, root: Path) -> None:
+def test_only_regular_files_are_opened(
+    make: Callable[[Path], None], why: str, opener: FileServer | Root, root: Path
+) -> None:
     make(root / "it")
-    assert why_not(server, b"/it") == why
+    assert why_not(opener, b"/it") == why
 
 
 @pytest.mark.parametrize("target", ["/secret", "../secret", "../../../../secret", "/../secret"])
-def test_links_out_lead_nowhere(target: str, server: FileServer, root: Path) -> None:
+def test_links_out_lead_nowhere(target: str, opener: FileServer | Root, root: Path) -> None:
     (root.parent / "secret").write_bytes(b"secret")
     (root / "link").symlink_to(target)
     (root / "usr/link").symlink_to("../../..")
-    assert why_not(server, b"/link") == "is not there"
-    assert why_not(server, b"/usr/link/secret") == "is not there"
-    assert why_not(server, b"/../secret") == "is not there"
+    assert why_not(opener, b"/link") == "is not there"
+    assert why_not(opener, b"/usr/link/secret") == "is not there"
+    assert why_not(opener, b"/../secret") == "is not there"
 
 
 def test_magic_links_are_not_followed(root: Path) -> None:
@@ -176,9 +216,9 @@ def test_a_size_limit(root: Path) -> None:
             folder.find(b"/usr/file", most=2559)
 
 
-def test_a_name_without_end(server: FileServer) -> None:
-    assert why_not(server, b"/" + b"a" * (1 << 20)) == f"has a name of {(1 << 20) + 1} bytes"
-    assert "too long" in why_not(server, b"/" + b"a" * ((1 << 16) - 1))
+def test_a_name_without_end(opener: FileServer | Root) -> None:
+    assert why_not(opener, b"/" + b"a" * (1 << 20)) == f"has a name of {(1 << 20) + 1} bytes"
+    assert "too long" in why_not(opener, b"/" + b"a" * ((1 << 16) - 1))
 
 
 def test_the_build_id_is_checked(root: Path) -> None:
