@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from corefilt.crash.unwind.space import Space
 from kernel.dumps import HERE, compile_c, dumping
 
 from corefilt.corefile.corefile import open_core
@@ -16,7 +17,6 @@ from corefilt.corefile.registers import Thread
 from corefilt.crash.identity import identify
 from corefilt.crash.modules import ModuleIndex
 from corefilt.crash.signature import Crash, find_crash
-from corefilt.crash.unwind.space import Space
 from corefilt.crash.unwind.unwinder import Unwinder
 from corefilt.evidence.sysroot import sysroot_for
 

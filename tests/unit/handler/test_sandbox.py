@@ -65,9 +65,8 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Calls]:
     monkeypatch.setattr(
         os, "open", lambda path, flags: real_open(status if path == "/proc/self/status" else path, flags)
     )
-    monkeypatch.setattr(
-        sandbox, "open", lambda path, mode, **o: open(score if "oom" in path else path, mode, **o), raising=False
-    )
+    opened = lambda path, mode, **o: open(score if "oom" in path else path, mode, **o)  # noqa: E731, SIM115
+    monkeypatch.setattr(sandbox, "open", opened, raising=False)
     yield made
     monkeypatch.undo()
     assert not score.exists() or score.read_bytes() == b"500"
