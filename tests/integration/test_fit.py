@@ -463,6 +463,13 @@ def test_follow_goes_so_many_levels_deep(levels: int, tmp_path: Path) -> None:
     assert [n for n in range(200) if HEAP + n * PAGE in kept] == sorted(order[:levels])
 
 
+def test_follow_promises_no_frames_of_a_runtime(tmp_path: Path) -> None:
+    path, _ = chain(tmp_path)
+    said = fit(path, minimal=True, follow=2)[1].summary()
+    assert "follow: 2 levels; that promises no frames of Java, Python or Go (--runtime does)" in said
+    assert "follow:" not in fit(path, minimal=True)[1].summary()
+
+
 def test_follow_stays_within_its_budget(tmp_path: Path) -> None:
     path, order = chain(tmp_path)
     kept = pages(fit(path, minimal=True, follow="20:16K")[0])

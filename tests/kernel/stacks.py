@@ -5,19 +5,29 @@ and the core. All raise CannotStartError.
 """
 
 import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from kernel.programs import SOURCES, CannotStartError, need, output_of
+from kernel.programs import PATIENCE, SOURCES, CannotStartError, need, output_of
 from kernel.victims import crashed
 
 # Ways to end that are not a crash of their own.
 WAITING = ("wait", "deadlock")
 
 
+def said(command: list[str], core: Path) -> str:
+    """What a tool prints of a core, wherever that lies; warnings included."""
+    done = subprocess.run(
+        command, capture_output=True, check=False, timeout=4 * PATIENCE, stdin=subprocess.DEVNULL,
+        env=os.environ | {"DEBUGINFOD_URLS": ""},
+    )  # fmt: skip
+    return (done.stdout + done.stderr).decode(errors="replace").replace(str(core), "CORE")
+
+
 def core_of(folder: Path, command: list[str], how: str) -> Path:
     """Run a program to its end."""
-    (folder / "crash").mkdir()
+    (folder / "crash").mkdir(exist_ok=True)
     return crashed([*command, how], folder / "crash", after="ready" if how in WAITING else None)
 
 

@@ -89,7 +89,8 @@ def process(space: Space, path: str, symbols: dict[str, int], data_pages: int) -
 
 
 def go_core(version: str = "go1.19.8", count: int = 5) -> Made:
-    """Go: as many goroutines, each with a stack of two pages of which the upper one is in use; the last is dead."""
+    """Go: as many goroutines, each with a stack of two pages of which the upper one is in use; the last has ended."""
+    minor = int(version.split(".")[1])
     space, data = Space(), EXE + PAGE
     space.put(data, b"\xff Go buildinf:" + b"\x08\x02" + bytes(16) + bytes([len(version)]) + version.encode())
     array = HEAP
@@ -97,14 +98,15 @@ def go_core(version: str = "go1.19.8", count: int = 5) -> Made:
     needed = [data, array]
     for n in range(count):
         g, stack = HEAP + (1 + n) * 0x400, HEAP + 0x10000 + n * 2 * PAGE
-        low, high = (stack, stack + 2 * PAGE) if n < count - 1 else (0, 0)
+        low, high = stack, stack + 2 * PAGE
         space.words(array + 8 * n, g)
         space.words(g, low, high)
         space.words(g + 56, stack + PAGE + 256, EXE, g)
         space.words(g + 448 - 8, 0)
+        space.words(g + (144 if minor < 23 else 152), 6 if n == count - 1 else 4)
         space.words(stack, 1)
         space.words(stack + PAGE + 256, 7, 8)
-        needed += [g, *([stack + PAGE + 256] if low else [])]
+        needed += [g, *([stack + PAGE + 256] if n < count - 1 else [])]
     return Made(process(space, "/usr/bin/service", {}, 1), needed)
 
 

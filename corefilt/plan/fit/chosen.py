@@ -94,5 +94,8 @@ class Fit:
             f"{self.segments} segments{rung}"
         )
         yield from (walk.line() for walk in self.runtimes if walk.kept)
+        if self.request.levels:
+            levels = self.request.levels
+            yield f"follow: {levels} levels; that promises no frames of Java, Python or Go (--runtime does)"
         if self.cut:
             yield "cut to fit: " + ", ".join(f"{name} {show_size(size)}" for name, size in sorted(self.cut.items()))

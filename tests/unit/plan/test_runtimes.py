@@ -9,7 +9,7 @@ from support.builder import EM_AARCH64, PT_LOAD, parse_core
 from support.fitting import assert_fits, pages
 from support.jvm import JAVA, java_core
 from support.opening import in_memory
-from support.runtimes import UNUSED, Made, go_core, python_core
+from support.runtimes import HEAP, UNUSED, Made, go_core, python_core
 from support.samples import PAGE
 
 import corefilt
@@ -50,7 +50,14 @@ def test_what_is_said_of_it() -> None:
         "name": "python", "kept": True, "threads": 2, "frames": 4, "missing": [], "reason": None
     }  # fmt: skip
     assert "runtime: python, 2 threads, 4 frames reachable" in report.summary()
-    assert "runtime: go, 5 goroutines reachable" in small(go_core().core)[1].summary()
+    assert "runtime: go, 4 goroutines reachable" in small(go_core().core)[1].summary()
+
+
+@pytest.mark.parametrize("version", ["go1.17", "go1.23.1"])
+def test_of_goroutines_that_ended_the_stack_is_not_kept(version: str) -> None:
+    out, report = small(go_core(version).core)
+    assert report.fit.runtimes[0].threads == 4
+    assert [HEAP + 0x10000 + (2 * n + 1) * PAGE in pages(out) for n in range(5)] == [True] * 4 + [False]
 
 
 @pytest.mark.parametrize("major", [17, 21])

@@ -21,9 +21,12 @@ LOOKED_THROUGH = 1 << 16
 INLINE = 2
 
 # struct g of runtime/runtime2.go, in bytes: stack.lo, stack.hi, m, sched.sp, sched.g and syscallsp stand where they do
-# from Go 1.17 to 1.24; the whole is 400 to 450 bytes long. Tried: 1.19.
-LO, HI, M, SP, SELF, SYSCALLSP = 0, 8, 48, 56, 72, 112
-G = 448
+# from Go 1.17 to 1.24; the whole is 376 to 448 bytes long, and another may follow at once. Tried: 1.19.
+LO, HI, PANIC, M, SP, SELF, SYSCALLSP = 0, 8, 32, 48, 56, 72, 112
+G, SIZE = 448, 376
+# atomicstatus stands behind syscallpc, stktopsp and param, and since Go 1.23 (by the minor version) behind syscallbp.
+STATUS, STATUS_SINCE_23 = 144, 152
+DEAD = 6
 # What is kept behind a pointer of a g: defer records, waiting sudogs, labels, strings.
 OBJECT = 64
 # runtime.m is longer than a page in no version; delve reads its first fields.
@@ -69,8 +72,12 @@ def walk(walk: Walk, scene: Scene, path: bytes, start: int) -> None:
     reader.keep(root, 24)
     reader.keep(array_at, 8 * count)
     words: set[int] | None = None
+    status = STATUS if int(parts[1]) < 23 else STATUS_SINCE_23
     for g in reader.words(array_at, count):
         reader.keep(g, G)
+        if reader.number(g + status, 4) == DEAD:
+            # It has ended and waits to be used again, with its stack; delve reads no more than that.
+            continue
         walk.threads += 1
         low, high, machine = reader.pointer(g + LO), reader.pointer(g + HI), reader.pointer(g + M)
         if machine:
@@ -94,9 +101,10 @@ def _addresses(scene: Scene) -> set[int]:
 
 def _keep_targets(reader: MemoryReader, g: int, low: int, high: int) -> None:
     memory, flags = reader.memory, reader.core.table.p_flags
-    for word in set(reader.words(g, G // 8)):
+    # Where its stack ends another begins, of which nothing is needed there.
+    for word in set(reader.words(g + PANIC, (SIZE - PANIC) // 8)):
         i = memory.find(word) if word else None
-        if i is not None and flags[i] & PF_W and not low <= word < high:
+        if i is not None and flags[i] & PF_W and not low <= word <= high:
             reader.keep(word, OBJECT)
 
 
