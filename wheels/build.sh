@@ -46,9 +46,9 @@ build() {
 
 mkdir "$work/tree"
 git ls-files -z --cached --others --exclude-standard --deduplicate | xargs -0 cp --parents -t "$work/tree"
-for turn in first second; do
-  build "$work/$turn" "$work/$turn.out" || { tail -n 30 "$work/$turn/log" >&2; exit 1; }
-done
+build "$work/first" "$work/first.out" &
+build "$work/second" "$work/second.out" || { tail -n 30 "$work/second/log" >&2; exit 1; }
+wait -n || { tail -n 30 "$work/first/log" >&2; exit 1; }
 diff -r "$work/first.out" "$work/second.out"
 echo "built twice, bit for bit the same"
 rm -rf "$out"
