@@ -20,7 +20,15 @@ def walk_notes(data: Buffer, *, big: bool) -> tuple[list[tuple[int, int, int, in
 def decode_nt_file(desc: Buffer, ranges: Buffer, names: Buffer, *, wide: bool, big: bool) -> int: ...
 def is_zero(data: Buffer) -> bool: ...
 def find_anchors(
-    data: Buffer, start: int, stop: int, table: Buffer, buckets: Buffer, anchors: Buffer, words: Buffer, out: Buffer
+    data: Buffer,
+    start: int,
+    stop: int,
+    sieve: Buffer,
+    table: Buffer,
+    buckets: Buffer,
+    anchors: Buffer,
+    words: Buffer,
+    out: Buffer,
 ) -> tuple[int, int]: ...
 def find_literals(
     data: Buffer, start: int, stop: int, bits: Buffer, heads: Buffer, literals: Buffer, words: Buffer, out: Buffer

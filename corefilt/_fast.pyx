@@ -514,10 +514,11 @@ cdef inline void take(Words *w, uint64_t at, uint32_t number, uint32_t back, uin
         w.found += 1
 
 
-cdef uint64_t anchors_in(Words *w, uint64_t start, uint64_t stop, const uint8_t *table, const uint32_t *buckets,
-                         const Anchor *anchors, uint64_t count) noexcept nogil:
+cdef uint64_t anchors_in(Words *w, uint64_t start, uint64_t stop, const uint16_t *sieve, const uint8_t *table,
+                         const uint32_t *buckets, const Anchor *anchors, uint64_t count) noexcept nogil:
     cdef uint64_t at = start, eight, each, n
-    cdef uint16_t four[4]
+    cdef uint16_t five[5]
+    cdef uint32_t s0, s1, s2, s3, s4
     cdef int k
     cdef uint8_t bucket
     while at + 8 <= stop:
@@ -526,21 +527,24 @@ cdef uint64_t anchors_in(Words *w, uint64_t start, uint64_t stop, const uint8_t 
             continue
         memcpy(&eight, w.data + at, 8)
         if eight:
-            memcpy(four, &eight, 8)
-            if table[four[0]] | table[four[1]] | table[four[2]] | table[four[3]]:
+            memcpy(five, &eight, 8)
+            s0, s1, s2, s3, s4 = sieve[five[0]], sieve[five[1]], sieve[five[2]], sieve[five[3]], 0xffff
+            if at + 10 <= w.size:
+                memcpy(&five[4], w.data + at + 8, 2)
+                s4 = sieve[five[4]]
+            # In texts every fifth of these has a pair that some word has, and one of three hundred has two.
+            if ((s0 & s1 >> 8) | (s1 & s2 >> 8) | (s2 & s3 >> 8) | (s3 & s4 >> 8)) & 0xff:
                 n = 0
                 for k in range(4):
-                    bucket = table[four[k]]
-                    if bucket:
-                        n += buckets[bucket + 1] - buckets[bucket]
+                    bucket = table[five[k]]
+                    n += buckets[bucket + 1] - buckets[bucket]
                 if w.found + n > w.room:
                     return at
                 for k in range(4):
-                    bucket = table[four[k]]
-                    if bucket:
-                        for each in range(buckets[bucket], min(<uint64_t>buckets[bucket + 1], count)):
-                            take(w, at + 2 * <uint64_t>k, anchors[each].number, anchors[each].back,
-                                 anchors[each].place, anchors[each].length)
+                    bucket = table[five[k]]
+                    for each in range(buckets[bucket], min(<uint64_t>buckets[bucket + 1], count)):
+                        take(w, at + 2 * <uint64_t>k, anchors[each].number, anchors[each].back,
+                             anchors[each].place, anchors[each].length)
         at += 8
     return stop
 
@@ -574,24 +578,27 @@ cdef enum:
 ALIKE = MOST_ALIKE
 
 
-def find_anchors(data, uint64_t start, uint64_t stop, table, buckets, anchors, words, out):
+def find_anchors(data, uint64_t start, uint64_t stop, sieve, table, buckets, anchors, words, out):
     """Where words stand in ``data`` of which a pair of bytes at an even place in ``[start, stop)`` is looked up.
 
-    ``table`` has a bucket (0: none) for each of the 65536 pairs, ``buckets`` 257 32-bit items that say where each
+    ``sieve`` has 16 bits for each of the 65536 pairs: eight for sets of words in which it is the one that is looked up,
+    and above them eight for those in which it can be the next one; only where both have a set in common there is a
+    look. ``table`` has a bucket (0: none) for each of the pairs, ``buckets`` 257 32-bit items that say where each
     bucket begins in ``anchors``: 32-bit items (number, back, place, length), four for each anchor and parity, where
     ``back`` is how far before the pair the word begins and ``place`` where it stands in ``words``. ``out`` receives
     pairs of 64-bit items (offset, number). Returns ``(count, reached)``: ``reached`` is below ``stop`` where ``out``
     is full. Pages of zeros are passed over; both ends are multiples of 8, or ``stop`` the end of ``data``.
     """
-    cdef Py_buffer view[6]
+    cdef Py_buffer view[7]
     cdef int held = 0, i
     cdef Words w
     cdef uint64_t reached
     try:
-        for each in (data, table, buckets, anchors, words, out):
+        for each in (data, table, buckets, anchors, words, out, sieve):
             PyObject_GetBuffer(each, &view[held], PyBUF_WRITABLE if held == 5 else PyBUF_SIMPLE)
             held += 1
-        if stop > <uint64_t>view[0].len or start > stop or view[1].len != 65536 or view[2].len < 257 * 4:
+        if stop > <uint64_t>view[0].len or start > stop or view[1].len != 65536 or view[2].len < 257 * 4 \
+                or view[6].len != 2 * 65536:
             raise ValueError("a table is too short")
         if view[5].len < 16 * 4 * 256:
             raise ValueError("no room for what is found")
@@ -603,7 +610,7 @@ def find_anchors(data, uint64_t start, uint64_t stop, table, buckets, anchors, w
         w.words, w.words_size = <const uint8_t *>view[4].buf, <uint64_t>view[4].len
         w.out, w.room, w.found = <uint64_t *>view[5].buf, <uint64_t>view[5].len / 16, 0
         with nogil:
-            reached = anchors_in(&w, start, stop, <const uint8_t *>view[1].buf, <const uint32_t *>view[2].buf,
+            reached = anchors_in(&w, start, stop, <const uint16_t *>view[6].buf, <const uint8_t *>view[1].buf, <const uint32_t *>view[2].buf,
                                  <const Anchor *>view[3].buf, <uint64_t>view[3].len / sizeof(Anchor))
         return w.found, reached
     finally:

@@ -55,6 +55,16 @@ def _der_end(data: Data, start: int, end: int) -> int:
     return end if head is None else min(max(end, head[0] + head[1]), len(data), start + MOST_BEHIND)
 
 
+def _is_key_text(body: bytes) -> bool:
+    """Whether it holds more than a placeholder, which is some X."""
+    return len(_NO_BASE64.sub(b"", body).replace(b"X", b"")) >= _LINE
+
+
+def _is_random(raw: bytes) -> bool:
+    """Whether the last 32 bytes can be a key, which has some 30 different ones, and not what stands behind a prefix."""
+    return len(set(raw[-32:])) >= 20
+
+
 _SEQUENCE = rb"\x30(?:[\x20-\x7f]|\x81[\x80-\xff]|\x82[\x01-\x7f][\x00-\xff])"
 _PKCS8 = _SEQUENCE + rb"\x02\x01[\x00\x01]\x30[\x05-\x14]"
 
@@ -71,7 +81,7 @@ KEYS = (
             rb"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
             rb"(?P<v>(?:[A-Za-z0-9+/=\r\n\t :,.\\]|-(?!----)){16,24576})"
         ),
-        reach=MOST_BEHIND, values=pem_values,
+        reach=MOST_BEHIND, accept=_is_key_text, values=pem_values,
     ),
     ScrubRule(
         "private-key-openssh", "openssh-key-v1, and what follows it", (b"openssh-key-v1\0",),
@@ -102,7 +112,7 @@ KEYS = (
         "private-key-pkcs8-edwards", "SEQUENCE { INTEGER 0, SEQUENCE { Ed25519 }, OCTET STRING }",
         (b"\x06\x03\x2b\x65",),
         _behind_sequence(_PKCS8 + rb"\x06\x03\x2b\x65[\x6e-\x71]\x04[\x22\x3a\x3b]\x04[\x20\x38\x39]"),
-        back=9, text=False, end=_der_end, values=der_values,
+        back=9, text=False, end=_der_end, accept=_is_random, values=der_values,
     ),
     ScrubRule(
         "private-key-sec1", "SEQUENCE { INTEGER 1, OCTET STRING d, ... }",

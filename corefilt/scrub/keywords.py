@@ -29,6 +29,8 @@ def _cases(words: tuple[str, ...]) -> tuple[bytes, ...]:
 # Java and JavaScript write the second word with a capital.
 _ANCHORS = (*_cases(_KEYWORDS), b"apiKey", b"ApiKey", b"accessKey", b"AccessKey", b"Passwd", b"Secret", b"Token")
 _ANY = b"|".join(re.escape(word) for word in sorted(set(_ANCHORS), key=len, reverse=True))
+# The public key token of an assembly of .NET names who made it.
+_NOT_PUBLIC = rb"(?<!ublicKey)"
 _BARE = rb"[^\s\"';&,<>(){}\x00-\x20\x7f-\xff]{6,256}"
 
 
@@ -47,7 +49,7 @@ def _values_of_header(value: bytes) -> Iterator[bytes]:
 
 def _values_of_cookies(value: bytes) -> Iterator[bytes]:
     for pair in value.split(b";"):
-        yield pair.partition(b"=")[2].strip()
+        yield pair.partition(b"=")[2].strip(b" \t\"'")
 
 
 def _begins_entry(data: Data, at: int) -> bool:
@@ -62,7 +64,8 @@ def _is_own_pwd(data: Data, at: int) -> bool:
 
 
 def _is_cookie(value: bytes) -> bool:
-    return b"=" in value and any(len(part) >= 6 and is_no_path(part) for part in _values_of_cookies(value))
+    parts = _values_of_cookies(value)
+    return b"=" in value and any(len(part) >= 6 and not part.isalpha() and is_no_path(part) for part in parts)
 
 
 KEYWORDS = (
@@ -80,14 +83,14 @@ KEYWORDS = (
     ),
     ScrubRule(
         "cookie", "Cookie: session=...", (b"ookie: ", b"OOKIE="),
-        re.compile(rb"(?:ookie: |OOKIE=)(?P<v>[^\r\n\x00-\x1f\x7f-\xff]{8,4096})"), reach=4200,
+        re.compile(rb"(?:ookie: |OOKIE=)(?P<v>[^\r\n\\\x00-\x1f\x7f-\xff]{8,4096})"), reach=4200,
         accept=_is_cookie, values=_values_of_cookies,
     ),
     ScrubRule(
         "pair-quoted", '"password": "..."', _ANCHORS,
         re.compile(
-            rb"(?:" + _ANY + rb")[A-Za-z0-9_.-]{0,24}"
-            rb"(?:[\"']?\s{0,2}(?::|=>?)\s{0,2}|\s{1,2}(?='))"
+            _NOT_PUBLIC + rb"(?:" + _ANY + rb")[A-Za-z0-9_.-]{0,24}"
+            rb"(?:[\"']?\s{0,2}(?::(?!:)|=>?)\s{0,2}|\s{1,2}(?='))"
             rb"[\"'](?P<v>[^\"'\x00-\x20\x7f\\]{6,256})[\"']"
         ),
         accept=is_value,
@@ -95,7 +98,8 @@ KEYWORDS = (
     ScrubRule(
         "pair", "password=...", (*_ANCHORS, b"pwd=", b"Pwd="),
         re.compile(
-            rb"(?:" + _ANY + rb"|[pP]wd)[A-Za-z0-9_.-]{0,24}[\"']?\s{0,2}(?::|=>?)\s{0,2}(?P<v>" + _BARE + rb")"
+            _NOT_PUBLIC + rb"(?:" + _ANY + rb"|[pP]wd)[A-Za-z0-9_.-]{0,24}"
+            rb"[\"']?\s{0,2}(?::(?!:)|=>?)\s{0,2}(?P<v>" + _BARE + rb")"
         ),
         accept=is_value,
     ),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Data = bytes | bytearray
 
 # What the rules find: a note and every report name it. It grows with each change to a rule.
-RULES_VERSION = 1
+RULES_VERSION = 2
 # How far before a word, and behind it, a rule looks at most, in bytes.
 MOST_BEFORE, MOST_BEHIND = 128, 32 << 10
 # What is looked up is three bytes, of which a pair is at an even address.
@@ -23,10 +23,11 @@ LEAST_ANCHOR = 3
 LEAST_VALUE, MOST_VALUE = 8, 4096
 
 # What stands where a value should: paths, words, formats, variables, numbers, colours, placeholders, and in sources of
-# programs attributes, indices and types.
+# programs attributes, indices, types, names in small letters, escapes, and what Perl and markup quote.
 _NO_VALUE = re.compile(
     rb"/[\x21-\x7e]*|[A-Za-z_][A-Za-z_.:\\-]*|%.*|\$[({A-Za-z_].*|[0-9.:,-]+|0x[0-9a-fA-F]+|#[0-9a-fA-F]{3,8}|<.*|\[.*"
-    rb"|\*+|[xX]+|\.+|[a-z]+://[^@]*|[A-Za-z_]{2,}\w*(?:\.[A-Za-z_]\w+)+(?:\W.*)?|[A-Za-z_]+\[[\w.:\[\]-]*.{0,2}|(.)\1*",
+    rb"|\*+|[xX]+|\.+|[a-z]+://[^@]*|[A-Za-z_]{2,}\w*(?:\.[A-Za-z_]\w+)+(?:\W.*)?|[A-Za-z_][\w.]*[\[`].*"
+    rb"|[`:]+[A-Za-z_].*|[a-z]+[0-9]{0,3}[a-z]*(?:_[a-z]+[0-9]{0,3}[a-z]*)+|\\[a-z]+|q[qrwx]?/.*|(.)\1*",
     re.DOTALL,
 )
 

@@ -78,28 +78,33 @@ class FirstPass:
     def __init__(self, rules: Iterable[ScrubRule], found: Matches, captured: Captured) -> None:
         self._rules = list(rules)
         self._found, self._captured = found, captured
-        words: list[tuple[int, bytes]] = []
         # Rules with the same anchor are looked up once.
         self._by_number: list[tuple[list[int], bool]] = []
-        by_word: dict[tuple[bytes, bool], int] = {}
+        self._numbers: dict[tuple[bytes, bool], int] = {}
         for r, rule in enumerate(self._rules):
             for anchor in dict.fromkeys(rule.anchors):
                 for wide in (False, True) if rule.text else (False,):
                     word = utf16(anchor) if wide else anchor
-                    if (word, wide) not in by_word:
-                        by_word[word, wide] = len(self._by_number)
-                        words.append((len(self._by_number), word))
-                        self._by_number.append(([], wide))
-                    self._by_number[by_word[word, wide]][0].append(r)
+                    self._by_number[self._number(word, wide)][0].append(r)
+        self._certificate = self._number(CertificateTexts.ANCHOR, wide=False)
+        words = [(number, word) for (word, _), number in self._numbers.items()]
         self._first_number = len(self._by_number)
         words += [(self._first_number + n, word) for n, word in enumerate(_NUMBERS)]
         self._anchors = Anchors(words)
         self._certificates = CertificateTexts(captured)
 
+    def _number(self, word: bytes, wide: bool) -> int:
+        if (word, wide) not in self._numbers:
+            self._numbers[word, wide] = len(self._by_number)
+            self._by_number.append(([], wide))
+        return self._numbers[word, wide]
+
     def run(
         self, reader: RunReader, runs: Iterable[MemoryRun], on_progress: Callable[[int], None] | None = None
     ) -> None:
         """Look through all runs. Raises InputError and ScrubError."""
+        matches = [rule.pattern.match for rule in self._rules]
+        backs, reaches = [rule.back for rule in self._rules], [rule.reach for rule in self._rules]
         for run in runs:
             # Up to where each rule has found something in this run.
             done = array("Q", bytes(8 * len(self._rules)))
@@ -111,10 +116,13 @@ class FirstPass:
                         continue
                     rules, wide = self._by_number[number]
                     for r in rules:
-                        if at + shift >= done[r]:
+                        # Most of what stands at an anchor does not match: of that, this line alone is run.
+                        ends = min(at + reaches[r], limit)
+                        if (wide or matches[r](reader.buffer, at - backs[r], ends)) and at + shift >= done[r]:
                             end = self._confirm(reader.buffer, at, limit, run, shift, self._rules[r], wide)
                             done[r] = max(done[r], end)
-                    self._certificates.look(reader.buffer, at, limit)
+                    if number == self._certificate:
+                        self._certificates.look(reader.buffer, at, limit)
                 if on_progress is not None:
                     on_progress(stop - start)
 
@@ -160,6 +168,7 @@ def _narrowed(data: bytearray, at: int, end: int) -> tuple[bytes, int]:
 class CertificateTexts:
     """Takes moduli from certificates in PEM."""
 
+    ANCHOR = b"-----BEGIN "
     HEAD, FOOT = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
     def __init__(self, captured: Captured) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import sys
 from array import array
@@ -10,7 +11,7 @@ from corefilt import _fast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from corefilt.scrub.rule import Data
 
@@ -30,12 +31,15 @@ class Anchors:
         self._table = bytearray(1 << 16)
         blob = bytearray()
         by_pair: dict[int, list[tuple[int, int, int, int]]] = {}
+        followers: dict[int, set[bytes]] = {}
         for number, word in words:
-            at = min(range(len(word) - 2), key=lambda k: sum(_pair_weight(word[k + n : k + n + 2]) for n in (0, 1)))
+            at = min(range(max(len(word) - 4, 1)), key=lambda k: _weight(word[k : k + 5]))
             for back in (at, at + 1):
                 pair = int.from_bytes(word[back : back + 2], sys.byteorder)
                 by_pair.setdefault(pair, []).append((number, back, len(blob), len(word)))
+                followers.setdefault(pair, set()).add(word[back + 2 : back + 4])
             blob += word
+        self._sieve = _sieve(followers)
         self._words = bytes(blob)
         buckets: list[list[tuple[int, int, int, int]]] = [[] for _ in range(256)]
         for each, (pair, entries) in enumerate(by_pair.items()):
@@ -55,13 +59,36 @@ class Anchors:
         """Where words stand of which the pair lies in a range: (offset, number)."""
         while start < stop:
             found, start = _fast.find_anchors(
-                data, start, stop, self._table, self._buckets, self._anchors, self._words, self._out
+                data, start, stop, self._sieve, self._table, self._buckets, self._anchors, self._words, self._out
             )
             yield from zip(self._out[0 : 2 * found : 2], self._out[1 : 2 * found : 2], strict=True)
 
 
-def _pair_weight(pair: bytes) -> int:
-    return (1 + _RANK.get(pair[0], 0)) * (1 + _RANK.get(pair[1], 0))
+def _weight(part: bytes) -> int:
+    """How often the pairs of a part of a word are met, by the bytes that are looked at in either alignment."""
+    ranks = [1 + _RANK.get(byte, 0) for byte in part]
+    return sum(math.prod(ranks[start : start + 4]) for start in (0, 1))
+
+
+def _sieve(followers: Mapping[int, Collection[bytes]]) -> array[int]:
+    """The sets in which a pair is looked up, and in the high byte those in which it can stand behind one.
+
+    A word that ends before has any pair behind: such words are a set of their own.
+    """
+    sieve = array("H", bytes(2 << 16))
+    for number, (pair, behind) in enumerate(followers.items()):
+        group = 1 << number % 7 if all(len(each) == 2 for each in behind) else 0x80
+        sieve[pair] |= group
+        for each in behind:
+            for tail in (each,) if len(each) == 2 else _endings(each):
+                sieve[int.from_bytes(tail, sys.byteorder)] |= group << 8
+    return sieve
+
+
+def _endings(begin: bytes) -> Iterator[bytes]:
+    """All pairs that begin with none or one byte."""
+    for byte in range(256):
+        yield from _endings(begin + bytes((byte,))) if not begin else (begin + bytes((byte,)),)
 
 
 # What literals may take in all, in bytes: 10,000 values of 32 bytes in all their forms take 5 MiB.

@@ -23,6 +23,11 @@ def _mixed(value: bytes) -> bool:
     return re.search(rb"[0-9]", value) is not None and re.search(rb"[A-Za-z]", value) is not None
 
 
+def _is_password(value: bytes) -> bool:
+    """Whether it is more than the word for one, as manuals have it."""
+    return is_no_path(value) and value.lower() not in (b"pass", b"passwd", b"password", b"pwd", b"secret")
+
+
 def _token(
     name: str, example: str, anchors: tuple[bytes, ...], pattern: bytes, *, reach: int = 512, mixed: bool = False
 ) -> ScrubRule:
@@ -82,6 +87,6 @@ TOKENS = (
         re.compile(
             rb"://[^/\s:@\"'<>\x00-\x1f\x7f-\xff]{0,64}:(?P<v>[^/\s@\"'<>\x00-\x1f\x7f-\xff]{3,256})@[A-Za-z0-9\[]"
         ),
-        accept=is_no_path,
+        accept=_is_password,
     ),
 )  # fmt: skip

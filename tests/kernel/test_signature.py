@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from kernel.dumps import HERE, compile_c, dumping
 from corefilt.corefile.corefile import open_core
 from corefilt.corefile.registers import Thread
 from corefilt.crash.identity import identify
+from corefilt.crash.image_files import ImageFiles
 from corefilt.crash.modules import ModuleIndex
+from corefilt.crash.process_memory import ProcessMemory
 from corefilt.crash.signature import Crash, find_crash
 from corefilt.crash.unwind.unwinder import Unwinder
 from corefilt.evidence.sysroot import sysroot_for
@@ -188,8 +191,11 @@ def test_a_java_machine_that_gives_itself_up(cores: None, tmp_path: Path) -> Non
         found[bug].append(crash_of(core))
         with open_core(core) as opened:
             who = identify(opened)
-            space = Space(opened, opened.memory(), ModuleIndex(who.modules), sysroot_for("/", opened.source.fd))
-            trace = Unwinder(space).unwind(Thread(opened.notes.crashed, opened.ehdr))
+            index = ModuleIndex(who.modules)
+            files = ImageFiles(index, partial(sysroot_for, "/", opened.source.fd))
+            trace = Unwinder(ProcessMemory(opened, opened.memory(), index, files)).unwind(
+                Thread(opened.notes.crashed, opened.ehdr)
+            )
             # The first one of the machine's own is the reporter.
             reporter = next(frame.start for frame in trace.frames if frame.module and frame.module.name == b"libjvm.so")
             bias = next(module.bias for module in who.modules if module.name == b"libjvm.so")
