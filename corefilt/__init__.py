@@ -13,11 +13,16 @@ _WHERE = {
     "Mapping": ("plan.plan", "Mapping"),
     "Plan": ("api", "Plan"),
     "Report": ("filtering.report", "Report"),
+    "batch": ("batching.run", "batch"),
     "filter": ("api", "filter_core"),
     "open": ("api", "open_core"),
 }
 
-__all__ = ["Core", "CoredumpFilter", "CorefiltError", "Mapping", "Plan", "Report", "filter", "open"]
+__all__ = ["Core", "CoredumpFilter", "CorefiltError", "Mapping", "Plan", "Report", "batch", "filter", "open"]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -5,32 +5,88 @@ from __future__ import annotations
 from functools import cached_property
 
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
-from corefilt.errors import UsageError
+from corefilt.errors import UnstreamableError, UsageError
 from corefilt.filterbits import CoredumpFilter, as_filter
-from corefilt.filtering.options import options_for
+from corefilt.filtering.hints import in_python
+from corefilt.filtering.observer import observer
+from corefilt.filtering.options import check_output, options_for
+from corefilt.filtering.shown import Shown, kinds_table
 from corefilt.filtering.write import write_filtered, write_plan
-from corefilt.plan import plan as plans
+from corefilt.io.opening import open_source
+from corefilt.plan.plan import KeepPlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Unpack
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import TracebackType
+    from typing import Any, Self, Unpack
 
     from corefilt.crash.command_line import CommandLine
     from corefilt.crash.identity import Identity, ThreadInfo
     from corefilt.crash.modules import Module
     from corefilt.crash.signal import Signal
     from corefilt.filtering.keywords import FilterOptions, PlanOptions, WriteOptions
+    from corefilt.filtering.observer import Event
+    from corefilt.filtering.options import Options
     from corefilt.filtering.report import Report
+    from corefilt.io.sinks import NamedFile
     from corefilt.io.sources import Place
-    from corefilt.plan.plan import Mapping
+    from corefilt.plan.plan import Mapping as CoreMapping
 
 
-class Core(CoreFile):
+class Core(Shown):
     """A core dump that is open for reading; a context manager."""
 
+    def __init__(self, file: CoreFile) -> None:
+        self._file = file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what was opened for it; a descriptor or file that was given stays open."""
+        self._file.__exit__(None, None, None)
+
     @property
-    def mappings(self) -> Sequence[Mapping]:
+    def name(self) -> str:
+        """Its path or URL, or what else it was opened from."""
+        return self._file.source.name
+
+    @property
+    def size(self) -> int | None:
+        """Its length in bytes; None of a pipe that has not ended."""
+        return self._file.end
+
+    @property
+    def elf_class(self) -> str:
+        """ELF32 or ELF64."""
+        return self._file.elf_class
+
+    @property
+    def machine(self) -> str:
+        """The machine's name, or its EM_ number."""
+        return self._file.machine
+
+    @property
+    def page_size(self) -> int:
+        """The size of a page, in bytes, of the machine that wrote it."""
+        return self._file.maps.page_size
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with it, in words."""
+        return self._file.warnings
+
+    @property
+    def damaged(self) -> bool:
+        """Whether anything in it contradicts itself or is missing."""
+        return self._file.damaged
+
+    @property
+    def mappings(self) -> Sequence[CoreMapping]:
         """All mappings with what is known of their kinds."""
         return self._everything.mappings
 
@@ -43,7 +99,7 @@ class Core(CoreFile):
         """Whose core it is, by the core alone. Of a pipe, ask before anything is written."""
         from corefilt.crash.identity import identify
 
-        return identify(self)
+        return identify(self._file)
 
     @property
     def threads(self) -> Sequence[ThreadInfo]:
@@ -68,14 +124,15 @@ class Core(CoreFile):
     def read(self, address: int, size: int) -> bytes:
         """Return up to ``size`` bytes of the process's memory at an address, as far as the core holds them.
 
-        Fewer come where the mapping ends or the rest of it was dropped, none of a pipe. Raises InputError.
+        Fewer come where the mapping ends or the rest of it was dropped. Raises InputError, and UnstreamableError for
+        what cannot be sought.
         """
-        if not self.source.seekable or size <= 0:
-            return b""
-        return self.memory(size).read(address, size)
-
-    def __repr__(self) -> str:
-        return f"<corefilt.Core {self.source.name!r}: {self.machine}, {len(self.maps)} mappings>"
+        if not self._file.source.seekable:
+            raise UnstreamableError(
+                f"{self.name}: memory is read in any order, and this core passes only once",
+                "name the core as a file, or add spool=True to keep a temporary copy",
+            )
+        return self._file.memory(size).read(address, size) if size > 0 else b""
 
     def plan(
         self,
@@ -88,33 +145,92 @@ class Core(CoreFile):
         for an assumption that fits nothing.
         """
         given = options_for("Core.plan()", options)
-        return Plan.of(
-            self, filter, unknown=given.unknown, assume=given.assume, maps=given.maps, pid=given.pid,
-            sysroot=given.sysroot, dumper=given.dumper,
-        )  # fmt: skip
+        with in_python():
+            made = KeepPlan.of(
+                self._file, filter, unknown=given.unknown, assume=given.assume, maps=given.maps, pid=given.pid,
+                sysroot=given.sysroot, dumper=given.dumper,
+            )  # fmt: skip
+        return Plan(self, made)
+
+    def __repr__(self) -> str:
+        return f"<corefilt.Core {self.name!r}: {self.machine}, {len(self._file.maps)} mappings>"
+
+    def _repr_html_(self) -> str:
+        return kinds_table(f"{self.name}: {self.elf_class} {self.machine}", self._everything.by_kind())
 
 
-class Plan(plans.KeepPlan):
+class Plan(Shown):
     """What a filter keeps of every mapping of a core, in bytes; ``write`` carries it out."""
+
+    def __init__(self, core: Core, made: KeepPlan) -> None:
+        self.core = core
+        self._made = made
+
+    @property
+    def filter(self) -> CoredumpFilter:
+        """The filter."""
+        return self._made.filter
+
+    @property
+    def mappings(self) -> Sequence[CoreMapping]:
+        """The mappings as this plan's evidence decides them, in the order of ``Core.mappings``."""
+        return self._made.mappings
+
+    def kept(self, mapping: int) -> int:
+        """Bytes that stay of a mapping, by its number in ``mappings``."""
+        return self._made.kept(mapping)
+
+    def by_kind(self) -> Iterator[tuple[str, int, int, int]]:
+        """Yield for every kind that is there: its name, and bytes kept, dropped and decided by an assumption."""
+        return self._made.by_kind()
+
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        """Return the least and the most bytes that may stay of every segment, by its program header's number."""
+        return self._made.bounds()
 
     def write(
         self,
         output: Place,
+        *,
+        progress: Callable[[int, int | None], object] | None = None,
+        cancel: Event | None = None,
+        storage_options: Mapping[str, Any] | None = None,
         **options: Unpack[WriteOptions],
     ) -> Report:
         """Write the filtered core; the options are those of ``corefilt filter``. Raises CorefiltError's children.
 
-        A pipe can be written once, and into a file what it keeps is settled only at its end.
+        A pipe can be written once, and into a file what it keeps is settled only at its end. ``progress``, ``cancel``
+        and ``storage_options`` are those of ``corefilt.filter``.
         """
         given = options_for("Plan.write()", options)
         # Core.plan() has checked the word.
-        given.unknown = self.unknown  # type: ignore[assignment]
-        return write_plan(self, output, given)
+        given.unknown = self._made.unknown  # type: ignore[assignment]
+        given.on_progress = observer(progress, cancel, self.core._file.length)
+        with in_python():
+            return write_plan(self._made, _target(output, given, storage_options), given)
+
+    def __repr__(self) -> str:
+        kept, dropped = (sum(column) for column in list(zip(*self.by_kind(), strict=True))[1:3] or ((), ()))
+        return f"<corefilt.Plan {int(self.filter):#x} of {self.core.name!r}: keeps {kept} bytes, drops {dropped}>"
+
+    def _repr_html_(self) -> str:
+        return kinds_table(f"{self.core.name}, filter {int(self.filter):#x}", self.by_kind())
 
 
-def open_core(path: Place, *, max_headers: int = MAX_HEADERS, spool: bool = False) -> Core:
-    """Open a core: a path, ``-`` for standard input, a descriptor or a binary file. Raises InputError and its kin."""
-    return Core.open(path, max_headers=max_headers, spool=spool)
+def open_core(
+    path: Place,
+    *,
+    max_headers: int = MAX_HEADERS,
+    spool: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Core:
+    """Open a core: a path or URL, ``-`` for standard input, a descriptor or a binary file.
+
+    ``storage_options`` are what fsspec hands to the library for a URL. Raises InputError and its kin.
+    """
+    with in_python():
+        source = open_source(path, max_headers=max_headers, spool=spool, storage_options=storage_options)
+        return Core(CoreFile.of(source))
 
 
 def filter_core(
@@ -122,22 +238,48 @@ def filter_core(
     output: Place | None = None,
     *,
     filter: int | str,
+    progress: Callable[[int, int | None], object] | None = None,
+    cancel: Event | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     **options: Unpack[FilterOptions],
 ) -> Report:
-    """Filter a core into another: paths, ``-``, or descriptors or binary files, which stay open.
+    """Filter a core into another: paths, URLs, ``-``, or descriptors or binary files, which stay open.
 
-    The options are those of ``corefilt filter``; ``values`` are what ``--set`` gives. Either ``output`` or ``name``
-    says where to. Returns the report; ``report.damaged`` tells that the input was, ``report.output`` is the path.
-    Raises CorefiltError's children.
+    The options are those of ``corefilt filter``; ``values`` are what ``--set`` gives. Exactly one of ``output``,
+    ``name`` and ``in_place`` says where to. ``progress`` is called with the bytes that went by and all of them (None
+    where they are not known); ``cancel`` is an event like threading.Event: once it is set, CancelledError is raised.
+    ``storage_options`` are what fsspec hands to the library for URLs. Returns the report; ``report.damaged`` tells that
+    the input was, ``report.output`` is the path. Raises CorefiltError's children.
     """
     given = options_for("corefilt.filter()", options)
-    if (output is None) == (given.name is None):
-        raise UsageError("the output is either a place or a template's name", "give output or name")
-    wanted, warnings = as_filter(filter)
-    with open_core(source, max_headers=given.max_headers, spool=given.spool) as core:
-        target, notices = given.naming.file(core, force=given.force) if given.naming is not None else (output, [])
-        if target is None:
-            raise AssertionError("there is an output or a name")
-        report = write_filtered(core, wanted, target, given)
-        report.notices += warnings + notices
-        return report
+    with in_python():
+        check_output(given.__dict__, output)
+        if output is None and given.name is None and not given.in_place:
+            raise UsageError("nothing says where the core goes", "give output, name or in_place=True")
+        wanted, warnings = as_filter(filter)
+        opened = open_source(
+            source, max_headers=given.max_headers, spool=given.spool, storage_options=storage_options
+        )  # fmt: skip
+        with CoreFile.of(opened) as core:
+            given.on_progress = observer(progress, cancel, core.length)
+            target, notices = given.naming.file(core, force=given.force) if given.naming is not None else (output, [])
+            report = write_filtered(core, wanted, _target(target, given, storage_options), given)
+    report.notices += warnings + notices
+    return report
+
+
+def _target(
+    output: Place | NamedFile | None, given: Options, storage_options: Mapping[str, Any] | None
+) -> Place | NamedFile:
+    """The output as the writer takes it; a URL with the options of its store."""
+    if output is None:
+        # In place there is none.
+        return ""
+    if storage_options and isinstance(output, str) and "://" in output:
+        from corefilt.io.remote.upload import RemoteFile
+        from corefilt.io.remote.url import is_url, local_path
+
+        output = local_path(output)
+        if is_url(output):
+            return RemoteFile(output, force=given.force, storage_options=storage_options)
+    return output

@@ -133,6 +133,10 @@ class ServeError(CorefiltError):
     """The socket for coredumps cannot be had, or is not root's alone."""
 
 
+class CancelledError(CorefiltError):
+    """The caller had the run stopped; no output has its name, and a core in place is a valid one."""
+
+
 class UndecidedError(CorefiltError):
     """With --strict: what the filter does to some mapping is not certain."""
 

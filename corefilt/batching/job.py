@@ -13,6 +13,7 @@ from corefilt.batching.sources.apport import APPORT
 from corefilt.batching.sources.find import Item, find, look_into
 from corefilt.batching.task import Task
 from corefilt.errors import InputError, UsageError
+from corefilt.filtering.options import Options
 from corefilt.io.compression import SUFFIXES
 from corefilt.io.remote.url import is_url, local_path
 from corefilt.io.tempfiles import remove_leftovers
@@ -20,6 +21,7 @@ from corefilt.io.tempfiles import remove_leftovers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from corefilt.batching.policy.policy import Policy
     from corefilt.batching.sources.content import Content
@@ -80,6 +82,19 @@ class Job:
             os.makedirs(self.to, mode=0o700, exist_ok=True)
             return Lock([self.to])
         return Lock(sorted({os.path.realpath(source) for source in self.sources if os.path.isdir(source)}))
+
+
+def task_options(given: Mapping[str, Any], evidence: str) -> dict[str, Any]:
+    """The options with which each core is filtered, of those that were given; ``evidence`` is auto or none.
+
+    Raises UsageError for what cannot be meant.
+    """
+    # Several cores at a time are parallel enough.
+    options = {"threads": 1, "compress_threads": 1, **given}
+    if evidence == "auto":
+        options["maps"] = "auto"
+    Options(**options)
+    return options
 
 
 def plan(job: Job, found: Callable[[int], None] | None = None) -> tuple[list[Task], list[Outcome]]:

@@ -6,14 +6,13 @@ import os
 import sys
 import time
 
-from corefilt.batching.job import Job, clean_up, plan
+from corefilt.batching.job import Job, clean_up, plan, task_options
 from corefilt.batching.pool import default_jobs, run_in_pool
 from corefilt.cli.batchreport import JsonLines, Progress, refuse_report_over_sources, summary
 from corefilt.cli.options import check_environment, given_options, make_parser
 from corefilt.cli.words import STDOUT, probe_file, say, with_json_target, write_file
 from corefilt.errors import UsageError
 from corefilt.filterbits import describe, parse_filter
-from corefilt.filtering.options import Options
 from corefilt.io.remote.url import local_path
 from corefilt.text import printable
 
@@ -60,18 +59,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
     """The job that was asked for, and warnings. Raises UsageError and FilterError."""
     wanted, warnings = parse_filter(arguments.filter)
-    # Several cores at a time are parallel enough.
-    options = {"threads": 1, "compress_threads": 1, **given_options(arguments, "batch")}
-    if arguments.evidence == "auto":
-        options["maps"] = "auto"
-    # What cannot be meant is told before anything is done.
-    Options(**options)
     job = Job(
         arguments.sources,
         int(wanted),
         to=local_path(arguments.to) if arguments.to is not None else None,
         replace=arguments.replace,
-        options=options,
+        options=task_options(given_options(arguments, "batch"), arguments.evidence),
         compress=arguments.compress or "same",
         verify=arguments.verify,
         force=arguments.force,

@@ -67,8 +67,8 @@ def show(report: Report, before: int, after: int) -> None:
     for name in ("mappings", "before", "after"):
         table.add_column(name, justify="right")
     counts: dict[str, int] = {}
-    for finding in report.plan.findings:
-        counts[finding.kind] = counts.get(finding.kind, 0) + 1
+    for mapping in report.mappings:
+        counts[mapping.kind] = counts.get(mapping.kind, 0) + 1
     for name, kept, dropped, _ in report.kinds:
         table.add_row(name, str(counts[name]), show_size(kept + dropped), show_size(kept))
     table.add_row("whole file", str(sum(counts.values())), show_size(before), show_size(after), style="bold")

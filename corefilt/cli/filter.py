@@ -11,7 +11,7 @@ from corefilt.cli.words import STDOUT, check_report_place, say_report, with_json
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import FilterError, ReportPlaceError, UsageError, did_you_mean
 from corefilt.filterbits import ALIASES, NAMES, parse_filter
-from corefilt.filtering.options import Options
+from corefilt.filtering.options import Options, check_output
 from corefilt.filtering.write import write_filtered
 from corefilt.io.sinks import NamedFile
 
@@ -45,10 +45,6 @@ environment: COREFILT_ENGINE demands an engine, as --engine does; COREFILT_TRACE
 corefilt is; NO_COLOR leaves colours out"""
 
 
-# What changes lengths or offsets, and so needs another file.
-NOT_IN_PLACE = ("annotate", "format", "loadmaps", "truncate", "fit", "minimal", "ladder", "unreadable", "compress")
-
-
 def _other_commands() -> Iterator[str]:
     for name, (operands, purpose) in COMMANDS.items():
         if name != "filter":
@@ -75,19 +71,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     arguments = parser().parse_intermixed_args(with_json_target(argv))
     check_environment(arguments, "filter")
     _refuse_no_filter(arguments.filter, arguments.core)
-    if arguments.name is not None and (arguments.output is not None or arguments.in_place):
-        other = "-i" if arguments.in_place else "-o"
-        raise UsageError(f"--name and {other} both say where the core goes", "leave one of them out")
-    if arguments.in_place:
-        if arguments.output is not None:
-            raise UsageError("-i and -o cannot be combined", "leave -i or -o out")
-        for name in NOT_IN_PLACE:
-            if getattr(arguments, name, None) not in (None, False, "same"):
-                raise UsageError(f"-i leaves everything where it is, and --{name} does not", "use -o OUT")
-        if arguments.core == "-":
-            raise UsageError("-i changes CORE, which cannot be standard input", "name the core")
-    elif arguments.compact:
-        raise UsageError("--compact needs -i: what -o writes has no holes to remove", "add -i, or leave it out")
+    check_output(vars(arguments), arguments.output)
+    if arguments.in_place and arguments.core == "-":
+        raise UsageError("-i changes CORE, which cannot be standard input", "name the core")
     if arguments.output is None:
         arguments.output = "-"
     elsewhere = arguments.dry_run or arguments.in_place or arguments.name is not None

@@ -80,9 +80,8 @@ class CoreFile:
         self.ends_at(source.size, peek=source.peek)
 
     @classmethod
-    def open(cls, path: Place, *, max_headers: int, spool: bool) -> Self:
-        """As open_core, for any kind of core."""
-        source = open_source(path, max_headers=max_headers, spool=spool)
+    def of(cls, source: Source) -> Self:
+        """Read the headers and notes of a source, which is closed if that fails. Raises InputError and its kin."""
         try:
             return cls(source)
         except BaseException:
@@ -158,6 +157,16 @@ class CoreFile:
     def damaged(self) -> bool:
         """Whether anything in it contradicts itself or is missing."""
         return bool(self.warnings)
+
+    @property
+    def length(self) -> int:
+        """Where it ends, in bytes; of a pipe that has not ended, where its program headers say that it does."""
+        return self.end if self.end is not None else end_of_segments(self.table, self.table.p_filesz)
+
+    @property
+    def elf_class(self) -> str:
+        """ELF32 or ELF64."""
+        return "ELF64" if self.ehdr.wide else "ELF32"
 
     @property
     def machine(self) -> str:
@@ -273,5 +282,8 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs, sections: Sequence[Sh
 
 
 def open_core(path: Place, *, max_headers: int = MAX_HEADERS, spool: bool = False) -> CoreFile:
-    """Open a core: a path, ``-`` for standard input, a descriptor or a binary file. Raises InputError and its kin."""
-    return CoreFile.open(path, max_headers=max_headers, spool=spool)
+    """Open a core: a path or URL, ``-`` for standard input, a descriptor or a binary file.
+
+    Raises InputError and its kin.
+    """
+    return CoreFile.of(open_source(path, max_headers=max_headers, spool=spool))

@@ -75,7 +75,7 @@ class _InPlace:
                 "write another file: -o OUT --compress same; corefilt batch --replace puts it in the place of this one",
             )
         source = core.source.file
-        if source is None or not source.owned:
+        if source is None or not source.owned or source.spooled:
             raise UsageError(f"{core.source.name}: only a regular file named by its path can be changed in place")
         self.name, self.end = source.name, source.size
         self.table = core.table.replaced(core.table.p_offset, plan.sizes)

@@ -14,6 +14,8 @@ Sparse = Literal["auto", "always", "never"]
 Engine = Literal["auto", "reflink", "copy_file_range", "sendfile", "splice", "readwrite"]
 Cache = Literal["auto", "keep"]
 Format = Literal["same", "elf", "fdpic"]
+Evidence = Literal["auto", "none"]
+ScrubLevel = Literal["secrets", "env", "stacks"]
 UsesPid = Literal["no", "yes", "threads"]
 
 
@@ -60,6 +62,34 @@ class FilterOptions(PlanOptions, WriteOptions, total=False):
     directory: str | None
     values: Mapping[str, str] | None
     uses_pid: UsesPid
+    in_place: bool
+    compact: bool
+    spool: bool
+    max_headers: int
+
+
+class BatchOptions(TypedDict, total=False):
+    """Keywords of ``corefilt.batch`` that decide how each core is filtered."""
+
+    unknown: Unknown
+    minimal: bool
+    follow: int | str | None
+    runtime: str | Sequence[str] | None
+    strict: bool
+    sysroot: str | None
+    assume: Sequence[str]
+    dumper: Dumper
+    annotate: bool
+    truncate: int | str | None
+    fit: int | str | None
+    fit_allocated: bool
+    ladder: str | Sequence[str] | None
+    format: Format
+    loadmaps: tuple[int, int] | None
+    sparse: Sparse
+    engine: Engine
+    compress_threads: int | None
+    sync: bool
     spool: bool
     max_headers: int
 
@@ -67,6 +97,4 @@ class FilterOptions(PlanOptions, WriteOptions, total=False):
 class AllOptions(FilterOptions, total=False):
     """Keywords of ``Options``."""
 
-    in_place: bool
-    compact: bool
     dry_run: bool

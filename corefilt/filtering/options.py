@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 
 FORMATS = ("same", "elf", "fdpic")
+# What changes lengths or offsets, and so needs another file than CORE.
+NOT_IN_PLACE = ("annotate", "format", "loadmaps", "truncate", "fit", "minimal", "ladder", "unreadable", "compress")
 # What stood for an option before one word meant one thing.
 RENAMED = {"jobs": "threads"}
 
@@ -175,11 +177,11 @@ class Options:
     )  # fmt: skip
     in_place: bool = option(
         "-i --in-place", "make holes in CORE where the dropped bytes are, and write no other file; its length stays",
-        default=False, group=OUTPUT, takers="filter",
+        default=False, group=OUTPUT, takers="filter corefilt.filter()",
     )  # fmt: skip
     compact: bool = option(
         "--compact", "with -i: shorten CORE too: cut its end off, or replace it by a copy without the holes",
-        default=False, group=OUTPUT, takers="filter",
+        default=False, group=OUTPUT, takers="filter corefilt.filter()",
     )  # fmt: skip
     name: str | None = option(
         "--name", "name OUT as core_pattern does, like core.%e.%p",
@@ -294,6 +296,26 @@ def options_for(function: str, values: Mapping[str, Any]) -> Options:
     """Return the options that a Python function was given. Raises UsageError, and TypeError as Python does."""
     refuse_unknown(function, values, dict(taken_by(function)))
     return Options(**values)
+
+
+def check_output(values: Mapping[str, object], output: object) -> None:
+    """Refuse options that say in two ways where the core goes, or that -i cannot do. Raises UsageError.
+
+    ``values`` are options by their keywords, ``output`` what is named besides, or None.
+    """
+    in_place = bool(values.get("in_place"))
+    if values.get("name") is not None and (output is not None or in_place):
+        raise UsageError(
+            f"--name and {'-i' if in_place else '-o'} both say where the core goes", "leave one of them out"
+        )
+    if in_place:
+        if output is not None:
+            raise UsageError("-i and -o cannot be combined", "leave -i or -o out")
+        for name in NOT_IN_PLACE:
+            if values.get(name) not in (None, False, "same"):
+                raise UsageError(f"-i leaves everything where it is, and --{name} does not", "use -o OUT")
+    elif values.get("compact"):
+        raise UsageError("--compact needs -i: what -o writes has no holes to remove", "add -i, or leave it out")
 
 
 def wants_fit(values: Mapping[str, object]) -> bool:

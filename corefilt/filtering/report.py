@@ -11,6 +11,7 @@ from corefilt.corefile.corefilt_note import (
 )
 from corefilt.corefile.elf import PN_XNUM, PT_NOTE
 from corefilt.filterbits import CoredumpFilter, describe
+from corefilt.filtering.shown import Shown, kinds_table
 from corefilt.kinds import ONE_PAGE, Kind
 from corefilt.plan.layout import kept_bytes
 from corefilt.sizes import show_size
@@ -18,6 +19,8 @@ from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from corefilt.io.engine import Engine
     from corefilt.io.sinks import Sink
     from corefilt.kinds import Classification
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from corefilt.plan.plan import KeepPlan, Mapping
 
 
-class Report:
+class Report(Shown):
     """The outcome of one filtering; the attributes are the keys of the JSON report, sizes in bytes."""
 
     def __init__(
@@ -42,12 +45,12 @@ class Report:
         conversion: Conversion | None = None,
     ) -> None:
         core = plan.core
-        self.plan = plan
+        self._plan = plan
         self.version = __version__
         self.input = core.source.name
         self.output = sink.name if sink is not None else None
         self.filter = plan.filter
-        self.elf_class = "ELF64" if core.ehdr.wide else "ELF32"
+        self.elf_class = core.elf_class
         self.machine = core.machine
         self.format = _format_of(plan, conversion)
         self.page_size = core.maps.page_size
@@ -67,10 +70,10 @@ class Report:
         self.warnings = list(core.warnings)
         self.notices = notices(plan, fitted=fit is not None)
         # From a pipe into a stream the headers have left before the end was seen.
-        self.mended = core.source.seekable or engine is None or engine.sink.seekable
-        self.changes = _changes(plan, layout, conversion, mended=self.mended, fitted=fit is not None)
+        mended = core.source.seekable or engine is None or engine.sink.seekable
+        self.changes = _changes(plan, layout, conversion, mended=mended, fitted=fit is not None)
         late = core.miscounted and core.ehdr.counts_elsewhere
-        if (core.truncated or late) and not self.mended:
+        if (core.truncated or late) and not mended:
             self.notices.append(
                 "the headers had left before the end of the core was seen, and claim what may not be there; "
                 "corefilt all mends what was written, as a file"
@@ -112,8 +115,19 @@ class Report:
             "warnings": self.warnings + self.notices,
             "changes": self.changes,
             **({"fit": self.fit.as_dict()} if self.fit is not None else {}),
-            "mappings": [mapping_as_dict(self.plan, m, mapping) for m, mapping in enumerate(self.plan.mappings)],
+            "mappings": [mapping_as_dict(self._plan, m, mapping) for m, mapping in enumerate(self._plan.mappings)],
         }
+
+    @property
+    def mappings(self) -> Sequence[Mapping]:
+        """The mappings, with what was known of their kinds in the end."""
+        return self._plan.mappings
+
+    def __repr__(self) -> str:
+        return f"<corefilt.Report {self.headline().removeprefix('corefilt: ')}>"
+
+    def _repr_html_(self) -> str:
+        return kinds_table(self.headline(), self.kinds)
 
     def headline(self) -> str:
         """How the summary begins."""
@@ -139,12 +153,12 @@ class Report:
                 undecided = show_size(assumed) if assumed else "-"
                 lines.append(f"  {name:{width}}  {show_size(kept):>10}  {show_size(dropped):>10}  {undecided:>10}")
         if self.assumed_bytes:
-            verb = {"keep": "kept", "guess": "guessed", "drop": "dropped"}[self.plan.unknown]
+            verb = {"keep": "kept", "guess": "guessed", "drop": "dropped"}[self._plan.unknown]
             lines.append(
                 f"  undecided: {show_size(self.assumed_bytes)} could be of several kinds and were {verb}; "
                 "corefilt inspect shows which, --maps, --pid, --sysroot or --assume settle them"
             )
-        lines += [f"  {line}" for line in convention_lines(self.plan, everything=verbose)]
+        lines += [f"  {line}" for line in convention_lines(self._plan, everything=verbose)]
         if verbose:
             lines.append(
                 f"  engine: {self.engine or 'none'}; holes: {self.holes}; page size: {self.page_size}; "
@@ -154,10 +168,10 @@ class Report:
             lines.append("  holes: guessed (pages of zeros became holes; a pipe does not tell which ones were)")
         if self.fit is not None:
             lines += [f"  {line}" for line in self.fit.lines()]
-        if self.plan.core.truncated:
+        if self._plan.core.truncated:
             from corefilt.filtering.missing import missing_lines
 
-            lines += [f"  missing: {line}" for line in missing_lines(self.plan.core)]
+            lines += [f"  missing: {line}" for line in missing_lines(self._plan.core)]
         lines += [f"  changed: {change}" for change in self.changes]
         lines += [f"  note: {printable(notice)}" for notice in self.notices]
         lines += [f"  warning: {printable(warning)}" for warning in self.warnings]

@@ -10,7 +10,8 @@ from corefilt.errors import UndecidedError, UnstreamableError, UsageError
 from corefilt.evidence.gather import gather
 from corefilt.filtering.planned import PlannedRun
 from corefilt.filtering.run import stop_if_undecided
-from corefilt.io.sinks import NamedFile, open_sink, seekable_from
+from corefilt.io.opening import open_sink, seekable_from
+from corefilt.io.sinks import NamedFile
 from corefilt.plan.plan import KeepPlan
 
 TYPE_CHECKING = False
@@ -117,6 +118,9 @@ def _carry_out(run: FilterRun, output: Place | NamedFile, began: float) -> Repor
         _check_input(core, options)
         if isinstance(output, NamedFile):
             output.on_decided(sum(run.plan.assumed))
+        if options.on_progress is not None:
+            # The last time that it can be stopped.
+            options.on_progress(0)
         sink.commit(run.layout.size, sync=options.sync)
     except BaseException as error:
         sink.abort()

@@ -8,7 +8,8 @@ import threading
 from corefilt import _fast
 from corefilt.errors import CorefiltError
 from corefilt.io.compression import PIECE, Compression, encoder
-from corefilt.io.sinks import NamedFile, Sink, open_sink, reported
+from corefilt.io.opening import open_sink
+from corefilt.io.sinks import NamedFile, Sink, reported
 from corefilt.io.sources import Source, enlarge_pipe
 
 TYPE_CHECKING = False

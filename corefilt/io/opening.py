@@ -1,4 +1,4 @@
-"""Opens a core: a path, a descriptor or a file, decompressed and spooled where that is wanted."""
+"""Opens what is read and what is written: paths, URLs, descriptors and Python files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import stat
 
 from corefilt import _fast
 from corefilt.errors import InputError, UsageError
+from corefilt.io.sinks import at_end, descriptor_sink, named_sink, place_of, reported
 from corefilt.io.sources import PIPE_SIZE, FileSource, PipeSource, descriptor_of, enlarge_pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, BinaryIO
+
+    from corefilt.io.sinks import NamedFile, Sink
     from corefilt.io.sources import Place, Source
 
 # What an ELF file begins with; whatever else does is worth the room that knows compressed formats.
@@ -18,29 +23,53 @@ _ELFMAG = b"\x7fELF"
 _MAGIC_BYTES = 64
 
 
-def open_source(path: Place, *, max_headers: int, spool: bool = False) -> Source:
-    """Open CORE: a path, ``-`` for standard input, or a descriptor or binary file that stays open.
+def open_source(
+    path: Place, *, max_headers: int, spool: bool = False, storage_options: Mapping[str, Any] | None = None
+) -> Source:
+    """Open CORE: a path or URL, ``-`` for standard input, or a descriptor or binary file that stays open.
 
-    What is compressed is decompressed as it is read. Raises InputError, or UsageError for a terminal.
+    What is compressed is decompressed as it is read; ``storage_options`` are fsspec's for a URL. Raises InputError, or
+    UsageError for a terminal.
     """
-    path = descriptor_of(path)
-    if isinstance(path, int):
-        fd, name, owned = path, f"descriptor {path}", False
-    elif path in ("-", b"-"):
+    source = _opened(descriptor_of(path), max_headers=max_headers, storage_options=storage_options)
+    return as_core(source, max_headers=max_headers, spool=spool)
+
+
+def _opened(
+    place: str | bytes | os.PathLike[str] | int | BinaryIO,
+    *,
+    max_headers: int,
+    storage_options: Mapping[str, Any] | None,
+) -> Source:
+    """Open a place, as it is."""
+    if isinstance(place, str) and "://" in place:
+        from corefilt.io.remote.url import is_url, local_path
+
+        place = local_path(place)
+        if is_url(place):
+            from corefilt.io.remote.download import open_remote
+
+            return open_remote(place, max_headers=max_headers, storage_options=storage_options)
+    if isinstance(place, int):
+        fd, name, owned = place, f"descriptor {place}", False
+    elif place in ("-", b"-"):
         fd, name, owned = 0, "standard input", False
-    else:
-        name, owned = os.fsdecode(path), True
+    elif isinstance(place, str | bytes | os.PathLike):
+        name, owned = os.fsdecode(place), True
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+            fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
         except (OSError, ValueError) as error:
             raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
+    else:
+        from corefilt.io.objects import object_source
+
+        return object_source(place, max_headers=max_headers)
     try:
-        source = _source_of(fd, name, owned=owned, max_headers=max_headers)
+        return _source_of(fd, name, owned=owned, max_headers=max_headers)
     except BaseException:
         if owned:
             os.close(fd)
         raise
-    return as_core(source, max_headers=max_headers, spool=spool)
 
 
 def _source_of(fd: int, name: str, *, owned: bool, max_headers: int) -> Source:
@@ -51,7 +80,7 @@ def _source_of(fd: int, name: str, *, owned: bool, max_headers: int) -> Source:
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{name}: is a directory")
     if os.isatty(fd):
-        raise UsageError(f"{name} is a terminal", "name a core: corefilt FILTER CORE, or corefilt FILTER < CORE")
+        raise UsageError(f"{name} is a terminal", "name a core, or redirect one: < CORE")
     if stat.S_ISREG(status.st_mode):
         base = 0 if owned else os.lseek(fd, 0, os.SEEK_CUR)
         return FileSource(fd, name, base=base, size=max(0, status.st_size - base), owned=owned)
@@ -133,3 +162,44 @@ def spooled(pipe: Source, folder: str | None = None) -> SpooledSource:
         raise InputError(
             f"{pipe.name}: cannot be copied to {folder}: {error.strerror}", "set TMPDIR to a folder with room"
         ) from None
+
+
+def open_sink(path: Place | NamedFile, *, force: bool, source: Source | None) -> Sink:
+    """Open OUT: a path or URL, ``-`` for standard output, a file to be named, or a descriptor or file that stays open.
+
+    Raises UsageError for a terminal, OutputError for the rest: a folder, a file that is there and no
+    ``force``, the input itself, and what other users may have planted (``output_place``).
+    """
+    if isinstance(path, NamedFile):
+        return path.open(source)
+    path = place_of(path)
+    if isinstance(path, int):
+        return descriptor_sink(path, source)
+    if not isinstance(path, str):
+        from corefilt.io.objects import ObjectSink
+
+        return ObjectSink(path)
+    if "://" in path:
+        from corefilt.io.remote.url import is_url
+
+        if is_url(path):
+            from corefilt.io.remote.upload import RemoteFile
+
+            return RemoteFile(path, force=force).open(source)
+    return named_sink(path, source, force=force)
+
+
+def seekable_from(path: Place | NamedFile) -> bool:
+    """Whether OUT would be written as a file; nothing is opened. Raises OutputError where that cannot be told."""
+    if isinstance(path, NamedFile):
+        return path.seekable
+    path = place_of(path)
+    if not isinstance(path, str | int):
+        # It is handed what a temporary file holds.
+        return True
+    with reported(f"descriptor {path}" if isinstance(path, int) else path):
+        try:
+            status = os.fstat(path) if isinstance(path, int) else os.stat(path)
+        except FileNotFoundError:
+            return True
+        return stat.S_ISREG(status.st_mode) and (not isinstance(path, int) or at_end(path, status))

@@ -12,6 +12,8 @@ from corefilt.io.sources import Source, descriptor_of, enlarge_pipe, shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from corefilt.io.sources import Place
 
 # Names of what is open already: a shell's redirections and process substitutions.
@@ -243,34 +245,26 @@ class reported:
             raise OutputError(f"{self.name}: cannot be written: {error.strerror}", hint) from None
 
 
-def open_sink(path: Place | NamedFile, *, force: bool, source: Source | None) -> Sink:
-    """Open OUT: a path, ``-`` for standard output, a file to be named, or a descriptor or binary file that stays open.
-
-    Raises UsageError for a terminal, OutputError for the rest: a folder, a file that is there and no
-    ``force``, the input itself, and what other users may have planted (``output_place``).
-    """
-    if isinstance(path, NamedFile):
-        return path.open(source)
-    path = _descriptor_or_name(path)
-    if isinstance(path, int):
-        return _descriptor_sink(path, source)
-    return _named_sink(path, source, force=force)
-
-
 def open_text(path: str, *, force: bool) -> Sink:
-    """Open the place of a report as ``open_sink`` opens that of a core; a terminal is one, too."""
-    where = _descriptor_or_name(path)
+    """Open the place of a report as ``opening.open_sink`` opens that of a core; a terminal is one, too."""
+    where = place_of(path)
     if isinstance(where, int):
-        return _descriptor_sink(where, None, text=True)
-    return _named_sink(where, None, force=force, text=True)
+        return descriptor_sink(where, None, text=True)
+    if not isinstance(where, str):
+        raise AssertionError("the place of a report is a name")
+    return named_sink(where, None, force=force, text=True)
 
 
-def _descriptor_or_name(path: Place) -> str | int:
-    """The number of an open descriptor of ours, by whatever name, or a path."""
-    path = descriptor_of(path)
-    if isinstance(path, int):
-        return path
-    name = os.fsdecode(path)
+def place_of(path: Place) -> str | int | BinaryIO:
+    """The number of an open descriptor of ours, by whatever name, or a path or URL, or a file without a descriptor."""
+    place = descriptor_of(path)
+    if not isinstance(place, str | bytes | os.PathLike):
+        return place
+    name = os.fsdecode(place)
+    if "://" in name:
+        from corefilt.io.remote.url import local_path
+
+        return local_path(name)
     if name in _STANDARD:
         return _STANDARD[name]
     above, _, leaf = name.rpartition("/")
@@ -279,7 +273,8 @@ def _descriptor_or_name(path: Place) -> str | int:
     return name
 
 
-def _named_sink(name: str, source: Source | None, *, force: bool, text: bool = False) -> Sink:
+def named_sink(name: str, source: Source | None, *, force: bool, text: bool = False) -> Sink:
+    """Open what stands under a name, or make it. Raises as ``opening.open_sink``."""
     from corefilt.io.output_place import OutputPlace
 
     with reported(name), OutputPlace(name) as place:
@@ -308,7 +303,8 @@ def _named_sink(name: str, source: Source | None, *, force: bool, text: bool = F
     return StreamSink(fd, name, owned=True)
 
 
-def _descriptor_sink(fd: int, source: Source | None, *, text: bool = False) -> Sink:
+def descriptor_sink(fd: int, source: Source | None, *, text: bool = False) -> Sink:
+    """Write to what is open. Raises as ``opening.open_sink``."""
     name = "standard output" if fd == 1 else f"descriptor {fd}"
     with reported(name):
         status = os.fstat(fd)
@@ -319,7 +315,7 @@ def _descriptor_sink(fd: int, source: Source | None, *, text: bool = False) -> S
     _refuse_same(source, status, name)
     if stat.S_ISFIFO(status.st_mode):
         enlarge_pipe(fd)
-    if stat.S_ISREG(status.st_mode) and _at_end(fd, status):
+    if stat.S_ISREG(status.st_mode) and at_end(fd, status):
         with reported(name):
             reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
         return StdoutSink(fd, reader, status.st_size)
@@ -331,20 +327,7 @@ def _refuse_same(source: Source | None, status: os.stat_result, name: str) -> No
         raise OutputError(f"{name}: is the input itself", "write to another file")
 
 
-def seekable_from(path: Place | NamedFile) -> bool:
-    """Whether OUT would be written as a file; nothing is opened. Raises OutputError where that cannot be told."""
-    if isinstance(path, NamedFile):
-        return path.seekable
-    path = _descriptor_or_name(path)
-    with reported(f"descriptor {path}" if isinstance(path, int) else path):
-        try:
-            status = os.fstat(path) if isinstance(path, int) else os.stat(path)
-        except FileNotFoundError:
-            return True
-        return stat.S_ISREG(status.st_mode) and (not isinstance(path, int) or _at_end(path, status))
-
-
-def _at_end(fd: int, status: os.stat_result) -> bool:
+def at_end(fd: int, status: os.stat_result) -> bool:
     """Whether what is written to a regular file would be put at its end, and at no other place."""
     appends = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND
     return not appends and os.lseek(fd, 0, os.SEEK_CUR) == status.st_size

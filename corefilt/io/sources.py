@@ -9,14 +9,15 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from io import FileIO, TextIOBase
 
 from corefilt import _fast
-from corefilt.errors import DamagedCoreError, InputError
+from corefilt.errors import DamagedCoreError, InputError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO, TypeAlias
+    from typing import Any, BinaryIO, TypeAlias
 
     Place: TypeAlias = str | bytes | os.PathLike[str] | int | BinaryIO
 
@@ -242,13 +243,39 @@ def enlarge_pipe(fd: int) -> None:
         return
 
 
-def descriptor_of(place: Place) -> str | bytes | os.PathLike[str] | int:
-    """A binary file's descriptor, positioned and flushed as the file is; anything else as it came."""
-    if isinstance(place, str | bytes | int | os.PathLike):
+def descriptor_of(place: Place) -> str | bytes | os.PathLike[str] | int | BinaryIO:
+    """A binary file's descriptor, positioned and flushed as the file is; anything else as it came.
+
+    What changes the bytes on the way (gzip.GzipFile) or keeps them elsewhere (io.BytesIO) is used by its methods.
+    Raises UsageError for what is neither a place nor a binary file.
+    """
+    # Some files of fsspec have a path, too; what is asked for is what they hold, from where they stand.
+    is_file = hasattr(place, "read") or hasattr(place, "write")
+    if isinstance(place, str | bytes | int) or (isinstance(place, os.PathLike) and not is_file):
         return place
-    fd = place.fileno()
-    if place.writable():
-        place.flush()
-    if place.seekable():
-        os.lseek(fd, place.tell(), os.SEEK_SET)
+    if not is_file:
+        raise UsageError(f"a core is a path, a descriptor or a binary file, not {type(place).__name__}")
+    file: Any = place
+    if isinstance(file, TextIOBase):
+        raise UsageError(f"{name_of(file)}: is a text file", "open it in binary mode, or give its .buffer")
+    inner = file
+    try:
+        # Of a buffer, and of what tempfile gives.
+        while beneath := getattr(inner, "raw", None) or getattr(inner, "file", None):
+            inner = beneath
+        if not isinstance(inner, FileIO):
+            return place
+        fd: int = inner.fileno()
+        if file.writable():
+            file.flush()
+        if file.seekable():
+            os.lseek(fd, file.tell(), os.SEEK_SET)
+    except ValueError as error:
+        raise UsageError(f"{name_of(file)}: {error}") from None
     return fd
+
+
+def name_of(file: object) -> str:
+    """What to call a file that was given as an object."""
+    name = getattr(file, "name", None) or getattr(file, "full_name", None)
+    return name if isinstance(name, str) else type(file).__name__

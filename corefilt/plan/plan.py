@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping as Record
 
 from corefilt.classify.classifier import Classifier, classifier_for
 from corefilt.corefile import corefilt_note as annotation
@@ -27,10 +28,17 @@ if TYPE_CHECKING:
 UNKNOWN = ("keep", "guess", "drop")
 
 
-class Mapping:
+# What a mapping tells as a record, in this order.
+RECORD = (
+    "start", "end", "flags", "path", "file_offset", "present", "missing", "kind", "certainty", "evidence",
+)  # fmt: skip
+
+
+class Mapping(Record[str, object]):
     """One mapping as a person looks at it: addresses, ``flags`` (rwx), file, ``present`` bytes, and its kind.
 
-    ``missing`` are the bytes that p_filesz claims besides, where the core was cut.
+    ``missing`` are the bytes that p_filesz claims besides, where the core was cut. It is also a record, a mapping of
+    these names to their values, which pandas.DataFrame takes a list of.
     """
 
     __slots__ = ("end", "file_offset", "finding", "flags", "missing", "path", "present", "start")
@@ -56,6 +64,21 @@ class Mapping:
     def evidence(self) -> tuple[str, ...]:
         """The reasons, in words."""
         return self.finding.evidence
+
+    def __getitem__(self, name: str) -> object:
+        if name not in RECORD:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(RECORD)
+
+    def __len__(self) -> int:
+        return len(RECORD)
+
+    # Of a dictionary these two would go by the content; a mapping is itself.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 class KeepPlan:

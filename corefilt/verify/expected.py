@@ -30,11 +30,14 @@ class Expectation:
         self.filter = filter
         self.assume, self.maps, self.pid, self.sysroot, self.dumper = assume, maps, pid, sysroot, dumper
 
-    def check(self, path: str, filtered: Tables, pairs: list[Pair], verdict: Verdict, *, fitted: bool) -> None:
+    def check(
+        self, path: str, cores: tuple[Tables, Tables], pairs: list[Pair], verdict: Verdict, *, fitted: bool
+    ) -> None:
         """Hold what is kept of every segment against the least and the most that the filter leaves.
 
         What was cut to fit a size may be less. Raises what ``Core.plan`` raises.
         """
+        full, filtered = cores
         kept: dict[int, int] = {}
         for pair in pairs:
             kept[pair.full] = kept.get(pair.full, 0) + filtered.segments[pair.filtered].p_filesz
@@ -49,8 +52,8 @@ class Expectation:
                 there = kept.get(i)
                 if there is None or (0 if fitted else least) <= there <= most:
                     continue
-                start = core.table.p_vaddr[i]
-                where = f"segment {i} ({start:#x}-{start + core.table.p_memsz[i]:#x})"
+                start, size = full.segments[i].p_vaddr, full.segments[i].p_memsz
+                where = f"segment {i} ({start:#x}-{start + size:#x})"
                 leaves = f"{most}" if least == most else f"{least} to {most}"
                 text = f"{where} has {there} bytes; filter {verdict.filter} leaves {leaves}"
                 verdict.findings.append(

@@ -108,7 +108,7 @@ def _prove(
         if limit is not None:
             check_cut(files, cores, pairs, limit, verdict)
         if expectation is not None:
-            expectation.check(paths[0], new, pairs, verdict, fitted=fitted)
+            expectation.check(paths[0], cores, pairs, verdict, fitted=fitted)
         for file in files:
             file.check_unchanged()
     return verdict

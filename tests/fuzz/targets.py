@@ -22,14 +22,13 @@ from support.fitting import assert_fits
 from support.frames import BUILD_ID, core_of
 from support.instants import assert_valid
 from support.jvm import java_core
-from support.opening import in_memory, in_pipe, opened
+from support.opening import OpenCore, in_memory, in_pipe, open_file, opened
 from support.run import assert_promises
 from support.runtimes import go_core, python_core
 from support.samples import PAGE, noise, sample_core
 
 import corefilt
 from corefilt import _fast
-from corefilt.api import Core
 from corefilt.batching.policy.toml_file import parse_policy
 from corefilt.batching.sources import containers as wrappings
 from corefilt.cli.inspection import head
@@ -77,7 +76,7 @@ def filtered(core: bytes, wanted: int, **options: object) -> tuple[bytes, corefi
         return os.pread(out, os.fstat(out).st_size, 0), report
 
 
-def looked_at(core: Core, wanted: int, **options: object) -> None:
+def looked_at(core: OpenCore, wanted: int, **options: object) -> None:
     """Ask an open core for everything that is told of it."""
     plan = core.plan(wanted, **options)  # type: ignore[arg-type]
     for mapping in plan.mappings:
@@ -171,7 +170,7 @@ def inplace(data: bytes) -> None:
     path = _PLACE / "core"
     path.write_bytes(core)
     try:
-        with corefilt.open(path) as it:
+        with open_file(path) as it:
             damaged = it.damaged
             write_filtered(it, CoredumpFilter(wanted), "-", Options(in_place=True, force=True, sync=False))
     except CorefiltError:
@@ -358,7 +357,7 @@ def wrapping(data: bytes) -> None:
             source: Source = FileSource(os.dup(fd), "wrapped", size=len(data))
             try:
                 source = wrappings.opened(source, content.wrapping, content.member, max_headers=1 << 20)
-                looked_at(Core(source), 0x33)
+                looked_at(OpenCore(source), 0x33)
             except CorefiltError as error:
                 assert str(error)
             finally:
@@ -471,7 +470,7 @@ def unwinding(data: bytes) -> None:
     """Call frame information and a stack: what comes of them is short, and the same each time."""
     cut = int.from_bytes(data[:2], "little")
     raw = core_of(data[2 : 2 + cut], [], raw_stack=data[2 + cut :])
-    with in_memory(raw) as fd, corefilt.open(fd) as core:
+    with in_memory(raw) as fd, open_file(fd) as core:
         who = identify(core, with_environment=True)
         first, second = crash_of(core, who), crash_of(core, who)
     assert first == second

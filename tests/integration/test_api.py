@@ -33,7 +33,7 @@ from corefilt.errors import (
     UsageError,
 )
 
-PUBLIC = {"Core", "CoredumpFilter", "CorefiltError", "Mapping", "Plan", "Report", "filter", "open"}
+PUBLIC = {"Core", "CoredumpFilter", "CorefiltError", "Mapping", "Plan", "Report", "batch", "filter", "open"}
 CORE = sample_core()
 A, B = 0x10000, 0x20000
 
@@ -219,10 +219,21 @@ def test_a_mapping_has_all_that_is_known(core: Path) -> None:
 
 def test_what_a_core_tells_of_itself(core: Path) -> None:
     with corefilt.open(core) as it:
-        assert (it.machine, it.damaged, it.warnings, it.truncated) == ("x86-64", False, [], False)
+        assert (it.machine, it.damaged, it.warnings) == ("x86-64", False, [])
+        assert (it.name, it.size, it.elf_class, it.page_size) == (str(core), len(CORE), "ELF64", PAGE)
+        found = next(mapping for mapping in it.mappings if mapping.start == ANON)
+        assert it.read(ANON, found.present + PAGE)[:PAGE] == CORE[CORE.index(it.read(ANON, PAGE)) :][:PAGE]
+        assert it.read(0, 8) == b"" and it.read(ANON, 0) == b""
     core.write_bytes(CORE[:-1])
     with corefilt.open(core) as it:
-        assert (it.damaged, it.truncated, len(it.warnings)) == (True, True, 1)
+        assert (it.damaged, len(it.warnings)) == (True, 1)
+
+
+def test_memory_of_a_pipe_is_not_read(core: Path) -> None:
+    with in_pipe(CORE) as fd, corefilt.open(fd) as it, pytest.raises(UnstreamableError, match="passes only once"):
+        it.read(ANON, 8)
+    with in_pipe(CORE) as fd, corefilt.open(fd, spool=True) as it:
+        assert len(it.read(ANON, 8)) == 8
 
 
 def test_what_a_plan_keeps(core: Path) -> None:
@@ -300,7 +311,7 @@ def test_nothing_stays_open(core: Path) -> None:
     with pytest.raises(InputError):
         corefilt.filter(core.with_name("none"), core.with_name("out"), filter=0x31)
     with pytest.raises(NotACoreError):
-        corefilt.open("/dev/null").source.close()
+        corefilt.open("/dev/null").close()
     assert descriptors() == before
 
 
@@ -314,6 +325,9 @@ def test_an_error_is_a_sentence_with_a_hint(core: Path) -> None:
 
 def test_text_files_are_no_place_for_a_core(core: Path) -> None:
     """They would encode it."""
-    with open(core.with_name("text"), "w+", encoding="utf-8") as sink:
-        corefilt.filter(core, sink, filter=0x31)  # type: ignore[arg-type]
-    assert core.with_name("text").read_bytes() in (b"", expected(0x31))
+    with (
+        open(core.with_name("text"), "w+", encoding="utf-8") as text,
+        pytest.raises(UsageError, match="is a text file"),
+    ):
+        corefilt.filter(core, text, filter=0x31)  # type: ignore[arg-type]
+    assert core.with_name("text").read_bytes() == b""

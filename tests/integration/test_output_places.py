@@ -18,7 +18,7 @@ from support.builds import PATIENCE
 from support.run import COREFILT, assert_error, corefilt, environment
 
 from corefilt.errors import OutputError
-from corefilt.io.sinks import open_sink
+from corefilt.io.opening import open_sink
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
 # Ids without entries; one attacks, the other is whom a core is sent to.

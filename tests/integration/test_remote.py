@@ -15,18 +15,19 @@ from typing import Any
 import pytest
 from support.builder import FileEntry, Load, kernel_notes, make_core
 from support.cloud import BUCKET, CuttingProxy, addresses, needs_store, piped, store
+from support.opening import open_file
 from support.run import assert_promises, environment
 from support.samples import ANON, SHARED, sample_core
 
 import corefilt
 import corefilt.io.remote.url
 from corefilt.batching.sources.find import find
-from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
+from corefilt.corefile.corefile import open_core
 from corefilt.errors import CorefiltError, InputError, MissingLibraryError, OutputError, UsageError
 from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.options import Options
 from corefilt.filtering.write import write_filtered
-from corefilt.io.remote.download import PIECE, fetched, open_remote
+from corefilt.io.remote.download import PIECE, fetched
 from corefilt.io.remote.upload import RemoteFile
 from corefilt.io.remote.upload import store as stored
 from corefilt.io.remote.url import Remote, files_below, is_url, local_path
@@ -39,7 +40,7 @@ FILTER = CoredumpFilter(0x31)
 def filtered(source: str, target: str, *, force: bool = False, **options: Any) -> RemoteFile:
     """Filter one core from a URL to a URL."""
     output = RemoteFile(target, force=force)
-    with CoreFile(open_remote(source, max_headers=MAX_HEADERS)) as core:
+    with open_core(source) as core:
         report = write_filtered(core, FILTER, output, Options(**options))
     assert report.output == target
     return output
@@ -268,8 +269,9 @@ def in_store(test: Any) -> Any:
 def test_s3_and_back(bucket: str, tmp_path: Path) -> None:
     core = sample_core(anon_pages=5000)
     source = put(f"{bucket}/in", core)
-    output = RemoteFile(f"{bucket}/out", force=False, metadata={"corefilt": json.dumps({"version": "x"})})
-    with CoreFile(open_remote(source, max_headers=MAX_HEADERS)) as opened:
+    output = RemoteFile(f"{bucket}/out", force=False)
+    output.metadata["corefilt"] = json.dumps({"version": "x"})
+    with open_core(source) as opened:
         write_filtered(opened, FILTER, output, Options())
     assert get(f"{bucket}/out") == piped(core, 0x31, tmp_path)
     assert len(core) > 2 * PIECE
@@ -308,7 +310,7 @@ def test_a_store_that_is_gone_leaves_nothing(
     path.write_bytes(sample_core(anon_pages=5000))
     with CuttingProxy(port, each=2 * MIB) as proxy:
         use(proxy.port, monkeypatch)
-        with corefilt.open(path) as core, pytest.raises(OutputError) as caught:
+        with open_file(path) as core, pytest.raises(OutputError) as caught:
             write_filtered(core, FILTER, output, Options())
         assert proxy.cuts > 1
     use(port, monkeypatch)
@@ -370,15 +372,14 @@ def peak_of(source: str, target: str, port: int) -> int:
     """Run one core in a process of its own; gives the most memory that it had, in bytes."""
     program = """if True:
         import resource, sys
-        from corefilt.io.remote.download import open_remote
         from corefilt.io.remote.upload import RemoteFile
-        from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
+        from corefilt.corefile.corefile import open_core
         from corefilt.filterbits import CoredumpFilter
         from corefilt.filtering.options import Options
         from corefilt.filtering.write import write_filtered
 
         source, target = sys.argv[1:]
-        with CoreFile(open_remote(source, max_headers=MAX_HEADERS)) as core:
+        with open_core(source) as core:
             write_filtered(core, CoredumpFilter(0x31), RemoteFile(target, force=False), Options(compress="same"))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     """

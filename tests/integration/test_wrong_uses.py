@@ -136,8 +136,8 @@ def test_help_by_three_ways(command: str, capsys: pytest.CaptureFixture[str]) ->
 
 def test_the_bar_knows_the_length_of_a_pipe(folder: Path) -> None:
     """The program headers tell how much is to come."""
-    from corefilt.api import open_core
     from corefilt.cli.filter import Bar, _bar, parse
+    from corefilt.corefile.corefile import open_core
 
     arguments = parse(["0x33", "-n", "--progress", "always"])
     ends = []

@@ -7,6 +7,7 @@ from functools import cache
 from kernel.conventions import Counts, count, kept_of, true_kinds
 from kernel.dumps import FILTERS, FULL, PAGE
 from kernel.programs import ALL_FILTERS, SINGLE_BITS, Visit, load_sizes
+from support.opening import open_file
 
 import corefilt
 from corefilt.classify.classifier import classifier_for
@@ -36,7 +37,7 @@ def findings(visited: Visit, evidence: str) -> list[Classification]:
     if evidence == ANNOTATED:
         path = visited.folder / "annotated"
         corefilt.filter(visited.full, path, filter=FULL, pid=visited.pid, annotate=True, sync=False)
-    with corefilt.open(path) as core:
+    with open_file(path) as core:
         if evidence == PIPE:
             rules = classifier_for(core, with_payload=False)
             return [rules.decide(m) for m in range(len(core.maps))]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kernel.programs import PATIENCE, CannotStartError
 from kernel.victims import VICTIMS
+from support.opening import open_file
 
 import corefilt
 from corefilt.corefile.registers import read_threads
@@ -37,7 +38,7 @@ def by_priority(sizes: list[int], limit: int) -> list[int]:
 
 def others(path: Path, limit: int) -> int:
     """Count the threads whose stacks, from the stack pointer on, google-coredumper's rule would keep."""
-    with corefilt.open(path) as core:
+    with open_file(path) as core:
         memory = core.memory()
         needs = BacktraceMemory(core, memory, read_threads(core.source, core.ehdr, core.table))
         loads = list(core.maps.phdr)

@@ -39,6 +39,7 @@ from kernel.programs import (
 )
 from kernel.tables import details, summary
 from kernel.test_oracle import A_CORE_CANNOT_TELL, RELOCATED_TEXT, WRITTEN_TEXT, WRITTEN_THEN_READ
+from support.opening import open_file
 
 import corefilt
 
@@ -112,7 +113,7 @@ def try_command_line(visited: Visit) -> Iterator[str]:
         out = visited.folder / "out"
         mine = run_corefilt(visited.full, 0x33, out, option, str(value)).core
         given = {"pid": value} if option == "--pid" else {"maps": str(value)}
-        with corefilt.open(visited.full) as core:
+        with open_file(visited.full) as core:
             plan = core.plan(0x33, **given)
             sizes = [plan.kept(m) for m in range(len(core.maps))]
         if list(mine.sizes().values()) != sizes:
@@ -228,7 +229,7 @@ def zoo(forker: Path, zoo_program: Path, dumps_folder: Path, reports: dict[str, 
     with visit_zoo(zoo_program, forker, dumps_folder / "held") as visited:
         done.results = study(visited, ("guess", "keep"))
         done.command_line += try_command_line(visited)
-        with corefilt.open(visited.full) as core:
+        with open_file(visited.full) as core:
             found = core.plan(0x1FF, sysroot="/").findings
         done.results.append(compare(visited, "--sysroot", found))
     done.surprises = surprises(visited)

@@ -13,6 +13,7 @@ from corefilt.filtering.options import Options
 from corefilt.filtering.report import Report
 from corefilt.filtering.write import write_filtered
 from support.builder import PT_NOTE, SHT_NULL, parse_core, parse_notes, parse_sections
+from support.opening import open_file
 from support.run import table_moves
 
 SHT_NOBITS = 8
@@ -20,7 +21,7 @@ SHT_NOBITS = 8
 
 def in_place(path: Path, wanted: int, **options: object) -> Report:
     """Filter a core in place, within this process."""
-    with corefilt.open(path) as core:
+    with open_file(path) as core:
         return write_filtered(core, CoredumpFilter(wanted), "-", Options(in_place=True, **options))  # type: ignore[arg-type]
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, BinaryIO
 
-import corefilt
-from corefilt.api import Core
-from corefilt.plan.plan import Mapping
+from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
+from corefilt.io.opening import open_source
+from corefilt.plan.plan import KeepPlan, Mapping
 
 
 @contextmanager
@@ -38,11 +40,29 @@ def in_pipe(content: bytes) -> Iterator[int]:
         os.close(reader)
 
 
+class OpenCore(CoreFile):
+    """A core with all that its file says, and the plans of it."""
+
+    def plan(self, filter: int | str, **options: Any) -> KeepPlan:
+        """Return what the filter leaves; the options are those of ``corefilt.Core.plan``."""
+        return KeepPlan.of(self, filter, **options)
+
+    @cached_property
+    def mappings(self) -> Sequence[Mapping]:
+        """Return the mappings without evidence."""
+        return self.plan("all").mappings
+
+
 @contextmanager
-def opened(core: bytes, *, piped: bool = False) -> Iterator[Core]:
+def opened(core: bytes, *, piped: bool = False) -> Iterator[OpenCore]:
     """Open a core from memory, or from a pipe, where the payload cannot be looked at beforehand."""
-    with (in_pipe if piped else in_memory)(core) as fd, corefilt.open(fd) as it:
+    with (in_pipe if piped else in_memory)(core) as fd, open_file(fd) as it:
         yield it
+
+
+def open_file(place: str | os.PathLike[str] | int | BinaryIO, *, spool: bool = False) -> OpenCore:
+    """Open a core as ``corefilt.open`` does."""
+    return OpenCore.of(open_source(place, max_headers=MAX_HEADERS, spool=spool))
 
 
 def look(core: bytes, *, assume: tuple[str, ...] = (), piped: bool = False) -> dict[int, Mapping]:

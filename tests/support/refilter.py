@@ -12,6 +12,7 @@ import corefilt
 from corefilt.classify.classifier import classifier_for
 from corefilt.filterbits import CoredumpFilter
 from corefilt.plan.plan import KeepPlan
+from support.opening import open_file
 
 
 class Planned:
@@ -19,7 +20,7 @@ class Planned:
 
     def __init__(self, path: Path, filters: Iterable[int]) -> None:
         """Plan all filters by the same rules."""
-        with corefilt.open(path) as core:
+        with open_file(path) as core:
             rules = classifier_for(core)
             self.kept = {wanted: KeepPlan(core, CoredumpFilter(wanted), rules, "keep").sizes for wanted in filters}
             self.present = core.present

@@ -5,7 +5,7 @@ from __future__ import annotations
 from corefilt.batching.sources.content import Content, why_no_core
 from corefilt.corefile.corefile import MAX_HEADERS
 from corefilt.corefile.formats import HEAD
-from corefilt.io.remote.download import open_remote
+from corefilt.io.opening import open_source
 from corefilt.io.remote.url import Remote
 
 
@@ -13,7 +13,7 @@ def content_of(url: str) -> tuple[Content, int]:
     """What is behind a URL, a core alone or compressed or something else, and how many bytes. Raises InputError."""
     remote = Remote(url)
     info = remote.info()
-    source = open_remote(url, max_headers=MAX_HEADERS)
+    source = open_source(url, max_headers=MAX_HEADERS)
     try:
         head = source.peek(0, HEAD)
         layers = (source.compression,) if source.compression is not None else ()

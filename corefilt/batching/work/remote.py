@@ -16,7 +16,7 @@ from corefilt.batching.work import provenance
 from corefilt.batching.work.provenance import Fingerprint, Provenance
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.errors import CorefiltError
-from corefilt.io.remote.download import open_remote
+from corefilt.io.opening import open_source
 from corefilt.io.remote.upload import RemoteFile, RemoteSink
 from corefilt.io.remote.url import Remote, version_of
 
@@ -86,7 +86,7 @@ class RemoteEndpoint:
     def open(self, task: Task) -> Source:
         """Fetch it, decompressed as it comes. Raises InputError."""
         most = task.options.get("max_headers")
-        return open_remote(self.name, max_headers=most if isinstance(most, int) else MAX_HEADERS)
+        return open_source(self.name, max_headers=most if isinstance(most, int) else MAX_HEADERS)
 
     def mark(self) -> Provenance | None:
         """Read how the object came about, if it is as it was written. Raises InputError."""
@@ -96,7 +96,7 @@ class RemoteEndpoint:
             mark = Provenance.decode((self._remote.attribute(METADATA) or "").encode())
             return mark if mark is not None and mark.output is not None and mark.output.size == self.stored else None
         try:
-            with CoreFile(open_remote(self.name, max_headers=MAX_HEADERS)) as core:
+            with CoreFile(open_source(self.name, max_headers=MAX_HEADERS)) as core:
                 return Provenance.decode(core.notes.made)
         except CorefiltError:
             return None

@@ -31,7 +31,7 @@ def show_head(core: CoreFile, identity: Identity, page: Page, *, verbose: bool =
     packed = f" ({core.source.compression})" if core.source.compression else ""
     page.line(
         (printable(core.source.name), "bold"),
-        f": {'ELF64' if core.ehdr.wide else 'ELF32'} {core.machine}{size}{packed}, "
+        f": {core.elf_class} {core.machine}{size}{packed}, "
         f"{len(core.maps)} mapping{'s' if len(core.maps) != 1 else ''}, {show_size(core.maps.page_size)} pages",
     )
     for label, text in facts(core, identity, verbose=verbose):
@@ -130,7 +130,7 @@ def as_dict(core: CoreFile, identity: Identity, plan: KeepPlan) -> dict[str, obj
         "version": __version__,
         "input": core.source.name,
         "filter": f"{int(plan.filter):#x}",
-        "class": "ELF64" if core.ehdr.wide else "ELF32",
+        "class": core.elf_class,
         "machine": core.machine,
         **fdpic_as_dict(core),
         "page_size": core.maps.page_size,

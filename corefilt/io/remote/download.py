@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from corefilt.errors import InputError
 from corefilt.io.decompress import FedSource
-from corefilt.io.opening import as_core
 from corefilt.io.remote.url import Remote, version_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from corefilt.io.sources import Source
@@ -18,14 +17,13 @@ if TYPE_CHECKING:
 PIECE = 8 << 20
 
 
-def open_remote(url: str, *, max_headers: int, spool: bool = False) -> Source:
-    """Open the core behind a URL, decompressed as it comes. Raises what ``Remote`` and ``opening.as_core`` do."""
-    remote = Remote(url)
+def open_remote(url: str, *, max_headers: int, storage_options: Mapping[str, Any] | None = None) -> Source:
+    """Open what is behind a URL, as it is. Raises what ``Remote`` does, and InputError."""
+    remote = Remote(url, storage_options)
     info = remote.info()
     if info.get("type") == "directory":
         raise InputError(f"{url}: is a directory")
-    source = FedSource(None, lambda read: fetched(remote, info), url, most_ahead=max_headers)
-    return as_core(source, max_headers=max_headers, spool=spool)
+    return FedSource(None, lambda read: fetched(remote, info), url, most_ahead=max_headers)
 
 
 def fetched(remote: Remote, info: dict[str, Any]) -> Iterator[bytes]:

@@ -8,12 +8,12 @@ process leaves behind bears no name, and lies in the store until its rule for su
 from __future__ import annotations
 
 import os
-import tempfile
 
 from corefilt.errors import OutputError
+from corefilt.io.handover import HandoverSink
 from corefilt.io.remote.url import Remote
-from corefilt.io.sinks import NamedFile, Sink, reported
-from corefilt.io.tempfiles import nameless, new_name
+from corefilt.io.sinks import NamedFile
+from corefilt.io.tempfiles import new_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,64 +30,64 @@ MOST_PARTS = 9000
 class RemoteFile(NamedFile):
     """A file to be behind a URL; ``metadata`` are told of the object, in ASCII, and may be added until it is there."""
 
-    def __init__(self, url: str, *, force: bool, metadata: Mapping[str, str] | None = None) -> None:
+    def __init__(self, url: str, *, force: bool, storage_options: Mapping[str, Any] | None = None) -> None:
         """Find the library for it. Raises UsageError or MissingLibraryError."""
         self.path, self.force = url, force
-        self.remote = Remote(url)
-        self.metadata = dict(metadata or {})
+        self.remote = Remote(url, storage_options)
+        self.metadata: dict[str, str] = {}
 
     def open(self, source: Source | None) -> RemoteSink:
         """A temporary file that becomes it. Raises OutputError where there is something and no ``force``."""
         if not self.force and self.remote.exists():
-            raise OutputError(f"{self.path}: exists", "-f replaces it")
+            raise there_is(self.path)
         return RemoteSink(self)
 
     def complete(self, fd: int) -> None:
         """A child checks what is whole before it is sent, and adds to the metadata. Raises OutputError."""
 
 
-class RemoteSink(Sink):
+class RemoteSink(HandoverSink):
     """A temporary file that is uploaded when it is whole."""
-
-    seekable = True
 
     def __init__(self, file: RemoteFile) -> None:
         """Open one in TMPDIR. Raises OutputError."""
         self._file = file
-        with reported(tempfile.gettempdir()):
-            folder = os.open(tempfile.gettempdir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fd = nameless(folder)
-            finally:
-                os.close(folder)
-        super().__init__(fd, file.path, owned=True)
-        self.reader = self.fd
+        super().__init__(file.path)
 
-    def commit(self, size: int, *, sync: bool) -> None:
-        """Cut to size, upload, and give the object its name. Raises OutputError."""
-        try:
-            with reported(self.name):
-                os.ftruncate(self.fd, size)
-            self._file.complete(self.fd)
-            store(self._file.remote, self.fd, size, self._file.metadata)
-            self.allocated = size
-        finally:
-            self.close()
+    def hand_over(self, size: int) -> None:
+        """Upload, and give the object its name. Raises OutputError."""
+        self._file.complete(self.fd)
+        store(self._file.remote, self.fd, size, self._file.metadata, new=not self._file.force)
+        self.allocated = size
 
 
-def store(remote: Remote, fd: int, size: int, metadata: Mapping[str, str]) -> None:
+def store(remote: Remote, fd: int, size: int, metadata: Mapping[str, str], *, new: bool = False) -> None:
     """Upload what a descriptor holds; the object has its name and metadata when all of it is there.
 
-    Raises OutputError.
+    With ``new`` an object store that knows conditional writes replaces nothing that came meanwhile. Raises OutputError.
     """
-    put = _put_by_name if remote.scheme.renames else _put_by_commit
-    remote.persistently(lambda fs, fresh: put(fs, remote, fd, size, metadata), OutputError)
+
+    def attempt(fs: Any, fresh: bool) -> None:
+        if remote.scheme.renames:
+            _put_by_name(fs, remote, fd, size)
+            return
+        try:
+            _put_by_commit(fs, remote, fd, size, metadata, mode="xb" if new else "wb")
+        except FileExistsError:
+            raise there_is(remote.url) from None
+
+    remote.persistently(attempt, OutputError)
 
 
-def _put_by_commit(fs: Any, remote: Remote, fd: int, size: int, metadata: Mapping[str, str]) -> None:
+def there_is(url: str) -> OutputError:
+    """What is raised where something has the name already."""
+    return OutputError(f"{url}: exists", "-f replaces it")
+
+
+def _put_by_commit(fs: Any, remote: Remote, fd: int, size: int, metadata: Mapping[str, str], *, mode: str) -> None:
     part = max(PART, -(-size // MOST_PARTS // PART) * PART)
     named = {remote.scheme.metadata: dict(metadata)} if remote.scheme.metadata is not None and metadata else {}
-    file = fs.open(remote.path, "wb", block_size=part, autocommit=False, **named)
+    file = fs.open(remote.path, mode, block_size=part, autocommit=False, **named)
     try:
         _copy(fd, size, file)
         file.close()
@@ -102,7 +102,7 @@ def _put_by_commit(fs: Any, remote: Remote, fd: int, size: int, metadata: Mappin
         raise
 
 
-def _put_by_name(fs: Any, remote: Remote, fd: int, size: int, metadata: Mapping[str, str]) -> None:
+def _put_by_name(fs: Any, remote: Remote, fd: int, size: int) -> None:
     folder, _, _ = remote.path.rpartition("/")
     temporary = f"{folder}/{new_name()}"
     fs.makedirs(folder, exist_ok=True)

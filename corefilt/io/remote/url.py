@@ -32,6 +32,7 @@ _S3 = {"config_kwargs": {"retries": {"mode": "standard", "max_attempts": 1}}}
 _FINAL = (
     CorefiltError,
     FileNotFoundError,
+    FileExistsError,
     PermissionError,
     IsADirectoryError,
     NotImplementedError,
@@ -79,13 +80,17 @@ def local_path(place: str) -> str:
 class Remote:
     """What a URL names; ``path`` is what the file system behind it calls that."""
 
-    def __init__(self, url: str) -> None:
-        """Find the library for it; nothing is asked over the network. Raises UsageError or MissingLibraryError."""
+    def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        """Find the library for it; nothing is asked over the network. Raises UsageError or MissingLibraryError.
+
+        ``storage_options`` are what fsspec hands to the library.
+        """
         found = _SCHEME.match(url)
         name = found[1].lower() if found is not None else ""
         if name not in SCHEMES:
             raise UsageError(f"{url}: corefilt does not know {name}://", f"it knows {', '.join(SCHEMES)} and file")
         self.url, self.scheme = url, SCHEMES[name]
+        self._options = {**self.scheme.options, **(storage_options or {})}
         self.path = self._connected(fresh=False)[1]
 
     def _connected(self, *, fresh: bool) -> tuple[Any, str]:
@@ -94,9 +99,13 @@ class Remote:
         except ImportError:
             raise self._missing() from None
         try:
-            fs, path = url_to_fs(self.url, skip_instance_cache=fresh, **self.scheme.options)
+            # fsspec knows its schemes in small letters.
+            scheme, colon, rest = self.url.partition(":")
+            fs, path = url_to_fs(scheme.lower() + colon + rest, skip_instance_cache=fresh, **self._options)
         except ImportError:
             raise self._missing() from None
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{self.url}: {words(error)}", "storage_options are those of fsspec's library") from None
         return fs, path
 
     def _missing(self) -> MissingLibraryError:

@@ -23,8 +23,8 @@ from support.opening import in_memory, in_pipe, opened
 from support.samples import noise
 
 import corefilt
-from corefilt.api import open_core
 from corefilt.corefile import elf
+from corefilt.corefile.corefile import open_core
 from corefilt.corefile.elf import Ehdr, Phdrs, Shdr
 from corefilt.errors import CorefiltError, DamagedCoreError, NotACoreError, UnstreamableError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.builder import EM_PPC, VSYSCALL, Load, kernel_notes, make_core, nt_file, page, parse_core
 from support.maps import Area, maps_text, saved, smaps_text
-from support.opening import in_pipe, opened
+from support.opening import in_pipe, open_file, opened
 from support.ready import descriptors
 from support.samples import HUGE, PAGE, noise
 
@@ -222,7 +222,7 @@ def test_nothing_stays_open(tmp_path: Path) -> None:
 
 def looked_for(core: Path) -> list[str]:
     """Return the notices of --maps auto."""
-    with corefilt.open(core) as it:
+    with open_file(core) as it:
         evidence = gather(it, maps="auto")
         assert evidence is not None
         return evidence.notices
@@ -265,7 +265,7 @@ def test_without_a_map_it_goes_on(content: bytes | None, stored: Path) -> None:
     if content is not None:
         (stored.parent / "core.maps").write_bytes(content)
     assert looked_for(stored)[-1] == "--maps auto found no map of this process"
-    with corefilt.open(stored) as it:
+    with open_file(stored) as it:
         without, auto = it.plan(0x31), it.plan(0x31, maps="auto")
         assert [auto.kept(m) for m in range(4)] == [without.kept(m) for m in range(4)]
 
@@ -274,7 +274,7 @@ def test_a_pipe_has_nothing_beside_it(tmp_path: Path, monkeypatch: pytest.Monkey
     """Not even what lies in the working directory."""
     (tmp_path / "maps").write_bytes(maps_text(AREAS))
     monkeypatch.chdir(tmp_path)
-    with in_pipe(core_of()) as fd, corefilt.open(fd) as it:
+    with in_pipe(core_of()) as fd, open_file(fd) as it:
         evidence = gather(it, maps="auto")
         assert evidence is not None
         assert evidence.notices == ["--maps auto found no map of this process"]
@@ -282,7 +282,7 @@ def test_a_pipe_has_nothing_beside_it(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_core_on_standard_input_is_looked_up(stored: Path) -> None:
     (stored.parent / "core.maps").write_bytes(maps_text(AREAS))
-    with open(stored, "rb") as file, corefilt.open(file) as it:
+    with open(stored, "rb") as file, open_file(file) as it:
         evidence = gather(it, maps="auto")
         assert evidence is not None
         assert evidence.notices == [f"the map is {stored}.maps"]

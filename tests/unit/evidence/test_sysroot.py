@@ -25,11 +25,11 @@ from hypothesis import strategies as st
 from kernel.dumps import dumping, only_file
 from support.builder import ET_CORE, ET_DYN, ET_EXEC, PT_NOTE, Image, Note, elf_image, note_bytes
 from support.builds import INTERPRETER
+from support.opening import open_file
 from support.ready import descriptors
 from support.run import environment, without_privileges
 from support.samples import noise
 
-import corefilt
 from corefilt.corefile.elf import PF_W, PF_X
 from corefilt.errors import EvidenceError
 from corefilt.evidence.sysroot import MappedFile, Sysroot, build_id_in, first_difference, objection
@@ -1093,7 +1093,7 @@ def test_a_real_core_and_the_files_that_it_mapped(real_core: Path) -> None:
     """Text is as on the disk, the data that the loader and the program wrote is not, and each file is known again."""
     dumped_ns = real_core.stat().st_mtime_ns
     text, data, ids = [], [], set()
-    with corefilt.open(real_core) as core, closing(Sysroot("/")) as folder:
+    with open_file(real_core) as core, closing(Sysroot("/")) as folder:
         maps, peek = core.maps, core.source.peek
         first = {
             maps.path(m): peek(maps.table.p_offset[maps.phdr[m]], PAGE)
@@ -1124,7 +1124,7 @@ def test_a_real_core_and_the_files_that_it_mapped(real_core: Path) -> None:
 
 
 def test_a_library_of_another_build_is_not_the_one_that_was_mapped(real_core: Path, tmp_path: Path) -> None:
-    with corefilt.open(real_core) as core:
+    with open_file(real_core) as core:
         maps = core.maps
         m = next(m for m in range(len(maps)) if b"libc" in (maps.path(m) or b"") and maps.file_offset(m) == 0)
         path, first = maps.path(m) or b"", core.source.peek(maps.table.p_offset[maps.phdr[m]], PAGE)

@@ -58,6 +58,18 @@ def test_functions_take_what_the_table_says(function: str) -> None:
     assert function.split(".")[1][:-2] in (call.__name__, "filter")
 
 
+def test_a_batch_takes_what_its_command_takes() -> None:
+    assert get_type_hints(keywords.BatchOptions) == {name: TYPES[name] for name, _ in table.taken_by("batch")}
+    last = list(inspect.signature(corefilt.batch).parameters.values())[-1]
+    assert last.annotation == "Unpack[BatchOptions]"
+    own = {name for name, _ in taken_by("batch")} - set(get_type_hints(keywords.BatchOptions))
+    takes = {name for name, record in inspect.signature(corefilt.batch).parameters.items() if record.kind == 3}
+    only_here = {"filter", "progress", "cancel"}
+    # What it tells, and the two that work on what is done, have functions of their own.
+    only_there = {"to", "json", "html", "progress", "quiet", "verbose", "dask", "shared_once", "dedupe"}
+    assert takes - only_here == own - only_there
+
+
 def test_options_holds_the_whole_table() -> None:
     assert get_type_hints(keywords.AllOptions) == TYPES
     assert set(TYPES) == set(TABLE)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.builder import Load, kernel_notes, make_core, parse_core
+from support.opening import open_file
 from support.samples import noise
 
 import corefilt
@@ -23,7 +24,7 @@ def plan(tmp_path: Path) -> KeepPlan:
     """Plan a core of two mappings, of which all is kept."""
     path = tmp_path / "core"
     path.write_bytes(make_core([Load(A, noise(40)), Load(B, noise(8, 1))], kernel_notes([])))
-    with corefilt.open(path) as core:
+    with open_file(path) as core:
         return KeepPlan(core, CoredumpFilter.ALL, classifier_for(core), "keep")
 
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builder import EM_MIPS, FileEntry, Load, kernel_notes, make_core
 from support.frames import BUILD_ID, core_of, tables
+from support.opening import open_file
 from support.samples import ANON, LIBRARY, PAGE, noise, sample_core
 
-import corefilt
 from corefilt.batching.policy.facts import Facts, facts_of
 from corefilt.batching.policy.policy import ACTIONS, DELETE, FILTER, KEEP, Policy
 from corefilt.batching.policy.toml_file import load_policy, parse_policy
@@ -281,7 +281,7 @@ def test_a_policy_crosses_to_another_process() -> None:
 
 
 def facts(path: Path, *, age: float | None = None, shares: bool = False) -> Facts:
-    with corefilt.open(path) as core:
+    with open_file(path) as core:
         return facts_of(core, age=age, classifier=classifier_for(core) if shares else None)
 
 
@@ -304,7 +304,7 @@ def test_facts_that_look_at_memory_are_found_where_they_are_asked_for(tmp_path: 
     functions = [(0x400800, 0x40, b"\x41\x0e\x10"), (0x400900, 0x40, b"\x0e\x28"), (0x400A00, 0x40, b"\x07\x10")]
     words = [0, 0x400905, 1, 2, 3, 4, 0x400A07]
     path.write_bytes(core_of(tables(functions), words, pc=0x400804))
-    with corefilt.open(path) as core:
+    with open_file(path) as core:
         found = facts_of(core, age=None, classifier=None, asked={"signature"})
         nothing = facts_of(core, age=None, classifier=None)
     assert found.modules == ("/bin/victim", BUILD_ID.hex()) and found.command is None
@@ -312,7 +312,7 @@ def test_facts_that_look_at_memory_are_found_where_they_are_asked_for(tmp_path: 
     assert (nothing.modules, nothing.command, nothing.signature) == (None, None, None)
     # Without the frames that follow it is not known, and a rule that asks for it does nothing.
     path.write_bytes(core_of(tables(functions), [], pc=0x400804))
-    with corefilt.open(path) as core:
+    with open_file(path) as core:
         assert facts_of(core, age=None, classifier=None, asked={"signature"}).signature is None
 
 
@@ -320,7 +320,7 @@ def test_holes_count_for_no_share(tmp_path: Path) -> None:
     """A mapping of a gigabyte that nobody wrote to is a hole of the core, and no reason to take a rule's measure."""
     path = tmp_path / "core"
     path.write_bytes(sample_core(anon_pages=10, shared_pages=20))
-    with corefilt.open(path) as core:
+    with open_file(path) as core:
         before = facts_of(core, age=None, classifier=classifier_for(core)).shares
         i = max(core.maps.phdr, key=core.table.p_filesz.__getitem__)
         at, size = core.table.p_offset[i], core.table.p_filesz[i]
@@ -329,7 +329,7 @@ def test_holes_count_for_no_share(tmp_path: Path) -> None:
         punch = libc.fallocate(file.fileno(), 3, ctypes.c_long(at), ctypes.c_long(size))
     if punch:
         pytest.skip("this file system makes no holes")
-    with corefilt.open(path) as core:
+    with open_file(path) as core:
         after = facts_of(core, age=None, classifier=classifier_for(core)).shares
     assert before is not None and after is not None and after != before
     assert sum(least for least, _ in after.values()) <= 1.0
@@ -348,7 +348,7 @@ def test_shares_are_bounds_where_a_mapping_could_be_several_things(tmp_path: Pat
     path.write_bytes(sample_core(anon_pages=10, shared_pages=20))
     shares = facts(path, shares=True).shares
     assert shares is not None
-    with corefilt.open(path) as core:
+    with open_file(path) as core:
         total = sum(mapping.present for mapping in core.mappings)
         certain: dict[str, int] = {}
         for mapping in core.mappings:
