@@ -33,6 +33,9 @@ def _keyword(match: re.Match[str]) -> str:
         return f"{name}={not record.default}{behind}"
     if word in (record.choices or ()):
         return f"{name}={word!r}"
+    if name == "values" and "=" in word:
+        letter, _, value = word.partition("=")
+        return f"{name}={{{letter!r}: {value!r}}}"
     if not word.isupper():
         return f"{name}{behind}"
     return f"{name}=[{word!r}]" if record.default == () else f"{name}={word}"

@@ -7,7 +7,7 @@ import stat
 
 from corefilt import _fast
 from corefilt.errors import InputError, UsageError
-from corefilt.io.sinks import at_end, descriptor_sink, named_sink, place_of, reported
+from corefilt.io.sinks import NamedFile, at_end, descriptor_sink, named_sink, place_of, reported
 from corefilt.io.sources import PIPE_SIZE, FileSource, PipeSource, descriptor_of, enlarge_pipe
 
 TYPE_CHECKING = False
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, BinaryIO
 
-    from corefilt.io.sinks import NamedFile, Sink
+    from corefilt.io.sinks import Sink
     from corefilt.io.sources import Place, Source
 
 # What an ELF file begins with; whatever else does is worth the room that knows compressed formats.

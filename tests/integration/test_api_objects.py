@@ -322,6 +322,7 @@ def test_in_place_says_what_it_does_not_do_in_the_words_of_the_call(core: Path) 
         ("-f replaces it", "force=True replaces it"),
         ("settle them with --assume SELECTOR=KIND", "settle them with assume=['SELECTOR=KIND']"),
         ("--unknown keep keeps them", "unknown='keep' keeps them"),
+        ("--set h=VALUE gives it", "values={'h': 'VALUE'} gives it"),
         ("add --name TEMPLATE", "add name=TEMPLATE"),
         ("leave --engine and COREFILT_ENGINE out", "leave engine and COREFILT_ENGINE out"),
         ("or add --spool to keep a copy", "or add spool=True to keep a copy"),

@@ -52,7 +52,7 @@ def test_what_no_core_tells_is_an_error_unless_given(letter: str, tmp_path: Path
     template = f"c.%{letter}"
     with pytest.raises(NameTemplateError, match=f"does not tell what %{letter} is") as caught:
         api.filter(tmp_path / "core", filter="all", name=template, directory=str(tmp_path))
-    assert caught.value.hint == f"--set {letter}=VALUE gives it"
+    assert caught.value.hint == f"values={{{letter!r}: 'VALUE'}} gives it"
     done = corefilt("all", tmp_path / "core", "--name", template, "--directory", tmp_path, "--set", f"{letter}=1")
     assert (done.code, (tmp_path / "c.1").exists()) == (0, True)
 

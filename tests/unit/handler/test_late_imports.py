@@ -10,7 +10,7 @@ import pytest
 from support.builds import PATIENCE
 
 # Of options that the handler does not have (where evidence lies beside a core, other ways to write, other formats), of
-# places that only Python or a command line names, and of words that were mistyped, which are found as settings are read.
+# places that only Python or a command line names, and of words that were mistyped, found when they are read.
 NEVER = {
     "backports.zstd", "compression.zstd", "corefilt.evidence.file_compare", "corefilt.evidence.sidecars",
     "corefilt.evidence.sysroot", "corefilt.filtering.inplace", "corefilt.filtering.naming", "corefilt.io.compress",
