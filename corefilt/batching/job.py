@@ -67,7 +67,9 @@ class Job:
         if self.scrub is not None and any(self.options.get(name) for name in ("annotate", "loadmaps", "truncate")):
             raise UsageError("--scrub goes without --annotate, --loadmaps and --truncate", "leave them out")
         if not self.sources:
-            raise UsageError("no SOURCE is named", "a folder, a file, a glob, or - for a list on standard input")
+            raise UsageError(
+                "no SOURCE is named", "give a directory, a file, a glob, or - for a list on standard input"
+            )
 
     @property
     def asks_for_crashes(self) -> bool:

@@ -51,7 +51,7 @@ SHARED_NAME = Convention(
 )
 READ_ONLY_FILE = Convention("read-only-file", "a file that the process maps for reading only was not written")
 SCRIPT = Convention("script", "a file that begins with #! is executable")
-DATA_MODE = Convention("data-mode", "data files in the system's folders have no executable mode")
+DATA_MODE = Convention("data-mode", "data files in the system's directories have no executable mode")
 
 # What evidence beside the core shows.
 SWAPPED = Convention("swapped", "pages in Swap are the mapping's own")

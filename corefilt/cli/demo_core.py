@@ -45,7 +45,7 @@ def no_core_here() -> str | None:
     if not pattern:
         return "kernel.core_pattern is empty"
     if "/" in pattern:
-        return f"kernel.core_pattern names another folder ({pattern})"
+        return f"kernel.core_pattern names another directory ({pattern})"
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
     if hard != resource.RLIM_INFINITY and hard < LEAST_LIMIT:
         return f"the hard limit for core files (ulimit -Hc) is {hard}"

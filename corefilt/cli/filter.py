@@ -41,8 +41,8 @@ other commands (corefilt COMMAND --help):
 exit codes: 0 done; 1 failed, OUT not created or changed, CORE (with -i) still valid; 2 usage; 3 written, but the
 input was damaged or truncated; 4 --strict left bytes undecided
 
-environment: COREFILT_ENGINE demands an engine, as --engine does; COREFILT_TRACEBACK shows, set to 1, where a fault of
-corefilt is; NO_COLOR leaves colours out"""
+environment: COREFILT_ENGINE demands an engine, as --engine does; COREFILT_TRACEBACK=1 shows where a bug of corefilt is;
+NO_COLOR leaves colours out"""
 
 
 def _other_commands() -> Iterator[str]:

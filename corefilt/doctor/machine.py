@@ -31,7 +31,11 @@ def kernel_facts() -> list[Fact]:
         facts.append(
             Fact(GROUP, "core_pattern", printable(settings.pattern) or "empty", _WAYS[settings.way] + uses_pid)
         )
-    modes = {0: "no core of what changed its rights", 1: "cores of all, owned by their users", 2: "root has such cores"}
+    modes = {
+        0: "no core of a process that changed its privileges",
+        1: "cores of all, owned by their users",
+        2: "root has such cores",
+    }
     facts.append(Fact(GROUP, "suid_dumpable", str(settings.suid_dumpable), modes.get(settings.suid_dumpable, "")))
     for name, meaning in (
         ("core_pipe_limit", "how many readers of pipes are waited for; 0: none is"),

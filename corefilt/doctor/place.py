@@ -41,7 +41,7 @@ class CoreFolder:
         self.shown = printable(foreseen(template, subject, settings)) or _link(subject, "cwd")
         unknown = unforeseen(template)
         if unknown:
-            self.error, self.answer = f"the folder depends on {unknown}, which only the crash knows", UNKNOWN
+            self.error, self.answer = f"the directory depends on {unknown}, which only the crash knows", UNKNOWN
             return
         try:
             self.base = os.open(start, _FLAGS | os.O_DIRECTORY, dir_fd=subject.folder.fd)
@@ -50,7 +50,7 @@ class CoreFolder:
             self.error, self.answer, self.remedy = f"its {start} {_CLOSED}", UNKNOWN, "ask as root"
         except OSError as error:
             self.error, self.answer = f"{self.shown}: {error.strerror}", NO
-            self.remedy = "make the folder: the kernel makes none"
+            self.remedy = "create the directory: the kernel does not"
 
     def _open(self, subject: Subject) -> int:
         if not subject.same_root and not self.as_root:
@@ -86,10 +86,10 @@ def _link(subject: Subject, name: str) -> str:
 def place_rows(subject: Subject, settings: Settings, data: int | None) -> list[Row]:
     """All about the place; ``data`` is how many bytes the core may take at most, None if that is not known."""
     if settings.way != FILE:
-        return [Row("folder", OK, f"the core goes to a {settings.way}, not into a folder")]
+        return [Row("directory", OK, f"the core goes to a {settings.way}, not to a directory")]
     with CoreFolder(subject, settings) as place:
         if place.folder < 0:
-            return [Row("folder", place.answer, place.error, place.remedy)]
+            return [Row("directory", place.answer, place.error, place.remedy)]
         return [
             _there(place),
             _writable(place, subject),
@@ -101,20 +101,20 @@ def place_rows(subject: Subject, settings: Settings, data: int | None) -> list[R
 
 def _there(place: CoreFolder) -> Row:
     if os.fstat(place.folder).st_nlink == 0:
-        return Row("folder", NO, f"{place.shown} was removed", "the process has to change its working directory")
-    return Row("folder", OK, place.shown)
+        return Row("directory", NO, f"{place.shown} was removed", "the process has to change its working directory")
+    return Row("directory", OK, place.shown)
 
 
 def _writable(place: CoreFolder, subject: Subject) -> Row:
-    name = "folder writable"
+    name = "directory writable"
     user = 0 if place.as_root else subject.uids[3]
     answer = _may_write(place, subject)
     if answer is None:
         return Row(name, UNKNOWN, f"only user {user} can tell", "ask as root")
     if answer:
-        return Row(name, OK, f"user {user} may make files in it")
-    why = f"user {user} may not make files in {place.shown} ({stat.filemode(os.fstat(place.folder).st_mode)})"
-    return Row(name, NO, why, "kernel.core_pattern can name another folder")
+        return Row(name, OK, f"user {user} may create files in it")
+    why = f"user {user} may not create files in {place.shown} ({stat.filemode(os.fstat(place.folder).st_mode)})"
+    return Row(name, NO, why, "kernel.core_pattern can name another directory")
 
 
 def _may_write(place: CoreFolder, subject: Subject) -> bool | None:
@@ -147,11 +147,13 @@ def _mounted(place: CoreFolder) -> Row:
 
 
 def _room(place: CoreFolder, subject: Subject, data: int | None) -> Row:
-    name, free = "room", os.fstatvfs(place.folder)
+    name, free = "space", os.fstatvfs(place.folder)
     blocks = free.f_bfree if place.as_root or subject.may(CAP_SYS_RESOURCE) else free.f_bavail
     room = blocks * free.f_frsize
     if free.f_blocks and not blocks:
-        return Row(name, NO, "the file system is full", "make room, or name another folder in kernel.core_pattern")
+        return Row(
+            name, NO, "the file system is full", "free some space, or name another directory in kernel.core_pattern"
+        )
     if free.f_files and not free.f_ffree:
         return Row(name, NO, "the file system has no inodes left", "remove files")
     if data is not None and data > room:
@@ -169,7 +171,7 @@ def _name(place: CoreFolder, subject: Subject, settings: Settings) -> Row:
     name = foreseen(place.template, subject, settings, uses_pid=settings.uses_pid)
     shown = printable(name)
     if name in (b"", b".", b".."):
-        return Row(row, NO, f"the pattern makes the name {shown!r}, which no file can have", "set kernel.core_pattern")
+        return Row(row, NO, f"the pattern gives the name {shown!r}, which no file can have", "set kernel.core_pattern")
     try:
         there = os.stat(name, dir_fd=place.folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -177,13 +179,16 @@ def _name(place: CoreFolder, subject: Subject, settings: Settings) -> Row:
     except OSError as error:
         return Row(row, NO, f"{shown}: {error.strerror}", "set a shorter kernel.core_pattern")
     if stat.S_ISDIR(there.st_mode):
-        return Row(row, NO, f"{shown} is a folder", "remove it, or set another kernel.core_pattern")
+        return Row(row, NO, f"{shown} is a directory", "remove it, or set another kernel.core_pattern")
     if place.as_root:
         return Row(row, NO, f"{shown} exists, and a core for root replaces nothing", "remove it")
     above = os.fstat(place.folder)
     mine = subject.uids[3] in (there.st_uid, above.st_uid) or subject.may(CAP_FOWNER)
     if above.st_mode & stat.S_ISVTX and not mine:
         return Row(
-            row, NO, f"{shown} is user {there.st_uid}'s, in a sticky folder, so that it cannot be replaced", "remove it"
+            row,
+            NO,
+            f"{shown} belongs to user {there.st_uid}, in a sticky directory, so it cannot be replaced",
+            "remove it",
         )
     return Row(row, OK, f"{shown} exists and would be replaced")

@@ -100,7 +100,7 @@ def dumpable(subject: Subject, settings: Settings) -> Row:
 
 def program_rights(subject: Subject, settings: Settings) -> Row:
     """Set-user-ID, set-group-ID and file capabilities that gave the process more than its user has."""
-    return _cause("set-ID, capabilities", _gained(subject), "its program gives it no rights", subject, settings)
+    return _cause("set-ID, capabilities", _gained(subject), "its program gives it no privileges", subject, settings)
 
 
 def program_readable(subject: Subject, settings: Settings) -> Row:

@@ -288,7 +288,7 @@ class _InPlace:
             if error.errno in _NO_ROOM:
                 hint = (
                     f"free {show_size(len(new) + (1 << 20))} of the file system that it lies on, or of the quota: one "
-                    "that copies on write needs room even to overwrite (old snapshots hold some)"
+                    "that copies on write needs space even to overwrite (old snapshots hold some)"
                 )
             raise InPlaceError(
                 f"{self.name}: the {what} cannot be rewritten: {error.strerror}; {state}", hint
@@ -354,7 +354,7 @@ class _InPlace:
         except CorefiltError as error:
             raise InPlaceError(
                 f"{self.name}: what was dropped is out of it, but it could not be made shorter: {error}",
-                f"{show_size(layout.size)} of room are needed for the copy; without --compact none are",
+                f"{show_size(layout.size)} of space are needed for the copy; without --compact, none is",
             ) from None
         place.allocated = sink.allocated
         return engine

@@ -49,7 +49,7 @@ class KernelFile(NamedFile):
             if not os.path.isabs(self.path):
                 raise NoCoreError(
                     f"{self.path}: with dump mode 2 the kernel writes no core under a relative name",
-                    "name the folder by its whole path",
+                    "name the directory by its absolute path",
                 )
             if os.geteuid():
                 raise NoCoreError(f"{self.path}: with dump mode 2 the core is root's", "run this as root")
@@ -61,7 +61,9 @@ class KernelFile(NamedFile):
             except FileNotFoundError:
                 folder = os.path.dirname(self.path) or "."
                 if not os.path.isdir(folder):
-                    raise OutputError(f"{self.path}: its folder does not exist", "folders are not made") from None
+                    raise OutputError(
+                        f"{self.path}: its directory does not exist", "corefilt creates no directories"
+                    ) from None
                 return
         if stat.S_ISDIR(status.st_mode):
             raise OutputError(f"{self.path}: is a directory")
@@ -72,7 +74,7 @@ class KernelFile(NamedFile):
         if not self.replace:
             raise OutputError(f"{self.path}: exists", "-f replaces it")
         if not _may_remove(self.path, status):
-            raise OutputError(f"{self.path}: belongs to another user, in a folder that keeps everybody's files apart")
+            raise OutputError(f"{self.path}: belongs to another user, in a sticky directory")
 
 
 def _may_remove(path: str, status: os.stat_result) -> bool:

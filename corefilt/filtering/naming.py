@@ -41,7 +41,7 @@ class Naming:
         if uses_pid not in USES_PID:
             raise UsageError(f"uses_pid is {uses_pid!r}", f"it can be {', '.join(USES_PID)}")
         if directory is not None and self.template[:1] == b"/":
-            raise NameTemplateError(f"the template {template!r} names its folder itself", "leave --directory out")
+            raise NameTemplateError(f"the template {template!r} names its directory itself", "omit --directory")
         self.given = {letter: _checked(letter, value) for letter, value in (given or {}).items()}
 
     def path(self, core: CoreFile) -> tuple[str, list[str]]:
@@ -55,7 +55,7 @@ class Naming:
         if not name:
             raise NameTemplateError(f"the template {os.fsdecode(self.template)!r} makes no name of this core")
         if name.endswith("/"):
-            raise NameTemplateError(f"the template makes the name {name!r}, which is a folder")
+            raise NameTemplateError(f"the template gives the name {name!r}, which is a directory")
         return os.path.join(self.directory or "", name), values.notices
 
     def file(self, core: CoreFile, *, force: bool) -> tuple[KernelFile, list[str]]:

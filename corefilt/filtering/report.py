@@ -86,7 +86,7 @@ class Report(Shown):
             if request.allocated and request.limit is not None and (self.allocated_bytes or 0) > request.limit:
                 self.notices.append(
                     f"this file system takes {self.allocated_bytes} bytes for it, more than was planned: it has large "
-                    "blocks, or holds room back"
+                    "blocks, or reserves space"
                 )
 
     def as_dict(self) -> dict[str, object]:

@@ -98,11 +98,12 @@ class FilterRun:
 
 
 def stop_if_undecided(plan: KeepPlan, options: Options) -> None:
-    """With ``strict``, raise UndecidedError while any bytes hang on an assumption."""
+    """With ``strict``, raise UndecidedError while any bytes depend on an assumption."""
     undecided = sum(plan.assumed)
     if options.strict and undecided:
         count = sum(1 for size in plan.assumed if size)
-        raise UndecidedError(f"{plan.core.source.name}: {undecided} bytes in {count} mappings hang on an assumption")
+        mappings = "1 mapping" if count == 1 else f"{count} mappings"
+        raise UndecidedError(f"{plan.core.source.name}: {undecided} bytes in {mappings} depend on an assumption")
 
 
 def check_tail(core: CoreFile, raw: bytes) -> None:

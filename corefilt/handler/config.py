@@ -87,7 +87,7 @@ def _name(value: object) -> bytes:
     template = a_name(value).encode()
     check_template(template)
     if b"/" in template:
-        raise ConfigError(f"{value!r} leaves the folder", "directory names it")
+        raise ConfigError(f"{value!r} leads out of the directory", "the key directory names the directory")
     unknown = [letter for letter in specifiers(template) if letter in UNKNOWN]
     if unknown:
         raise ConfigError(f"{value!r} asks for %{unknown[0]}, which a handler is not told")

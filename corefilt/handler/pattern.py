@@ -33,7 +33,9 @@ def handler_line(python: str, *, pidfd: bool) -> bytes:
     specifiers = PATTERN.split() if pidfd else PATTERN.split()[:-1]
     words = [python.replace("%", "%%"), "-I", "-m", MODULE, *specifiers]
     if re.search(r"\s|\xa0", python):
-        raise InstallError(f"{python!r}: the kernel splits core_pattern at blanks", "an environment in another folder")
+        raise InstallError(
+            f"{python!r}: the kernel splits core_pattern at blanks", "install corefilt into another directory"
+        )
     return _checked(b"|" + os.fsencode(" ".join(words)))
 
 
@@ -75,6 +77,6 @@ def _checked(line: bytes) -> bytes:
         raise InstallError(
             f"the line for core_pattern has {len(line)} bytes, and the kernel keeps {MOST_OF_A_PATTERN}: "
             f"{os.fsdecode(line)!r}",
-            "an environment in a folder with a shorter name",
+            "install corefilt into a directory with a shorter name",
         )
     return line

@@ -168,7 +168,7 @@ def _look(account: Account, status: int) -> None:
     ids = [b"Uid:" + b"\t%d" % account.uid * 4, b"Gid:" + b"\t%d" % account.gid * 4, b"NoNewPrivs:\t1"]
     missing = [line for line in (*_EMPTY, *ids) if line not in lines]
     if missing or os.getgroups():
-        raise CorefiltError(f"rights are left: no {missing[0].decode()!r}" if missing else "groups are left")
+        raise CorefiltError(f"privileges are left: no {missing[0].decode()!r}" if missing else "groups are left")
 
 
 def _call(name: str, *arguments: object) -> None:

@@ -28,7 +28,7 @@ def open_folder(path: str) -> int:
         )
     except StepError as error:
         raise ConfigError(
-            f"/{error.filename}: cannot be opened as a folder: {error.strerror}", "links are not followed"
+            f"/{error.filename}: cannot be opened as a directory: {error.strerror}", "links are not followed"
         ) from None
 
 

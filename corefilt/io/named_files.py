@@ -205,7 +205,7 @@ class Root:
                     ahead += _names(target)
                 elif kind != stat.S_IFDIR:
                     if ahead:
-                        raise NotUsable("leads through what is no folder")
+                        raise NotUsable("leads through a file that is not a directory")
                     return folders.pop()
                 elif len(folders) > MOST_FOLDERS:
                     raise NotUsable("leads through too many folders")

@@ -160,7 +160,8 @@ def spooled(pipe: Source, folder: str | None = None) -> SpooledSource:
         if not isinstance(error, OSError):
             raise
         raise InputError(
-            f"{pipe.name}: cannot be copied to {folder}: {error.strerror}", "set TMPDIR to a folder with room"
+            f"{pipe.name}: cannot be copied to {folder}: {error.strerror}",
+            "set TMPDIR to a directory with enough space",
         ) from None
 
 

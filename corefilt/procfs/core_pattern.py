@@ -30,7 +30,7 @@ SPECIFIERS = {
     "f": "file name of the executable",
     "E": "path of the executable",
     "c": "RLIMIT_CORE in bytes",
-    "C": "processor",
+    "C": "CPU",
     "F": "pidfd for the program behind a pipe",
 }
 # Values that the process or the machine names itself; every other one is a number.
@@ -60,7 +60,7 @@ def check_template(template: bytes) -> None:
     if len(template) > MOST_OF_A_PATTERN:
         raise NameTemplateError(
             f"the template has {len(template)} bytes, and the kernel keeps {MOST_OF_A_PATTERN} of them",
-            "--directory takes the folder out of it",
+            "use --directory for the directory",
         )
     if as_kept(template) != template:
         raise NameTemplateError(f"the template {shown!r} has a newline or a zero byte, where the kernel stops to read")

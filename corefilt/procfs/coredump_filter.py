@@ -16,12 +16,12 @@ def read_filter(folder: ProcFolder) -> CoredumpFilter:
     """The filter that is in force. Raises ProcessError, also for what has no memory of its own."""
     text = folder.read(FILE).strip()
     if not text:
-        raise ProcessError(f"{folder.name} has no memory: it ended, or it is a thread of the kernel")
+        raise ProcessError(f"{folder.name} has no memory: it ended, or it is a kernel thread")
     try:
         # Eight hex digits without 0x (proc_coredump_filter_read in fs/proc/base.c, Linux 6.18).
         return CoredumpFilter(int(text, 16))
     except ValueError:
-        raise ProcessError(f"{folder.name}: its {FILE} is {text[:40]!r}, which is no number") from None
+        raise ProcessError(f"{folder.name}: its {FILE} is {text[:40]!r}, which is not a number") from None
 
 
 def set_filter(folder: ProcFolder, wanted: CoredumpFilter) -> tuple[CoredumpFilter, CoredumpFilter]:

@@ -118,12 +118,12 @@ class Process(Seen):
                 raise EvidenceError(f"{self.name} ended while it was looked at") from None
             except PermissionError:
                 raise EvidenceError(
-                    f"{self.name}: you may not read its {file}", "that takes root, or the rights to trace it"
+                    f"{self.name}: you may not read its {file}", "run as root, or as a user who may trace it"
                 ) from None
             except OSError as error:
                 raise EvidenceError(f"{self.name}: its {file} cannot be read: {error.strerror}") from None
             if not text:
-                raise EvidenceError(f"{self.name} has no memory: it ended, or it is a thread of the kernel")
+                raise EvidenceError(f"{self.name} has no memory: it ended, or it is a kernel thread")
             return parse(text, f"{self.name}: {file}", sizes=self._sizes)
         raise EvidenceError(f"{self.name} ended while it was looked at, or /proc has neither smaps nor maps of it")
 

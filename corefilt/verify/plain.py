@@ -46,7 +46,7 @@ class _Copy(MappedCore):
             except OSError as error:
                 raise InputError(
                     f"{packed.name}: cannot be copied to {tempfile.gettempdir()}: {error.strerror}",
-                    "set TMPDIR to a folder with room",
+                    "set TMPDIR to a directory with enough space",
                 ) from None
             super().__init__(f"/proc/self/fd/{copy.fileno()}", packed.name)
         self.damage = damage

@@ -791,7 +791,7 @@ def test_what_the_owner_may_not_root_does_not_for_him(tmp_path: Path) -> None:
     lines = by_source(batch(folder, "--replace", code=4), folder)
     assert lines["core"][0] == "failed"
     assert "denied" in lines["core"][1].lower()
-    assert lines["roots"] == ("kept", "belongs to root in a folder that others can write")
+    assert lines["roots"] == ("kept", "belongs to root, in a directory that others can write to")
     assert (folder / "roots").read_bytes() == sample_core()
 
 

@@ -208,7 +208,7 @@ def test_a_limit_that_is_fitted(place: Place) -> None:
         ("directory = 'cores'", "absolute"),
         ("directory = '/var/../etc'", "absolute"),
         ("directory = ''", "no text"),
-        ("name = 'a/b'", "leaves the folder"),
+        ("name = 'a/b'", "leads out of the directory"),
         ("name = '|cat'", "program"),
         ("name = '%I'", "not told"),
         ("name = '%e.%C'", "not told"),
@@ -859,7 +859,7 @@ def test_there_is_no_folder(place: Place) -> None:
     place.out.rmdir()
     done = handle(place, sample_core())
     assert done.code == 1
-    assert f"{place.out}: cannot be opened as a folder: No such file or directory" in done.said
+    assert f"{place.out}: cannot be opened as a directory: No such file or directory" in done.said
 
 
 def test_stdout_and_stderr_are_closed(place: Place) -> None:
@@ -1024,7 +1024,7 @@ def test_a_folder_by_a_link(place: Place, tmp_path: Path) -> None:
         place.write(directory=str(directory))
         done = handle(place, sample_core())
         assert (done.code, place.cores()) == (1, [])
-        assert f"{tmp_path}/link: cannot be opened as a folder" in done.said
+        assert f"{tmp_path}/link: cannot be opened as a directory" in done.said
 
 
 # --- messages ---------------------------------------------------------------------------------------------

@@ -639,7 +639,7 @@ def test_an_assumption_that_drops_needs_force(unknown: str, tmp_path: Path) -> N
 
 def test_strict_changes_nothing_while_bytes_are_undecided(core: Path) -> None:
     done = corefilt("0x31", core, "-i", "--strict", "-f")
-    assert_error(done, "hang on an assumption", code=4)
+    assert_error(done, "depend on an assumption", code=4)
     assert core.read_bytes() == sample_core()
     with pytest.raises(UndecidedError):
         in_place(core, 0x31, strict=True)
@@ -740,7 +740,7 @@ def test_no_room_for_the_copy(core: Path) -> None:
     """What was dropped is punched all the same, and said to be."""
     need_strace()
     done = run_with_fault("error=ENOSPC", "linkat", 1, "0x31", core, "-i", "--compact")
-    assert_error(done, "what was dropped is out of it", "could not be made shorter", "room")
+    assert_error(done, "what was dropped is out of it", "could not be made shorter", "space")
     assert_done(sample_core(), core.read_bytes(), copied(sample_core(), 0x31, core.parent))
     assert listing(core.parent).keys() == {"core", "copied.in", "copied.out"}
 

@@ -179,9 +179,7 @@ def test_a_zombie_has_nothing_to_show() -> None:
     try:
         os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
         for command in (("show",), ("set", "0x33")):
-            assert_error(
-                corefilt(*command, str(zombie.pid)), "has no memory: it ended, or it is a thread of the kernel"
-            )
+            assert_error(corefilt(*command, str(zombie.pid)), "has no memory: it ended, or it is a kernel thread")
     finally:
         zombie.wait()
 

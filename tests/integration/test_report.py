@@ -290,7 +290,7 @@ def test_a_report_that_cannot_be_written_is_an_error(core: Path, capsys: pytest.
         pytest.param(b"\x7fELF\x02\x01", [], 1, "DamagedCoreError", "ends in the ELF header", id="cut"),
         pytest.param(hostile(b"/d"), ["--engine", "splice"], 1, "EngineError", "needs a pipe", id="engine"),
         pytest.param(hostile(b"/d"), ["--assume", "/e=special"], 1, "SelectorError", "fits no mapping", id="selector"),
-        pytest.param(hostile(b"/d"), ["--strict"], 4, "UndecidedError", "hang on an assumption", id="strict"),
+        pytest.param(hostile(b"/d"), ["--strict"], 4, "UndecidedError", "depend on an assumption", id="strict"),
     ],
 )
 @pytest.mark.parametrize("target", ["-", "file"])
@@ -440,7 +440,7 @@ def test_a_pipe_into_a_pipe_says_what_it_could_not_know(core: Path) -> None:
 def test_strict_writes_nothing_while_bytes_are_undecided(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = core.with_name("out")
     assert main(["0x33", str(core), "-o", str(out), "--strict"]) == 4
-    assert "8192 bytes in 1 mappings hang on an assumption" in capsys.readouterr().err
+    assert "8192 bytes in 1 mapping depend on an assumption" in capsys.readouterr().err
     assert not out.exists()
     settled = ["--assume", "/var/lib/victim/*=shared-file-backed"]
     assert main(["0x33", str(core), "-o", str(out), "--strict", *settled]) == 0

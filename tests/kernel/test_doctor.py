@@ -160,7 +160,7 @@ def test_a_process_of_an_ordinary_user(crasher: Path, folder: Path) -> None:
     assert says.writes
     assert says.no == says.unknown == set()
     assert [path.name for path in cores] == ["core"]
-    assert str(folder) in says.reasons["folder"]
+    assert str(folder) in says.reasons["directory"]
 
 
 def test_of_roots_own_nothing_tells_whether_it_is_dumpable(crasher: Path, folder: Path) -> None:
@@ -280,7 +280,7 @@ def test_who_may_write_there(crasher: Path, folder: Path, mode: int, uid: int) -
     folder.chmod(mode)
     says, cores = crashed(crasher, folder, uid=uid)
     assert says.writes == bool(cores)
-    assert says.no == (set() if cores else {"folder writable"})
+    assert says.no == (set() if cores else {"directory writable"})
 
 
 def test_a_way_that_is_closed(crasher: Path, folder: Path) -> None:
@@ -289,7 +289,7 @@ def test_a_way_that_is_closed(crasher: Path, folder: Path) -> None:
     with sysctl("kernel/core_pattern", f"{folder}/core"):
         says, cores = crashed(crasher, Path("/"), look=folder, uid=NOBODY)
         assert not says.writes and not cores
-        assert says.no == {"folder writable"}
+        assert says.no == {"directory writable"}
         folder.parent.chmod(0o711)
         says, cores = crashed(crasher, Path("/"), look=folder, uid=NOBODY)
     assert says.writes and cores
@@ -307,7 +307,7 @@ def test_an_access_list_counts(crasher: Path, folder: Path) -> None:
 def test_a_folder_that_was_removed(crasher: Path, folder: Path) -> None:
     says, cores = crashed(crasher, folder, before=folder.rmdir)
     assert not says.writes and not cores
-    assert "folder" in says.no
+    assert "directory" in says.no
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_the_folder_of_a_pattern(crasher: Path, folder: Path, pattern: str) -> N
     with sysctl("kernel/core_pattern", pattern.format(folder=folder)):
         says, cores = crashed(crasher, folder, look=folder / "sub")
     assert says.writes == bool(cores) == ("missing" not in pattern)
-    assert says.no == (set() if cores else {"folder"})
+    assert says.no == (set() if cores else {"directory"})
     assert ("nothing in the way" in says.unknown) == ("%t" in pattern)
 
 
@@ -332,7 +332,7 @@ def test_a_process_with_a_root_of_its_own(crasher: Path, folder: Path, made: boo
     with sysctl("kernel/core_pattern", f"{where}/core"):
         says, cores = crashed(Path("/crasher"), folder, look=folder / where[1:], root=folder)
     assert says.writes == bool(cores) == made
-    assert says.no == (set() if made else {"folder"})
+    assert says.no == (set() if made else {"directory"})
 
 
 def test_a_link_in_another_root(crasher: Path, folder: Path) -> None:
@@ -343,7 +343,7 @@ def test_a_link_in_another_root(crasher: Path, folder: Path) -> None:
     with sysctl("kernel/core_pattern", "/link/core"):
         says, cores = crashed(Path("/crasher"), folder, look=folder / "real", root=folder)
     assert cores
-    assert says.answers["folder"] == "cannot tell"
+    assert says.answers["directory"] == "cannot tell"
 
 
 @contextmanager
@@ -360,7 +360,7 @@ def test_a_file_system_that_is_read_only(crasher: Path, folder: Path) -> None:
     with tmpfs(folder, "mode=0777,ro"):
         says, cores = crashed(crasher, folder, uid=NOBODY)
         assert not says.writes and not cores
-        assert {"not read-only"} <= says.no <= {"not read-only", "folder writable"}
+        assert {"not read-only"} <= says.no <= {"not read-only", "directory writable"}
         subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
         says, cores = crashed(crasher, folder, uid=NOBODY)
         assert says.writes and cores
@@ -371,7 +371,7 @@ def test_a_file_system_that_is_full(crasher: Path, folder: Path) -> None:
         (folder / "filler").write_bytes(bytes(1 << 20))
         says, cores = crashed(crasher, folder, uid=NOBODY)
         assert not says.writes and not cores
-        assert says.no == {"room"}
+        assert says.no == {"space"}
         (folder / "core").unlink()
         (folder / "filler").unlink()
         says, cores = crashed(crasher, folder, uid=NOBODY)
@@ -387,7 +387,7 @@ def test_a_file_system_without_inodes(crasher: Path, folder: Path) -> None:
                 break
         says, cores = crashed(crasher, folder, uid=NOBODY)
         assert not says.writes and not cores
-        assert says.no == {"room"}
+        assert says.no == {"space"}
         (folder / "filler0").unlink()
         says, cores = crashed(crasher, folder, uid=NOBODY)
         assert says.writes and cores

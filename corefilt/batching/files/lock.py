@@ -19,7 +19,7 @@ _STEP = 0.05
 class LockedError(CorefiltError):
     """Another job is at work on the same archive."""
 
-    hint = "wait until it is done, or name another folder"
+    hint = "wait until it is done, or name another directory"
 
 
 class Lock:

@@ -36,7 +36,7 @@ def owner_to_become(folder: int, status: os.stat_result) -> int | None:
     if above.st_mode & stat.S_ISVTX:
         # Nobody else can move what is root's in a sticky folder.
         return None
-    raise Refused("belongs to root in a folder that others can write")
+    raise Refused("belongs to root, in a directory that others can write to")
 
 
 def as_owner(owner: int, work: Callable[[], Outcome]) -> Outcome:

@@ -86,7 +86,7 @@ def _steps(below: str) -> list[str]:
 
 def _said(error: OSError, root: str) -> str:
     at = os.path.join(root, error.filename) if isinstance(error, StepError) else root
-    words = "is a symbolic link or no folder" if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
+    words = "is a symbolic link or not a directory" if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
     return f"{at}: {words}"
 
 

@@ -141,7 +141,7 @@ def _entry(entry: object, block: int) -> Entry:
     values = a_table(entry)
     name, size = a_text(values["name"]), an_offset(values["size"])
     if not name or os.path.isabs(name) or os.pardir in name.split(os.sep) or "\0" in name:
-        raise ValueError(f"a core's name is {name!r}, which leads out of the folder")
+        raise ValueError(f"a core's name is {name!r}, which leads out of the directory")
     kept = list(_triples(values["kept"]))
     taken = list(_triples(values["taken"]))
     literals = []

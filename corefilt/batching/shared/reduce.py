@@ -107,7 +107,7 @@ def _refuse_writable(folder: str) -> None:
     except OSError as error:
         raise OutputError(f"{folder}: {error.strerror}") from None
     if status.st_uid or status.st_mode & 0o022:
-        raise OutputError(f"{folder}: others than root can write to it", "run as the user whose folder it is")
+        raise OutputError(f"{folder}: other users can write to it", "run as the owner of the directory")
 
 
 def manifests_of(folder: str) -> list[str]:

@@ -39,7 +39,7 @@ def safely(task: Task, work: Callable[[], Outcome]) -> Outcome:
     except OSError as error:
         reason = f"{error.filename or 'system'}: {error.strerror or error}"
     except Exception as error:
-        reason = f"{type(error).__name__}: {error} (this is a fault of corefilt: please report it)"
+        reason = f"{type(error).__name__}: {error} (this is a bug of corefilt: please report it)"
     return task.outcome(status, reason.removeprefix(f"{task.source}: "), seconds=time.monotonic() - began)
 
 

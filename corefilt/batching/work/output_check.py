@@ -54,5 +54,5 @@ def check(full: FileSource, fd: int, task: Task, folder: str | None, scrubbed: s
         more = f", and {len(verdict.findings) - 1} more" if len(verdict.findings) > 1 else ""
         raise OutputError(
             f"{name}: what was written does not stand the check: {verdict.findings[0]}{more}",
-            "this is a fault of corefilt, or of the disk: please report it; nothing was replaced",
+            "this is a bug of corefilt, or an error of the disk: please report it; nothing was replaced",
         )

@@ -62,7 +62,7 @@ def _run(python: str, program: str) -> Any:
         last = done.stderr.decode(errors="backslashreplace").strip().splitlines()[-1:] or ["no reason given"]
         raise InstallError(
             f"{python} -I cannot load the handler: {last[0]}",
-            "install corefilt where this interpreter finds it without PYTHONPATH and the user's own folder",
+            "install corefilt where this interpreter finds it without PYTHONPATH and the user's site directory",
         )
     return json.loads(done.stdout)
 

@@ -152,7 +152,7 @@ class Status:
             f"core_pipe_limit  {self.pipe_limit if self.pipe_limit is not None else 'not there'}",
             f"configuration    {ground.config_path}: {'not usable' if ground.config_error else 'good'}",
             f"account          {ground.config.user}: {'not usable' if ground.account_error else 'good'}",
-            f"folder           {ground.directory}: {'not usable' if ground.directory_error else 'good'}",
+            f"directory        {ground.directory}: {'not usable' if ground.directory_error else 'good'}",
             f"interpreter      {self.python}: {'others' if self.untrusted else 'root alone'} can change what it runs",
         ]
         lines.append(f"layers missing   {', '.join(self.missing) if self.missing else self._no_layer_is_missing()}")

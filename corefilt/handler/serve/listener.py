@@ -108,8 +108,8 @@ def make(path: str) -> Listening:
 
 def _check_folder(folder: str) -> None:
     trust = Trust()
-    if trust.path(folder, "the folder of the socket") is None:
-        raise ServeError(f"{folder}: is not there")
+    if trust.path(folder, "the directory of the socket") is None:
+        raise ServeError(f"{folder}: does not exist")
     if trust.faults:
         raise ServeError(str(trust.faults[0]), "/run is root's alone")
 

@@ -31,7 +31,7 @@ from corefilt.procfs.pid import ProcFolder
 
 CONDITIONS = [
     "CONFIG_COREDUMP", "CONFIG_ELF_CORE", "process", "dumpable", "set-ID, capabilities", "program readable",
-    "core_pattern", "RLIMIT_CORE", "RLIMIT_FSIZE", "folder", "folder writable", "not read-only", "room",
+    "core_pattern", "RLIMIT_CORE", "RLIMIT_FSIZE", "directory", "directory writable", "not read-only", "space",
     "nothing in the way", "coredump_filter", "MADV_DONTDUMP",
 ]  # fmt: skip
 
@@ -69,7 +69,7 @@ def diagnosed(process: subprocess.Popen[bytes], **about: object) -> dict[str, Ro
 def test_every_condition_of_a_file_has_a_row(running: subprocess.Popen[bytes], tmp_path: Path) -> None:
     rows = diagnosed(running)
     assert list(rows) == CONDITIONS
-    assert rows["folder"].reason == str(tmp_path)
+    assert rows["directory"].reason == str(tmp_path)
     assert rows["nothing in the way"].reason == "there is no core"
 
 
@@ -145,7 +145,7 @@ def test_what_a_pattern_names(pattern: bytes, answer: str, reason: str, running:
 def test_where_cores_go_elsewhere_the_folder_does_not_matter(running: subprocess.Popen[bytes]) -> None:
     rows = diagnosed(running, pattern=b"|/bin/sh", kernel__core_pipe_limit=b"3")
     assert "nothing in the way" not in rows
-    assert (rows["folder"].answer, rows["folder"].reason) == (OK, "the core goes to a pipe, not into a folder")
+    assert (rows["directory"].answer, rows["directory"].reason) == (OK, "the core goes to a pipe, not to a directory")
     assert rows["core_pipe_limit"].reason.startswith("3 cores at once")
 
 

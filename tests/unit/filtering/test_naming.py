@@ -155,14 +155,14 @@ def test_no_value_adds_an_argument() -> None:
         (("--set", "h=x"), "go with --name"),
         (("--uses-pid", "yes"), "go with --name"),
         (("--name", "c", "--uses-pid", "maybe"), "no, yes, threads"),
-        (("--name", "/x/c", "--directory", "d"), "names its folder itself"),
+        (("--name", "/x/c", "--directory", "d"), "names its directory itself"),
         (("--name", "c", "--set", "h"), "has no value"),
         (("--name", "c", "--set", "z=1"), "there is no specifier 'z'"),
         (("--name", "c", "--set", "p=x"), "is a number, not 'x'"),
         (("--name", "c", "--set", "d=3"), "dump modes are 0, 1 and 2"),
         (("--name", "|x"), "names a program"),
         (("--name", "%"), "makes no name"),
-        (("--name", "c/"), "which is a folder"),
+        (("--name", "c/"), "which is a directory"),
     ],
 )
 def test_what_cannot_be_meant(args: tuple[str, ...], words: str, core: Path) -> None:
@@ -203,5 +203,5 @@ def test_from_python_either_a_place_or_a_name(core: Path, tmp_path: Path) -> Non
         output = tmp_path / "out" if how else None
         with pytest.raises(UsageError, match="either a place or"):
             api.filter(core, output, filter="all", **how)  # type: ignore[arg-type]
-    with pytest.raises(CorefiltError, match="its folder does not exist"):
+    with pytest.raises(CorefiltError, match="its directory does not exist"):
         api.filter(core, filter="all", name="missing/c", directory=str(tmp_path))

@@ -147,7 +147,7 @@ def test_what_has_to_go_and_does_not_is_an_error(calls: Calls, report: int, refu
 )
 def test_a_right_that_is_left(calls: Calls, report: int, tmp_path: Path, line: str, left: str) -> None:
     (tmp_path / "status").write_text(GONE.replace(line, left))
-    with pytest.raises(CorefiltError, match="rights are left: no '" + line.split("\t")[0]):
+    with pytest.raises(CorefiltError, match="privileges are left: no '" + line.split("\t")[0]):
         sandbox.confine(ACCOUNT, report)
 
 

@@ -267,7 +267,7 @@ def test_a_process_of_another_user_is_refused_in_one_line(tmp_path: Path) -> Non
             lines = read_without_privileges(pid)
     else:
         pid, lines = 1, read_without_privileges(1)
-    assert lines == [f"refused process {pid}: you may not read its smaps", "that takes root, or the rights to trace it"]
+    assert lines == [f"refused process {pid}: you may not read its smaps", "run as root, or as a user who may trace it"]
 
 
 def test_a_name_that_leads_to_another_file_by_now_is_not_followed(
@@ -321,7 +321,7 @@ def test_a_thread_of_the_kernel() -> None:
         pytest.skip("pid 2 is no thread of the kernel here")
     if os.geteuid() != 0:
         pytest.skip("only root may look at threads of the kernel")
-    assert refused(2) == "process 2 has no memory: it ended, or it is a thread of the kernel"
+    assert refused(2) == "process 2 has no memory: it ended, or it is a kernel thread"
 
 
 @pytest.mark.parametrize("after", ["open", "first read", "maps"])
