@@ -19,6 +19,7 @@ from bench import (
     options,
     report,
     rivals,
+    runtimes,
     segments,
     shared,
     sharing,
@@ -40,6 +41,7 @@ SCRIPTS: dict[str, ModuleType] = {
     "batch": batch,
     "handler": handler,
     "signature": signature,
+    "runtimes": runtimes,
 }
 
 

@@ -170,6 +170,7 @@ JAVA = {
     "Parallel, deadlocked": (["-Xmx192m", "-XX:+UseParallelGC"], (8, 9, 24, "deadlock")),
     "Serial, no shared archive": (["-Xmx192m", "-XX:+UseSerialGC", "-Xshare:off"], (14, 11, 16, "segv")),
     "ZGC": (["-Xmx256m", "-XX:+UseZGC"], (10, 16, 16, "segv")),
+    "ZGC that moves objects": (["-Xmx128m", "-XX:+UseZGC"], (9, 14, 24, "segv")),
     "out of memory": (["-Xmx96m", "-XX:+UseSerialGC", "-XX:+CrashOnOutOfMemoryError"], (6, 12, 16, "oom")),
 }
 

@@ -15,6 +15,7 @@ from support.samples import PAGE
 import corefilt
 from corefilt.errors import UsageError
 from corefilt.plan.fit.request import FitRequest, parse_runtimes
+from corefilt.plan.fit.runtimes import reader
 from corefilt.plan.fit.runtimes.python_layouts import TABLE, PythonLayout, published
 
 MAKERS = {"go": go_core, "python": python_core, "java": java_core}
@@ -128,6 +129,17 @@ def test_what_is_not_known_is_left_alone(core: bytes) -> None:
     assert out == small(core, minimal=True, runtime="none")[0]
     assert sum("runtime" in notice for notice in report.notices) == 1
     assert not report.fit.runtimes[0].kept
+
+
+@pytest.mark.parametrize("limit", ["MOST_STEPS", "MOST_KEPT"])
+def test_a_walk_without_an_end_in_sight_keeps_nothing(
+    limit: str, made: tuple[str, Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, limit, 30 if limit == "MOST_STEPS" else 0)
+    out, report = small(made[1].core)
+    assert out == small(made[1].core, minimal=True, runtime="none")[0]
+    assert "more than" in report.fit.runtimes[0].reason
+    assert sum("runtime" in notice for notice in report.notices) == 1
 
 
 def test_frames_in_a_circle_cost_their_thread_alone() -> None:

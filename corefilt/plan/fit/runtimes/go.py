@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from array import array
 
 from corefilt.corefile.elf import PF_W
 from corefilt.plan.fit.runtimes.images import LoadedImage
@@ -130,7 +129,7 @@ def _slices(image: LoadedImage, reader: MemoryReader) -> list[int]:
         left -= end - low
         while at < end:
             # The data segment goes on as .bss in another mapping.
-            words: array[int] = reader.memory.words(at, end)
+            words = reader.whole_words(at, end)
             found += [
                 at + 8 * n
                 for n, there in enumerate(words[:-2])

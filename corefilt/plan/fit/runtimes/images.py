@@ -165,6 +165,7 @@ class LoadedImage:
                 wanted[at + 1] = name
         found: dict[bytes, int] = {}
         form = struct.Struct(self.ehdr.order + "IBBHQQ")
+        self._reader.step(len(table) // SYMBOL)
         for st_name, _, _, st_shndx, st_value, _ in form.iter_unpack(table[: len(table) // SYMBOL * SYMBOL]):
             if st_name in wanted and st_shndx:
                 found[wanted[st_name]] = self.bias + st_value

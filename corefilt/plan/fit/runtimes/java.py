@@ -101,7 +101,7 @@ class _Machine:
             reader.keep(low, high - low)
             at = low
             while at < high:
-                for word in set(memory.words(at, high)):
+                for word in set(reader.whole_words(at, high)):
                     i = memory.find(word) if word > 4096 else None
                     if i is None or not flags[i] & PF_W or flags[i] & PF_X or self._objects.holds(word):
                         continue

@@ -151,6 +151,7 @@ class JavaFrames:
             # What calls a native method.
             return 1
         raw = reader.data(begin, (end - begin) // stride * stride)
+        reader.step(2 * len(raw) // stride)
         pairs = [
             tuple(int.from_bytes(raw[at + field : at + field + 4], "little", signed=True) for field in self._pair)
             for at in range(0, len(raw), stride)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from corefilt.plan.fit.runtimes.reader import LostError, TooMuchError
+from corefilt.plan.fit.runtimes.zgc import ZBarrier
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,15 @@ class Objects:
         start = heap + vm.offset("CollectedHeap", "_reserved")
         self._low = reader.pointer(start + vm.offset("MemRegion", "_start"))
         self._high = self._low + 8 * reader.pointer(start + vm.offset("MemRegion", "_word_size"))
+        self._barrier: ZBarrier | None = None
         self._views: set[int] = set()
+        try:
+            self._barrier = ZBarrier(reader, vm, heap)
+        except LostError:
+            # Another collector's pointers are addresses.
+            pass
+        else:
+            self._views.update(view for view in VIEWS if view << VIEW & self._barrier.metadata)
         self._narrow = self._base("CompressedOops", "_narrow_oop")
         self._narrow_klass = self._base("CompressedKlassPointers", "_narrow_klass")
         self._klass = vm.offset("oopDesc", "_metadata._klass")
@@ -54,13 +63,26 @@ class Objects:
         self._reader.keep(place, 8)
         return self._reader.pointer(place)
 
+    def _places(self, oop: int) -> list[int]:
+        """Where the agent may read an object: behind its load barrier, and as it is where that is not used."""
+        places = [oop]
+        if self._barrier is not None:
+            try:
+                places += self._barrier.places(oop)
+            except TooMuchError:
+                raise
+            except LostError:
+                # A word that is no pointer.
+                pass
+        return [place for place in dict.fromkeys(places) if self._reader.has(place, HEADER)]
+
     def keep_header(self, oop: int) -> None:
         """Keep an object's header, and its class with its name."""
-        if not oop or oop & 7 or not self._reader.has(oop, HEADER):
+        if not oop or oop & 7:
             return
-        klass = self._klass_of(oop)
-        if klass is not None:
-            self._reader.keep(oop, HEADER)
+        for place in self._places(oop):
+            if self._klass_of(place) is not None:
+                self._reader.keep(place, HEADER)
 
     def _klass_of(self, oop: int) -> int | None:
         """The class of an object, which is kept; None for what is no object."""
@@ -113,12 +135,13 @@ class Objects:
         """Keep a java.lang.Thread and what it refers to; of its name all. Raises LostError."""
         if not oop:
             return
-        reader = self._reader
-        klass = self._klass_of(oop)
+        for place in self._places(oop) or [oop]:
+            self._keep_thread_at(place)
+
+    def _keep_thread_at(self, oop: int) -> None:
+        reader, klass = self._reader, self._klass_of(oop)
         if klass is None:
             raise LostError(f"{oop:#x} is no thread")
-        if not self.holds(oop) and oop >> VIEW in VIEWS:
-            self._views.update(VIEWS)
         size = min(reader.number(klass + self._layout, 4), MOST_OF_A_THREAD)
         reader.keep(oop, size)
         for target in self._references(oop, size):
@@ -132,11 +155,12 @@ class Objects:
         base, shift = self._narrow
         narrow = [base + (reader.number(oop + at, 4) << shift) for at in range(self._klass + 4, size, 4)]
         wide = [reader.pointer(oop + at) for at in range(self._klass + 8, size - 7, 8)]
-        return [
+        found = [
             target
             for target in dict.fromkeys([*narrow, *wide])
-            if target != base and self.holds(target) and not target & 7 and reader.has(target, REFERENCED)
+            if target != base and self.holds(target) and not target & 7
         ]
+        return [place for target in found for place in self._places(target)]
 
     def _keep_array(self, oop: int) -> None:
         """Keep an array of bytes, as a String has it; its length stands behind the class."""

@@ -8,16 +8,21 @@ from corefilt.crash.process_memory import BLOCK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
+
     from corefilt.crash.process_memory import ProcessMemory
 
     Range = tuple[int, int]
 
 # Blocks that are remembered: 256 MiB.
 MOST_BLOCKS = 1 << 16
-# What a walk may keep, in bytes, and how many steps it may take: 5,008 goroutines take 22 MB and 50,000 steps, a JVM
-# with 113 threads 5 MB and 400,000.
+# What a walk may keep, in bytes.
 MOST_KEPT = 256 << 20
-MOST_STEPS = 1 << 23
+# How many steps all walks of a core may take together. One is about a read of some bytes, and takes 2 microseconds, so
+# these take 4 seconds; 2,500 goroutines take 50,000, a JVM with 106 threads and 8,400 frames 220,000.
+MOST_STEPS = 1 << 21
+# How many bytes that are read, words that are looked through, or blocks that are kept count as one.
+BYTES_A_STEP, WORDS_A_STEP = 512, 2
 # A string is at most this long.
 MOST_OF_A_TEXT = 4096
 
@@ -30,20 +35,33 @@ class TooMuchError(LostError):
     """A walk has no end in sight."""
 
 
+class StepCount:
+    """How many steps all walks of a core have taken."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def take(self, count: int) -> None:
+        """Count some. Raises TooMuchError."""
+        self.taken += count
+        if self.taken > MOST_STEPS:
+            raise TooMuchError(f"it takes more than {MOST_STEPS} steps")
+
+
 class MemoryReader:
     """A process's memory for a walk; what is not there raises LostError. ``keep`` takes note of ranges, in bytes."""
 
-    def __init__(self, process: ProcessMemory) -> None:
-        """Read from it, with nothing kept."""
+    def __init__(self, process: ProcessMemory, steps: StepCount) -> None:
+        """Read from it, with nothing kept; ``steps`` are those of all walks."""
         self.process, self.core, self.memory = process, process.core, process.memory
         self.word, self.order, self._byteorder = process.word_size, process.order, process.byteorder
         self._form = f"{self.order}%d{'Q' if self.word == 8 else 'I'}"
         self._kept: dict[int, None] = {}
-        self._steps = 0
+        self._steps = steps
 
     def fresh(self) -> MemoryReader:
         """The same memory, and nothing kept."""
-        return MemoryReader(self.process)
+        return MemoryReader(self.process, self._steps)
 
     def ranges(self) -> list[Range]:
         """What was kept, in ascending ranges of whole blocks."""
@@ -59,17 +77,21 @@ class MemoryReader:
         """Keep some bytes, whether or not the core holds them."""
         if length <= 0 or not 0 < address < 1 << 64:
             return
-        self.step()
         if length > MOST_KEPT or len(self._kept) > MOST_KEPT // BLOCK:
             raise TooMuchError(f"it leads to more than {MOST_KEPT >> 20} MiB")
-        for n in range(address // BLOCK, (address + length - 1) // BLOCK + 1):
-            self._kept[n] = None
+        blocks = range(address // BLOCK, (address + length - 1) // BLOCK + 1)
+        self._steps.take(len(blocks))
+        self._kept.update(dict.fromkeys(blocks))
 
-    def step(self) -> None:
-        """Count a step."""
-        self._steps += 1
-        if self._steps > MOST_STEPS:
-            raise TooMuchError(f"it takes more than {MOST_STEPS} steps")
+    def step(self, words: int = 0) -> None:
+        """Count a step, and what it takes to look through some words. Raises TooMuchError."""
+        self._steps.take(1 + words // WORDS_A_STEP)
+
+    def whole_words(self, start: int, end: int) -> array[int]:
+        """The words of a range, as far as the core holds it. Raises TooMuchError."""
+        found = self.memory.words(start, end)
+        self.step(len(found))
+        return found
 
     def _read(self, address: int, length: int) -> bytes:
         """As many of the bytes as there are. Raises TooMuchError."""
@@ -80,9 +102,9 @@ class MemoryReader:
 
     def data(self, address: int, length: int) -> bytes:
         """Exactly so many bytes. Raises LostError."""
-        self.step()
         if address < 0 or length > 1 << 26:
             raise LostError(f"no {length} bytes at {address:#x}")
+        self._steps.take(1 + length // BYTES_A_STEP)
         found = self._read(address, length)
         if len(found) < length:
             raise LostError(f"{address + len(found):#x} is not in the core")
@@ -98,6 +120,7 @@ class MemoryReader:
 
     def words(self, address: int, count: int) -> list[int]:
         """So many words. Raises LostError."""
+        self.step(count)
         return list(struct.unpack(self._form % count, self.data(address, count * self.word)))
 
     def has(self, address: int, length: int = 1) -> bool:
@@ -111,6 +134,7 @@ class MemoryReader:
     def text(self, address: int, most: int = MOST_OF_A_TEXT) -> bytes:
         """The bytes up to the first NUL. Raises LostError where there is none within ``most`` bytes."""
         found = b""
+        self.step()
         while len(found) < most:
             at = address + len(found)
             piece = self._read(at, BLOCK - at % BLOCK)

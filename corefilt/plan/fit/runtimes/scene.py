@@ -59,5 +59,5 @@ class Scene:
         found: set[int] = set()
         for stack in self.stacks:
             for start, end in stack:
-                found.update(self.reader.memory.words(start, end))
+                found.update(self.reader.whole_words(start, end))
         return found

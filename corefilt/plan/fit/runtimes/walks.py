@@ -14,7 +14,7 @@ from corefilt.errors import EvidenceError
 from corefilt.evidence.sysroot import Sysroot, sysroot_for
 from corefilt.plan.fit.request import AUTO, RUNTIMES
 from corefilt.plan.fit.runtimes.images import loaded_images
-from corefilt.plan.fit.runtimes.reader import MOST_BLOCKS, LostError, MemoryReader
+from corefilt.plan.fit.runtimes.reader import MOST_BLOCKS, LostError, MemoryReader, StepCount, TooMuchError
 from corefilt.plan.fit.runtimes.scene import Scene, Walk
 from corefilt.text import printable
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from corefilt.corefile.registers import Thread
     from corefilt.plan.fit.runtimes.reader import Range
     from corefilt.plan.plan import KeepPlan
+
+# Where one runtime is looked for: a program has an interpreter in itself, in a library, or in a few.
+MOST_PLACES = 16
 
 # The files by whose names a runtime is recognised; Go's programs have any name, and are recognised by their data.
 _JAVA = re.compile(rb"(^|/)libjvm\.so$")
@@ -40,7 +43,7 @@ def walk_runtimes(
         index = ModuleIndex(find_modules(plan.core, memory))
         files = ImageFiles(index, lambda: _sysroot(plan, undo))
         undo.callback(files.close)
-        reader = MemoryReader(ProcessMemory(plan.core, memory, index, files, MOST_BLOCKS))
+        reader = MemoryReader(ProcessMemory(plan.core, memory, index, files, MOST_BLOCKS), StepCount())
         images = list(loaded_images(reader))
         walks = []
         for name in RUNTIMES if AUTO in wanted else wanted:
@@ -63,6 +66,9 @@ def _walked(name: str, scene: Scene, where: list[tuple[bytes, int]], files: Imag
         scene.reader = scene.reader.fresh()
         try:
             module.walk(walk, scene, path, start)
+        except TooMuchError as error:
+            reasons.append(str(error))
+            break
         except LostError as error:
             reasons.append(_with_file(str(error), path, files))
             continue
@@ -88,7 +94,7 @@ def _recognised(name: str, reader: MemoryReader, images: list[tuple[bytes, int]]
     else:
         pattern = _JAVA if name == "java" else _PYTHON
         found = [image for image in images if pattern.search(image[0])]
-    return found or None
+    return found[:MOST_PLACES] or None
 
 
 def _sysroot(plan: KeepPlan, undo: ExitStack) -> Sysroot | None:
