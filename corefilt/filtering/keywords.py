@@ -75,6 +75,7 @@ class BatchOptions(TypedDict, total=False):
     minimal: bool
     follow: int | str | None
     runtime: str | Sequence[str] | None
+    unreadable: bool
     strict: bool
     sysroot: str | None
     assume: Sequence[str]

@@ -13,6 +13,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from kernel.dumps import dumping
 from support.builds import PATIENCE
+from support.opening import open_file
 from support.run import COREFILT, assert_promises, corefilt, environment
 
 import corefilt as api
@@ -142,7 +143,7 @@ def test_the_small_core_is_read_by_others_when_filtered(tmp_path: Path) -> None:
 
 
 def test_the_small_core_shows_memory_of_several_kinds(tmp_path: Path) -> None:
-    with api.open(demo.small_core(str(tmp_path))) as core:
+    with open_file(demo.small_core(str(tmp_path))) as core:
         kinds = {mapping.kind for mapping in core.mappings if mapping.present}
         assert {"private-anonymous", "shared-anonymous", "private-file-written", "special"} <= kinds
         assert core.warnings == []

@@ -41,6 +41,7 @@ from support.builder import (
     payload_at,
 )
 from support.fitting import assert_fits, pages
+from support.opening import open_file
 from support.run import assert_error, assert_promises, assert_usage, corefilt
 from support.samples import PAGE, VDSO, VDSO_LOAD, noise, sample_core
 
@@ -367,7 +368,7 @@ def test_a_fitted_core_is_filtered_like_any_other(process: Path) -> None:
 
 def kinds(core: Path) -> dict[int, tuple[str, str]]:
     """The kind of every mapping and how certain it is."""
-    with api.open(core) as it:
+    with open_file(core) as it:
         return {mapping.start: (mapping.kind, mapping.certainty) for mapping in it.mappings}
 
 
@@ -396,7 +397,7 @@ def test_annotated_parts_have_records(process: Path) -> None:
         first = max(address for address in whole if address <= start)
         assert (kind, certainty) == whole[first]
     assert any("COREFILT note of" in change for change in report.changes)
-    with api.open(small) as core:
+    with open_file(small) as core:
         assert len(core.notes.records) == len(core.maps)
 
 
@@ -405,7 +406,7 @@ def test_records_are_made_anew_for_the_parts(process: Path) -> None:
     annotated = process.with_name("annotated")
     api.filter(process, annotated, filter="all", annotate=True)
     out, _ = fit(annotated, minimal=True)
-    with api.open(write(process.with_name("small"), out)) as core:
+    with open_file(write(process.with_name("small"), out)) as core:
         evidence = gather(core)
         assert evidence is not None
         assert not evidence.notices
@@ -517,7 +518,7 @@ def test_many_parts_make_it_pn_xnum(scattered: Path) -> None:
         last = loaded.get_segment(loaded.num_segments() - 1).header
         assert (last.p_vaddr, last.p_filesz, last.p_memsz) == (BIG + 2 * 69_999 * PAGE, PAGE, 2 * PAGE)
         assert loaded.header.e_shoff + 64 == scattered.stat().st_size
-    with api.open(scattered) as core:
+    with open_file(scattered) as core:
         assert len(core.table) == 70_000 + 2
         assert not core.warnings
 

@@ -38,7 +38,7 @@ from support.instants import (
     table_of,
     with_sizes,
 )
-from support.opening import opened
+from support.opening import open_file, opened
 from support.run import assert_error, assert_promises, assert_usage, corefilt, listing, without_privileges
 from support.samples import PAGE, SHARED, noise, sample_core, tagged
 from support.strategies import FILTERS, cores
@@ -291,10 +291,10 @@ def test_gaps_are_found_only_where_a_segment_could_have_held_them(tmp_path: Path
         [Load(A, noise(1), offset=first + 2 * PAGE), Load(B, b"", memsz=PAGE, offset=first)],
     ):
         path = written(tmp_path, make_core(loads, notes))
-        with api.open(path) as core:
+        with open_file(path) as core:
             assert core.gaps == []
     path = written(tmp_path, make_core([Load(A, b"", memsz=PAGE), Load(B, noise(1), offset=first + PAGE)], notes))
-    with api.open(path) as core:
+    with open_file(path) as core:
         assert core.gaps == [(first, first + PAGE)]
 
 
@@ -305,7 +305,7 @@ def test_of_several_segments_at_one_offset_the_last_gave_up(tmp_path: Path) -> N
     )
     path = written(tmp_path, before)
     in_place(path, 0x31)
-    with api.open(path) as core:
+    with open_file(path) as core:
         assert core.maps.given_up == {2: 2 * PAGE}
         assert [core.maps.dumped(m) for m in range(3)] == [0, 2 * PAGE, PAGE]
 
@@ -581,7 +581,7 @@ def test_standard_input_is_only_read(core: Path) -> None:
         assert_usage(corefilt("0x31", "-i", f"/dev/fd/{fd}", pass_fds=[fd]), "regular file")
     finally:
         os.close(fd)
-    with core.open("rb") as file, api.open(file) as it, pytest.raises(UsageError, match="named by its path"):
+    with core.open("rb") as file, open_file(file) as it, pytest.raises(UsageError, match="named by its path"):
         from corefilt.filtering.options import Options
         from corefilt.filtering.write import write_filtered
 
@@ -656,7 +656,7 @@ def test_a_core_that_somebody_else_still_writes(core: Path) -> None:
     from corefilt.filtering.options import Options
     from corefilt.filtering.write import write_filtered
 
-    with api.open(core) as it:
+    with open_file(core) as it:
         with core.open("ab") as file:
             file.write(b"more")
         with pytest.raises(InPlaceError, match="has changed since it was opened"):
@@ -798,10 +798,10 @@ def test_the_kinds_are_those_of_the_full_core(core: Path) -> None:
         kernel_notes([(A, A + 4 * PAGE, 0, "/usr/lib/a.so"), (C, C + 2 * PAGE, 0, "/data/c")]),
     )
     core.write_bytes(before)
-    with api.open(core) as it:
+    with open_file(core) as it:
         kinds = [mapping.kind for mapping in it.plan(0x11).mappings]
     in_place(core, 0x11)
-    with api.open(core) as it:
+    with open_file(core) as it:
         assert it.maps.present(0) == PAGE
         assert [mapping.kind for mapping in it.plan(0x11).mappings] == kinds
 

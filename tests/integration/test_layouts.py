@@ -32,6 +32,7 @@ from support.builder import (
     parse_notes,
 )
 from support.instants import assert_valid, copied, in_place, table_of
+from support.opening import open_file
 from support.run import assert_error, assert_promises, corefilt, listing
 from support.samples import PAGE, noise, sample_core
 
@@ -215,7 +216,7 @@ def test_notes_without_a_name_tell_of_the_process(tmp_path: Path) -> None:
     ]
     core, out = tmp_path / "core", tmp_path / "out"
     core.write_bytes(make_core([Load(0x10000, noise(50, 1)), Load(stack, noise(2, 2))], notes, layout="delve"))
-    with api.open(core) as it:
+    with open_file(core) as it:
         assert it.notes.auxv
         assert [mapping.kind for mapping in it.mappings][-1] == "private-anonymous"
         assert it.notes.stack_pointers == [stack + 0x800]
@@ -303,7 +304,7 @@ def test_offsets_in_bytes_are_read_as_bytes_and_that_is_said(case: str, tmp_path
     core, out = tmp_path / "core", tmp_path / "out"
     loads = [Load(start, noise((end - start) // PAGE)) for start, end, _, _ in rows]
     core.write_bytes(make_core(loads, [nt_prstatus(1), files_note(rows)], layout="createdump"))
-    with api.open(core) as it:
+    with open_file(core) as it:
         assert [mapping.file_offset for mapping in it.mappings] == [offset for *_, offset, _ in rows]
     done = corefilt("all", core, "-o", out)
     assert done.code == 0
@@ -319,7 +320,7 @@ def test_offsets_in_pages_are_read_as_pages(case: str, tmp_path: Path) -> None:
     core = tmp_path / "core"
     loads = [Load(start, b"", memsz=end - start) for start, end, _, _ in rows]
     core.write_bytes(make_core(loads, [nt_prstatus(1), files_note(rows)]))
-    with api.open(core) as it:
+    with open_file(core) as it:
         assert [mapping.file_offset for mapping in it.mappings] == [offset * PAGE for *_, offset, _ in rows]
         assert it.notes.notices == []
 

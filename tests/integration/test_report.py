@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.builder import FileEntry, Load, kernel_notes, make_core, page, parse_core
-from support.opening import in_memory, in_pipe
+from support.opening import in_memory, in_pipe, open_file
 from support.run import corefilt, listing
 from support.samples import noise, sample_core
 
@@ -193,7 +193,7 @@ def test_what_is_missing_of_the_notes_is_told(tmp_path: Path) -> None:
     )
     assert f"  missing: the notes: {show_size(notes.p_filesz - whole)} of {show_size(notes.p_filesz)}" in done.err
     assert "  missing: 10000-11000 rw-: 4.00 KiB of 4.00 KiB" in done.err
-    with api.open(tmp_path / "core") as cut:
+    with open_file(tmp_path / "core") as cut:
         assert (cut.mappings[0].present, cut.mappings[0].missing) == (0, PAGE)
 
 

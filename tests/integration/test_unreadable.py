@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support.builder import EM_PPC, EM_X86_64, PT_LOAD, Load, Note, kernel_notes, make_core, parse_core, parse_notes
 from support.fitting import pages
+from support.opening import open_file
 from support.run import assert_usage, corefilt
 from support.samples import PAGE, noise
 from support.shared import BLOCK, group, sums
@@ -84,7 +85,7 @@ def test_what_a_filter_drops_is_claimed_as_by_the_kernel(core: Path) -> None:
 def test_mappings_are_inspected_as_they_were(core: Path) -> None:
     small = cut(core, "small", minimal=True, unreadable=True)
     assert mappings(small) == mappings(cut(core, "plain", minimal=True))
-    with api.open(small) as it:
+    with open_file(small) as it:
         assert [(m.start, m.end) for m in it.mappings][1] == (BIG, BIG + 50 * PAGE)
 
 
@@ -153,7 +154,7 @@ def test_shared_memory_that_stands_once(tmp_path: Path) -> None:
     ]
 
     def whole(path: Path) -> list[tuple[int, int]]:
-        with api.open(path) as core:
+        with open_file(path) as core:
             maps = core.maps.whole
             return [(maps.start(m), maps.end(m)) for m in range(len(maps))]
 
@@ -212,7 +213,7 @@ def test_what_a_note_says_counts_where_it_can_be(extents: list[tuple[int, int]],
     core.write_bytes(
         make_core([Load(BIG, noise(2)), Load(BIG + 16 * PAGE, noise(2))], [*kernel_notes([]), fits_note(desc)])
     )
-    with api.open(core) as it:
+    with open_file(core) as it:
         assert it.mappings[0].end == end
         assert not it.warnings
 
@@ -221,7 +222,7 @@ def test_a_note_that_counts_more_than_it_has(tmp_path: Path) -> None:
     core = tmp_path / "core"
     desc = struct.pack("<IIQQQ", 1, 0, 1 << 60, BIG, PAGE)
     core.write_bytes(make_core([Load(BIG, noise(2))], [*kernel_notes([]), fits_note(desc)]))
-    with api.open(core) as it:
+    with open_file(core) as it:
         assert "extents" in it.warnings[0]
     assert verify(core, core).holds
 

@@ -25,10 +25,12 @@ from kernel.dumps import (
     run_corefilt,
 )
 from support.builds import PATIENCE
+from support.opening import open_file
 from support.run import corefilt
 
 import corefilt as api
 from corefilt.classify.classifier import classifier_for
+from corefilt.plan.plan import KeepPlan
 
 PT_LOAD, PT_NOTE = 1, 4
 PF_R, PF_W, PF_X = 4, 2, 1
@@ -67,10 +69,10 @@ class Dumped:
 
     def sizes(self, evidence: str, value: int, unknown: str = "keep") -> tuple[dict[int, int], dict[int, int]]:
         """Return what corefilt keeps of every mapping by its address, and what it drops on a convention."""
-        with api.open(self.full) as core:
+        with open_file(self.full) as core:
             options = {"maps": str(self.smaps)} if evidence == "smaps" else {}
             if evidence == "pipe":
-                plan = api.Plan(core, api.CoredumpFilter(value), classifier_for(core, with_payload=False), unknown)
+                plan = KeepPlan(core, api.CoredumpFilter(value), classifier_for(core, with_payload=False), unknown)
             else:
                 plan = core.plan(value, unknown=unknown, **options)
             starts = [mapping.start for mapping in plan.mappings]
@@ -165,11 +167,11 @@ def test_nothing_that_the_kernel_keeps_is_lost(dumped: Dumped, evidence: str) ->
 @by_evidence
 def test_what_is_dropped_is_what_the_kernel_drops_where_nothing_is_undecided(dumped: Dumped, evidence: str) -> None:
     """Without a bit that depends on an assumption, no byte more than the kernel's; the rest is counted as assumed."""
-    with api.open(dumped.full) as core:
+    with open_file(dumped.full) as core:
         options = {"maps": str(dumped.smaps)} if evidence == "smaps" else {}
         for value in FILTERS:
             if evidence == "pipe":
-                plan = api.Plan(core, api.CoredumpFilter(value), classifier_for(core, with_payload=False), "keep")
+                plan = KeepPlan(core, api.CoredumpFilter(value), classifier_for(core, with_payload=False), "keep")
             else:
                 plan = core.plan(value, **options)
             theirs = dumped.cores[value].sizes()

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from corefilt.crash.unwind.space import Space
 from kernel.dumps import HERE, compile_c, dumping
 
 from corefilt.corefile.corefile import open_core

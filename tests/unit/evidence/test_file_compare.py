@@ -16,11 +16,10 @@ from kernel.dumps import dumping, only_file
 from support.builder import PT_NOTE, Image, Load, Note, elf_image, kernel_notes, library, make_core, page
 from support.builds import INTERPRETER
 from support.maps import Area, saved
+from support.opening import open_file
 from support.ready import descriptors
 from support.run import assert_error, corefilt, environment, kept_sizes, listing
 from support.samples import HEAP, PAGE, noise, sample_core
-
-import corefilt as corefilt_api
 
 A, B, C = 0x10001000, 0x20001000, 0x30001000
 LIBRARY = 0x7F0000001000
@@ -318,7 +317,7 @@ def test_the_note_from_a_pipe_says_nothing_else(wanted: str, root: Path) -> None
     records = []
     for source, data in ((core, None), ("-", core.read_bytes())):
         assert corefilt(wanted, source, *options, pipe=data).code == 0
-        with corefilt_api.open(out) as it:
+        with open_file(out) as it:
             there = {(each.start, each.end) for each in it.mappings if each.present}
             records.append({at: each for at, each in it.notes.records.items() if at in there})
     from_file, from_pipe = records
@@ -413,7 +412,7 @@ def test_a_core_of_the_kernels(root: Path) -> None:
 def test_many_plans_hold_one_descriptor(tmp_path: Path) -> None:
     core = tmp_path / "core"
     core.write_bytes(sample_core())
-    with corefilt_api.open(core) as it:
+    with open_file(core) as it:
         it.plan("all", sysroot="/")
         before = descriptors()
         for _ in range(5):

@@ -66,7 +66,7 @@ def test_a_batch_takes_what_its_command_takes() -> None:
     takes = {name for name, record in inspect.signature(corefilt.batch).parameters.items() if record.kind == 3}
     only_here = {"filter", "progress", "cancel"}
     # What it tells, and the two that work on what is done, have functions of their own.
-    only_there = {"to", "json", "html", "progress", "quiet", "verbose", "dask", "shared_once", "dedupe"}
+    only_there = {"to", "json", "html", "progress", "quiet", "verbose", "dask", "shared_once", "dedupe", "by_signature"}
     assert takes - only_here == own - only_there
 
 

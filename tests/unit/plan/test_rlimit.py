@@ -30,7 +30,7 @@ from support.builder import (
     parse_core,
 )
 from support.limited import NOTES, PATTERNS, SHAPES, A, B, patterned, write_sparse
-from support.opening import in_pipe
+from support.opening import in_pipe, open_file
 from support.run import COREFILT, assert_error, assert_usage, corefilt, environment, finish, listing, start
 from support.samples import noise, sample_core
 
@@ -348,7 +348,7 @@ def test_what_is_cut_off_is_read_nevertheless(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_not_cut_without_writing(busy: Path) -> None:
-    with in_pipe(busy.read_bytes()) as fd, api.open(fd) as core:
+    with in_pipe(busy.read_bytes()) as fd, open_file(fd) as core:
         plan = core.plan("all")
         from corefilt.filtering.options import Options
         from corefilt.filtering.write import write_plan
