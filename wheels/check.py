@@ -45,13 +45,9 @@ def glibc_of(elf: ELFFile) -> dict[tuple[int, ...], str]:
     return needed
 
 
-def complaints_about_module(raw: bytes) -> list[str]:
-    """What is wrong with the compiled module."""
-    elf = ELFFile(io.BytesIO(raw))
+def complaints_about_links(elf: ELFFile) -> list[str]:
+    """What is wrong with the libraries that a module asks for, and where it looks for them."""
     found = []
-    for number, symbol in glibc_of(elf).items():
-        if number > OLDEST_GLIBC:
-            found.append(f"needs glibc {'.'.join(map(str, number))} for {symbol}")
     for section in elf.iter_sections():
         if isinstance(section, DynamicSection):
             for tag in section.iter_tags():
@@ -60,6 +56,16 @@ def complaints_about_module(raw: bytes) -> list[str]:
                 elif tag.entry.d_tag == "DT_NEEDED" and tag.needed not in LIBRARIES:
                     found.append(f"needs {tag.needed}")
     return found
+
+
+def complaints_about_module(raw: bytes) -> list[str]:
+    """What is wrong with the compiled module."""
+    elf = ELFFile(io.BytesIO(raw))
+    return [
+        f"needs glibc {'.'.join(map(str, number))} for {symbol}"
+        for number, symbol in glibc_of(elf).items()
+        if number > OLDEST_GLIBC
+    ] + complaints_about_links(elf)
 
 
 def files_of(tree: Path) -> set[str]:
