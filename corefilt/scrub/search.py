@@ -103,8 +103,6 @@ class FirstPass:
         self, reader: RunReader, runs: Iterable[MemoryRun], on_progress: Callable[[int], None] | None = None
     ) -> None:
         """Look through all runs. Raises InputError and ScrubError."""
-        matches = [rule.pattern.match for rule in self._rules]
-        backs, reaches = [rule.back for rule in self._rules], [rule.reach for rule in self._rules]
         for run in runs:
             # Up to where each rule has found something in this run.
             done = array("Q", bytes(8 * len(self._rules)))
@@ -116,32 +114,26 @@ class FirstPass:
                         continue
                     rules, wide = self._by_number[number]
                     for r in rules:
-                        # Most of what stands at an anchor does not match: of that, this line alone is run.
-                        ends = min(at + reaches[r], limit)
-                        if (wide or matches[r](reader.buffer, at - backs[r], ends)) and at + shift >= done[r]:
-                            end = self._confirm(reader.buffer, at, limit, run, shift, self._rules[r], wide)
-                            done[r] = max(done[r], end)
+                        if at + shift < done[r]:
+                            continue
+                        if wide:
+                            span, value = _match_wide(self._rules[r], reader.buffer, at, limit)
+                        else:
+                            span, value = self._rules[r].match(reader.buffer, at, limit), None
+                        if span is not None:
+                            self._take(reader.buffer, span, value, run, shift, self._rules[r])
+                            done[r] = span[1] + shift
                     if number == self._certificate:
                         self._certificates.look(reader.buffer, at, limit)
                 if on_progress is not None:
                     on_progress(stop - start)
 
-    def _confirm(
-        self, data: bytearray, at: int, limit: int, run: MemoryRun, shift: int, rule: ScrubRule, wide: bool
-    ) -> int:
-        """Match one rule at one anchor; returns where the match ends in the run, or 0."""
-        if wide:
-            narrow, before = _narrowed(data, at, min(limit, at + 2 * rule.reach))
-            span = rule.match(narrow, before, len(narrow))
-            if span is None:
-                return 0
-            value = narrow[span[0] : span[1]]
-            start, end = (at + 2 * (each - before) for each in span)
-        else:
-            span = rule.match(data, at, limit)
-            if span is None:
-                return 0
-            start, end = span
+    def _take(
+        self, data: bytearray, span: tuple[int, int], value: bytes | None, run: MemoryRun, shift: int, rule: ScrubRule
+    ) -> None:
+        """Take a match of a rule, whose ``value`` is what is there, but of UTF-16."""
+        start, end = span
+        if value is None:
             value = bytes(data[start:end])
         # What stands before a run are zeros of the buffer.
         start = max(start, -shift)
@@ -153,7 +145,15 @@ class FirstPass:
             self._captured.take_value(each, rule, address)
             if each[:1] == b"\x30":
                 self._captured.take_numbers_of(each)
-        return end + shift
+
+
+def _match_wide(rule: ScrubRule, data: bytearray, at: int, limit: int) -> tuple[tuple[int, int] | None, bytes | None]:
+    """What a rule matches of UTF-16LE at an anchor, and its text."""
+    narrow, before = _narrowed(data, at, min(limit, at + 2 * rule.reach))
+    span = rule.match(narrow, before, len(narrow))
+    if span is None:
+        return None, None
+    return (at + 2 * (span[0] - before), at + 2 * (span[1] - before)), narrow[span[0] : span[1]]
 
 
 def _narrowed(data: bytearray, at: int, end: int) -> tuple[bytes, int]:
