@@ -9,15 +9,105 @@ SENDFILE: int
 REFLINK: int
 DONTCACHE: int
 ALIKE: int
+UNIQUE: int
+WITH_BYTES: int
+WITH_FIRST_BYTES: int
 CYTHON: str
 
 _Columns = tuple[array[int], ...]
 
 def decode_phdrs(data: Buffer, columns: _Columns, *, wide: bool, big: bool) -> None: ...
-def encode_phdrs(out: Buffer, columns: _Columns, *, wide: bool, big: bool) -> None: ...
+def encode_phdrs(columns: _Columns, *, wide: bool, big: bool) -> bytes: ...
 def shift(offsets: Buffer, out: Buffer, starts: Buffer, ends: Buffer, before: Buffer, last: int) -> None: ...
 def walk_notes(data: Buffer, *, big: bool) -> tuple[list[tuple[int, int, int, int, int]], int]: ...
 def decode_nt_file(desc: Buffer, ranges: Buffer, names: Buffer, *, wide: bool, big: bool) -> int: ...
+def select(column: array[int], value: int, out: Buffer) -> int: ...
+def first_beyond(starts: array[int], sizes: Buffer, last: int) -> int | None: ...
+def first_within(starts: array[int], sizes: Buffer, low: int, high: int) -> int | None: ...
+def filled(starts: array[int], sizes: Buffer, out: Buffer) -> tuple[int, bool]: ...
+def last_end(starts: array[int], sizes: Buffer) -> int: ...
+def follows(starts: array[int], sizes: Buffer, first: int) -> bool: ...
+def clip(starts: array[int], sizes: Buffer, end: int, out: Buffer) -> int: ...
+def smaller(column: array[int], other: Buffer, out: Buffer) -> None: ...
+def cut(
+    offsets: array[int], sizes: Buffer, present: Buffer, reached: int, starts: Buffer, ends: Buffer, before: Buffer
+) -> int | None: ...
+def covering(
+    starts: Buffer,
+    sizes: Buffer,
+    rows: array[int],
+    ranges: Buffer,
+    order: array[int],
+    unit: int,
+    entries: Buffer,
+    offsets: Buffer,
+) -> tuple[int, bool]: ...
+def matching(
+    rows: array[int],
+    paths: Buffer,
+    flags: Buffer,
+    sizes: Buffer,
+    named: bool,
+    mask: int,
+    value: int,
+    least: int,
+    most: int,
+    out: Buffer,
+) -> int: ...
+def look_up(numbers: array[int], column: array[int], out: Buffer) -> None: ...
+def single_out(paths: array[int], plain: bytearray, out: Buffer) -> None: ...
+def by_path(
+    rows: array[int],
+    paths: Buffer,
+    flags: array[int],
+    starts: Buffer,
+    sizes: Buffer,
+    held_sizes: Buffer,
+    offsets: Buffer,
+    every: array[int],
+    shapes: Buffer,
+    begun: Buffer,
+    seen: Buffer,
+) -> None: ...
+def touching(
+    rows: array[int],
+    paths: Buffer,
+    flags: array[int],
+    starts: Buffer,
+    sizes: Buffer,
+    offsets: Buffer,
+    entries: Buffer,
+    order: array[int],
+    marks: Buffer,
+) -> bool: ...
+def point(rows: array[int], starts: array[int], sizes: Buffer, addresses: array[int], out: Buffer) -> None: ...
+def group(
+    rows: array[int],
+    paths: Buffer,
+    flags: array[int],
+    starts: Buffer,
+    sizes: Buffer,
+    held_sizes: Buffer,
+    offsets: Buffer,
+    marks: Buffer,
+    special: Buffer,
+    huge_mask: int,
+    seed: int,
+    out: Buffer,
+) -> list[int]: ...
+def spread(
+    rows: array[int],
+    classes: Buffer,
+    levels: Buffer,
+    present: Buffer,
+    page: int,
+    sizes: Buffer,
+    assumed: Buffer,
+    inferred: Buffer,
+) -> None: ...
+def totals(classes: array[int], values: Buffer, rows: array[int], out: Buffer) -> None: ...
+def scatter(rows: array[int], classes: Buffer, marks: Buffer, out: Buffer) -> None: ...
+def kept_whole(order: array[int], start: int, known: bytearray, sizes: Buffer, present: Buffer) -> int: ...
 def is_zero(data: Buffer) -> bool: ...
 def find_anchors(
     data: Buffer,

@@ -9,10 +9,12 @@ look for signals and raise.
 import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EAGAIN, EINTR, ENXIO, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t c_read "read"(int fd, void *buf, size_t count)
@@ -295,7 +297,7 @@ cdef int with_columns(data, columns, bint wide, bint big, bint decoding) except 
     cdef size_t count, entry = 56 if wide else 32
     if len(columns) != 8:
         raise ValueError("a program header has eight fields")
-    PyObject_GetBuffer(data, &raw, PyBUF_SIMPLE if decoding else PyBUF_WRITABLE)
+    PyObject_GetBuffer(data, &raw, PyBUF_SIMPLE)
     try:
         count = <size_t>raw.len / entry
         if <size_t>raw.len % entry:
@@ -330,9 +332,13 @@ def decode_phdrs(data, columns, *, bint wide, bint big):
     with_columns(data, columns, wide, big, True)
 
 
-def encode_phdrs(out, columns, *, bint wide, bint big):
-    """Write the eight columns into ``out`` as a table of program headers; ELF32 keeps the low 32 bits."""
+def encode_phdrs(columns, *, bint wide, bint big):
+    """The eight columns as a table of program headers; ELF32 keeps the low 32 bits."""
+    count = len(columns[0]) if len(columns) else 0
+    out = PyBytes_FromStringAndSize(NULL, count * (56 if wide else 32))
+    # Nobody else has it yet.
     with_columns(out, columns, wide, big, False)
+    return out
 
 
 def shift(offsets, out, starts, ends, before, uint64_t last):
@@ -457,6 +463,814 @@ def decode_nt_file(desc, ranges, names, *, bint wide, bint big):
             PyBuffer_Release(&out)
     finally:
         PyBuffer_Release(&view)
+
+
+# --- columns of tables ----------------------------------------------------------------------------------
+
+# What a column holds is told by its item's size: 64-bit items for offsets, addresses and lengths, 32-bit ones for
+# types, flags and numbers of rows. A core can have 2^24 mappings, so that none of this makes an object for each.
+
+cdef enum:
+    MOST_COLUMNS = 12
+    NO_ROW = 0xFFFFFFFF
+    # Where a mapping is the only one of its class, whatever the others look like.
+    ALONE = 1
+    HUGE_SHAPED = 1
+    AT_FILE_START = 2
+    TOUCHES = 4
+    IS_MAPPED = 1
+    HAS_BYTES = 2
+    HAS_FIRST_BYTES = 4
+
+UNIQUE = ALONE
+WITH_BYTES = HAS_BYTES
+WITH_FIRST_BYTES = HAS_FIRST_BYTES
+
+
+cdef struct Held:
+    Py_buffer view[MOST_COLUMNS]
+    int count
+
+
+cdef void *hold(Held *held, column, uint64_t items, int width, bint written) except? NULL:
+    """The items of a column that has at least ``items`` of ``width`` bytes."""
+    PyObject_GetBuffer(column, &held.view[held.count], PyBUF_WRITABLE if written else PyBUF_SIMPLE)
+    held.count += 1
+    if <uint64_t>held.view[held.count - 1].len / <uint64_t>width < items:
+        raise ValueError("a column is too short")
+    return held.view[held.count - 1].buf
+
+
+cdef void release(Held *held) noexcept:
+    while held.count:
+        held.count -= 1
+        PyBuffer_Release(&held.view[held.count])
+
+
+cdef inline bint below(uint64_t at, uint64_t size, uint64_t most) noexcept nogil:
+    """Whether ``[at, at + size)`` ends at or before ``most``."""
+    return at <= most and size <= most - at
+
+
+def select(column, uint32_t value, out):
+    """Write the numbers of the rows in which a 32-bit column has a value; returns how many there are."""
+    cdef Held held
+    cdef const uint32_t *items
+    cdef uint32_t *to
+    cdef uint64_t n, count = len(column), found = 0
+    held.count = 0
+    try:
+        items = <const uint32_t *>hold(&held, column, count, 4, False)
+        to = <uint32_t *>hold(&held, out, count, 4, True)
+        with nogil:
+            for n in range(count):
+                if items[n] == value:
+                    to[found] = <uint32_t>n
+                    found += 1
+        return found
+    finally:
+        release(&held)
+
+
+def first_beyond(starts, sizes, uint64_t last):
+    """The first row that starts behind byte ``last``, or has bytes behind it; None if none does."""
+    cdef Held held
+    cdef const uint64_t *start
+    cdef const uint64_t *size
+    cdef uint64_t n, count = len(starts)
+    held.count = 0
+    try:
+        start = <const uint64_t *>hold(&held, starts, count, 8, False)
+        size = <const uint64_t *>hold(&held, sizes, count, 8, False)
+        with nogil:
+            for n in range(count):
+                if start[n] > last or (size[n] and size[n] - 1 > last - start[n]):
+                    break
+            else:
+                n = count
+        return n if n < count else None
+    finally:
+        release(&held)
+
+
+def first_within(starts, sizes, uint64_t low, uint64_t high):
+    """The first row that has bytes in ``[low, high)``, or None."""
+    cdef Held held
+    cdef const uint64_t *start
+    cdef const uint64_t *size
+    cdef uint64_t n, count = len(starts)
+    held.count = 0
+    try:
+        start = <const uint64_t *>hold(&held, starts, count, 8, False)
+        size = <const uint64_t *>hold(&held, sizes, count, 8, False)
+        with nogil:
+            for n in range(count):
+                if size[n] and start[n] < high and not below(start[n], size[n], low):
+                    break
+            else:
+                n = count
+        return n if n < count else None
+    finally:
+        release(&held)
+
+
+def filled(starts, sizes, out):
+    """Write the numbers of the rows that have bytes.
+
+    Returns ``(count, ascending)``: whether each of them starts where the one before ends, or behind.
+    """
+    cdef Held held
+    cdef const uint64_t *start
+    cdef const uint64_t *size
+    cdef uint32_t *to
+    cdef uint64_t n, count = len(starts), found = 0, reached = 0
+    cdef bint ascending = True
+    held.count = 0
+    try:
+        start = <const uint64_t *>hold(&held, starts, count, 8, False)
+        size = <const uint64_t *>hold(&held, sizes, count, 8, False)
+        to = <uint32_t *>hold(&held, out, count, 4, True)
+        with nogil:
+            for n in range(count):
+                if size[n]:
+                    ascending = ascending and start[n] >= reached
+                    reached = start[n] + size[n]
+                    to[found] = <uint32_t>n
+                    found += 1
+        return found, bool(ascending)
+    finally:
+        release(&held)
+
+
+def last_end(starts, sizes):
+    """Where the range of any row ends at most, in bytes; 0 if there is none."""
+    cdef Held held
+    cdef const uint64_t *start
+    cdef const uint64_t *size
+    cdef uint64_t n, count = len(starts), last = 0
+    held.count = 0
+    try:
+        start = <const uint64_t *>hold(&held, starts, count, 8, False)
+        size = <const uint64_t *>hold(&held, sizes, count, 8, False)
+        with nogil:
+            for n in range(count):
+                last = max(last, start[n] + size[n])
+        return last
+    finally:
+        release(&held)
+
+
+def follows(starts, sizes, uint64_t first):
+    """Whether every row from ``first`` on starts where the one before ends."""
+    cdef Held held
+    cdef const uint64_t *start
+    cdef const uint64_t *size
+    cdef uint64_t n, count = len(starts)
+    cdef bint all_do = True
+    held.count = 0
+    try:
+        start = <const uint64_t *>hold(&held, starts, count, 8, False)
+        size = <const uint64_t *>hold(&held, sizes, count, 8, False)
+        with nogil:
+            for n in range(first + 1, count):
+                if start[n] != start[n - 1] + size[n - 1]:
+                    all_do = False
+                    break
+        return bool(all_do)
+    finally:
+        release(&held)
+
+
+def clip(starts, sizes, uint64_t end, out):
+    """Write how many bytes of each row stand before ``end``; returns how many do not."""
+    cdef Held held
+    cdef const uint64_t *start
+    cdef const uint64_t *size
+    cdef uint64_t *to
+    cdef uint64_t n, count = len(starts), low = 0, high = 0, missing
+    held.count = 0
+    try:
+        start = <const uint64_t *>hold(&held, starts, count, 8, False)
+        size = <const uint64_t *>hold(&held, sizes, count, 8, False)
+        to = <uint64_t *>hold(&held, out, count, 8, True)
+        with nogil:
+            for n in range(count):
+                to[n] = min(size[n], end - start[n]) if start[n] < end else 0
+                missing = size[n] - to[n]
+                low += missing
+                high += low < missing
+        return (int(high) << 64) + low
+    finally:
+        release(&held)
+
+
+def smaller(column, other, out):
+    """Write the smaller of two 64-bit items for each row."""
+    cdef Held held
+    cdef const uint64_t *one
+    cdef const uint64_t *two
+    cdef uint64_t *to
+    cdef uint64_t n, count = len(column)
+    held.count = 0
+    try:
+        one = <const uint64_t *>hold(&held, column, count, 8, False)
+        two = <const uint64_t *>hold(&held, other, count, 8, False)
+        to = <uint64_t *>hold(&held, out, count, 8, True)
+        with nogil:
+            for n in range(count):
+                to[n] = min(one[n], two[n])
+    finally:
+        release(&held)
+
+
+def cut(offsets, sizes, present, uint64_t reached, starts, ends, before):
+    """Write the ranges that are cut out where ``sizes`` of the ``present`` bytes of each row stay.
+
+    ``starts`` and ``ends`` receive them, neighbours joined, ``before``, one item longer, the bytes cut before each.
+    Returns their count, or None where the rows do not follow each other from ``reached`` on.
+    """
+    cdef Held held
+    cdef const uint64_t *offset
+    cdef const uint64_t *size
+    cdef const uint64_t *there
+    cdef uint64_t *start
+    cdef uint64_t *end
+    cdef uint64_t *passed
+    cdef uint64_t n, count = len(offsets), found = 0, total = 0, at
+    cdef bint ordered = True
+    held.count = 0
+    try:
+        offset = <const uint64_t *>hold(&held, offsets, count, 8, False)
+        size = <const uint64_t *>hold(&held, sizes, count, 8, False)
+        there = <const uint64_t *>hold(&held, present, count, 8, False)
+        start = <uint64_t *>hold(&held, starts, count, 8, True)
+        end = <uint64_t *>hold(&held, ends, count, 8, True)
+        passed = <uint64_t *>hold(&held, before, count + 1, 8, True)
+        with nogil:
+            for n in range(count):
+                if not there[n]:
+                    continue
+                if offset[n] < reached:
+                    ordered = False
+                    break
+                reached = offset[n] + there[n]
+                if size[n] >= there[n]:
+                    continue
+                at = offset[n] + size[n]
+                if not found or end[found - 1] != at:
+                    start[found] = at
+                    passed[found] = total
+                    found += 1
+                end[found - 1] = reached
+                total += reached - at
+            passed[found] = total
+        return found if ordered else None
+    finally:
+        release(&held)
+
+
+def covering(starts, sizes, rows, ranges, order, uint64_t unit, entries, offsets):
+    """Which range of NT_FILE covers each mapping, and where in its file the mapping begins.
+
+    ``rows`` are the mappings' rows in the 64-bit columns ``starts`` and ``sizes``; ``ranges`` are 64-bit items
+    (start, end, file offset in ``unit``), three an entry; ``order`` are the entries by ascending start. ``entries``
+    receives an entry's number for each mapping, or NO_ROW, and ``offsets`` its offset in bytes. Returns ``(shared,
+    wide)``: how many mappings have the entry of the mapping before, and whether an offset could have more than 64 bits;
+    it is written as the largest number.
+    """
+    cdef Held held
+    cdef const uint64_t *start
+    cdef const uint64_t *size
+    cdef const uint64_t *entry
+    cdef const uint32_t *row
+    cdef const uint32_t *nth
+    cdef uint32_t *to
+    cdef uint64_t *place
+    cdef uint64_t n, count = len(rows), most = len(order), low, high, middle, at = 0, first, shared = 0, offset
+    cdef uint64_t wide = 0
+    held.count = 0
+    try:
+        row = <const uint32_t *>hold(&held, rows, count, 4, False)
+        start = <const uint64_t *>hold(&held, starts, 0, 8, False)
+        size = <const uint64_t *>hold(&held, sizes, held.view[1].len / 8, 8, False)
+        nth = <const uint32_t *>hold(&held, order, most, 4, False)
+        entry = <const uint64_t *>hold(&held, ranges, 3 * most, 8, False)
+        to = <uint32_t *>hold(&held, entries, count, 4, True)
+        place = <uint64_t *>hold(&held, offsets, count, 8, True)
+        check_rows(row, count, <uint64_t>held.view[1].len / 8)
+        check_rows(nth, most, most)
+        with nogil:
+            for n in range(count):
+                first = start[row[n]]
+                to[n] = NO_ROW
+                # ``at`` counts the entries that start at or before the mapping; the next mapping has mostly the next.
+                if at < most and entry[3 * nth[at]] <= first:
+                    at += 1
+                if (at and entry[3 * nth[at - 1]] > first) or (at < most and entry[3 * nth[at]] <= first):
+                    low, high = 0, most
+                    while low < high:
+                        middle = low + (high - low) / 2
+                        if first < entry[3 * nth[middle]]:
+                            high = middle
+                        else:
+                            low = middle + 1
+                    at = low
+                if not at or not below(first, size[row[n]], entry[3 * nth[at - 1] + 1]):
+                    continue
+                to[n] = nth[at - 1]
+                if n and to[n - 1] == to[n]:
+                    shared += 1
+                offset = entry[3 * nth[at - 1] + 2]
+                if unit and offset > (<uint64_t>0xFFFFFFFFFFFFFFFF - first) / unit:
+                    wide = 1
+                    place[n] = <uint64_t>0xFFFFFFFFFFFFFFFF
+                else:
+                    place[n] = offset * unit + first - entry[3 * nth[at - 1]]
+        return shared, bool(wide)
+    finally:
+        release(&held)
+
+
+cdef int check_rows(const uint32_t *rows, uint64_t count, uint64_t most) except -1:
+    """Raise ValueError where a column of row numbers has one that the table has not."""
+    cdef uint64_t n
+    for n in range(count):
+        if rows[n] >= most:
+            raise ValueError("a row's number is past its table")
+    return 0
+
+
+def matching(rows, paths, flags, sizes, bint named, uint32_t mask, uint32_t value, uint64_t least, uint64_t most, out):
+    """Write the numbers of the mappings with a path (``named``), or without, whose flags and sizes are as asked for.
+
+    ``paths`` are 32-bit items, NO_ROW for none, and ``rows`` say where each mapping stands in the columns ``flags`` and
+    ``sizes``: ``flags & mask == value`` and ``least <= size <= most`` (bytes). Returns how many there are.
+    """
+    cdef Held held
+    cdef const uint32_t *row
+    cdef const uint32_t *path
+    cdef const uint32_t *flag
+    cdef const uint64_t *size
+    cdef uint32_t *to
+    cdef uint64_t n, count = len(rows), found = 0
+    held.count = 0
+    try:
+        row = <const uint32_t *>hold(&held, rows, count, 4, False)
+        path = <const uint32_t *>hold(&held, paths, count, 4, False)
+        flag = <const uint32_t *>hold(&held, flags, 0, 4, False)
+        size = <const uint64_t *>hold(&held, sizes, held.view[2].len / 4, 8, False)
+        to = <uint32_t *>hold(&held, out, count, 4, True)
+        check_rows(row, count, <uint64_t>held.view[2].len / 4)
+        with nogil:
+            for n in range(count):
+                if (path[n] != NO_ROW) == named and flag[row[n]] & mask == value and least <= size[row[n]] <= most:
+                    to[found] = <uint32_t>n
+                    found += 1
+        return found
+    finally:
+        release(&held)
+
+
+def look_up(numbers, column, out):
+    """Write ``column[number]`` (32-bit items) for each number, and NO_ROW for NO_ROW."""
+    cdef Held held
+    cdef const uint32_t *number
+    cdef const uint32_t *item
+    cdef uint32_t *to
+    cdef uint64_t n, count = len(numbers), most = len(column)
+    held.count = 0
+    try:
+        number = <const uint32_t *>hold(&held, numbers, count, 4, False)
+        item = <const uint32_t *>hold(&held, column, most, 4, False)
+        to = <uint32_t *>hold(&held, out, count, 4, True)
+        with nogil:
+            for n in range(count):
+                to[n] = item[number[n]] if number[n] < most else <uint32_t>NO_ROW
+    finally:
+        release(&held)
+
+
+def single_out(paths, plain, out):
+    """Set ``out`` (32-bit) to UNIQUE for each mapping with a path whose byte in ``plain`` is 0."""
+    cdef Held held
+    cdef const uint32_t *path
+    cdef const uint8_t *mark
+    cdef uint32_t *to
+    cdef uint64_t n, count = len(paths), names = len(plain)
+    held.count = 0
+    try:
+        path = <const uint32_t *>hold(&held, paths, count, 4, False)
+        mark = <const uint8_t *>hold(&held, plain, names, 1, False)
+        to = <uint32_t *>hold(&held, out, count, 4, True)
+        with nogil:
+            for n in range(count):
+                if path[n] != NO_ROW and not (path[n] < names and mark[path[n]]):
+                    to[n] = ALONE
+    finally:
+        release(&held)
+
+
+def by_path(rows, paths, flags, starts, sizes, held_sizes, offsets, every, shapes, begun, seen):
+    """Gather for each path what its mappings have among them.
+
+    ``paths`` and ``offsets`` (in bytes) are one item a mapping, the other columns one a row. By the path's number
+    ``every`` (32-bit) receives all flags together, ``shapes`` (64-bit) all bits of addresses and offsets, ``begun``
+    (bytes) whether a mapping begins at the file's first byte, and ``seen`` (bytes) 1, with WITH_BYTES where the core
+    has bytes of any, and WITH_FIRST_BYTES where it has bytes of such a one.
+    """
+    cdef Held held
+    cdef const uint32_t *row
+    cdef const uint32_t *path
+    cdef const uint32_t *flag
+    cdef const uint64_t *start
+    cdef const uint64_t *size
+    cdef const uint64_t *there
+    cdef const uint64_t *offset
+    cdef uint32_t *all_flags
+    cdef uint64_t *shape
+    cdef uint8_t *first
+    cdef uint8_t *told
+    cdef uint64_t n, count = len(rows), table = len(flags), names = len(every), i, p
+    held.count = 0
+    try:
+        row = <const uint32_t *>hold(&held, rows, count, 4, False)
+        path = <const uint32_t *>hold(&held, paths, count, 4, False)
+        offset = <const uint64_t *>hold(&held, offsets, count, 8, False)
+        flag = <const uint32_t *>hold(&held, flags, table, 4, False)
+        start = <const uint64_t *>hold(&held, starts, table, 8, False)
+        size = <const uint64_t *>hold(&held, sizes, table, 8, False)
+        there = <const uint64_t *>hold(&held, held_sizes, table, 8, False)
+        all_flags = <uint32_t *>hold(&held, every, names, 4, True)
+        shape = <uint64_t *>hold(&held, shapes, names, 8, True)
+        first = <uint8_t *>hold(&held, begun, names, 1, True)
+        told = <uint8_t *>hold(&held, seen, names, 1, True)
+        check_rows(row, count, table)
+        with nogil:
+            for n in range(count):
+                p, i = path[n], row[n]
+                if p >= names:
+                    continue
+                all_flags[p] |= flag[i]
+                shape[p] |= start[i] | (start[i] + size[i]) | offset[n]
+                first[p] |= offset[n] == 0
+                told[p] |= IS_MAPPED
+                if there[i]:
+                    told[p] |= HAS_BYTES if offset[n] else HAS_BYTES | HAS_FIRST_BYTES
+    finally:
+        release(&held)
+
+
+def touching(rows, paths, flags, starts, sizes, offsets, entries, order, marks):
+    """Mark the mappings that continue a neighbour: the same path and flags, the next address, the next file offset.
+
+    ``order`` has the mappings by ascending address, or is empty where they stand so; parts of one range of NT_FILE
+    (``entries``) are not counted. ``marks`` receives a byte a mapping. Returns False where mappings lie over each other
+    in that order, so that the marks tell nothing.
+    """
+    cdef Held held
+    cdef const uint32_t *row
+    cdef const uint32_t *path
+    cdef const uint32_t *flag
+    cdef const uint64_t *start
+    cdef const uint64_t *size
+    cdef const uint64_t *offset
+    cdef const uint32_t *entry
+    cdef const uint32_t *nth
+    cdef uint8_t *mark
+    cdef uint64_t n, count = len(rows), table = len(flags), a, b, i, k
+    cdef bint apart = True, sorted_ = len(order) > 0
+    held.count = 0
+    try:
+        row = <const uint32_t *>hold(&held, rows, count, 4, False)
+        path = <const uint32_t *>hold(&held, paths, count, 4, False)
+        offset = <const uint64_t *>hold(&held, offsets, count, 8, False)
+        entry = <const uint32_t *>hold(&held, entries, count, 4, False)
+        nth = <const uint32_t *>hold(&held, order, count if sorted_ else 0, 4, False)
+        mark = <uint8_t *>hold(&held, marks, count, 1, True)
+        flag = <const uint32_t *>hold(&held, flags, table, 4, False)
+        start = <const uint64_t *>hold(&held, starts, table, 8, False)
+        size = <const uint64_t *>hold(&held, sizes, table, 8, False)
+        check_rows(row, count, table)
+        if sorted_:
+            check_rows(nth, count, count)
+        with nogil:
+            for n in range(1, count):
+                if sorted_:
+                    a, b = nth[n - 1], nth[n]
+                else:
+                    a, b = n - 1, n
+                i, k = row[a], row[b]
+                if not below(start[i], size[i], start[k]) or start[i] == start[k]:
+                    apart = False
+                    break
+                if path[a] == NO_ROW or path[a] != path[b] or flag[i] != flag[k] or entry[a] == entry[b]:
+                    continue
+                if start[i] + size[i] == start[k] and offset[b] - offset[a] == size[i]:
+                    mark[a] = mark[b] = 1
+        return bool(apart)
+    finally:
+        release(&held)
+
+
+def point(rows, starts, sizes, addresses, out):
+    """Set ``out`` (32-bit) to UNIQUE for each mapping that holds, or starts at, any of ascending 64-bit addresses."""
+    cdef Held held
+    cdef const uint32_t *row
+    cdef const uint64_t *start
+    cdef const uint64_t *size
+    cdef const uint64_t *address
+    cdef uint32_t *to
+    cdef uint64_t n, count = len(rows), table = len(starts), marks = len(addresses), low, high, middle, first
+    held.count = 0
+    try:
+        row = <const uint32_t *>hold(&held, rows, count, 4, False)
+        start = <const uint64_t *>hold(&held, starts, table, 8, False)
+        size = <const uint64_t *>hold(&held, sizes, table, 8, False)
+        address = <const uint64_t *>hold(&held, addresses, marks, 8, False)
+        to = <uint32_t *>hold(&held, out, count, 4, True)
+        check_rows(row, count, table)
+        with nogil:
+            for n in range(count):
+                first = start[row[n]]
+                low, high = 0, marks
+                while low < high:
+                    middle = low + (high - low) / 2
+                    if address[middle] < first:
+                        low = middle + 1
+                    else:
+                        high = middle
+                if low < marks and address[low] - first < max(size[row[n]], <uint64_t>1):
+                    to[n] = ALONE
+    finally:
+        release(&held)
+
+
+cdef struct Look:
+    # What the rules read of a mapping, without padding, so that memcmp compares it.
+    uint64_t held
+    uint64_t size
+    uint32_t flags
+    uint32_t path
+    uint32_t special
+    uint32_t bits
+
+
+cdef inline uint64_t mixed(uint64_t value) noexcept nogil:
+    # The finalizer of MurmurHash3 (public domain).
+    value ^= value >> 33
+    value *= <uint64_t>0xFF51AFD7ED558CCD
+    value ^= value >> 33
+    value *= <uint64_t>0xC4CEB9FE1A85EC53
+    return value ^ (value >> 33)
+
+
+cdef uint64_t hash_of(const Look *look, uint64_t seed) noexcept nogil:
+    cdef uint64_t words[4]
+    cdef int n
+    memcpy(words, look, sizeof(Look))
+    for n in range(4):
+        seed = mixed(seed ^ words[n]) + <uint64_t>0x9E3779B97F4A7C15
+    return seed
+
+
+cdef struct Table:
+    uint32_t *slots   # numbers of classes, NO_ROW where free
+    Look *looks       # one a class
+    uint32_t *first   # each class's first mapping
+    uint64_t room     # slots, a power of two
+    uint64_t classes
+    uint64_t most     # classes that ``looks`` and ``first`` hold
+
+
+cdef bint grow(Table *t, uint64_t seed) noexcept nogil:
+    """Make room for twice as many classes; False where there is no memory."""
+    cdef uint64_t most = 2 * t.most if t.most else 1024, room = 4 * most, n, at
+    cdef Look *looks = <Look *>realloc(t.looks, most * sizeof(Look))
+    cdef uint32_t *first
+    cdef uint32_t *slots
+    if looks == NULL:
+        return False
+    t.looks = looks
+    first = <uint32_t *>realloc(t.first, most * 4)
+    if first == NULL:
+        return False
+    t.first = first
+    slots = <uint32_t *>realloc(t.slots, room * 4)
+    if slots == NULL:
+        return False
+    t.slots, t.most, t.room = slots, most, room
+    memset(slots, 0xFF, room * 4)
+    for n in range(t.classes):
+        if looks[n].special == ALONE:
+            continue
+        at = hash_of(&looks[n], seed) & (room - 1)
+        while slots[at] != NO_ROW:
+            at = (at + 1) & (room - 1)
+        slots[at] = <uint32_t>n
+    return True
+
+
+cdef uint32_t class_of(Table *t, const Look *look, uint32_t m, uint64_t seed) noexcept nogil:
+    """The number of the class of mappings that look so; NO_ROW where there is no memory."""
+    cdef uint64_t at
+    if t.classes == t.most and not grow(t, seed):
+        return NO_ROW
+    if look.special != ALONE:
+        at = hash_of(look, seed) & (t.room - 1)
+        while t.slots[at] != NO_ROW:
+            if memcmp(&t.looks[t.slots[at]], look, sizeof(Look)) == 0:
+                return t.slots[at]
+            at = (at + 1) & (t.room - 1)
+        t.slots[at] = <uint32_t>t.classes
+    t.looks[t.classes] = look[0]
+    t.first[t.classes] = m
+    t.classes += 1
+    return <uint32_t>(t.classes - 1)
+
+
+def group(rows, paths, flags, starts, sizes, held_sizes, offsets, marks, special, uint64_t huge_mask, uint64_t seed,
+          out):
+    """Number the classes of mappings of which the rules see the same, in the order of their first ones.
+
+    Two mappings are of one class where flags, size, bytes held, path and ``special`` (32-bit items) are the same, and
+    whether addresses and file offset are multiples of the smallest huge page, the offset is 0, and ``marks`` has a byte
+    for it; one whose ``special`` is UNIQUE is alone in its class. ``out`` receives a number for each mapping. Returns
+    the first mapping of each class. ``seed`` is a random number, so that no core can choose what falls together in the
+    table. Raises MemoryError.
+    """
+    cdef Held held
+    cdef const uint32_t *row
+    cdef const uint32_t *path
+    cdef const uint32_t *flag
+    cdef const uint64_t *start
+    cdef const uint64_t *size
+    cdef const uint64_t *there
+    cdef const uint64_t *offset
+    cdef const uint8_t *mark
+    cdef const uint32_t *extra
+    cdef uint32_t *to
+    cdef uint64_t n, count = len(rows), table = len(flags), i, place
+    cdef Look look
+    cdef Table t
+    held.count = 0
+    t.slots, t.looks, t.first, t.room, t.classes, t.most = NULL, NULL, NULL, 0, 0, 0
+    try:
+        row = <const uint32_t *>hold(&held, rows, count, 4, False)
+        path = <const uint32_t *>hold(&held, paths, count, 4, False)
+        flag = <const uint32_t *>hold(&held, flags, table, 4, False)
+        start = <const uint64_t *>hold(&held, starts, table, 8, False)
+        size = <const uint64_t *>hold(&held, sizes, table, 8, False)
+        there = <const uint64_t *>hold(&held, held_sizes, table, 8, False)
+        offset = <const uint64_t *>hold(&held, offsets, 0, 8, False)
+        if 0 < held.view[6].len / 8 < count:
+            raise ValueError("a column is too short")
+        mark = <const uint8_t *>hold(&held, marks, count if held.view[6].len else 0, 1, False)
+        extra = <const uint32_t *>hold(&held, special, count, 4, False)
+        to = <uint32_t *>hold(&held, out, count, 4, True)
+        check_rows(row, count, table)
+        with nogil:
+            for n in range(count):
+                i = row[n]
+                place = 0
+                look.held, look.size, look.flags, look.path = there[i], size[i], flag[i], path[n]
+                look.special, look.bits = extra[n], 0
+                if path[n] != NO_ROW:
+                    place = offset[n]
+                    look.bits = (AT_FILE_START if place == 0 else 0) | (TOUCHES if mark[n] else 0)
+                if (start[i] | (start[i] + size[i]) | place) & huge_mask == 0:
+                    look.bits |= HUGE_SHAPED
+                to[n] = class_of(&t, &look, <uint32_t>n, seed)
+                if to[n] == NO_ROW:
+                    break
+        if count and to[count - 1] == NO_ROW:
+            raise MemoryError
+        return [t.first[n] for n in range(t.classes)]
+    finally:
+        free(t.slots)
+        free(t.looks)
+        free(t.first)
+        release(&held)
+
+
+cdef inline uint64_t at_level(uint8_t level, uint64_t present, uint64_t page) noexcept nogil:
+    if level == 0:
+        return 0
+    return min(page, present) if level == 1 else present
+
+
+def spread(rows, classes, levels, present, uint64_t page, sizes, assumed, inferred):
+    """Write how many bytes stay of each mapping, by the levels of its class: 0 nothing, 1 one page, 2 all.
+
+    ``levels`` has four bytes a class: what is kept, the least and the most that may be, and the most if no convention
+    holds. ``sizes`` receives the first by row, for rows that are ``present``; ``assumed`` by mapping the difference of
+    the next two, ``inferred`` that of the last and the most.
+    """
+    cdef Held held
+    cdef const uint32_t *row
+    cdef const uint32_t *number
+    cdef const uint8_t *level
+    cdef const uint64_t *there
+    cdef uint64_t *kept
+    cdef uint64_t *open
+    cdef uint64_t *lost
+    cdef uint64_t n, count = len(rows), i, most
+    held.count = 0
+    try:
+        row = <const uint32_t *>hold(&held, rows, count, 4, False)
+        number = <const uint32_t *>hold(&held, classes, count, 4, False)
+        level = <const uint8_t *>hold(&held, levels, 0, 1, False)
+        there = <const uint64_t *>hold(&held, present, 0, 8, False)
+        kept = <uint64_t *>hold(&held, sizes, held.view[3].len / 8, 8, True)
+        open = <uint64_t *>hold(&held, assumed, count, 8, True)
+        lost = <uint64_t *>hold(&held, inferred, count, 8, True)
+        check_rows(row, count, <uint64_t>held.view[3].len / 8)
+        check_rows(number, count, <uint64_t>held.view[2].len / 4)
+        with nogil:
+            for n in range(count):
+                i = row[n]
+                if not there[i]:
+                    continue
+                kept[i] = at_level(level[4 * number[n]], there[i], page)
+                most = at_level(level[4 * number[n] + 2], there[i], page)
+                open[n] = most - at_level(level[4 * number[n] + 1], there[i], page)
+                lost[n] = at_level(level[4 * number[n] + 3], there[i], page) - most
+    finally:
+        release(&held)
+
+
+def totals(classes, values, rows, out):
+    """Add up the values of each class's mappings: ``values[rows[m]]``, or ``values[m]`` where ``rows`` is empty.
+
+    ``out`` has two 64-bit items a class, which receive the low and the high half of the sum.
+    """
+    cdef Held held
+    cdef const uint32_t *number
+    cdef const uint64_t *value
+    cdef const uint32_t *row
+    cdef uint64_t *sums
+    cdef uint64_t n, count = len(classes), each
+    cdef bint by_row = len(rows) > 0
+    held.count = 0
+    try:
+        number = <const uint32_t *>hold(&held, classes, count, 4, False)
+        row = <const uint32_t *>hold(&held, rows, count if by_row else 0, 4, False)
+        value = <const uint64_t *>hold(&held, values, 0 if by_row else count, 8, False)
+        sums = <uint64_t *>hold(&held, out, 0, 8, True)
+        check_rows(number, count, <uint64_t>held.view[3].len / 16)
+        if by_row:
+            check_rows(row, count, <uint64_t>held.view[2].len / 8)
+        with nogil:
+            for n in range(count):
+                each = value[row[n]] if by_row else value[n]
+                sums[2 * number[n]] += each
+                sums[2 * number[n] + 1] += sums[2 * number[n]] < each
+    finally:
+        release(&held)
+
+
+def scatter(rows, classes, marks, out):
+    """Write each mapping's byte in ``marks``, by its class, to its row in ``out``."""
+    cdef Held held
+    cdef const uint32_t *row
+    cdef const uint32_t *number
+    cdef const uint8_t *mark
+    cdef uint8_t *to
+    cdef uint64_t n, count = len(rows)
+    held.count = 0
+    try:
+        row = <const uint32_t *>hold(&held, rows, count, 4, False)
+        number = <const uint32_t *>hold(&held, classes, count, 4, False)
+        mark = <const uint8_t *>hold(&held, marks, 0, 1, False)
+        to = <uint8_t *>hold(&held, out, 0, 1, True)
+        check_rows(number, count, <uint64_t>held.view[2].len)
+        check_rows(row, count, <uint64_t>held.view[3].len)
+        with nogil:
+            for n in range(count):
+                to[row[n]] = mark[number[n]]
+    finally:
+        release(&held)
+
+
+def kept_whole(order, uint64_t start, known, sizes, present):
+    """How many rows from ``start`` on, in ``order``, are known and kept as a whole; ``known`` has a byte a row."""
+    cdef Held held
+    cdef const uint32_t *nth
+    cdef const uint8_t *sure
+    cdef const uint64_t *size
+    cdef const uint64_t *there
+    cdef uint64_t at = start, count = len(order), table = len(known)
+    held.count = 0
+    try:
+        nth = <const uint32_t *>hold(&held, order, count, 4, False)
+        sure = <const uint8_t *>hold(&held, known, table, 1, False)
+        size = <const uint64_t *>hold(&held, sizes, table, 8, False)
+        there = <const uint64_t *>hold(&held, present, table, 8, False)
+        with nogil:
+            while at < count and nth[at] < table and sure[nth[at]] and size[nth[at]] == there[nth[at]]:
+                at += 1
+        return at - start
+    finally:
+        release(&held)
 
 
 # --- zeros ----------------------------------------------------------------------------------------------

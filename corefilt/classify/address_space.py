@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
+
+from corefilt import _fast
 from corefilt.corefile.elf import PF_R, PF_W, PF_X
 from corefilt.corefile.mappings import NO_FILE, Mappings
 from corefilt.corefile.notes import AT_SYSINFO_EHDR
@@ -31,63 +34,102 @@ class AddressSpace:
 
     def __init__(self, mappings: Mappings) -> None:
         self._mappings = mappings
-        self._by_path: dict[bytes, list[int]] = {}
-        self._rank: dict[int, int] = {}
-        self._roles: dict[bytes, dict[int, str]] = {}
-        self._edges: dict[bytes, tuple[dict[int, int], dict[int, int]]] = {}
+        self._looked = False
+        self._continuing: bytearray | None = None
+        self._roles: dict[int, dict[int, str]] = {}
+        self._edges: dict[int, tuple[dict[int, int], dict[int, int]]] = {}
+        names, held, table = mappings.names, mappings.held, mappings.table
+        self._number = {path: k for k, path in enumerate(names)}
+        # By the file's number: all flags and all bits of addresses and offsets of its mappings, and what there is.
+        self._flags, self._bits = array("I", bytes(4 * len(names))), array("Q", bytes(8 * len(names)))
+        self._begun, self._seen = bytearray(len(names)), bytearray(len(names))
+        if names:
+            _fast.by_path(
+                mappings.phdr, mappings.name, table.p_flags, table.p_vaddr, table.p_memsz, held, mappings.offset,
+                self._flags, self._bits, self._begun, self._seen,
+            )  # fmt: skip
         self._shapes: dict[bytes, int] = {}
-        self._first_pages: set[bytes | None] = set()
-        self.private_files_left_out = self.private_files_dumped = False
-        self.private_anonymous_dumped = False
-        self.shared_anonymous_dumped = False
-        self.last = -1
-        alone: list[int] = []
-        named = mappings.notes.files is not None
-        # What is special is in every core, whatever its flags.
-        vdso = mappings.notes.auxv.get(AT_SYSINFO_EHDR, -1)
-        page = mappings.page_size
-        for m, (i, file) in enumerate(zip(mappings.phdr, mappings.file, strict=True)):
-            present = mappings.table.p_filesz[i] + mappings.given_up.get(i, 0)
-            if present:
-                self.last = m
-            if file == NO_FILE:
-                if named and present and not self.private_anonymous_dumped:
-                    memory = mappings.flags(m) & (PF_W | PF_X) == PF_W and mappings.start(m) != vdso
-                    self.private_anonymous_dumped = memory
-                continue
-            path = mappings.path(m)
-            if path is None:
-                continue
-            self._by_path.setdefault(path, []).append(m)
-            if present and path == b"/dev/zero (deleted)":
-                self.shared_anonymous_dumped = True
+        for path, bits in zip(names, self._bits, strict=True):
             folder = path.rpartition(b"/")[0]
-            offset = mappings.file_offset(m) or 0
-            if present and not offset:
-                self._first_pages.add(path)
-            shape = mappings.start(m) | mappings.end(m) | offset
-            self._shapes[folder] = self._shapes.get(folder, 0) | shape
-            if present == mappings.end(m) - mappings.start(m) > page and not path.startswith((*HEADLESS, b"/memfd:")):
-                self.private_files_dumped |= mappings.flags(m) & (PF_W | PF_X) == PF_X
-            one_page = present == page < mappings.end(m) - mappings.start(m) and mappings.file_offset(m) == 0
-            if one_page and mappings.flags(m) & PF_R and not path.startswith(HEADLESS):
-                alone.append(m)
-        # Of the last one with bytes a limit may have left the page.
-        self.private_files_left_out = any(m != self.last for m in alone)
+            self._shapes[folder] = self._shapes.get(folder, 0) | bits
+        present = (m for m in reversed(range(len(mappings))) if held[mappings.phdr[m]])
+        self.last = next(present, -1)
+        self.shares_memory = any(
+            seen and path.startswith((b"/SYSV", b"/dev/shm/")) for path, seen in zip(names, self._seen, strict=True)
+        )
+        self.private_files_left_out = self.private_files_dumped = False
+        self.private_anonymous_dumped = self.shared_anonymous_dumped = False
+        self._read_filter(held)
         if mappings.notes.fitted:
             # What is missing was cut for its size.
             self.private_files_left_out = self.private_anonymous_dumped = self.shared_anonymous_dumped = False
-        self._begun = {path for path, group in self._by_path.items() if any(not mappings.file_offset(m) for m in group)}
-        self._flags = {path: _all_flags(mappings, group) for path, group in self._by_path.items()}
-        self.shares_memory = any(path.startswith((b"/SYSV", b"/dev/shm/")) for path in self._by_path)
+
+    def _read_filter(self, held: array[int]) -> None:
+        """Find out of which bits of the filter in force at the dump what is there speaks."""
+        mappings, page = self._mappings, self._mappings.page_size
+        if mappings.notes.files is None:
+            return
+        # What is special is in every core, whatever its flags.
+        vdso = mappings.notes.auxv.get(AT_SYSINFO_EHDR, -1)
+        memory = mappings.matching(named=False, mask=PF_W | PF_X, flags=PF_W, sizes=held, least=1)
+        self.private_anonymous_dumped = any(mappings.start(m) != vdso for m in memory)
+        self.shared_anonymous_dumped = self._has(b"/dev/zero (deleted)", _fast.WITH_BYTES)
+        # The kernel's own names stand for memory, whatever a partial dump looks like.
+        headless = [path.startswith(HEADLESS) for path in mappings.names]
+        text = mappings.matching(named=True, mask=PF_W | PF_X, flags=PF_X, sizes=held, least=page + 1)
+        self.private_files_dumped = any(
+            held[mappings.phdr[m]] == mappings.end(m) - mappings.start(m) and not headless[mappings.name[m]]
+            for m in text
+        )
+        first = mappings.matching(named=True, mask=PF_R, flags=PF_R, sizes=held, least=page, most=page)
+        # Of the last one with bytes a limit may have left the page.
+        self.private_files_left_out = any(
+            m != self.last
+            and mappings.end(m) - mappings.start(m) > page
+            and mappings.offset[m] == 0
+            and not headless[mappings.name[m]]
+            for m in first
+        )
+
+    def _has(self, path: bytes, what: int) -> bool:
+        number = self._number.get(path)
+        return number is not None and bool(self._seen[number] & what)
+
+    def laid_out(self, number: int) -> bool:
+        """Whether the file's mappings may have roles: an image has something that is executable."""
+        return bool(self._flags[number] & PF_X)
+
+    @property
+    def continuing(self) -> bytearray | None:
+        """A byte for each mapping: whether ``like`` has any; None where mappings lie over each other."""
+        if not self._looked:
+            self._looked, self._continuing = True, self._look_for_neighbours()
+        return self._continuing
+
+    def _look_for_neighbours(self) -> bytearray | None:
+        mappings, table = self._mappings, self._mappings.table
+        count = len(mappings)
+        marks = bytearray(count)
+        if not mappings.names:
+            return marks
+        columns = mappings.phdr, mappings.name, table.p_flags, table.p_vaddr, table.p_memsz, mappings.offset
+        if _fast.touching(*columns, mappings.file, array("I"), marks):
+            return marks
+        marks = bytearray(count)
+        order = array("I", sorted(range(count), key=mappings.start))
+        return marks if _fast.touching(*columns, mappings.file, order, marks) else None
 
     def writable_somewhere(self, path: bytes) -> bool:
         """Whether any mapping of the file can be written to now."""
-        return bool(self._flags.get(path, 0) & PF_W)
+        return bool(self._all_flags(path) & PF_W)
 
     def touched_somewhere(self, path: bytes) -> bool:
         """Whether any mapping of the file can be written to or executed now."""
-        return bool(self._flags.get(path, 0) & (PF_W | PF_X))
+        return bool(self._all_flags(path) & (PF_W | PF_X))
+
+    def _all_flags(self, path: bytes) -> int:
+        number = self._number.get(path)
+        return 0 if number is None else self._flags[number]
 
     def small_pages_beside(self, path: bytes, huge: int) -> bool:
         """Whether some mapping of a file in the same folder is not shaped in pages of ``huge`` bytes.
@@ -103,8 +145,8 @@ class AddressSpace:
 
     def headers_lost(self, m: int, payload: Payload) -> bool:
         """Whether the first page of the mapping's file was mapped, and is not in the core, so that nobody knows it."""
-        path = self._mappings.path(m)
-        return path in self._begun and path not in payload.seen
+        number = self._mappings.name[m]
+        return number != NO_FILE and bool(self._begun[number]) and self._mappings.names[number] not in payload.seen
 
     def starts_image(self, m: int) -> bool:
         """Whether the mapping begins a group that is laid out like an ELF image."""
@@ -119,16 +161,17 @@ class AddressSpace:
         out); ``constants`` are other read-only ones right before a writable one (RELRO of ld.lld, constants of Go's
         linker), behind one, or behind a read-only one: they may have been relocated. The rest is ``text``.
         """
-        path = self._mappings.path(m)
-        if path is None or path.startswith(NO_IMAGE):
+        number = self._mappings.name[m]
+        if number == NO_FILE or not self.laid_out(number) or self._mappings.names[number].startswith(NO_IMAGE):
             return None
-        if path not in self._roles:
-            self._roles[path] = self._read_order(self._by_path[path])
-        return self._roles[path].get(m)
+        if number not in self._roles:
+            self._roles[number] = self._read_order(self._mappings.of_name(number))
+        return self._roles[number].get(m)
 
     def image_begun(self, m: int) -> bool:
         """Whether the dump has bytes of a mapping of the file's first page; what was not written goes by one bit."""
-        return self._mappings.path(m) in self._first_pages
+        number = self._mappings.name[m]
+        return number != NO_FILE and bool(self._seen[number] & _fast.WITH_FIRST_BYTES)
 
     def like(self, m: int) -> list[int]:
         """The mappings that touch this one with the same flags and file and the next file offset.
@@ -136,14 +179,15 @@ class AddressSpace:
         What was one mapping once, and stands in several program headers of one entry of NT_FILE, is not counted.
         """
         mappings = self._mappings
-        path = mappings.path(m)
-        if path is None:
+        number = mappings.name[m]
+        marks = self.continuing
+        if number == NO_FILE or (marks is not None and not marks[m]):
             return []
-        if path not in self._edges:
-            group = self._by_path[path]
+        if number not in self._edges:
+            group = mappings.of_name(number)
             starts = {mappings.start(i): i for i in group}
-            self._edges[path] = starts, {mappings.end(i): i for i in group}
-        starts, ends = self._edges[path]
+            self._edges[number] = starts, {mappings.end(i): i for i in group}
+        starts, ends = self._edges[number]
         near = [ends.get(mappings.start(m)), starts.get(mappings.end(m))]
         return [i for i in near if i is not None and i != m and self._continues(m, i)]
 
@@ -185,13 +229,6 @@ class AddressSpace:
             run.append(m)
             before = offset
         return run
-
-
-def _all_flags(mappings: Mappings, group: list[int]) -> int:
-    together = 0
-    for m in group:
-        together |= mappings.flags(m)
-    return together
 
 
 def _roles(flags: list[int]) -> list[str]:

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import os
 import stat
-from bisect import bisect_left
+from array import array
 
+from corefilt import _fast
 from corefilt.classify.candidates import Candidates
 from corefilt.classify.context import Context, vvar_candidates
+from corefilt.classify.findings import Classes, Findings
 from corefilt.classify.payload import Payload
 from corefilt.classify.rules_core import BEFORE_WITNESSES, GATES, RULES
-from corefilt.corefile.mappings import NO_FILE
 from corefilt.errors import UsageError
 from corefilt.evidence.assumptions import Assumption
 from corefilt.kinds import CURRENT, DUMPERS, NAMES, Basis, Classification, Kind, single
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.mappings import Mappings
@@ -49,15 +50,14 @@ class Classifier:
             fdpic, dumper = context.fdpic is not None, context.dumper
             self._rules = with_fdpic(self._rules, BEFORE_WITNESSES, fdpic=fdpic, dumper=dumper)
         self._findings: dict[tuple[object, ...], Classification] = {}
-        self._plain: dict[tuple[object, ...] | None, Classification] = {}
         self._behind: dict[Classification, Classification] = {}
         gates = [address for machine, address in GATES if machine == context.ehdr.e_machine]
-        self._marked = sorted([*context.arguments, *context.stack_pointers, *gates, context.vdso])
+        marked = [*context.arguments, *context.stack_pointers, *gates, context.vdso]
+        self._marked = array("Q", sorted(address for address in marked if address >= 0))
 
     def look_over(self) -> None:
         """Look over the mappings as a whole once more, when more is known of what the dump held."""
         self.context.look_over()
-        self._plain.clear()
 
     @property
     def by_files(self) -> bool:
@@ -68,19 +68,13 @@ class Classifier:
         """The finding for part ``m`` by all that is known so far. The same evidence gives the same object."""
         return self._of_part(m, self.decide_whole(self.parts.whole_of(m)))
 
-    def decide_whole(self, m: int) -> Classification:
-        """The finding for mapping ``m`` by all that is known so far."""
-        (plain,) = self._plain_keys((m,))
-        return self._decide(m, plain)
-
-    def decide_all(self) -> list[Classification]:
+    def decide_all(self) -> Findings:
         """The finding for every part."""
-        known, decide = self._plain, self._decide
-        count = len(self.context.mappings)
-        findings = [known.get(plain) or decide(m, plain) for m, plain in enumerate(self._plain_keys(range(count)))]
+        classes = self.classes()
+        findings = Findings(classes.numbers, [self.decide_whole(m) for m in classes.first])
         if self.parts is self.context.mappings:
             return findings
-        return [self._of_part(m, findings[self.parts.whole_of(m)]) for m in range(len(self.parts))]
+        return Findings.each(self._of_part(m, findings[self.parts.whole_of(m)]) for m in range(len(self.parts)))
 
     def _of_part(self, m: int, finding: Classification) -> Classification:
         if m not in self.parts.continues:
@@ -89,9 +83,8 @@ class Classifier:
             self._behind[finding] = finding.behind_first_page()
         return self._behind[finding]
 
-    def _decide(self, m: int, plain: tuple[object, ...] | None) -> Classification:
-        if plain is not None and plain in self._plain:
-            return self._plain[plain]
+    def decide_whole(self, m: int) -> Classification:
+        """The finding for mapping ``m`` by all that is known so far."""
         candidates = self._examine(m)
         finding = self._conclude(candidates)
         if finding.contradiction and candidates.record is not None:
@@ -99,8 +92,6 @@ class Classifier:
             alone = self._conclude(self._examine(m, by_map=False))
             if alone.contradiction:
                 finding = self._conclude(self._examine(m, believing=False))
-        if plain is not None:
-            self._plain[plain] = finding
         return finding
 
     def _examine(self, m: int, *, believing: bool = True, by_map: bool = True) -> Candidates:
@@ -126,36 +117,60 @@ class Classifier:
         """The kinds that nothing but a convention rules out for mapping ``m``."""
         return self.decide_whole(m).proven
 
-    def _plain_keys(self, mappings: Iterable[int]) -> Iterator[tuple[object, ...] | None]:
-        """All that the rules look at in mappings without a name that nothing points at, and None for others.
-
-        A core can have a million of them.
-        """
-        context = self.context
-        maps, payload, vvar, evidence, loaded = (
-            context.mappings, context.payload, context.vvar, context.evidence, context.loaded,
+    def classes(self) -> Classes:
+        """Group the mappings by all that the rules look at: a core can have a million of them."""
+        context, maps = self.context, self.context.mappings
+        special, marks = self._special()
+        table, numbers = maps.table, array("I", bytes(4 * len(maps)))
+        first = _fast.group(
+            maps.phdr, maps.name, table.p_flags, table.p_vaddr, table.p_memsz, maps.held, maps.offset, marks, special,
+            context.huge_mask, int.from_bytes(os.urandom(8), "little"), numbers,
         )  # fmt: skip
-        table, phdr, file, given_up, huge_mask = maps.table, maps.phdr, maps.file, maps.given_up, context.huge_mask
-        p_vaddr, p_memsz, p_filesz, p_flags = table.p_vaddr, table.p_memsz, table.p_filesz, table.p_flags
-        marked, first = self._marked, payload.first if payload else {}
-        if self.assumptions or context.address_space.nameless_images(payload):
-            yield from (None for _ in mappings)
-            return
-        for m in mappings:
-            i = phdr[m]
-            start, size = p_vaddr[i], p_memsz[i]
-            end = start + size
-            # As points_into, which would be one more call for each of a million.
-            at = bisect_left(marked, start)
-            pointed = at < len(marked) and marked[at] < (end if size else start + 1)
-            if loaded and not pointed:
-                pointed = any(at < end and start < at + length for at, length in loaded)
-            if file[m] != NO_FILE or m in vvar or pointed:
-                yield None
-            else:
-                beside = evidence.alike(m) if evidence is not None else None
-                held = p_filesz[i] + given_up.get(i, 0) if given_up else p_filesz[i]
-                yield p_flags[i], first.get(m), held, size, (start | end) & huge_mask == 0, beside
+        return Classes(numbers, first, bytearray(special[m] == _fast.UNIQUE for m in first))
+
+    def _special(self) -> tuple[array[int], bytearray]:
+        """What else than its shape tells a mapping from others, as numbers, and which of them continue a neighbour.
+
+        Where it is too much to say, the mapping is alone in its class.
+        """
+        context, maps = self.context, self.context.mappings
+        payload, address_space = context.payload, context.address_space
+        count, alone = len(maps), _fast.UNIQUE
+        if self.assumptions or address_space.nameless_images(payload):
+            return array("I", [alone]) * count, bytearray(count)
+        special = array("I", bytes(4 * count))
+        known: dict[tuple[object, ...], int] = {}
+        if context.evidence is not None:
+            for m in range(count):
+                beside = context.evidence.alike(m)
+                special[m] = known.setdefault((beside,), len(known)) + alone + 1
+        if payload is not None:
+            for m, first in payload.first.items():
+                special[m] = known.setdefault((special[m], first, payload.zero.get(m)), len(known)) + alone + 1
+        table = maps.table
+        _fast.point(maps.phdr, table.p_vaddr, table.p_memsz, self._marked, special)
+        for m in [*context.vvar, *(payload.wants if payload is not None else ())]:
+            special[m] = alone
+        if address_space.last >= 0:
+            special[address_space.last] = alone
+        for at, length in context.loaded:
+            for m in range(count):
+                if at < maps.end(m) and maps.start(m) < at + length:
+                    special[m] = alone
+        return special, self._tell_files_apart(special)
+
+    def _tell_files_apart(self, special: array[int]) -> bytearray:
+        """Leave each mapping of a file alone whose place in it counts; return which continue a neighbour."""
+        context, maps = self.context, self.context.mappings
+        payload, address_space = context.payload, context.address_space
+        marks = address_space.continuing
+        by_shape = marks is not None and not maps.wide and len(self._rules) == len(RULES)
+        plain = bytearray(
+            by_shape and not address_space.laid_out(k) and not (payload is not None and payload.undecided(path))
+            for k, path in enumerate(maps.names)
+        )
+        _fast.single_out(maps.name, plain, special)
+        return marks if marks is not None else bytearray(len(maps))
 
     def _conclude(self, candidates: Candidates) -> Classification:
         # What was proven beats what a convention ruled out before.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corefilt.classify.address_space import AddressSpace
 from corefilt.corefile import elf
-from corefilt.corefile.elf import PF_R, PF_X
+from corefilt.corefile.elf import PF_R, PF_W, PF_X
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.corefile.notes import AT_ENTRY, AT_EXECFN, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
 from corefilt.kinds import CURRENT
@@ -122,11 +122,8 @@ def vvar_candidates(mappings: Mappings) -> set[int]:
     vdso = mappings.notes.auxv.get(AT_SYSINFO_EHDR)
     if not vdso:
         return set()
-    nameless = {
-        mappings.start(m): m
-        for m in range(len(mappings))
-        if mappings.file[m] == NO_FILE and mappings.flags(m) == PF_R and mappings.end(m) - mappings.start(m) <= most
-    }
+    near = mappings.matching(named=False, mask=PF_R | PF_W | PF_X, flags=PF_R, most=most)
+    nameless = {mappings.start(m): m for m in near if mappings.flags(m) == PF_R}
     by_end = {mappings.end(m): m for m in nameless.values()}
     chain: set[int] = set()
     at = vdso

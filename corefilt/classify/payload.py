@@ -15,7 +15,7 @@ from corefilt.corefile.mappings import NO_FILE, Mappings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from corefilt.corefile.images import Image
     from corefilt.io.sources import Source
@@ -57,7 +57,6 @@ class Payload:
         "_held_at",
         "_images_of",
         "_mappings",
-        "_peers",
         "_segments",
         "_starts",
         "_waiting",
@@ -84,7 +83,6 @@ class Payload:
         self.pe: set[bytes | None] = set()
         self.wants: dict[int, list[tuple[int, int]]] = {}
         self._first_bytes: dict[int, bytes] = {}
-        self._peers: dict[bytes | None, list[int]] = {}
         self._starts: dict[bytes | None, dict[int, tuple[int | None, int]]] = {}
         # Images whose dynamic section has yet to be seen, by the mapping that holds it.
         self._dynamics: dict[int, list[Image]] = {}
@@ -92,28 +90,29 @@ class Payload:
         self._headers: dict[tuple[bytes, bytes], images.ImageHeaders] = {}
         self._segments = 0
         self._dropped: set[int] = set()
-        named = mappings.notes.files is not None
-        dropped = mappings.dropped
-        filesz, p_flags = mappings.table.p_filesz, mappings.table.p_flags
-        for m, (i, file) in enumerate(zip(mappings.phdr, mappings.file, strict=True)):
-            present, flags = filesz[i], p_flags[i]
-            path = None if file == NO_FILE else mappings.path(m)
-            if path is not None:
-                self._peers.setdefault(path, []).append(m)
-                worth_it = mappings.file_offset(m) == 0 and not path.startswith(NO_IMAGES)
-            else:
-                # Without NT_FILE any mapping may be an image's first, which no loader leaves writable; with
-                # it, only [vdso] is one.
-                worth_it = not flags & PF_W and (not named or bool(flags & PF_X))
-            if present and worth_it and flags & PF_R:
-                self.wants.setdefault(m, []).append((0, min(present, FIRST_BYTES)))
-            elif dropped and path is not None and worth_it and flags & PF_R and dropped.get(i, 0) >= FIRST_BYTES:
-                self.wants.setdefault(m, []).append((0, FIRST_BYTES))
-                self._dropped.add(m)
+        named, p_filesz, dropped = mappings.notes.files is not None, mappings.table.p_filesz, mappings.dropped
+        image = [not path.startswith(NO_IMAGES) for path in mappings.names]
+        first = [
+            m for m in mappings.matching(named=True, mask=PF_R, flags=PF_R, sizes=p_filesz, least=1)
+            if not mappings.offset[m] and image[mappings.name[m]]
+        ]  # fmt: skip
+        # Without NT_FILE any mapping may be an image's first, which no loader leaves writable; with it, only [vdso] is
+        # one.
+        flags = PF_R | PF_X if named else PF_R
+        first += mappings.matching(named=False, mask=flags | PF_W, flags=flags, sizes=p_filesz, least=1)
+        self.wants = {m: [(0, min(mappings.present(m), FIRST_BYTES))] for m in sorted(first)}
+        if dropped:
+            for m in (mappings.of_row(i) for i, size in dropped.items() if size >= FIRST_BYTES):
+                if m is None or m in self.wants or not mappings.flags(m) & PF_R:
+                    continue
+                k = mappings.name[m]
+                if k != NO_FILE and image[k] and not mappings.offset[m]:
+                    self.wants[m] = [(0, FIRST_BYTES)]
+                    self._dropped.add(m)
         for m in vvar:
             if mappings.present(m):
                 self.wants[m] = [(0, mappings.present(m))]
-        for m in self._peers.get(b"/dev/zero", ()):
+        for m in mappings.of_name(mappings.names.index(b"/dev/zero")) if b"/dev/zero" in mappings.names else ():
             if mappings.present(m):
                 self.wants[m] = [(0, min(mappings.present(m), MOST_OF_DEV_ZERO))]
         for address, most in pieces:
@@ -132,13 +131,15 @@ class Payload:
                 self._held_at[m, at] = address
                 return
 
-    def peers(self, m: int) -> list[int]:
+    def peers(self, m: int) -> Sequence[int]:
         """All mappings of the same file, in order; with no name, all that have none."""
         if self._mappings.file[m] != NO_FILE:
-            return self._peers[self._mappings.path(m)]
-        if None not in self._peers:
-            self._peers[None] = [i for i in range(len(self._mappings)) if self._mappings.file[i] == NO_FILE]
-        return self._peers[None]
+            return self._mappings.of_name(self._mappings.name[m])
+        return self._mappings.matching(named=False)
+
+    def undecided(self, path: bytes | None) -> bool:
+        """Whether mappings of a file differ by what was seen of it, or may when more is: images are, and may be."""
+        return path in self._images_of or self._waiting.get(path, 0) > 0
 
     def image_of(self, m: int) -> Image | None:
         """The image that the mapping belongs to; of several that could hold it, the lowest."""
@@ -275,6 +276,11 @@ class Payload:
     def wants_of(self, m: int) -> bool:
         """Whether any piece of the mapping is worth a look."""
         return m in self.wants or m in self._dynamics
+
+    @property
+    def wanted(self) -> set[int]:
+        """The mappings of which any piece is worth a look."""
+        return {*self.wants, *self._dynamics}
 
     def look(self, m: int, source: Source) -> None:
         """Look at all that is wanted of one mapping."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from array import array
 from itertools import pairwise
 
+from corefilt import _fast
 from corefilt.corefile import elf
 from corefilt.corefile.elf import MACHINES, PT_LOAD, PT_NOTE, Ehdr, Phdrs, Shdr
 from corefilt.corefile.fdpic import Fdpic, has_mmu, machine_of
 from corefilt.corefile.mappings import Mappings
 from corefilt.corefile.notes import Notes, read_notes
-from corefilt.corefile.ranges import cut_out, end_of_segments, is_dense
+from corefilt.corefile.ranges import cut_out, end_of_segments, in_file_order, is_dense
 from corefilt.errors import DamagedCoreError, NotACoreError, UnstreamableError
 from corefilt.io.opening import open_source
 from corefilt.io.sources import Extents, Source
@@ -128,18 +129,17 @@ class CoreFile:
         if ended:
             self._find_gaps()
         table = self.table
-        self.present = array("Q", table.p_filesz)
         if end is None:
+            self.present = array("Q", table.p_filesz)
             return
-        missing = 0
-        for i, (offset, size) in enumerate(zip(table.p_offset, table.p_filesz, strict=True)):
-            if size and offset + size > end:
-                self.present[i] = max(0, end - offset)
-                missing += size - self.present[i]
-                if self.present[i] and table.p_type[i] == PT_NOTE and peek is not None:
-                    from corefilt.corefile.truncation import whole_notes
+        self.present = array("Q", bytes(8 * len(table)))
+        missing = _fast.clip(table.p_offset, table.p_filesz, end, self.present)
+        if missing and peek is not None:
+            from corefilt.corefile.truncation import whole_notes
 
-                    self.present[i] = whole_notes(peek, self.ehdr, offset, self.present[i])
+            for i in table.of_type(PT_NOTE):
+                if 0 < self.present[i] < table.p_filesz[i]:
+                    self.present[i] = whole_notes(peek, self.ehdr, table.p_offset[i], self.present[i])
         self.truncated = missing > 0
         if missing:
             self.warnings.append(f"the core is truncated: {missing} bytes of its segments are missing")
@@ -242,41 +242,43 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs, sections: Sequence[Sh
     Raises DamagedCoreError or UnstreamableError.
     """
     first, end = ehdr.e_phoff, ehdr.e_phoff + len(table) * ehdr.phdr_size
-    for i, (offset, size) in enumerate(zip(table.p_offset, table.p_filesz, strict=True)):
-        if size and (offset < ehdr.size or (offset < end and first < offset + size)):
-            start, stop = (0, ehdr.size) if offset < ehdr.size else (first, end)
+    for start, stop in ((0, ehdr.size), (first, end)):
+        i = _fast.first_within(table.p_offset, table.p_filesz, start, stop)
+        if i is not None:
+            offset, size = table.p_offset[i], table.p_filesz[i]
             field = f"p_offset is {offset:#x}" if offset >= start else f"p_filesz is {size:#x}, from {offset:#x} on"
             raise DamagedCoreError(
                 f"{source.name}: program header {i}: {field}, inside the headers from {start:#x} to {stop:#x}"
             )
-    if source.seekable:
-        return
-    pieces = sorted(
-        (offset, offset + size, i)
-        for i, (offset, size) in enumerate(zip(table.p_offset, table.p_filesz, strict=True))
-        if size
-    )
-    payload = next((offset for offset, _, i in pieces if table.p_type[i] == PT_LOAD), None)
+    if not source.seekable:
+        _refuse_late(source.name, ehdr, table, sections)
+
+
+def _refuse_late(name: str, ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr]) -> None:
+    """Refuse what a pipe brings too late, or twice. Raises DamagedCoreError or UnstreamableError."""
+    rows, apart = in_file_order(table)
+    payload = next((table.p_offset[i] for i in rows if table.p_type[i] == PT_LOAD), None)
     if payload is not None and payload < ehdr.e_phoff:
-        raise elf.phdrs_behind_payload(source.name, ehdr)
-    late = next(
-        (i for offset, _, i in pieces if table.p_type[i] == PT_NOTE and payload is not None and offset > payload),
-        None,
-    )
+        raise elf.phdrs_behind_payload(name, ehdr)
+    notes = (i for i in table.of_type(PT_NOTE) if table.p_filesz[i])
+    late = next((i for i in notes if payload is not None and table.p_offset[i] > payload), None)
     if late is not None:
         raise UnstreamableError(
-            f"{source.name}: the notes (program header {late}) come after the payload, as gdb's gcore writes them, "
+            f"{name}: the notes (program header {late}) come after the payload, as gdb's gcore writes them, "
             "and a pipe cannot be read twice"
         )
     if ehdr.e_shoff and not sections and (ehdr.e_phnum != elf.PN_XNUM or ehdr.e_shnum > 1):
         raise UnstreamableError(
-            f"{source.name}: has section headers (e_shoff {ehdr.e_shoff:#x}), as gdb's gcore writes them, "
+            f"{name}: has section headers (e_shoff {ehdr.e_shoff:#x}), as gdb's gcore writes them, "
             "and they can be adjusted only in a file"
         )
-    for (_, end, before), (offset, _, i) in pairwise(pieces):
-        if offset < end:
+    if apart:
+        return
+    for before, i in pairwise(rows):
+        offset = table.p_offset[i]
+        if offset < table.p_offset[before] + table.p_filesz[before]:
             raise DamagedCoreError(
-                f"{source.name}: program header {i}: p_offset is {offset:#x}, inside program header {before}'s bytes",
+                f"{name}: program header {i}: p_offset is {offset:#x}, inside program header {before}'s bytes",
                 "overlapping segments can be filtered from a file",
             )
 

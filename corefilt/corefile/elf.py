@@ -168,11 +168,15 @@ class Phdrs:
         _fast.decode_phdrs(raw, table.columns, wide=ehdr.wide, big=ehdr.big)
         return table
 
-    def encode(self, ehdr: Ehdr) -> bytearray:
+    def of_type(self, p_type: int) -> array[int]:
+        """The numbers of the program headers of one type."""
+        rows = array("I", bytes(4 * len(self)))
+        del rows[_fast.select(self.p_type, p_type, rows) :]
+        return rows
+
+    def encode(self, ehdr: Ehdr) -> bytes:
         """The table as bytes."""
-        out = bytearray(len(self) * ehdr.phdr_size)
-        _fast.encode_phdrs(out, self.columns, wide=ehdr.wide, big=ehdr.big)
-        return out
+        return _fast.encode_phdrs(self.columns, wide=ehdr.wide, big=ehdr.big)
 
     def replaced(self, p_offset: array[int], p_filesz: array[int]) -> Phdrs:
         """The same table with other offsets and sizes; the other columns are shared."""
@@ -299,15 +303,14 @@ def read_sections(source: Source, ehdr: Ehdr, table: Phdrs) -> list[Shdr]:
     pipe has brought it only where it stands before all payload. An e_shnum of 0 says that sh_size of entry 0 is the
     count (gABI, "Sections"); where that cannot be, entry 0 alone is taken.
     """
-    size = ehdr.shdr_size
-    end = source.size
+    size, end = ehdr.shdr_size, source.size
     if end is None:
+        if not 0 < ehdr.e_shoff <= MOST_BEFORE_TABLES:
+            return []
         # Held in memory, like the program headers.
         rows = zip(table.p_offset, table.p_filesz, table.p_type, strict=True)
-        payload = min(
-            (offset for offset, filesz, p_type in rows if filesz and p_type == PT_LOAD), default=END_OF_OFFSETS
-        )
-        end = min(payload, MOST_BEFORE_TABLES)
+        payload = (offset for offset, filesz, p_type in rows if filesz and p_type == PT_LOAD)
+        end = min(MOST_BEFORE_TABLES, min(payload, default=MOST_BEFORE_TABLES))
     if not ehdr.e_shoff or ehdr.e_shentsize != size or ehdr.e_shoff > end:
         return []
     room = (end - ehdr.e_shoff) // size
@@ -358,12 +361,11 @@ def read_phdrs(source: Source, ehdr: Ehdr, count: int) -> Phdrs:
 
 def _check_ranges(table: Phdrs, name: str) -> None:
     most = END_OF_OFFSETS
-    for i, (offset, size, vaddr, memsz) in enumerate(
-        zip(table.p_offset, table.p_filesz, table.p_vaddr, table.p_memsz, strict=True)
-    ):
-        if offset >= most:
-            raise DamagedCoreError(f"{name}: program header {i}: p_offset is {offset:#x}, past what a file can hold")
-        if offset + size > most:
-            raise DamagedCoreError(f"{name}: program header {i}: p_filesz is {size:#x}, past what a file can hold")
-        if vaddr + memsz > 1 << 64:
-            raise DamagedCoreError(f"{name}: program header {i}: p_memsz is {memsz:#x}, past the end of memory")
+    i = _fast.first_beyond(table.p_offset, table.p_filesz, most - 1)
+    if i is not None:
+        offset, size = table.p_offset[i], table.p_filesz[i]
+        field = f"p_offset is {offset:#x}" if offset >= most else f"p_filesz is {size:#x}"
+        raise DamagedCoreError(f"{name}: program header {i}: {field}, past what a file can hold")
+    i = _fast.first_beyond(table.p_vaddr, table.p_memsz, (1 << 64) - 1)
+    if i is not None:
+        raise DamagedCoreError(f"{name}: program header {i}: p_memsz is {table.p_memsz[i]:#x}, past the end of memory")

@@ -9,8 +9,9 @@ parts of a file that was mapped as a whole look like the segments of an image.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
+from corefilt import _fast
 from corefilt.corefile.elf import EM_68K, EM_AARCH64, EM_PPC, EM_PPC64, EM_SPARC, EM_SPARCV9, PT_LOAD, Ehdr, Phdrs
 from corefilt.corefile.notes import AT_PAGESZ, Notes
 
@@ -34,23 +35,27 @@ _OTHER_PAGE_SIZES = {
 class Mappings:
     """All PT_LOADs in the order of the program headers.
 
-    Flat arrays, because there can be a million: ``phdr`` (index into the program header table), ``file``
-    (index into NT_FILE or NO_FILE). ``given_up`` has, by program header, the bytes that the dump held of it and that do
-    not stand there: a run in place took them away, or, of a whole mapping, other program headers have them.
-    ``dropped`` are those of the former, which stood right behind what is left. ``continues`` are the mappings that
-    continue the one before; ``whole`` are the mappings with these as one. ``table`` has the memory that mappings had,
-    which p_memsz does not tell after --unreadable.
+    Flat arrays, because there can be a million: ``phdr`` (index into the program header table), ``file`` (index into
+    NT_FILE or NO_FILE), ``name`` (index into ``names``, the different files, or NO_FILE) and, with an NT_FILE,
+    ``offset`` (in the file, in bytes; ``wide`` tells that some do not fit). ``given_up`` has, by program header, the
+    bytes that the dump held of it and that do not stand there: a run in place took them away, or, of a whole mapping,
+    other program headers have them. ``dropped`` are those of the former, which stood right behind what is left.
+    ``continues`` are the mappings that continue the one before; ``whole`` are the mappings with these as one. ``table``
+    has the memory that mappings had, which p_memsz does not tell after --unreadable.
     """
 
-    __slots__ = ("_owner", "continues", "dropped", "file", "given_up", "notes", "page_size", "phdr", "table", "whole")
+    __slots__ = (
+        "_by_name", "_owner", "continues", "dropped", "file", "given_up", "name", "names", "notes", "offset",
+        "page_size", "phdr", "table", "whole", "wide",
+    )  # fmt: skip
 
     def __init__(self, ehdr: Ehdr, table: Phdrs, notes: Notes, *, like: Mappings | None = None) -> None:
         """Join the table with NT_FILE by address; ``like`` are mappings of the same table with other names."""
-        self.phdr = array("I", (i for i, p_type in enumerate(table.p_type) if p_type == PT_LOAD))
+        self.phdr = table.of_type(PT_LOAD)
         self.table = table = self._extended(table, notes.extents) if notes.extents else table
         self.notes = notes
         self.page_size: int = page_size_of(ehdr, table, notes) if like is None else like.page_size
-        self.file, within = self._join()
+        within = self._join()
         self.given_up: dict[int, int] = {}
         self.dropped: dict[int, int] = {}
         self.continues: frozenset[int] = frozenset(self._continuing(within)) if like is None else like.continues
@@ -94,7 +99,9 @@ class Mappings:
         whole.table, whole.notes, whole.page_size, whole.continues = table, self.notes, self.page_size, frozenset()
         heads = [m for m in range(len(self)) if m not in self.continues]
         whole.phdr = array("I", (self.phdr[m] for m in heads))
-        whole.file = array("i", (self.file[m] for m in heads))
+        whole.file, whole.name = (array("i", (column[m] for m in heads)) for column in (self.file, self.name))
+        whole.offset = array("Q", (self.offset[m] for m in heads)) if self.offset else array("Q")
+        whole.names, whole.wide, whole._by_name = self.names, self.wide, None
         whole._owner, whole.whole = None, whole
         self._owner, w = array("I", bytes(4 * len(self))), -1
         for m in range(len(self)):
@@ -117,6 +124,11 @@ class Mappings:
                 beside[head] = beside.get(head, 0) + self.dumped(m)
             self.whole.given_up = beside
 
+    def of_row(self, i: int) -> int | None:
+        """The mapping that program header ``i`` is, or None."""
+        m = bisect_left(self.phdr, i)
+        return m if m < len(self) and self.phdr[m] == i else None
+
     def whole_of(self, m: int) -> int:
         """The number of the whole mapping that ``m`` is a part of, or all of."""
         return m if self._owner is None else self._owner[m]
@@ -124,26 +136,69 @@ class Mappings:
     def __len__(self) -> int:
         return len(self.phdr)
 
-    def _join(self) -> tuple[array[int], list[int]]:
-        """For each mapping the NT_FILE entry that covers it, and which have the same one as the mapping before.
+    def _join(self) -> list[int]:
+        """Find for each mapping the NT_FILE entry that covers it; return which have that of the mapping before.
 
         The kernel's entries equal a PT_LOAD each; gdb's may be wider. Entries follow the program headers'
         order, which need not be ascending (core_sort_vma).
         """
-        files, joined = self.notes.files, array("i", [NO_FILE]) * len(self.phdr)
-        within: list[int] = []
+        files, count = self.notes.files, len(self.phdr)
+        self.file = self.name = array("i", [NO_FILE]) * count
+        self.names: list[bytes] = []
+        self.offset, self.wide = array("Q"), False
+        self._by_name: dict[int, list[int]] | None = None
         if files is None:
-            return joined, within
-        order = sorted(range(files.count), key=files.start)
-        starts = [files.start(i) for i in order]
-        for m, i in enumerate(self.phdr):
-            start = self.table.p_vaddr[i]
-            at = bisect_right(starts, start) - 1
-            if at >= 0 and start + self.table.p_memsz[i] <= files.end(order[at]):
-                joined[m] = order[at]
-                if m and joined[m - 1] == order[at]:
-                    within.append(m)
-        return joined, within
+            return []
+        starts = files.ranges[0 : 3 * files.count : 3]
+        order = array("I", sorted(range(files.count), key=starts.__getitem__))
+        self.offset = array("Q", bytes(8 * count))
+        shared, self.wide = _fast.covering(
+            self.table.p_vaddr, self.table.p_memsz, self.phdr, files.ranges, order, files.scale, self.file, self.offset
+        )
+        self.names, numbers = files.names
+        self.name = array("i", bytes(4 * count))
+        _fast.look_up(self.file, numbers, self.name)
+        if not shared:
+            return []
+        return [m for m in range(1, count) if self.file[m] == self.file[m - 1] != NO_FILE]
+
+    def of_name(self, number: int) -> list[int]:
+        """The mappings of the file that has this number in ``names``."""
+        if self._by_name is None:
+            self._by_name = {}
+            for m in self.matching(named=True):
+                self._by_name.setdefault(self.name[m], []).append(m)
+        return self._by_name.get(number, [])
+
+    def matching(
+        self,
+        *,
+        named: bool,
+        mask: int = 0,
+        flags: int = 0,
+        sizes: array[int] | None = None,
+        least: int = 0,
+        most: int = (1 << 64) - 1,
+    ) -> array[int]:
+        """The mappings with a file, or without, that have these ``flags`` of a ``mask``.
+
+        Of ``sizes``, a column of the table (p_memsz by default), they have ``least`` to ``most`` bytes.
+        """
+        found = array("I", bytes(4 * len(self)))
+        sizes = self.table.p_memsz if sizes is None else sizes
+        count = _fast.matching(self.phdr, self.name, self.table.p_flags, sizes, named, mask, flags, least, most, found)
+        del found[count:]
+        return found
+
+    @property
+    def held(self) -> array[int]:
+        """As ``dumped``, for every program header."""
+        if not self.given_up:
+            return self.table.p_filesz
+        sizes = array("Q", self.table.p_filesz)
+        for i, size in self.given_up.items():
+            sizes[i] += size
+        return sizes
 
     @property
     def exec_page_size(self) -> int:

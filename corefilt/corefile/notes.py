@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
-
 from corefilt import _fast
 from corefilt.corefile import corefilt_note
 from corefilt.corefile.elf import (
@@ -17,20 +15,18 @@ from corefilt.corefile.elf import (
     EM_S390,
     EM_SH,
     EM_X86_64,
-    END_OF_OFFSETS,
     PT_LOAD,
     PT_NOTE,
     Ehdr,
     Phdrs,
 )
 from corefilt.corefile.fdpic import loadmaps_in
+from corefilt.corefile.nt_file import FileNote
 from corefilt.errors import NotACoreError
 from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from corefilt.io.sources import Source
 
 NT_PRSTATUS, NT_PRFPREG, NT_PRPSINFO, NT_AUXV, NT_FILE, NT_SIGINFO = 1, 2, 3, 6, 0x46494C45, 0x53494749
@@ -54,8 +50,6 @@ MOST_BEHIND = 1 << 20
 MOST_OF_A_NOTE = 64 << 20
 # Notes are looked through this far in all; 10,000 threads on x86-64 have 50 MiB of them.
 MOST_WALKED = 64 << 20
-# A path of 6,063 bytes was seen in a core, and none that was longer.
-MOST_OF_A_NAME = 1 << 16
 
 _FOREIGN = {
     b"NetBSD-CORE": "NetBSD",
@@ -75,88 +69,6 @@ _OF_MACHINES = {
 }
 # Whose notes tell of the process. delve (1.20) leaves the name out.
 OF_THE_PROCESS = (b"CORE", b"")
-
-
-class FileNote:
-    """NT_FILE: which file was mapped where.
-
-    ``unit`` is the page size that it says, in which offsets are counted; ``in_bytes`` tells that they are in bytes all
-    the same, as createdump of .NET Core 2.1 writes them.
-    """
-
-    __slots__ = ("_desc", "_interned", "_names", "_paths", "_ranges", "count", "in_bytes", "unit")
-
-    def __init__(self, desc: bytes, ehdr: Ehdr) -> None:
-        """Decode the descriptor; raises ValueError with what is wrong."""
-        word = 8 if ehdr.wide else 4
-        if len(desc) < 2 * word:
-            raise ValueError(f"its {len(desc)} bytes do not even hold a count")
-        count = ehdr.number(desc[:word])
-        room = (len(desc) - 2 * word) // (3 * word + 1)
-        if count > room:
-            raise ValueError(f"count is {count}, but its {len(desc)} bytes have room for {room}")
-        self._desc = desc
-        self._paths: dict[int, bytes] = {}
-        self._interned: dict[bytes, bytes] = {}
-        self.unit = ehdr.number(desc[word : 2 * word])
-        self._ranges = array("Q", bytes(24 * count))
-        self._names = array("Q", bytes(8 * (count + 1)))
-        self.count = _fast.decode_nt_file(desc, self._ranges, self._names, wide=ehdr.wide, big=ehdr.big)
-        if self.count < count:
-            raise ValueError(f"count is {count}, but only {self.count} names follow")
-        self.in_bytes = self._are_bytes()
-
-    def _are_bytes(self) -> bool:
-        """Whether offsets that say to be in pages are in bytes: no file reaches so far, or neighbours tell.
-
-        Read as pages, all of them would be multiples of ``unit`` pages. Of two mappings of one file that touch, the
-        second begins in the file where the first ends; that holds in pages or in bytes.
-        """
-        offsets = self._ranges[2::3]
-        if self.unit <= 1 or not offsets or not max(offsets) or any(offset % self.unit for offset in offsets):
-            return False
-        told = max(offsets) >= END_OF_OFFSETS // self.unit
-        for i in range(self.count - 1):
-            length = self.end(i) - self.start(i)
-            if self.end(i) == self.start(i + 1) and length and self.path(i) == self.path(i + 1):
-                between = offsets[i + 1] - offsets[i]
-                if between * self.unit == length:
-                    return False
-                told = told or between == length
-        return told
-
-    @classmethod
-    def of(cls, entries: Sequence[tuple[int, int, int, bytes]], ehdr: Ehdr) -> FileNote:
-        """The note that would hold these: (start, end, offset in bytes, path)."""
-        word = 8 if ehdr.wide else 4
-        # Offsets in pages where they can be, as the kernel has them, for 32 bits hold no more than 4 GiB.
-        unit = 1 if any(entry[2] % 4096 for entry in entries) else 4096
-        numbers = [len(entries), unit]
-        for start, end, offset, _ in entries:
-            numbers += [start, end, offset // unit]
-        mask = (1 << 8 * word) - 1
-        table = b"".join((value & mask).to_bytes(word, "big" if ehdr.big else "little") for value in numbers)
-        return cls(table + b"".join(entry[3].replace(b"\0", b"?") + b"\0" for entry in entries), ehdr)
-
-    def start(self, i: int) -> int:
-        """First address of entry ``i``."""
-        return self._ranges[3 * i]
-
-    def end(self, i: int) -> int:
-        """First address behind entry ``i``."""
-        return self._ranges[3 * i + 1]
-
-    def offset(self, i: int) -> int:
-        """Where entry ``i`` begins in its file, in bytes."""
-        return self._ranges[3 * i + 2] * (1 if self.in_bytes else self.unit)
-
-    def path(self, i: int) -> bytes:
-        """The file's name as the kernel wrote it; equal names are one object."""
-        if i not in self._paths:
-            start = self._names[i]
-            path = self._desc[start : min(self._names[i + 1] - 1, start + MOST_OF_A_NAME)]
-            self._paths[i] = self._interned.setdefault(path, path)
-        return self._paths[i]
 
 
 class Notes:
@@ -224,8 +136,8 @@ def read_notes(source: Source, ehdr: Ehdr, table: Phdrs) -> Notes:
     """
     notes = Notes()
     budget = MOST_WALKED
-    for i, p_type in enumerate(table.p_type):
-        if p_type == PT_NOTE and table.p_filesz[i] and budget > 0:
+    for i in table.of_type(PT_NOTE):
+        if table.p_filesz[i] and budget > 0:
             budget = _walk(source, ehdr, table.p_offset[i], table.p_filesz[i], notes, budget)
     if budget <= 0:
         notes.warnings.append(f"the notes are more than {MOST_WALKED} bytes; the rest was not looked at")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from itertools import accumulate, islice
-from operator import add, eq
+from itertools import accumulate, pairwise
 
 from corefilt import _fast
 from corefilt.corefile.elf import PT_NOTE
@@ -13,6 +12,7 @@ from corefilt.corefile.elf import PT_NOTE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Self
 
     from corefilt.corefile.elf import Phdrs
 
@@ -39,6 +39,13 @@ class Cuts:
                 reached = end
         lengths = (end - start for start, end in zip(self.starts, self.ends, strict=True))
         self._before = array("Q", accumulate(lengths, initial=0))
+
+    @classmethod
+    def of_columns(cls, starts: array[int], ends: array[int], before: array[int]) -> Self:
+        """Take the columns as they are: disjoint, ascending, and the bytes cut before each range and in all."""
+        cuts = cls(())
+        cuts.starts, cuts.ends, cuts._before = starts, ends, before
+        return cuts
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return zip(self.starts, self.ends, strict=True)
@@ -106,8 +113,19 @@ def joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def end_of_segments(table: Phdrs, present: array[int]) -> int:
     """Where the last of the bytes that are ``present`` ends."""
-    last: int = max(map(add, table.p_offset, present))
-    return last
+    return _fast.last_end(table.p_offset, present)
+
+
+def in_file_order(table: Phdrs) -> tuple[array[int], bool]:
+    """The program headers that have bytes, by their offsets, and whether none of these lie over each other."""
+    rows = array("I", bytes(4 * len(table)))
+    count, ascending = _fast.filled(table.p_offset, table.p_filesz, rows)
+    del rows[count:]
+    if ascending:
+        return rows, True
+    offset, size = table.p_offset, table.p_filesz
+    rows = array("I", sorted(rows, key=lambda i: (offset[i], size[i])))
+    return rows, all(offset[i] + size[i] <= offset[k] for i, k in pairwise(rows))
 
 
 def is_dense(table: Phdrs, end: int) -> bool:
@@ -115,5 +133,4 @@ def is_dense(table: Phdrs, end: int) -> bool:
     begin = 1 if table.p_type[0] == PT_NOTE and len(table) > 1 else 0
     if table.p_offset[-1] + table.p_filesz[-1] < end:
         return False
-    ends = map(add, islice(table.p_offset, begin, len(table) - 1), islice(table.p_filesz, begin, None))
-    return all(map(eq, ends, islice(table.p_offset, begin + 1, None)))
+    return _fast.follows(table.p_offset, table.p_filesz, begin)

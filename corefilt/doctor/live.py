@@ -16,11 +16,11 @@ from corefilt.classify.context import Context, vvar_candidates
 from corefilt.classify.payload import Payload
 from corefilt.corefile.elf import PF_R, PF_W, PF_X, PT_LOAD, Ehdr, Phdrs
 from corefilt.corefile.mappings import Mappings
-from corefilt.corefile.notes import AT_NULL, AT_PAGESZ, FileNote, Notes
+from corefilt.corefile.notes import AT_NULL, AT_PAGESZ, Notes
+from corefilt.corefile.nt_file import FileNote
 from corefilt.errors import EvidenceError, ProcessError
 from corefilt.evidence.evidence import Evidence
 from corefilt.io.sources import Source
-from corefilt.kinds import Classification
 from corefilt.plan.layout import kept_bytes
 from corefilt.procfs.coredump_filter import read_filter, read_limits
 from corefilt.procfs.snapshot import DEADLINE, Process
@@ -112,7 +112,7 @@ class Live:
             payload.read_from(memory)
             if memory.late:
                 self.notices.append(f"{self.name}: its memory did not all answer within {DEADLINE:g} s")
-        self.findings: list[Classification] = classifier.decide_all()
+        self.findings = classifier.decide_all()
 
     def share(self, m: int, wanted: CoredumpFilter) -> KeptShare:
         """What a filter would keep of mapping ``m``."""

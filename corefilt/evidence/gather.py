@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.corefile.mappings import Mappings
-from corefilt.corefile.notes import FileNote
+from corefilt.corefile.nt_file import FileNote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

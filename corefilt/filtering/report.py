@@ -62,7 +62,7 @@ class Report(Shown):
         self.kept_bytes = sum(kept for _, kept, _, _ in self.kinds)
         self.dropped_bytes = sum(dropped for _, _, dropped, _ in self.kinds)
         self.assumed_bytes = sum(assumed for *_, assumed in self.kinds)
-        self.inferred_bytes = sum(plan.inferred)
+        self.inferred_bytes = sum(plan.findings.sums(plan.inferred))
         self.holes = engine.holes if engine is not None else "none"
         self.engine = engine.name if engine is not None else None
         self.seconds = seconds
@@ -213,10 +213,11 @@ def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
             "a pipe ends is not known beforehand, and that is too much to read ahead (name the core as a file, or add "
             "--spool)"
         )
-    contradicting = sum(finding.contradiction for finding in plan.findings)
+    found = list(zip(plan.findings.of_class, plan.findings.count(), strict=True))
+    contradicting = sum(count for finding, count in found if finding.contradiction)
     if contradicting:
         told.append(f"{contradicting} mappings contradict their evidence and were kept")
-    disbelieved = sum(finding.disbelieved for finding in plan.findings)
+    disbelieved = sum(count for finding, count in found if finding.disbelieved)
     if disbelieved:
         told.append(f"{disbelieved} mappings contradict the COREFILT note, which was not believed there")
     return told
@@ -251,8 +252,8 @@ def _changes(plan: KeepPlan, layout: Layout, conversion: Conversion | None, *, m
     """Every change to headers and notes beyond offsets and sizes of what the filter dropped."""
     core, table = plan.core, plan.core.table
     changes = []
-    cut = sum(1 for there, claimed in zip(core.present, table.p_filesz, strict=True) if there < claimed)
-    if cut and mended:
+    if core.truncated and mended:
+        cut = sum(1 for there, claimed in zip(core.present, table.p_filesz, strict=True) if there < claimed)
         changes.append(f"p_filesz of {cut} program headers was set to what is there")
         for offset, there, claimed, p_type in zip(
             table.p_offset, core.present, table.p_filesz, table.p_type, strict=True
@@ -338,7 +339,7 @@ MOST_NAMED = 3
 
 def convention_lines(plan: KeepPlan, *, everything: bool) -> list[str]:
     """How many bytes are dropped on a convention, and on which; ``everything`` names and explains them all."""
-    dropped = sum(plan.inferred)
+    dropped = sum(plan.findings.sums(plan.inferred))
     if not dropped:
         return []
     found = plan.by_convention()

@@ -99,8 +99,8 @@ class FilterRun:
 
 def stop_if_undecided(plan: KeepPlan, options: Options) -> None:
     """With ``strict``, raise UndecidedError while any bytes depend on an assumption."""
-    undecided = sum(plan.assumed)
-    if options.strict and undecided:
+    undecided = sum(plan.assumed) if options.strict else 0
+    if undecided:
         count = sum(1 for size in plan.assumed if size)
         mappings = "1 mapping" if count == 1 else f"{count} mappings"
         raise UndecidedError(f"{plan.core.source.name}: {undecided} bytes in {mappings} depend on an assumption")

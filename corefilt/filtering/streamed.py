@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from array import array
 from bisect import bisect_right
-from functools import lru_cache
+from itertools import chain
 
+from corefilt import _fast
 from corefilt.classify.classifier import compare_files
+from corefilt.corefile.ranges import in_file_order
 from corefilt.errors import OutputError, UnstreamableError
-from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.run import FilterRun, check_tail, stop_if_undecided
 from corefilt.io.engine import Engine
 from corefilt.io.relocate import relocate
 from corefilt.io.sinks import Sink
 from corefilt.io.steps import TO_THE_END, Step
-from corefilt.kinds import Kind, level, single
+from corefilt.kinds import WHOLE, Kind, level, single
 from corefilt.plan.layout import Layout, kept_bytes, lay_out, tag_bytes, tagged_loads
 from corefilt.plan.note_slot import place_for_note
 from corefilt.plan.plan import KeepPlan
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from corefilt.classify.classifier import Classifier
     from corefilt.corefile.corefile import CoreFile
+    from corefilt.filterbits import CoredumpFilter
     from corefilt.filtering.options import Options
 
 
@@ -43,6 +45,8 @@ class StreamedRun(FilterRun):
             raise AssertionError("the payload is looked at as it passes")
         self._payload = classifier.context.payload
         self._written = array("Q", core.present)
+        # What was found out of classes of mappings, before and after all that speaks of them has been looked at.
+        self._ceilings: dict[tuple[int, bool], int] = {}
         # Its length is known from the start, its content at the end.
         texts = int(options.stamp is not None)
         self._note = place_for_note(core, self.conversion, annotate=options.annotate, texts=texts)
@@ -59,7 +63,8 @@ class StreamedRun(FilterRun):
             engine.at_end or 0,
             peek=lambda offset, length: os.pread(sink.reader, length, sink.base + offset + inserted),
         )
-        written = array("Q", map(min, self._written, core.present))
+        written = array("Q", core.present)
+        _fast.smaller(self._written, core.present, written)
         end = core.end or 0
         passed = [(start, min(stop, end)) for start, stop in gaps if start < end]
         first = lay_out(core.ehdr, core.table, core.sections, written, core.present, end, passed, self._note)
@@ -72,7 +77,9 @@ class StreamedRun(FilterRun):
             compare_files(core, self.classifier, peek=reader)
         self.classifier.context.take_loadmaps()
         self._settle()
-        self.plan = self.plan.with_sizes(array("Q", map(min, self.plan.sizes, written)))
+        sizes = array("Q", written)
+        _fast.smaller(self.plan.sizes, written, sizes)
+        self.plan = self.plan.with_sizes(sizes)
         self.layout = self._lay_out()
         if engine.moved != end - first.cuts.total + first.cuts.inserted:
             raise AssertionError("what was written is not what the layout says")
@@ -109,17 +116,19 @@ class StreamedRun(FilterRun):
         stop_if_undecided(self.plan, self.options)
 
     def _steps(self) -> Iterator[Step]:
-        """Decide each segment when the engine has come to it."""
+        """Decide each segment when the engine has come to it, if the payload before it can tell anything of it."""
         core = self.core
-        table = core.table
-        mapping_of = {i: core.maps.whole_of(m) for m, i in enumerate(core.maps.phdr)}
-        begins = set(core.maps.whole.phdr)
+        table, maps, note = core.table, core.maps, self._note
         load_of = tagged_loads(table)
         run = target = 0
         gaps, passed = list(core.gaps), 0
-        looked = {i for m, i in enumerate(core.maps.whole.phdr) if self._payload.wants_of(m)}
-        rows = (i for i, size in enumerate(table.p_filesz) if size or i in looked)
-        for i in sorted(rows, key=table.p_offset.__getitem__):
+        known = self._decide_known()
+        rows, at = self._rows(), 0
+        while at < len(rows):
+            at += _fast.kept_whole(rows, at, known, self._written, table.p_filesz) if not gaps else 0
+            if at == len(rows):
+                break
+            i, at = rows[at], at + 1
             offset, present = table.p_offset[i], table.p_filesz[i]
             while passed < len(gaps) and gaps[passed][0] < offset:
                 start, stop = gaps[passed]
@@ -129,20 +138,22 @@ class StreamedRun(FilterRun):
                     gaps[passed] = offset, stop
                 else:
                     passed += 1
-            m = mapping_of.get(i)
-            note = self._note
+            part = maps.of_row(i)
+            m = maps.whole_of(part) if part is not None else None
             if note is not None and i == note.phdr:
                 yield Step(run, note.offset - run, target)
                 target += note.offset - run
                 yield Step(note.offset, note.replaced, target, note.data)
                 target, run = target + len(note.data), note.offset + note.replaced
-            if m is not None and i in begins and self._payload.wants_of(m):
+            if m is not None and maps.whole.phdr[m] == i and self._payload.wants_of(m):
                 # Also an empty step has the engine pass over what was dropped before, so that it is not held.
                 yield Step(run, offset - run, target)
                 target, run = target + offset - run, offset
                 self._payload.look(m, core.source)
-            if m is not None:
-                kept = kept_bytes(_ceiling(self.classifier, m, self.wanted), present, core.maps.page_size)
+            if known[i]:
+                kept = self._written[i]
+            elif m is not None:
+                kept = kept_bytes(self._ceiling(m), present, maps.page_size)
             else:
                 kept = tag_bytes(table, self._written, i, load_of[i]) if i in load_of else present
             self._written[i] = kept
@@ -156,20 +167,65 @@ class StreamedRun(FilterRun):
             target, run = target + start - run, stop
         yield Step(run, TO_THE_END, target)
 
+    def _rows(self) -> array[int]:
+        """The program headers that have bytes, or mappings of which a run in place left some, in the file's order."""
+        table, whole = self.core.table, self.core.maps.whole
+        rows, _ = in_file_order(table)
+        looked = {whole.phdr[m] for m in self._payload.wanted}
+        beside = [i for i in looked if not table.p_filesz[i]]
+        return array("I", sorted([*rows, *beside], key=table.p_offset.__getitem__)) if beside else rows
+
+    def _decide_known(self) -> bytearray:
+        """Decide what no payload that has yet to come can tell more of; return a byte for each program header."""
+        core, maps = self.core, self.core.maps
+        known = bytearray(len(core.table))
+        classes = self._classes = self.classifier.classes()
+        if maps.whole is not maps or self.classifier.by_files:
+            return known
+        sure = bytearray(not alone for alone in classes.alone)
+        levels = bytearray()
+        for c, m in enumerate(classes.first):
+            if sure[c] and self._payload.pending(m):
+                sure[c] = 0
+            levels += bytes(4 * (self._ceiling(m) if sure[c] else WHOLE,))
+        nothing = array("Q", bytes(8 * len(maps)))
+        rows, present = maps.phdr, core.table.p_filesz
+        _fast.spread(rows, classes.numbers, levels, present, maps.page_size, self._written, nothing, nothing)
+        _fast.scatter(rows, classes.numbers, sure, known)
+        return known
+
+    def _ceiling(self, m: int) -> int:
+        """The most that any finding which can still come may keep of mapping ``m`` (a level)."""
+        classifier, payload = self.classifier, self._payload
+        pending = payload.pending(m) or classifier.by_files
+        number = self._classes.numbers[m]
+        alone = self._classes.alone[number] or classifier.context.address_space.nameless_images(payload)
+        key = None if alone else (number, pending)
+        if key is not None and key in self._ceilings:
+            return self._ceilings[key]
+        if pending:
+            # A statement can contradict what is proven, and then anything is possible.
+            kinds = Kind.ALL if classifier.stated(m) else classifier.proven(m) or Kind.ALL
+        else:
+            kinds = classifier.decide_whole(m).possible
+        found = max(level(kind, self.wanted, classifier.context.dumper) for kind in single(kinds))
+        if key is not None:
+            self._ceilings[key] = found
+        return found
+
 
 def _reader(sink: Sink, first: Layout, written: array[int], core: CoreFile) -> Callable[[int, int], bytes]:
     """Reads the core's payload by its offset in the core, out of the output; what was not written reads as zeros."""
-    starts = sorted(
-        (offset, offset + size, offset + there)
-        for offset, size, there in zip(core.table.p_offset, written, core.present, strict=True)
-        if there
-    )
+    table, rows = core.table, array("I")
 
     def peek(offset: int, length: int) -> bytes:
-        at = bisect_right(starts, (offset, 1 << 64, 0)) - 1
-        start, kept, end = starts[max(at, 0)]
-        length = max(0, min(length, end - offset)) if start <= offset else 0
-        there = max(0, min(length, kept - offset))
+        if not rows:
+            rows.extend(in_file_order(table)[0])
+        at = bisect_right(rows, offset, key=table.p_offset.__getitem__) - 1
+        i = rows[max(at, 0)]
+        start = table.p_offset[i]
+        length = max(0, min(length, start + core.present[i] - offset)) if start <= offset else 0
+        there = max(0, min(length, start + written[i] - offset))
         data = os.pread(sink.reader, there, sink.base + first.cuts.shift(offset)) if there else b""
         return data + bytes(length - len(data))
 
@@ -179,23 +235,7 @@ def _reader(sink: Sink, first: Layout, written: array[int], core: CoreFile) -> C
 def _moves(first: Layout, last: Layout, end: int) -> Iterator[tuple[int, int, int]]:
     """What must move within the output from its first layout to its last, which keeps less."""
     at = 0
-    for start, stop in [*last.cuts, (end, end)]:
+    for start, stop in chain(last.cuts, ((end, end),)):
         if start > at and first.cuts.shift(at) != last.cuts.shift(at):
             yield first.cuts.shift(at), last.cuts.shift(at), start - at
         at = stop
-
-
-def _ceiling(classifier: Classifier, m: int, wanted: CoredumpFilter) -> int:
-    """The most that any finding which can still come may keep of mapping ``m`` (a level)."""
-    payload = classifier.context.payload
-    if payload is None or payload.pending(m) or classifier.by_files:
-        # A statement can contradict what is proven, and then anything is possible.
-        kinds = Kind.ALL if classifier.stated(m) else classifier.proven(m) or Kind.ALL
-    else:
-        kinds = classifier.decide_whole(m).possible
-    return _most(kinds, int(wanted), classifier.context.dumper)
-
-
-@lru_cache(1 << 10)
-def _most(kinds: int, wanted: int, dumper: str) -> int:
-    return max(level(kind, CoredumpFilter(wanted), dumper) for kind in single(kinds))

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from itertools import chain
 
+from corefilt import _fast
 from corefilt.corefile.elf import (
     PN_XNUM,
     PT_AARCH64_MEMTAG_MTE,
@@ -77,7 +79,7 @@ class Layout:
         at = 0
         puts = iter(sorted(self.puts, key=lambda put: put.source))
         put = next(puts, None)
-        for start, stop in [*self.cuts, (end, end)]:
+        for start, stop in chain(self.cuts, ((end, end),)):
             while put is not None and put.source < start:
                 if put.source > at:
                     yield Step(at, put.source - at, self.cuts.shift(at))
@@ -130,7 +132,7 @@ def lay_out(
         offsets[note.phdr] = cuts.shift(table.p_offset[note.phdr]) - cuts.inserted
     new_table = table.replaced(offsets, sizes)
     e_phoff = cuts.shift(ehdr.e_phoff)
-    puts.append(Step(ehdr.e_phoff, len(table) * ehdr.phdr_size, e_phoff, bytes(new_table.encode(ehdr))))
+    puts.append(Step(ehdr.e_phoff, len(table) * ehdr.phdr_size, e_phoff, new_table.encode(ehdr)))
     head = ehdr.with_count_elsewhere() if anew else ehdr
     tail = section_headers(ehdr, table, sections, sizes, cuts, note) if ehdr.e_shoff or anew else b""
     e_shoff = replaced = 0
@@ -180,19 +182,18 @@ def _cuts(
     gaps: Sequence[tuple[int, int]],
     shdrs: tuple[int, int],
 ) -> Cuts:
-    drops: list[tuple[int, int]] = [*gaps]
-    reached, ordered = ehdr.size, not gaps
-    for offset, size, there in zip(table.p_offset, sizes, present, strict=True):
-        if there:
-            ordered = ordered and offset >= reached
-            reached = offset + there
-            if size < there:
-                drops.append((offset + size, offset + there))
     table_end = ehdr.e_phoff + len(table) * ehdr.phdr_size
-    first = min((start for start, _ in drops), default=table_end)
     apart = [shdrs, *_contents_apart(sections, table, sizes)] if sections else [shdrs]
-    if ordered and table_end <= first and not (sections and min(start for start, _ in apart) < reached):
-        return Cuts(drops)
+    if not gaps:
+        starts, ends, before = (array("Q", bytes(8 * (len(table) + more))) for more in (0, 0, 1))
+        count = _fast.cut(table.p_offset, sizes, present, ehdr.size, starts, ends, before)
+        if count is not None:
+            del starts[count:], ends[count:], before[count + 1 :]
+            behind = not sections or min(start for start, _ in apart) >= end_of_segments(table, present)
+            if behind and (not count or table_end <= starts[0]):
+                return Cuts.of_columns(starts, ends, before)
+    rows = zip(table.p_offset, sizes, present, strict=True)
+    drops = [*gaps, *((offset + size, offset + there) for offset, size, there in rows if size < there)]
     keeps = [(0, ehdr.size), (ehdr.e_phoff, table_end), *apart]
     keeps += [(offset, offset + size) for offset, size in zip(table.p_offset, sizes, strict=True)]
     return cut_out(drops, keeps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping as Record
 
+from corefilt import _fast
 from corefilt.classify.classifier import Classifier, classifier_for
 from corefilt.corefile import corefilt_note as annotation
 from corefilt.corefile.mappings import flags_text
@@ -96,7 +97,7 @@ class KeepPlan:
         self.filter: Final = wanted
         self.classifier: Final = classifier
         self.unknown: Final = unknown
-        self.findings: Final[list[Classification]] = classifier.decide_all()
+        self.findings: Final = classifier.decide_all()
         unused = [a.text for a in classifier.assumptions if not a.used]
         if unused:
             raise SelectorError(f"--assume {unused[0]!r} fits no mapping of this core")
@@ -131,23 +132,15 @@ class KeepPlan:
         return cls(core, wanted, classifier_for(core, assume, evidence=evidence, dumper=dumper), unknown)
 
     def _decide_sizes(self) -> None:
-        page, present = self.core.maps.page_size, self.core.present
-        sizes, assumed, inferred = self.sizes, self.assumed, self.inferred
-        levels: dict[Classification, tuple[int, int, int, int]] = {}
-        for m, (finding, i) in enumerate(zip(self.findings, self.core.maps.phdr, strict=True)):
-            there = present[i]
-            if not there:
-                continue
-            if finding not in levels:
-                least, likely, most = finding.levels(self.filter)
-                wanted = {"keep": most, "guess": likely, "drop": least}[self.unknown]
-                levels[finding] = wanted, least, most, finding.undisproved(self.filter)
-            kept, least, most, undisproved = levels[finding]
-            sizes[i] = kept_bytes(kept, there, page)
-            if least != most:
-                assumed[m] = kept_bytes(most, there, page) - kept_bytes(least, there, page)
-            if most != undisproved:
-                inferred[m] = kept_bytes(undisproved, there, page) - kept_bytes(most, there, page)
+        levels = bytearray()
+        for finding in self.findings.of_class:
+            least, likely, most = finding.levels(self.filter)
+            wanted = {"keep": most, "guess": likely, "drop": least}[self.unknown]
+            levels += bytes((wanted, least, most, finding.undisproved(self.filter)))
+        core, numbers = self.core, self.findings.numbers
+        _fast.spread(
+            core.maps.phdr, numbers, levels, core.present, core.maps.page_size, self.sizes, self.assumed, self.inferred
+        )
 
     def with_sizes(self, sizes: array[int]) -> Self:
         """The same plan with other sizes in bytes, one a program header."""
@@ -220,16 +213,12 @@ class KeepPlan:
 
     def by_kind(self) -> Iterator[tuple[str, int, int, int]]:
         """For every kind that is there: its name, and bytes kept, dropped and decided by an assumption."""
-        sums: dict[str, list[int]] = {}
-        present, sizes = self.core.present, self.sizes
-        for finding, i, assumed in zip(self.findings, self.core.maps.phdr, self.assumed, strict=True):
-            entry = sums.get(finding.kind)
-            if entry is None:
-                entry = sums[finding.kind] = [0, 0, 0]
-            kept = sizes[i]
-            entry[0] += kept
-            entry[1] += present[i] - kept
-            entry[2] += assumed
+        sums: dict[str, tuple[int, int, int]] = {}
+        findings, rows = self.findings, self.core.maps.phdr
+        columns = findings.sums(self.sizes, rows), findings.sums(self.core.present, rows), findings.sums(self.assumed)
+        for finding, kept, present, assumed in zip(findings.of_class, *columns, strict=True):
+            before = sums.get(finding.kind, (0, 0, 0))
+            sums[finding.kind] = before[0] + kept, before[1] + present - kept, before[2] + assumed
         for name, (kept, dropped, assumed) in sorted(sums.items()):
             yield name, kept, dropped, assumed
 
@@ -238,13 +227,8 @@ class KeepPlan:
 
         Several can help to drop the same bytes.
         """
-        helped: dict[Classification, list[Convention]] = {}
         sums: dict[Convention, int] = {}
-        for finding, size in zip(self.findings, self.inferred, strict=True):
-            if not size:
-                continue
-            if finding not in helped:
-                helped[finding] = finding.dropped_by(self.filter)
-            for convention in helped[finding]:
+        for finding, size in zip(self.findings.of_class, self.findings.sums(self.inferred), strict=True):
+            for convention in finding.dropped_by(self.filter) if size else ():
                 sums[convention] = sums.get(convention, 0) + size
         return sorted(sums.items(), key=lambda pair: (-pair[1], pair[0].name))

@@ -36,7 +36,7 @@ from corefilt.cli.inspection.document import pieces
 from corefilt.cli.inspection.rows import Rows
 from corefilt.corefile import corefilt_note as annotation
 from corefilt.corefile import images, loadmaps
-from corefilt.corefile.notes import FileNote
+from corefilt.corefile.nt_file import FileNote
 from corefilt.corefile.owner import Owner
 from corefilt.corefile.registers import Thread, read_threads
 from corefilt.crash.identity import identify
@@ -566,9 +566,7 @@ def _phdrs_and_back(content: bytes, wide: bool, big: bool) -> None:
     order = (0, 1, 2, 3, 4, 5, 6, 7) if wide else (0, 6, 1, 2, 3, 4, 5, 7)
     for i, row in enumerate(fields.iter_unpack(table)):
         assert [column[i] for column in columns] == [row[at] for at in order]
-    back = bytearray(len(table))
-    _fast.encode_phdrs(back, columns, wide=wide, big=big)
-    assert back == table
+    assert _fast.encode_phdrs(columns, wide=wide, big=big) == table
 
 
 def _cut_by_model(content: bytes) -> None:

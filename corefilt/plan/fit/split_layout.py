@@ -151,6 +151,6 @@ def lay_out_pieces(
         writer.put(xnum_shdr(head, len(pieces)))
     front = [
         Step(0, 0, 0, head.pack(e_shoff=e_shoff, sections=True, e_flags=conversion.e_flags if conversion else None)),
-        Step(0, 0, ehdr.size, bytes(new.encode(ehdr))),
+        Step(0, 0, ehdr.size, new.encode(ehdr)),
     ]
     return FittedLayout(new, front + writer.steps, writer.at)

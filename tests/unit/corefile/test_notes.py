@@ -38,7 +38,8 @@ from support.builder import (
 from support.opening import opened
 
 from corefilt.corefile.elf import Ehdr
-from corefilt.corefile.notes import WINDOW, FileNote, Notes
+from corefilt.corefile.notes import WINDOW, Notes
+from corefilt.corefile.nt_file import FileNote
 from corefilt.errors import NotACoreError
 
 PAGE = 4096

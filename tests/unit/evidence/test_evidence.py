@@ -16,7 +16,7 @@ from support.ready import descriptors
 from support.samples import HUGE, PAGE, noise
 
 import corefilt
-from corefilt.corefile.notes import FileNote
+from corefilt.corefile.nt_file import FileNote
 from corefilt.errors import EvidenceError, UsageError
 from corefilt.evidence.evidence import Evidence, join, path_of
 from corefilt.evidence.evidence import beside as beside_core
