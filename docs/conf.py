@@ -57,6 +57,14 @@ def toctree(section: str) -> str:
     return "\n".join(["", "```{toctree}", ":hidden:", f":caption: {section.splitlines()[0]}", "", *pages, "```", ""])
 
 
+def take_literally(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Have nothing in docstrings but ``code`` mean something: ``EM_`` is no link, and ``*`` no emphasis."""
+    for n, line in enumerate(lines):
+        parts = re.split(r"(``.*?``)", line)
+        lines[n] = "".join(part if part.startswith("``") else re.sub(r"([*|_])(?!\w)", r"\\\1", part) for part in parts)
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", adapt)
+    app.connect("autodoc-process-docstring", take_literally)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.pages import ELSEWHERE, EVERYWHERE, LANGUAGES, PAGES, ROOT, blocks, prepare, run, to_run
 
+import corefilt
 from corefilt.cli import COMMANDS as COMMANDS_OF_COREFILT
 
 RUN_BY = {
@@ -67,6 +68,23 @@ def test_every_page_is_in_the_index() -> None:
     linked = re.findall(r"^- \[.*\]\(([\w-]+)\.(?:md|rst)\)", index.read_text(), flags=re.MULTILINE)
     pages = {page.stem for page in index.parent.iterdir() if page.suffix in (".md", ".rst")} - {"index"}
     assert sorted(linked) == sorted(pages)
+
+
+def test_every_public_name_is_in_the_python_reference() -> None:
+    reference = (ROOT / "docs" / "python-reference.rst").read_text()
+    named = set(re.findall(r"^\.\. auto(?:function|class):: (\w+)$", reference, flags=re.MULTILINE))
+    # Errors are listed as a module.
+    assert named == set(corefilt.__all__) - {"CorefiltError"}
+
+
+def test_every_command_is_in_the_list_of_commands() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+    named = {
+        word
+        for row in re.findall(r"^\| (`corefilt.*?) \|", page, flags=re.MULTILINE)
+        for word in re.findall(r"\w+", row)
+    }
+    assert set(COMMANDS_OF_COREFILT) - {"filter"} <= named
 
 
 def known_options() -> set[str]:
