@@ -54,7 +54,7 @@ def test_what_is_dropped_is_freed(kind: str, core: bytes, tmp_path: Path) -> Non
         before = allocated(path)
         report = in_place(path, 0x31)
         assert_done(core, path.read_bytes(), least)
-        blocks_shared = 2 * 4096 * sum(1 for _ in report.plan.layout.cuts)
+        blocks_shared = 2 * 4096 * sum(1 for _ in report._plan.layout.cuts)
         assert before - allocated(path) >= len(core) - len(least) - blocks_shared
         assert report.discard == ("on" if kind == "btrfs" else "off")
         in_place(path, 0x31, compact=True)
