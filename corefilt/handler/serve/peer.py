@@ -28,8 +28,8 @@ _EXIT_CODE = 52 - 3
 class Peer:
     """``crash`` is what core_pattern would have told; ``size`` is what it holds in memory and swap, in bytes.
 
-    ``executable`` is None where it is not known, or is a name in another mount namespace than init's: there a user can
-    name a file as he likes.
+    ``executable`` is None where it is not known, or is a name in a mount namespace that is neither this process's nor
+    init's: there a user can name a file as he likes.
     """
 
     __slots__ = ("crash", "executable", "size")
@@ -86,7 +86,7 @@ def _of_memory(folder: int) -> tuple[bytes | None, int]:
             executable = os.fsencode(os.readlink(f"{thread}/exe", dir_fd=folder)).removesuffix(b" (deleted)")
         except OSError:
             continue
-        return executable if _is_in_the_systems_namespace(folder, thread) else None, memory_size(
+        return executable if _is_in_a_trusted_namespace(folder, thread) else None, memory_size(
             _read(folder, f"{thread}/status")
         )
     return None, 0
@@ -105,9 +105,19 @@ def _threads(folder: int) -> Iterator[str]:
     yield from (f"task/{name}" for name in names[:_MOST_THREADS])
 
 
-def _is_in_the_systems_namespace(folder: int, thread: str) -> bool:
-    # Init's, not this process's: systemd gives a service whose file system it protects a namespace of its own.
-    return os.readlink(f"{thread}/ns/mnt", dir_fd=folder) == os.readlink("/proc/1/ns/mnt")
+def _is_in_a_trusted_namespace(folder: int, thread: str) -> bool:
+    return os.readlink(f"{thread}/ns/mnt", dir_fd=folder) in _trusted_namespaces()
+
+
+def _trusted_namespaces() -> set[str]:
+    """This process's mount namespace, and init's: systemd gives a service that it protects one of its own."""
+    trusted = {os.readlink("/proc/self/ns/mnt")}
+    try:
+        trusted.add(os.readlink("/proc/1/ns/mnt"))
+    except OSError:
+        # In a container init can be another user's; then only this process's own counts.
+        pass
+    return trusted
 
 
 def _read(folder: int, name: str) -> bytes:
