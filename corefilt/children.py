@@ -10,6 +10,17 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
+
+    class Meanwhile(Protocol):
+        """What runs beside a child."""
+
+        def start(self) -> None:
+            """Begin."""
+
+        def stop(self) -> None:
+            """End."""
+
 
 # linux/prctl.h.
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
@@ -53,10 +64,13 @@ def become(uid: int, groups: tuple[int, list[int]]) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def answer_of(work: Callable[[], bytes], *, become: Callable[[], None] | None = None) -> tuple[bytes, int]:
+def answer_of(
+    work: Callable[[], bytes], *, become: Callable[[], None] | None = None, meanwhile: Meanwhile | None = None
+) -> tuple[bytes, int]:
     """What a child answers, and how it ended: exit code 0, 1 where ``work`` raised, or less than 0 for a signal.
 
-    ``become`` is what the child does first, before it is bound to its parent. Raises OSError.
+    ``become`` is what the child does first, before it is bound to its parent; ``meanwhile`` runs here until it has
+    answered. Raises OSError.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
@@ -64,6 +78,8 @@ def answer_of(work: Callable[[], bytes], *, become: Callable[[], None] | None = 
     if child == 0:
         _answer_and_exit(work, become, writer, parent)
     os.close(writer)
+    if meanwhile is not None:
+        meanwhile.start()
     try:
         with open(reader, "rb") as answer:
             raw = answer.read()
@@ -71,6 +87,8 @@ def answer_of(work: Callable[[], bytes], *, become: Callable[[], None] | None = 
         os.kill(child, signal.SIGKILL)
         raise
     finally:
+        if meanwhile is not None:
+            meanwhile.stop()
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return raw, status
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 
 from corefilt.batching.job import Job, clean_up, plan, task_options
 from corefilt.batching.pool import default_jobs, run_in_pool
 from corefilt.cli.batchreport import JsonLines, Progress, refuse_report_over_sources, summary
 from corefilt.cli.options import check_environment, given_options, make_parser
+from corefilt.cli.progress import bar_for
 from corefilt.cli.words import STDOUT, probe_file, say, with_json_target, write_file
 from corefilt.errors import UsageError
 from corefilt.filterbits import describe, parse_filter
@@ -95,8 +95,7 @@ def run(argv: list[str]) -> int:
     for target in _report_files(arguments).values():
         probe_file(target, force=arguments.force)
     began = time.monotonic()
-    bar = Progress(_shows(arguments), stays=arguments.progress == "always")
-    with job.lock(), bar as progress:
+    with job.lock(), Progress(bar_for(arguments, still=True)) as progress:
         tasks, outcomes = plan(job, progress.found)
         if job.asks_for_crashes:
             from corefilt.batching.work.survey import with_crashes
@@ -200,8 +199,3 @@ def _kept_once(arguments: argparse.Namespace, outcomes: list[Outcome]) -> Iterat
         yield from (f"  left as it is: {printable(path)}: {printable(why)}" for path, why in done.skipped.items())
     elif done.skipped:
         yield f"  {len(done.skipped)} cores were left as they are (-v says why)"
-
-
-def _shows(arguments: argparse.Namespace) -> bool:
-    terminal = sys.stderr is not None and sys.stderr.isatty()
-    return arguments.progress == "always" or (arguments.progress == "auto" and terminal and not arguments.quiet)

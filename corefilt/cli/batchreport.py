@@ -19,10 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from rich.progress import Progress as Bars
-
     from corefilt.batching.outcome import Outcome
     from corefilt.batching.task import Task
+    from corefilt.cli.progress import Bar
     from corefilt.io.sinks import Sink
 
 # Failures that are told one by one where -v does not ask for all.
@@ -91,32 +90,12 @@ def refuse_report_over_sources(option: str, target: str | None, tasks: Iterable[
 
 
 class Progress:
-    """A bar on standard error with rate and time left, or nothing; a context manager."""
+    """Counts found and left cores, and bytes, for a bar; a context manager."""
 
-    def __init__(self, shows: bool, *, stays: bool = False) -> None:
-        """Begin, with rich, if there is to be anything; what was asked for ``stays`` to be read at the end."""
-        self._bars: Bars | None = None
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
         self._told: dict[str, int] = {}
         self._left = 0
-        if not shows:
-            return
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        # No thread draws: processes are started while it is shown.
-        self._bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
-            TimeRemainingColumn(), console=Console(stderr=True), transient=not stays, auto_refresh=False,
-        )  # fmt: skip
-        self._bar = self._bars.add_task("looking", total=None)
-        self._bars.start()
 
     def __enter__(self) -> Progress:
         return self
@@ -126,34 +105,30 @@ class Progress:
 
     def stop(self) -> None:
         """Take it down."""
-        if self._bars is not None:
-            self._bars.stop()
-            self._bars = None
+        self._bar.stop()
 
     def found(self, count: int) -> None:
         """Tell how many cores have been found."""
-        if self._bars is not None and count % 50 == 0:
-            self._bars.update(self._bar, description=f"{count} cores found", refresh=True)
+        if count % 50 == 0:
+            self._bar.describe(f"{count} cores found: ")
 
     def begin(self, size: int, count: int) -> None:
         """Tell how much there is to do, in bytes and cores."""
         self._left = count
-        if self._bars is not None:
-            self._bars.reset(self._bar, total=size, description=f"{count} cores left")
+        self._bar.describe(f"{count} cores left: ")
+        self._bar.reach(0, size)
 
     def passed(self, task: Task, count: int) -> None:
         """Count bytes of a task that went by, up to the size of its file: what is inside can be larger."""
-        if self._bars is not None:
-            before = self._told.get(task.name, 0)
-            self._told[task.name] = min(before + count, task.size)
-            self._bars.update(self._bar, advance=self._told[task.name] - before, refresh=True)
+        before = self._told.get(task.name, 0)
+        self._told[task.name] = min(before + count, task.size)
+        self._bar.add(self._told[task.name] - before)
 
     def done(self, task: Task) -> None:
         """Count a task as done."""
         self._left -= 1
-        if self._bars is not None:
-            rest = task.size - self._told.pop(task.name, 0)
-            self._bars.update(self._bar, advance=rest, description=f"{self._left} cores left", refresh=True)
+        self._bar.describe(f"{self._left} cores left: ")
+        self._bar.add(task.size - self._told.pop(task.name, 0))
 
 
 def summary(

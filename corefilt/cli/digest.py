@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corefilt import __version__
 from corefilt.cli.options import make_parser
+from corefilt.cli.progress import bar_for
 from corefilt.cli.words import STDOUT, refuse_report_over, say, tell, with_json_target, write_json
 from corefilt.text import printable
 
@@ -29,7 +30,8 @@ def run(argv: list[str]) -> int:
     refuse_report_over(arguments.json, arguments.core)
     from corefilt.verify import digest
 
-    digests = [one.as_dict() for one in digest(arguments.core)]
+    with bar_for(arguments) as bar:
+        digests = [one.as_dict() for one in digest(arguments.core, progress=bar.reach)]
     if arguments.json is not None:
         report: dict[str, object] = {
             "schema": 1, "version": __version__, "input": arguments.core, "segments": digests

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from corefilt.cli import COMMANDS
 from corefilt.cli.options import check_environment, given_options, make_parser
+from corefilt.cli.progress import bar_for, told
 from corefilt.cli.words import STDOUT, check_report_place, say_report, with_json_target, write_json
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import FilterError, ReportPlaceError, UsageError, did_you_mean
@@ -18,10 +18,9 @@ from corefilt.io.sinks import NamedFile
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from corefilt.cli.words import Parser
-    from corefilt.corefile.corefile import CoreFile
 
 DESCRIPTION = (
     """\
@@ -113,8 +112,9 @@ def run(argv: list[str]) -> int:
     options = Options(**given)
     with (
         open_core(arguments.core, max_headers=options.max_headers, spool=options.spool) as core,
-        _bar(arguments, core) as options.on_progress,
+        bar_for(arguments, core.length) as bar,
     ):
+        options.on_progress = told(bar)
         target, notices = (
             options.naming.file(core, force=options.force) if options.naming is not None else (arguments.output, [])
         )
@@ -129,73 +129,3 @@ def run(argv: list[str]) -> int:
     if arguments.json is not None:
         write_json(report.as_dict(), arguments.json, force=arguments.force)
     return 3 if report.damaged else 0
-
-
-class _NoBar:
-    """Stands in for a bar where none is wanted."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *about: object) -> None: ...
-
-
-def _bar(arguments: argparse.Namespace, core: CoreFile) -> _NoBar | Bar:
-    wanted = arguments.progress == "always" or (
-        arguments.progress == "auto" and not arguments.quiet and sys.stderr is not None and sys.stderr.isatty()
-    )
-    if not wanted:
-        return _NoBar()
-    # A pipe does not tell its length, but the program headers do.
-    table = core.table
-    ends = (offset + size for offset, size in zip(table.p_offset, table.p_filesz, strict=True))
-    total = core.end if core.end is not None else max(ends, default=None)
-    return Bar(total, at_once=arguments.progress == "always")
-
-
-class Bar:
-    """A progress bar on standard error that appears after one second, or at once; rich is loaded only then."""
-
-    def __init__(self, total: int | None, *, at_once: bool = False) -> None:
-        """Begin to count; ``total`` in bytes where it is known. What was asked for stays to be read at the end."""
-        import time
-
-        self._clock = time.monotonic
-        self._at_once = at_once
-        self._total, self._done, self._began = total, 0, self._clock()
-        self._stop: Callable[[], None] | None = None
-        self._update: Callable[[int], None] | None = None
-
-    def __enter__(self) -> Callable[[int], None]:
-        return self.add
-
-    def add(self, count: int) -> None:
-        """Count bytes that went by."""
-        self._done += count
-        if self._update is None and (self._at_once or self._clock() - self._began >= 1):
-            self._show()
-        if self._update is not None:
-            self._update(self._done)
-
-    def _show(self) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        progress = Progress(
-            BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeElapsedColumn(),
-            TimeRemainingColumn(), console=Console(stderr=True), transient=not self._at_once,
-        )  # fmt: skip
-        task = progress.add_task("", total=self._total)
-        progress.start()
-        self._stop = progress.stop
-        self._update = lambda done: progress.update(task, completed=done)
-
-    def __exit__(self, *about: object) -> None:
-        if self._stop is not None:
-            self._stop()

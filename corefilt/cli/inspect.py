@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corefilt.cli.inspection.rows import COLUMNS, Rows, parse_kinds, parse_names
 from corefilt.cli.options import TOP, make_parser
+from corefilt.cli.progress import bar_for
 from corefilt.cli.words import STDOUT, check_report_place, need_standard_output, say, with_json_target
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import UsageError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from corefilt.cli.inspection.overview import MappingGroup
     from corefilt.cli.inspection.page import Page
+    from corefilt.cli.progress import Bar
     from corefilt.cli.words import Parser
     from corefilt.corefile.corefile import CoreFile
     from corefilt.crash.identity import Identity
@@ -63,13 +65,14 @@ def run(argv: list[str]) -> int:
         changed = core.source.check()
         if changed is not None and changed not in core.warnings:
             core.warnings.append(changed)
-        told = Inspection(core, Rows(plan), view)
-        if arguments.json is not None:
-            from corefilt.cli.inspection.document import write
+        with bar_for(arguments, unit="mappings", prints=True) as bar:
+            told = Inspection(core, Rows(plan), view, bar)
+            if arguments.json is not None:
+                from corefilt.cli.inspection.document import write
 
-            write(arguments.json, told.json())
-        if arguments.json != STDOUT:
-            told.show()
+                write(arguments.json, told.json())
+            if arguments.json != STDOUT:
+                told.show()
         for warning in [*core.warnings, *notices(plan), *warnings]:
             say(f"corefilt: {printable(core.source.name)}: {printable(warning)}")
         return 3 if core.damaged else 0
@@ -116,8 +119,8 @@ class View:
 class Inspection:
     """What is told of one core."""
 
-    def __init__(self, core: CoreFile, rows: Rows, view: View) -> None:
-        self.core, self.rows, self.view = core, rows, view
+    def __init__(self, core: CoreFile, rows: Rows, view: View, bar: Bar) -> None:
+        self.core, self.rows, self.view, self._bar = core, rows, view, bar
         self._identity: Identity | None = None
 
     @property
@@ -152,7 +155,7 @@ class Inspection:
             head["addresses"] = [answer.as_dict(self.rows) for answer in answers]
             numbers = sorted({answer.m for answer in answers if answer.m is not None})
         head["kinds"] = {group.name: group.as_dict() for group in groups(self.rows, "kind")}
-        return pieces(head, self.rows, numbers)
+        return pieces(head, self.rows, self._counted(numbers))
 
     def show(self) -> None:
         """Show it on standard output."""
@@ -184,7 +187,12 @@ class Inspection:
             return as_csv(MODULE_KEYS, ([module[key] for key in MODULE_KEYS] for module in found))
         if view.group_by is not None:
             return as_csv(GROUP_KEYS, [[group.name, *group.as_dict().values()] for group in self._groups()[: view.top]])
-        return csv_lines(self.rows, view.numbers(self.rows), view.columns or CSV_COLUMNS)
+        return csv_lines(self.rows, self._counted(view.numbers(self.rows)), view.columns or CSV_COLUMNS)
+
+    def _counted(self, numbers: Sequence[int]) -> Iterator[int]:
+        """Pass the mappings that are listed on, and show how many they are."""
+        self._bar.reach(0, len(numbers))
+        return self._bar.count(numbers)
 
     def _groups(self) -> list[MappingGroup]:
         from corefilt.cli.inspection.overview import groups
@@ -244,7 +252,7 @@ class Inspection:
         numbers = view.numbers(rows)
         self._say_which(numbers, page)
         columns = view.columns or columns_for(page, listed=view.all, verbose=view.verbose)
-        page.lines(lines(rows, numbers, columns, page, verbose=view.verbose or view.columns is not None))
+        page.lines(lines(rows, self._counted(numbers), columns, page, verbose=view.verbose or view.columns is not None))
 
     def _say_which(self, numbers: Sequence[int], page: Page) -> None:
         """What list it is, where it is not that of all mappings."""

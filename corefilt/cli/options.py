@@ -196,7 +196,7 @@ OWN = (
     Option("--html", "the report as a page for a browser, with pictures and a table", metavar="FILE", group=REPORT,
            takers="batch"),
     Option("--progress", "a progress bar on a terminal, after one second", choices=ON_TERMINALS, default="auto",
-           group=REPORT, takers="filter batch"),
+           group=REPORT, takers="filter batch inspect verify digest"),
     Option("-q --quiet", "say nothing but warnings and errors", default=False, group=REPORT,
            takers="filter batch restore scrub set"),
     Option("-v --verbose", "say more", default=False, group=REPORT, takers="filter"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from corefilt.cli.options import make_parser
+from corefilt.cli.progress import bar_for
 from corefilt.cli.words import STDOUT, refuse_report_over, say, tell, with_json_target, write_json
 from corefilt.filterbits import parse_filter
 
@@ -34,18 +35,20 @@ def run(argv: list[str]) -> int:
     refuse_report_over(arguments.json, arguments.full, arguments.filtered)
     from corefilt.verify import verify
 
-    verdict = verify(
-        arguments.full,
-        arguments.filtered,
-        filter=int(wanted) if wanted is not None else None,
-        assume=arguments.assume,
-        maps=arguments.maps,
-        pid=arguments.pid,
-        sysroot=arguments.sysroot,
-        dumper=arguments.dumper,
-        truncate=arguments.truncate,
-        scrubbed=arguments.scrubbed,
-    )
+    with bar_for(arguments) as bar:
+        verdict = verify(
+            arguments.full,
+            arguments.filtered,
+            filter=int(wanted) if wanted is not None else None,
+            assume=arguments.assume,
+            maps=arguments.maps,
+            pid=arguments.pid,
+            sysroot=arguments.sysroot,
+            dumper=arguments.dumper,
+            truncate=arguments.truncate,
+            scrubbed=arguments.scrubbed,
+            progress=bar.reach,
+        )
     for warning in warnings:
         say(f"corefilt: {warning}")
     if arguments.json is not None:

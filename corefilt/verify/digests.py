@@ -6,13 +6,14 @@ from functools import partial
 
 from xxhash import xxh3_128
 
-from corefilt.verify.guard import guarded
+from corefilt.verify.guard import Passed, guarded
 from corefilt.verify.plain import open_plain
 from corefilt.verify.tables import Tables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from corefilt.verify.files import MappedCore
     from corefilt.verify.tables import Segment
@@ -49,17 +50,22 @@ class Digest:
         }
 
 
-def digest(core: str | os.PathLike[str]) -> list[Digest]:
+def digest(
+    core: str | os.PathLike[str], *, progress: Callable[[int, int | None], object] | None = None
+) -> list[Digest]:
     """The digests of all segments of a file, in the order of the program headers; holes count as zeros.
 
-    What is compressed is copied to a temporary file. Raises InputError and its kin.
+    ``progress`` is called, from a thread, with the bytes that were hashed and all of them. What is
+    compressed is copied to a temporary file. Raises InputError and its kin.
     """
-    return guarded(partial(_digest, core), str(core))
+    passed = Passed()
+    return guarded(partial(_digest, core, passed), str(core), passed=passed, progress=progress)
 
 
-def _digest(core: str | os.PathLike[str]) -> list[Digest]:
+def _digest(core: str | os.PathLike[str], passed: Passed) -> list[Digest]:
     with open_plain(core) as file:
         tables = Tables(file)
+        passed.expect(sum(tables.present(i) for i in range(len(tables.segments))))
         # Equal ranges, of which most are empty, are hashed once.
         known: dict[tuple[int, int], str] = {}
         found = []
@@ -67,21 +73,25 @@ def _digest(core: str | os.PathLike[str]) -> list[Digest]:
             there = tables.present(i)
             place = segment.p_offset if there else 0, there
             if place not in known:
-                known[place] = _hash(file, *place)
+                known[place] = _hash(file, *place, passed)
+            else:
+                passed.add(there)
             found.append(Digest(i, segment, there, known[place]))
         file.check_unchanged()
         return found
 
 
-def _hash(file: MappedCore, offset: int, length: int) -> str:
+def _hash(file: MappedCore, offset: int, length: int, passed: Passed) -> str:
     hasher = xxh3_128()
     at, end = offset, offset + length
     for low, high in file.data(offset, end):
         _update_zeros(hasher, low - at)
         with file.window(low, high - low) as view:
             hasher.update(view)
+        passed.add(high - at)
         at = high
     _update_zeros(hasher, end - at)
+    passed.add(end - at)
     return hasher.hexdigest()
 
 

@@ -7,8 +7,10 @@ and the parent says so.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import pickle
 import signal
+import threading
 from functools import partial
 
 from corefilt.children import answer_of, told_of
@@ -23,15 +25,63 @@ if TYPE_CHECKING:
 
 # linux/prctl.h.
 _PR_SET_DUMPABLE = 4
+# Seconds between two words about what a child has done.
+TURN = 0.2
 
 
-def guarded(work: Callable[[], T], *names: str) -> T:
+class Passed:
+    """How many bytes a child has looked at, of how many, where its parent sees it."""
+
+    def __init__(self) -> None:
+        # Both processes have these pages.
+        self._numbers = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+
+    def expect(self, total: int) -> None:
+        """Tell how many there are in all."""
+        self._numbers[1] = total
+
+    def add(self, count: int) -> None:
+        """Count some that were looked at."""
+        self._numbers[0] += count
+
+    def state(self) -> tuple[int, int | None]:
+        """How many, and how many there are in all, where that is known."""
+        return self._numbers[0], self._numbers[1] or None
+
+
+class _Reporter(threading.Thread):
+    """Tells of a child's progress while its parent waits; what the telling raises ends the telling alone."""
+
+    def __init__(self, passed: Passed, told: Callable[[int, int | None], object]) -> None:
+        super().__init__(name="corefilt-progress", daemon=True)
+        self._passed, self._told, self._over = passed, told, threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(TURN):
+            self._told(*self._passed.state())
+
+    def stop(self) -> None:
+        """Have it end, after the last word."""
+        self._over.set()
+        self.join()
+        self._told(*self._passed.state())
+
+
+def guarded(
+    work: Callable[[], T],
+    *names: str,
+    passed: Passed | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> T:
     """What ``work`` returns or raises, from a child of this process; ``names`` are the files that it reads.
 
-    Raises InputError where one of them was cut while a page of it was looked at.
+    ``progress`` is called, from a thread, with what ``work`` counts in ``passed``. Raises InputError where one of
+    the files was cut while a page of it was looked at.
     """
     which = " or ".join(dict.fromkeys(names))
-    raw, status = answer_of(partial(_outcome, work))
+    # Started by the parent alone: the child is forked before.
+    reporter = _Reporter(passed, progress) if passed is not None and progress is not None else None
+    raw, status = answer_of(partial(_outcome, work), meanwhile=reporter)
     if status == -signal.SIGBUS:
         raise InputError(f"{which}: was cut while it was read, or its disk failed", "wait until nobody writes to it")
     if status or not raw:

@@ -11,7 +11,7 @@ from corefilt.sizes import parse_limit
 from corefilt.verify.cut import check_cut
 from corefilt.verify.expected import Expectation
 from corefilt.verify.files import difference
-from corefilt.verify.guard import guarded
+from corefilt.verify.guard import Passed, guarded
 from corefilt.verify.headers import check_header, check_sections
 from corefilt.verify.notes import FITS, check_notes, extents, own_notes
 from corefilt.verify.pairs import MTE, Pair, check_places, pair_segments
@@ -23,7 +23,7 @@ from corefilt.verify.verdict import Finding, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from corefilt.sizes import Limit
     from corefilt.verify.files import MappedCore
@@ -42,13 +42,15 @@ def verify(
     truncate: int | str | None = None,
     scrubbed: str | os.PathLike[str] | None = None,
     names: tuple[str, str] | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
 ) -> Verdict:
     """Whether ``filtered`` keeps the promises toward ``full``, both of them files.
 
     With a ``filter`` also whether it leaves what that filter would; the other options are the evidence that it was
     filtered with. ``truncate`` is a limit that it was cut by, as corefilt.filter() takes it: then it must end where the
     kernel ends it under that. ``scrubbed`` is the report of ``corefilt scrub``: in the ranges that it lists there must
-    be fill, and only there other bytes. ``names`` are what errors call the two. What is compressed is copied to a
+    be fill, and only there other bytes. ``names`` are what errors call the two; ``progress`` is called, from a
+    thread, with the bytes that were compared and all of them. What is compressed is copied to a
     temporary file. Reads in a child process, so that a file which is cut meanwhile is an error and no crash. Raises
     InputError and its kin for a full core that cannot be read or changes meanwhile, UsageError for a limit that is
     none, and what ``Core.plan`` raises.
@@ -62,7 +64,9 @@ def verify(
     paths = os.fsdecode(full), os.fsdecode(filtered)
     names = names or paths
     scrubs = ScrubList(scrubbed) if scrubbed is not None else None
-    return guarded(partial(_prove, paths, names, expectation, limit, scrubs), *names)
+    passed = Passed()
+    work = partial(_prove, paths, names, expectation, limit, scrubs, passed)
+    return guarded(work, *names, passed=passed, progress=progress)
 
 
 def _prove(
@@ -71,6 +75,7 @@ def _prove(
     expectation: Expectation | None,
     limit: Limit | None,
     scrubs: ScrubList | None,
+    passed: Passed,
 ) -> Verdict:
     verdict, cut = Verdict(*names), limit is not None
     with ExitStack() as stack:
@@ -92,6 +97,8 @@ def _prove(
         fitted = FITS in own_notes(other, new)
         pairs = pair_segments(old, new, verdict, may_split=fitted, extents=(extents(one, old), extents(other, new)))
         check_places(old, new, pairs, verdict, cut=cut)
+        passed.expect(sum(new.present(pair.filtered) for pair in pairs))
+        one.passed = passed
         converted = False
         for pair in pairs:
             if old.segments[pair.full].p_type == "PT_NOTE":

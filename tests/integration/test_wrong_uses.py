@@ -132,24 +132,3 @@ def test_help_by_three_ways(command: str, capsys: pytest.CaptureFixture[str]) ->
         assert len(short) < len(long) / 2
         flags = {record.flags[-1] for _, record in taken_by(command)}
         assert {flag for flag in flags if flag not in short} == set()
-
-
-def test_the_bar_knows_the_length_of_a_pipe(folder: Path) -> None:
-    """The program headers tell how much is to come."""
-    from corefilt.cli.filter import Bar, _bar, parse
-    from corefilt.corefile.corefile import open_core
-
-    arguments = parse(["0x33", "-n", "--progress", "always"])
-    ends = []
-    for place in ("core", "pipe"):
-        if place == "pipe":
-            os.mkfifo(place)
-            writer = os.open(place, os.O_RDWR)
-            os.write(writer, (folder / "core").read_bytes())
-        with open_core(place) as core:
-            bar = _bar(arguments, core)
-            assert isinstance(bar, Bar)
-            ends.append(bar._total)
-            assert (core.end is None) == (place == "pipe")
-    os.close(writer)
-    assert ends[0] == ends[1] == (folder / "core").stat().st_size
