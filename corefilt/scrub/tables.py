@@ -70,25 +70,23 @@ def _weight(part: bytes) -> int:
     return sum(math.prod(ranks[start : start + 4]) for start in (0, 1))
 
 
+# The set of words that end with the pair that is looked up, or a byte behind it.
+_SHORT = 0x80
+
+
 def _sieve(followers: Mapping[int, Collection[bytes]]) -> array[int]:
     """The sets in which a pair is looked up, and in the high byte those in which it can stand behind one.
 
     A word that ends before has any pair behind: such words are a set of their own.
     """
-    sieve = array("H", bytes(2 << 16))
+    sieve = array("H", (_SHORT << 8 if any(b"" in behind for behind in followers.values()) else 0,)) * (1 << 16)
     for number, (pair, behind) in enumerate(followers.items()):
-        group = 1 << number % 7 if all(len(each) == 2 for each in behind) else 0x80
+        group = 1 << number % 7 if all(len(each) == 2 for each in behind) else _SHORT
         sieve[pair] |= group
         for each in behind:
-            for tail in (each,) if len(each) == 2 else _endings(each):
-                sieve[int.from_bytes(tail, sys.byteorder)] |= group << 8
+            for end in (each,) if len(each) == 2 else (each + bytes((byte,)) for byte in range(256 if each else 0)):
+                sieve[int.from_bytes(end, sys.byteorder)] |= group << 8
     return sieve
-
-
-def _endings(begin: bytes) -> Iterator[bytes]:
-    """All pairs that begin with none or one byte."""
-    for byte in range(256):
-        yield from _endings(begin + bytes((byte,))) if not begin else (begin + bytes((byte,)),)
 
 
 # What literals may take in all, in bytes: 10,000 values of 32 bytes in all their forms take 5 MiB.

@@ -36,6 +36,7 @@ from support.builder import (
 )
 from support.frames import tables
 from support.maps import ZERO, Area, maps_text, smaps_text
+from support.planted import bearing_formats, by_keyword, forms, pem, rsa_key
 from support.samples import SHARED, SHARED_FILE, sample_core, tagged
 
 from corefilt.io.compression import SUFFIXES, Compression, encoder
@@ -210,6 +211,16 @@ def _unwinding() -> Iterator[bytes]:
     yield len(sound).to_bytes(2, "little") + sound
 
 
+def _secrets() -> Iterator[bytes]:
+    """Secrets of each rule, at each level, and keys in DER and PEM."""
+    planted = [each.text for each in (*bearing_formats(), *by_keyword())]
+    for level in range(3):
+        yield bytes([level]) + b"\0\0".join(planted)
+    key = rsa_key(1024)
+    yield b"\0" + key.public() + bytes(7) + key.pkcs1() + bytes(3) + key.pkcs8() + pem("PRIVATE KEY", key.pkcs8())
+    yield b"\0" + b"\0".join(form for _, form in forms(b"password='abc9def8ghi7'"))
+
+
 SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "tables": _cores, "options": _cores, "pipes": _cores, "inplace": _cores,
     "notes": lambda: _shaped(_notes), "nt_file": lambda: _descs(NT_FILE), "prstatus": lambda: _descs(NT_PRSTATUS),
@@ -218,7 +229,7 @@ SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "sidecar": _sidecars, "pattern": _patterns, "words": _words,
     "native": lambda: _shaped(_notes), "wrapping": _wrapped, "compressed": _compressed, "policy": _policies,
     "goroutines": _patches, "frames": _patches, "machine": _patches,
-    "unwinding": _unwinding,
+    "unwinding": _unwinding, "secrets": _secrets,
 }  # fmt: skip
 
 

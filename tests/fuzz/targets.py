@@ -17,7 +17,7 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
-from support.builder import PN_XNUM, Load, Note, kernel_notes, library, make_core, page, parse_core
+from support.builder import PN_XNUM, Load, Note, kernel_notes, library, make_core, page, parse_core, payload_at
 from support.fitting import assert_fits
 from support.frames import BUILD_ID, core_of
 from support.instants import assert_valid
@@ -36,6 +36,7 @@ from corefilt.cli.inspection.document import pieces
 from corefilt.cli.inspection.rows import Rows
 from corefilt.corefile import corefilt_note as annotation
 from corefilt.corefile import images, loadmaps
+from corefilt.corefile.corefile import open_core
 from corefilt.corefile.nt_file import FileNote
 from corefilt.corefile.owner import Owner
 from corefilt.corefile.registers import Thread, read_threads
@@ -55,12 +56,15 @@ from corefilt.plan.fit.request import parse_follow, parse_ladder
 from corefilt.plan.format import parse_loadmaps
 from corefilt.procfs import core_pattern as corepattern
 from corefilt.procfs import maps as procmaps
+from corefilt.scrub.request import LEVELS, make_request
+from corefilt.scrub.write import write_scrubbed
 from corefilt.sizes import parse_size
 from corefilt.text import printable
 from fuzz.shapes import Choices
 
 UNKNOWN = ("keep", "guess", "drop")
 A, B, PLACE = 0x10000, 0x40000, 0x40000000
+HEAP, STACK = 0x10000000, 0x7FFC00000000
 # What one process may decompress or read here; the limit itself is for files of a whole machine.
 savedmaps.MOST = 1 << 20
 MOST_DECODED = 1 << 20
@@ -445,6 +449,29 @@ def machine(data: bytes) -> None:
     _walked(JAVA, data)
 
 
+# --- secrets ------------------------------------------------------------------------------------------------
+
+
+def secrets(data: bytes) -> None:
+    """Memory of any bytes: what is listed is filled with X or zeros, and all else stays."""
+    level = LEVELS[data[0] % len(LEVELS)] if data else LEVELS[0]
+    heap, stack = data[1:].ljust(-(-len(data) // PAGE) * PAGE, b"\0"), data[-PAGE:].ljust(PAGE, b"\0")
+    raw = make_core([Load(HEAP, heap), Load(STACK, stack)], kernel_notes(stack_pointers=[STACK + 64]))
+    with in_memory(raw) as fd, in_memory(b"") as out, open_core(fd) as core:
+        done = write_scrubbed(core, make_request(level), CoredumpFilter(0x1FF), out, Options())
+        written = Path(f"/proc/self/fd/{out}").read_bytes()
+    ranges = [(int(match.address), match.length) for _, match in done.ranges if match.address is not None]
+    for begin, before in ((HEAP, heap), (STACK, stack)):
+        after = payload_at(written, begin, len(before)) if before else b""
+        made = bytearray(after)
+        for address, length in ranges:
+            if begin <= address < begin + len(before):
+                at = address - begin
+                assert not after[at : at + length].strip(b"X\0")
+                made[at : at + length] = before[at : at + length]
+        assert made == before
+
+
 # --- words --------------------------------------------------------------------------------------------------
 
 
@@ -588,7 +615,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     each.__name__: each
     for each in (
         tables, options, pipes, inplace, notes, nt_file, prstatus, record, image, loadmap, maps, sidecar, pattern,
-        words, native, wrapping, compressed, policy, goroutines, frames, machine, unwinding,
+        words, native, wrapping, compressed, policy, goroutines, frames, machine, unwinding, secrets,
     )
 }  # fmt: skip
 MOST_BYTES = {"tables": 1 << 16, "options": 1 << 16, "pipes": 1 << 16, "inplace": 1 << 16, "pattern": 200, "words": 100}

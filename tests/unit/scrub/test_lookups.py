@@ -16,7 +16,13 @@ WORDS = [b"abc", b"bca", b"eyJ", b"abcd", b"token", b"\x02\x82\x01\x01\0", b"p\0
 
 def everywhere(data: bytes, words: list[bytes]) -> set[tuple[int, int]]:
     """Where each word stands."""
-    return {(at, n) for n, word in enumerate(words) for at in range(len(data)) if data.startswith(word, at)}
+    found = set()
+    for n, word in enumerate(words):
+        at = data.find(word)
+        while at >= 0:
+            found.add((at, n))
+            at = data.find(word, at + 1)
+    return found
 
 
 def texts(seed: int) -> bytes:
