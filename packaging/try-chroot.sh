@@ -53,7 +53,7 @@ assert [report[part]["error"] for part in ("config", "account", "directory")] ==
 echo '# changed' >>"$root/etc/corefilt.conf"
 quietly apt-get install -y --no-install-recommends /tmp/next.deb
 grep -q '^# changed$' "$root/etc/corefilt.conf"
-inside corefilt version | head -n 1
+inside corefilt version >"$work/version"
 : >"$root/var/lib/corefilt/core.left.1"
 quietly apt-get remove -y corefilt
 test -e "$root/var/lib/corefilt/core.left.1" && test ! -e "$root/usr/lib/corefilt"

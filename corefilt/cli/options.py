@@ -189,6 +189,8 @@ OWN = (
            takers="filter inspect verify digest doctor restore show status"),
     Option("--json", "one JSON object a line for everything that was found, on standard output or in FILE",
            metavar="[=FILE]", group=REPORT, takers="batch list"),
+    Option("--prometheus", "metrics for the textfile collector of node_exporter: cores by executable and signal, bytes "
+           "before and after, failures, disk space", default=False, group=REPORT, takers="status"),
     Option("--report", "what was overwritten, as one JSON object, on standard output (-) or in FILE", metavar="FILE",
            group=REPORT, takers="scrub"),
     Option("--by-signature", "say also which crashes there are: how many cores of each, from when to when, and where",

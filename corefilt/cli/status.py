@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corefilt.cli.options import make_parser
 from corefilt.cli.words import say, tell, with_json_target, write_json
+from corefilt.errors import UsageError
 from corefilt.handler.admin.status import Status
 from corefilt.text import printable
 
@@ -14,14 +15,21 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Shows what kernel.core_pattern is, what it will be after the next start, whether the configuration, its account and
 its folder can be used, whether anybody but root could change what the handler runs, and what it last complained of.
-Exit code 0: cores reach the handler; 4: something is in the way."""
+Exit code 0: cores reach the handler; 4: something is in the way. With --prometheus 0, for the metrics tell that."""
 IN_THE_WAY = 4
 
 
 def run(argv: list[str]) -> int:
     """Show it; returns the exit code."""
     arguments = parser().parse_args(with_json_target(argv))
+    if arguments.prometheus and arguments.json is not None:
+        raise UsageError("--prometheus and --json are two reports", "leave one of them out")
     status = Status(arguments.root)
+    if arguments.prometheus:
+        from corefilt.handler.admin.metrics import metrics
+
+        tell(metrics(status))
+        return 0
     if arguments.json is not None:
         write_json(status.as_dict(), arguments.json)
     else:

@@ -10,6 +10,8 @@ FACTS = "user.coredump."
 OWNER = "user.corefilt.owner"
 # Whatever it says, the core stays.
 KEEP = "user.corefilt.keep"
+# The handler notes how many bytes the kernel wrote.
+INPUT = "user.corefilt.input"
 # All that corefilt notes of a core begins so; what is noted of the file itself (batch) is user.corefilt.
 OURS = "user.corefilt"
 # A name and its value, cut: a command's name, a path, numbers.

@@ -8,6 +8,10 @@ import subprocess
 
 # Of each of the two.
 MOST = 5
+# Of failures that are counted; a journal keeps no more of them in practice.
+MOST_FAILURES = 100_000
+# What every message of a core that was not saved has in it.
+NOT_SAVED = "no core was saved"
 # A journal of many gigabytes was seen to answer within two seconds.
 PATIENCE = 10
 _KMSG = "/dev/kmsg"
@@ -54,16 +58,27 @@ def _record(fd: int) -> bytes:
             return b""
 
 
+def failures_since_boot() -> int | None:
+    """How many cores the handler could not save since the system started; None where the journal does not tell."""
+    lines = _journal("-b", "-n", str(MOST_FAILURES), "-p", "err")
+    return sum(NOT_SAVED in line for line in lines) if lines is not None else None
+
+
 def _of_journal() -> list[str]:
+    return _journal("-n", str(MOST), "-p", str(_WARNING)) or []
+
+
+def _journal(*wanted: str) -> list[str] | None:
+    """What the handler wrote into the journal; None where that cannot be read."""
     program = shutil.which("journalctl")
     if program is None:
-        return []
+        return None
     # Anybody can call himself corefilt; the journal itself adds who he is.
-    command = [program, "-q", "-o", "cat", "-n", str(MOST), "-p", str(_WARNING), "SYSLOG_IDENTIFIER=corefilt", "_UID=0"]
+    command = [program, "-q", "-o", "cat", *wanted, "SYSLOG_IDENTIFIER=corefilt", "_UID=0"]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False, env={"LC_ALL": "C"}
         )
     except (OSError, subprocess.TimeoutExpired):
-        return []
-    return done.stdout.decode(errors="backslashreplace").splitlines() if done.returncode == 0 else []
+        return None
+    return done.stdout.decode(errors="backslashreplace").splitlines() if done.returncode == 0 else None
