@@ -1,4 +1,4 @@
-"""One tree of exceptions; each class carries its exit code and a sentence that says what to try."""
+"""One tree of exceptions; each class has an exit code and a hint that says what to try."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class CorefiltError(Exception):
-    """What ends a run with a message: ``str()`` is one line, ``exit_code`` the program's answer."""
+    """Base of all errors: ``str()`` is one line, ``hint`` what to try, ``exit_code`` the command's exit status."""
 
     exit_code = 1
     hint = ""
@@ -20,33 +20,33 @@ class CorefiltError(Exception):
 
 
 class UsageError(CorefiltError):
-    """The command line asks for something that cannot be meant."""
+    """Wrong usage: an unknown, invalid or contradictory argument."""
 
     exit_code = 2
 
 
 class ReportPlaceError(UsageError):
-    """The report has no place of its own: it would go where a core is or goes."""
+    """The report would overwrite a core, or share standard output with one."""
 
 
 class FilterError(UsageError):
-    """A filter that cannot be read."""
+    """A filter that is not a number or a list of names."""
 
     hint = "write it like 0x33, or with names like default,-shared-anonymous"
 
 
 class NameTemplateError(UsageError):
-    """A template that names no file, or asks for what nobody knows."""
+    """A name template that gives no file name, or has a specifier that the core does not tell."""
 
     hint = "core(5) lists the specifiers; --set X=VALUE gives one that a core cannot tell"
 
 
 class MissingLibraryError(CorefiltError):
-    """A command needs a library that plain corefilt does not bring."""
+    """A library is missing that an extra of corefilt brings."""
 
 
 class PolicyError(UsageError):
-    """A policy that cannot be understood."""
+    """A policy with an unknown key or an invalid value."""
 
     hint = "docs/policies.md shows what rules can say"
 
@@ -56,11 +56,11 @@ class InputError(CorefiltError):
 
 
 class NotACoreError(InputError):
-    """The input is no core dump of a Linux process."""
+    """The input is not a core dump of a Linux process."""
 
 
 class DamagedCoreError(InputError):
-    """A header of the core contradicts itself or the file that it stands in."""
+    """A header of the core contradicts itself or the file."""
 
 
 class UnstreamableError(InputError):
@@ -74,13 +74,13 @@ class OutputError(CorefiltError):
 
 
 class InPlaceError(CorefiltError):
-    """The core cannot be changed in place; it is a valid core all the same."""
+    """The core cannot be changed in place; it is still a valid core."""
 
     hint = "-o OUT writes another file"
 
 
 class EngineError(CorefiltError):
-    """The mover that was demanded cannot serve this input and output."""
+    """The engine that was demanded cannot serve this input and output."""
 
     hint = "leave --engine and COREFILT_ENGINE out to have one chosen"
 
@@ -92,7 +92,7 @@ class EvidenceError(CorefiltError):
 
 
 class ProcessError(CorefiltError):
-    """A process that cannot be looked at or changed."""
+    """A process that cannot be examined or changed."""
 
 
 class AnnotationError(CorefiltError):
@@ -108,50 +108,50 @@ class VariantError(CorefiltError):
 
 
 class NoCoreError(CorefiltError):
-    """A limit under which the kernel writes no core at all."""
+    """A size limit with which the kernel would write no core."""
 
     hint = "a limit of a page or more leaves the beginning of a core, unlimited leaves all of it"
 
 
 class SelectorError(CorefiltError):
-    """An assumption that fits no mapping of this core."""
+    """An assumption that matches no mapping of this core."""
 
     hint = "corefilt inspect CORE lists the mappings and what else they could be"
 
 
 class InstallError(CorefiltError):
-    """The handler cannot be installed or taken away; what the kernel does with cores has not changed."""
+    """The handler cannot be installed or removed; the kernel's settings are unchanged."""
 
     hint = "corefilt status shows what is there"
 
 
 class ProtocolError(CorefiltError):
-    """A peer at a coredump socket that is not what it should be, or does not speak as the kernel does."""
+    """A peer of the coredump socket that is not the kernel, or breaks its protocol."""
 
 
 class ServeError(CorefiltError):
-    """The socket for coredumps cannot be had, or is not root's alone."""
+    """The coredump socket cannot be created, or others than root can change it."""
 
 
 class CancelledError(CorefiltError):
-    """The caller had the run stopped; no output has its name, and a core in place is a valid one."""
+    """The caller cancelled the run; no output was created, and a core in place is valid."""
 
 
 class UndecidedError(CorefiltError):
-    """With --strict: what the filter does to some mapping is not certain."""
+    """With --strict: some bytes are ambiguous."""
 
     exit_code = 4
     hint = "corefilt inspect CORE shows which mappings; settle them with --assume SELECTOR=KIND"
 
 
 class ConfigError(CorefiltError):
-    """Settings, or a place that they name, that the handler cannot trust or understand."""
+    """Settings of the handler that are invalid, or that others than root can change."""
 
     hint = "docs/handler.md lists the keys of /etc/corefilt.conf"
 
 
 class ScrubError(CorefiltError):
-    """A core that cannot be scrubbed as was asked for; no copy of it is written."""
+    """A core that cannot be scrubbed as requested; no copy is written."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

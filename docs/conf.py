@@ -10,6 +10,7 @@ from sphinx.application import Sphinx
 
 import corefilt
 from corefilt.cli import COMMANDS
+from corefilt.filtering.options import taken_by
 
 project = "corefilt"
 version = release = corefilt.__version__
@@ -22,8 +23,9 @@ root_doc = "index"
 myst_heading_anchors = 4
 # Neither prompts nor what a command says is a language of its own.
 highlight_language = "text"
+# Two hyphens are an option, no dash.
+smartquotes = False
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
 autodoc_typehints_format = "short"
 
 # What stands beside docs/, where a repository host looks for it, by the page that it is here.
@@ -39,6 +41,8 @@ def adapt(app: Sphinx, name: str, source: list[str]) -> None:
         source[0] = re.sub(rf"\]\((\.\./)?{re.escape(path)}", f"]({page}.md", source[0])
     if name == "commands":
         source[0] += "".join(map(options_of, COMMANDS))
+    if name == "python-reference":
+        source[0] = source[0].replace("OPTIONS\n", keywords("corefilt.filter()"))
     if name == root_doc:
         source[0] += "".join(map(toctree, re.split(r"^## ", source[0], flags=re.MULTILINE)[1:]))
 
@@ -49,6 +53,14 @@ def options_of(command: str) -> str:
     env = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
     done = subprocess.run(words, env=env, stdout=subprocess.PIPE, text=True, check=True)
     return f"\n## corefilt {command}\n\n```text\n{done.stdout}```\n"
+
+
+def keywords(function: str) -> str:
+    """Return a list of the options that a Python function takes."""
+    return "".join(
+        f"``{name}`` (``{option.flags[-1]}``; default: {option.default!r})\n   {option.help}\n\n"
+        for name, option in taken_by(function)
+    )
 
 
 def toctree(section: str) -> str:
@@ -64,7 +76,15 @@ def take_literally(app: Sphinx, what: str, name: str, obj: object, options: obje
         lines[n] = "".join(part if part.startswith("``") else re.sub(r"([*|_])(?!\w)", r"\\\1", part) for part in parts)
 
 
+def hide_arguments(
+    app: Sphinx, what: str, name: str, obj: object, options: object, arguments: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Leave out what an error is made with: nobody but corefilt makes one."""
+    return ("", None) if what == "exception" else (arguments, returned)
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", adapt)
     app.connect("autodoc-process-docstring", take_literally)
+    app.connect("autodoc-process-signature", hide_arguments)

@@ -26,6 +26,7 @@ from corefilt.sizes import show_size
 CUTS: dict[str, dict[str, object]] = {
     "`0x33`": {"filter": 0x33},
     "`0x31`": {"filter": 0x31},
+    "`0x35`": {"filter": 0x35},
     "`0x37`": {"filter": 0x37},
     "`0x1`": {"filter": 0x1},
     "`--minimal`": {"filter": "all", "minimal": True},
