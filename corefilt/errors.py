@@ -154,6 +154,17 @@ class ScrubError(CorefiltError):
     """A core that cannot be scrubbed as requested; no copy is written."""
 
 
+class BundleError(CorefiltError):
+    """A bundle that cannot be made, or that is not what it should be; nothing of it is used."""
+
+
+class OtherBuildError(BundleError):
+    """A file of a bundle is not of the build that the core was made with."""
+
+    exit_code = 4
+    hint = "a debugger would show frames that never were; corefilt bundle on the core's machine takes the right files"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``did you mean WORD?`` with the nearest of the known words, or nothing if none is near."""
     from difflib import get_close_matches

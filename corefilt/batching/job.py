@@ -50,6 +50,7 @@ class Job:
     keep_free: int | None = None
     policy: Policy | None = None
     scrub: str | None = None
+    bundle: bool = False
     by_signature: bool = False
 
     def __post_init__(self) -> None:
@@ -66,6 +67,8 @@ class Job:
             raise UsageError("--scrub works on files, not behind URLs", "copy the cores to a directory first")
         if self.scrub is not None and any(self.options.get(name) for name in ("annotate", "loadmaps", "truncate")):
             raise UsageError("--scrub goes without --annotate, --loadmaps and --truncate", "leave them out")
+        if self.bundle and (self.to is None or is_url(self.to)):
+            raise UsageError("--bundle writes a file beside each filtered core", "--to DIR says where")
         if not self.sources:
             raise UsageError(
                 "no SOURCE is named", "give a directory, a file, a glob, or - for a list on standard input"
@@ -172,6 +175,7 @@ def _task(job: Job, item: Item, content: Content, size: int) -> Task:
         item.path, job.filter, root=item.root, wrapping=content.wrapping, member=content.member, replace=job.replace,
         options=job.options, compress=job.compress, verify=job.verify or job.replace, force=job.force,
         dry_run=job.dry_run, size=size, policy=job.policy, scrub=job.scrub,
+        bundle=job.bundle,
     )  # fmt: skip
     if content.reason or job.dry_run:
         return made

@@ -28,6 +28,8 @@ COMMANDS = {
     "doctor": ("[PID]", "why a process would leave no core, or what this machine allows"),
     "verify": ("FULL FILTERED", "proves the promises on two finished cores"),
     "scrub": ("CORE -o OUT", "overwrites secrets in a copy of a core"),
+    "bundle": ("CORE -o BUNDLE [FILTER]", "a core with its executable, libraries and debug files in one archive"),
+    "open": ("(BUNDLE | CORE) [-- ARGUMENT...]", "gdb or lldb on a bundle or a core, with the files it belongs to"),
     "digest": ("CORE", "xxh3_128 of every segment"),
     "batch": ("FILTER SOURCE... (--to DIR | --replace)", "filters all cores of an archive"),
     "list": ("DIR...", "the cores of directories, one a line: when, whose, which crash"),
@@ -40,7 +42,7 @@ COMMANDS = {
 }
 
 # Commands that replace the file of a report with -f only; the others have no -f.
-FORCED = ("filter", "batch", "scrub")
+FORCED = ("filter", "batch", "scrub", "bundle")
 
 
 class Terminated(BaseException):

@@ -72,6 +72,7 @@ def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
         keep_free=arguments.keep_free,
         policy=_policy(arguments.policy),
         scrub=arguments.scrub,
+        bundle=arguments.bundle,
         by_signature=arguments.by_signature,
     )
     if (job.verify or job.replace or arguments.shared_once or arguments.dedupe) and not job.dry_run:

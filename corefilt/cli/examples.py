@@ -57,6 +57,15 @@ EXAMPLES = {
             "write what is known of some for a program",
         ),
     ),
+    "bundle": (
+        ("corefilt bundle core -o core.corebundle.tar.zst", "pack a core with everything that a debugger needs for it"),
+        ("corefilt bundle core -o small.corebundle.tar.zst --minimal", "the same with a core for backtraces only"),
+    ),
+    "open": (
+        ("corefilt open core.corebundle.tar.zst", "check the files and start gdb; nothing of the bundle is run"),
+        ("corefilt open core.corebundle.tar.zst --bt", "print the backtraces of all threads"),
+        ("corefilt open core.corebundle.tar.zst --lldb -- -o 'bt all'", "start lldb, with arguments of your own"),
+    ),
     "restore": (("corefilt restore small.core", "put back what --shared-once took out"),),
     "demo": (("corefilt demo", "crash a small process and filter its core"),),
     "help": (("corefilt help batch", "show what corefilt batch --help says"),),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Commands with options of filtering/, whose table the others do not load.
-FILTERING = ("filter", "batch", "inspect", "list", "scrub", "verify")
+FILTERING = ("filter", "batch", "bundle", "inspect", "list", "scrub", "verify")
 # From so many options on, --help puts them in groups.
 MANY = 12
 # What an option was called before one word meant one thing, by command.
@@ -115,10 +115,23 @@ OWN = (
     Option("--unwinder", "what finds the frames of the crash: corefilt itself (auto), or eu-stack of elfutils, which "
            "opens the files that CORE names without protection", choices=("auto", "eu-stack"), default="auto",
            group=EVIDENCE, takers="inspect"),
+    Option("--sysroot", "the directory below which the mapped files lie (default: / for your own cores)", metavar="DIR",
+           group=EVIDENCE, takers="bundle open"),
+    Option("--debug-dir", "look for debug files here too, as .build-id/XX/YYYY.debug", metavar="DIR", default=(),
+           group=EVIDENCE, takers="bundle"),
+    Option("--no-debug", "leave debug files out", default=True, name="debug", group=EVIDENCE, takers="bundle"),
+    Option("--debuginfod", "take what is missing from debuginfod's cache, or from the servers in DEBUGINFOD_URLS",
+           default=False, group=EVIDENCE, takers="bundle"),
+    Option("--trust", "run the Python that lies beside the files, and load their libthread_db into gdb", default=False,
+           group=EVIDENCE, takers="open"),
     Option("--truncate", "check that it was cut as RLIMIT_CORE cuts: SIZE or rlimit", metavar="SIZE", group=SIZE,
            takers="verify"),
     Option("-o --output", "a file, or - for standard output (default)", metavar="OUT", group=OUTPUT, takers="filter"),
     Option("-o --output", "a file, or - for standard output", metavar="OUT", group=OUTPUT, takers="scrub"),
+    Option("-o --output", "the bundle, like NAME.corebundle.tar.zst, or - for standard output", metavar="BUNDLE",
+           group=OUTPUT, takers="bundle"),
+    Option("-f --force", "replace BUNDLE, and the file of --json, if they exist", default=False, group=OUTPUT,
+           takers="bundle"),
     Option("-f --force", "replace OUT, and the file of --report, if they exist", default=False, group=OUTPUT,
            takers="scrub"),
     Option("-n --dry-run", "look and report only", default=False, group=OUTPUT, takers="scrub"),
@@ -131,6 +144,8 @@ OWN = (
     Option("-f --force", "replace another handler", default=False, group=OUTPUT, takers="install"),
     Option("-f --force", "restore what was set before, whatever is set now", default=False, group=OUTPUT,
            takers="uninstall"),
+    Option("--bundle", "pack each filtered core with its executable, libraries and debug files too, beside it as "
+           "NAME.corebundle.tar.zst (corefilt bundle)", default=False, group=OUTPUT, takers="batch"),
     Option("--verify", "compare each filtered core with the full one before it gets its name", default=False,
            group=OUTPUT, takers="batch"),
     Option("--compress", "zstd, lz4, xz, gzip or bzip2; same: as CORE is; none (default: same)",
@@ -160,6 +175,11 @@ OWN = (
            "most 4G)", metavar="SIZE", read=parse_size, group=SIZE, takers="batch"),
     Option("--dask", "have the workers of a dask.distributed scheduler do it, which reach sources and DIR as this "
            "machine does", metavar="ADDRESS", group=PERFORMANCE, takers="batch"),
+    Option("--gdb", "start gdb (default)", default=False, group=SHOW, takers="open"),
+    Option("--lldb", "start lldb", default=False, group=SHOW, takers="open"),
+    Option("--bt", "print the backtraces of all threads, and end", default=False, group=SHOW, takers="open"),
+    Option("--list", "list the files and whether they are those of the core, and start no debugger", default=False,
+           group=SHOW, takers="open"),
     Option("--all", "list every mapping", default=False, group=SHOW, takers="inspect"),
     Option("--top", f"list N mappings, or groups (default {TOP})", metavar="N", read=_count, group=SHOW,
            takers="inspect"),
@@ -186,7 +206,7 @@ OWN = (
     Option("-v --verbose", "cut nothing, and show the evidence for every mapping", default=False, group=SHOW,
            takers="inspect"),
     Option("--json", "the report as one JSON object, on standard output or in FILE", metavar="[=FILE]", group=REPORT,
-           takers="filter inspect verify digest doctor restore show status"),
+           takers="filter inspect verify digest doctor restore show status bundle"),
     Option("--json", "one JSON object a line for everything that was found, on standard output or in FILE",
            metavar="[=FILE]", group=REPORT, takers="batch list"),
     Option("--prometheus", "metrics for the textfile collector of node_exporter: cores by executable and signal, bytes "
@@ -200,7 +220,7 @@ OWN = (
     Option("--progress", "a progress bar on a terminal, after one second", choices=ON_TERMINALS, default="auto",
            group=REPORT, takers="filter batch inspect verify digest"),
     Option("-q --quiet", "say nothing but warnings and errors", default=False, group=REPORT,
-           takers="filter batch restore scrub set"),
+           takers="filter batch restore scrub set bundle"),
     Option("-v --verbose", "say more", default=False, group=REPORT, takers="filter"),
     Option("-v --verbose", "say what became of everything that was found", default=False, group=REPORT, takers="batch"),
     Option("-v --verbose", "say where each of them was", default=False, group=REPORT, takers="scrub"),

@@ -99,7 +99,7 @@ class Options:
     )  # fmt: skip
     minimal: bool = option(
         "--minimal", "keep only what a backtrace needs",
-        default=False, group=KEEP, takers="filter batch scrub corefilt.filter()",
+        default=False, group=KEEP, takers="filter batch scrub bundle corefilt.filter()",
     )  # fmt: skip
     follow: int | str | None = option(
         "--follow",
@@ -158,7 +158,7 @@ class Options:
         "--fit",
         "write a complete core of at most SIZE bytes: what a backtrace needs first, then the most useful memory until "
         "SIZE is reached; rlimit: this process's soft RLIMIT_CORE",
-        metavar="SIZE", group=SIZE, takers="filter batch scrub corefilt.filter()",
+        metavar="SIZE", group=SIZE, takers="filter batch scrub bundle corefilt.filter()",
     )  # fmt: skip
     fit_allocated: bool = option(
         "--fit-allocated", "with --fit: count disk use instead of length",
@@ -242,7 +242,7 @@ class Options:
     )  # fmt: skip
     sync: bool = option(
         "--no-sync", "do not wait for the disk before OUT gets its name",
-        default=True, name="sync", group=PERFORMANCE, takers="filter batch scrub corefilt.filter() Plan.write()",
+        default=True, name="sync", group=PERFORMANCE, takers="filter batch scrub bundle corefilt.filter() Plan.write()",
     )  # fmt: skip
     spool: bool = option(
         "--spool", "copy a pipe, or what is compressed, to a temporary file first, for cores made by gdb",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from support.builder import FileEntry, Load, kernel_notes, make_core, page
+from support.bundles import system
 from support.pages import ROOT
 from support.run import corefilt
 from support.samples import ANON, sample_core
@@ -78,6 +79,19 @@ def test_verify(core: Path) -> None:
 
 def test_digest(core: Path) -> None:
     assert check("digest", corefilt("digest", core, "--json").out)["segments"]
+
+
+def test_bundle(tmp_path: Path) -> None:
+    """A bundle with a file that is there, and one whose path is not UTF-8 and is not."""
+    core, root = system(tmp_path)
+    out = tmp_path / "out"
+    assert check("bundle", corefilt("bundle", core, "-o", out, "--sysroot", root, "--json").out)["found"] == 1
+    core.write_bytes(
+        make_core([Load(ANON, page(b"x"), flags="r-x")], kernel_notes([FileEntry(ANON, ANON + 4096, 0, b"/t\xff")]))
+    )
+    done = corefilt("bundle", core, "-o", out, "-f", "--sysroot", root, "--json")
+    assert done.code in (0, 4)
+    check("bundle", done.out)
 
 
 def test_batch(core: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import corefilt
 PACKAGE = ROOT / "corefilt"
 # Whoever asks the compiled module; what it is asked for are tables, notes, payload and moving bytes.
 ASKING_FAST = {
-    "batching", "classify", "corefile", "crash", "doctor", "evidence", "filtering", "io", "plan", "procfs",
+    "batching", "bundle", "classify", "corefile", "crash", "doctor", "evidence", "filtering", "io", "plan", "procfs",
     "scrub",
 }  # fmt: skip
 

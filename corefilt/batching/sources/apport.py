@@ -7,11 +7,11 @@ from functools import partial
 from itertools import chain
 
 from corefilt.batching.sources.content import Content, why_no_core
-from corefilt.batching.sources.streams import first_bytes
 from corefilt.corefile.formats import HEAD
 from corefilt.errors import EvidenceError
 from corefilt.evidence.apport import field_of_report
 from corefilt.io import compression
+from corefilt.io.streams import first_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

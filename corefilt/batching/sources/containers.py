@@ -17,7 +17,6 @@ from corefilt.batching.sources import apport
 from corefilt.batching.sources import tar as tars
 from corefilt.batching.sources import zip as zips
 from corefilt.batching.sources.content import Content, why_no_core
-from corefilt.batching.sources.streams import first_bytes, from_start, stream
 from corefilt.corefile.corefile import MAX_HEADERS
 from corefilt.corefile.formats import HEAD, is_report, is_tar
 from corefilt.errors import EvidenceError, InputError
@@ -25,6 +24,7 @@ from corefilt.io import compression, decoding
 from corefilt.io.decompress import FedSource
 from corefilt.io.opening import as_core
 from corefilt.io.sources import FileSource, Source
+from corefilt.io.streams import first_bytes, from_start, stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,49 +5,27 @@ from __future__ import annotations
 import tarfile
 
 from corefilt.batching.sources.content import MOST_MEMBERS, Content, member_content, unsafe
-from corefilt.batching.sources.streams import pieces_of
 from corefilt.corefile.formats import HEAD
 from corefilt.errors import InputError
+from corefilt.io.streams import pieces_of
+from corefilt.io.tar import members, open_tar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from _typeshed import ReadableBuffer
-
 TAR = "tar"
-# What comes before a member is held in memory.
-MOST_OF_HEADER = 1 << 20
 # A member that is stored sparse is read with its holes as zeros, and so must end.
 MOST_OF_SPARSE = 64 << 30
-# Long names and other headers of the member that follows.
-_HELD = (
-    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
-)  # fmt: skip
-
-
-class _TarInfo(tarfile.TarInfo):
-    """A member whose header may be long, but not endless: what comes before a member is held in memory."""
-
-    @classmethod
-    def frombuf(cls, buf: ReadableBuffer, encoding: str, errors: str) -> _TarInfo:
-        made = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]
-        if made.type in _HELD and not 0 <= made.size <= MOST_OF_HEADER:
-            raise tarfile.ReadError(f"the header of a member claims {made.size} bytes")
-        return made
-
-
-def _opened(stream: BinaryIO) -> tarfile.TarFile:
-    return tarfile.open(fileobj=stream, mode="r|", tarinfo=_TarInfo, errorlevel=2)
 
 
 def contents(stream: BinaryIO, layers: tuple[str, ...]) -> Iterator[Content]:
     """What is in a tar that comes as a stream, decompressed by the layers."""
     wrapping = (*layers, TAR)
     try:
-        with _opened(stream) as tar:
-            for number, info in enumerate(_members(tar)):
+        with open_tar(stream) as tar:
+            for number, info in enumerate(members(tar)):
                 if number == MOST_MEMBERS:
                     yield Content(
                         wrapping,
@@ -61,13 +39,6 @@ def contents(stream: BinaryIO, layers: tuple[str, ...]) -> Iterator[Content]:
         yield Content(wrapping, reason=str(error) or "the tar is cut off", unreadable=True)
     except tarfile.TarError as error:
         yield Content(wrapping, reason=f"the tar is damaged: {error}", unreadable=True)
-
-
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    for info in tar:
-        # The tar remembers every member.
-        tar.members.clear()  # type: ignore[attr-defined]
-        yield info
 
 
 def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, wrapping: tuple[str, ...]) -> Content:
@@ -84,8 +55,8 @@ def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, wrapping: tuple[str, .
 
 def member_of(stream: BinaryIO, member: str) -> Iterator[bytes]:
     """The bytes of a member. Raises InputError, TarError or EOFError."""
-    with _opened(stream) as tar:
-        for info in _members(tar):
+    with open_tar(stream) as tar:
+        for info in members(tar):
             if info.name == member and info.isreg():
                 file = tar.extractfile(info)
                 if file is not None:

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from itertools import islice
 
 from corefilt.batching.sources.content import MOST_MEMBERS, Content, member_content, unsafe
-from corefilt.batching.sources.streams import pieces_of
 from corefilt.corefile.formats import HEAD
 from corefilt.errors import InputError
+from corefilt.io.streams import pieces_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

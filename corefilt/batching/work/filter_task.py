@@ -180,12 +180,19 @@ def _write(
             complete = scrubbing(task, task.scrub, core, place, options)
             if output is not None:
                 output.check = complete
+        bundling = None
+        if task.bundle and output is not None and place is not None:
+            from corefilt.batching.work.bundling import Bundling
+
+            bundling = output.check = Bundling(task, place, core.source.origin, output.check)
         if target is not None and output is not None and not target.keeps_marks:
             output.marked = options.fit_request is None and takes_a_note(core)
             options.stamp = partial(provenance.stamp, task, output.fingerprint) if output.marked else None
         report = write_filtered(core, CoredumpFilter(task.filter), output or os.devnull, options)
         marked = output.marked if output is not None and writes else None
-        return outcome_of(task, core, report, source.stored, marked=marked, seconds=time.monotonic() - began)
+        outcome = outcome_of(task, core, report, source.stored, marked=marked, seconds=time.monotonic() - began)
+        lacking = bundling.lacking if bundling is not None else ""
+        return replace(outcome, reason="; ".join(filter(None, (lacking, outcome.reason))))
 
 
 def _opened(task: Task, source: Endpoint, folder: str | None, *, verified: bool) -> Source:

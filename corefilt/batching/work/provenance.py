@@ -120,6 +120,8 @@ def work_of(task: Task) -> tuple[str, str]:
         from corefilt.scrub.rule import RULES_VERSION
 
         text += f"scrub {task.scrub} {RULES_VERSION}"
+    if task.bundle:
+        text += "bundle"
     return f"{task.filter:#x}", hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

@@ -1,0 +1,72 @@
+"""``corefilt bundle CORE -o BUNDLE``: a core with the files that it belongs to."""
+
+from __future__ import annotations
+
+from corefilt.cli.options import given_options, make_parser
+from corefilt.cli.words import STDOUT, check_report_place, say, with_json_target, write_json
+from corefilt.corefile.corefile import open_core
+from corefilt.errors import ReportPlaceError, UsageError
+from corefilt.filterbits import CoredumpFilter, parse_filter
+from corefilt.filtering.options import Options
+from corefilt.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from corefilt.cli.words import Parser
+
+DESCRIPTION = """\
+Writes an archive (tar, zstd) with the core, its executable, libraries and other mapped ELF files, their debug files,
+the libthread_db that belongs to them, and gdb's scripts beside them; corefilt open shows it on any other machine. Each
+file is held against the core by its build-id, and one of another build is left out.
+
+With FILTER, --minimal or --fit the core is filtered; without them it stays as it is."""
+
+EPILOG = """\
+exit codes: 0 done; 1 failed, BUNDLE not created; 2 usage; 3 written, but CORE was damaged or truncated; 4 written, but
+files are missing or of another build"""
+
+
+def parser() -> Parser:
+    """The options of ``corefilt bundle``."""
+    p = make_parser("bundle", DESCRIPTION, EPILOG)
+    p.add_argument("core", metavar="CORE", help="a core, or - for standard input")
+    p.add_argument("filter", metavar="FILTER", nargs="?", help="which mappings to keep, as corefilt --help says")
+    return p
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments. Raises UsageError."""
+    arguments = parser().parse_intermixed_args(with_json_target(argv))
+    if arguments.output is None:
+        raise UsageError("-o BUNDLE is missing", "corefilt bundle CORE -o CORE.corebundle.tar.zst")
+    if arguments.json == STDOUT == arguments.output:
+        raise ReportPlaceError("--json and the bundle both go to standard output", "--json=FILE separates them")
+    if arguments.debuginfod and not arguments.debug:
+        raise UsageError("--debuginfod and --no-debug contradict each other", "leave one of them out")
+    return arguments
+
+
+def run(argv: list[str]) -> int:
+    """Write one bundle; returns the exit code."""
+    arguments = parse(argv)
+    from corefilt.bundle.write import BundleRequest, write_bundle
+
+    options = Options(**given_options(arguments, "bundle"), force=arguments.force)
+    wanted, notices = parse_filter(arguments.filter) if arguments.filter is not None else (None, [])
+    if wanted is None and options.fit_request is not None:
+        wanted = CoredumpFilter.ALL
+    request = BundleRequest(arguments.sysroot, arguments.debug_dir, arguments.debug, arguments.debuginfod)
+    with open_core(arguments.core, spool=True) as core:
+        check_report_place(arguments.json, core.source, arguments.output, force=arguments.force)
+        report = write_bundle(core, arguments.output, request, options, wanted=wanted)
+    if not arguments.quiet:
+        say(report.summary())
+    for warning in [*(report.warnings if arguments.quiet else ()), *notices]:
+        say(f"corefilt: {printable(report.input)}: {printable(warning)}")
+    if arguments.json is not None:
+        write_json(report.as_dict(), arguments.json, force=arguments.force)
+    if report.lacking:
+        return 4
+    return 3 if report.warnings else 0
