@@ -38,6 +38,7 @@ def batch(
     evidence: Evidence = "auto",
     policy: str | os.PathLike[str] | None = None,
     scrub: ScrubLevel | None = None,
+    bundle: bool = False,
     keep_free: int | None = None,
     jobs: int | None = None,
     writers: int = 1,
@@ -54,7 +55,7 @@ def batch(
     """
     refuse_unknown("corefilt.batch()", options, dict(taken_by("batch")))
     names = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
-    with in_python("--to", "--replace", "--scrub"):
+    with in_python("--to", "--replace", "--scrub", "--bundle"):
         job = Job(
             [os.fspath(name) for name in names],
             int(as_filter(filter)[0]),
@@ -68,6 +69,7 @@ def batch(
             keep_free=keep_free,
             policy=load_policy(os.fspath(policy)) if policy is not None else None,
             scrub=scrub,
+            bundle=bundle,
         )
         if jobs is not None and jobs < 1:
             raise UsageError(f"jobs is {jobs}", "it can be 1 or more")
