@@ -33,6 +33,7 @@ COMMANDS = {
     "digest": ("CORE", "xxh3_128 of every segment"),
     "batch": ("FILTER SOURCE... (--to DIR | --replace)", "filters all cores of an archive"),
     "list": ("DIR...", "the cores of directories, one a line: when, whose, which crash"),
+    "vacuum": ("DIR", "removes cores of a directory by the handler's limits"),
     "restore": ("(MANIFEST | CORE)...", "puts back what --shared-once took out"),
     "demo": ("", "crashes a small process here and filters its core"),
     "help": ("[COMMAND]", "what --help says of a command"),

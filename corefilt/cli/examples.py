@@ -66,6 +66,10 @@ EXAMPLES = {
         ("corefilt open core.corebundle.tar.zst --bt", "print the backtraces of all threads"),
         ("corefilt open core.corebundle.tar.zst --lldb -- -o 'bt all'", "start lldb, with arguments of your own"),
     ),
+    "vacuum": (
+        ("corefilt vacuum /var/lib/corefilt -n", "say what the settings would have removed now"),
+        ("corefilt vacuum cores --max-use 10G --max-age 90d", "remove cores until 10 GiB are left, and what is older"),
+    ),
     "restore": (("corefilt restore small.core", "put back what --shared-once took out"),),
     "demo": (("corefilt demo", "crash a small process and filter its core"),),
     "help": (("corefilt help batch", "show what corefilt batch --help says"),),

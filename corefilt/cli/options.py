@@ -27,7 +27,7 @@ from corefilt.sizes import parse_size
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 # Commands with options of filtering/, whose table the others do not load.
@@ -76,6 +76,19 @@ def _signature(text: str) -> str:
     if len(text) != 16 or set(text) - set("0123456789abcdef"):
         raise UsageError(f"--signature: {text!r} is no signature", "it has 16 hex digits, as corefilt list shows it")
     return text
+
+
+def _limit(key: str) -> Callable[[str], object]:
+    """The reader of what corefilt.conf calls ``key``; numbers are numbers there."""
+
+    def read(text: str) -> object:
+        from corefilt.documents.fields import read_field
+        from corefilt.handler.config import KEYS
+
+        value = int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else text
+        return read_field(KEYS[key], value, f"--{key}", UsageError)
+
+    return read
 
 
 # Mappings, or groups of them, that inspect lists where neither --top nor --all says how many.
@@ -165,8 +178,20 @@ OWN = (
            "what is missing", default=False, group=OUTPUT, takers="install"),
     Option("--root", "a directory that stands for / with /etc and, unless it is an image, /proc/sys; the interpreter "
            "is this one", metavar="DIR", default="/", group=OUTPUT, takers="install uninstall status"),
+    Option("--max-use", "the most bytes that all cores may take on the disk", metavar="SIZE", read=_limit("max-use"),
+           group=SIZE, takers="vacuum"),
+    Option("--keep-free", "how much of the file system is to stay free", metavar="SIZE|N%", read=_limit("keep-free"),
+           group=SIZE, takers="vacuum"),
+    Option("--max-age", "remove what is older, like 30d", metavar="AGE", read=_limit("max-age"), group=SIZE,
+           takers="vacuum"),
+    Option("--max-per-executable", "keep so many cores of each executable of a user", metavar="N",
+           read=_limit("max-per-executable"), group=SIZE, takers="vacuum"),
+    Option("--keep-per-signature", "keep so many full cores of each crash of a user", metavar="N",
+           read=_limit("keep-per-signature"), group=SIZE, takers="vacuum"),
+    Option("-n --dry-run", "say what would be removed, and remove nothing", default=False, group=OUTPUT,
+           takers="vacuum"),
     Option("--config", "other settings than /etc/corefilt.conf, also root's", metavar="FILE", group=OUTPUT,
-           takers="handle serve"),
+           takers="handle serve vacuum"),
     Option("--jobs", "how many cores at a time (default: one for each CPU, as far as there is memory)", metavar="N",
            read=lambda text: _jobs("--jobs", text), group=PERFORMANCE, takers="batch"),
     Option("--writers", "how many of them may copy to one disk at a time (default 1; compressed cores do not count)",
@@ -283,3 +308,9 @@ def given_options(arguments: argparse.Namespace, command: str) -> dict[str, Any]
 
     found = {name: getattr(arguments, name) for name, _ in taken_by(command)}
     return {name: value for name, value in found.items() if value != TABLE[name].default and value != []}
+
+
+def given_limits(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return the limits of a directory that ``corefilt vacuum`` was given, by their names among the settings."""
+    names = ("max_use", "keep_free", "max_age", "max_per_executable", "keep_per_signature")
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}

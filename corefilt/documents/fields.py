@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Offsets and sizes of files are of 63 bits (off_t).
 MOST_SIZE = (1 << 63) - 1
+_AGES = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def decode_toml(raw: bytes, place: str, raising: type[CorefiltError], hint: str | None = None) -> dict[str, Any]:
@@ -159,6 +160,15 @@ def seconds(most: int) -> Reader[float]:
         return float(value)
 
     return read
+
+
+def an_age(value: object) -> int:
+    """Seconds from ``90m``, ``12h``, ``30d`` or ``8w``. Raises UsageError."""
+    text = a_text(value)
+    digits, unit = text[:-1], text[-1:]
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 9 or unit not in _AGES:
+        raise UsageError(f"age {text!r} cannot be read", "write it like 90m, 12h, 30d or 8w")
+    return int(digits) * _AGES[unit]
 
 
 def one_of(*words: str) -> Reader[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from corefilt.documents.fields import (
     a_filter,
     a_name,
+    a_number,
     a_size,
     a_table,
     a_truth,
+    an_age,
     decode_toml,
     one_of,
     read_fields,
@@ -21,6 +23,7 @@ from corefilt.procfs.core_pattern import check_template, specifiers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.documents.fields import Reader
+    from corefilt.handler.program_rules import ProgramRule
 
 PATH = "/etc/corefilt.conf"
 RLIMIT = ("ignore", "truncate", "fit")
@@ -29,18 +32,30 @@ UNKNOWN = "iIC"
 # The levels of the zstd library.
 LEAST_LEVEL, USUAL_LEVEL, MOST_LEVEL = 1, 3, 19
 A_DAY = 86400
+# systemd-coredump's vacuum counts files in its directory for the user in their names (uid_from_file_name in
+# src/coredump/coredump-vacuum.c of systemd 257).
+SYSTEMD, SYSTEMD_NAME = "/var/lib/systemd/coredump", b"core.%e.%u."
+MOST_CORES = 1_000_000
 
 
 class Config:
     """The settings; each attribute is the key of its name, with ``-`` for ``_``.
 
     ``filter`` are bits, ``name`` is a template, ``compress`` a level of zstd or None, ``smaps_budget`` and ``deadline``
-    are seconds, ``free_space`` is bytes. ``serve`` is a table that this module does not look into.
+    are seconds, ``free_space`` is bytes. ``serve`` is a table that this module does not look into, ``rules`` are those
+    of ``[[rule]]``. What is None limits nothing: ``max_use``, ``most`` (``external-size-max``) in bytes, ``keep_free``
+    in bytes and percent of the file system, ``max_age`` and ``limit_interval`` in seconds, the others are numbers of
+    cores.
+
+    For one crash alone: ``minimal`` tells that its core is made so, ``budget`` is the disk use in bytes that it must
+    not exceed, ``signs`` has its signature found out, and for those of ``full`` it is made minimal, too.
     """
 
     __slots__ = (
-        "annotate_full", "compress", "deadline", "directory", "filter", "free_space", "journal", "journal_maps", "name",
-        "rlimit", "serve", "smaps_budget", "user",
+        "annotate_full", "budget", "compress", "deadline", "directory", "filter", "free_space", "full", "journal",
+        "journal_maps", "keep_free", "keep_per_signature", "limit_burst", "limit_interval", "max_age",
+        "max_per_executable", "max_use", "minimal", "most", "name", "repeats", "rlimit", "rules", "serve", "signs",
+        "smaps_budget", "user",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -57,6 +72,30 @@ class Config:
         self.journal = True
         self.journal_maps = True
         self.serve: dict[str, object] = {}
+        self.rules: list[ProgramRule] = []
+        self.max_use: int | None = None
+        self.keep_free: tuple[int, int] | None = None
+        self.most: int | None = None
+        self.max_age: int | None = None
+        self.max_per_executable: int | None = None
+        self.keep_per_signature: int | None = None
+        self.limit_interval: float | None = None
+        self.limit_burst: int | None = None
+        self.repeats = "none"
+        self.minimal = self.signs = False
+        self.budget: int | None = None
+        self.full: tuple[str, ...] = ()
+
+    @property
+    def is_systemds(self) -> bool:
+        """Whether cores go where systemd-coredump puts its own."""
+        return self.directory.rstrip("/") == SYSTEMD
+
+    @property
+    def keeps_count(self) -> bool:
+        """Whether any setting asks for what else is in the directory."""
+        counted = (self.max_use, self.keep_free, self.max_age, self.max_per_executable, self.keep_per_signature)
+        return any(value is not None for value in (*counted, self.limit_interval))
 
 
 def read_config(path: str = PATH) -> Config:
@@ -67,10 +106,19 @@ def read_config(path: str = PATH) -> Config:
 
 def parse_config(text: bytes, path: str) -> Config:
     """The settings in a text; ``path`` is for messages. Raises ConfigError for a key that is unknown or misused."""
-    values = read_fields(decode_toml(text, path, ConfigError), _KEYS, path, ConfigError)
+    values = read_fields(decode_toml(text, path, ConfigError), KEYS, path, ConfigError)
     config = Config()
     for key, value in values.items():
-        setattr(config, key.replace("-", "_"), value)
+        setattr(config, _ATTRIBUTES.get(key) or key.replace("-", "_"), value)
+    if (config.limit_interval is None) != (config.limit_burst is None):
+        raise ConfigError(f"{path}: limit-interval and limit-burst go together", "write both, or none")
+    if "repeats" in values and config.keep_per_signature is None:
+        raise ConfigError(f"{path}: repeats: says what becomes of more than keep-per-signature", "write that, too")
+    if config.is_systemds and not config.name.startswith(SYSTEMD_NAME):
+        raise ConfigError(
+            f"{path}: name: in {SYSTEMD} names begin with {SYSTEMD_NAME.decode()}, as systemd's own vacuum reads the "
+            "user out of them", "write that, or name another directory",
+        )  # fmt: skip
     if config.annotate_full and "filter" in values:
         raise ConfigError(f"{path}: annotate-full keeps all that came, and filter does not", "leave one of them out")
     return config
@@ -112,18 +160,46 @@ def _compress(value: object) -> int | None:
     return number
 
 
-_KEYS: dict[str, Reader[object]] = {
+def _keep_free(value: object) -> tuple[int, int]:
+    """Bytes and percent: one of them is 0."""
+    if isinstance(value, str) and value.endswith("%"):
+        digits = value[:-1]
+        if not (digits.isascii() and digits.isdigit()) or not 0 < int(digits[:4]) < 100:
+            raise ConfigError(f"{value!r} is no share from 1% to 99%")
+        return 0, int(digits)
+    return a_size(value), 0
+
+
+def _rules(value: object) -> list[ProgramRule]:
+    from corefilt.handler.program_rules import parse_rules
+
+    return parse_rules(value)
+
+
+KEYS: dict[str, Reader[object]] = {
     "annotate-full": a_truth,
     "compress": _compress,
     "deadline": seconds(A_DAY),
     "directory": _directory,
+    "external-size-max": a_size,
     "filter": a_filter,
     "free-space": a_size,
     "journal": a_truth,
     "journal-maps": a_truth,
+    "keep-free": _keep_free,
+    "keep-per-signature": a_number(1, MOST_CORES),
+    "limit-burst": a_number(1, MOST_CORES),
+    "limit-interval": an_age,
+    "max-age": an_age,
+    "max-per-executable": a_number(1, MOST_CORES),
+    "max-use": a_size,
     "name": _name,
+    "repeats": one_of("none", "minimal"),
     "rlimit": one_of(*RLIMIT),
+    "rule": _rules,
     "serve": a_table,
     "smaps-budget": seconds(A_DAY),
     "user": _user,
 }
+# Where they are not the key's own name.
+_ATTRIBUTES = {"external-size-max": "most", "rule": "rules"}

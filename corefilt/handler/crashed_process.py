@@ -43,17 +43,20 @@ class Victim:
     its threads have one user and one group, those of the crash, and no capability, and that its program gave it no
     right. ``why_not`` says why nothing of it can be used, and ``notices`` what is missing.
 
+    ``program`` is the executable's file (O_PATH) or -1, ``size`` what the process has in memory and swap, in bytes.
+
     ``pidfd`` is -1 unless it is certain that it is of the process that dumps core; ``close`` leaves it open. ``folder``
     is ``/proc/PID`` while its threads, which are many, are still to be asked for their rights.
     """
 
     __slots__ = (
         "cgroup", "cmdline", "comm", "executable", "files", "folder", "inside", "maps", "notices", "pidfd", "plain",
-        "smaps", "started", "why_not",
+        "program", "size", "smaps", "started", "why_not",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.smaps = self.maps = self.cmdline = self.cgroup = self.pidfd = self.folder = -1
+        self.smaps = self.maps = self.cmdline = self.cgroup = self.pidfd = self.folder = self.program = -1
+        self.size = 0
         self.started: int | None = None
         self.files: dict[str, int] = {}
         self.comm: bytes | None = None
@@ -74,9 +77,10 @@ class Victim:
             os.close(fd)
         self.smaps = self.maps = self.cmdline = self.cgroup = -1
         self.files = {}
-        if self.folder >= 0:
-            os.close(self.folder)
-            self.folder = -1
+        for fd in (self.folder, self.program):
+            if fd >= 0:
+                os.close(fd)
+        self.folder = self.program = -1
 
     def ask_its_threads(self, crash: CrashInfo) -> None:
         """Complete ``plain``, once the child is at work."""
@@ -151,6 +155,10 @@ def _look(victim: Victim, folder: int, crash: CrashInfo) -> None:
         victim.comm = _short(living, "comm")
         victim.executable = _link(living, "exe")
         victim.started = start_time(folder)
+        try:
+            victim.program = os.open("exe", os.O_PATH | os.O_CLOEXEC, dir_fd=living)
+        except OSError:
+            victim.program = -1
         _read_status(victim, _short(living, "status", MOST_OF_STATUS) or b"", crash)
         auxiliary = Auxiliary(_short(living, "auxv") or b"")
         if victim.plain and auxiliary.is_plain(crash.uid, crash.gid):
@@ -251,6 +259,7 @@ def _read_status(victim: Victim, status: bytes, crash: CrashInfo) -> None:
     lines = _lines_of(status)
     inside = lines.get(b"NSpid", b"").split()
     victim.inside = int(inside[-1]) if inside and inside[-1].isdigit() else None
+    victim.size = memory_size(status)
     victim.plain = crash.dumpable == 1 and _is_plain(lines, crash)
 
 
@@ -259,6 +268,13 @@ def _is_plain(lines: Mapping[bytes, bytes], crash: CrashInfo) -> bool:
     ids = [lines.get(name, b"").split() for name in (b"Uid", b"Gid")]
     one = ids == [[b"%d" % crash.uid] * 4, [b"%d" % crash.gid] * 4]
     return one and lines.get(b"CapPrm", b"").strip() == b"0" * 16
+
+
+def memory_size(status: bytes) -> int:
+    """What ``/proc/PID/status`` shows of memory and swap, in bytes."""
+    lines = _lines_of(status)
+    values = (lines.get(name, b"").split() for name in (b"VmRSS", b"VmSwap"))
+    return sum(int(value[0]) << 10 for value in values if value and value[0].isdigit())
 
 
 def still_dumps(pidfd: int, pid: int) -> bool:

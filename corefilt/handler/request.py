@@ -6,10 +6,13 @@ import marshal
 
 from corefilt.handler.account import Account
 
-# Written in one piece (PIPE_BUF), and it takes some hundred bytes.
+# Written in one piece (PIPE_BUF); it takes some hundred bytes, and 21 for each signature of ``full``.
 MOST = 4096
 # What the child goes by; the rest of the settings is the parent's.
-_SETTINGS = ("annotate_full", "compress", "free_space", "journal_maps", "rlimit", "smaps_budget")
+_SETTINGS = (
+    "annotate_full", "budget", "compress", "free_space", "full", "journal_maps", "minimal", "most", "rlimit", "signs",
+    "smaps_budget",
+)  # fmt: skip
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # NAME_MAX, less what is added to a name that somebody has taken already, and what compression adds.
 MOST_OF_A_NAME = 255 - 24
+# Seconds that the file system of an executable may take to tell who owns it.
+_TO_TELL = 1.0
 # Names that are tried in their order before one is drawn by lot.
 TRIES = 16
 
@@ -75,12 +77,15 @@ def free(fd: int) -> int:
 
 def name_of(config: Config, crash: CrashInfo, victim: Victim) -> bytes:
     """The name by the template: numbers from the kernel, names escaped as the kernel escapes them, no ``/`` ever."""
-    name = expand(config.name, lambda letter: _value(letter, crash, victim))[:MOST_OF_A_NAME]
+    name = expand(config.name, lambda letter: _value(letter, crash, victim, config))[:MOST_OF_A_NAME]
     return name if name not in (b"", b".", b"..") else b"core" + name
 
 
-def _value(letter: str, crash: CrashInfo, victim: Victim) -> bytes:
+def _value(letter: str, crash: CrashInfo, victim: Victim, config: Config) -> bytes:
     comm = victim.comm if victim.comm is not None else b""
+    if config.is_systemds:
+        # A dot ends the name there, so systemd-coredump escapes it, too (make_filename).
+        comm = comm.replace(b".", b"\\x2e")
     if letter == "h":
         return os.fsencode(os.uname().nodename)
     if letter == "e":
@@ -100,3 +105,27 @@ def _value(letter: str, crash: CrashInfo, victim: Victim) -> bytes:
         "d": crash.dumpable,
     }
     return b"%d" % numbers[letter] if letter in numbers else b""
+
+
+def program_owner(program: int) -> str:
+    """Who owns an executable, by its descriptor, as a number; "-" where its file system does not tell within a second.
+
+    A descriptor of -1 is none.
+    """
+    if program < 0:
+        return "-"
+    import threading
+
+    found: list[int] = []
+
+    def ask() -> None:
+        try:
+            found.append(os.fstat(program).st_uid)
+        except OSError:
+            return
+
+    # On a thread that is left behind where a server does not answer.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_TO_TELL)
+    return str(found[0]) if found else "-"

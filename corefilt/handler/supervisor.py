@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
+from corefilt.crash.recorded import ATTRIBUTE, parse_signature
 from corefilt.errors import CorefiltError, NoCoreError, OutputError
 from corefilt.handler import permissions
 from corefilt.handler.account import find_account
@@ -16,8 +17,9 @@ from corefilt.handler.log import CRITICAL, ERROR, NOTICE
 from corefilt.handler.request import Order
 from corefilt.handler.result import FAILED, WHOLE
 from corefilt.handler.secure_open import open_folder
-from corefilt.handler.store import Target, name_of
+from corefilt.handler.store import Target, name_of, program_owner
 from corefilt.sizes import show_size
+from corefilt.store.attributes import OWNER, SMALL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def handle(crash: CrashInfo, child: Forked, config: Config, messages: Messages) 
     victim = child.victim
     try:
         with ExitStack() as undo:
-            path, result, notices = _save(crash, child, config, undo)
+            path, result, notices = _save(crash, child, config, undo, messages)
     except (CorefiltError, OSError) as error:
         words = str(error) if isinstance(error, CorefiltError) else f"{error.filename or 'system'}: {error.strerror}"
         stated = child.stated()
@@ -72,16 +74,29 @@ def _say_missing(crash: CrashInfo, stated: Statement, messages: Messages) -> Non
     messages.say(text, NOTICE if asked_for else ERROR)
 
 
-def _save(crash: CrashInfo, child: Forked, config: Config, undo: ExitStack) -> tuple[str, Result, list[str]]:
+def _save(
+    crash: CrashInfo, child: Forked, config: Config, undo: ExitStack, messages: Messages
+) -> tuple[str, Result, list[str]]:
     account = find_account(config.user)
     if account.uid == crash.uid:
         raise NoCoreError(f"it ran under the handler's own account ({config.user})", "nothing else should own it")
+    if config.rules:
+        from corefilt.handler.apply_rules import apply_rules
+
+        apply_rules(config, crash, child.victim)
     if config.rlimit != "ignore" and crash.limit < LEAST_LIMIT:
         raise NoCoreError(f"RLIMIT_CORE is {crash.limit}", 'rlimit = "ignore" saves cores all the same')
     target = Target(open_folder(config.directory), config.directory)
     undo.callback(os.close, target.fd)
     if target.free < config.free_space:
         raise OutputError(f"{target.path}: less than {show_size(config.free_space)} are free (free-space)")
+    keeping = None
+    if config.keeps_count:
+        from corefilt.handler.keeping import Keeping
+        from corefilt.store.ledger import Ledger
+
+        keeping = Keeping(target, undo.enter_context(Ledger(target.fd, target.path)), config, crash, child)
+        keeping.begin(child.victim.size)
     files: list[int] = []
     for _ in range(2):
         files.append(target.new_file())
@@ -90,15 +105,29 @@ def _save(crash: CrashInfo, child: Forked, config: Config, undo: ExitStack) -> t
     if result.status == FAILED:
         raise OutputError(result.words)
     fd = files[result.file]
-    notices = _give_rights(fd, crash, child.victim)
+    signature = parse_signature(result.signature)
+    notices = _give_rights(fd, crash, child, result)
     ending = b".zst" if result.compressed else b""
-    return target.give_name(fd, name_of(config, crash, child.victim), ending), result, notices
+
+    def give_name() -> str:
+        return target.give_name(fd, name_of(config, crash, child.victim), ending)
+
+    if keeping is None:
+        return give_name(), result, notices
+    size, certain = os.fstat(fd).st_blocks * 512, signature.certain if signature is not None else None
+    return keeping.commit(size, certain, give_name, messages, small=result.small), result, notices
 
 
-def _give_rights(fd: int, crash: CrashInfo, victim: Victim) -> list[str]:
-    """Let its user read it where he may, and note on it what coredumpctl looks for; tells what did not work."""
-    notices = []
-    for name, value in attributes(crash, victim).items():
+def _give_rights(fd: int, crash: CrashInfo, child: Forked, result: Result) -> list[str]:
+    """Let its user read it where he may, and note on it what is asked for later; tells what did not work."""
+    notices, victim = [], child.victim
+    noted = {**attributes(crash, victim), OWNER: program_owner(child.program).encode()}
+    signature = parse_signature(result.signature)
+    if signature is not None:
+        noted[ATTRIBUTE] = signature.encode()
+    if result.small:
+        noted[SMALL] = b""
+    for name, value in noted.items():
         try:
             os.setxattr(fd, name, value)
         except OSError:

@@ -21,9 +21,12 @@ from corefilt.io.engine import Engine
 from corefilt.io.opening import open_source
 from corefilt.io.sources import PipeSource
 from corefilt.io.steps import TO_THE_END, Step
+from corefilt.sizes import RLIM_INFINITY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from corefilt.evidence.evidence import Evidence
     from corefilt.filtering.report import Report
     from corefilt.handler.config import Config
@@ -55,18 +58,22 @@ _LATE = tuple(
         "procfs.maps",
     )
 )
-_FOR_RLIMIT = {
-    "ignore": (),
-    "truncate": ("corefilt.filtering.truncated", "corefilt.plan.rlimit", "array"),
-    "fit": (
-        "corefilt.plan.fit.choose",
-        "corefilt.plan.fit.request",
-        "corefilt.plan.fit.split_layout",
-        "corefilt.filtering.truncated",
-        "corefilt.plan.rlimit",
-        "array",
-    ),
-}
+_FOR_TRUNCATION = ("corefilt.filtering.truncated", "corefilt.plan.rlimit", "array")
+_FOR_FIT = (
+    "corefilt.plan.fit.choose",
+    "corefilt.plan.fit.request",
+    "corefilt.plan.fit.split_layout",
+    *_FOR_TRUNCATION,
+)
+_FOR_SIGNATURE = ("corefilt.crash.signature", "corefilt.crash.command_line", "corefilt.corefile.images")
+
+
+def needed(config: Config) -> tuple[str, ...]:
+    """The modules that some settings take beside those of any work."""
+    names: tuple[str, ...] = _FOR_TRUNCATION if config.rlimit == "truncate" else ()
+    if config.rlimit == "fit" or config.minimal or config.most is not None or config.budget is not None or config.full:
+        names = _FOR_FIT
+    return (*names, *_FOR_SIGNATURE) if config.signs else names
 
 
 def load() -> None:
@@ -86,7 +93,7 @@ class Work:
         self.outputs = [Output(fd) for fd in files]
         self.check = floor_under(files[0], config.free_space)
         self.notices: list[str] = []
-        for name in _FOR_RLIMIT[config.rlimit]:
+        for name in needed(config):
             import_module(name)
         self.level = config.compress
         if self.level is not None:
@@ -112,7 +119,8 @@ class Work:
                 result = self._save_whole(source, error)
             # The kernel waits for no disk: it is done with the process from here on.
             os.close(self.stream)
-            self._fit(result, process)
+            self._sign(result)
+            self._shrink(result, process)
             self._compress(result)
             os.fsync(self.outputs[result.file].fd)
         except CorefiltError as error:
@@ -195,20 +203,61 @@ class Work:
         self.notices.append(f"saved as it came: {error}")
         return result
 
-    def _fit(self, result: Result, process: Handed | None) -> None:
-        """Make what was saved fit RLIMIT_CORE, by what a backtrace needs first."""
-        if self.config.rlimit != "fit" or result.output_bytes <= self.crash.limit or result.status != FILTERED:
+    def _sign(self, result: Result) -> None:
+        """Find out which crash it is, by what was saved alone: no file is opened for that."""
+        if not self.config.signs or result.status != FILTERED:
             return
+        from corefilt.crash.identity import identify
+        from corefilt.crash.signature import crash_of
+
+        try:
+            with self._saved() as core:
+                recorded = crash_of(core, identify(core)).recorded
+        except CorefiltError as error:
+            self.notices.append(f"no signature: {error}")
+            return
+        result.signature = recorded.encode()
+        result.small = recorded.certain in self.config.full
+
+    def _saved(self) -> CoreFile:
         os.lseek(self.stream_to.fd, 0, os.SEEK_SET)
-        with open_core(self.stream_to.fd) as core:
+        return open_core(self.stream_to.fd)
+
+    def _shrink(self, result: Result, process: Handed | None) -> None:
+        """Make what was saved smaller where the settings want that; what a backtrace needs comes first."""
+        config = self.config
+        if result.status != FILTERED:
+            return
+        if config.minimal or result.small:
+            why = "a repeat of a crash that is saved often enough" if result.small else "by a rule"
+            self._again(result, process, f"made minimal: {why}", minimal=True)
+        limits = [config.most] if config.most is not None else []
+        words = f"made to fit external-size-max or its rule ({config.most} bytes)"
+        if config.rlimit == "fit" and self.crash.limit < (config.most or RLIM_INFINITY):
+            limits, words = [self.crash.limit], f"made to fit RLIMIT_CORE ({self.crash.limit} bytes)"
+        if limits and result.output_bytes > limits[0]:
+            self._again(result, process, words, fit=limits[0])
+        if config.budget is not None and self._taken(result) > config.budget:
+            self._again(result, process, "made minimal: there is no room for more", minimal=True)
+            if self._taken(result) > config.budget:
+                raise OutputError(
+                    f"there is room for {config.budget} bytes, and a backtrace needs {self._taken(result)}"
+                )
+
+    def _taken(self, result: Result) -> int:
+        """The disk use of the result, in bytes."""
+        return os.fstat(self.outputs[result.file].fd).st_blocks * 512
+
+    def _again(self, result: Result, process: Handed | None, words: str, **wanted: Any) -> None:
+        """Filter what was saved once more, into the second file."""
+        with self._saved() as core:
             options = Options(
-                fit=self.crash.limit, runtime="none", annotate=self.config.annotate_full, sync=False,
-                on_progress=self.check,
-            )  # fmt: skip
+                **wanted, runtime="none", annotate=self.config.annotate_full, sync=False, on_progress=self.check
+            )
             options.signs = False
             report = write_filtered(core, self._wanted, self.outputs[1], options, evidence=self._shown(core, process))
         result.file, result.output_bytes = 1, report.output_bytes
-        self.notices.append(f"made to fit RLIMIT_CORE ({self.crash.limit} bytes)")
+        self.notices.append(words)
 
     def _compress(self, result: Result) -> None:
         if self.level is None:

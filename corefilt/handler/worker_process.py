@@ -36,6 +36,7 @@ STEP = 0.05
 class Forked:
     """A child that holds the core's stream and what was opened of the process; a context manager.
 
+    ``program`` is the executable's file (O_PATH) or -1.
     Its end is the end of all reading: the kernel stops to write then, and waits for nobody.
     """
 
@@ -64,6 +65,8 @@ class Forked:
         for fd in (told, report, stream):
             os.close(fd)
         self.victim.ask_its_threads(crash)
+        # Whose it is, is asked when nobody waits any more.
+        self.program, self.victim.program = self.victim.program, -1
         self.victim.close()
 
     def __enter__(self) -> Forked:
@@ -71,7 +74,7 @@ class Forked:
 
     def __exit__(self, *about: object) -> None:
         self._end()
-        for fd in (self._listener, self._stated, self._teller, self._pidfd):
+        for fd in (self._listener, self._stated, self._teller, self._pidfd, self.program):
             if fd >= 0:
                 os.close(fd)
 

@@ -12,9 +12,9 @@ OWNER = "user.corefilt.owner"
 KEEP = "user.corefilt.keep"
 # The handler notes how many bytes the kernel wrote.
 INPUT = "user.corefilt.input"
-# All that corefilt notes of a core begins so; what is noted of the file itself (batch) is user.corefilt.
-OURS = "user.corefilt"
-# A name and its value, cut: a command's name, a path, numbers.
+# It was made minimal because there are enough full cores of the same crash.
+SMALL = "user.corefilt.repeat"
+# Of 64 bits.
 MOST_OF_A_NUMBER = 20
 
 

@@ -87,12 +87,46 @@ def test_the_map_has_every_room_and_nothing_else() -> None:
     assert sorted(name for name, _ in rows) == sorted(there)
 
 
-def test_the_page_of_the_handler_has_every_setting() -> None:
-    from corefilt.handler.config import Config
+def test_the_pages_of_the_handler_have_every_setting() -> None:
+    from corefilt.handler.config import KEYS
 
-    text = (ROOT / "docs" / "handler.md").read_text()
-    rows = set(re.findall(r"^\| `([a-z-]+)` \| ", text, flags=re.MULTILINE))
-    assert {slot.replace("_", "-") for slot in Config.__slots__} - {"serve"} == rows
+    text = "".join((ROOT / "docs" / name).read_text() for name in ("handler.md", "retention.md"))
+    rows = re.findall(r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \| ", text, flags=re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)}
+    assert set(KEYS) - {"serve", "rule"} <= named
+    from corefilt.handler.program_rules import _KEYS, ACTIONS
+
+    assert {*_KEYS, *ACTIONS} - {"action", "size"} <= named
+
+
+def test_the_sample_of_the_settings_has_every_key_and_each_can_be_set() -> None:
+    from importlib.resources import files
+
+    from corefilt.handler.config import KEYS, Config, parse_config
+
+    text = files("corefilt.handler").joinpath("samples/corefilt.conf").read_text()
+    assert vars_of(parse_config(text.encode(), "sample")) == vars_of(Config())
+    # Uncommented, all of it is settings; two keys exclude each other only where they say something.
+    lines = [line.removeprefix("#") for line in text.splitlines() if re.match(r"#(\[|[a-z-]+ = )", line)]
+    config = parse_config("\n".join(lines).encode().replace(b'filter = "default"\n', b"", 1), "sample")
+    assert {re.match(r"\[*([a-z-]+)", line)[1] for line in lines} >= set(KEYS)  # type: ignore[index]
+    assert len(config.rules) == 5 and config.max_use == 10 << 30 and config.keep_free == (0, 15)
+
+
+def vars_of(config: object) -> dict[str, object]:
+    return {name: getattr(config, name) for name in type(config).__slots__}  # type: ignore[attr-defined]
+
+
+def test_the_units_of_vacuum_are_those_of_the_docs() -> None:
+    from importlib.resources import files
+
+    folder = files("corefilt.handler").joinpath("samples")
+    service, timer = (folder.joinpath(f"corefilt-vacuum.{kind}").read_text() for kind in ("service", "timer"))
+    docs = (ROOT / "docs" / "retention.md").read_text()
+    (line,) = [line for line in service.splitlines() if line.startswith("ExecStart=")]
+    assert line in docs and "[Install]" in timer and "OnCalendar=" in timer
+    command = line.partition("/corefilt ")[2].split()
+    import_module(f"corefilt.cli.{command[0]}").parser().parse_args(command[1:])
 
 
 def test_the_page_of_policies_has_every_action_and_condition() -> None:

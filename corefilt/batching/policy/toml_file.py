@@ -22,6 +22,7 @@ from corefilt.documents.fields import (
     a_size,
     a_table,
     a_text,
+    an_age,
     decode_toml,
     list_of_tables,
     one_of,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 20
 # _NSIG of MIPS, which has the most.
 MOST_SIGNAL = 128
-_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 # Which keys say more about an action.
 _PARAMETERS = {KEEP: (), FILTER: ("filter",), FIT: ("size", "filter"), MINIMAL: ("filter",), DELETE: ()}
 
@@ -92,15 +92,6 @@ def _action(fields: dict[str, Any], where: str) -> Action:
     if action == FIT and "size" not in fields:
         raise PolicyError(f"{where}: size: is missing", 'write size = "64M"')
     return Action(action, fields.get("filter"), fields.get("size"))
-
-
-def _age(value: object) -> int:
-    """Seconds from ``90m``, ``12h``, ``30d`` or ``8w``."""
-    text = a_text(value)
-    digits, unit = text[:-1], text[-1:]
-    if not (digits.isascii() and digits.isdigit()) or len(digits) > 9 or unit not in _UNITS:
-        raise UsageError(f"age {text!r} cannot be read", "write it like 90m, 12h, 30d or 8w")
-    return int(digits) * _UNITS[unit]
 
 
 def _signal(value: object) -> str | int:
@@ -160,8 +151,8 @@ _RULE: dict[str, Reader[Any]] = {
     "name": a_text, "when": a_table, "action": one_of(*ACTIONS), "filter": a_filter, "size": a_size,
 }  # fmt: skip
 _CONDITIONS: dict[str, Reader[tuple[Condition, ...]]] = {
-    "older": _bound("age", True, _age),
-    "younger": _bound("age", False, _age),
+    "older": _bound("age", True, an_age),
+    "younger": _bound("age", False, an_age),
     "larger": _bound("size", True, a_size),
     "smaller": _bound("size", False, a_size),
     "executable": _one(Executable, a_text),

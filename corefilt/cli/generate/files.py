@@ -34,7 +34,9 @@ def manual_page(name: str) -> str:
 def installed() -> dict[str, str]:
     """Return every generated file: its text by its path below the prefix."""
     pages = {f"share/man/man{section}/{name}.{section}": manual_page(name) for name, section in manual_pages().items()}
-    return pages | {path: completion(shell) for shell, (path, _) in SHELLS.items()}
+    samples = files("corefilt.handler").joinpath("samples").iterdir()
+    shared = {f"share/corefilt/{sample.name}": sample.read_text(encoding="utf-8") for sample in samples}
+    return pages | shared | {path: completion(shell) for shell, (path, _) in SHELLS.items()}
 
 
 def _documentation() -> list[str]:

@@ -8,6 +8,7 @@ import time
 
 from corefilt.errors import ProtocolError
 from corefilt.handler.crash_info import CrashInfo
+from corefilt.handler.crashed_process import memory_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,13 +70,6 @@ def core_limit(limits: bytes) -> int:
     """The soft RLIMIT_CORE that ``/proc/PID/limits`` shows, in bytes."""
     line = limits.partition(b"Max core file size")[2].split(b"\n", 1)[0].split()
     return int(line[0]) if line and line[0].isdigit() else _RLIM_INFINITY
-
-
-def memory_size(status: bytes) -> int:
-    """What ``/proc/PID/status`` shows of memory and swap, in bytes."""
-    lines = dict(line.split(b":\t", 1) for line in status.split(b"\n") if b":\t" in line)
-    values = (lines.get(name, b"").split() for name in (b"VmRSS", b"VmSwap"))
-    return sum(int(value[0]) << 10 for value in values if value and value[0].isdigit())
 
 
 def _of_memory(folder: int) -> tuple[bytes | None, int]:

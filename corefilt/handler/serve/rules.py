@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
-import os
-import re
-
-from corefilt.documents.fields import a_number, a_size, one_of, one_or_more, read_fields, seconds
+from corefilt.documents.fields import a_number, one_of, read_fields, seconds
 from corefilt.errors import ConfigError
+from corefilt.handler.program_match import MATCH_KEYS, ProgramMatch, attribute
 from corefilt.handler.serve.protocol import COREDUMP_KERNEL, COREDUMP_REJECT, COREDUMP_USERSPACE, COREDUMP_WAIT
 
 TYPE_CHECKING = False
@@ -21,32 +18,20 @@ FILTER, REJECT, LEAVE = "filter", "reject", "leave"
 WANTED = {FILTER: COREDUMP_KERNEL | COREDUMP_WAIT, REJECT: COREDUMP_REJECT, LEAVE: COREDUMP_USERSPACE}
 QUEUE = "queue"
 MOST_AT_ONCE = 4096
-_MOST_UID = (1 << 32) - 2
 
 
-class ServeRule:
-    """An ``action`` for the processes that fit all that it names; what is None fits every one."""
+class ServeRule(ProgramMatch):
+    """An ``action`` for the processes that fit all that it names."""
 
-    __slots__ = ("action", "executable", "larger_than", "smaller_than", "uids")
+    __slots__ = ("action",)
 
     def __init__(self) -> None:
+        super().__init__()
         self.action = FILTER
-        self.uids: tuple[int, ...] | None = None
-        self.executable: re.Pattern[bytes] | None = None
-        self.larger_than: int | None = None
-        self.smaller_than: int | None = None
 
     def fits(self, peer: Peer) -> bool:
         """Whether it speaks of this process."""
-        return (
-            (self.uids is None or peer.crash.uid in self.uids)
-            and (
-                self.executable is None
-                or (peer.executable is not None and bool(self.executable.match(peer.executable)))
-            )
-            and (self.larger_than is None or peer.size > self.larger_than)
-            and (self.smaller_than is None or peer.size < self.smaller_than)
-        )
+        return self.means(peer.executable, peer.crash.uid, peer.size)
 
 
 class ServeRules:
@@ -74,14 +59,14 @@ def parse_serve_rules(table: dict[str, object]) -> ServeRules:
     """The rules of a table. Raises ConfigError for a key that is unknown or misused."""
     made = ServeRules()
     for key, value in read_fields(table, _KEYS, "serve", ConfigError).items():
-        setattr(made, _ATTRIBUTES.get(key, key), value)
+        setattr(made, "rules" if key == "rule" else key.replace("-", "_"), value)
     return made
 
 
 def _parse_rule(value: object) -> ServeRule:
     rule = ServeRule()
     for key, found in read_fields(value, _RULE_KEYS, "rule", ConfigError, needed=("action",)).items():
-        setattr(rule, _ATTRIBUTES.get(key, key), found)
+        setattr(rule, attribute(key), found)
     return rule
 
 
@@ -89,12 +74,6 @@ def _rules(value: object) -> list[ServeRule]:
     if not isinstance(value, list):
         raise ConfigError(f"{value!r} is no list of tables", "write each under [[serve.rule]]")
     return [_parse_rule(entry) for entry in value]
-
-
-def _executable(value: object) -> re.Pattern[bytes]:
-    if not isinstance(value, str) or not value.startswith(("/", "*")):
-        raise ConfigError(f"{value!r} is no absolute path", "* and ? stand for what is not named")
-    return re.compile(os.fsencode(fnmatch.translate(value)))
 
 
 _ACTION = one_of(FILTER, REJECT, LEAVE)
@@ -105,14 +84,4 @@ _KEYS: dict[str, Reader[object]] = {
     "patience": seconds(3600),
     "rule": _rules,
 }
-_RULE_KEYS: dict[str, Reader[object]] = {
-    "action": _ACTION,
-    "executable": _executable,
-    "larger-than": a_size,
-    "smaller-than": a_size,
-    "uid": one_or_more(a_number(0, _MOST_UID)),
-}
-# Where they are not the key's own name.
-_ATTRIBUTES = {
-    "at-once": "at_once", "larger-than": "larger_than", "rule": "rules", "smaller-than": "smaller_than", "uid": "uids",
-}  # fmt: skip
+_RULE_KEYS: dict[str, Reader[object]] = {**MATCH_KEYS, "action": _ACTION}

@@ -17,7 +17,7 @@ NEVER = {
     "corefilt.io.compression", "corefilt.io.decompress", "corefilt.io.objects", "corefilt.io.output_place",
     "corefilt.io.remote.download", "corefilt.io.remote.upload", "corefilt.io.remote.url", "corefilt.io.tempfiles",
     "html", "corefilt.plan.fit.runtimes.walks", "corefilt.plan.format", "bz2", "difflib", "fnmatch",
-    "lz4.frame", "lzma", "tempfile", "tomllib", "pwd",
+    "lz4.frame", "lzma", "shlex", "tempfile", "tomllib", "pwd",
 }  # fmt: skip
 
 # Names every import inside a function of a module of corefilt that is loaded, if that has not been loaded itself.
@@ -26,7 +26,11 @@ import ast, json, sys
 from corefilt.handler import journal_facts, process_evidence, sandbox, worker
 from corefilt.handler.config import Config
 worker.load()
-for name in worker._FOR_RLIMIT[sys.argv[1]]:
+config = Config()
+config.signs = sys.argv[1] == "signs"
+config.minimal = sys.argv[1] == "minimal"
+config.rlimit = sys.argv[1] if sys.argv[1] in ("truncate", "fit") else "ignore"
+for name in worker.needed(config):
     worker.import_module(name)
 late = {}
 for name, module in list(sys.modules.items()):
@@ -51,13 +55,17 @@ print(json.dumps(late))
 """
 
 
-@pytest.mark.parametrize("rlimit", ["ignore", "truncate", "fit"])
-def test_nothing_is_left_to_load(rlimit: str) -> None:
+@pytest.mark.parametrize("work", ["ignore", "truncate", "fit", "minimal", "signs"])
+def test_nothing_is_left_to_load(work: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-I", "-c", LIST, rlimit], capture_output=True, text=True, check=True, timeout=PATIENCE
+        [sys.executable, "-I", "-c", LIST, work], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     late = json.loads(done.stdout)
     of_truncation = {"array", "corefilt.filtering.truncated", "corefilt.plan.rlimit"}
     of_fit = {name for name in late if name.startswith("corefilt.plan.fit.")}
-    unused = (of_truncation if rlimit == "ignore" else set()) | (of_fit if rlimit != "fit" else set())
+    of_signature = {name for name in late if name.startswith("corefilt.crash.")}
+    unused = of_truncation if work in ("ignore", "signs") else set()
+    unused |= of_fit if work not in ("fit", "minimal") else set()
+    # eu-stack is asked by the command line alone.
+    unused |= of_signature if work != "signs" else {"corefilt.crash.eu_stack"}
     assert set(late) - NEVER - unused == set(), late

@@ -17,9 +17,10 @@ import pytest
 
 from corefilt.errors import ConfigError, ProtocolError, ServeError
 from corefilt.handler.crash_info import CrashInfo, parse_crash
+from corefilt.handler.crashed_process import memory_size
 from corefilt.handler.serve import server as serve
 from corefilt.handler.serve.listener import is_listened_at, listen, make
-from corefilt.handler.serve.peer import Peer, core_limit, exit_code, memory_size, read_peer
+from corefilt.handler.serve.peer import Peer, core_limit, exit_code, read_peer
 from corefilt.handler.serve.protocol import (
     COREDUMP_KERNEL,
     COREDUMP_REJECT,

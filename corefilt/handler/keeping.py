@@ -1,0 +1,171 @@
+"""How many cores stay: what is asked before a core is read, and what is done once it is whole.
+
+Under the lock of the directory's ledger, both for milliseconds: first the rate, the room that is left and a reservation
+of it; then the core gets its name, and what is too much by then goes, so that the limit is exceeded only between the
+two. What a handler that was killed there has left over goes with the next core.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from corefilt.errors import NoCoreError
+from corefilt.handler.log import NOTICE, WARNING
+from corefilt.handler.store import program_owner
+from corefilt.sizes import show_size
+from corefilt.store.directory import UNKNOWN, kept_cores, remove, used_bytes
+from corefilt.store.ledger import Ledger
+from corefilt.store.retention import KeptCore, Limits, decide, full_signatures
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from corefilt.handler.config import Config
+    from corefilt.handler.crash_info import CrashInfo
+    from corefilt.handler.log import Messages
+    from corefilt.handler.store import Target
+    from corefilt.handler.worker_process import Forked
+    from corefilt.store.retention import Removal, RetentionPlan
+
+# What a core has beside its memory: headers, notes (2.7 KiB a thread), the ELF headers of its files.
+_BESIDE = 1 << 20
+# Signatures that the child is told of (PIPE_BUF); more crashes than that in turn are no loop.
+MOST_FULL = 100
+# The new core, which has no name yet.
+_NEW = ""
+
+
+class Keeping:
+    """The limits of one directory, for the core of one crash. The ledger stays open as long as the reservation."""
+
+    def __init__(self, target: Target, ledger: Ledger, config: Config, crash: CrashInfo, child: Forked) -> None:
+        self._target, self._ledger, self._config = target, ledger, config
+        self._uid = crash.uid
+        self._executable = os.fsdecode(child.victim.executable or child.victim.comm or os.fsencode(UNKNOWN))
+        self._time = float(crash.time)
+        self._limits = limits_of(config, target.fd)
+        self.owner = program_owner(child.program)
+
+    def begin(self, size: int) -> None:
+        """Reserve room for a core of a process with ``size`` bytes of memory, and tell the child what it may take.
+
+        Raises NoCoreError where the rate is exceeded or nothing may be removed for it, OutputError.
+        """
+        config = self._config
+        with self._ledger.held():
+            if config.limit_interval is not None and config.limit_burst is not None:
+                within = self._ledger.admit(
+                    self._uid, self._executable, interval=config.limit_interval, burst=config.limit_burst
+                )
+                if not within:
+                    raise NoCoreError(
+                        f"{config.limit_burst} cores of {self._executable} of user {self._uid} were saved within "
+                        f"{config.limit_interval:g} s (limit-burst)"
+                    )
+            wanted = size + _BESIDE if config.most is None else min(size + _BESIDE, config.most)
+            others = self._ledger.reserved()
+            budget = self._budget(wanted, others)
+            if budget is not None and budget <= 0:
+                raise NoCoreError(
+                    "there is no room, and what is kept is protected or another user's only core",
+                    "corefilt vacuum -n shows what may go",
+                )
+            config.budget = budget
+            config.signs = config.keep_per_signature is not None
+            if config.repeats == "minimal" and config.keep_per_signature is not None:
+                full = full_signatures(kept_cores(self._target.fd), self._uid, self.owner, config.keep_per_signature)
+                config.full = tuple(sorted(full))[:MOST_FULL]
+            self._ledger.reserve(wanted if budget is None else min(wanted, budget))
+
+    def _budget(self, wanted: int, others: int) -> int | None:
+        """How much the core may take once all that may go is gone, in bytes; None: as much as it wants."""
+        limits = self._limits
+        if limits.max_use is None and limits.keep_free is None:
+            return None
+        free = self._target.free - others
+        rest = limits.max_use - used_bytes(self._target.fd) - others if limits.max_use is not None else wanted
+        if rest >= wanted and free - (limits.keep_free or 0) >= wanted:
+            # Nothing has to go for it, so nobody has to be asked.
+            return None if limits.max_use is None else rest
+        new = self._new(wanted)
+        verdict = self._decide([*kept_cores(self._target.fd), new], free=self._target.free - wanted, reserved=others)
+        return wanted - verdict.short
+
+    def _new(self, size: int, signature: str | None = None, *, small: bool = False) -> KeptCore:
+        about = (_NEW, size, self._uid, self._executable, self._time, self.owner, signature, small)
+        return KeptCore(*about, protected="is being saved")
+
+    def _decide(self, cores: Iterable[KeptCore], *, free: int, reserved: int) -> RetentionPlan:
+        return decide(cores, self._limits, now=time.time(), free=free, reserved=reserved)
+
+    def commit(
+        self, size: int, signature: str | None, give_name: Callable[[], str], messages: Messages, *, small: bool
+    ) -> str:
+        """Give a whole core its name, and remove what is too much with it; returns its path.
+
+        ``size`` is its disk use in bytes, ``signature`` that of its crash where it is certain, ``small`` tells that it
+        is a repeat that was made minimal.
+
+        Raises NoCoreError where it does not fit although all that may go would go, OutputError.
+        """
+        with self._ledger.held():
+            # What others are writing has taken its room already; what goes for them, they see to themselves.
+            cores = [*kept_cores(self._target.fd), self._new(size, signature, small=small)]
+            verdict = self._decide(cores, free=self._target.free, reserved=0)
+            if verdict.short:
+                raise NoCoreError(
+                    f"{show_size(verdict.short)} too many: what is kept is protected or another user's only core",
+                    "corefilt vacuum -n shows what may go",
+                )
+            path = give_name()
+            sweep(self._target.fd, self._target.path, cores, self._limits, messages)
+            return path
+
+
+def limits_of(config: Config, folder: int) -> Limits:
+    """The limits of the settings, for the file system of an open directory."""
+    keep_free = None
+    if config.keep_free is not None:
+        status = os.fstatvfs(folder)
+        size, percent = config.keep_free
+        keep_free = size + status.f_blocks * status.f_frsize // 100 * percent
+    return Limits(config.max_use, keep_free, config.max_age, config.max_per_executable, config.keep_per_signature)
+
+
+def sweep(folder: int, path: str, cores: list[KeptCore], limits: Limits, messages: Messages) -> None:
+    """Remove what is too much, one after the other, and say so; what cannot be removed is taken for protected."""
+    left = list(cores)
+    while True:
+        status = os.fstatvfs(folder)
+        free = status.f_bavail * status.f_frsize
+        verdict = decide(left, limits, now=time.time(), free=free)
+        for removal in verdict.removals:
+            left.remove(removal.core)
+            if remove(folder, removal.core):
+                messages.say(words_of(removal, path), NOTICE)
+                continue
+            # Somebody works on it, or it is gone: decide once more.
+            messages.say(f"{os.path.join(path, removal.core.name)}: is locked or gone, and stays", WARNING)
+            left.append(protected(removal.core))
+            break
+        else:
+            return
+
+
+def protected(core: KeptCore) -> KeptCore:
+    """The same core, which must not go."""
+    return KeptCore(
+        core.name, core.size, core.uid, core.executable, core.time, core.owner, core.signature, core.small, "is locked"
+    )
+
+
+def words_of(removal: Removal, path: str, verb: str = "removed") -> str:
+    """What is said of a core that goes."""
+    core = removal.core
+    signature = f", signature {core.signature}" if core.signature is not None else ""
+    return (
+        f"{verb} {os.path.join(path, core.name)}: {show_size(core.size)} of user {core.uid}{signature}, by "
+        f"{removal.rule}"
+    )

@@ -1,0 +1,104 @@
+"""The cores of one directory as retention sees them, and their removal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+
+from corefilt.crash.recorded import read_signature
+from corefilt.evidence.when import written_at
+from corefilt.store.attributes import KEEP, OWNER, SMALL, fact, names, number, text
+from corefilt.store.retention import KeptCore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+UNKNOWN = "(not known)"
+
+
+def used_bytes(folder: int) -> int:
+    """The disk use of all files that are this user's in an open directory, in bytes; nothing is opened."""
+    total = 0
+    for entry in os.scandir(folder):
+        status = entry.stat(follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+            total += status.st_blocks * 512
+    return total
+
+
+def kept_cores(folder: int) -> list[KeptCore]:
+    """The cores in an open directory that corefilt's handler saved as this user; others are nobody's to count."""
+    return [core for name in os.listdir(folder) for core in _look(folder, name)]
+
+
+def _look(folder: int, name: str) -> Iterator[KeptCore]:
+    try:
+        fd = os.open(name, _OPEN, dir_fd=folder)
+    except OSError:
+        return
+    try:
+        core = core_of(fd, name)
+    finally:
+        os.close(fd)
+    if core is not None:
+        yield core
+
+
+def core_of(fd: int, name: str) -> KeptCore | None:
+    """What retention has to know of an open file; None where the handler did not save it."""
+    status, noted = os.fstat(fd), names(fd)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or OWNER not in noted:
+        return None
+    signature = read_signature(fd)
+    uid, when = number(fact(fd, "uid")), written_at(fd)
+    return KeptCore(
+        name,
+        status.st_blocks * 512,
+        uid if uid is not None else status.st_uid,
+        os.fsdecode(fact(fd, "exe") or fact(fd, "comm") or os.fsencode(UNKNOWN)),
+        when[0] if when is not None else status.st_mtime,
+        owner=os.fsdecode(text(fd, OWNER) or b"-"),
+        signature=signature.certain if signature is not None else None,
+        small=SMALL in noted,
+        protected=_protection(status, noted),
+    )
+
+
+def _protection(status: os.stat_result, noted: frozenset[str]) -> str:
+    """Why a core must not go: it is marked, or has other names."""
+    if KEEP in noted:
+        return "is marked (user.corefilt.keep)"
+    return f"has {status.st_nlink} hard links" if status.st_nlink > 1 else ""
+
+
+def _locked(fd: int) -> bool:
+    """Take the lock that a batch takes of a core that it works on; whether somebody else has it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        # This file system knows no locks.
+        return False
+    return False
+
+
+def remove(folder: int, core: KeptCore) -> bool:
+    """Remove a core that is still what it was; False where it is protected, locked, another one, or gone."""
+    try:
+        fd = os.open(core.name, _OPEN, dir_fd=folder)
+    except OSError:
+        return False
+    try:
+        now = core_of(fd, core.name)
+        if now is None or now.protected or (now.time, now.uid) != (core.time, core.uid) or _locked(fd):
+            return False
+        os.unlink(core.name, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(fd)
+    return True

@@ -1,0 +1,150 @@
+"""Who writes into a directory at the moment, how much, and how often of late: one small file, held for milliseconds.
+
+The file has a lock of its own, so that nobody waits for a batch. A reservation is a locked range of it: the kernel
+gives it back when its process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import time
+from contextlib import contextmanager
+
+from corefilt.errors import OutputError
+from corefilt.store.retention import within_rate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = ".corefilt.lock"
+# The table of reservations: so many bytes each, as a decimal number; each is locked by its first byte.
+_TABLE, _SLOT, MOST_SLOTS = 64, 32, 4096
+# Behind them what was saved of late, as JSON.
+_RECENT = _TABLE + _SLOT * MOST_SLOTS
+_MOST_RECENT = 1 << 20
+# Crashes that are remembered for one user: what is more is forgotten, his oldest first.
+MOST_OF_A_USER = 1000
+# Seconds that the lock is waited for: it is held while a thousand names are looked at, for some 20 ms.
+PATIENCE = 10.0
+_PAUSE = 0.002
+_BOOT = "/proc/sys/kernel/random/boot_id"
+
+
+class Ledger:
+    """The file in an open directory; a context manager. Raises OutputError where it cannot be used."""
+
+    def __init__(self, folder: int, path: str) -> None:
+        self._path, self._slot = os.path.join(path, NAME), -1
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        try:
+            self._fd = os.open(NAME, flags, 0o600, dir_fd=folder)
+        except OSError as error:
+            raise OutputError(f"{self._path}: {error.strerror}") from None
+        status = os.fstat(self._fd)
+        own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
+        if not own or status.st_mode & 0o077:
+            os.close(self._fd)
+            raise OutputError(f"{self._path}: is not a file of this user alone", "remove it")
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        # Closing gives every lock back.
+        os.close(self._fd)
+
+    @contextmanager
+    def held(self, patience: float = PATIENCE) -> Iterator[None]:
+        """Hold the lock. Raises OutputError where somebody else holds it for so many seconds."""
+        until = time.monotonic() + patience
+        while not self._lock(0):
+            if time.monotonic() > until:
+                raise OutputError(f"{self._path}: is locked for more than {patience:g} s")
+            time.sleep(_PAUSE)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, 0)
+
+    def _lock(self, at: int) -> bool:
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def _slots(self) -> Iterator[int]:
+        size = min(os.fstat(self._fd).st_size, _RECENT)
+        yield from range(_TABLE, size, _SLOT)
+
+    def reserved(self) -> int:
+        """The bytes that others have reserved; to be asked while the lock is held."""
+        total = 0
+        for at in self._slots():
+            if at == self._slot:
+                continue
+            if self._lock(at):
+                fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, at)
+                continue
+            digits = os.pread(self._fd, _SLOT, at).strip(b"\0 ")
+            total += int(digits) if digits.isdigit() else 0
+        return total
+
+    def reserve(self, size: int) -> None:
+        """Reserve so many bytes until the file is closed; while the lock is held. Raises OutputError."""
+        at = self._slot
+        if at < 0:
+            at = next((at for at in range(_TABLE, _RECENT, _SLOT) if self._lock(at)), -1)
+        if at < 0:
+            raise OutputError(f"{self._path}: {MOST_SLOTS} cores are being written", "wait until some are done")
+        self._slot = at
+        os.pwrite(self._fd, b"%0*d" % (_SLOT, size), at)
+
+    def admit(self, uid: int, executable: str, *, interval: float, burst: int) -> bool:
+        """Count a crash of an executable and user; whether it is within the rate. While the lock is held.
+
+        The clock is that of the time since boot, which nobody sets and which goes on in suspend.
+        """
+        now, boot = time.clock_gettime(time.CLOCK_BOOTTIME), _boot_id()
+        who = f"{uid} {hashlib.blake2b(executable.encode('utf-8', 'surrogateescape'), digest_size=8).hexdigest()}"
+        recent = self._recent(boot)
+        times = [when for when in recent.get(who, []) if 0 <= now - when < interval]
+        if not within_rate(times, now=now, interval=interval, burst=burst):
+            return False
+        recent[who] = [*times, now]
+        self._remember(boot, recent, now - interval)
+        return True
+
+    def _recent(self, boot: str) -> dict[str, list[float]]:
+        """What was saved since this boot, by user and executable; nothing where the file does not say it."""
+        try:
+            told = json.loads(os.pread(self._fd, _MOST_RECENT, _RECENT))
+            if told["boot"] != boot:
+                return {}
+            return {str(who): [float(when) for when in times] for who, times in told["recent"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return {}
+
+    def _remember(self, boot: str, recent: dict[str, list[float]], oldest: float) -> None:
+        users: dict[str, list[tuple[float, str]]] = {}
+        for who, times in recent.items():
+            users.setdefault(who.partition(" ")[0], []).extend((when, who) for when in times if when >= oldest)
+        kept: dict[str, list[float]] = {}
+        for entries in users.values():
+            for when, who in sorted(entries)[-MOST_OF_A_USER:]:
+                kept.setdefault(who, []).append(round(when, 3))
+        raw = json.dumps({"boot": boot, "recent": kept}, separators=(",", ":")).encode()
+        if len(raw) > _MOST_RECENT:
+            raw = b"{}"
+        os.ftruncate(self._fd, _RECENT)
+        os.pwrite(self._fd, raw, _RECENT)
+
+
+def _boot_id() -> str:
+    with open(_BOOT, encoding="ascii") as file:
+        return file.read().strip()

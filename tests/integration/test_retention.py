@@ -1,0 +1,280 @@
+"""How many cores the handler and ``corefilt vacuum`` leave in a directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+from kernel.handling import Handled, Place, handle, need_root, numbers
+from support.frames import crash_core
+from support.run import Done, assert_usage, corefilt
+from support.samples import sample_core
+
+from corefilt.corefile.corefile import open_core
+from corefilt.crash.recorded import ATTRIBUTE, read_signature
+from corefilt.crash.signature import find_crash
+from corefilt.handler.crash_info import parse_crash
+from corefilt.handler.crashed_process import Victim
+from corefilt.handler.store import name_of
+from corefilt.store.attributes import KEEP, OWNER, SMALL
+from corefilt.store.ledger import NAME
+
+KNOWN = "1 unwound {} abort"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    need_root()
+    tmp_path.chmod(0o755)
+    place = Place(tmp_path)
+    try:
+        os.setxattr(place.out, OWNER, b"0")
+    except OSError:
+        pytest.skip("no attributes here")
+    return place
+
+
+def cores(place: Place) -> list[str]:
+    return sorted(path.name for path in place.out.iterdir() if path.name != NAME)
+
+
+def used(place: Place) -> int:
+    """The disk use of all cores, in bytes."""
+    return sum(path.stat().st_blocks * 512 for path in place.out.iterdir() if path.name != NAME)
+
+
+def saved(place: Place, core: bytes, uid: int = 1000, at: int = 1_700_000_000) -> Handled:
+    done = handle(place, core, *numbers(uid=uid, time=at))
+    assert done.code == 0, done.said
+    return done
+
+
+# With its attributes, which can take a block of their own.
+SIZE = 61440
+
+
+def put(
+    place: Place, name: str, *, size: int = SIZE, uid: int = 1000, exe: str = "/bin/x", at: int = 0, signature: str = ""
+) -> Path:
+    """A core as the handler leaves it."""
+    path = place.out / name
+    path.write_bytes(b"c" * size)
+    noted = {
+        OWNER: "0", "user.coredump.uid": str(uid), "user.coredump.exe": exe,
+        "user.coredump.timestamp": str(1_600_000_000 + at),
+    }  # fmt: skip
+    if signature:
+        noted[ATTRIBUTE] = KNOWN.format(signature)
+    for attribute, value in noted.items():
+        os.setxattr(path, attribute, value.encode())
+    return path
+
+
+# --- the handler ----------------------------------------------------------------------------------------------
+
+
+def test_without_a_key_nothing_is_removed(place: Place) -> None:
+    for at in range(3):
+        saved(place, sample_core(), at=at)
+    assert len(cores(place)) == 3 and not (place.out / NAME).exists()
+    assert os.getxattr(place.out / cores(place)[0], OWNER) == b"-"
+
+
+def test_max_use_takes_from_the_user_with_the_most(place: Place) -> None:
+    for n in range(4):
+        put(place, f"loop-{n}", uid=1000, at=n)
+    put(place, "single", uid=1001)
+    place.write(max_use=used(place))
+    done = saved(place, sample_core(), uid=1000)
+    assert re.search(r"removed .*/loop-0: [\d.]+ KiB of user 1000, by max-use", done.said)
+    assert "loop-0" not in cores(place) and {"loop-2", "loop-3", "single"} < set(cores(place))
+    assert used(place) <= int(re.findall(r"max-use = (\d+)", place.config.read_text())[0])
+
+
+def test_what_is_protected_is_not_removed_and_the_core_is_refused(place: Place) -> None:
+    os.setxattr(put(place, "marked"), KEEP, b"")
+    os.link(put(place, "linked"), place.out / "other-name")
+    (place.out / "foreign").write_bytes(b"c" * 65536)
+    place.write(max_use=2 * SIZE)
+    done = handle(place, sample_core(), *numbers())
+    assert done.code == 1 and "protected" in done.said
+    assert cores(place) == ["foreign", "linked", "marked", "other-name"]
+
+
+def test_where_there_is_little_room_the_core_is_made_minimal(place: Place) -> None:
+    os.setxattr(put(place, "marked", size=1 << 20), KEEP, b"")
+    place.write(max_use=used(place) + 40960)
+    done = handle(place, sample_core(), *numbers())
+    assert done.code == 0 and "made minimal: there is no room for more" in done.said
+    (new,) = [place.out / name for name in cores(place) if name != "marked"]
+    assert new.stat().st_blocks * 512 <= 40960
+
+
+def test_a_locked_core_is_passed_over(place: Place) -> None:
+    import fcntl
+
+    for n in range(3):
+        put(place, f"core-{n}", at=n)
+    place.write(max_use=used(place))
+    with open(place.out / "core-0", "rb") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        saved(place, sample_core())
+    assert "core-0" in cores(place) and "core-1" not in cores(place)
+
+
+def test_keep_per_signature_and_repeats(place: Place) -> None:
+    """The signature is found out by what was saved: two full ones stay, the first and the latest."""
+    place.write(filter="all", keep_per_signature=2)
+    for at in range(4):
+        saved(place, crash_core(), at=1_700_000_000 + at)
+    assert [name.rpartition(".")[2] for name in cores(place)] == ["1700000000", "1700000003"]
+    with open(place.out / cores(place)[0], "rb") as file:
+        recorded = read_signature(file.fileno())
+    with open_core(place.out / cores(place)[0]) as core:
+        found = find_crash(core)
+    assert recorded is not None and found is not None and recorded.encode() == found.recorded.encode()
+    # Another user's and another crash are others.
+    saved(place, crash_core(), uid=1001)
+    saved(place, crash_core(1))
+    assert len(cores(place)) == 4
+
+
+def test_repeats_are_made_minimal(place: Place) -> None:
+    place.write(filter="all", keep_per_signature=2, repeats="minimal")
+    said = [saved(place, crash_core(), at=1_700_000_000 + at).said for at in range(4)]
+    assert len(cores(place)) == 4
+    small = [name for name in cores(place) if SMALL in os.listxattr(place.out / name)]
+    assert [name.rpartition(".")[2] for name in small] == ["1700000002", "1700000003"]
+    assert ["made minimal: a repeat" in words for words in said] == [False, False, True, True]
+
+
+def test_external_size_max(place: Place) -> None:
+    place.write(external_size_max=32768)
+    assert "made to fit external-size-max" in saved(place, sample_core()).said
+    assert (place.out / cores(place)[0]).stat().st_size <= 32768
+
+
+def test_the_rate_is_that_of_an_executable_and_user(place: Place) -> None:
+    place.write(limit_interval="10m", limit_burst=2)
+    for _ in range(2):
+        saved(place, sample_core())
+    done = handle(place, sample_core(), *numbers())
+    assert done.code == 1 and "2 cores of (not known) of user 1000 were saved within 600 s (limit-burst)" in done.said
+    saved(place, sample_core(), uid=1001)
+    assert len(cores(place)) == 3
+
+
+def test_max_age_and_per_executable(place: Place) -> None:
+    put(place, "ancient", at=-1_000_000_000, uid=1)
+    for n in range(3):
+        put(place, f"core-{n}", at=n, exe="(not known)")
+    place.write(max_age="1000w", max_per_executable=2)
+    done = saved(place, sample_core())
+    assert len(cores(place)) == 2 and "core-2" in cores(place)
+    assert "by max-age" in done.said and done.said.count("by max-per-executable") == 2
+
+
+@pytest.mark.parametrize(
+    ("rule", "wanted"),
+    [
+        ("action = 'reject'", "a rule rejects it"),
+        ("action = 'minimal'", "made minimal: by a rule"),
+        ("action = 'fit'\nsize = '32K'", "made to fit"),
+        ("action = 'keep'", "filter 0x1ff"),
+        ("action = 'filter'\nfilter = 'none'", "filter 0x0"),
+        ("uid = 1\naction = 'reject'", "filter 0x33"),
+        ("executable = '/bin/x'\naction = 'reject'", "filter 0x33"),
+        ("smaller-than = '1K'\nuid = [1000, 5]\naction = 'reject'", "a rule rejects it"),
+    ],
+)
+def test_rules_for_programs(place: Place, rule: str, wanted: str) -> None:
+    with place.config.open("a") as file:
+        file.write(f"[[rule]]\n{rule}\n[[rule]]\nuid = 1000\naction = 'filter'\n")
+    done = handle(place, sample_core(), *numbers())
+    assert wanted in done.said and done.code == int("rejects" in wanted)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("keep-free = '101%'", "share"), ("max-use = -1", "size"), ("limit-burst = 2", "go together"),
+        ("repeats = 'minimal'", "keep-per-signature"), ("max-age = 3", "text"), ("keep-per-signature = 0", "number"),
+        ("[[rule]]\nuid = 1", "action"), ("[[rule]]\naction = 'fit'", "size"), ("rule = 1", "tables"),
+        ("[[rule]]\naction = 'keep'\nsize = 1", "says nothing"), ("[[rule]]\naction = 'kep'", "none of"),
+        ("[[rule]]\naction = 'keep'\nexecutable = 'x'", "path"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_meant(place: Place, settings: str, words: str) -> None:
+    with place.config.open("a") as file:
+        file.write(settings + "\n")
+    done = handle(place, sample_core(), *numbers())
+    assert done.code == 1 and words in done.said and not cores(place)
+
+
+def test_names_in_the_directory_of_systemd() -> None:
+    from corefilt.errors import ConfigError
+    from corefilt.handler.config import parse_config
+
+    folder = b"directory = '/var/lib/systemd/coredump/'\n"
+    with pytest.raises(ConfigError, match=r"begin with core\.%e\.%u\."):
+        parse_config(folder, "x")
+    config = parse_config(folder + b"name = 'core.%e.%u.%P.%t'", "x")
+    victim = Victim()
+    victim.comm = b"a.b"
+    crash = parse_crash(numbers(pid=7, uid=1000)[:7])
+    # What systemd reads out of it: the user stands between the second dot and the third.
+    assert name_of(config, crash, victim) == b"core.a\\x2eb.1000.7.1700000000"
+    config.directory = "/var/lib/corefilt"
+    assert name_of(config, crash, victim) == b"core.a.b.1000.7.1700000000"
+
+
+# --- corefilt vacuum ----------------------------------------------------------------------------------------------
+
+
+def vacuum(place: Place, *args: str) -> Done:
+    return corefilt("vacuum", place.out, "--config", place.config, *args)
+
+
+def test_vacuum_does_nothing_without_a_limit(place: Place) -> None:
+    put(place, "core")
+    done = vacuum(place)
+    assert done.code == 0 and "nothing limits" in done.err[0] and cores(place) == ["core"]
+
+
+def test_vacuum_says_first_and_removes_then(place: Place) -> None:
+    for n in range(4):
+        put(place, f"core-{n}", at=n)
+    limit = str(used(place) // 2)
+    said = vacuum(place, "--max-use", limit, "-n")
+    assert said.code == 0 and [line.split()[3] for line in said.err] == [f"{place.out}/core-{n}:" for n in range(2)]
+    assert len(cores(place)) == 4
+    done = vacuum(place, "--max-use", limit)
+    assert done.code == 0 and sum("removed" in line for line in done.err) == 2
+    assert cores(place) == ["core-2", "core-3"]
+
+
+def test_vacuum_goes_by_the_settings(place: Place) -> None:
+    put(place, "old", at=-1_000_000_000)
+    put(place, "new", at=int(time.time()) - 1_600_000_000)
+    place.write(max_age="1w")
+    assert vacuum(place).code == 0 and cores(place) == ["new"]
+
+
+def test_vacuum_finds_signatures_out(place: Place) -> None:
+    for n in range(4):
+        put(place, f"core-{n}", at=n).write_bytes(crash_core())
+    assert vacuum(place, "--keep-per-signature", "2").code == 0
+    assert cores(place) == ["core-0", "core-3"]
+
+
+def test_vacuum_tells_what_it_could_not_do(place: Place) -> None:
+    put(place, "one", uid=1)
+    put(place, "two", uid=2)
+    done = vacuum(place, "--max-use", "1K")
+    assert done.code == 4 and "KiB too many are left" in done.err[0] and len(cores(place)) == 2
+    assert_usage(vacuum(place, "--max-use", "many"), "--max-use")
+    assert_usage(vacuum(place, "--keep-free", "200%"), "--keep-free")
+    assert corefilt("vacuum", place.out / "none", "--config", place.config).code == 1
