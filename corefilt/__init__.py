@@ -26,12 +26,13 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> object:
-    from importlib import import_module
-
     try:
         room, attribute = _WHERE[name]
     except KeyError:
+        # Also what every import of a module from the package asks first.
         raise AttributeError(f"module 'corefilt' has no attribute {name!r}") from None
+    from importlib import import_module
+
     value = getattr(import_module(f"{__name__}.{room}"), attribute)
     globals()[name] = value
     return value

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from corefilt.batching.outcome import Outcome
     from corefilt.batching.policy.policy import Policy
     from corefilt.batching.task import Task
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
 Filters all cores of an archive. SOURCE is a folder with all below it, a file, a glob, a URL (s3://, gs://, sftp://,

@@ -7,7 +7,7 @@ from corefilt.cli.words import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
 Prints what completes commands, options, filters and files for a shell that does not look into this environment:

@@ -18,7 +18,7 @@ from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
 Crashes a small process of its own in a temporary folder, filters the core that the kernel wrote, and shows what

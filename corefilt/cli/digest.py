@@ -10,7 +10,7 @@ from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
 Prints xxh3_128 of every segment's bytes in the file, with its number, type, size, addresses and flags; holes count

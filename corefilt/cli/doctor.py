@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from corefilt import __version__
 from corefilt.cli.options import make_parser
-from corefilt.cli.words import STDOUT, draw, pid_number, with_json_target, write_json
+from corefilt.cli.parser import pid_number
+from corefilt.cli.words import STDOUT, draw, with_json_target, write_json
 from corefilt.procfs.pid import ProcFolder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
     from corefilt.doctor.fact import Fact
     from corefilt.doctor.row import Row
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from corefilt.cli import COMMANDS
-from corefilt.cli.options import check_environment, given_options, make_parser
+from corefilt.cli.arguments import read
+from corefilt.cli.options import Arguments, check_environment, given_options, make_parser
 from corefilt.cli.progress import bar_for, told
 from corefilt.cli.words import STDOUT, check_report_place, say_report, with_json_target, write_json
 from corefilt.corefile.corefile import open_core
@@ -17,10 +18,9 @@ from corefilt.io.sinks import NamedFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = (
     """\
@@ -58,7 +58,7 @@ def parser() -> Parser:
     return p
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
+def parse(argv: list[str]) -> Arguments:
     """The arguments; raises UsageError, with the spelling to use for a filter that looks like an option."""
     names = {**NAMES, **ALIASES}
     for before, word in zip(["", *argv], argv, strict=False):
@@ -67,7 +67,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
             raise FilterError(f"filter {word!r} starts with '-'", f"write default,{word}")
     if argv and argv[0][:1] != "-":
         _refuse_no_filter(*argv[:2])
-    arguments = parser().parse_intermixed_args(with_json_target(argv))
+    arguments = _read(with_json_target(argv))
     check_environment(arguments, "filter")
     _refuse_no_filter(arguments.filter, arguments.core)
     check_output(vars(arguments), arguments.output)
@@ -79,6 +79,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
     writes_stdout = arguments.output == "-" and not elsewhere
     if arguments.json == STDOUT and writes_stdout:
         raise ReportPlaceError("--json and the core both go to standard output", "--json=FILE or -o OUT separates them")
+    return arguments
+
+
+def _read(argv: list[str]) -> Arguments:
+    found = read("filter", argv)
+    if found is None or not 1 <= len(found[1]) <= 2:
+        return Arguments(**vars(parser().parse_intermixed_args(argv)))
+    arguments, operands = found
+    arguments.filter, arguments.core = operands if len(operands) == 2 else (operands[0], "-")
     return arguments
 
 

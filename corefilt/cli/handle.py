@@ -7,7 +7,7 @@ from corefilt.handler.crash_info import PATTERN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = f"""\
 Saves the core that the kernel sends on standard input, filtered by what /proc shows of its process.

@@ -9,7 +9,7 @@ from corefilt.errors import UsageError, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = "Shows what corefilt COMMAND --help says; without COMMAND, what corefilt --help does."
 

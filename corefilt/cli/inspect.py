@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from corefilt.cli.inspection.overview import MappingGroup
     from corefilt.cli.inspection.page import Page
+    from corefilt.cli.parser import Parser
     from corefilt.cli.progress import Bar
-    from corefilt.cli.words import Parser
     from corefilt.corefile.corefile import CoreFile
     from corefilt.crash.identity import Identity
     from corefilt.crash.signature import Crash

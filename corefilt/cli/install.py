@@ -16,7 +16,7 @@ from corefilt.handler.pattern import handler_line, knows_pidfd, socket_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
     from corefilt.handler.admin.install import InstallPlan
 
 DESCRIPTION = """\

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
     from corefilt.store.listing import StoredCore
 
 DESCRIPTION = """\

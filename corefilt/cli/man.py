@@ -9,7 +9,7 @@ from corefilt.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
 Prints a manual page as roff, for man to show:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
 
     from corefilt.bundle.opening import Prepared
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
 Unpacks a bundle into a private directory, holds its files against the core by their build-ids once more, and starts gdb

@@ -6,8 +6,6 @@ import os
 
 from corefilt import __version__
 from corefilt.cli import COMMANDS
-from corefilt.cli.examples import EXAMPLES
-from corefilt.cli.words import Parser
 from corefilt.errors import UsageError
 from corefilt.filtering.option import (
     EVIDENCE,
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
     from typing import Any
+
+    from corefilt.cli.parser import Parser
 
 # Commands with options of filtering/, whose table the others do not load.
 FILTERING = ("filter", "batch", "bundle", "inspect", "list", "scrub", "verify")
@@ -253,6 +253,19 @@ OWN = (
 )  # fmt: skip
 
 
+class Arguments:
+    """What was given, or is the default, by the options' names."""
+
+    def __init__(self, **values: object) -> None:
+        self.__dict__.update(values)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __setattr__(self, name: str, value: object) -> None: ...
+
+
 def taken_by(command: str) -> Iterator[tuple[str, Option]]:
     """Yield every option of a command, by the name that its value has among the arguments."""
     yield from ((record.name, record) for record in OWN if command in record.takers)
@@ -264,6 +277,9 @@ def taken_by(command: str) -> Iterator[tuple[str, Option]]:
 
 def make_parser(command: str, description: str, epilog: str | None = None) -> Parser:
     """Return the parser of a command with all its options; the command adds its operands."""
+    from corefilt.cli.examples import EXAMPLES
+    from corefilt.cli.parser import Parser
+
     parser = Parser("corefilt" if command == "filter" else f"corefilt {command}", description, epilog)
     parser.renamed, parser.examples = RENAMED.get(command, {}), EXAMPLES.get(command, ())
     operands = COMMANDS[command][0].removesuffix(" [-o OUT]")
@@ -283,13 +299,18 @@ def _manner(record: Option) -> dict[str, Any]:
     """How argparse reads an option."""
     if isinstance(record.default, bool):
         return {"action": "store_false" if record.default else "store_true"}
-    value = {"metavar": record.metavar, "choices": record.choices, "type": record.read}
+    value = {"metavar": record.metavar, "choices": record.choices, "type": record.read, "default": default_of(record)}
+    return {**value, "action": "append"} if record.default == () else value
+
+
+def default_of(record: Option) -> Any:
+    """What an option is where it is not given; the environment can say it."""
     if record.default == ():
-        return {**value, "action": "append", "default": []}
-    return {**value, "default": os.environ.get(record.environment) or record.default}
+        return []
+    return os.environ.get(record.environment) or record.default
 
 
-def check_environment(arguments: argparse.Namespace, command: str) -> None:
+def check_environment(arguments: Arguments | argparse.Namespace, command: str) -> None:
     """Raise UsageError where the environment gives an option a value that it cannot have."""
     for name, record in taken_by(command):
         value = getattr(arguments, name)
@@ -302,7 +323,7 @@ def check_environment(arguments: argparse.Namespace, command: str) -> None:
         )
 
 
-def given_options(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
+def given_options(arguments: Arguments | argparse.Namespace, command: str) -> dict[str, Any]:
     """Return the options of filtering/ that a command was given and that differ from their defaults."""
     from corefilt.filtering.options import TABLE, taken_by
 

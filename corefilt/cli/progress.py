@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
+    from corefilt.cli.options import Arguments
+
 # Seconds after which a bar appears: most runs are done by then.
 DELAY = 1.0
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -119,7 +121,7 @@ def amounts(done: int, total: int | None, seconds: float, unit: str) -> str:
 
 
 def bar_for(
-    arguments: argparse.Namespace,
+    arguments: Arguments | argparse.Namespace,
     total: int | None = None,
     *,
     unit: str = "",

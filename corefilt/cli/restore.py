@@ -12,7 +12,7 @@ from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
 Makes cores that --shared-once took blocks of shared memory out of byte for byte what they were. A manifest stands for

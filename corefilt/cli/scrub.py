@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
 Writes a copy of a core in which secrets are overwritten: private keys, tokens of services, hashes of passwords, and

@@ -17,7 +17,7 @@ from corefilt.handler.serve.server import Server, leave_no_core, most_connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
     from corefilt.handler.serve.listener import Listening
     from corefilt.handler.serve.rules import ServeRules
 

@@ -7,7 +7,8 @@ import signal
 import sys
 
 from corefilt.cli.options import make_parser
-from corefilt.cli.words import one_failed, pid_number, say
+from corefilt.cli.parser import pid_number
+from corefilt.cli.words import one_failed, say
 from corefilt.errors import ProcessError, UsageError
 from corefilt.filterbits import ALIASES, NAMES, CoredumpFilter, describe, parse_filter
 from corefilt.procfs.coredump_filter import set_filter
@@ -15,7 +16,7 @@ from corefilt.procfs.pid import ProcFolder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
 Sets the coredump_filter of processes that run, or of a command that is run in this one's place. Children have the

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from corefilt import __version__
 from corefilt.cli.options import make_parser
-from corefilt.cli.words import STDOUT, draw, one_failed, pid_number, say, with_json_target, write_json
+from corefilt.cli.parser import pid_number
+from corefilt.cli.words import STDOUT, draw, one_failed, say, with_json_target, write_json
 from corefilt.doctor.live import KeptShare, Live
 from corefilt.errors import ProcessError
 from corefilt.filterbits import CoredumpFilter, describe, parse_filter
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
 Shows the coredump_filter of processes, what it would keep of each as it is now, by kind, and the limits for cores.

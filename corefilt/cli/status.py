@@ -10,7 +10,7 @@ from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
 Shows what kernel.core_pattern is, what it will be after the next start, whether the configuration, its account and

@@ -8,7 +8,7 @@ from corefilt.handler.admin.install import plan_uninstall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
 Sets kernel.core_pattern to what it was before corefilt install, and removes /etc/sysctl.d/60-corefilt.conf. What

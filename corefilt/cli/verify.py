@@ -9,7 +9,7 @@ from corefilt.filterbits import parse_filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
 Holds a filtered core against the full one: every kept byte is the same at its address, none was invented, program

@@ -8,7 +8,7 @@ from corefilt.cli.words import tell_version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
 
 DESCRIPTION = "Shows the version, the engines of this machine and the libraries, which a report of a bug should name."
 

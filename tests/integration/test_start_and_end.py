@@ -25,7 +25,14 @@ def hook(event, args, wanted=os.environ["WANTED"], number=int(os.environ["NUMBER
         os.kill(os.getpid(), number)
 sys.addaudithook(hook)
 """
-LATE = ["corefilt", "corefilt.cli", "corefilt.errors", "corefilt.cli.filter", "argparse", "corefilt.filtering.write"]
+LATE = [
+    "corefilt",
+    "corefilt.cli",
+    "corefilt.errors",
+    "corefilt.cli.filter",
+    "corefilt._fast",
+    "corefilt.filtering.write",
+]
 
 
 @pytest.mark.parametrize("way", ["script", "-m"])

@@ -1,0 +1,54 @@
+"""Reads the arguments that a command is given, by the same table as its parser, where nothing is wrong with them.
+
+Loading argparse and making the parser takes a third of a run on a small core (bench/filter.py, start-up). So the parser
+is made only for what is left: help, the version, flags in one word, and whatever is to be refused.
+"""
+
+from __future__ import annotations
+
+from corefilt.cli.options import Arguments, default_of, taken_by
+from corefilt.errors import CorefiltError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def read(command: str, argv: list[str]) -> tuple[Arguments, list[str]] | None:
+    """The options of a command, and its operands; None where its parser is to be asked."""
+    options: dict[str, tuple[str, Any]] = {}
+    found: dict[str, Any] = {}
+    for name, record in taken_by(command):
+        found[name] = default_of(record)
+        options.update((flag, (name, record)) for flag in record.flags)
+    operands: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word[:1] != "-" or word == "-":
+            operands.append(word)
+            continue
+        flag, inside, value = word.partition("=")
+        if flag not in options:
+            return None
+        name, record = options[flag]
+        if isinstance(record.default, bool):
+            if inside:
+                return None
+            found[name] = not record.default
+            continue
+        if inside:
+            if flag[:2] != "--":
+                return None
+        else:
+            behind = next(words, None)
+            if behind is None or (behind[:1] == "-" and behind != "-"):
+                return None
+            value = behind
+        try:
+            read = record.read(value) if record.read is not None else value
+        except (CorefiltError, ValueError):
+            return None
+        if record.choices and read not in record.choices:
+            return None
+        found[name] = [*found[name], read] if record.default == () else read
+    return Arguments(**found), operands

@@ -1,0 +1,135 @@
+"""The parser's manners: it raises, never abbreviates, and says what may have been meant."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from corefilt.cli.words import STDOUT, tell, tell_version
+from corefilt.errors import UsageError, did_you_mean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps at the terminal's width, which argparse asks shutil for: 1.6 ms at every start, help or not."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = int(os.environ.get("COLUMNS", "")) or os.get_terminal_size().columns
+        except (OSError, ValueError):
+            columns = 80
+        super().__init__(prog, width=max(columns - 2, 20))
+
+
+class _Version(argparse.Action):
+    """``action="version"``: everything that a report of a fault should name, found out when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, version: str, **options: Any) -> None:
+        """Take no value; ``version`` is the first line."""
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="the version, the engines and the libraries")
+        self.version = version
+
+    def __call__(self, parser: argparse.ArgumentParser, *about: object) -> None:
+        tell_version(self.version)
+        parser.exit()
+
+
+class _Help(argparse.Action):
+    """``action="help"``: all of it by the long flag, and by the short one a screen."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str, **options: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: object, flag: Any = None) -> None:
+        short = flag == "-h" and isinstance(parser, Parser)
+        tell(parser.format_short_help() if isinstance(parser, Parser) and short else parser.format_help())
+        parser.exit()
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that raises, and never abbreviates."""
+
+    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=_Formatter,
+            add_help=False,
+        )
+        self.register("action", "help", _Help)
+        self.add_argument("-h", "--help", action="help", help="what matters most (-h), or everything (--help)")
+        # Lines that show how the command is called, each with what it does.
+        self.examples: tuple[tuple[str, str], ...] = ()
+        self.register("action", "version", _Version)
+        # What options were called before, and what stands for them.
+        self.renamed: dict[str, str] = {}
+        self._words: list[str] = []
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the whole usage."""
+        for word, file in zip(self._words, self._words[1:], strict=False):
+            if word == f"--json={STDOUT}" and message.startswith("unrecognized arguments: ") and file[:1] != "-":
+                raise UsageError(f"--json takes its file with '=', not {file!r} as the next argument", f"--json={file}")
+        raise UsageError(message, f"{self.prog} --help")
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """Raise UsageError for an option that there is not, with the one that may be meant."""
+        self._words = self._words or list(args or ())
+        for word in args or ():
+            if word == "--":
+                break
+            name = word.partition("=")[0]
+            if word[:2] == "--" and " " not in name and name not in self._option_string_actions:
+                raise UsageError(f"unknown option {name}", self._meant(name))
+        return super().parse_known_args(args, namespace)
+
+    def format_help(self) -> str:
+        """Everything: the usage, examples, what the command does, and every option."""
+        usage, _, rest = super().format_help().partition("\n\n")
+        return "\n\n".join([usage, *self._shown_examples(), rest])
+
+    def format_short_help(self) -> str:
+        """A screen: the usage, examples, and the names of the options; all of it for a command with few options."""
+        groups = [(group.title, group._group_actions) for group in self._action_groups[2:]]
+        if not groups:
+            return self.format_help()
+        width = max(len(title or "") for title, _ in groups) + 1
+        lines = []
+        for title, actions in groups:
+            names = " ".join(action.option_strings[-1] for action in actions)
+            lines += wrapped(f"  {f'{title}:':{width}} ", names)
+        first = (self.description or "").split("\n\n")[0]
+        options = "options by what they do:\n" + "\n".join(lines)
+        return "\n\n".join([self.format_usage().rstrip(), first, *self._shown_examples(), options]) + (
+            f"\n\n{self.prog} --help explains them all.\n"
+        )
+
+    def _shown_examples(self) -> list[str]:
+        if not self.examples:
+            return []
+        return ["examples:\n" + "\n".join(f"  {line}\n      {what}" for line, what in self.examples)]
+
+    def _meant(self, name: str) -> str:
+        if name in self.renamed:
+            return f"it is now {self.renamed[name]}"
+        return f"{did_you_mean(name, self._option_string_actions)} {self.prog} --help".lstrip()
+
+
+def wrapped(before: str, words: str) -> list[str]:
+    """Return words in lines of 80 columns, the first behind ``before``, the others below it."""
+    from textwrap import wrap
+
+    return wrap(words, 80, initial_indent=before, subsequent_indent=" " * len(before), break_on_hyphens=False)
+
+
+def pid_number(text: str) -> int:
+    """A process's number; argparse says what is wrong with another text."""
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 1 << 31:
+        raise argparse.ArgumentTypeError(f"{text!r} is no process number")
+    return int(text)
