@@ -126,21 +126,22 @@ GO = {
 }
 
 
+def goroutines(program: str, core: Path, folder: Path) -> str:
+    """What delve shows of all goroutines."""
+    (folder / "commands").write_text("goroutines -t 50\nexit\n")
+    options = ["--allow-non-terminal-interactive=true", "--init", str(folder / "commands")]
+    return said(["dlv", "core", program, str(core), *options], core)
+
+
 @pytest.mark.parametrize("name", GO)
 def test_delve(name: str, cores: None, tmp_path: Path) -> None:
     """Every goroutine and its frames."""
     program, process = go(name, tmp_path)
-    (tmp_path / "commands").write_text("goroutines -t 50\nexit\n")
-
-    def shown(core: Path) -> str:
-        options = ["--allow-non-terminal-interactive=true", "--init", str(tmp_path / "commands")]
-        return said(["dlv", "core", program, str(core), *options], core)
-
-    full = shown(process.core)
+    full = goroutines(program, process.core, tmp_path)
     small, report = cut(process, tmp_path)
     assert len(re.findall(r"(?m)^[* ] Goroutine \d+", full)) > GO[name][0] // 2
     assert report.fit.runtimes[0].threads == len(re.findall(r"(?m)^[* ] Goroutine \d+", full))
-    assert shown(small) == full
+    assert goroutines(program, small, tmp_path) == full
 
 
 @pytest.mark.parametrize("name", ["a few that crash"])
@@ -175,20 +176,63 @@ JAVA = {
 }
 
 
+def jstack(program: str, core: Path) -> str:
+    """What jhsdb shows of all threads."""
+    out = said(["jhsdb", "jstack", "--exe", program, "--core", str(core)], core)
+    # What the search for deadlocks did not find stands on standard error, behind the rest.
+    return out[out.find('"main" #1') :].partition("\nsun.jvm.hotspot")[0].rstrip()
+
+
 @pytest.mark.parametrize("name", JAVA)
 def test_jhsdb(name: str, cores: None, tmp_path: Path) -> None:
     """Every frame of every thread, with their names and locks; only the search for deadlocks wants all classes."""
     options, (*sizes, how) = JAVA[name]
     program, core = dumped(lambda: need("jhsdb") and stacks.java(tmp_path, options, sizes, how))
-
-    def shown(core: Path) -> str:
-        out = said(["jhsdb", "jstack", "--exe", program, "--core", str(core)], core)
-        # What the search for deadlocks did not find stands on standard error, behind the rest.
-        return out[out.find('"main" #1') :].partition("\nsun.jvm.hotspot")[0].rstrip()
-
-    full = shown(core)
+    full = jstack(program, core)
     assert full.count(" - Stacks") > sizes[0]
     small, report = cut(Process("java", program, core), tmp_path)
     assert report.fit.runtimes[0].frames == len(re.findall(r"(?m)^ - ", full))
-    assert shown(small) == full
+    assert jstack(program, small) == full
     assert small.stat().st_size < 8 << 20
+
+
+OTHERWISE = {
+    "followed": {"minimal": True, "follow": 3},
+    "8 MiB": {"fit": "8M"},
+    "a ladder": {"fit": "32M", "ladder": "0x33,minimal"},
+    "unreadable": {"minimal": True, "unreadable": True},
+}
+
+
+@pytest.fixture(scope="module")
+def crashed_jvm(cores: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, str]:
+    """A JVM that crashed, and what jhsdb shows of it."""
+    folder = tmp_path_factory.mktemp("jvm")
+    options = ["-Xmx96m", "-XX:+UseG1GC"]
+    program, core = dumped(lambda: need("jhsdb") and stacks.java(folder, options, (4, 12, 8), "segv"))
+    return program, core, jstack(program, core)
+
+
+@pytest.mark.parametrize("how", OTHERWISE)
+def test_jhsdb_attaches_to_what_is_cut_otherwise(how: str, crashed_jvm: tuple[str, Path, str], tmp_path: Path) -> None:
+    program, core, full = crashed_jvm
+    small = tmp_path / "small"
+    corefilt.filter(core, small, filter="all", sysroot="/", sync=False, **OTHERWISE[how])
+    assert full.count(" - Stacks") > 4
+    assert jstack(program, small) == full
+
+
+def test_tools_of_unreadable_cores(pystack: list[str], cores: None, tmp_path: Path) -> None:
+    """pystack and delve show all of a core whose program headers claim no more than there is."""
+    for name in ("python", "go"):
+        (tmp_path / name).mkdir()
+    program, process = python("a large heap", tmp_path / "python")
+    small = tmp_path / "small"
+    corefilt.filter(process.core, small, filter="all", minimal=True, unreadable=True, sysroot="/", sync=False)
+    command = [*pystack, "core", "--locals"]
+    assert said([*command, str(small), program], small) == said([*command, str(process.core), program], process.core)
+    program, process = go("a few that crash", tmp_path / "go")
+    corefilt.filter(
+        process.core, small, filter="all", minimal=True, unreadable=True, sysroot="/", sync=False, force=True
+    )
+    assert goroutines(program, small, tmp_path) == goroutines(program, process.core, tmp_path)

@@ -10,10 +10,10 @@ import struct
 from functools import cache
 
 from support.builder import EM_X86_64, Load, Note, kernel_notes, make_core
-from support.runtimes import EXE, HEAP, UNUSED, UNUSED_PAGES, Made, Space, image
+from support.runtimes import EXE, HEAP, STACK, UNUSED, UNUSED_PAGES, Made, Space, image
 from support.samples import PAGE
 
-STACK, JAVA, CODE = 0x7E0000000000, 0x20000000, 0x7E8000000000
+JAVA, CODE = 0x20000000, 0x7E8000000000
 LIBJVM = "/usr/lib/jvm/lib/server/libjvm.so"
 DATA_PAGES = 4
 # Where pr_reg of x86-64 has rbp, rip and rsp, in the descriptor of an NT_PRSTATUS.

@@ -6,14 +6,15 @@ Nothing here imports corefilt. Offsets are those of the runtimes' own headers: C
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from support.builder import Load, kernel_notes, make_core
 from support.samples import PAGE
 
-EXE, HEAP, UNUSED = 0x400000, 0x7F0000000000, 0x7F0000100000
+EXE, HEAP, UNUSED, STACK = 0x400000, 0x7F0000000000, 0x7F0000200000, 0x7E0000000000
 UNUSED_PAGES = 32
-PT_DYNAMIC, DT_HASH, DT_STRTAB, DT_SYMTAB = 2, 4, 5, 6
+PT_DYNAMIC, PT_NOTE, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_GNU_HASH = 2, 4, 4, 5, 6, 0x6FFFFEF5
 
 
 class Made(NamedTuple):
@@ -49,8 +50,20 @@ class Space:
         return [Load(start, bytes(data)) for start, data in found]
 
 
-def image(base: int, symbols: dict[str, int], data_pages: int) -> bytes:
-    """The first page of a program at ``base``: headers, and a table of dynamic symbols; its data follow behind it."""
+def gnu_hash(name: str) -> int:
+    """The hash of .gnu.hash."""
+    value = 5381
+    for byte in name.encode():
+        value = (value * 33 + byte) % (1 << 32)
+    return value
+
+
+def image(base: int, symbols: dict[str, int], data_pages: int, *, gnu: bool = False, sections: int = 0) -> bytes:
+    """The first page of a program at ``base``: headers, and a table of dynamic symbols; its data follow behind it.
+
+    With ``gnu`` the table is hashed as .gnu.hash, with ``sections`` section headers follow the data, and there is a
+    build ID.
+    """
     names = b"\0" + b"".join(name.encode() + b"\0" for name in symbols)
     table = bytes(24)
     for name, address in symbols.items():
@@ -58,8 +71,13 @@ def image(base: int, symbols: dict[str, int], data_pages: int) -> bytes:
     count = len(symbols) + 1
     # Each symbol chains to the one before it, down to 0.
     hashes = struct.pack("<III", 1, count, count - 1) + struct.pack(f"<{count}I", 0, *range(count - 1))
+    if gnu:
+        # One bucket: the chain ends where the lowest bit is set.
+        chain = [gnu_hash(name) & ~1 | (n == count - 2) for n, name in enumerate(symbols)]
+        hashes = struct.pack(f"<IIIIQI{len(chain)}I", 1, 1, 1, 0, 0, 1, *chain)
     at = base + 0x200
-    places = {DT_SYMTAB: at, DT_STRTAB: at + len(table), DT_HASH: at + len(table) + len(names)}
+    hash_tag = DT_GNU_HASH if gnu else DT_HASH
+    places = {DT_SYMTAB: at, DT_STRTAB: at + len(table), hash_tag: at + len(table) + len(names)}
     dynamic = b"".join(struct.pack("<QQ", tag, value) for tag, value in places.items()) + bytes(16)
     body = table + names + hashes
     dynamic_at = 0x200 + len(body) + 7 & ~7
@@ -67,17 +85,35 @@ def image(base: int, symbols: dict[str, int], data_pages: int) -> bytes:
         (1, 5, 0, base, base, PAGE, PAGE, PAGE),
         (1, 6, PAGE, base + PAGE, base + PAGE, data_pages * PAGE, data_pages * PAGE, PAGE),
         (PT_DYNAMIC, 4, dynamic_at, base + dynamic_at, base + dynamic_at, len(dynamic), len(dynamic), 8),
+        (PT_NOTE, 4, 0x180, base + 0x180, base + 0x180, 36, 36, 4),
     ]
+    e_shoff = (1 + data_pages) * PAGE if sections else 0
     head = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack(
-        "<HHIQQQIHHHHHH", 2, 62, 1, base, 64, 0, 0, 64, 56, len(phdrs), 0, 0, 0
+        "<HHIQQQIHHHHHH", 2, 62, 1, base, 64, e_shoff, 0, 64, 56, len(phdrs), 64, sections, 0
     )
     head += b"".join(struct.pack("<IIQQQQQQ", *phdr) for phdr in phdrs)
+    head = head.ljust(0x180, b"\0") + struct.pack("<III", 4, 20, 3) + b"GNU\0" + bytes(range(1, 21))
     return (head.ljust(0x200, b"\0") + body).ljust(dynamic_at, b"\0") + dynamic
 
 
-def process(space: Space, path: str, symbols: dict[str, int], data_pages: int) -> bytes:
+def program(symbols: dict[str, int]) -> bytes:
+    """The file of a program with a page of data, whose names of functions and data are in .symtab alone."""
+    names = b"\0" + b"".join(name.encode() + b"\0" for name in symbols)
+    table = bytes(24)
+    for name, address in symbols.items():
+        table += struct.pack("<IBBHQQ", names.index(name.encode()), 0x11, 0, 2, address, 8)
+    at = 2 * PAGE + 3 * 64
+    rows = [(0,) * 10, (0, 2, 0, 0, at, len(table), 2, 1, 8, 24), (0, 3, 0, 0, at + len(table), len(names), 0, 0, 1, 0)]
+    first = image(EXE, {}, 1, sections=3).ljust(2 * PAGE, b"\0")
+    return first + b"".join(struct.pack("<IIQQQQIIQQ", *row) for row in rows) + table + names
+
+
+def process(
+    space: Space, path: str, symbols: dict[str, int], data_pages: int, *, gnu: bool = False, sections: int = 0,
+    stack_pointers: Sequence[int] = (),
+) -> bytes:  # fmt: skip
     """A core of a program whose data and heap are ``space``, and some pages that nothing leads to."""
-    first = image(EXE, symbols, data_pages).ljust(PAGE, b"\0")
+    first = image(EXE, symbols, data_pages, gnu=gnu, sections=sections).ljust(PAGE, b"\0")
     files = [
         (EXE, EXE + PAGE, 0, path),
         (EXE + PAGE, EXE + (1 + data_pages) * PAGE, PAGE, path),
@@ -85,16 +121,16 @@ def process(space: Space, path: str, symbols: dict[str, int], data_pages: int) -
     for n in range(UNUSED_PAGES):
         space.put(UNUSED + n * PAGE, b"unused")
     loads = [Load(EXE, first, flags="r-x"), *space.loads()]
-    return make_core(loads, kernel_notes(files))  # type: ignore[arg-type]
+    return make_core(loads, kernel_notes(files, stack_pointers=stack_pointers))  # type: ignore[arg-type]
 
 
-def go_core(version: str = "go1.19.8", count: int = 5) -> Made:
+def go_core(version: str = "go1.19.8", count: int = 5, *, allgs: int = 0x100, sections: int = 0) -> Made:
     """Go: as many goroutines, each with a stack of two pages of which the upper one is in use; the last has ended."""
     minor = int(version.split(".")[1])
     space, data = Space(), EXE + PAGE
     space.put(data, b"\xff Go buildinf:" + b"\x08\x02" + bytes(16) + bytes([len(version)]) + version.encode())
     array = HEAP
-    space.words(data + 0x100, array, count, count + 3)
+    space.words(data + allgs, array, count, count + 3)
     needed = [data, array]
     for n in range(count):
         g, stack = HEAP + (1 + n) * 0x400, HEAP + 0x10000 + n * 2 * PAGE
@@ -107,7 +143,7 @@ def go_core(version: str = "go1.19.8", count: int = 5) -> Made:
         space.words(stack, 1)
         space.words(stack + PAGE + 256, 7, 8)
         needed += [g, *([stack + PAGE + 256] if n < count - 1 else [])]
-    return Made(process(space, "/usr/bin/service", {}, 1), needed)
+    return Made(process(space, "/usr/bin/service", {}, 1, sections=sections), needed)
 
 
 class _Python:
@@ -115,12 +151,27 @@ class _Python:
 
     def __init__(self) -> None:
         self.space, self.at, self.types = Space(), HEAP + 0x1000, dict[str, int]()
-        for name in ("type", "str", "bytes", "tuple", "int", "code", "dict", "list"):
-            self.types[name] = kind = self.room(408)
+        for name in (
+            "type",
+            "str",
+            "bytes",
+            "tuple",
+            "int",
+            "code",
+            "dict",
+            "list",
+            "bool",
+            "set",
+            "Point",
+            "function",
+        ):
+            self.types[name] = kind = self.room(904)
             text = self.room(16)
             self.space.put(text, name.encode() + b"\0")
             self.space.words(kind, 1, self.types["type"], 0, text)
-            self.space.words(kind + 168, 0)
+            # Py_TPFLAGS_HEAPTYPE and Py_TPFLAGS_TUPLE_SUBCLASS.
+            self.space.words(kind + 168, 1 << 9 | 1 << 26 if name == "Point" else 0)
+        self.space.words(self.types["Point"] + 880, self.text("Point"))
 
     def room(self, size: int) -> int:
         """Take some bytes, each object on a page of its own so that what is kept shows."""
@@ -149,6 +200,67 @@ class _Python:
         self.space.words(at, 1, self.types["tuple"], len(values), *values)
         return at
 
+    def number(self, value: int, kind: str = "int") -> int:
+        """An int of one digit, or a bool."""
+        at = self.room(64)
+        self.space.words(at, 1, self.types[kind], 1)
+        self.space.put(at + 24, struct.pack("<I", value))
+        return at
+
+    def listed(self, *values: int) -> list[int]:
+        """A list, and its array."""
+        at, array = self.room(64), self.room(8 * len(values))
+        self.space.words(at, 1, self.types["list"], len(values), array)
+        self.space.words(array, *values)
+        return [at, array]
+
+    def table(self, entries: dict[int, int], *, split: bool = False, unicode: bool = True) -> list[int]:
+        """A dict, its keys, and its values where those are apart."""
+        at, keys, values = self.room(64), self.room(256), self.room(64)
+        self.space.words(at, 1, self.types["dict"], len(entries), 0, keys, values if split else 0)
+        self.space.put(keys + 8, bytes([3, 3, int(unicode)]))
+        self.space.words(keys + 24, len(entries))
+        width = 2 if unicode else 3
+        for n, (key, value) in enumerate(entries.items()):
+            self.space.words(keys + 40 + 8 * width * n, *([] if unicode else [1]), key, 0 if split else value)
+            self.space.words(values + 8 * n, value)
+        return [at, keys, *([values] if split else [])]
+
+    def locals(self, name: str) -> tuple[int, list[int]]:
+        """A tuple with something of each type, and all that is to be kept of it."""
+        text, number, yes, raw = self.text(name), self.number(7), self.number(1, "bool"), self.data(b"raw")
+        listed, inner = self.listed(number, yes), self.text(f"in {name}")
+        tables = [
+            self.table({text: inner}),
+            self.table({text: inner}, split=True),
+            self.table({number: inner}, unicode=False),
+        ]
+        point, some = self.items(number, text), self.room(64)
+        self.space.words(point + 8, self.types["Point"])
+        self.space.words(some, 1, self.types["set"], 1)
+        at = self.items(text, raw, listed[0], *(table[0] for table in tables), point, some, 3)
+        needed = [
+            text,
+            number,
+            yes,
+            raw,
+            inner,
+            point,
+            some,
+            at,
+            *listed,
+            *(place for table in tables for place in table),
+        ]
+        return at, needed
+
+    def builtin(self) -> tuple[int, list[int]]:
+        """A function of C, and what names it."""
+        at, method, text = self.room(64), self.room(32), self.room(16)
+        self.space.put(text, b"acquire\0")
+        self.space.words(method, text)
+        self.space.words(at, 1, self.types["function"], method, self.text("self"))
+        return at, [at, method, text]
+
     def code(self, name: str) -> int:
         """A code object with one local."""
         at, text = self.room(256), self.text(name)
@@ -167,7 +279,7 @@ class _Python:
         return at
 
 
-def python_core(path: str = "/usr/bin/python3.11", *, endless: bool = False) -> Made:
+def python_core(path: str = "/usr/bin/python3.11", *, endless: bool = False, gnu: bool = False) -> Made:
     """CPython: one interpreter, two threads of three frames and one; ``endless``: the first's frames go in a circle."""
     made = _Python()
     space, runtime = made.space, EXE + PAGE + 0x100
@@ -177,7 +289,8 @@ def python_core(path: str = "/usr/bin/python3.11", *, endless: bool = False) -> 
     for depth in (1, 3):
         frame, first = 0, 0
         for n in range(depth):
-            local = made.items(made.text(f"local {n}"))
+            local, kept = made.locals(f"local {n}")
+            needed += kept
             code = made.code(f"function_{n}")
             frame = made.frame(code, frame, local)
             first = first or frame
@@ -191,4 +304,8 @@ def python_core(path: str = "/usr/bin/python3.11", *, endless: bool = False) -> 
         needed += [thread, through]
         after = thread
     space.words(interpreter + 16, after)
-    return Made(process(space, path, {"_PyRuntime": runtime}, 1), [*needed, interpreter, runtime])
+    function, kept = made.builtin()
+    space.words(STACK + PAGE, 0, function, 8, 1)
+    symbols = {"_PyRuntime": runtime, "PyCFunction_Type": made.types["function"], "other": runtime}
+    core = process(space, path, symbols, 1, gnu=gnu, stack_pointers=[STACK + PAGE])
+    return Made(core, [*needed, *kept, interpreter, runtime])

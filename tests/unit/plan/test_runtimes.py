@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 from support.builder import EM_AARCH64, PT_LOAD, parse_core
 from support.fitting import assert_fits, pages
 from support.jvm import JAVA, java_core
 from support.opening import in_memory
-from support.runtimes import HEAP, UNUSED, Made, go_core, python_core
+from support.runtimes import EXE, HEAP, UNUSED, Made, go_core, program, python_core
 from support.samples import PAGE
 
 import corefilt
@@ -83,6 +84,27 @@ def test_a_thread_that_runs_outside_java_has_no_frames() -> None:
 def test_a_frame_that_nothing_describes() -> None:
     report = small(java_core(place=44).core)[1]
     assert "java, 3 threads, 3 frames reachable; missing: frames of 1 threads, which could not" in report.summary()
+
+
+def test_symbols_by_the_hash_of_gnu() -> None:
+    report = small(python_core(gnu=True).core)[1]
+    assert (report.fit.runtimes[0].threads, report.fit.runtimes[0].frames) == (2, 4)
+
+
+def test_where_allgs_is_by_the_symbols_of_the_file(tmp_path: Path) -> None:
+    """It is where nothing would look for it."""
+    core, _ = go_core(allgs=0x104, sections=3)
+    place = tmp_path / "usr/bin/service"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(program({"main.main": EXE, "runtime.allgs": EXE + PAGE + 0x104}))
+    report = small(core, minimal=True, sysroot=tmp_path)[1]
+    assert report.fit.runtimes[0].threads == 4
+    for wrong in ({"main.main": EXE}, {"runtime.allgs": EXE + PAGE + 0x800}):
+        place.write_bytes(program(wrong))
+        report = small(core, minimal=True, sysroot=tmp_path)[1]
+        assert report.fit.runtimes[0].reason == "runtime.allgs was not found"
+    place.write_bytes(program({})[: 2 * PAGE])
+    assert "not found" in small(core, minimal=True, sysroot=tmp_path)[1].fit.runtimes[0].reason
 
 
 def test_none_keeps_nothing_of_it(made: tuple[str, Made]) -> None:

@@ -67,13 +67,7 @@ class Objects:
         """Where the agent may read an object: behind its load barrier, and as it is where that is not used."""
         places = [oop]
         if self._barrier is not None:
-            try:
-                places += self._barrier.places(oop)
-            except TooMuchError:
-                raise
-            except LostError:
-                # A word that is no pointer.
-                pass
+            places += self._barrier.places(oop)
         return [place for place in dict.fromkeys(places) if self._reader.has(place, HEADER)]
 
     def keep_header(self, oop: int) -> None:

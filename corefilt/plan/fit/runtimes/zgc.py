@@ -6,7 +6,7 @@ the heap where they went. JDK 21 calls the collector without generations XGC; th
 
 from __future__ import annotations
 
-from corefilt.plan.fit.runtimes.reader import LostError
+from corefilt.plan.fit.runtimes.reader import LostError, TooMuchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,19 +54,27 @@ class ZBarrier:
         """Where the object is that a pointer means, and what the agent may take for it; what tells so is kept.
 
         The agent of JDK 17 and 21 looks in the wrong place for the bit of an entry that is filled
-        (ZForwardingEntry.java), so it reads what has moved where it was. Raises LostError.
+        (ZForwardingEntry.java), so it reads what has moved where it was.
         """
         if not oop & self._bad:
             return [oop]
-        reader, offset = self._reader, oop & self._offsets
-        place = self._map + 8 * (offset >> GRANULE_SHIFT)
+        offset = oop & self._offsets
+        found = [offset | self._good]
+        try:
+            found.append(self._moved(offset) | self._good)
+        except TooMuchError:
+            raise
+        except LostError:
+            # A word that is no pointer.
+            pass
+        return found
+
+    def _moved(self, offset: int) -> int:
+        reader, place = self._reader, self._map + 8 * (offset >> GRANULE_SHIFT)
         reader.keep(place, 8)
         forwarding = reader.pointer(place)
-        found = [offset, self._moved(forwarding, offset)] if forwarding else [offset]
-        return [place | self._good for place in found]
-
-    def _moved(self, forwarding: int, offset: int) -> int:
-        reader = self._reader
+        if not forwarding:
+            return offset
         reader.keep(forwarding, self._size)
         start, shift = reader.pointer(forwarding + self._start), reader.number(forwarding + self._shift, 4)
         number, mask = offset - start >> min(shift, 32), reader.pointer(forwarding + self._length) - 1
