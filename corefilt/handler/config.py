@@ -47,12 +47,12 @@ class Config:
     in bytes and percent of the file system, ``max_age`` and ``limit_interval`` in seconds, the others are numbers of
     cores.
 
-    For one crash alone: ``minimal`` tells that its core is made so, ``budget`` is the disk use in bytes that it must
-    not exceed, ``signs`` has its signature found out, and for those of ``full`` it is made minimal, too.
+    For one crash alone: ``minimal`` tells that its core is made so, ``signs`` has its signature found out, and
+    ``awaits`` tells that the parent will say how much it may take (``request.Allowance``).
     """
 
     __slots__ = (
-        "annotate_full", "budget", "compress", "deadline", "directory", "filter", "free_space", "full", "journal",
+        "annotate_full", "awaits", "compress", "deadline", "directory", "filter", "free_space", "journal",
         "journal_maps", "keep_free", "keep_per_signature", "limit_burst", "limit_interval", "max_age",
         "max_per_executable", "max_use", "minimal", "most", "name", "repeats", "rlimit", "rules", "serve", "signs",
         "smaps_budget", "user",
@@ -82,9 +82,7 @@ class Config:
         self.limit_interval: float | None = None
         self.limit_burst: int | None = None
         self.repeats = "none"
-        self.minimal = self.signs = False
-        self.budget: int | None = None
-        self.full: tuple[str, ...] = ()
+        self.minimal = self.signs = self.awaits = False
 
     @property
     def is_systemds(self) -> bool:

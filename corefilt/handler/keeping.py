@@ -1,8 +1,9 @@
 """How many cores stay: what is asked before a core is read, and what is done once it is whole.
 
-Under the lock of the directory's ledger, both for milliseconds: first the rate, the room that is left and a reservation
-of it; then the core gets its name, and what is too much by then goes, so that the limit is exceeded only between the
-two. What a handler that was killed there has left over goes with the next core.
+Under the lock of the directory's ledger, each for milliseconds: before the core is read, the rate and a reservation of
+as much as the process has; while it is read, how much it may take; when it is whole, it gets its name, and what is too
+much by then goes, so that the limit is exceeded only between the two. What a handler that was killed there left over
+goes with the next core.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import time
 
 from corefilt.errors import NoCoreError
 from corefilt.handler.log import NOTICE, WARNING
+from corefilt.handler.request import Allowance
 from corefilt.handler.store import program_owner
 from corefilt.sizes import show_size
-from corefilt.store.directory import UNKNOWN, kept_cores, remove, used_bytes
+from corefilt.store.directory import UNKNOWN, kept_cores, remove
 from corefilt.store.ledger import Ledger
-from corefilt.store.retention import KeptCore, Limits, decide, full_signatures
+from corefilt.store.retention import KeptCore, Limits, decide, full_signatures, staying
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,12 +48,17 @@ class Keeping:
         self._executable = os.fsdecode(child.victim.executable or child.victim.comm or os.fsencode(UNKNOWN))
         self._time = float(crash.time)
         self._limits = limits_of(config, target.fd)
-        self.owner = program_owner(child.program)
+        self._child, self._wanted, self._free = child, 0, 0
+
+    @property
+    def owner(self) -> str:
+        """Who owns the executable; asked when nobody waits for the answer."""
+        return program_owner(self._child.program)
 
     def begin(self, size: int) -> None:
-        """Reserve room for a core of a process with ``size`` bytes of memory, and tell the child what it may take.
+        """Reserve room for a core of a process with ``size`` bytes of memory, which waits for this.
 
-        Raises NoCoreError where the rate is exceeded or nothing may be removed for it, OutputError.
+        Raises NoCoreError where the rate is exceeded, OutputError.
         """
         config = self._config
         with self._ledger.held():
@@ -64,34 +71,44 @@ class Keeping:
                         f"{config.limit_burst} cores of {self._executable} of user {self._uid} were saved within "
                         f"{config.limit_interval:g} s (limit-burst)"
                     )
-            wanted = size + _BESIDE if config.most is None else min(size + _BESIDE, config.most)
+            self._wanted = size + _BESIDE if config.most is None else min(size + _BESIDE, config.most)
+            self._ledger.reserve(self._wanted)
+        # Of what is free, the core takes its part while it is read.
+        self._free = self._target.free
+        config.signs, config.awaits = config.keep_per_signature is not None, self._limits.any
+
+    def allow(self) -> Allowance:
+        """How much the core may take once all that may go is gone, and of which crashes there are enough full cores.
+
+        Raises NoCoreError where there is no room at all, OutputError.
+        """
+        config = self._config
+        with self._ledger.held():
             others = self._ledger.reserved()
-            budget = self._budget(wanted, others)
+            budget = self._budget(others)
             if budget is not None and budget <= 0:
                 raise NoCoreError(
                     "there is no room, and what is kept is protected or another user's only core",
                     "corefilt vacuum -n shows what may go",
                 )
-            config.budget = budget
-            config.signs = config.keep_per_signature is not None
+            full: frozenset[str] = frozenset()
             if config.repeats == "minimal" and config.keep_per_signature is not None:
                 full = full_signatures(kept_cores(self._target.fd), self._uid, self.owner, config.keep_per_signature)
-                config.full = tuple(sorted(full))[:MOST_FULL]
-            self._ledger.reserve(wanted if budget is None else min(wanted, budget))
+            if budget is not None:
+                self._ledger.reserve(min(self._wanted, budget))
+            return Allowance(budget, tuple(sorted(full))[:MOST_FULL])
 
-    def _budget(self, wanted: int, others: int) -> int | None:
+    def _budget(self, others: int) -> int | None:
         """How much the core may take once all that may go is gone, in bytes; None: as much as it wants."""
         limits = self._limits
         if limits.max_use is None and limits.keep_free is None:
             return None
-        free = self._target.free - others
-        rest = limits.max_use - used_bytes(self._target.fd) - others if limits.max_use is not None else wanted
-        if rest >= wanted and free - (limits.keep_free or 0) >= wanted:
-            # Nothing has to go for it, so nobody has to be asked.
-            return None if limits.max_use is None else rest
-        new = self._new(wanted)
-        verdict = self._decide([*kept_cores(self._target.fd), new], free=self._target.free - wanted, reserved=others)
-        return wanted - verdict.short
+        cores = kept_cores(self._target.fd)
+        stays = staying(cores, self._uid)
+        room = [limits.max_use - stays] if limits.max_use is not None else []
+        if limits.keep_free is not None:
+            room.append(self._free + sum(core.size for core in cores) - stays - limits.keep_free)
+        return min(room) - others
 
     def _new(self, size: int, signature: str | None = None, *, small: bool = False) -> KeptCore:
         about = (_NEW, size, self._uid, self._executable, self._time, self.owner, signature, small)
@@ -113,10 +130,10 @@ class Keeping:
         with self._ledger.held():
             # What others are writing has taken its room already; what goes for them, they see to themselves.
             cores = [*kept_cores(self._target.fd), self._new(size, signature, small=small)]
-            verdict = self._decide(cores, free=self._target.free, reserved=0)
-            if verdict.short:
+            plan = self._decide(cores, free=self._target.free, reserved=0)
+            if plan.short:
                 raise NoCoreError(
-                    f"{show_size(verdict.short)} too many: what is kept is protected or another user's only core",
+                    f"{show_size(plan.short)} too many: what is kept is protected or another user's only core",
                     "corefilt vacuum -n shows what may go",
                 )
             path = give_name()
@@ -140,8 +157,8 @@ def sweep(folder: int, path: str, cores: list[KeptCore], limits: Limits, message
     while True:
         status = os.fstatvfs(folder)
         free = status.f_bavail * status.f_frsize
-        verdict = decide(left, limits, now=time.time(), free=free)
-        for removal in verdict.removals:
+        plan = decide(left, limits, now=time.time(), free=free)
+        for removal in plan.removals:
             left.remove(removal.core)
             if remove(folder, removal.core):
                 messages.say(words_of(removal, path), NOTICE)

@@ -6,11 +6,11 @@ import marshal
 
 from corefilt.handler.account import Account
 
-# Written in one piece (PIPE_BUF); it takes some hundred bytes, and 21 for each signature of ``full``.
+# Each is written in one piece (PIPE_BUF); an order takes some hundred bytes, an allowance 21 for each signature.
 MOST = 4096
 # What the child goes by; the rest of the settings is the parent's.
 _SETTINGS = (
-    "annotate_full", "budget", "compress", "free_space", "full", "journal_maps", "minimal", "most", "rlimit", "signs",
+    "annotate_full", "awaits", "compress", "free_space", "journal_maps", "minimal", "most", "rlimit", "signs",
     "smaps_budget",
 )  # fmt: skip
 
@@ -46,3 +46,24 @@ def unpack(raw: bytes) -> Order:
         setattr(config, name, value)
     config.filter = CoredumpFilter(bits)
     return Order(config, Account(uid, gid), files)
+
+
+class Allowance:
+    """What a core may come to, said when it is read: ``budget`` is its most disk use in bytes, or None.
+
+    It is made minimal if its signature is one of ``full``: there are enough full cores of that crash.
+    """
+
+    __slots__ = ("budget", "full")
+
+    def __init__(self, budget: int | None = None, full: tuple[str, ...] = ()) -> None:
+        self.budget, self.full = budget, full
+
+    def pack(self) -> bytes:
+        """The allowance as bytes."""
+        return marshal.dumps((self.budget, self.full))
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Allowance:
+        """The allowance that these bytes are; they come from root, who wrote this program."""
+        return cls(*marshal.loads(raw))

@@ -101,7 +101,8 @@ def _save(
     for _ in range(2):
         files.append(target.new_file())
         undo.callback(os.close, files[-1])
-    result = child.have_done(Order(config, account, (files[0], files[1])), config.deadline)
+    allow = keeping.allow if keeping is not None and config.awaits else None
+    result = child.have_done(Order(config, account, (files[0], files[1])), config.deadline, allow)
     if result.status == FAILED:
         raise OutputError(result.words)
     fd = files[result.file]

@@ -14,6 +14,8 @@ from corefilt.filtering.options import Options
 from corefilt.filtering.write import write_filtered
 from corefilt.handler.outputs import Output, check_floor, floor_under
 from corefilt.handler.process_evidence import Handed
+from corefilt.handler.request import MOST as MOST_OF_A_REQUEST
+from corefilt.handler.request import Allowance
 from corefilt.handler.result import FAILED, FILTERED, WHOLE, Result
 from corefilt.handler.zstd_copy import compress
 from corefilt.io.decoding import check_decoder
@@ -71,7 +73,7 @@ _FOR_SIGNATURE = ("corefilt.crash.signature", "corefilt.crash.command_line", "co
 def needed(config: Config) -> tuple[str, ...]:
     """The modules that some settings take beside those of any work."""
     names: tuple[str, ...] = _FOR_TRUNCATION if config.rlimit == "truncate" else ()
-    if config.rlimit == "fit" or config.minimal or config.most is not None or config.budget is not None or config.full:
+    if config.rlimit == "fit" or config.minimal or config.most is not None or config.awaits:
         names = _FOR_FIT
     return (*names, *_FOR_SIGNATURE) if config.signs else names
 
@@ -85,11 +87,14 @@ def load() -> None:
 class Work:
     """What there is to do: a core that comes by ``stream``, what its process shows, and two empty files.
 
-    Every step writes the file that it does not read.
+    Every step writes the file that it does not read. By ``allowed`` comes what the core may take, if that is awaited.
     """
 
-    def __init__(self, crash: CrashInfo, config: Config, victim: Victim, stream: int, files: tuple[int, int]) -> None:
+    def __init__(
+        self, crash: CrashInfo, config: Config, victim: Victim, stream: int, files: tuple[int, int], allowed: int = -1
+    ) -> None:
         self.crash, self.config, self.victim, self.stream = crash, config, victim, stream
+        self.allowed = allowed
         self.outputs = [Output(fd) for fd in files]
         self.check = floor_under(files[0], config.free_space)
         self.notices: list[str] = []
@@ -119,8 +124,9 @@ class Work:
                 result = self._save_whole(source, error)
             # The kernel waits for no disk: it is done with the process from here on.
             os.close(self.stream)
-            self._sign(result)
-            self._shrink(result, process)
+            allowance = self._allowance()
+            self._sign(result, allowance)
+            self._shrink(result, process, allowance)
             self._compress(result)
             os.fsync(self.outputs[result.file].fd)
         except CorefiltError as error:
@@ -203,7 +209,15 @@ class Work:
         self.notices.append(f"saved as it came: {error}")
         return result
 
-    def _sign(self, result: Result) -> None:
+    def _allowance(self) -> Allowance:
+        if self.allowed < 0:
+            return Allowance()
+        raw = os.read(self.allowed, MOST_OF_A_REQUEST)
+        if not raw:
+            raise OutputError("the parent has ended")
+        return Allowance.unpack(raw)
+
+    def _sign(self, result: Result, allowance: Allowance) -> None:
         """Find out which crash it is, by what was saved alone: no file is opened for that."""
         if not self.config.signs or result.status != FILTERED:
             return
@@ -217,13 +231,13 @@ class Work:
             self.notices.append(f"no signature: {error}")
             return
         result.signature = recorded.encode()
-        result.small = recorded.certain in self.config.full
+        result.small = recorded.certain in allowance.full
 
     def _saved(self) -> CoreFile:
         os.lseek(self.stream_to.fd, 0, os.SEEK_SET)
         return open_core(self.stream_to.fd)
 
-    def _shrink(self, result: Result, process: Handed | None) -> None:
+    def _shrink(self, result: Result, process: Handed | None, allowance: Allowance) -> None:
         """Make what was saved smaller where the settings want that; what a backtrace needs comes first."""
         config = self.config
         if result.status != FILTERED:
@@ -237,11 +251,11 @@ class Work:
             limits, words = [self.crash.limit], f"made to fit RLIMIT_CORE ({self.crash.limit} bytes)"
         if limits and result.output_bytes > limits[0]:
             self._again(result, process, words, fit=limits[0])
-        if config.budget is not None and self._taken(result) > config.budget:
+        if allowance.budget is not None and self._taken(result) > allowance.budget:
             self._again(result, process, "made minimal: there is no room for more", minimal=True)
-            if self._taken(result) > config.budget:
+            if self._taken(result) > allowance.budget:
                 raise OutputError(
-                    f"there is room for {config.budget} bytes, and a backtrace needs {self._taken(result)}"
+                    f"there is room for {allowance.budget} bytes, and a backtrace needs {self._taken(result)}"
                 )
 
     def _taken(self, result: Result) -> int:

@@ -17,10 +17,11 @@ from corefilt.procfs import pidfd as pidfds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from corefilt.handler.crash_info import CrashInfo
-    from corefilt.handler.request import Order
+    from corefilt.handler.request import Allowance, Order
     from corefilt.handler.result import Result
     from corefilt.handler.statement import Statement
 
@@ -52,17 +53,19 @@ class Forked:
         self._stated = statement.new_file()
         told, self._teller = os.pipe2(os.O_CLOEXEC)
         self._listener, report = os.pipe2(os.O_CLOEXEC)
+        allowed, self._allower = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
         ours, why_not = sandbox.own_pids()
         self._pid = os.fork()
         if not self._pid:
             os.close(self._teller)
+            os.close(self._allower)
             missing = {"pids": why_not} if why_not else {}
-            self._be_the_child(crash, stream, told, report, parent, missing)
+            self._be_the_child(crash, stream, (told, allowed), report, parent, missing)
         if ours >= 0:
             sandbox.back(ours)
         self._pidfd = os.pidfd_open(self._pid)
-        for fd in (told, report, stream):
+        for fd in (told, allowed, report, stream):
             os.close(fd)
         self.victim.ask_its_threads(crash)
         # Whose it is, is asked when nobody waits any more.
@@ -74,12 +77,15 @@ class Forked:
 
     def __exit__(self, *about: object) -> None:
         self._end()
-        for fd in (self._listener, self._stated, self._teller, self._pidfd, self.program):
+        for fd in (self._listener, self._stated, self._teller, self._allower, self._pidfd, self.program):
             if fd >= 0:
                 os.close(fd)
 
-    def have_done(self, what: Order, deadline: float) -> Result:
-        """Have the work done within ``deadline`` seconds from the start; then there is no child. Raises OutputError."""
+    def have_done(self, what: Order, deadline: float, allow: Callable[[], Allowance] | None = None) -> Result:
+        """Have the work done within ``deadline`` seconds from the start; then there is no child. Raises OutputError.
+
+        What the child awaits ``allow`` finds out while it reads, so that the process that crashed does not wait for it.
+        """
         try:
             os.write(self._teller, order.pack(what))
         except BrokenPipeError:
@@ -87,6 +93,12 @@ class Forked:
             pass
         os.close(self._teller)
         self._teller = -1
+        if allow is not None:
+            raw = allow().pack()
+            try:
+                os.write(self._allower, raw)
+            except BrokenPipeError:
+                pass
         waiting = select.poll()
         waiting.register(self._listener, select.POLLIN)
         until = self.began + deadline
@@ -145,9 +157,9 @@ class Forked:
         return True
 
     def _be_the_child(
-        self, crash: CrashInfo, stream: int, told: int, report: int, parent: int, missing: dict[str, str]
+        self, crash: CrashInfo, stream: int, tells: tuple[int, int], report: int, parent: int, missing: dict[str, str]
     ) -> NoReturn:
-        code = 1
+        code, (told, allowed) = 1, tells
         try:
             from corefilt.handler.journal_facts import gather
             from corefilt.handler.sandbox import close_others, confine
@@ -163,8 +175,9 @@ class Forked:
             what = order.unpack(raw)
             # Of the files that the parent opened meanwhile; /proc shows them to root.
             files = [os.open(f"/proc/{parent}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC) for fd in what.files]
-            work = Work(crash, what.config, self.victim, stream, (files[0], files[1]))
-            close_others([0, 1, 2, stream, *files, *self.victim.descriptors, self._stated, report])
+            awaited = [allowed] if what.config.awaits else []
+            work = Work(crash, what.config, self.victim, stream, (files[0], files[1]), *awaited)
+            close_others([0, 1, 2, stream, *files, *self.victim.descriptors, self._stated, report, *awaited])
             missing.update(confine(what.account, report))
             if seccomp is not None:
                 allow_calls(seccomp)

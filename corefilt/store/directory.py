@@ -19,16 +19,6 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 UNKNOWN = "(not known)"
 
 
-def used_bytes(folder: int) -> int:
-    """The disk use of all files that are this user's in an open directory, in bytes; nothing is opened."""
-    total = 0
-    for entry in os.scandir(folder):
-        status = entry.stat(follow_symlinks=False)
-        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
-            total += status.st_blocks * 512
-    return total
-
-
 def kept_cores(folder: int) -> list[KeptCore]:
     """The cores in an open directory that corefilt's handler saved as this user; others are nobody's to count."""
     return [core for name in os.listdir(folder) for core in _look(folder, name)]

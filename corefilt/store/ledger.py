@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAME = ".corefilt.lock"
-# The table of reservations: so many bytes each, as a decimal number; each is locked by its first byte.
+# How many reservations there ever were at a time, as a decimal number.
+_COUNT = 16
+# Their table: so many bytes each, as a decimal number; each is locked by its first byte.
 _TABLE, _SLOT, MOST_SLOTS = 64, 32, 4096
 # Behind them what was saved of late, as JSON.
 _RECENT = _TABLE + _SLOT * MOST_SLOTS
@@ -79,8 +81,11 @@ class Ledger:
         return True
 
     def _slots(self) -> Iterator[int]:
-        size = min(os.fstat(self._fd).st_size, _RECENT)
-        yield from range(_TABLE, size, _SLOT)
+        yield from range(_TABLE, min(_TABLE + _SLOT * self._number(_COUNT), _RECENT), _SLOT)
+
+    def _number(self, at: int) -> int:
+        digits = os.pread(self._fd, _SLOT, at).split(b"\0")[0].strip()
+        return int(digits) if digits.isdigit() else 0
 
     def reserved(self) -> int:
         """The bytes that others have reserved; to be asked while the lock is held."""
@@ -91,8 +96,7 @@ class Ledger:
             if self._lock(at):
                 fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, at)
                 continue
-            digits = os.pread(self._fd, _SLOT, at).strip(b"\0 ")
-            total += int(digits) if digits.isdigit() else 0
+            total += self._number(at)
         return total
 
     def reserve(self, size: int) -> None:
@@ -104,6 +108,9 @@ class Ledger:
             raise OutputError(f"{self._path}: {MOST_SLOTS} cores are being written", "wait until some are done")
         self._slot = at
         os.pwrite(self._fd, b"%0*d" % (_SLOT, size), at)
+        count = (at - _TABLE) // _SLOT + 1
+        if count > self._number(_COUNT):
+            os.pwrite(self._fd, b"%0*d" % (_SLOT, count), _COUNT)
 
     def admit(self, uid: int, executable: str, *, interval: float, burst: int) -> bool:
         """Count a crash of an executable and user; whether it is within the rate. While the lock is held.

@@ -187,6 +187,19 @@ def _victim_of(cores: list[KeptCore]) -> KeptCore | None:
     return next(core for core in candidates if core.executable == largest)
 
 
+def staying(cores: Iterable[KeptCore], uid: int) -> int:
+    """The bytes that stay when all goes that may go for a new core of a user: protected ones, and one of each other."""
+    stays: dict[int, int] = defaultdict(int)
+    largest: dict[int, int] = defaultdict(int)
+    for core in cores:
+        if core.protected:
+            stays[core.uid] += core.size
+        elif core.uid != uid:
+            largest[core.uid] = max(largest[core.uid], core.size)
+    # A user whose core is protected has that one.
+    return sum(stays.values()) + sum(size for user, size in largest.items() if user not in stays)
+
+
 def full_signatures(cores: Iterable[KeptCore], uid: int, owner: str, most: int) -> frozenset[str]:
     """The signatures of which a user has at least ``most`` full cores of executables of this owner."""
     counts: dict[str, int] = defaultdict(int)

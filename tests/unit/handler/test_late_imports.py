@@ -28,7 +28,7 @@ from corefilt.handler.config import Config
 worker.load()
 config = Config()
 config.signs = sys.argv[1] == "signs"
-config.minimal = sys.argv[1] == "minimal"
+config.awaits = sys.argv[1] == "minimal"
 config.rlimit = sys.argv[1] if sys.argv[1] in ("truncate", "fit") else "ignore"
 for name in worker.needed(config):
     worker.import_module(name)

@@ -18,6 +18,7 @@ from corefilt.store.retention import (
     Limits,
     decide,
     full_signatures,
+    staying,
     within_rate,
 )
 
@@ -142,6 +143,15 @@ def test_signatures_of_which_there_are_enough() -> None:
     for uid, owner, most in ((2, "0", 3), (1, "1", 3), (1, "0", 4)):
         assert full_signatures(cores, uid, owner, most) == frozenset()
     assert full_signatures([replace(one, small=True) for one in cores], 1, "0", 1) == frozenset()
+
+
+def test_what_stays_whatever_comes() -> None:
+    cores = [
+        core("a", 1, uid=1), core("b", 2, uid=1), core("c", 4, uid=2), core("d", 8, uid=2),
+        core("e", 16, uid=3, protected="is marked"), core("f", 32, uid=3),
+    ]  # fmt: skip
+    assert staying(cores, 9) == 2 + 8 + 16
+    assert staying(cores, 1) == 8 + 16 and staying(cores, 2) == 2 + 16 and staying([], 1) == 0
 
 
 def test_the_rate_at_its_boundary() -> None:
