@@ -268,11 +268,11 @@ class _Machine:
 
 
 @cache
-def java_core(major: int = 17, *, machine: int = EM_X86_64, elsewhere: bool = False, place: int = 40) -> Made:
+def java_core(major: int = 17, *, machine: int = EM_X86_64, running: str = "compiled", place: int = 40) -> Made:
     """HotSpot: a thread of an interpreted, a compiled (with one inlined) and a native frame; one that runs; one idle.
 
-    The thread that runs is in compiled code, between two places that are described, called from an interpreted method;
-    or ``elsewhere``. The compiled frame of the other one returns to a ``place`` of which 40 is described.
+    The ``running`` thread is in compiled code, between two places that are described, called from an interpreted method;
+    or in that, or elsewhere. The compiled frame of the other one returns to a ``place`` of which 40 is described.
     """
     made = _Machine(major)
     space = made.space
@@ -293,8 +293,10 @@ def java_core(major: int = 17, *, machine: int = EM_X86_64, elsewhere: bool = Fa
         sp, pc, caller_fp = caller
         space.words(fp - 24, method, 0, sp, caller_fp, pc)
 
-    def entry(fp: int, *, last: int = 0) -> None:
-        made.set(fp + 64 + 32, "JavaFrameAnchor", _last_Java_sp=last)
+    def entry(fp: int, last: tuple[int, int, int] = (0, 0, 0)) -> None:
+        """A call stub's frame: where the frames go on that called the machine (sp, pc, fp)."""
+        sp, pc, last_fp = last
+        made.set(fp + 64 + 32, "JavaFrameAnchor", _last_Java_sp=sp, _last_Java_pc=pc, _last_Java_fp=last_fp)
         space.words(fp - 48, fp + 64)
 
     for n in range(3):
@@ -304,7 +306,7 @@ def java_core(major: int = 17, *, machine: int = EM_X86_64, elsewhere: bool = Fa
         made.thread(1, "spinner", klasses, IN_JAVA),
         made.thread(2, "idle", klasses, IN_NATIVE),
     ]
-    # native <- interpreted <- compiled (two methods) <- call stub
+    # native <- interpreted <- compiled (two methods) <- call stub <- deoptimized (one method) <- call stub
     sp = STACK + PAGE
     space.words(sp - 8, native + 520)
     made.set(threads[0] + 656, "JavaFrameAnchor", _last_Java_sp=sp, _last_Java_pc=native + 520, _last_Java_fp=0)
@@ -313,7 +315,14 @@ def java_core(major: int = 17, *, machine: int = EM_X86_64, elsewhere: bool = Fa
     under = fp + 64
     interpreted(fp, first, (under, compiled + 512 + place, 0))
     space.words(under + 8 * 6, under + 512, call_stub)
-    entry(under + 512)
+    above = under + 1024
+    entry(under + 512, (above, compiled + 700, 0))
+    space.words(above + 8, compiled + 512 + 80)
+    space.words(above + 8 * 6, above + 512, call_stub)
+    entry(above + 512)
+    # An object that a frame has locked.
+    made.oop(JAVA + 0x50000, klass)
+    space.words(above + 800, JAVA + 0x50000)
     # compiled, at no place that is described <- interpreted <- call stub
     sp = STACK + 9 * PAGE
     space.words(sp + 16 + 8 * 6, sp + 512, interpreter + 700)
@@ -345,11 +354,9 @@ def java_core(major: int = 17, *, machine: int = EM_X86_64, elsewhere: bool = Fa
     # An object that nothing of a stack or thread leads to.
     made.room(PAGE, needed=False)
     space.put(JAVA + 0x80000, b"an object")
-    registers = [
-        (STACK + PAGE, 0, 0),
-        (STACK + 9 * PAGE, 0 if elsewhere else compiled + 512 + 60, 0),
-        (STACK + 17 * PAGE, 0, 0),
-    ]
+    at = {"compiled": (STACK + 9 * PAGE, compiled + 512 + 60, 0), "elsewhere": (STACK + 9 * PAGE, 0, 0),
+          "interpreted": (STACK + 9 * PAGE, interpreter + 700, STACK + 9 * PAGE + 512)}  # fmt: skip
+    registers = [(STACK + PAGE, 0, 0), at[running], (STACK + 17 * PAGE, 0, 0)]
     return Made(_core(space, symbols, registers, machine), made.needed)
 
 

@@ -143,7 +143,14 @@ def go_core(version: str = "go1.19.8", count: int = 5, *, allgs: int = 0x100, se
         space.words(stack, 1)
         space.words(stack + PAGE + 256, 7, 8)
         needed += [g, *([stack + PAGE + 256] if n < count - 1 else [])]
-    return Made(process(space, "/usr/bin/service", {}, 1, sections=sections), needed)
+    # The first one runs: what a signal saved on another stack says where, in the page below what it last saved.
+    machine, running = HEAP + 0x80000, HEAP + 0x10000 + PAGE - 128
+    space.words(HEAP + 0x400 + 48, machine)
+    space.words(machine, 0)
+    space.words(STACK + PAGE, 0, running, 0)
+    needed += [machine, running]
+    core = process(space, "/usr/bin/service", {}, 1, sections=sections, stack_pointers=[STACK + PAGE])
+    return Made(core, needed)
 
 
 class _Python:

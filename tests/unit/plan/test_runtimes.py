@@ -66,7 +66,8 @@ def test_of_goroutines_that_ended_the_stack_is_not_kept(version: str) -> None:
 def test_frames_of_java_are_counted(major: int) -> None:
     """Interpreted and native ones, compiled ones with what is inlined, and those of a thread that runs."""
     out, report = small(java_core(major).core)
-    assert "runtime: java, 3 threads, 7 frames reachable" in report.summary()
+    assert "runtime: java, 3 threads, 8 frames reachable" in report.summary()
+    assert JAVA + 0x50000 in pages(out)
     assert not [address for address in pages(out) if address >= JAVA + 0x80000 and address < 2 * JAVA]
 
 
@@ -77,8 +78,13 @@ def test_frames_of_a_machine_that_is_not_known_are_not_counted() -> None:
 
 def test_a_thread_that_runs_outside_java_has_no_frames() -> None:
     """As jhsdb shows it."""
-    walk = small(java_core(elsewhere=True).core)[1].fit.runtimes[0]
-    assert (walk.frames, walk.missing) == (4, [])
+    walk = small(java_core(running="elsewhere").core)[1].fit.runtimes[0]
+    assert (walk.frames, walk.missing) == (5, [])
+
+
+def test_a_thread_that_runs_an_interpreted_method() -> None:
+    walk = small(java_core(running="interpreted").core)[1].fit.runtimes[0]
+    assert (walk.frames, walk.missing) == (6, [])
 
 
 def test_a_frame_that_nothing_describes() -> None:
