@@ -184,10 +184,6 @@ class Plan(Shown):
         """Yield for every kind that is there: its name, and bytes kept, dropped and decided by an assumption."""
         return self._made.by_kind()
 
-    def bounds(self) -> dict[int, tuple[int, int]]:
-        """Return the least and the most bytes that may stay of every segment, by its program header's number."""
-        return self._made.bounds()
-
     def write(
         self,
         output: Place,
@@ -283,3 +279,20 @@ def _target(
         if is_url(output):
             return RemoteFile(output, force=given.force, storage_options=storage_options)
     return output
+
+
+def expected_bounds(
+    path: str, filter: int | str, **options: Unpack[PlanOptions]
+) -> tuple[CoredumpFilter, dict[int, tuple[int, int]]]:
+    """Return a filter, and the least and the most bytes that it may leave of every segment of a core.
+
+    ``corefilt verify`` asks it, so messages name options as its command line does. Raises what ``Core.plan`` does.
+    """
+    given = options_for("Core.plan()", options)
+    # A pipe would leave of it what it has to leave, for want of looking ahead.
+    with CoreFile.of(open_source(path, max_headers=MAX_HEADERS, spool=True)) as core:
+        plan = KeepPlan.of(
+            core, filter, assume=given.assume, maps=given.maps, pid=given.pid, sysroot=given.sysroot,
+            dumper=given.dumper,
+        )  # fmt: skip
+        return plan.filter, plan.bounds()

@@ -51,6 +51,7 @@ class Job:
     policy: Policy | None = None
     scrub: str | None = None
     bundle: bool = False
+    command_line: bool = False
     by_signature: bool = False
 
     def __post_init__(self) -> None:
@@ -174,8 +175,8 @@ def _task(job: Job, item: Item, content: Content, size: int) -> Task:
     made = Task(
         item.path, job.filter, root=item.root, wrapping=content.wrapping, member=content.member, replace=job.replace,
         options=job.options, compress=job.compress, verify=job.verify or job.replace, force=job.force,
-        dry_run=job.dry_run, size=size, policy=job.policy, scrub=job.scrub,
-        bundle=job.bundle,
+        dry_run=job.dry_run, size=size, policy=job.policy, scrub=job.scrub, bundle=job.bundle,
+        command_line=job.command_line,
     )  # fmt: skip
     if content.reason or job.dry_run:
         return made

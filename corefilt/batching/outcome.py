@@ -41,6 +41,7 @@ class Outcome:
     allocated_after: int | None = None
     undecided_bytes: int = 0
     executable: str | None = None
+    command_line: str | None = None
     signal: int | None = None
     kinds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     seconds: float = 0.0

@@ -39,6 +39,7 @@ def batch(
     policy: str | os.PathLike[str] | None = None,
     scrub: ScrubLevel | None = None,
     bundle: bool = False,
+    command_line: bool = False,
     keep_free: int | None = None,
     jobs: int | None = None,
     writers: int = 1,
@@ -70,6 +71,7 @@ def batch(
             policy=load_policy(os.fspath(policy)) if policy is not None else None,
             scrub=scrub,
             bundle=bundle,
+            command_line=command_line,
         )
         if jobs is not None and jobs < 1:
             raise UsageError(f"jobs is {jobs}", "it can be 1 or more")

@@ -28,9 +28,10 @@ class Task:
     ``keep_free`` are bytes of the file system that are left free. ``size`` is the file's in bytes; ``device`` the one
     that bounds the work, or 0 where processors do. A ``policy`` has the last word on filter and options, or leaves
     nothing to do; ``rule`` names the rule that had it, and ``work`` is what provenance tells of the task before that.
-    ``scrub`` is the level at which secrets are overwritten, ``bundle`` has a bundle written beside the output.
-    ``crash`` is what was found out of the crash before, and ``repeat`` the core's place among those of the same one;
-    with ``survey`` that is all that the task is for.
+    ``scrub`` is the level at which secrets are overwritten, ``bundle`` has a bundle written beside the output. With
+    ``command_line`` the outcome has the whole command line, which can hold passwords. ``crash`` is what was found out
+    of the crash before, and ``repeat`` the core's place among those of the same one; with ``survey`` that is all that
+    the task is for.
     """
 
     source: str
@@ -54,6 +55,7 @@ class Task:
     work: tuple[str, str] | None = None
     scrub: str | None = None
     bundle: bool = False
+    command_line: bool = False
     survey: bool = False
     crash: CrashSummary | None = None
     repeat: int | None = None

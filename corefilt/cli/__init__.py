@@ -7,6 +7,7 @@ import _signal as signal  # type: ignore[import-not-found]
 import os
 import sys
 
+from corefilt.cli.commands import COMMANDS, FORCED
 from corefilt.errors import CorefiltError, ReportPlaceError
 
 TYPE_CHECKING = False
@@ -14,37 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
     from typing import NoReturn
-
-# Each command is the module of its name in this package; what it is for, as --help says it.
-COMMANDS = {
-    "filter": ("FILTER [CORE] [-o OUT]", "what a bare FILTER does"),
-    "inspect": ("CORE", "the mappings, their kinds and evidence, what every bit keeps"),
-    "handle": ("NUMBER...", "what core_pattern starts: saves and filters the core of a crash"),
-    "install": ("", "has the kernel give cores to the handler"),
-    "uninstall": ("", "has it do what it did before"),
-    "serve": ("[SOCKET]", "takes cores from the kernel by a socket, and decides on each"),
-    "status": ("", "whether cores reach the handler, and what is in the way"),
-    "show": ("PID...", "the filters of processes, and what they would keep"),
-    "set": ("FILTER (PID... | -- COMMAND...)", "sets the filter of processes, or of a command"),
-    "doctor": ("[PID]", "why a process would leave no core, or what this machine allows"),
-    "verify": ("FULL FILTERED", "proves the promises on two finished cores"),
-    "scrub": ("CORE -o OUT", "overwrites secrets in a copy of a core"),
-    "bundle": ("CORE -o BUNDLE [FILTER]", "a core with its executable, libraries and debug files in one archive"),
-    "open": ("(BUNDLE | CORE) [-- ARGUMENT...]", "gdb or lldb on a bundle or a core, with the files it belongs to"),
-    "digest": ("CORE", "xxh3_128 of every segment"),
-    "batch": ("FILTER SOURCE... (--to DIR | --replace)", "filters all cores of an archive"),
-    "list": ("DIR...", "the cores of directories, one a line: when, whose, which crash"),
-    "vacuum": ("DIR", "removes cores of a directory by the handler's limits"),
-    "restore": ("(MANIFEST | CORE)...", "puts back what --shared-once took out"),
-    "demo": ("", "crashes a small process here and filters its core"),
-    "help": ("[COMMAND]", "what --help says of a command"),
-    "version": ("", "the version, the engines and the libraries"),
-    "man": ("[PAGE]", "a manual page, for man -l -"),
-    "completion": ("SHELL", "what completes corefilt's words in bash, zsh or fish"),
-}
-
-# Commands that replace the file of a report with -f only; the others have no -f.
-FORCED = ("filter", "batch", "scrub", "bundle")
 
 
 class Terminated(BaseException):
@@ -143,9 +113,10 @@ def _occupy_closed() -> None:
 
 
 def _fail(error: CorefiltError, argv: list[str]) -> int:
+    from corefilt.cli.hints import for_command
     from corefilt.cli.words import is_named_twice, json_target, say, write_json
 
-    hint = error.hint
+    hint = for_command(error.hint, argv[0] if argv and argv[0] in COMMANDS else "filter")
     say(f"corefilt: {one_line(str(error))}" + (f"\n  try: {one_line(hint)}" if hint else ""))
     target = json_target(argv)
     # The words may be values of other options: only what surely means it makes a file be replaced.

@@ -73,6 +73,7 @@ def job_of(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
         policy=_policy(arguments.policy),
         scrub=arguments.scrub,
         bundle=arguments.bundle,
+        command_line=arguments.command_line,
         by_signature=arguments.by_signature,
     )
     if (job.verify or job.replace or arguments.shared_once or arguments.dedupe) and not job.dry_run:

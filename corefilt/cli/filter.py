@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from corefilt.cli import COMMANDS
 from corefilt.cli.arguments import read
+from corefilt.cli.commands import COMMANDS
 from corefilt.cli.options import Arguments, check_environment, given_options, make_parser
 from corefilt.cli.progress import bar_for, told
 from corefilt.cli.words import STDOUT, check_report_place, say_report, with_json_target, write_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corefilt import __version__
-from corefilt.cli import COMMANDS
+from corefilt.cli.commands import COMMANDS
 from corefilt.errors import UsageError
 from corefilt.filtering.option import (
     EVIDENCE,
@@ -242,6 +242,8 @@ OWN = (
            default=False, group=REPORT, takers="batch"),
     Option("--html", "the report as a page for a browser, with pictures and a table", metavar="FILE", group=REPORT,
            takers="batch"),
+    Option("--command-line", "with --html or --json: report whole command lines too, which can hold passwords",
+           default=False, group=REPORT, takers="batch"),
     Option("--progress", "a progress bar on a terminal, after one second", choices=ON_TERMINALS, default="auto",
            group=REPORT, takers="filter batch inspect verify digest"),
     Option("-q --quiet", "say nothing but warnings and errors", default=False, group=REPORT,

@@ -142,7 +142,13 @@ class CoreFile:
                     self.present[i] = whole_notes(peek, self.ehdr, table.p_offset[i], self.present[i])
         self.truncated = missing > 0
         if missing:
-            self.warnings.append(f"the core is truncated: {missing} bytes of its segments are missing")
+            from corefilt.corefile.truncation import still_written
+
+            asked = still_written(self.source)
+            self.warnings.append(
+                f"the core is truncated: {missing} bytes of its segments are missing"
+                + (f"; {asked}" if asked is not None else "")
+            )
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import time
+
 from corefilt import _fast
 from corefilt.corefile.elf import Ehdr
 from corefilt.corefile.notes import MOST_WALKED, WINDOW
@@ -9,6 +13,11 @@ from corefilt.corefile.notes import MOST_WALKED, WINDOW
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from corefilt.io.sources import Source
+
+# Seconds: a kernel or a copy that is at work writes more often.
+RECENT = 15.0
 
 
 def whole_notes(peek: Callable[[int, int], bytes], ehdr: Ehdr, start: int, there: int) -> int:
@@ -38,3 +47,13 @@ def whole_notes(peek: Callable[[int, int], bytes], ehdr: Ehdr, start: int, there
             done = min(desc + (n_descsz + 3 & ~3), there - at)
         at += done
     return at
+
+
+def still_written(source: Source) -> str | None:
+    """Ask whether a truncated core is still being written, if its file was written to a moment ago; else None."""
+    status = os.fstat(source.origin.fd)
+    age = time.time() - status.st_mtime
+    # What has no name is a copy of our own.
+    if not stat.S_ISREG(status.st_mode) or not status.st_nlink or not -RECENT < age < RECENT:
+        return None
+    return f"it was written to {max(0, round(age))} s ago: is it still being written?"

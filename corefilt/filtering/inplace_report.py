@@ -38,6 +38,10 @@ class InPlaceReport(Report):
         self.freed_bytes = allocated_before - (self.allocated_bytes or 0)
         if engine is None:
             self.engine, self.holes = "punch", "punched"
+        # Whether the core was as the filter leaves it already.
+        self._was_done = not self.dropped_bytes and not self.freed_bytes and self.output_bytes == self.input_bytes
+        if self._was_done:
+            self.changes = []
 
     def as_dict(self) -> dict[str, object]:
         """The report with the stable keys of schema 1, and those of a run in place."""
@@ -54,6 +58,9 @@ class InPlaceReport(Report):
         before = f"corefilt: {printable(self.input)}: "
         if self.output is None:
             return f"{before}{show_size(self.freed_bytes)} of {show_size(self.allocated_before)} on disk would be freed"
+        if self._was_done:
+            on_disk = f"{show_size(self.allocated_before)} on disk"
+            return f"{before}nothing was to do, it holds only what the filter keeps: {on_disk}"
         shorter = self.output_bytes != self.input_bytes
         length = f"{show_size(self.input_bytes or 0)} -> {show_size(self.output_bytes)}, " if shorter else ""
         on_disk = f"{show_size(self.allocated_before)} -> {show_size(self.allocated_bytes or 0)} on disk"
@@ -62,7 +69,8 @@ class InPlaceReport(Report):
     def summary(self, *, verbose: bool = False) -> str:
         """What a person wants to know, in a few lines."""
         lines = [super().summary(verbose=verbose)]
-        if self.output is not None and not self.freed_bytes and self.output_bytes == self.input_bytes:
+        unchanged = not self.freed_bytes and self.output_bytes == self.input_bytes
+        if self.output is not None and unchanged and not self._was_done:
             lines.append("  note: nothing was freed: the dropped bytes were holes already")
         if self.output is not None and (self.allocated_bytes or 0) < self.output_bytes:
             lines.append("  note: plain copies write the holes out as zeros: cp --sparse=always and tar -S keep them")

@@ -142,10 +142,12 @@ class KeepPlan:
             core.maps.phdr, numbers, levels, core.present, core.maps.page_size, self.sizes, self.assumed, self.inferred
         )
 
-    def with_sizes(self, sizes: array[int]) -> Self:
-        """The same plan with other sizes in bytes, one a program header."""
+    def with_sizes(self, sizes: array[int], assumed: array[int] | None = None) -> Self:
+        """The same plan with other sizes in bytes, one a program header, and ambiguous ones, one a mapping."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__, sizes=sizes, _mappings=None)
+        if assumed is not None:
+            other.__dict__["assumed"] = assumed
         return other
 
     @property

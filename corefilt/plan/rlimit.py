@@ -264,11 +264,14 @@ class Cut:
         self.limit, self.size, self.full, self.guess = limit, size, full, guess
 
     def plan(self, plan: KeepPlan, layout: Layout) -> KeepPlan:
-        """The same plan with the bytes of every segment that are left."""
+        """The same plan with the bytes of every segment that are left; what was cut off depends on no assumption."""
         from array import array
 
         kept = zip(layout.table.p_offset, plan.sizes, strict=True)
-        return plan.with_sizes(array("Q", (min(there, max(0, self.size - offset)) for offset, there in kept)))
+        left = array("Q", (min(there, max(0, self.size - offset)) for offset, there in kept))
+        rows = zip(plan.assumed, plan.core.maps.phdr, strict=True)
+        assumed = array("Q", (max(0, size - (plan.sizes[i] - left[i])) for size, i in rows))
+        return plan.with_sizes(left, assumed)
 
     def changes(self, whole: KeepPlan, shortened: KeepPlan) -> list[str]:
         """Return what a report says of the bytes that were cut off a plan, a line or none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corefilt.api import open_core
+from corefilt.api import expected_bounds
 from corefilt.verify.verdict import Finding
 
 TYPE_CHECKING = False
@@ -41,21 +41,19 @@ class Expectation:
         kept: dict[int, int] = {}
         for pair in pairs:
             kept[pair.full] = kept.get(pair.full, 0) + filtered.segments[pair.filtered].p_filesz
-        # A pipe would leave of it what it has to leave, for want of looking ahead.
-        with open_core(path, spool=True) as core:
-            plan = core.plan(
-                self.filter, assume=self.assume, maps=self.maps, pid=self.pid, sysroot=self.sysroot,
-                dumper=self.dumper,  # type: ignore[arg-type]
-            )  # fmt: skip
-            verdict.filter = f"{int(plan.filter):#x}"
-            for i, (least, most) in plan.bounds().items():
-                there = kept.get(i)
-                if there is None or (0 if fitted else least) <= there <= most:
-                    continue
-                start, size = full.segments[i].p_vaddr, full.segments[i].p_memsz
-                where = f"segment {i} ({start:#x}-{start + size:#x})"
-                leaves = f"{most}" if least == most else f"{least} to {most}"
-                text = f"{where} has {there} bytes; filter {verdict.filter} leaves {leaves}"
-                verdict.findings.append(
-                    Finding("filter", text, segment=i, address=start, bytes=max(least - there, there - most))
-                )
+        wanted, bounds = expected_bounds(
+            path, self.filter, assume=self.assume, maps=self.maps, pid=self.pid, sysroot=self.sysroot,
+            dumper=self.dumper,  # type: ignore[arg-type]
+        )  # fmt: skip
+        verdict.filter = f"{int(wanted):#x}"
+        for i, (least, most) in bounds.items():
+            there = kept.get(i)
+            if there is None or (0 if fitted else least) <= there <= most:
+                continue
+            start, size = full.segments[i].p_vaddr, full.segments[i].p_memsz
+            where = f"segment {i} ({start:#x}-{start + size:#x})"
+            leaves = f"{most}" if least == most else f"{least} to {most}"
+            text = f"{where} has {there} bytes; filter {verdict.filter} leaves {leaves}"
+            verdict.findings.append(
+                Finding("filter", text, segment=i, address=start, bytes=max(least - there, there - most))
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -231,6 +232,7 @@ def test_a_spooled_pipe_is_a_file(open_core: Path, tmp_path: Path) -> None:
 
 def test_a_damaged_core_is_shown_and_said_to_be(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
     open_core.write_bytes(open_core.read_bytes()[:-1])
+    os.utime(open_core, (0, 0))
     assert main(["inspect", str(open_core)]) == 3
     said = capsys.readouterr()
     assert row(said.out.splitlines(), A)

@@ -12,7 +12,7 @@ import pytest
 from support.pages import ROOT
 from support.run import assert_error, assert_usage, corefilt
 
-from corefilt.cli import COMMANDS
+from corefilt.cli.commands import COMMANDS
 from corefilt.cli.examples import EXAMPLES
 from corefilt.cli.generate.files import installed, manual_pages
 from corefilt.filterbits import NAMES

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.pages import ROOT
 
-from corefilt.cli import COMMANDS
+from corefilt.cli.commands import COMMANDS
 from corefilt.handler import config
 from corefilt.handler.admin.install import KERNELS_OWN
 from corefilt.handler.admin.sysctl import PATTERN, PIPE_LIMIT, DropIn

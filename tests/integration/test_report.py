@@ -151,7 +151,8 @@ def test_bits_that_mean_nothing_are_a_warning_and_no_damage(core: Path, tmp_path
 def test_damage_is_a_warning_a_change_and_exit_3(core: Path, tmp_path: Path) -> None:
     cut = core.read_bytes()[:-PAGE]
     report = report_of(cut, "all", tmp_path=tmp_path, code=3)
-    assert report["warnings"] == [f"the core is truncated: {PAGE} bytes of its segments are missing"]
+    (warning,) = report["warnings"]
+    assert warning.startswith(f"the core is truncated: {PAGE} bytes of its segments are missing; it was written to ")
     assert report["changes"] == ["p_filesz of 1 program headers was set to what is there"]
     assert report["output_bytes"] == len(cut)
 
@@ -425,6 +426,7 @@ def test_quiet_says_nothing_unless_something_is_wrong(core: Path, capsys: pytest
     assert said_of(core, "0x31", "-q", capsys=capsys) == ""
     assert said_of(core, "0000ffff", "-q", capsys=capsys).count("\n") == 1
     core.write_bytes(core.read_bytes()[:-1])
+    os.utime(core, (0, 0))
     said = said_of(core, "0x31", "-q", capsys=capsys, code=3)
     assert said == f"corefilt: {core}: the core is truncated: 1 bytes of its segments are missing\n"
 

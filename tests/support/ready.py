@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from corefilt.cli import COMMANDS
+from corefilt.cli.commands import COMMANDS
 
 LIGHT = ("filter", "inspect")
 """The commands that import only what a core's way through the package takes; their memory is what it would be."""

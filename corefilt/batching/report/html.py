@@ -175,7 +175,7 @@ def _row(outcome: Outcome) -> str:
     saved = before - after if before is not None and after is not None else None
     signal = show_signal(outcome.signal) if outcome.signal is not None else ""
     cells: tuple[str | int | None, ...] = (
-        outcome.source, outcome.status, outcome.executable or "", signal, before, after, saved,
+        outcome.source, outcome.status, outcome.command_line or outcome.executable or "", signal, before, after, saved,
         outcome.undecided_bytes or None, outcome.wrapping, outcome.rule or "", _why(outcome),
     )  # fmt: skip
     tds = [_cell(value, css, outcome, name) for value, (name, css) in zip(cells, _COLUMNS, strict=True)]

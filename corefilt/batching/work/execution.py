@@ -109,7 +109,15 @@ def outcome_of(
         allocated_after=report.allocated_bytes,
         undecided_bytes=report.assumed_bytes,
         executable=os.fsdecode(executable) if executable is not None else None,
+        command_line=_command_line(core) if task.command_line else None,
         signal=identity.signal,
         kinds={name: (kept + dropped, kept) for name, kept, dropped, _ in report.kinds},
         seconds=seconds,
     )
+
+
+def _command_line(core: CoreFile) -> str | None:
+    from corefilt.crash.command_line import command_line
+
+    found = command_line(core, core.memory() if core.source.seekable else None)
+    return str(found) if found is not None else None

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from importlib import import_module
 
-from corefilt.cli import COMMANDS
+from corefilt.cli.commands import COMMANDS
 from corefilt.cli.examples import EXAMPLES
 from corefilt.filterbits import ALIASES, NAMES
 

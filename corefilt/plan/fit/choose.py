@@ -265,6 +265,10 @@ class _Fitting:
                 done = Fit(request, None, self._plain_size)
         done.smallest, done.rung, done.runtimes = smallest, rung, self._walks
         done.notices += [walk.warning() for walk in self._walks if walk.reason is not None]
+        if request.minimal and done.layout is not None:
+            from corefilt.plan.fit.runtimes.unwalked import unwalked
+
+            done.notices += unwalked(self._plan.core.maps.whole, [walk.name for walk in self._walks])
         if request.ladder and rung is None:
             done.notices.append("no filter of the ladder fits as a whole")
         stacks = self._needs.stacks

@@ -13,7 +13,7 @@ import pytest
 
 import corefilt
 from corefilt.api import Core, Plan
-from corefilt.cli import COMMANDS
+from corefilt.cli.commands import COMMANDS
 from corefilt.cli.generate.files import completion, manual_page
 from corefilt.cli.options import FILTERING, OWN, given_options, taken_by
 from corefilt.errors import UsageError

@@ -12,11 +12,13 @@ from support.builds import PATIENCE
 # Of options that the handler does not have (where evidence lies beside a core, other ways to write, other formats), of
 # places that only Python or a command line names, and of words that were mistyped, found when they are read.
 NEVER = {
-    "backports.zstd", "compression.zstd", "corefilt.evidence.file_compare", "corefilt.evidence.sidecars",
+    "backports.zstd", "compression.zstd", "corefilt.crash.recorded", "corefilt.crash.signature",
+    "corefilt.evidence.file_compare", "corefilt.evidence.sidecars",
     "corefilt.evidence.sysroot", "corefilt.filtering.inplace", "corefilt.filtering.naming", "corefilt.io.compress",
     "corefilt.io.compression", "corefilt.io.decompress", "corefilt.io.objects", "corefilt.io.output_place",
     "corefilt.io.remote.download", "corefilt.io.remote.upload", "corefilt.io.remote.url", "corefilt.io.tempfiles",
-    "html", "corefilt.plan.fit.runtimes.walks", "corefilt.plan.format", "bz2", "difflib", "fnmatch",
+    "html", "corefilt.plan.fit.runtimes.unwalked", "corefilt.plan.fit.runtimes.walks", "corefilt.plan.format", "bz2",
+    "difflib", "fnmatch",
     "lz4.frame", "lzma", "shlex", "tempfile", "tomllib", "pwd",
 }  # fmt: skip
 

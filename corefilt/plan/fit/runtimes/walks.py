@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import ExitStack
 from importlib import import_module
 
@@ -16,6 +15,7 @@ from corefilt.plan.fit.request import AUTO, RUNTIMES
 from corefilt.plan.fit.runtimes.images import loaded_images
 from corefilt.plan.fit.runtimes.reader import MOST_BLOCKS, LostError, MemoryReader, StepCount, TooMuchError
 from corefilt.plan.fit.runtimes.scene import Scene, Walk
+from corefilt.plan.fit.runtimes.unwalked import NAMES
 from corefilt.text import printable
 
 TYPE_CHECKING = False
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
 # Where one runtime is looked for: a program has an interpreter in itself, in a library, or in a few.
 MOST_PLACES = 16
-
-# The files by whose names a runtime is recognised; Go's programs have any name, and are recognised by their data.
-_JAVA = re.compile(rb"(^|/)libjvm\.so$")
-_PYTHON = re.compile(rb"(^|/)(libpython3\.\d+\w*\.so[.\d]*|python3?(\.\d+)?[a-z]*)$")
 
 
 def walk_runtimes(
@@ -92,8 +88,7 @@ def _recognised(name: str, reader: MemoryReader, images: list[tuple[bytes, int]]
 
         found = [image for image in images[:1] if build_version(reader, image[1]) is not None]
     else:
-        pattern = _JAVA if name == "java" else _PYTHON
-        found = [image for image in images if pattern.search(image[0])]
+        found = [image for image in images if NAMES[name].search(image[0])]
     return found[:MOST_PLACES] or None
 
 
