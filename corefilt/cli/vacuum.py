@@ -18,7 +18,7 @@ from corefilt.store.retention import decide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corefilt.cli.words import Parser
+    from corefilt.cli.parser import Parser
     from corefilt.store.retention import Limits
 
 DESCRIPTION = """\

@@ -41,8 +41,7 @@ def shown_by(*arguments: str | Path) -> list[tuple[str, str]]:
     ],
 )
 def test_commands_show_how_far_they_have_come(command: tuple[str, ...], unit: str, core: Path, tmp_path: Path) -> None:
-    places = {"CORE": core, "OUT": tmp_path / "out"}
-    found = shown_by(*(places.get(word, word) for word in command))
+    found = shown_by(*(word.replace("CORE", str(core)).replace("OUT", str(tmp_path / "out")) for word in command))
     assert found and {shown for _, shown in found} == {unit}
     assert all(float(whole) > 0 for whole, _ in found[-1:])
 
