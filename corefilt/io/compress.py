@@ -7,7 +7,7 @@ import threading
 
 from corefilt import _fast
 from corefilt.errors import CorefiltError
-from corefilt.io.compression import PIECE, Compression, encoder
+from corefilt.io.compression import ENCODED, Compression, encoder
 from corefilt.io.opening import open_sink
 from corefilt.io.sinks import NamedFile, Sink, reported
 from corefilt.io.sources import Source, enlarge_pipe
@@ -81,9 +81,9 @@ class PackedSink(Sink):
             with reported(self.name):
                 stream = encoder(self._compression)
                 # Whole pieces, however they came: what an encoder makes of bytes depends on how they are cut.
-                room = bytearray(PIECE)
+                room = memoryview(bytearray(ENCODED))
                 while got := _fast.read_into(self._read, -1, room):
-                    self._put(stream.compress(bytes(room[:got])))
+                    self._put(stream.compress(room[:got]))
                 if not self._aborted:
                     self._put(stream.flush())
         except (CorefiltError, OSError, MemoryError) as error:

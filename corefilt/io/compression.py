@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     class Encoder(Protocol):
         """Encodes one stream."""
 
-        def compress(self, data: bytes, /) -> bytes:
+        def compress(self, data: bytes | memoryview, /) -> bytes:
             """What can be said by now."""
 
         def flush(self) -> bytes:
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 # Read and decoded at a time, in bytes.
 PIECE = 256 << 10
+# Read and encoded at a time; of 256 KiB each, zstd's threads were waited for more often (1.5 and 1.3 s of CPU).
+ENCODED = 1 << 20
+# What a thread of zstd compresses at a time, up to the level whose window is larger. zstd's own choice, four windows,
+# comes out in one piece, for which memory is asked for anew each time: 256 MiB of random memory took 0.71 s of system
+# time and 87 MiB of memory, and takes 0.10 s and 35 MiB (two threads, Linux 6.18). The output is no larger.
+ZSTD_JOB, MOST_LEVEL_OF_JOB = 2 << 20, 9
 MOST_THREADS = 64
 MAGICS = {
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -94,6 +100,8 @@ def encoder(compression: Compression) -> Encoder:
             zstd.CompressionParameter.checksum_flag: 1,
             zstd.CompressionParameter.nb_workers: compression.threads if compression.threads > 1 else 0,
         }
+        if compression.threads > 1 and level <= MOST_LEVEL_OF_JOB:
+            options[zstd.CompressionParameter.job_size] = ZSTD_JOB
         made: Encoder = zstd.ZstdCompressor(options=options)
         return made
     if name == "lz4":
@@ -123,7 +131,7 @@ class _Lz4Encoder:
         self._encoder = lz4_library().LZ4FrameCompressor(compression_level=level, content_checksum=True)
         self._begun = False
 
-    def compress(self, data: bytes, /) -> bytes:
+    def compress(self, data: bytes | memoryview, /) -> bytes:
         return self._begin() + bytes(self._encoder.compress(data))
 
     def flush(self) -> bytes:
