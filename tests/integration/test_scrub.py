@@ -97,6 +97,13 @@ def test_every_rule_finds_its_secret(tmp_path: Path, planted: list[Planted]) -> 
     assert not any(each.secret in told for each in planted)
 
 
+def test_a_length_before_a_token_is_no_part_of_a_word(tmp_path: Path) -> None:
+    """PostgreSQL has one byte before a short text, twice its length and one more: S before 40 characters."""
+    token = "gh" + "p_" + some(36)
+    assert token.encode() not in Scrubbed(tmp_path, heap_core(b"\0S" + token.encode())).out
+    assert Scrubbed(tmp_path, heap_core(b"wordS" + token.encode(), b" S" + token.encode())).ranges == []
+
+
 def test_text_in_utf16_is_found_and_its_nuls_stay(tmp_path: Path, planted: list[Planted]) -> None:
     wide = [each for each in planted if b"\0" not in each.text]
     done = Scrubbed(tmp_path, heap_core(*(each.text.decode().encode("utf-16-le") for each in wide)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +13,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from kernel.dumps import only_file
-from kernel.programs import PATIENCE, dumped_here, need
+from kernel import servers
+from kernel.dumps import CannotCompileError, only_file
+from kernel.programs import (
+    PATIENCE,
+    SOURCES,
+    CannotStartError,
+    as_user,
+    compile_forker,
+    dumped_here,
+    need,
+    open_folder,
+    output_of,
+    template_of,
+    wait_until,
+)
 from kernel.victims import unlimited
-from support.planted import RsaKey, bearing_formats, by_keyword, limbs, some
+from support.planted import RsaKey, bearing_formats, by_keyword, limbs, rsa_key, some
 
 Planted = dict[str, list[bytes]]
 """What must be gone, by what it is: `formats`, `keywords`, `literals`, `numbers`."""
@@ -95,11 +110,7 @@ def openssl(folder: Path) -> tuple[str, Path, Planted]:
     program = os.path.realpath(need("openssl")[0])
     home = folder / "home"
     home.mkdir()
-    make = [program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-days", "2"]
-    subprocess.run([*make, "-keyout", home / "key", "-out", home / "cert"], check=True, capture_output=True)
-    told = subprocess.run([program, "rsa", "-in", home / "key", "-noout", "-text"], capture_output=True, check=True)
-    numbers = _openssl_numbers(told.stdout.decode())
-    key = RsaKey(numbers["modulus"], 65537, numbers["privateExponent"], numbers["prime1"], numbers["prime2"])
+    key = _certificate(program, home)
     token = some(40)
     (folder / "crash").mkdir()
     command = [program, "s_server", "-accept", "127.0.0.1:0", "-key", home / "key", "-cert", home / "cert", "-rev"]
@@ -125,6 +136,15 @@ def openssl(folder: Path) -> tuple[str, Path, Planted]:
             core = _dead(server, folder / "crash")
             asks.terminate()
     return program, core, {"keywords": [token.encode()], "numbers": _numbers(key)}
+
+
+def _certificate(program: str, home: Path) -> RsaKey:
+    """Have openssl make a key and a certificate, as the files `key` and `cert`; give the key's numbers."""
+    make = [program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-days", "2"]
+    subprocess.run([*make, "-keyout", home / "key", "-out", home / "cert"], check=True, capture_output=True)
+    told = subprocess.run([program, "rsa", "-in", home / "key", "-noout", "-text"], capture_output=True, check=True)
+    numbers = _openssl_numbers(told.stdout.decode())
+    return RsaKey(numbers["modulus"], 65537, numbers["privateExponent"], numbers["prime1"], numbers["prime2"])
 
 
 def _openssl_numbers(text: str) -> dict[str, int]:
@@ -169,6 +189,94 @@ def redis(folder: Path) -> tuple[str, Path, Planted]:
     return os.path.realpath(server), core, planted
 
 
+def nginx(folder: Path) -> tuple[str, Path, Planted]:
+    """nginx with a key of this run, in the middle of a request that brings a token and a cookie by TLS."""
+    server, program = need("nginx", "openssl")
+    key = _certificate(program, folder)
+    token, session = some(40), some(32)
+    (folder / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/log; events {{}}\n"
+        f"http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n"
+        f"fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n"
+        f"server {{ listen unix:{folder}/socket ssl; ssl_certificate {folder}/cert; ssl_certificate_key {folder}/key;\n"
+        f"location / {{ proxy_pass http://unix:{folder}/nobody; }} }} }}\n"
+    )
+    request = (
+        f"POST /login HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nCookie: theme=dark; id={session}\r\n"
+    )
+    request += "Expect: 100-continue\r\nContent-Length: 99\r\n\r\n"
+    (folder / "crash").mkdir()
+    client = [program, "s_client", "-unix", f"{folder}/socket", "-quiet"]
+    with (
+        dumped_here(),
+        subprocess.Popen(
+            [server, "-e", f"{folder}/log", "-c", f"{folder}/nginx.conf"], cwd=folder / "crash", preexec_fn=unlimited
+        ) as process,
+    ):
+        wait_until((folder / "socket").exists, "nginx's socket")
+        with subprocess.Popen(client, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as asks:
+            assert asks.stdin is not None
+            asks.stdin.write(request.encode())
+            asks.stdin.flush()
+            _said(asks, b"100 Continue")
+            core = _dead(process, folder / "crash")
+            asks.terminate()
+    return os.path.realpath(server), core, {"keywords": [token.encode(), session.encode()], "numbers": _numbers(key)}
+
+
+def java(folder: Path) -> tuple[str, Path, Planted]:
+    """A JVM with texts as String, char[] and byte[], and a key that signed something."""
+    machine, compiler = need("java", "javac")
+    (folder / "crash").mkdir()
+    subprocess.run([compiler, "-d", folder, SOURCES / "Secrets.java"], check=True)
+    texts, planted = made()
+    key = rsa_key(2048)
+    machine = os.path.realpath(machine)
+    command = [machine, "-Xmx64m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-cp", folder, "Secrets"]
+    with (
+        dumped_here(),
+        subprocess.Popen(
+            command, cwd=folder / "crash", stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=unlimited
+        ) as process,
+    ):
+        assert process.stdin is not None
+        process.stdin.write("\n".join([base64.b64encode(key.pkcs8()).decode(), *texts]).encode() + b"\n")
+        process.stdin.close()
+        _said(process, b"ready")
+        core = _dead(process, folder / "crash")
+    return machine, core, {**planted, "numbers": _numbers(key)}
+
+
+def postgresql(folder: Path) -> tuple[str, Path, Planted]:
+    """A backend of PostgreSQL whose shared buffers have texts as rows, and a user's hash of a password."""
+    texts, planted = made()
+    with open_folder() as home:
+        (home / "data").mkdir()
+        dumps = home / "dumps"
+        dumps.mkdir(mode=0o777)
+        try:
+            forker = compile_forker(home)
+        except CannotCompileError as error:
+            raise CannotStartError(str(error)) from None
+        with servers.postgresql(home / "data") as running:
+            client = ["psql", "-X", "-A", "-t", "-q", "-h", str(home / "data"), "-d", "postgres"]
+            rows = ", ".join(f"($held${text}$held$)" for text in texts)
+            say = f"create table held as select * from (values {rows}) as rows (text); select count(text) from held;"
+            say += (
+                f"create role app login password '{some(20)}'; select rolpassword from pg_authid where rolname = 'app'"
+            )
+            told = output_of([*client, "-f", "-"], cwd=home, input=say, **as_user("postgres"))
+            planted["formats"].append(told.split(":", 1)[1].strip().encode())
+            pid = running.pids["postgresql backend"]
+            owner = Path(f"/proc/{pid}").stat()
+            os.chown(dumps, owner.st_uid, owner.st_gid)
+            program = os.readlink(f"/proc/{pid}/exe")
+            with dumped_here(), template_of(pid, forker, dumps) as (_, dump):
+                dump(0x1FF)
+        return program, Path(shutil.move(only_file(dumps), folder / "core")), planted
+
+
 PROGRAMS: dict[str, Callable[[Path], tuple[str, Path, Planted]]] = {
-    "python": python, "bash": bash, "openssl": openssl, "redis": redis,
+    "python": python, "bash": bash, "openssl": openssl, "redis": redis, "nginx": nginx, "java": java,
+    "postgresql": postgresql,
 }  # fmt: skip
