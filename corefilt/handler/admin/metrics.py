@@ -24,7 +24,7 @@ MOST_ROWS = 200
 OTHERS = ("(others)", "")
 
 
-class Row(NamedTuple):
+class CoreSums(NamedTuple):
     """The cores of one executable and signal; sizes in bytes, times in seconds since the epoch."""
 
     cores: int
@@ -32,9 +32,9 @@ class Row(NamedTuple):
     allocated_bytes: int
     last: float
 
-    def plus(self, other: Row) -> Row:
+    def plus(self, other: CoreSums) -> CoreSums:
         """Both together."""
-        return Row(
+        return CoreSums(
             self.cores + other.cores,
             self.input_bytes + other.input_bytes,
             self.allocated_bytes + other.allocated_bytes,
@@ -42,7 +42,7 @@ class Row(NamedTuple):
         )
 
 
-_NOTHING = Row(0, 0, 0, 0.0)
+_NOTHING = CoreSums(0, 0, 0, 0.0)
 
 
 def metrics(status: Status) -> str:
@@ -79,9 +79,9 @@ def metrics(status: Status) -> str:
     return "".join(made)
 
 
-def rows_of(found: Iterable[Candidate]) -> dict[tuple[str, str], Row]:
+def rows_of(found: Iterable[Candidate]) -> dict[tuple[str, str], CoreSums]:
     """The files on which the handler has noted a crash, by executable and name of the signal."""
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[tuple[str, str], CoreSums] = {}
     for candidate in found:
         try:
             fd = os.open(candidate.path, _OPEN)
@@ -94,7 +94,7 @@ def rows_of(found: Iterable[Candidate]) -> dict[tuple[str, str], Row]:
                 continue
             name = printable(fact(fd, "exe") or fact(fd, "comm") or b"")
             status = os.fstat(fd)
-            row = Row(1, number(text(fd, INPUT)) or 0, status.st_blocks * 512, candidate.time)
+            row = CoreSums(1, number(text(fd, INPUT)) or 0, status.st_blocks * 512, candidate.time)
             key = (name, show_signal(signal))
             rows[key] = rows.get(key, _NOTHING).plus(row)
         finally:
@@ -102,7 +102,7 @@ def rows_of(found: Iterable[Candidate]) -> dict[tuple[str, str], Row]:
     return rows
 
 
-def bounded(rows: dict[tuple[str, str], Row]) -> dict[tuple[str, str], Row]:
+def bounded(rows: dict[tuple[str, str], CoreSums]) -> dict[tuple[str, str], CoreSums]:
     """At most MOST_ROWS rows, those with most bytes, and one for the others."""
     ranked = sorted(rows.items(), key=lambda pair: (-pair[1].allocated_bytes, pair[0]))
     kept = dict(sorted(ranked[:MOST_ROWS]))

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.run import corefilt
 
 from corefilt.handler.admin import metrics as module
-from corefilt.handler.admin.metrics import OTHERS, Row, bounded, metrics, rows_of
+from corefilt.handler.admin.metrics import OTHERS, CoreSums, bounded, metrics, rows_of
 from corefilt.handler.admin.status import Status
 from corefilt.store.attributes import INPUT
 from corefilt.store.listing import candidates
@@ -49,8 +49,8 @@ def samples(text: str) -> dict[tuple[str, str, str], float]:
 def test_cores_by_executable_and_signal(root: Path) -> None:
     rows = rows_of(candidates([str(root)]))
     disk = [os.stat(root / "var/lib/corefilt" / name).st_blocks * 512 for name in ("a.1", "a.2", "b.3")]
-    assert rows["/usr/bin/a", "SIGSEGV"] == Row(2, 4000, disk[0] + disk[1], 300.0)
-    assert rows['/tmp/"b\\\\n', "SIGABRT"] == Row(1, 50, disk[2], 200.0)
+    assert rows["/usr/bin/a", "SIGSEGV"] == CoreSums(2, 4000, disk[0] + disk[1], 300.0)
+    assert rows['/tmp/"b\\\\n', "SIGABRT"] == CoreSums(1, 50, disk[2], 200.0)
     assert len(rows) == 2
 
 
@@ -75,10 +75,10 @@ def test_what_is_told_can_be_read_by_the_client_of_prometheus(root: Path, monkey
 
 def test_a_flood_of_names_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_ROWS", 2)
-    rows = {(f"/bin/{n}", "SIGSEGV"): Row(1, 10, n, float(n)) for n in range(5)}
+    rows = {(f"/bin/{n}", "SIGSEGV"): CoreSums(1, 10, n, float(n)) for n in range(5)}
     kept = bounded(rows)
     assert list(kept) == [("/bin/3", "SIGSEGV"), ("/bin/4", "SIGSEGV"), OTHERS]
-    assert kept[OTHERS] == Row(3, 30, 3, 2.0)
+    assert kept[OTHERS] == CoreSums(3, 30, 3, 2.0)
 
 
 def test_the_command(root: Path) -> None:
