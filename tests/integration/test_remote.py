@@ -17,6 +17,7 @@ from support.builder import FileEntry, Load, kernel_notes, make_core
 from support.cloud import BUCKET, CuttingProxy, addresses, needs_store, piped, store
 from support.opening import open_file
 from support.run import assert_promises, environment
+from support.run import corefilt as run_corefilt
 from support.samples import ANON, SHARED, sample_core
 
 import corefilt
@@ -282,6 +283,66 @@ def test_s3_and_back(bucket: str, tmp_path: Path) -> None:
     modified = Remote(source).modified()
     assert modified is not None
     assert abs(modified - os.stat(tmp_path / "piped").st_mtime) < 3600
+
+
+@in_store
+def test_the_command_line_reads_and_writes_urls(bucket: str, port: int, tmp_path: Path) -> None:
+    """In parts; what is there stays without -f, and after an error nothing is there and no upload is left."""
+    core, env = sample_core(anon_pages=5000), addresses(port)
+    (tmp_path / "core").write_bytes(core)
+    loud = bucket.replace("s3://", "S3://")
+
+    def run(*words: str | Path, code: int = 0) -> list[str]:
+        done = run_corefilt(*words, env=environment(env))
+        assert done.code == code, done.err
+        return list(done.err)
+
+    assert run("all", tmp_path / "core", "-o", f"{bucket}/in")[0].startswith(f"corefilt: {tmp_path}/core -> {bucket}")
+    run("0x31", f"{loud}/in", "-o", tmp_path / "small")
+    assert (tmp_path / "small").read_bytes() == piped(core, 0x31, tmp_path)
+    run("0x31", f"{bucket}/in", "-o", f"{loud}/small.zst")
+    assert get(f"{bucket}/small.zst")[:4] == b"\x28\xb5\x2f\xfd"
+    said = run("0x31", f"{bucket}/in", "-o", f"{bucket}/small.zst", code=1)
+    assert said == [f"corefilt: {bucket}/small.zst: exists", "  try: -f replaces it"]
+    run("0x31", f"{bucket}/in", "-o", f"{bucket}/small.zst", "-f")
+    run("0x31", f"{bucket}/in", "-o", f"{bucket}/none", "--strict", code=4)
+    for words in (("0x31", f"{bucket}/none"), ("inspect", f"{bucket}/none"), ("0x31", "s3://none-such/core", "-n")):
+        message = run(*words, code=1)[0]
+        assert message.startswith(f"corefilt: {words[1]}: ")
+    assert f"{bucket}/in: ".encode() in run_corefilt("inspect", f"{bucket}/in", env=environment(env)).out
+    assert unfinished_uploads() == []
+    assert sorted(f.relative for f in files_below(bucket)) == ["in", "small.zst"]
+
+
+@in_store
+def test_what_came_meanwhile_is_not_replaced(bucket: str) -> None:
+    """The store itself refuses: nobody looks between the question and the write. Of one part, and of several."""
+    for size in (100, 20 << 20):
+        output = RemoteFile(f"{bucket}/out{size}", force=False)
+        sink = output.open(None)
+        os.write(sink.fd, bytes(size))
+        put(f"{bucket}/out{size}", b"somebody else's")
+        with pytest.raises(OutputError, match="exists"):
+            sink.commit(size, sync=False)
+        assert get(f"{bucket}/out{size}") == b"somebody else's"
+    assert unfinished_uploads() == []
+
+
+@in_store
+def test_storage_options_are_the_stores(bucket: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment does not tell, a call can."""
+    put(f"{bucket}/in", sample_core())
+    found = addresses(port)
+    for name in found:
+        monkeypatch.delenv(name, raising=False)
+    options = {
+        "key": found["AWS_ACCESS_KEY_ID"], "secret": found["AWS_SECRET_ACCESS_KEY"],
+        "client_kwargs": {"endpoint_url": f"http://127.0.0.1:{port}"},
+    }  # fmt: skip
+    report = corefilt.filter(f"{bucket}/in", f"{bucket}/out", filter=0x31, storage_options=options)
+    assert report.output == f"{bucket}/out"
+    with corefilt.open(f"{bucket}/out", storage_options=options) as core:
+        assert len(core.mappings) == 13
 
 
 @in_store
