@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
+
 class Terminated(BaseException):
     """A signal that asks to end; raised so that everything is cleaned up on the way out."""
 

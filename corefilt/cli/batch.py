@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
-Filters all cores of an archive. SOURCE is a folder with all below it, a file, a glob, a URL (s3://, gs://, sftp://,
-file://) with all below it, or - for a list of paths on standard input, one a line or ended by NUL. Cores are known by
-their content, also compressed (zstd, lz4, xz, gzip, bzip2), in tar and zip archives, in folders of systemd-coredump and
-abrt, and in reports of apport.
+Filters all cores of an archive. SOURCE is a directory with everything below it, a file, a glob, a URL (s3://, gs://,
+sftp://, file://) with everything below it, or - for a list of paths on standard input, one a line or ended by NUL.
+Files are recognised by content: cores, also compressed (zstd, lz4, xz, gzip, bzip2), in tar and zip archives, in
+directories of systemd-coredump and abrt, and in apport reports.
 
-A job that was ended goes on where it stopped when it is started again; one that is done does nothing."""
+An interrupted job continues where it was; reruns skip cores that are already filtered."""
 
 EPILOG = """\
 exit codes: 0 done; 1 the job could not begin; 2 usage; 4 done, but some cores could not be filtered"""

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Writes an archive (tar, zstd) with the core, its executable, libraries and other mapped ELF files, their debug files,
-the libthread_db that belongs to them, and gdb's scripts beside them; corefilt open shows it on any other machine. Each
-file is held against the core by its build-id, and one of another build is left out.
+the matching libthread_db, and gdb's scripts for them; corefilt open shows it on any other machine. Each file is
+compared with the core by build-id, and a file of another build is left out.
 
-With FILTER, --minimal or --fit the core is filtered; without them it stays as it is."""
+With FILTER, --minimal or --fit the core is filtered; otherwise it is packed unchanged."""
 
 EPILOG = """\
 exit codes: 0 done; 1 failed, BUNDLE not created; 2 usage; 3 written, but CORE was damaged or truncated; 4 written, but

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
-Prints what completes commands, options, filters and files for a shell that does not look into this environment:
+Prints the script that completes commands, options, filters and files:
   bash: corefilt completion bash > ~/.local/share/bash-completion/completions/corefilt
   zsh:  corefilt completion zsh > ~/.zfunc/_corefilt   (with fpath+=~/.zfunc before compinit in ~/.zshrc)
   fish: corefilt completion fish > ~/.config/fish/completions/corefilt.fish"""

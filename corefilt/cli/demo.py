@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
-Crashes a small process of its own in a temporary folder, filters the core that the kernel wrote, and shows what
-became smaller. Where this machine leaves no core file, it takes the small one that ships with corefilt."""
+Crashes a small process of its own in a temporary directory, filters the core that the kernel wrote, and shows what
+became smaller. If this machine leaves no core file, it uses a small core that ships with corefilt."""
 # gdb reads symbols of libraries before it answers; that took 0.2 s for a Python process.
 PATIENCE = 60
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Prints xxh3_128 of every segment's bytes in the file, with its number, type, size, addresses and flags; holes count
-as zeros. Two cores hold the same of a mapping where the digests are the same."""
+as zeros. If two cores have the same digest for a mapping, they hold the same bytes of it."""
 
 
 def parser() -> Parser:

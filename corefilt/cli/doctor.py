@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from corefilt.doctor.row import Row
 
 DESCRIPTION = """\
-With PID: goes through the conditions under which the kernel writes a core (core(5)), and says of each whether this
-process meets it, why, and what could be done. Exit code 4 if something stands in the way of a core.
-Without: what this machine's kernel, the file system of this folder, tools and libraries allow."""
+With PID: checks each condition under which the kernel writes a core (core(5)) for this process, and shows the answer,
+the reason and what to do. Exit code 4 if a condition prevents a core.
+Without PID: shows what this machine's kernel, the file system of the current directory, tools and libraries allow."""
 
 
 def parser() -> Parser:

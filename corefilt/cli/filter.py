@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = (
     """\
-Takes mappings out of a finished core dump, as /proc/PID/coredump_filter does before the crash.
+Drops mappings from a finished core dump, as /proc/PID/coredump_filter does before the crash.
 
 FILTER is a number like 0x33, or names joined by commas, read from left to right:
   """
@@ -41,7 +41,7 @@ exit codes: 0 done; 1 failed, OUT not created or changed, CORE (with -i) still v
 input was damaged or truncated; 4 --strict left bytes undecided
 
 environment: COREFILT_ENGINE demands an engine, as --engine does; COREFILT_TRACEBACK=1 shows where a bug of corefilt is;
-NO_COLOR leaves colours out"""
+NO_COLOR turns colours off"""
 
 
 def _other_commands() -> Iterator[str]:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Sets kernel.core_pattern to start the handler, and writes /etc/sysctl.d/60-corefilt.conf, which sets it again at every
-start and records what was set before. Nothing is changed while anybody but root could change the interpreter, what
-it imports or its libraries, while the configuration, its account or its folder cannot be used, or while no binding
-of libseccomp is installed, which keeps the process that reads cores from all system calls that it does not need."""
+boot and records the previous value. Nothing is changed if anybody but root could change the interpreter, what it
+imports or its libraries; if the configuration, its account or its directory cannot be used; or if no binding of
+libseccomp is installed, which keeps the process that reads cores from all system calls that it does not need."""
 
 
 def run(argv: list[str]) -> int:

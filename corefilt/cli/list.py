@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from corefilt.store.listing import StoredCore
 
 DESCRIPTION = """\
-Lists the cores below directories, or those that are named, one a line: when, process, user, signal, size, signature
-of the crash, executable and file. Cores are known by their content, also compressed.
+Lists the cores below directories, or the named cores, one a line: time, process, user, signal, size, signature of the
+crash, executable and file. Files are recognised by content, also compressed.
 
-A signature that is not noted on a file yet (user.corefilt.signature) is found out, and noted there if that is allowed.
-A ? behind it says that its quality is not unwound: other crashes can have the same."""
+A signature that is not stored on a file yet (user.corefilt.signature) is computed, and stored there if permitted.
+A ? behind it means that its quality is not unwound: other crashes can have the same signature."""
 
 HEADS = ("TIME", "PID", "UID", "SIGNAL", "SIZE", "SIGNATURE", "EXECUTABLE", "FILE")
 # Columns are as wide as these, so that lines can be written as they come; signatures have 16 digits and a mark.

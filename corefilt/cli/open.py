@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
-Unpacks a bundle into a private directory, holds its files against the core by their build-ids once more, and starts gdb
-or lldb there with commands of its own. Nothing in the bundle is run: no gdbinit, no script, no library, unless --trust
-says so. CORE without a bundle is shown with the files of this machine, or of --sysroot DIR.
+Unpacks a bundle into a private directory, compares its files with the core by build-id once more, and starts gdb or
+lldb there with commands of its own. Nothing in the bundle is run, no gdbinit, no script, no library, unless --trust
+is given. CORE without a bundle is shown with the files of this machine, or of --sysroot DIR.
 
-What stands behind -- goes to the debugger."""
+Arguments behind -- go to the debugger."""
 
 EPILOG = """\
 exit codes: 0 done; 1 failed, or the debugger did; 2 usage; 4 a file is of another build than the core's"""

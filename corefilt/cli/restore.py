@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
-Makes cores that --shared-once took blocks of shared memory out of byte for byte what they were. A manifest stands for
-all of its cores; it goes when all of them are whole."""
+Restores cores from which --shared-once took blocks of shared memory, byte for byte. A manifest means all of its cores;
+it is deleted when all of them are complete."""
 
 
 def parser() -> Parser:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
-Writes a copy of a core in which secrets are overwritten: private keys, tokens of services, hashes of passwords, and
-what a keyword beside it gives away. All that is found is looked for again in UTF-16, hexadecimal, URL and base64 forms.
-CORE is not changed. A scrubbed core is not a clean core: corefilt man scrub says what cannot be found.
+Writes a copy of a core in which secrets are overwritten: private keys, service tokens, password hashes, and values
+next to a keyword. Everything that is found is searched for again in UTF-16, hexadecimal, URL and base64 forms.
+CORE is not changed. A scrubbed core is not a clean core: docs/scrub.md lists what cannot be found.
 
 levels:
   secrets   what the rules find (default)
-  env       and the environment's values and the arguments of the process
-  stacks    and the words of stacks that are neither small nor addresses, and vector registers (x86-64)"""
+  env       also the values of the environment and the arguments of the process
+  stacks    also words on stacks that are neither small numbers nor addresses, and vector registers (x86-64)"""
 
 EPILOG = """\
 corefilt verify CORE OUT --scrubbed REPORT proves that nothing changed but what the report lists.

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 _JOURNAL = "JOURNAL_STREAM"
 
 DESCRIPTION = """\
-Listens at a socket that kernel.core_pattern names as @@/run/corefilt.sock (Linux 6.17 and later; corefilt install
+Listens on a socket that kernel.core_pattern names as @@/run/corefilt.sock (Linux 6.17 and later; corefilt install
 --socket sets it). For every crash the kernel asks what to do: the core is filtered on its way by a handler of its
-own, refused, or left, by the rules under [serve] in /etc/corefilt.conf. The socket is made with mode 0600, or taken
-from systemd. SIGTERM and SIGINT stop the server once the cores that it has begun are saved, a second one at once."""
+own, rejected, or left, by the rules under [serve] in /etc/corefilt.conf. The socket is created with mode 0600, or
+taken from systemd. SIGTERM and SIGINT stop the server once the cores that it has begun are saved; a second signal stops
+it at once."""
 
 
 def run(argv: list[str]) -> int:

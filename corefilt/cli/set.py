@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
-Sets the coredump_filter of processes that run, or of a command that is run in this one's place. Children have the
-filter of their parent, and it stays over exec; threads share it."""
+Sets the coredump_filter of running processes, or of a command, which replaces corefilt. Children inherit the filter,
+it survives exec, and threads share it."""
 # What a shell says of a command that is not there, and of one that cannot be run.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 # What Python ignores, and what it runs should not find ignored.

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Shows the coredump_filter of processes, what it would keep of each as it is now, by kind, and the limits for cores.
 
-size: of the mappings; resident: of that, in memory or in swap; kept: what the core would hold of it;
-data: how much of that at most would not be holes; undecided: how much of what is kept hangs on an assumption"""
+size: of the mappings; resident: how much of that is in memory or in swap; kept: what the core would hold of it;
+data: how much of that is not holes, at most; undecided: how much of what is kept depends on an assumption"""
 
 
 def parser() -> Parser:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
-Shows what kernel.core_pattern is, what it will be after the next start, whether the configuration, its account and
-its folder can be used, whether anybody but root could change what the handler runs, and what it last complained of.
-Exit code 0: cores reach the handler; 4: something is in the way. With --prometheus 0, for the metrics tell that."""
+Shows kernel.core_pattern now and after the next boot, whether the configuration, its account and its directory can be
+used, whether anybody but root could change what the handler runs, and the handler's last complaints.
+Exit code 0: cores reach the handler; 4: something prevents that. With --prometheus always 0, as the metrics tell it."""
 IN_THE_WAY = 4
 
 

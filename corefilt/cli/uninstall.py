@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
-Sets kernel.core_pattern to what it was before corefilt install, and removes /etc/sysctl.d/60-corefilt.conf. What
-somebody else has set since stays as it is."""
+Sets kernel.core_pattern to what it was before corefilt install, and removes /etc/sysctl.d/60-corefilt.conf. A value
+that somebody else has set since then is not changed."""
 
 
 def run(argv: list[str]) -> int:

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
-Holds a filtered core against the full one: every kept byte is the same at its address, none was invented, program
-headers, notes and sections agree, and no two claim the same bytes. With --filter, what is left of every mapping is
-what that filter leaves; the evidence options are those that it was filtered with. With --truncate it ends where the
-kernel would have ended it. Both can be compressed.
+Compares a filtered core with the full one: every kept byte is the same at its address, none was invented, program
+headers, notes and sections agree, and no two claim the same bytes. With --filter, every mapping has what that filter
+keeps; give the evidence options that the core was filtered with. With --truncate, it ends where the kernel would have
+ended it. Both cores can be compressed.
 
 exit code: 0 every promise is kept, 4 one is broken"""
 
