@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 
+
 class Terminated(BaseException):
     """A signal that asks to end; raised so that everything is cleaned up on the way out."""
 
