@@ -9,7 +9,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 import corefilt
-from corefilt.cli import COMMANDS
+from corefilt.cli.commands import COMMANDS
 from corefilt.filtering.options import taken_by
 
 project = "corefilt"

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-
-
 class Terminated(BaseException):
     """A signal that asks to end; raised so that everything is cleaned up on the way out."""
 
