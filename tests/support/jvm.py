@@ -271,8 +271,8 @@ class _Machine:
 def java_core(major: int = 17, *, machine: int = EM_X86_64, running: str = "compiled", place: int = 40) -> Made:
     """HotSpot: a thread of an interpreted, a compiled (with one inlined) and a native frame; one that runs; one idle.
 
-    The ``running`` thread is in compiled code, between two places that are described, called from an interpreted method;
-    or in that, or elsewhere. The compiled frame of the other one returns to a ``place`` of which 40 is described.
+    The ``running`` thread is in compiled code, between two places that are described, called from an interpreted
+    method; or in that, or elsewhere. The compiled frame of the other one returns to a ``place``; 40 is described.
     """
     made = _Machine(major)
     space = made.space
