@@ -35,7 +35,7 @@ RBP = 4
 SENDER_SP, METHOD, WRAPPER = -8, -24, -48
 MOST_FRAMES = 1 << 16
 # Of a thread that runs, where its frame begins is tried this far above its stack pointer; the agent looks as far.
-MOST_TRIED = 1 << 14
+MOST_TRIED = 128 << 10
 # UNSIGNED5 of compressedStream.hpp writes a byte below 192 as it is, or (JDK 20 and later) one more than it is.
 LOW, HIGH_BITS, MOST_OF_A_NUMBER, SHIFTED_SINCE = 192, 6, 5, 20
 
