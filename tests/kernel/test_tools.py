@@ -29,7 +29,7 @@ def test_every_question_has_a_row(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROCESSES)
 def test_tools_show_what_the_page_says(name: str, cores: None, tmp_path: Path) -> None:
-    known = {tool: re.search(rf"\b{tool} (\d[\w.]*\w)", PAGE)[1] for tool in VERSIONS}
+    known = {tool: re.search(rf"\b{tool}\s(\d[\w.]*\w)", PAGE)[1] for tool in VERSIONS}
     try:
         _, shown = answers(name, tmp_path)
     except CannotStartError as error:
