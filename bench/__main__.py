@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import sys
+import time
 from types import FrameType, ModuleType
 from typing import Any
 
 from bench import (
     batch,
     before,
+    compressed,
     copies,
     handler,
     inplace,
@@ -31,6 +33,7 @@ from bench.measure import BenchError
 
 SCRIPTS: dict[str, ModuleType] = {
     "filter": bench_filter,
+    "compressed": compressed,
     "copies": copies,
     "sharing": sharing,
     "shared": shared,
@@ -60,20 +63,22 @@ def main(arguments: list[str]) -> int:
     print(_heading(facts))
     found: dict[str, Any] = {}
     failed = False
+    began = time.monotonic()
     try:
         for name in wanted.scripts:
             script = SCRIPTS[name]
             bystanders = machine.Bystanders()
-            results = script.measure(wanted, _tell)
+            try:
+                results = script.measure(wanted, _tell)
+            except (BenchError, OSError) as error:
+                results = report.Results(failures=[f"{name}: {error}"])
             results.others_cpu_share = bystanders.share()
-            failed = failed or bool(results.failures)
+            failed = failed or bool(results.failures) or (wanted.every and bool(results.missing))
             found[name] = {"question": script.QUESTION} | report.as_json(results)
-            print(f"\n{script.QUESTION}\n\n{report.tables(results)}")
-    except (BenchError, OSError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
+            print(f"\n{script.QUESTION}\n\n{report.tables(results)}", flush=True)
     except KeyboardInterrupt:
         return 130
+    print(f"\n{time.monotonic() - began:.0f} s in all" + ("; NOT ALL ROWS WERE MEASURED" if failed else ""))
     if wanted.json is not None:
         facts["load_average_at_end"] = os.getloadavg()[0]
         wanted.json.write_text(json.dumps({"schema": 1, "machine": facts, "scripts": found}, indent=1) + "\n")

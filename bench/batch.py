@@ -52,7 +52,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Results:
             programs = rivals.prepare(options.corefilt, "auto", folder)
             _raw(folder, paths, core.size(KEPT[100]), programs, options, results, tell)
             if shutil.which("zstd") is None:
-                results.remarks.append("no row for zstd: it is not installed")
+                results.missing.append("batch of zstd: zstd is not installed")
             else:
                 _packed(folder, paths, core.size(KEPT[50]), programs, options, results, tell)
     return results

@@ -43,9 +43,9 @@ QUESTION = "How fast is one core, file to file and through pipes, and at what pe
 
 BAR_COPY = 1.0
 """Of cp of the kept bytes, and of ``cat core | cat > out``."""
-BAR_STAGE = 1.1
+BAR_STAGE = 1.05
 """Of a minimal C stage in the same place of a pipeline."""
-BAR_START = 2.5
+BAR_START = 2.0
 """Of the bare interpreter."""
 
 _TINY = 128 << 10
@@ -77,7 +77,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Results:
             return results
         parent, reason = find_tmpfs(options.tmpfs, options.size)
         if parent is None:
-            results.remarks.append(f"no rows on tmpfs: {reason}")
+            results.missing.append(f"rows on tmpfs: {reason}")
             return results
         with temporary_place(parent, options.size) as second:
             bench.place = second
@@ -184,7 +184,7 @@ class _Bench:
                     self._drained(f"C {mode}", kept, self.programs.stage(mode, ranges), source=self.full)
                     for mode in ("readwrite", "splice")
                 ],
-                [None, None],
+                [BAR_STAGE, BAR_STAGE],
                 moved=self.core.size(coredump_filter),
             )
 

@@ -50,7 +50,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Results:
     """Run all rows; ``tell`` hears what is going on."""
     results = Results()
     if os.environ.get("COREFILT_TEST_SYSTEM") != "1" or os.geteuid():
-        results.remarks.append("not measured: it sets kernel.core_pattern: as root, with COREFILT_TEST_SYSTEM=1")
+        results.missing.append("handler: it sets kernel.core_pattern: as root, with COREFILT_TEST_SYSTEM=1")
         return results
     with temporary_place(options.folder, options.size) as place:
         place.folder.chmod(0o755)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import statistics
 import subprocess
 import threading
@@ -29,6 +30,18 @@ _COMPARE = 1 << 20
 
 class BenchError(Exception):
     """Something that makes a measurement impossible or void."""
+
+
+class Taken(float):
+    """The seconds that a run took, with the CPU seconds of its processes, which other programs disturb less."""
+
+    cpu: float
+
+    def __new__(cls, seconds: float, cpu: float) -> Taken:
+        """Hold both."""
+        taken = super().__new__(cls, seconds)
+        taken.cpu = cpu
+        return taken
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,14 @@ class Comparison:
     def theirs(self) -> float:
         """The median of the rival's times, in seconds."""
         return statistics.median(self.rival_seconds)
+
+    @property
+    def cpu(self) -> tuple[float, float] | None:
+        """The medians of our and of the rival's CPU seconds, all processes of a run together."""
+        sides = [
+            [run.cpu for run in side if isinstance(run, Taken)] for side in (self.ours_seconds, self.rival_seconds)
+        ]
+        return (statistics.median(sides[0]), statistics.median(sides[1])) if all(sides) else None
 
     @property
     def ratios(self) -> list[float]:
@@ -183,16 +204,22 @@ def interleave(
     return seconds, sizes
 
 
-def run(contestant: Contestant) -> tuple[float, int | None]:
+def run(contestant: Contestant) -> tuple[Taken, int | None]:
     """Run all steps once; return the seconds that they took together, and the size of the output."""
     with _removed(contestant.output):
         if contestant.output is not None and contestant.expected is not None:
             memory.settle(contestant.expected)
+        before = _cpu_of_children()
         done = [_run_pipeline(step) for step in contestant.steps]
-        taken = sum(seconds for seconds, _ in done)
+        taken = Taken(sum(seconds for seconds, _ in done), _cpu_of_children() - before)
         if contestant.output is not None:
             return taken, contestant.output.stat().st_size
         return taken, int(done[-1][1]) if contestant.expected is not None else None
+
+
+def _cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def check(contestant: Contestant, expected: Path) -> str:
@@ -283,7 +310,6 @@ def _run_pipeline(pipeline: Pipeline, watch: _Watch | None = None) -> tuple[floa
     with contextlib.ExitStack() as stack:
         said = stack.enter_context(_scratch("said"))
         complaints = stack.enter_context(_scratch("complaints"))
-        environment = _environment()
         processes: list[subprocess.Popen[bytes]] = []
         stack.callback(_kill, processes)
         timer = threading.Timer(PATIENCE, _kill, (processes,))
@@ -293,7 +319,7 @@ def _run_pipeline(pipeline: Pipeline, watch: _Watch | None = None) -> tuple[floa
         with _ends(pipeline, said) as ends:
             for argv, (stdin, stdout) in zip(pipeline.stages, ends, strict=True):
                 processes.append(
-                    subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=complaints, cwd="/", env=environment)
+                    subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=complaints, cwd="/", env=_environment())
                 )
         if watch is not None:
             watch.until_done(processes)

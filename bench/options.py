@@ -13,6 +13,9 @@ WORKS = ("file-to-file", "pipe-to-pipe", "pipe-to-file", "file-to-pipe", "start-
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _FULL_SIZE, _FULL_RUNS = 2 << 30, 5
 _QUICK_SIZE, _QUICK_RUNS = 64 << 20, 2
+_ALL_SIZE, _ALL_RUNS = 512 << 20, 3
+# The scripts whose rows stand in the table of docs/performance.md.
+ALL = ("filter", "compressed", "segments", "batch", "handler")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Options:
     before: tuple[str, ...] | None
     engine: str
     json: Path | None
+    every: bool
+    """Whether a row that cannot be measured is a failure."""
 
 
 def parse(arguments: list[str], scripts: dict[str, str]) -> Options:
@@ -42,7 +47,13 @@ def parse(arguments: list[str], scripts: dict[str, str]) -> Options:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help="what to run (default: all)")
+    parser.add_argument(
+        "scripts",
+        nargs="*",
+        metavar="SCRIPT",
+        help="what to run (default: every script); all: every row that has a bar, within 15 minutes, at 512 MiB and "
+        "with 3 runs, and exit code 1 where one cannot be measured",
+    )
     parser.add_argument("--size", type=_size, help="memory in the core, such as 512M (default: 2G)")
     parser.add_argument("--runs", type=_positive, metavar="N", help="runs of each side (default: 5)")
     parser.add_argument("--quick", action="store_true", help="64 MiB and 2 runs, to see that all works")
@@ -69,6 +80,10 @@ def parse(arguments: list[str], scripts: dict[str, str]) -> Options:
     found = parser.parse_args(arguments)
     if found.json is not None and not found.json.absolute().parent.is_dir():
         parser.error(f"--json: no folder for {found.json}")
+    every = found.scripts == ["all"]
+    if every:
+        found.scripts = list(ALL)
+        found.size, found.runs = found.size or _ALL_SIZE, found.runs or _ALL_RUNS
     for name in found.scripts:
         if name not in scripts:
             parser.error(f"no script {name!r}; there is: {', '.join(scripts)}")
@@ -84,6 +99,7 @@ def parse(arguments: list[str], scripts: dict[str, str]) -> Options:
         before=found.before,
         engine=found.engine,
         json=found.json,
+        every=every,
     )
 
 

@@ -12,16 +12,16 @@ _MIB, _GIB = 1 << 20, 1 << 30
 
 _COMPARISON = (
     *("work", "kept", "on", "beside", "ours s", "rival s"),
-    *("ratio", "(min-max)", "GiB/s", "bar", "met", "output"),
+    *("ratio", "(min-max)", "ours cpu", "rival cpu", "GiB/s", "bar", "met", "output"),
 )
 _PEAK = ("memory of", "core", "RssAnon", "bare", "over", "allowed", "met", "VmHWM", "bare VmHWM")
 _TRIAL = ("tool", "works on", "seconds", "ratio", "(min-max)", "size", "on disk", "what came back")
 _QUIET = 0.1
 """The part of the CPUs that others may have before a reader is warned."""
 _LEGEND = """\
-seconds: medians; ratio: the median of ours / rival's, pair by pair; GiB/s: what corefilt had to move (from a
-pipe the whole core, from a file what is kept); output: corefilt's, compared with what the kernel would have
-written, byte by byte"""
+seconds: medians; ratio: the median of ours / rival's, pair by pair; cpu: user and system seconds of all processes of a
+run, medians; GiB/s: what corefilt had to move (from a pipe the whole core, from a file what is kept); output:
+corefilt's, compared with what the kernel would have written, byte by byte"""
 _TRIAL_LEGEND = """\
 seconds: medians, nobody waits for the disk; ratio: the median of corefilt's (first row) / the tool's, turn by turn,
 none where no file came back; what came back: beside the full core and what the kernel writes under the filter"""
@@ -37,6 +37,8 @@ class Results:
     file_systems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    """What this machine cannot measure, and why."""
     others_cpu_share: float = 0.0
 
 
@@ -55,6 +57,8 @@ def tables(results: Results) -> str:
     parts.append(meanwhile)
     if results.remarks:
         parts.append("\n".join(results.remarks))
+    if results.missing:
+        parts.append("\n".join(f"NOT MEASURED {row}" for row in results.missing))
     if results.failures:
         parts.append("\n".join(f"FAILED {failure}" for failure in results.failures))
     return "\n\n".join(parts)
@@ -75,6 +79,7 @@ def as_json(results: Results) -> dict[str, Any]:
                 "rival_median": each.theirs,
                 "ratio": each.ratio,
                 "ratio_of_medians": each.ours / each.theirs,
+                "cpu_medians": each.cpu,
                 "moved_bytes": each.moved,
                 "bytes_per_second": each.rate,
                 "bar": each.bar,
@@ -115,6 +120,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "others_cpu_share": results.others_cpu_share,
         "remarks": results.remarks,
         "failures": results.failures,
+        "missing": results.missing,
     }
 
 
@@ -137,6 +143,7 @@ def _comparison_row(each: Comparison) -> tuple[str, ...]:
         f"{each.theirs:.{digits}f}",
         f"{each.ratio:.2f}",
         f"({min(each.ratios):.2f}-{max(each.ratios):.2f})",
+        *(("", "") if each.cpu is None else (f"{seconds:.3f}" for seconds in each.cpu)),
         f"{each.rate / _GIB:.2f}" if each.moved >= _MIB else "",
         "" if each.bar is None else f"{each.bar:.2f}",
         {None: "", True: "yes", False: "NO"}[each.met],
