@@ -20,7 +20,7 @@ from corefilt.errors import UnstreamableError
 from corefilt.evidence.sysroot import Sysroot, sysroot_for
 from corefilt.filtering.write import write_filtered
 from corefilt.io.compress import Packed
-from corefilt.io.compression import Compression, default_threads
+from corefilt.io.compression import Compression
 from corefilt.io.sinks import reported
 from corefilt.io.sources import Extents, FileSource
 from corefilt.io.tempfiles import nameless
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from corefilt.io.sources import Place, Source
 
 SUFFIX = ".corebundle.tar.zst"
+# zstd's bytes are the same for any number of threads from two on, and its memory is not: 8 MiB and more for each.
+COMPRESSION = Compression("zstd", threads=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def write_bundle(
             inner = _filtered(core, wanted, options, stack)
         executable = objects.executable if _has(collected, objects.executable) else None
         manifest = BundleManifest(inner.size, executable, collected.files)
-        packed = Packed(output, _compression(), force=options.force)
+        packed = Packed(output, COMPRESSION, force=options.force)
         sink = packed.open(source)
         try:
             with reported(sink.name):
@@ -114,11 +116,6 @@ def write_bundle(
 
 def _has(collected: Collected, path: bytes | None) -> bool:
     return path is not None and any(made.name == b"root" + path for made in collected.members)
-
-
-def _compression() -> Compression:
-    """How bundles are compressed: zstd's bytes are the same for any number of threads from two on."""
-    return Compression("zstd", threads=max(2, default_threads()))
 
 
 def _places(request: BundleRequest, owner_fd: int, stack: ExitStack) -> Places:
