@@ -64,6 +64,7 @@ _FOR_TRUNCATION = ("corefilt.filtering.truncated", "corefilt.plan.rlimit", "arra
 _FOR_FIT = (
     "corefilt.plan.fit.choose",
     "corefilt.plan.fit.request",
+    "corefilt.plan.fit.runtimes.unwalked",
     "corefilt.plan.fit.split_layout",
     *_FOR_TRUNCATION,
 )

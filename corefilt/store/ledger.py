@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import stat
+import struct
 import time
 from contextlib import contextmanager
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAME = ".corefilt.lock"
+# struct flock of include/uapi/asm-generic/fcntl.h, with offsets of 64 bits. The locks are the open file's (Linux 3.15):
+# those of a process are lost when it closes any descriptor of the file, as whoever lists the directory does.
+_FLOCK = struct.Struct("hhqqi4x")
 # How many reservations there ever were at a time, as a decimal number.
 _COUNT = 16
 # Their table: so many bytes each, as a decimal number; each is locked by its first byte.
@@ -71,14 +75,17 @@ class Ledger:
         try:
             yield
         finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, 0)
+            self._unlock(0)
 
     def _lock(self, at: int) -> bool:
         try:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, at, 1, 0))
         except (BlockingIOError, PermissionError):
             return False
         return True
+
+    def _unlock(self, at: int) -> None:
+        fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, at, 1, 0))
 
     def _slots(self) -> Iterator[int]:
         yield from range(_TABLE, min(_TABLE + _SLOT * self._number(_COUNT), _RECENT), _SLOT)
@@ -94,7 +101,7 @@ class Ledger:
             if at == self._slot:
                 continue
             if self._lock(at):
-                fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, at)
+                self._unlock(at)
                 continue
             total += self._number(at)
         return total

@@ -124,7 +124,9 @@ def _over_signature(left: list[KeptCore], most: int) -> Iterator[KeptCore]:
         if core.crash is not None and not core.small:
             groups[core.uid, core.crash].append(core)
     for group in groups.values():
-        yield from (core for core in group[max(most - 1, 0) : -1] if not core.protected)
+        # Where one of those between is protected, as the new one is after a jump of the clock, another goes for it.
+        order = [*group[most - 1 : -1], *reversed(group[: most - 1]), group[-1]]
+        yield from [core for core in order if not core.protected][: max(len(group) - most, 0)]
 
 
 def _over_executable(left: list[KeptCore], most: int) -> Iterator[KeptCore]:

@@ -68,6 +68,17 @@ def test_a_reservation_ends_with_its_process(tmp_path: Path) -> None:
             ledger.reserve(1)
 
 
+def test_whoever_lists_the_directory_keeps_its_locks(tmp_path: Path) -> None:
+    """Locks of a process would be lost where it closes another descriptor of the file."""
+    with opened(tmp_path) as ledger, ledger.held():
+        ledger.reserve(1000)
+        (tmp_path / NAME).read_bytes()
+        with opened(tmp_path) as second:
+            assert second.reserved() == 1000
+            with pytest.raises(OutputError, match="is locked"), second.held(patience=0.01):
+                raise AssertionError("it was lost")
+
+
 def test_a_slot_is_used_again(tmp_path: Path) -> None:
     for _ in range(3):
         with opened(tmp_path) as ledger, ledger.held():

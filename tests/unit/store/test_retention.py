@@ -56,6 +56,13 @@ def test_of_a_crash_the_first_ones_stay_and_always_the_latest() -> None:
     assert names(cores, Limits(keep_per_signature=6)) == []
 
 
+def test_what_is_protected_counts_too() -> None:
+    cores = [core(str(n), at=n, signature=A, protected="is being saved" if n == 2 else "") for n in range(5)]
+    assert names(cores, Limits(keep_per_signature=3)) == ["3", "1"]
+    assert names(cores, Limits(keep_per_signature=2)) == ["1", "3", "0"]
+    assert names(cores, Limits(keep_per_signature=1)) == ["0", "1", "3", "4"]
+
+
 def test_what_has_no_certain_signature_is_no_repeat() -> None:
     assert gone([core(str(n), at=n) for n in range(6)], Limits(keep_per_signature=1)) == []
 
