@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Boots a machine with systemd, where root's program behind core_pattern is what the kernel says it is: installs a .deb, has
+# corefilt take the cores of a user's processes, asks coredumpctl and gdb for them, upgrades and purges.
+#
+#   packaging/try-vm.sh SUITE DEB [MIRROR]      (SUITE: bookworm, trixie, or a tree; as root)
+#
+# Needs debootstrap, qemu-system-x86, e2fsprogs and 4 GB below TMPDIR. With /dev/kvm it takes about a minute after
+# debootstrap, without it ten times as long. The machine has no network.
+set -euo pipefail
+suite=$1 deb=$(realpath "$2") mirror=${3:-http://deb.debian.org/debian}
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+root=$work/root
+trap 'umount -q "$root/proc/sys" "$root/proc" || true; rm -rf --one-file-system "$work"' EXIT
+if [ -d "$suite" ]; then
+  cp -a "$suite" "$root"
+else
+  debootstrap --variant=minbase "$suite" "$root" "$mirror" >"$work/log" || { tail "$work/log" >&2; exit 1; }
+fi
+cp /etc/resolv.conf "$root/etc"
+# systemd-coredump would have this machine's kernel start it.
+mount -t proc proc "$root/proc"
+mount --bind "$root/proc/sys" "$root/proc/sys"
+mount -o remount,bind,ro "$root/proc/sys"
+chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get install -y \
+  --no-install-recommends systemd-sysv linux-image-cloud-amd64 initramfs-tools gdb systemd-coredump udev dbus libseccomp2 \
+  "$(dpkg-deb -f "$deb" Depends | grep -o 'python3\.[0-9]*')" >"$work/log" 2>&1 || { tail "$work/log" >&2; exit 1; }
+umount "$root/proc/sys" "$root/proc"
+mkdir "$root/try"
+cp "$deb" "$root/try/first.deb"
+dpkg-deb -R "$deb" "$work/next"
+sed -i 's/^Version: .*/&+next/' "$work/next/DEBIAN/control"
+dpkg-deb --root-owner-group -Znone -b "$work/next" "$root/try/next.deb" >/dev/null
+cp packaging/try-vm-inside.sh "$root/try/inside.sh"
+gcc -O0 -g -static -o "$root/try/crasher" -x c - <<'C'
+#include <signal.h>
+#include <string.h>
+#include <stdlib.h>
+static int deepest(char *heap) { *(volatile int *)0 = 7; return heap[0]; }
+int main(void) { char *heap = malloc(64 << 20); memset(heap, 1, 64 << 20); return deepest(heap); }
+C
+cat >"$root/etc/systemd/system/try.service" <<'UNIT'
+[Unit]
+After=multi-user.target
+[Service]
+Type=oneshot
+ExecStart=/bin/bash /try/inside.sh
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/ttyS0
+ExecStopPost=/sbin/poweroff -ff
+[Install]
+WantedBy=default.target
+UNIT
+ln -sf /etc/systemd/system/try.service "$root/etc/systemd/system/multi-user.target.wants/try.service"
+: >"$root/etc/fstab"
+truncate -s 3G "$work/disk"
+mkfs.ext4 -q -d "$root" "$work/disk"
+kernel=$(ls "$root"/boot/vmlinuz-* | tail -n 1) initrd=$(ls "$root"/boot/initrd.img-* | tail -n 1)
+accel=tcg
+[ ! -w /dev/kvm ] || accel=kvm
+timeout "${COREFILT_VM_SECONDS:-1500}" qemu-system-x86_64 -machine q35 -accel "$accel" -cpu max,arch-capabilities=off -m 1024 -smp 2 -nographic \
+  -no-reboot -nic none -kernel "$kernel" -initrd "$initrd" \
+  -append 'root=/dev/vda rw console=ttyS0 quiet systemd.show_status=false' \
+  -drive "file=$work/disk,format=raw,if=virtio" </dev/null >"$work/console" 2>&1 || true
+grep -a '^try: ' "$work/console" || true
+grep -qa '^try: all is as it should be' "$work/console" || { tail -n 60 "$work/console" >&2; exit 1; }
