@@ -57,10 +57,15 @@ lay_out() {
   find "$STAGE" -name '*.so' -exec chmod 644 {} +
   [ "$machine" != "$(uname -m)" ] || find "$STAGE" -name '*.so' -exec strip --strip-unneeded {} +
   mkdir -p "$STAGE$UNITS" "$STAGE/usr/lib"/{sysusers.d,tmpfiles.d}
-  cp packaging/units/* "$STAGE$UNITS"
+  # The samples are for an environment in /opt.
+  for found in "$STAGE"/usr/share/corefilt/*.{service,socket,timer}; do
+    sed 's|/opt/corefilt/bin/corefilt|/usr/bin/corefilt|' "$found" >"$STAGE$UNITS/${found##*/}"
+    rm "$found"
+  done
   cp packaging/sysusers.conf "$STAGE/usr/lib/sysusers.d/corefilt.conf"
   cp packaging/tmpfiles.conf "$STAGE/usr/lib/tmpfiles.d/corefilt.conf"
-  cp packaging/corefilt.conf "$stage/corefilt.conf"
+  mv "$STAGE/usr/share/corefilt/corefilt.conf" "$stage/corefilt.conf"
+  rmdir "$STAGE/usr/share/corefilt"
 }
 
 # Manual pages and the rest, which rpm marks as documentation.

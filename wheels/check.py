@@ -22,8 +22,9 @@ NOT_FOR_USERS = ".pyx"
 # What the package generates when a wheel is built (corefilt.cli.generate).
 GENERATED = (
     "share/man/man1/corefilt.1", "share/man/man5/corefilt-note.5", "share/man/man5/corefilt-policy.5",
-    "share/man/man8/corefilt-handle.8", "share/bash-completion/completions/corefilt",
-    "share/zsh/site-functions/_corefilt", "share/fish/vendor_completions.d/corefilt.fish",
+    "share/man/man7/corefilt-retention.7", "share/man/man8/corefilt-handle.8",
+    "share/bash-completion/completions/corefilt", "share/zsh/site-functions/_corefilt",
+    "share/fish/vendor_completions.d/corefilt.fish",
 )  # fmt: skip
 # What setuptools adds to an sdist.
 MADE = ("PKG-INFO", "setup.cfg", "corefilt.egg-info/")
@@ -89,6 +90,7 @@ def complaints_about_wheel(path: Path, tree: Path) -> list[str]:
             elif name.startswith("scripts/"):
                 wanted.add(f"corefilt-{version}.data/{name}")
         wanted |= {data + name for name in GENERATED}
+        wanted |= {f"{data}share/corefilt/{path.name}" for path in tree.glob("corefilt/handler/samples/*")}
         found += [f"lacks {name}" for name in sorted(wanted - names)]
         found += [f"holds {name}" for name in sorted(names - wanted)]
         if MODULE in names:

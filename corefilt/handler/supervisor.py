@@ -19,7 +19,7 @@ from corefilt.handler.result import FAILED, WHOLE
 from corefilt.handler.secure_open import open_folder
 from corefilt.handler.store import Target, name_of, program_owner
 from corefilt.sizes import show_size
-from corefilt.store.attributes import OWNER, SMALL
+from corefilt.store.attributes import INPUT, OWNER, SMALL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,7 +122,11 @@ def _save(
 def _give_rights(fd: int, crash: CrashInfo, child: Forked, result: Result) -> list[str]:
     """Let its user read it where he may, and note on it what is asked for later; tells what did not work."""
     notices, victim = [], child.victim
-    noted = {**attributes(crash, victim), OWNER: program_owner(child.program).encode()}
+    noted = {
+        **attributes(crash, victim),
+        OWNER: program_owner(child.program).encode(),
+        INPUT: b"%d" % result.input_bytes,
+    }
     signature = parse_signature(result.signature)
     if signature is not None:
         noted[ATTRIBUTE] = signature.encode()

@@ -30,7 +30,9 @@ def needed(path: Path) -> set[str]:
 
 def main(directory: Path, folders: list[Path]) -> None:
     """Copy until nothing is missing."""
-    todo = [path for path in directory.rglob("*") if path.is_file() and (path.suffix == ".so" or path.name == "python3")]
+    todo = [
+        path for path in directory.rglob("*") if path.is_file() and (path.suffix == ".so" or path.name == "python3")
+    ]
     there = {path.name for path in (directory / "lib").iterdir()}
     # Libraries that a wheel brings are found by its modules themselves.
     there |= {path.name for path in directory.glob("**/*.libs/*")}

@@ -1,6 +1,6 @@
-"""What the pods of deploy/kubernetes run: has the node's kernel start corefilt, sets it back, and does a job again and again.
+"""What the pods of deploy/kubernetes run: have the node's kernel start corefilt, set it back, run jobs repeatedly.
 
-Usage: python node.py install | uninstall | every SECONDS COMMAND... [then COMMAND...]
+Usage: python node.py install | uninstall | wait | every SECONDS COMMAND... [then COMMAND...]
 
 /host has the node's /opt, /etc, /var/lib and /proc. Cores go to /var/lib/corefilt of the node.
 """
@@ -21,6 +21,7 @@ THERE = HOST / HERE.relative_to("/")
 CONFIG = Path("/etc/corefilt.conf")
 # Handlers at a time, as systemd-coredump has it.
 PIPE_LIMIT = "16"
+STOP = {signal.SIGTERM, signal.SIGINT}
 
 
 def corefilt(*arguments: str) -> int:
@@ -82,6 +83,10 @@ def main(words: list[str]) -> int:
         return install()
     if words == ["uninstall"]:
         return uninstall()
+    if words == ["wait"]:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+        signal.sigwait(STOP)
+        return 0
     if words[:1] == ["every"] and len(words) > 2 and words[1].isdigit():
         jobs: list[list[str]] = [[]]
         for word in words[2:]:

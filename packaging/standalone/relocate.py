@@ -1,4 +1,4 @@
-"""Makes a standalone directory start where it is: the path of the loader in bin/python3, and the first lines of programs.
+"""Makes a standalone directory start where it is: the loader's path in bin/python3, and the first lines of programs.
 
 Usage: DIRECTORY/lib/ld-linux-*.so.* DIRECTORY/bin/python3 -I DIRECTORY/relocate.py DIRECTORY [PREFIX]
 

@@ -1,4 +1,4 @@
-"""What packages install beside the wheel: settings, units, the line for core_pattern, the libraries that they bring."""
+"""What packages install beside modules: units, the line for core_pattern, the libraries that they bring."""
 
 import re
 import shlex
@@ -6,51 +6,25 @@ import shutil
 import subprocess
 import tomllib
 from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from support.pages import ROOT
 
 from corefilt.cli.commands import COMMANDS
-from corefilt.handler import config
 from corefilt.handler.admin.install import KERNELS_OWN
 from corefilt.handler.admin.sysctl import PATTERN, PIPE_LIMIT, DropIn
-from corefilt.handler.config import Config, parse_config
 from corefilt.handler.pattern import handler_line
-from corefilt.handler.serve import rules
-from corefilt.handler.serve.rules import parse_serve_rules
 
 PACKAGING = ROOT / "packaging"
-UNITS = sorted((PACKAGING / "units").iterdir())
+SAMPLES = Path(str(files("corefilt.handler"))) / "samples"
+UNITS = sorted(unit for unit in SAMPLES.iterdir() if unit.suffix != ".conf")
 SERVICES = [unit for unit in UNITS if unit.suffix == ".service"]
 # The units are for this version on (Debian 12's); an older one knows fewer settings.
 SYSTEMD = 252
 # Of 10; issue by issue systemd-analyze counts what a service could do.
 MOST_EXPOSED = 3.0
-
-
-def sample() -> str:
-    """The settings as a package installs them, with every key in force."""
-    text = (PACKAGING / "corefilt.conf").read_text()
-    return re.sub(r"^#(?=\[|[a-z-]+ = )", "", text, flags=re.MULTILINE)
-
-
-def test_settings_are_commented_out_as_they_are_installed() -> None:
-    assert tomllib.loads((PACKAGING / "corefilt.conf").read_text()) == {}
-
-
-def test_settings_have_every_key_with_its_default() -> None:
-    values = tomllib.loads(sample())
-    assert set(values) == set(config._KEYS)
-    assert set(values["serve"]) == set(rules._KEYS)
-    assert [set(rule) for rule in values["serve"]["rule"]] == [set(rules._RULE_KEYS)]
-    # Two keys that exclude each other have their defaults by turns.
-    for left_out in ("filter", "annotate-full"):
-        text = "\n".join(line for line in sample().splitlines() if not line.startswith(f"{left_out} = "))
-        parsed, plain = parse_config(text.encode(), "corefilt.conf"), Config()
-        assert {name for name in Config.__slots__ if getattr(parsed, name) != getattr(plain, name)} == {"serve"}
-    served, usual = parse_serve_rules(parsed.serve), parse_serve_rules({})
-    assert {name for name in served.__slots__ if getattr(served, name) != getattr(usual, name)} == {"rules"}
 
 
 def test_the_line_for_core_pattern_is_what_install_would_set() -> None:
@@ -75,7 +49,7 @@ def commands(unit: Path) -> list[list[str]]:
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
 def test_units_start_commands_that_there_are(unit: Path) -> None:
     ((program, command, *arguments),) = commands(unit)
-    assert program == "/usr/bin/corefilt" and command in COMMANDS
+    assert program == "/opt/corefilt/bin/corefilt" and command in COMMANDS
     import_module(f"corefilt.cli.{command}").parser().parse_intermixed_args(arguments)
 
 
@@ -101,7 +75,7 @@ def test_services_can_do_little(unit: Path) -> None:
 def test_systemd_knows_every_setting_of_the_units() -> None:
     said = systemd_analyze("verify", "--man=no", *UNITS)
     # Where the package is not installed.
-    lines = [line for line in said.splitlines() if "/usr/bin/corefilt is not executable" not in line]
+    lines = [line for line in said.splitlines() if "/opt/corefilt/bin/corefilt is not executable" not in line]
     assert [line for line in lines if "corefilt" in line] == []
 
 

@@ -11,6 +11,7 @@ from typing import TypedDict
 
 import corefilt
 from corefilt import handler
+from corefilt.handler.seccomp import find_library
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def import_all() -> None:
     """Import the handler's modules, those of the rooms that it filters with, and what they use where it is there."""
     for name in _modules(handler):
         import_module(name)
+    # As the child has it: pyseccomp by itself would ask ldconfig and a compiler where the library is.
+    find_library()
     for name in (*_modules(corefilt), *OPTIONAL):
         try:
             import_module(name)
