@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
 from corefilt.cli.options import make_parser
 from corefilt.cli.progress import bar_for
-from corefilt.cli.words import STDOUT, refuse_report_over, say, tell, with_json_target, write_json
+from corefilt.cli.words import (
+    STDOUT,
+    fitting,
+    need_standard_output,
+    refuse_report_over,
+    say,
+    tell,
+    with_json_target,
+    write_json,
+)
 from corefilt.filterbits import parse_filter
 
 TYPE_CHECKING = False
@@ -54,7 +65,8 @@ def run(argv: list[str]) -> int:
     if arguments.json is not None:
         write_json(verdict.as_dict(), arguments.json)
     if arguments.json != STDOUT:
-        tell(f"{verdict}\n")
+        need_standard_output()
+        tell(fitting(str(verdict), sys.stdout) + "\n")
     if not verdict.holds and verdict.short and arguments.truncate is None:
         say("corefilt: FILTERED ends before what its headers claim; --truncate SIZE checks what a limit has cut")
     return 0 if verdict.holds else 4

@@ -12,6 +12,7 @@ from corefilt.text import printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import TextIO
 
     from rich.console import RenderableType
 
@@ -53,14 +54,43 @@ def say_report(summary: Callable[[], str], report: Report, more: Iterable[str], 
 
 
 def say(text: str) -> None:
-    """Write a line to standard error, if there is one."""
+    """Write lines to standard error, if there is one; on a terminal they end with words."""
     if sys.stderr is None:
         return
     try:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(fitting(text, sys.stderr) + "\n")
         sys.stderr.flush()
     except (OSError, ValueError):
         return
+
+
+def fitting(text: str, stream: TextIO) -> str:
+    """Return text folded for the terminal that a stream is; for anything else as it is."""
+    if not stream.isatty():
+        return text
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit() and int(told[:4]):
+        return folded(text, int(told[:4]))
+    try:
+        return folded(text, os.get_terminal_size(stream.fileno()).columns or 80)
+    except (OSError, ValueError):
+        return folded(text, 80)
+
+
+def folded(text: str, width: int) -> str:
+    """Return text whose lines are at most so wide, but for longer words; the rest of a line stands further in."""
+    if all(len(line) <= width for line in text.split("\n")):
+        return text
+    from textwrap import wrap
+
+    lines: list[str] = []
+    for line in text.split("\n"):
+        inside = " " * min(len(line) - len(line.lstrip()) + 4, width // 2)
+        # Blanks between columns stay where nothing is folded.
+        lines += [line] if len(line) <= width else wrap(
+            line, width, subsequent_indent=inside, break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+    return "\n".join(lines)
 
 
 def one_failed(pid: int, error: CorefiltError) -> dict[str, object]:
