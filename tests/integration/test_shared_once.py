@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from support.builder import EM_PPC, Load, kernel_notes, make_core, parse_core, parse_notes
+from support.builder import EM_PPC, Load, kernel_notes, make_core, page, parse_core, parse_notes
 from support.run import assert_error, corefilt
 from support.shared import BLOCK, PAGE, attached, group, segment, sums
 
@@ -113,6 +113,22 @@ def test_layouts_come_back(options: dict[str, object], tmp_path: Path) -> None:
     for copy, path in zip(copies, paths, strict=True):
         assert verify(copy, path).holds, str(verify(copy, path))
     assert len(restore(paths)) == 2
+    assert sums(paths) == before
+
+
+def test_a_core_with_more_bytes_than_memory_is_left_alone(tmp_path: Path) -> None:
+    """A damaged p_memsz: what follows the missing blocks would be nobody's."""
+    paths = []
+    for number in range(3):
+        start, content = 0x40000000 + number * (64 << 20), bytearray(segment(5))
+        content[4 * BLOCK] = number
+        notes = kernel_notes([(start, start + 2 * BLOCK, 0, "/dev/shm/pool (deleted)")], pid=number + 1)
+        paths.append(tmp_path / f"core.{number}")
+        paths[-1].write_bytes(make_core([Load(0x10000, page()), Load(start, bytes(content), memsz=2 * BLOCK)], notes))
+    before = sums(paths)
+    done = share_once(paths)
+    assert all("p_memsz" in reason for reason in done.skipped.values())
+    assert len(done.skipped) == 2
     assert sums(paths) == before
 
 

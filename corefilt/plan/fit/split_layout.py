@@ -44,8 +44,9 @@ def split(
     if not runs or starts[0]:
         runs, starts = [(0, 0), *runs], [0, *starts]
     for (a, b), behind in zip(runs, [*starts[1:], None], strict=True):
-        extent = (whole if behind is None else behind) - a
-        claimed = (memsz if behind is None else behind) - a
+        # What p_filesz has beyond p_memsz is no memory, but can be kept.
+        extent = max((whole if behind is None else behind) - a, 0)
+        claimed = max((memsz if behind is None else behind) - a, 0)
         if dropped_from is not None and b < min(dropped_from, a + claimed):
             claimed = b - a
         yield SplitPhdr(i, at=a, memsz=claimed, skip=a, size=b - a, payload=True, extent=extent)
