@@ -399,12 +399,12 @@ def test_root_keeps_out_of_others_folders(tmp_path: Path) -> None:
         pytest.skip("needs root")
     paths = group(tmp_path / "cores", 2)
     os.chmod(tmp_path / "cores", 0o777)
-    with pytest.raises(OutputError, match="others than root can write"):
+    with pytest.raises(OutputError, match="other users can write to it"):
         share_once(paths)
     os.chmod(tmp_path / "cores", 0o755)
     share(paths, 1)
     os.chown(tmp_path / "cores", 1, 1)
-    with pytest.raises(OutputError, match="others than root can write"):
+    with pytest.raises(OutputError, match="other users can write to it"):
         restore(paths)
 
 
