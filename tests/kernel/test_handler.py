@@ -32,6 +32,8 @@ from support.builds import INTERPRETER, PATIENCE
 
 from corefilt.handler import permissions
 from corefilt.handler.log import encode
+from corefilt.store.attributes import OWNER
+from corefilt.store.ledger import NAME as LEDGER
 
 USER = 1000
 
@@ -208,6 +210,22 @@ def test_a_users_process(crasher: Path, place: Place, folder: Path) -> None:
     assert b" [stack]\n" in said["COREDUMP_PROC_MAPS"]
     assert said["COREDUMP_FILENAME"] == os.fsencode(core)
     assert int(said["COREDUMP_TIMESTAMP"]) // 1_000_000 in what.seconds
+
+
+def test_who_owns_the_program_is_noted_and_counts(crasher: Path, place: Place, folder: Path) -> None:
+    """A copy that belongs to somebody else is another program; of one user's program one core is left."""
+    copied = folder / "copied"
+    shutil.copy(crasher, copied)
+    os.chown(copied, USER, USER)
+    place.write(max_per_executable=1, limit_interval="10m", limit_burst=4, name="%p")
+    with in_core_pattern(place) as handler:
+        for program in (crasher, copied, crasher):
+            crash(program, folder, uid=USER)
+            handler.wait()
+    cores = [path for path in place.cores() if path.name != LEDGER]
+    owners = sorted(os.getxattr(core, OWNER) for core in cores)
+    assert owners == [b"%d" % crasher.stat().st_uid, b"%d" % USER]
+    assert {os.getxattr(core, "user.coredump.exe") for core in cores} == {os.fsencode(crasher), os.fsencode(copied)}
 
 
 def test_a_set_uid_program(crasher: Path, place: Place, folder: Path) -> None:
