@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+from math import isfinite
 
 from corefilt import _fast
 from corefilt.bundle.manifest import MOST_OF_MANIFEST, BundleManifest, decode_manifest
@@ -35,6 +36,8 @@ LEFT_FREE = 20
 MOST_BEHIND = 1 << 20
 # No file is larger than what corefilt reads of it.
 MOST_OF_A_FILE = 1 << 50
+# Every file system has times up to 2038.
+MOST_SECONDS = (1 << 31) - 1
 PIECE = 1 << 20
 
 
@@ -127,7 +130,8 @@ class _Unpacking:
                     raise self._refuse(info.name, f"has {info.size} bytes")
                 self.manifest = decode_manifest(os.pread(fd, info.size, 0), f"{self._name}: {MANIFEST}")
             self.has_core = self.has_core or info.name == CORE
-            seconds = min(max(int(info.mtime), 0), (1 << 31) - 1)
+            # An extended header can say inf or nan.
+            seconds = int(min(max(info.mtime, 0), MOST_SECONDS)) if isfinite(info.mtime) else 0
             os.utime(fd, (seconds, seconds))
         finally:
             os.close(fd)

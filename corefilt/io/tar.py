@@ -59,11 +59,25 @@ class _TarInfo(tarfile.TarInfo):
 
 def open_tar(stream: BinaryIO) -> tarfile.TarFile:
     """A tar that comes as a stream. Raises TarError."""
-    return tarfile.open(fileobj=stream, mode="r|", tarinfo=_TarInfo, errorlevel=2)
+    try:
+        return tarfile.open(fileobj=stream, mode="r|", tarinfo=_TarInfo, errorlevel=2)
+    except ValueError as error:
+        raise _damaged(error) from None
 
 
 def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Every member, none of which is remembered. Raises TarError."""
-    for info in tar:
+    while True:
+        try:
+            info = tar.next()
+        except ValueError as error:
+            raise _damaged(error) from None
+        if info is None:
+            return
         tar.members.clear()  # type: ignore[attr-defined]
         yield info
+
+
+def _damaged(error: ValueError) -> tarfile.ReadError:
+    """What the standard library makes of numbers in extended headers that are none."""
+    return tarfile.ReadError(f"a header is damaged: {error}")

@@ -34,6 +34,7 @@ from support.builder import (
     parse_core,
     parse_notes,
 )
+from support.bundles import Archive
 from support.frames import tables
 from support.maps import ZERO, Area, maps_text, smaps_text
 from support.planted import bearing_formats, by_keyword, forms, pem, rsa_key
@@ -221,6 +222,21 @@ def _secrets() -> Iterator[bytes]:
     yield b"\0" + b"\0".join(form for _, form in forms(b"password='abc9def8ghi7'"))
 
 
+def _bundles() -> Iterator[bytes]:
+    """A bundle with a link and holes, and members that are refused."""
+    yield _bundle().tar()
+    for name, fields in (("root/../x", {}), ("root/y", {"type": tarfile.SYMTYPE, "linkname": "../.."}), ("root/f", {})):
+        yield _bundle().file(name, **fields).tar()
+
+
+def _bundle() -> Archive:
+    archive = Archive(core=b"core").file("root/d/x", type=tarfile.SYMTYPE, linkname="../y").file("root/y", b"y")
+    return archive.file("GNUSparseFile.0/root/s", b"1\n512\n1\n".ljust(512, b"\0") + b"s", pax_headers=dict(SPARSE))
+
+
+SPARSE = {
+    "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "root/s", "GNU.sparse.realsize": "513",
+}  # fmt: skip
 SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "tables": _cores, "options": _cores, "pipes": _cores, "inplace": _cores,
     "notes": lambda: _shaped(_notes), "nt_file": lambda: _descs(NT_FILE), "prstatus": lambda: _descs(NT_PRSTATUS),
@@ -228,6 +244,7 @@ SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "maps": lambda: (text + NO_CHOICES for text in (maps_text(AREAS), smaps_text(AREAS))),
     "sidecar": _sidecars, "pattern": _patterns, "words": _words,
     "native": lambda: _shaped(_notes), "wrapping": _wrapped, "compressed": _compressed, "policy": _policies,
+    "bundle": _bundles,
     "goroutines": _patches, "frames": _patches, "machine": _patches,
     "unwinding": _unwinding, "secrets": _secrets,
 }  # fmt: skip

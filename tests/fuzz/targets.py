@@ -7,7 +7,9 @@ that of a plain model written here.
 from __future__ import annotations
 
 import fcntl
+import io
 import os
+import stat
 import struct
 import tempfile
 from array import array
@@ -31,6 +33,7 @@ import corefilt
 from corefilt import _fast
 from corefilt.batching.policy.toml_file import parse_policy
 from corefilt.batching.sources import containers as wrappings
+from corefilt.bundle.unpack import unpack
 from corefilt.cli.inspection import head
 from corefilt.cli.inspection.document import pieces
 from corefilt.cli.inspection.rows import Rows
@@ -416,6 +419,23 @@ def policy(data: bytes) -> None:
     parse_policy(data, "policy")
 
 
+def bundle(data: bytes) -> None:
+    """A tar that is said to be a bundle: what comes of it are files, directories, and links that stay within."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            unpack(io.BytesIO(data), "bundle", folder, len(data))
+        finally:
+            os.close(folder)
+            top = os.path.realpath(place)
+            for above, folders, files in os.walk(top):
+                for name in (*folders, *files):
+                    path = os.path.join(above, name)
+                    kind = stat.S_IFMT(os.lstat(path).st_mode)
+                    assert kind in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK), path
+                    assert os.path.realpath(path).startswith(f"{top}/"), path
+
+
 # --- runtimes -----------------------------------------------------------------------------------------------
 
 
@@ -615,10 +635,13 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     each.__name__: each
     for each in (
         tables, options, pipes, inplace, notes, nt_file, prstatus, record, image, loadmap, maps, sidecar, pattern,
-        words, native, wrapping, compressed, policy, goroutines, frames, machine, unwinding, secrets,
+        words, native, wrapping, compressed, policy, bundle, goroutines, frames, machine, unwinding, secrets,
     )
 }  # fmt: skip
-MOST_BYTES = {"tables": 1 << 16, "options": 1 << 16, "pipes": 1 << 16, "inplace": 1 << 16, "pattern": 200, "words": 100}
+MOST_BYTES = {
+    "bundle": 1 << 15, "tables": 1 << 16, "options": 1 << 16, "pipes": 1 << 16, "inplace": 1 << 16, "pattern": 200,
+    "words": 100,
+}  # fmt: skip
 """The length of an input at most; 4,096 for the others."""
 
 

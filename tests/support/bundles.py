@@ -89,9 +89,13 @@ class Archive:
         self._raw.write(info.tobuf(tarfile.PAX_FORMAT) + raw + bytes(-len(raw) % 512))
         return self
 
+    def tar(self) -> bytes:
+        """The archive before it is compressed."""
+        return self._raw.getvalue() + bytes(10240)
+
     def write(self, path: Path) -> Path:
         """Compress it to where it belongs."""
-        path.write_bytes(zstd.compress(self._raw.getvalue() + bytes(10240)))
+        path.write_bytes(zstd.compress(self.tar()))
         return path
 
 
