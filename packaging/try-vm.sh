@@ -4,8 +4,10 @@
 #
 #   packaging/try-vm.sh SUITE DEB [MIRROR]      (SUITE: bookworm, trixie, or a tree; as root)
 #
-# Needs debootstrap, qemu-system-x86, e2fsprogs and 4 GB below TMPDIR. With /dev/kvm it takes about a minute after
-# debootstrap, without it ten times as long. The machine has no network.
+#   COREFILT_VM_ACCEL     kvm where nested virtualization works (tcg)
+#   COREFILT_VM_SECONDS   when it is given up (1500)
+#
+# Needs debootstrap, qemu-system-x86, gcc, e2fsprogs and 4 GB below TMPDIR. The machine has no network.
 set -euo pipefail
 suite=$1 deb=$(realpath "$2") mirror=${3:-http://deb.debian.org/debian}
 cd "$(dirname "$0")/.."
@@ -56,10 +58,8 @@ ln -sf /etc/systemd/system/try.service "$root/etc/systemd/system/multi-user.targ
 truncate -s 3G "$work/disk"
 mkfs.ext4 -q -d "$root" "$work/disk"
 kernel=$(ls "$root"/boot/vmlinuz-* | tail -n 1) initrd=$(ls "$root"/boot/initrd.img-* | tail -n 1)
-accel=tcg
-[ ! -w /dev/kvm ] || accel=kvm
-timeout "${COREFILT_VM_SECONDS:-1500}" qemu-system-x86_64 -machine q35 -accel "$accel" -cpu max,arch-capabilities=off -m 1024 -smp 2 -nographic \
-  -no-reboot -nic none -kernel "$kernel" -initrd "$initrd" \
+timeout "${COREFILT_VM_SECONDS:-1500}" qemu-system-x86_64 -machine q35 -accel "${COREFILT_VM_ACCEL:-tcg}" \
+  -cpu max,arch-capabilities=off -m 1024 -smp 2 -nographic -no-reboot -nic none -kernel "$kernel" -initrd "$initrd" \
   -append 'root=/dev/vda rw console=ttyS0 quiet systemd.show_status=false' \
   -drive "file=$work/disk,format=raw,if=virtio" </dev/null >"$work/console" 2>&1 || true
 debugfs -R 'cat /try/said' "$work/disk" >"$work/said" 2>/dev/null
