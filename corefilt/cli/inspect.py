@@ -263,4 +263,4 @@ class Inspection:
             order = "largest" if view.sort in (None, "size") else "first"
             page.line(f"The {order} {count} of {total} mappings{of} (--all lists every one):")
         elif of:
-            page.line(f"All {total} mappings{of}:")
+            page.line(f"All {total} mappings{of}:" if total != 1 else f"The only mapping{of}:")

@@ -55,17 +55,15 @@ class Fit:
     def tell_changes(self, core: CoreFile, selection: Selection) -> None:
         """Put the changes to headers and notes into words."""
         split = sum(1 for runs in selection.runs.values() if len(runs) > 1 or runs[0][0])
-        self.changes.append(
-            f"{len(core.table)} program headers became {self.segments}: {split} mappings have several, for the parts "
-            "that were kept"
-        )
+        cut = _count(split, "mapping was", "mappings were")
+        self.changes.append(f"{len(core.table)} program headers became {self.segments}: {cut} cut into parts")
         if self.unreadable:
             self.changes.append(
                 f"p_memsz of {self.unreadable} program headers ends where the kept bytes end (--unreadable); a note "
                 "has the true extents"
             )
         if not core.notes.fitted:
-            self.changes.append("a COREFILT note that tells that it was cut to fit was added")
+            self.changes.append("a COREFILT note was added, which says that mappings were cut")
         if selection.annotation_size():
             self.changes.append(f"a COREFILT note of {selection.annotation_size()} bytes was added or replaced")
         if core.sections:
@@ -88,14 +86,16 @@ class Fit:
         if self.layout is None:
             yield f"fit: {limit}; nothing had to be cut{rung}"
             return
-        smallest = f", from {self.smallest} on" if self.smallest is not None else ""
-        yield (
-            f"fit: {limit}{smallest}; {self.whole} of {self.threads} threads have their whole stacks; "
-            f"{self.segments} segments{rung}"
-        )
+        smallest = f" (smallest possible: {show_size(self.smallest)})" if self.smallest is not None else ""
+        stacks = f"{self.whole} of {_count(self.threads, 'thread', 'threads')}"
+        yield f"fit: {limit}{smallest}; full stacks for {stacks}; {self.segments} segments{rung}"
         yield from (walk.line() for walk in self.runtimes if walk.kept)
         if self.request.levels:
             levels = self.request.levels
             yield f"follow: {levels} levels; that promises no frames of Java, Python or Go (--runtime does)"
         if self.cut:
             yield "cut to fit: " + ", ".join(f"{name} {show_size(size)}" for name, size in sorted(self.cut.items()))
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
