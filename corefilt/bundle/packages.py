@@ -1,7 +1,8 @@
-"""Which package a file is of, by what dpkg notes below a directory: read there, so nothing of that system is run."""
+"""Which package a file is of, by what dpkg or rpm note below a directory: read, so nothing of that system is run."""
 
 from __future__ import annotations
 
+from corefilt.bundle.rpm import packages_of_rpm
 from corefilt.io.named_files import NotUsable
 
 TYPE_CHECKING = False
@@ -26,7 +27,10 @@ def packages_of(paths: Iterable[bytes], sysroot: Sysroot) -> dict[bytes, tuple[s
         spelled.setdefault(path.removeprefix(b"/usr"), path)
     found: dict[bytes, tuple[str, str]] = {}
     wanted = set(spelled.values())
-    for lists, name, version in _installed(_read(sysroot, _STATUS, MOST_OF_STATUS)):
+    status = _read(sysroot, _STATUS, MOST_OF_STATUS)
+    if not status:
+        return {spelled[path]: package for path, package in packages_of_rpm(spelled, sysroot).items()}
+    for lists, name, version in _installed(status):
         if len(found) == len(wanted):
             break
         listed = next(filter(None, (_read(sysroot, place, MOST_OF_A_LIST) for place in lists)), b"")
