@@ -22,6 +22,7 @@ from bench import (
     report,
     rivals,
     runtimes,
+    scrub,
     segments,
     shared,
     sharing,
@@ -45,6 +46,7 @@ SCRIPTS: dict[str, ModuleType] = {
     "handler": handler,
     "signature": signature,
     "runtimes": runtimes,
+    "scrub": scrub,
 }
 
 

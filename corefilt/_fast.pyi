@@ -124,7 +124,16 @@ def find_literals(
     data: Buffer, start: int, stop: int, bits: Buffer, heads: Buffer, literals: Buffer, words: Buffer, out: Buffer
 ) -> tuple[int, int]: ...
 def find_primes(
-    data: Buffer, start: int, stop: int, length: int, step: int, out: Buffer, *, first: bool, big: bool
+    data: Buffer,
+    start: int,
+    stop: int,
+    length: int,
+    step: int,
+    out: Buffer,
+    *,
+    first: bool,
+    big: bool,
+    least: int = 0x80000000,
 ) -> tuple[int, int]: ...
 def find_strangers(data: Buffer, starts: Buffer, ends: Buffer, small: int, out: Buffer) -> int: ...
 def write_at(fd: int, offset: int, data: Buffer, *, granule: int = 0, flags: int = 0) -> int: ...

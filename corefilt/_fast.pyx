@@ -1474,9 +1474,21 @@ cdef inline uint32_t word_of(const uint8_t *p, size_t size, size_t n, bint first
 cdef enum:
     # 3 * 5 * 7 * 11 * 13 * 17 * 19 * 23 * 29
     SMALL_PRIMES = 3234846615
+    # 31 * 37 * 41 * 43 * 47
+    LARGER_PRIMES = 95041567
+
+
+cdef inline uint64_t rest_of(const uint8_t *w, size_t length, bint first, bint big, uint64_t divisor) noexcept nogil:
+    cdef uint64_t rest = 0
+    cdef size_t n
+    for n in range(length / 4):
+        rest = (rest << 32 | word_of(w, length, n, first, big)) % divisor
+    return rest
+
 
 cdef uint64_t primes_in(const uint8_t *p, uint64_t size, uint64_t start, uint64_t stop, size_t length, size_t step,
-                        bint first, bint big, uint64_t *out, uint64_t room, uint64_t *found) noexcept nogil:
+                        bint first, bint big, uint32_t least, uint64_t *out, uint64_t room,
+                        uint64_t *found) noexcept nogil:
     cdef uint64_t at = start, rest, clean = start
     cdef size_t n, words = length / 4
     cdef const uint8_t *w
@@ -1498,25 +1510,26 @@ cdef uint64_t primes_in(const uint8_t *p, uint64_t size, uint64_t start, uint64_
             clean = at
             continue
         clean = at + length
-        if word_of(w, length, words - 1, first, big) & 1 and word_of(w, length, 0, first, big) >> 31:
-            rest = 0
-            for n in range(words):
-                rest = (rest << 32 | word_of(w, length, n, first, big)) % <uint64_t>SMALL_PRIMES
+        if word_of(w, length, words - 1, first, big) & 1 and word_of(w, length, 0, first, big) >= least:
+            rest = rest_of(w, length, first, big, SMALL_PRIMES)
             if rest % 3 and rest % 5 and rest % 7 and rest % 11 and rest % 13 and rest % 17 and rest % 19 \
                     and rest % 23 and rest % 29:
-                if found[0] == room:
-                    return at
-                out[found[0]] = at
-                found[0] += 1
+                rest = rest_of(w, length, first, big, LARGER_PRIMES)
+                if rest % 31 and rest % 37 and rest % 41 and rest % 43 and rest % 47:
+                    if found[0] == room:
+                        return at
+                    out[found[0]] = at
+                    found[0] += 1
         at += step
     return stop
 
 
-def find_primes(data, uint64_t start, uint64_t stop, size_t length, size_t step, out, *, bint first, bint big):
+def find_primes(data, uint64_t start, uint64_t stop, size_t length, size_t step, out, *, bint first, bint big,
+                uint32_t least=0x80000000):
     """Where in ``data`` a large prime of ``length`` bytes can stand that begins in ``[start, stop)``.
 
-    It is odd, has its highest bit set, no small divisor, and no word that is zero. It is made of 32-bit words of one
-    byte order; ``first`` tells that the most significant one comes first. ``step`` is a power of two, in bytes. ``out``
+    It is odd, has no small divisor, and no word that is zero; the most significant one is at least ``least``. It is
+    made of 32-bit words of one byte order; ``first`` tells that the most significant one comes first. ``step`` is a power of two, in bytes. ``out``
     receives offsets, as 64-bit items. Returns ``(count, reached)`` as find_anchors does.
     """
     cdef Py_buffer view, into
@@ -1531,7 +1544,7 @@ def find_primes(data, uint64_t start, uint64_t stop, size_t length, size_t step,
                 raise ValueError("no room for what is found")
             with nogil:
                 reached = primes_in(<const uint8_t *>view.buf, <uint64_t>view.len, start, stop, length, step, first,
-                                    big, <uint64_t *>into.buf, <uint64_t>into.len / 8, &found)
+                                    big, least, <uint64_t *>into.buf, <uint64_t>into.len / 8, &found)
             return found, reached
         finally:
             PyBuffer_Release(&into)

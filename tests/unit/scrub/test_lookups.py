@@ -104,7 +104,7 @@ def test_literals_that_begin_alike_are_left_out_beyond_some() -> None:
 def test_primes_are_odd_large_and_have_no_small_divisor() -> None:
     draw = random.Random(5)
     numbers = [draw.getrandbits(128) | 1 << 127 | 1 for _ in range(300)]
-    wanted = {n for n in numbers if all(n % small for small in (3, 5, 7, 11, 13, 17, 19, 23, 29))}
+    wanted = {n for n in numbers if all(n % small for small in (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47))}
     assert 0 < len(wanted) < 300
     out = array("Q", bytes(8 * 400))
     shapes = {
@@ -118,6 +118,10 @@ def test_primes_are_odd_large_and_have_no_small_divisor() -> None:
         assert reached == len(data)
         places = {16 + 32 * k for k, n in enumerate(numbers) if n in wanted}
         assert {at for at in out[:count] if at % 32 == 16} == places
+        some = [n for n in wanted if n >> 96 >= 0xC0000000]
+        count, _ = _fast.find_primes(data, 0, len(data), 16, 8, out, first=first, big=big, least=0xC0000000)
+        assert 0 < len(some) < len(wanted)
+        assert {numbers[(at - 16) // 32] for at in out[:count] if at % 32 == 16} == set(some)
     # Where there is no room it goes on from there.
     small = array("Q", bytes(8))
     count, reached = _fast.find_primes(data, 0, len(data), 16, 8, small, first=True, big=False)
