@@ -49,7 +49,7 @@ def adapt(app: Sphinx, name: str, source: list[str]) -> None:
 
 def options_of(command: str) -> str:
     """Return what --help says of a command, as a section."""
-    words = [sys.executable, "-m", "corefilt", command, "--help"]
+    words = [sys.executable, "-P", "-m", "corefilt", command, "--help"]
     env = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
     done = subprocess.run(words, env=env, stdout=subprocess.PIPE, text=True, check=True)
     return f"\n## corefilt {command}\n\n```text\n{done.stdout}```\n"
