@@ -92,8 +92,13 @@ class Config:
     @property
     def keeps_count(self) -> bool:
         """Whether any setting asks for what else is in the directory."""
+        return self.limits_directory or self.limit_interval is not None
+
+    @property
+    def limits_directory(self) -> bool:
+        """Whether any setting has cores removed."""
         counted = (self.max_use, self.keep_free, self.max_age, self.max_per_executable, self.keep_per_signature)
-        return any(value is not None for value in (*counted, self.limit_interval))
+        return any(value is not None for value in counted)
 
 
 def read_config(path: str = PATH) -> Config:

@@ -14,10 +14,10 @@ import time
 from corefilt.errors import NoCoreError
 from corefilt.handler.log import NOTICE, WARNING
 from corefilt.handler.request import Allowance
+from corefilt.handler.reservation import executable_of
 from corefilt.handler.store import program_owner
 from corefilt.sizes import show_size
-from corefilt.store.directory import UNKNOWN, kept_cores, remove
-from corefilt.store.ledger import Ledger
+from corefilt.store.directory import kept_cores, remove
 from corefilt.store.retention import KeptCore, Limits, decide, full_signatures, staying
 
 TYPE_CHECKING = False
@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from corefilt.handler.config import Config
     from corefilt.handler.crash_info import CrashInfo
     from corefilt.handler.log import Messages
+    from corefilt.handler.reservation import Reservation
     from corefilt.handler.store import Target
     from corefilt.handler.worker_process import Forked
     from corefilt.store.retention import Removal, RetentionPlan
 
-# What a core has beside its memory: headers, notes (2.7 KiB a thread), the ELF headers of its files.
-_BESIDE = 1 << 20
 # Signatures that the child is told of (PIPE_BUF); more crashes than that in turn are no loop.
 MOST_FULL = 100
 # The new core, which has no name yet.
@@ -40,42 +39,21 @@ _NEW = ""
 
 
 class Keeping:
-    """The limits of one directory, for the core of one crash. The ledger stays open as long as the reservation."""
+    """The limits of one directory, for the core of one crash of which the rest is reserved."""
 
-    def __init__(self, target: Target, ledger: Ledger, config: Config, crash: CrashInfo, child: Forked) -> None:
-        self._target, self._ledger, self._config = target, ledger, config
-        self._uid = crash.uid
-        self._executable = os.fsdecode(child.victim.executable or child.victim.comm or os.fsencode(UNKNOWN))
-        self._time = float(crash.time)
+    def __init__(
+        self, target: Target, reservation: Reservation, config: Config, crash: CrashInfo, child: Forked
+    ) -> None:
+        self._target, self._ledger, self._config = target, reservation.ledger, config
+        self._wanted, self._free = reservation.wanted, reservation.free
+        self._uid, self._executable, self._time = crash.uid, executable_of(child.victim), float(crash.time)
         self._limits = limits_of(config, target.fd)
-        self._child, self._wanted, self._free = child, 0, 0
+        self._child = child
 
     @property
     def owner(self) -> str:
         """Who owns the executable; asked when nobody waits for the answer."""
         return program_owner(self._child.program)
-
-    def begin(self, size: int) -> None:
-        """Reserve room for a core of a process with ``size`` bytes of memory, which waits for this.
-
-        Raises NoCoreError where the rate is exceeded, OutputError.
-        """
-        config = self._config
-        with self._ledger.held():
-            if config.limit_interval is not None and config.limit_burst is not None:
-                within = self._ledger.admit(
-                    self._uid, self._executable, interval=config.limit_interval, burst=config.limit_burst
-                )
-                if not within:
-                    raise NoCoreError(
-                        f"{config.limit_burst} cores of {self._executable} of user {self._uid} were saved within "
-                        f"{config.limit_interval:g} s (limit-burst)"
-                    )
-            self._wanted = size + _BESIDE if config.most is None else min(size + _BESIDE, config.most)
-            self._ledger.reserve(self._wanted)
-        # Of what is free, the core takes its part while it is read.
-        self._free = self._target.free
-        config.signs, config.awaits = config.keep_per_signature is not None, self._limits.any
 
     def allow(self) -> Allowance:
         """How much the core may take once all that may go is gone, and of which crashes there are enough full cores.

@@ -14,7 +14,7 @@ from corefilt.handler import permissions
 from corefilt.handler.account import find_account
 from corefilt.handler.journal_entry import attributes, fields
 from corefilt.handler.log import CRITICAL, ERROR, NOTICE
-from corefilt.handler.request import Order
+from corefilt.handler.request import Allowance, Order
 from corefilt.handler.result import FAILED, WHOLE
 from corefilt.handler.secure_open import open_folder
 from corefilt.handler.store import Target, name_of, program_owner
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from corefilt.handler.config import Config
     from corefilt.handler.crash_info import CrashInfo
     from corefilt.handler.crashed_process import Victim
+    from corefilt.handler.keeping import Keeping
     from corefilt.handler.log import Messages
+    from corefilt.handler.reservation import Reservation
     from corefilt.handler.result import Result
     from corefilt.handler.statement import Statement
     from corefilt.handler.worker_process import Forked
@@ -90,18 +92,25 @@ def _save(
     undo.callback(os.close, target.fd)
     if target.free < config.free_space:
         raise OutputError(f"{target.path}: less than {show_size(config.free_space)} are free (free-space)")
-    keeping = None
+    reservation = None
     if config.keeps_count:
-        from corefilt.handler.keeping import Keeping
+        from corefilt.handler.reservation import Reservation
         from corefilt.store.ledger import Ledger
 
-        keeping = Keeping(target, undo.enter_context(Ledger(target.fd, target.path)), config, crash, child)
-        keeping.begin(child.victim.size)
+        ledger = undo.enter_context(Ledger(target.fd, target.path))
+        reservation = Reservation(target, ledger, config, crash, child.victim)
     files: list[int] = []
     for _ in range(2):
         files.append(target.new_file())
         undo.callback(os.close, files[-1])
-    allow = keeping.allow if keeping is not None and config.awaits else None
+    keeping: Keeping | None = None
+
+    def allow() -> Allowance:
+        # What this loads, nobody waits for any more.
+        nonlocal keeping
+        keeping = keeping_of(target, reservation, config, crash, child)
+        return keeping.allow() if keeping is not None else Allowance()
+
     result = child.have_done(Order(config, account, (files[0], files[1])), config.deadline, allow)
     if result.status == FAILED:
         raise OutputError(result.words)
@@ -117,6 +126,17 @@ def _save(
         return give_name(), result, notices
     size, certain = os.fstat(fd).st_blocks * 512, signature.certain if signature is not None else None
     return keeping.commit(size, certain, give_name, messages, small=result.small), result, notices
+
+
+def keeping_of(
+    target: Target, reservation: Reservation | None, config: Config, crash: CrashInfo, child: Forked
+) -> Keeping | None:
+    """What limits the directory, if anything does."""
+    if reservation is None or not config.limits_directory:
+        return None
+    from corefilt.handler.keeping import Keeping
+
+    return Keeping(target, reservation, config, crash, child)
 
 
 def _give_rights(fd: int, crash: CrashInfo, child: Forked, result: Result) -> list[str]:

@@ -27,6 +27,7 @@ from corefilt.sizes import RLIM_INFINITY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from corefilt.evidence.evidence import Evidence
@@ -88,14 +89,21 @@ def load() -> None:
 class Work:
     """What there is to do: a core that comes by ``stream``, what its process shows, and two empty files.
 
-    Every step writes the file that it does not read. By ``allowed`` comes what the core may take, if that is awaited.
+    Every step writes the file that it does not read. ``awaited`` are two pipes: by the first comes what the
+    core may take, once the second is closed; there are none where that is not awaited.
     """
 
     def __init__(
-        self, crash: CrashInfo, config: Config, victim: Victim, stream: int, files: tuple[int, int], allowed: int = -1
+        self,
+        crash: CrashInfo,
+        config: Config,
+        victim: Victim,
+        stream: int,
+        files: tuple[int, int],
+        awaited: Sequence[int] = (),
     ) -> None:
         self.crash, self.config, self.victim, self.stream = crash, config, victim, stream
-        self.allowed = allowed
+        self.awaited = awaited
         self.outputs = [Output(fd) for fd in files]
         self.check = floor_under(files[0], config.free_space)
         self.notices: list[str] = []
@@ -211,9 +219,11 @@ class Work:
         return result
 
     def _allowance(self) -> Allowance:
-        if self.allowed < 0:
+        if not self.awaited:
             return Allowance()
-        raw = os.read(self.allowed, MOST_OF_A_REQUEST)
+        allowed, asks = self.awaited
+        os.close(asks)
+        raw = os.read(allowed, MOST_OF_A_REQUEST)
         if not raw:
             raise OutputError("the parent has ended")
         return Allowance.unpack(raw)

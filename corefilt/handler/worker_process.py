@@ -54,18 +54,20 @@ class Forked:
         told, self._teller = os.pipe2(os.O_CLOEXEC)
         self._listener, report = os.pipe2(os.O_CLOEXEC)
         allowed, self._allower = os.pipe2(os.O_CLOEXEC)
+        self._asked, asks = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
         ours, why_not = sandbox.own_pids()
         self._pid = os.fork()
         if not self._pid:
             os.close(self._teller)
             os.close(self._allower)
+            os.close(self._asked)
             missing = {"pids": why_not} if why_not else {}
-            self._be_the_child(crash, stream, (told, allowed), report, parent, missing)
+            self._be_the_child(crash, stream, (told, allowed, asks), report, parent, missing)
         if ours >= 0:
             sandbox.back(ours)
         self._pidfd = os.pidfd_open(self._pid)
-        for fd in (told, allowed, report, stream):
+        for fd in (told, allowed, asks, report, stream):
             os.close(fd)
         self.victim.ask_its_threads(crash)
         # Whose it is, is asked when nobody waits any more.
@@ -77,14 +79,14 @@ class Forked:
 
     def __exit__(self, *about: object) -> None:
         self._end()
-        for fd in (self._listener, self._stated, self._teller, self._allower, self._pidfd, self.program):
+        for fd in (self._listener, self._stated, self._teller, self._allower, self._asked, self._pidfd, self.program):
             if fd >= 0:
                 os.close(fd)
 
-    def have_done(self, what: Order, deadline: float, allow: Callable[[], Allowance] | None = None) -> Result:
+    def have_done(self, what: Order, deadline: float, allow: Callable[[], Allowance]) -> Result:
         """Have the work done within ``deadline`` seconds from the start; then there is no child. Raises OutputError.
 
-        What the child awaits ``allow`` finds out while it reads, so that the process that crashed does not wait for it.
+        What the child awaits ``allow`` finds out once the core is read, so that the process that crashed does not wait.
         """
         try:
             os.write(self._teller, order.pack(what))
@@ -93,15 +95,20 @@ class Forked:
             pass
         os.close(self._teller)
         self._teller = -1
-        if allow is not None:
-            raw = allow().pack()
-            try:
-                os.write(self._allower, raw)
-            except BrokenPipeError:
-                pass
         waiting = select.poll()
         waiting.register(self._listener, select.POLLIN)
         until = self.began + deadline
+        if what.config.awaits:
+            asking = select.poll()
+            # The child closes its end to ask; so does its end.
+            asking.register(self._asked, 0)
+            if asking.poll(max(0.0, until - time.monotonic()) * 1000):
+                raw = allow().pack()
+                try:
+                    os.write(self._allower, raw)
+                except BrokenPipeError:
+                    # What it says, if anything, is read below.
+                    pass
         if not waiting.poll(max(0.0, until - time.monotonic()) * 1000):
             raise OutputError(f"it took longer than {deadline:g} s (deadline)")
         raw = os.read(self._listener, result.MOST)
@@ -157,9 +164,15 @@ class Forked:
         return True
 
     def _be_the_child(
-        self, crash: CrashInfo, stream: int, tells: tuple[int, int], report: int, parent: int, missing: dict[str, str]
+        self,
+        crash: CrashInfo,
+        stream: int,
+        tells: tuple[int, int, int],
+        report: int,
+        parent: int,
+        missing: dict[str, str],
     ) -> NoReturn:
-        code, (told, allowed) = 1, tells
+        code, (told, *allowance) = 1, tells
         try:
             from corefilt.handler.journal_facts import gather
             from corefilt.handler.sandbox import close_others, confine
@@ -175,8 +188,8 @@ class Forked:
             what = order.unpack(raw)
             # Of the files that the parent opened meanwhile; /proc shows them to root.
             files = [os.open(f"/proc/{parent}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC) for fd in what.files]
-            awaited = [allowed] if what.config.awaits else []
-            work = Work(crash, what.config, self.victim, stream, (files[0], files[1]), *awaited)
+            awaited = allowance if what.config.awaits else []
+            work = Work(crash, what.config, self.victim, stream, (files[0], files[1]), awaited)
             close_others([0, 1, 2, stream, *files, *self.victim.descriptors, self._stated, report, *awaited])
             missing.update(confine(what.account, report))
             if seccomp is not None:

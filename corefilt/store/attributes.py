@@ -14,6 +14,8 @@ KEEP = "user.corefilt.keep"
 INPUT = "user.corefilt.input"
 # It was made minimal because there are enough full cores of the same crash.
 SMALL = "user.corefilt.repeat"
+# What stands for the name of an executable where none is noted.
+UNKNOWN = "(not known)"
 # Of 64 bits.
 MOST_OF_A_NUMBER = 20
 

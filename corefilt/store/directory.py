@@ -8,7 +8,7 @@ import stat
 
 from corefilt.crash.recorded import read_signature
 from corefilt.evidence.when import written_at
-from corefilt.store.attributes import KEEP, OWNER, SMALL, fact, names, number, text
+from corefilt.store.attributes import KEEP, OWNER, SMALL, UNKNOWN, fact, names, number, text
 from corefilt.store.retention import KeptCore
 
 TYPE_CHECKING = False
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-UNKNOWN = "(not known)"
 
 
 def kept_cores(folder: int) -> list[KeptCore]:

@@ -7,8 +7,6 @@ gives it back when its process ends, however it ends.
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import os
 import stat
 import struct
@@ -16,7 +14,6 @@ import time
 from contextlib import contextmanager
 
 from corefilt.errors import OutputError
-from corefilt.store.retention import within_rate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +27,7 @@ _FLOCK = struct.Struct("hhqqi4x")
 _COUNT = 16
 # Their table: so many bytes each, as a decimal number; each is locked by its first byte.
 _TABLE, _SLOT, MOST_SLOTS = 64, 32, 4096
-# Behind them what was saved of late, as JSON.
+# Behind them what was saved of late: a line with the boot, and one for each executable of a user.
 _RECENT = _TABLE + _SLOT * MOST_SLOTS
 _MOST_RECENT = 1 << 20
 # Crashes that are remembered for one user: what is more is forgotten, his oldest first.
@@ -124,11 +121,14 @@ class Ledger:
 
         The clock is that of the time since boot, which nobody sets and which goes on in suspend.
         """
+        # Not before a rate asks for it: what is loaded here, the process that crashed waits for.
+        import hashlib
+
         now, boot = time.clock_gettime(time.CLOCK_BOOTTIME), _boot_id()
         who = f"{uid} {hashlib.blake2b(executable.encode('utf-8', 'surrogateescape'), digest_size=8).hexdigest()}"
         recent = self._recent(boot)
         times = [when for when in recent.get(who, []) if 0 <= now - when < interval]
-        if not within_rate(times, now=now, interval=interval, burst=burst):
+        if len(times) >= burst:
             return False
         recent[who] = [*times, now]
         self._remember(boot, recent, now - interval)
@@ -136,13 +136,17 @@ class Ledger:
 
     def _recent(self, boot: str) -> dict[str, list[float]]:
         """What was saved since this boot, by user and executable; nothing where the file does not say it."""
-        try:
-            told = json.loads(os.pread(self._fd, _MOST_RECENT, _RECENT))
-            if told["boot"] != boot:
-                return {}
-            return {str(who): [float(when) for when in times] for who, times in told["recent"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        lines = os.pread(self._fd, _MOST_RECENT, _RECENT).decode("ascii", "replace").splitlines()
+        if lines[:1] != [boot]:
             return {}
+        found: dict[str, list[float]] = {}
+        for line in lines[1:]:
+            try:
+                uid, name, *times = line.split(" ")
+                found[f"{uid} {name}"] = [float(when) for when in times]
+            except ValueError:
+                continue
+        return found
 
     def _remember(self, boot: str, recent: dict[str, list[float]], oldest: float) -> None:
         users: dict[str, list[tuple[float, str]]] = {}
@@ -152,9 +156,8 @@ class Ledger:
         for entries in users.values():
             for when, who in sorted(entries)[-MOST_OF_A_USER:]:
                 kept.setdefault(who, []).append(round(when, 3))
-        raw = json.dumps({"boot": boot, "recent": kept}, separators=(",", ":")).encode()
-        if len(raw) > _MOST_RECENT:
-            raw = b"{}"
+        lines = [boot, *(" ".join([who, *map(str, times)]) for who, times in kept.items())]
+        raw = "\n".join(lines).encode()[:_MOST_RECENT]
         os.ftruncate(self._fd, _RECENT)
         os.pwrite(self._fd, raw, _RECENT)
 

@@ -209,11 +209,3 @@ def full_signatures(cores: Iterable[KeptCore], uid: int, owner: str, most: int) 
         if core.uid == uid and core.owner == owner and core.signature is not None and not core.small:
             counts[core.signature] += 1
     return frozenset(signature for signature, count in counts.items() if count >= most)
-
-
-def within_rate(times: Iterable[float], *, now: float, interval: float, burst: int) -> bool:
-    """Whether one more core may be saved: fewer than ``burst`` were in the last ``interval`` seconds.
-
-    The clock of ``times`` and ``now`` is one that is never set.
-    """
-    return sum(1 for time in times if 0 <= now - time < interval) < burst

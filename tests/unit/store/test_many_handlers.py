@@ -21,9 +21,11 @@ import pytest
 from corefilt.crash.recorded import ATTRIBUTE
 from corefilt.errors import CorefiltError
 from corefilt.handler import keeping as keepings
+from corefilt.handler import reservation as reservations
 from corefilt.handler.config import Config
 from corefilt.handler.keeping import Keeping
 from corefilt.handler.log import Messages
+from corefilt.handler.reservation import Reservation
 from corefilt.handler.store import Target
 from corefilt.store.attributes import FACTS, OWNER
 from corefilt.store.directory import kept_cores
@@ -40,7 +42,7 @@ NOTHING, LINKED, DONE = b"\0", b"\1", b"\2"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # These cores have nothing beside their memory.
-    monkeypatch.setattr(keepings, "_BESIDE", 0)
+    monkeypatch.setattr(reservations, "BESIDE", 0)
     folder = tmp_path / "cores"
     folder.mkdir()
     try:
@@ -77,8 +79,9 @@ def handle(
     )
     about: Any = SimpleNamespace(uid=uid, time=1_700_000_000 + n)
     with Ledger(fd, str(folder)) as ledger:
-        keeping = Keeping(target, ledger, config or settings(), about, child)
-        keeping.begin(size)
+        config = config or settings()
+        reservation = Reservation(target, ledger, config, about, child.victim)
+        keeping = Keeping(target, reservation, config, about, child)
         file = target.new_file()
         os.write(file, b"c" * size)
         allowance = keeping.allow()
@@ -263,9 +266,8 @@ def test_a_process_does_not_wait_for_a_thousand_cores(folder: Path) -> None:
     took = []
     for _ in range(5):
         with Ledger(fd, str(folder)) as ledger:
-            keeping = Keeping(Target(fd, str(folder)), ledger, config, about, child)
             began = time.process_time()
-            keeping.begin(1 << 20)
+            Reservation(Target(fd, str(folder)), ledger, config, about, child.victim)
             took.append(time.process_time() - began)
     os.close(fd)
     assert sorted(took)[2] < 0.005

@@ -19,7 +19,6 @@ from corefilt.store.retention import (
     decide,
     full_signatures,
     staying,
-    within_rate,
 )
 
 HERE = 1_000_000.0
@@ -159,17 +158,6 @@ def test_what_stays_whatever_comes() -> None:
     ]  # fmt: skip
     assert staying(cores, 9) == 2 + 8 + 16
     assert staying(cores, 1) == 8 + 16 and staying(cores, 2) == 2 + 16 and staying([], 1) == 0
-
-
-def test_the_rate_at_its_boundary() -> None:
-    times = [0.0, 5.0, 9.0]
-    assert not within_rate(times, now=9.0, interval=10, burst=3)
-    assert not within_rate(times, now=9.999, interval=10, burst=3)
-    # The first is as old as the interval.
-    assert within_rate(times, now=10.0, interval=10, burst=3)
-    assert within_rate([], now=0.0, interval=1, burst=1) and not within_rate([0.0], now=0.0, interval=1, burst=1)
-    # A time to come is of no clock that is never set.
-    assert within_rate([50.0], now=0.0, interval=10, burst=1)
 
 
 CORES = st.lists(
