@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from corefilt.cli.arguments import read
 from corefilt.cli.inspection.rows import COLUMNS, Rows, parse_kinds, parse_names
-from corefilt.cli.options import TOP, make_parser
+from corefilt.cli.options import TOP, Arguments, make_parser
 from corefilt.cli.progress import bar_for
 from corefilt.cli.words import STDOUT, check_report_place, need_standard_output, say, with_json_target
 from corefilt.corefile.corefile import open_core
@@ -15,7 +16,6 @@ from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator, Sequence
 
     from corefilt.cli.inspection.overview import MappingGroup
@@ -47,7 +47,7 @@ def parser() -> Parser:
 
 def run(argv: list[str]) -> int:
     """Show one core; returns the exit code."""
-    arguments = parser().parse_intermixed_args(with_json_target(argv))
+    arguments = _read(with_json_target(argv))
     wanted, warnings = parse_filter(arguments.filter)
     view = View(arguments)
     with open_core(arguments.core, max_headers=arguments.max_headers, spool=arguments.spool) as core:
@@ -78,10 +78,19 @@ def run(argv: list[str]) -> int:
         return 3 if core.damaged else 0
 
 
+def _read(argv: list[str]) -> Arguments:
+    found = read("inspect", argv)
+    if found is None:
+        return Arguments(**vars(parser().parse_intermixed_args(argv)))
+    arguments, operands = found
+    arguments.core, arguments.address = operands[0] if operands else "-", operands[1:]
+    return arguments
+
+
 class View:
     """What was asked to be shown. Raises UsageError for what does not go together."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
+    def __init__(self, arguments: Arguments) -> None:
         from corefilt.cli.inspection.address import parse_address
 
         self.addresses = [parse_address(text) for text in arguments.address]

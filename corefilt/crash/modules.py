@@ -10,6 +10,7 @@ from corefilt.corefile import images
 from corefilt.corefile.elf import ELFMAG, PF_X, PT_LOAD, PT_NOTE, Ehdr, Phdrs
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.corefile.notes import AT_EXECFN, AT_PHDR, AT_SYSINFO_EHDR
+from corefilt.io.sources import Extents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,6 +85,15 @@ def find_modules(core: CoreFile, memory: Memory) -> list[Module]:
     return found
 
 
+def _holes(core: CoreFile) -> Callable[[int], bool]:
+    """What tells of a segment, by its program header, whether it begins with a hole of the core's file: with zeros."""
+    file = core.source.file
+    if file is None:
+        return lambda i: False
+    extents, offsets, base = Extents(file.fd), core.table.p_offset, file.base
+    return lambda i: extents.first(base + offsets[i], base + offsets[i] + 1)[0] > base + offsets[i]
+
+
 def _candidates(core: CoreFile, memory: Memory) -> Iterator[Module]:
     """What could be a module, in the order of the addresses."""
     page, maps = core.maps.page_size, core.maps.whole
@@ -92,6 +102,7 @@ def _candidates(core: CoreFile, memory: Memory) -> Iterator[Module]:
     # 32-bit MIPS had an NT_FILE that cannot be read (n32 and o32, seen with Linux 4.9).
     program = core.notes.auxv.get(AT_PHDR, 0)
     begins: set[tuple[int, bytes | None]] = set()
+    in_hole = _holes(core)
     n = 0
     while n < len(order):
         m = order[n]
@@ -102,7 +113,7 @@ def _candidates(core: CoreFile, memory: Memory) -> Iterator[Module]:
             continue
         if not own and maps.file_offset(m) not in (0, None):
             continue
-        if path is None and not own and not core.present[maps.phdr[m]]:
+        if path is None and not own and (not core.present[maps.phdr[m]] or in_hole(maps.phdr[m])):
             continue
         table = image_at(memory, start)
         name = VDSO if own else path if path is not None else _execfn(core, memory, start, maps.end(m))

@@ -43,6 +43,7 @@ class Rows:
         self.plan = plan
         self.maps = plan.classifier.parts
         self._tails: dict[tuple[Classification, bool], str] = {}
+        self._ambiguous = [finding.certainty == "assumed" for finding in plan.findings.of_class]
         self._bits: dict[Classification, dict[str, str]] = {}
 
     def __len__(self) -> int:
@@ -55,7 +56,7 @@ class Rows:
 
     def is_ambiguous(self, m: int) -> bool:
         """Whether mapping ``m`` could be of another kind."""
-        return self.plan.findings[m].certainty == "assumed"
+        return self._ambiguous[self.plan.findings.numbers[m]]
 
     def bits(self, finding: Classification) -> dict[str, str]:
         """What each bit of a filter alone keeps of a mapping: W whole, h one page, - nothing, ? maybe less."""
@@ -108,8 +109,8 @@ class Rows:
         present, sizes, findings, inferred = plan.core.present, plan.sizes, plan.findings, plan.inferred
         letters = ["".join(a if f & b else "-" for a, b in (("r", 4), ("w", 2), ("x", 1))) for f in range(8)]
         shown: Callable[[int], object] = int if raw else remembered(show_size)
-        named = remembered(printable)
-        file = self._file
+        named = remembered(lambda path: "" if path is None else printable(path))
+        file = self.maps.path if self.maps.notes.files is not None else lambda m: None
         prefix = "0x" if raw else ""
         marks = {} if raw else {"assumed": "?"}
 
@@ -119,12 +120,16 @@ class Rows:
         def end(m: int) -> str:
             return f"{prefix}{vaddr[phdr[m]] + memsz[phdr[m]]:x}"
 
-        def kind(m: int) -> str:
-            finding = findings[m]
-            return finding.kind + marks.get(finding.certainty, "")
+        def address(m: int) -> str:
+            i = phdr[m]
+            first = vaddr[i]
+            return f"{prefix}{first:x}-{prefix}{first + memsz[i]:x}"
+
+        # By class, of which there are few.
+        classes, kinds = findings.numbers, [f.kind + marks.get(f.certainty, "") for f in findings.of_class]
 
         return {
-            "address": lambda m: f"{start(m)}-{end(m)}",
+            "address": address,
             "start": start,
             "end": end,
             "size": lambda m: shown(memsz[phdr[m]]),
@@ -133,16 +138,13 @@ class Rows:
             "dropped": lambda m: shown(present[phdr[m]] - sizes[phdr[m]]),
             "inferred": lambda m: shown(inferred[m]),
             "flags": lambda m: letters[flags[phdr[m]] & 7],
-            "kind": kind,
+            "kind": lambda m: kinds[classes[m]],
             "certainty": lambda m: findings[m].certainty,
             "bits": lambda m: "".join(text.ljust(2) for text in self.bits(findings[m]).values()).rstrip(),
             "offset": lambda m: "" if (at := self.maps.file_offset(m)) is None else f"{at:#x}",
-            "file": lambda m: "" if (path := file(m)) is None else named(path),
+            "file": lambda m: named(file(m)),
             "evidence": self.reasons,
         }
-
-    def _file(self, m: int) -> bytes | None:
-        return self.maps.path(m)
 
 
 def letter(finding: Classification, bit: CoredumpFilter) -> str:

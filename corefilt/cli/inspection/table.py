@@ -53,10 +53,12 @@ def lines(rows: Rows, numbers: Iterable[int], columns: Sequence[str], page: Page
                 share = room if columns[-1] == name else room // 2
                 widths[name] = max(share, LEAST_NAME)
                 cells[name] = _cut(cells[name], widths[name], ELLIPSIS if page.draws else "~")
-    makers = [_padded(name, cells[name], widths[name], last=name == columns[-1]) for name in columns]
-    yield gap.join(_pad(name, HEADS.get(name, name), widths[name]) for name in columns).rstrip()
+    # Formatting a row at once takes half the time of padding each of its cells.
+    row = gap.join(_slot(name, widths[name], last=name == columns[-1]) for name in columns)
+    makers = [cells[name] for name in columns]
+    yield (row % tuple(HEADS.get(name, name) for name in columns)).rstrip()
     for m in numbers:
-        yield gap.join([make(m) for make in makers]).rstrip()
+        yield (row % tuple([make(m) for make in makers])).rstrip()
 
 
 def csv_lines(rows: Rows, numbers: Iterable[int], columns: Sequence[str]) -> Iterator[str]:
@@ -111,16 +113,9 @@ def _widths(rows: Rows, columns: Sequence[str]) -> dict[str, int]:
     }
 
 
-def _pad(name: str, text: str, width: int) -> str:
-    return text.rjust(width) if name in NUMBERS else text.ljust(width)
-
-
-def _padded(name: str, cell: Callable[[int], object], width: int, *, last: bool) -> Callable[[int], str]:
-    if last or not width:
-        return cell  # type: ignore[return-value]
-    if name in NUMBERS:
-        return lambda m: cell(m).rjust(width)  # type: ignore[attr-defined]
-    return lambda m: cell(m).ljust(width)  # type: ignore[attr-defined]
+def _slot(name: str, width: int, *, last: bool) -> str:
+    """Where a cell goes in a row."""
+    return "%s" if last or not width else f"%{width}s" if name in NUMBERS else f"%-{width}s"
 
 
 def _cut(cell: Callable[[int], object], width: int, mark: str) -> Callable[[int], str]:
