@@ -254,7 +254,8 @@ def filter_core(
             raise UsageError("nothing says where the core goes", "give output, name or in_place=True")
         wanted, warnings = as_filter(filter)
         opened = open_source(
-            source, max_headers=given.max_headers, spool=given.spool, storage_options=storage_options
+            source, max_headers=given.max_headers, spool=given.spool, seeks=given.fit_request is not None,
+            storage_options=storage_options,
         )  # fmt: skip
         with CoreFile.of(opened) as core:
             given.on_progress = observer(progress, cancel, core.length)

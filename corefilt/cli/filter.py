@@ -120,7 +120,9 @@ def run(argv: list[str]) -> int:
         given["values"] = parse_given(arguments.values)
     options = Options(**given)
     with (
-        open_core(arguments.core, max_headers=options.max_headers, spool=options.spool) as core,
+        open_core(
+            arguments.core, max_headers=options.max_headers, spool=options.spool, seeks=options.fit_request is not None
+        ) as core,
         bar_for(arguments, core.length) as bar,
     ):
         options.on_progress = told(bar)

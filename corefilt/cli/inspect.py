@@ -50,7 +50,9 @@ def run(argv: list[str]) -> int:
     arguments = _read(with_json_target(argv))
     wanted, warnings = parse_filter(arguments.filter)
     view = View(arguments)
-    with open_core(arguments.core, max_headers=arguments.max_headers, spool=arguments.spool) as core:
+    with open_core(
+        arguments.core, max_headers=arguments.max_headers, spool=arguments.spool, seeks=not arguments.spool
+    ) as core:
         plan = KeepPlan.of(
             core,
             int(wanted),

@@ -14,7 +14,6 @@ from corefilt.corefile.notes import Notes, read_notes
 from corefilt.corefile.ranges import cut_out, end_of_segments, in_file_order, is_dense
 from corefilt.errors import DamagedCoreError, NotACoreError, UnstreamableError
 from corefilt.io.opening import open_source
-from corefilt.io.sources import Extents, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from corefilt.corefile.loadmaps import Loadmap
     from corefilt.corefile.memory import Memory
-    from corefilt.io.sources import Place
+    from corefilt.io.sources import Place, Source
 
     class Closable(Protocol):
         """What is closed with a core."""
@@ -212,7 +211,7 @@ class CoreFile:
     def data(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Where ``[start, end)`` of the core, in a file, has data and no holes."""
         base = self.source.base
-        for low, high in Extents(self.source.fd).pieces(base + start, base + end):
+        for low, high in self.source.extents().pieces(base + start, base + end):
             yield low - base, high - base
 
 
@@ -289,9 +288,9 @@ def _refuse_late(name: str, ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr]) 
             )
 
 
-def open_core(path: Place, *, max_headers: int = MAX_HEADERS, spool: bool = False) -> CoreFile:
+def open_core(path: Place, *, max_headers: int = MAX_HEADERS, spool: bool = False, seeks: bool = False) -> CoreFile:
     """Open a core: a path or URL, ``-`` for standard input, a descriptor or a binary file.
 
     Raises InputError and its kin.
     """
-    return CoreFile.of(open_source(path, max_headers=max_headers, spool=spool))
+    return CoreFile.of(open_source(path, max_headers=max_headers, spool=spool, seeks=seeks))

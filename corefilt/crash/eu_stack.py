@@ -27,6 +27,7 @@ def backtrace(core: CoreFile, walker: Unwinder, index: ModuleIndex, thread: Thre
     """The frames, named as our own. Raises UsageError where eu-stack is missing, InputError where it fails."""
     if not core.source.seekable or core.source.base:
         raise UsageError("--unwinder eu-stack reads files alone", "name the core, uncompressed")
+    core.source.need(0, core.source.size or 0)
     fd = core.source.fd
     # LLVM's debuginfod would be asked over the network.
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "DEBUGINFOD_URLS": ""}

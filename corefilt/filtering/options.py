@@ -202,7 +202,9 @@ class Options:
         metavar="no|yes|threads", default="no", group=OUTPUT, takers="filter corefilt.filter()",
     )  # fmt: skip
     compress: str | None = option(
-        "--compress", "zstd, lz4, xz, gzip or bzip2; same: as CORE is; none (default: what OUT's name ends in)",
+        "--compress",
+        "zstd, zstd:seekable (can be read in parts), lz4, xz, gzip or bzip2; same: as CORE is; none (default: what "
+        "OUT's name ends in)",
         metavar="FORMAT[:LEVEL]", read=_compress, group=OUTPUT, takers="filter corefilt.filter() Plan.write()",
     )  # fmt: skip
     format: Format = option(

@@ -41,18 +41,20 @@ MAGICS = {
 }
 # A frame that zstd and lz4 pass over, as pzstd writes one first.
 SKIPPED = b"\x2a\x4d\x18"
+# What follows zstd, or its level, for frames that can be read one by one.
+SEEKABLE = ":seekable"
 SUFFIXES = {"zstd": ".zst", "lz4": ".lz4", "xz": ".xz", "gzip": ".gz", "bzip2": ".bz2"}
 # The lowest and the highest level, and the one that is taken, which is the standard tool's own.
 LEVELS = {"zstd": (1, 22, 3), "lz4": (0, 12, 0), "xz": (0, 9, 6), "gzip": (1, 9, 6), "bzip2": (1, 9, 9)}
 
 
 class Compression:
-    """How an output is compressed; ``threads`` serve zstd only."""
+    """How an output is compressed; ``threads`` serve zstd only, and so does a table to seek by (``seekable``)."""
 
-    __slots__ = ("level", "name", "threads")
+    __slots__ = ("level", "name", "seekable", "threads")
 
-    def __init__(self, name: str, level: int | None = None, threads: int = 1) -> None:
-        self.name, self.threads = name, threads
+    def __init__(self, name: str, level: int | None = None, threads: int = 1, *, seekable: bool = False) -> None:
+        self.name, self.threads, self.seekable = name, threads, seekable
         self.level = LEVELS[name][2] if level is None else level
 
 
@@ -60,15 +62,16 @@ def parse_compress(text: str, threads: int = 1) -> Compression | str:
     """``same`` or ``none`` as they are, anything else as a Compression. Raises UsageError."""
     if text in ("same", "none"):
         return text
-    name, colon, level = text.partition(":")
+    seekable = text.startswith("zstd:") and text.endswith(SEEKABLE)
+    name, colon, level = (text.removesuffix(SEEKABLE) if seekable else text).partition(":")
     if name not in SUFFIXES:
         raise UsageError(f"--compress {text!r} is unknown", f"it can be {', '.join(SUFFIXES)}, same or none")
     if not colon:
-        return Compression(name, threads=threads)
+        return Compression(name, threads=threads, seekable=seekable)
     least, most, _ = LEVELS[name]
     if not (level.isascii() and level.isdigit() and len(level) <= 2 and least <= int(level) <= most):
         raise UsageError(f"--compress {text!r}: the level is no number from {least} to {most}")
-    return Compression(name, int(level), threads)
+    return Compression(name, int(level), threads, seekable=seekable)
 
 
 def parse_threads(text: str) -> int:
@@ -103,6 +106,10 @@ def encoder(compression: Compression) -> Encoder:
         if compression.threads > 1 and level <= MOST_LEVEL_OF_JOB:
             options[zstd.CompressionParameter.job_size] = ZSTD_JOB
         made: Encoder = zstd.ZstdCompressor(options=options)
+        if compression.seekable:
+            from corefilt.io.seekable import SeekableEncoder
+
+            return SeekableEncoder(made)
         return made
     if name == "lz4":
         return _Lz4Encoder(level)

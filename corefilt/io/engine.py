@@ -8,7 +8,6 @@ from corefilt import _fast
 from corefilt.errors import EngineError, InputError
 from corefilt.io.movers import MOVERS, NOT_FOR_THESE, SCRATCH, TURN, check_words, choose, explained, helpful_jobs
 from corefilt.io.sinks import Sink
-from corefilt.io.sources import Extents, Source
 from corefilt.io.steps import TO_THE_END, Step
 
 TYPE_CHECKING = False
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from corefilt.io.copy_threads import Crew
     from corefilt.io.page_cache import Cache
     from corefilt.io.skip import Skipper
+    from corefilt.io.sources import Extents, Source
 
 # As many bytes of a run are handed to other threads, piece by piece; fewer are copied at once.
 WORTH_A_PIECE = 1 << 20
@@ -160,6 +160,7 @@ class Engine:
     def _copy(self, step: Step) -> bool:
         if not self.source.seekable:
             return self._copy_from_pipe(step)
+        self.source.need(step.source, step.source + step.length)
         at = self.source.base + step.source
         if self._block:
             self._share(at, step.target, step.length)
@@ -299,7 +300,7 @@ class Engine:
         if not self.keeps_holes:
             return at, end
         if self._data is None:
-            self._data = Extents(self.source.fd)
+            self._data = self.source.extents()
         return self._data.first(at, end)
 
     def _hole(self, length: int) -> None:

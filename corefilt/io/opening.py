@@ -24,15 +24,20 @@ _MAGIC_BYTES = 64
 
 
 def open_source(
-    path: Place, *, max_headers: int, spool: bool = False, storage_options: Mapping[str, Any] | None = None
+    path: Place,
+    *,
+    max_headers: int,
+    spool: bool = False,
+    seeks: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Source:
     """Open CORE: a path or URL, ``-`` for standard input, or a descriptor or binary file that stays open.
 
-    What is compressed is decompressed as it is read; ``storage_options`` are fsspec's for a URL. Raises InputError, or
-    UsageError for a terminal.
+    What is compressed is decompressed as it is read; where any of it may be asked for (``seeks``), seekable zstd as far
+    as it is asked for. ``storage_options`` are fsspec's for a URL. Raises InputError, or UsageError for a terminal.
     """
     source = _opened(descriptor_of(path), max_headers=max_headers, storage_options=storage_options)
-    return as_core(source, max_headers=max_headers, spool=spool)
+    return as_core(source, max_headers=max_headers, spool=spool, seeks=seeks)
 
 
 def _opened(
@@ -89,8 +94,10 @@ def _source_of(fd: int, name: str, *, owned: bool, max_headers: int) -> Source:
     return PipeSource(fd, name, most_ahead=max_headers, owned=owned)
 
 
-def as_core(source: Source, *, max_headers: int, spool: bool = False) -> Source:
+def as_core(source: Source, *, max_headers: int, spool: bool = False, seeks: bool = False) -> Source:
     """A source decompressed where it is compressed, and a temporary copy of a pipe where that is wanted.
+
+    With ``seeks`` a temporary copy of seekable zstd has what is asked for.
 
     Closing it closes the source; so does what is raised: InputError or MissingLibraryError.
     """
@@ -99,11 +106,21 @@ def as_core(source: Source, *, max_headers: int, spool: bool = False) -> Source:
         if head[:4] != _ELFMAG:
             from corefilt.io.decompress import unpacked
 
+            if seeks and source.file is not None and (sought := _sought(source.file)) is not None:
+                return sought
             source = unpacked(source, head, most_ahead=max_headers)
         return source if source.seekable or not spool else spooled(source)
     except BaseException:
         source.close()
         raise
+
+
+def _sought(source: FileSource) -> Source | None:
+    """What a file of seekable zstd holds; None for any other."""
+    from corefilt.io.sought import SoughtSource, read_table
+
+    table = read_table(source)
+    return SoughtSource(source, table) if table is not None else None
 
 
 class SpooledSource(FileSource):
@@ -130,19 +147,11 @@ class SpooledSource(FileSource):
 
 def spooled(pipe: Source, folder: str | None = None) -> SpooledSource:
     """All of a source in a temporary file in ``folder``, else where temporary files go. Raises InputError."""
-    from corefilt.io.tempfiles import nameless
+    from corefilt.io.tempfiles import nameless_in
 
-    if folder is None:
-        import tempfile
-
-        folder = tempfile.gettempdir()
     copy = -1
     try:
-        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            copy = nameless(place)
-        finally:
-            os.close(place)
+        copy = nameless_in(folder)
         size, scratch = 0, bytearray(PIPE_SIZE)
         while held := pipe.take(PIPE_SIZE):
             _fast.write_at(copy, size, held, granule=4096)
@@ -160,7 +169,7 @@ def spooled(pipe: Source, folder: str | None = None) -> SpooledSource:
         if not isinstance(error, OSError):
             raise
         raise InputError(
-            f"{pipe.name}: cannot be copied to {folder}: {error.strerror}",
+            f"{pipe.name}: cannot be copied to {folder or 'a temporary file'}: {error.strerror}",
             "set TMPDIR to a directory with enough space",
         ) from None
 

@@ -57,6 +57,13 @@ class Source:
         """Consume up to ``length`` of the bytes that were read ahead: of what can be sought there are none."""
         return b""
 
+    def need(self, start: int, end: int) -> None:
+        """Have ``[start, end)`` of the core where the descriptor reads it; ``peek`` does so itself."""
+
+    def extents(self) -> Extents:
+        """Where the descriptor has data."""
+        return Extents(self.fd)
+
     def reachable(self, ahead: int) -> tuple[int, int]:
         """The range of offsets that can be had by reading at most ``ahead`` bytes ahead, as (start, end)."""
         return 0, 1 << 64

@@ -135,6 +135,19 @@ def nameless(folder: int) -> int:
     return fd
 
 
+def nameless_in(folder: str | None = None) -> int:
+    """As nameless, by the directory's name, or where temporary files go. Raises OSError."""
+    if folder is None:
+        import tempfile
+
+        folder = tempfile.gettempdir()
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return nameless(place)
+    finally:
+        os.close(place)
+
+
 def remove_leftovers(folder: int) -> None:
     """Remove what runs of this user on this host left in a folder when they were killed."""
     try:

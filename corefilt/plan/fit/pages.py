@@ -8,7 +8,6 @@ from itertools import accumulate
 from corefilt.corefile import corefilt_note as annotation
 from corefilt.corefile.elf import MOST_PHDRS, PF_W, PN_XNUM, PT_LOAD
 from corefilt.corefile.mappings import NO_FILE
-from corefilt.io.sources import Extents
 from corefilt.plan.fit.split_layout import SplitPhdr, split
 from corefilt.plan.layout import tagged_loads
 
@@ -248,7 +247,7 @@ class Holes:
 
     def __init__(self, plan: KeepPlan, unit: int) -> None:
         self._plan, self._unit = plan, unit
-        self._extents = Extents(plan.core.source.fd)
+        self._extents = plan.core.source.extents()
         self._found: dict[int, list[tuple[int, int]]] = {}
         self._sums: dict[int, list[int]] = {}
 

@@ -1,0 +1,163 @@
+"""A seekable zstd file as what can be sought: of its frames those are decompressed that somebody reads.
+
+They stand in a temporary file without a name, as long as the core, of which the rest is a hole.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from array import array
+from bisect import bisect_right
+from itertools import accumulate
+
+from corefilt import _fast
+from corefilt.errors import InputError
+from corefilt.io.compression import zstd_library
+from corefilt.io.decoding import ZSTD_WINDOW_LOG
+from corefilt.io.seekable import ENTRY, FOOTER, HEAD, SEEKABLE_MAGIC, TABLE_MAGIC
+from corefilt.io.sources import Extents, FileSource
+from corefilt.io.tempfiles import nameless_in
+
+# A checksum in each entry, which the frame has, too; the bits that are reserved are zero.
+CHECKSUM_FLAG, RESERVED = 0x80, 0x7C
+# Frames that are larger are read as a stream: all of one is held to have a byte of it. t2sz makes 16 MiB, we 4.
+MOST_OF_A_FRAME = 64 << 20
+# Zeros become holes in pieces of this many bytes.
+GRANULE = 4096
+
+
+class SeekTable:
+    """Where each frame begins, in the file and in what it holds; both end with where the last one ends."""
+
+    __slots__ = ("held", "stored")
+
+    def __init__(self, stored: array[int], held: array[int]) -> None:
+        """Take the columns, in bytes."""
+        self.stored, self.held = stored, held
+
+
+def read_table(source: FileSource) -> SeekTable | None:
+    """The seek table at the end of a file; None where there is none, or one that cannot be that of the file."""
+    size = source.size
+    footer = source.peek(size - FOOTER.size, FOOTER.size) if size > FOOTER.size else b""
+    if len(footer) < FOOTER.size:
+        return None
+    count, descriptor, magic = FOOTER.unpack(footer)
+    if magic != SEEKABLE_MAGIC or descriptor & RESERVED:
+        return None
+    entry = ENTRY.size + (4 if descriptor & CHECKSUM_FLAG else 0)
+    room = size - HEAD.size - FOOTER.size
+    if not 0 < count <= room // entry:
+        return None
+    begin = size - HEAD.size - count * entry - FOOTER.size
+    raw = source.peek(begin, HEAD.size + count * entry)
+    if len(raw) < HEAD.size + count * entry or HEAD.unpack_from(raw) != (TABLE_MAGIC, count * entry + FOOTER.size):
+        return None
+    words = array("I", raw[HEAD.size :])
+    if sys.byteorder == "big":
+        words.byteswap()
+    step = entry // 4
+    stored, held = words[::step], words[1::step]
+    # The entries are 32 bits each, and there are fewer than 2^29, so that no sum has more than 64.
+    if max(held) > MOST_OF_A_FRAME or sum(stored) != begin:
+        return None
+    return SeekTable(*(array("Q", accumulate(sizes, initial=0)) for sizes in (stored, held)))
+
+
+class SoughtSource(FileSource):
+    """What a seekable zstd file holds; ``need`` has a range decompressed, and ``peek`` asks for what it reads."""
+
+    spooled = True
+
+    def __init__(self, inner: FileSource, table: SeekTable) -> None:
+        """Take the compressed file, which is closed with this one. Raises InputError or MissingLibraryError."""
+        self._zstd = zstd_library()
+        self._table, self._inner = table, inner
+        self._there = bytearray(len(table.held) - 1)
+        try:
+            fd = nameless_in()
+            try:
+                os.ftruncate(fd, table.held[-1])
+                super().__init__(fd, inner.name, size=table.held[-1])
+            except OSError:
+                os.close(fd)
+                raise
+        except OSError as error:
+            raise InputError(f"{inner.name}: cannot be decompressed to a temporary file: {error.strerror}") from None
+        self.origin, self.compression = inner.origin, "zstd"
+
+    def check(self) -> str | None:
+        """Whether somebody wrote to the compressed file meanwhile."""
+        return self._inner.check()
+
+    def is_cut(self) -> bool:
+        """Whether the compressed file is shorter now."""
+        return self._inner.is_cut()
+
+    def peek(self, offset: int, length: int) -> bytes:
+        """As for a file. Raises InputError for a frame that is damaged, too."""
+        self.need(offset, offset + length)
+        return super().peek(offset, length)
+
+    def need(self, start: int, end: int) -> None:
+        """Have ``[start, end)`` in the temporary file. Raises InputError."""
+        held, end = self._table.held, min(end, self.size)
+        frame = bisect_right(held, start) - 1
+        while frame < len(self._there) and held[frame] < end:
+            if not self._there[frame]:
+                self._fill(frame)
+            frame += 1
+
+    def extents(self) -> Extents:
+        """Where there is data, as far as the frames tell that are asked for."""
+        return _Extents(self)
+
+    def close(self) -> None:
+        """Close both files."""
+        if self.owned:
+            super().close()
+            self._inner.close()
+
+    def _fill(self, frame: int) -> None:
+        stored, held = self._table.stored, self._table.held
+        size = held[frame + 1] - held[frame]
+        raw = self._inner.peek(stored[frame], stored[frame + 1] - stored[frame])
+        options = {self._zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
+        decoder, words = self._zstd.ZstdDecompressor(options=options), ""
+        try:
+            data = decoder.decompress(raw, size + 1)
+            if not decoder.eof and not decoder.needs_input:
+                data += decoder.decompress(b"", 1)
+        except self._zstd.ZstdError as error:
+            data, words = b"", f"is damaged: {error}"
+        if not words and (len(data) != size or not decoder.eof or decoder.unused_data):
+            words = f"holds not the {size} bytes that the seek table says"
+        if words:
+            raise InputError(f"{self.name}: frame {frame} of the zstd stream, at byte {stored[frame]}, {words}")
+        try:
+            _fast.write_at(self.fd, held[frame], data, granule=GRANULE)
+        except OSError as error:
+            raise InputError(f"{self.name}: cannot be decompressed to a temporary file: {error.strerror}") from None
+        self._there[frame] = 1
+
+
+class _Extents(Extents):
+    """Where what is decompressed on demand has data."""
+
+    def __init__(self, source: SoughtSource) -> None:
+        super().__init__(source.fd)
+        self._source = source
+
+    def first(self, at: int, end: int) -> tuple[int, int]:
+        """The first data in ``[at, end)``; frames are decompressed up to there."""
+        held = self._source._table.held
+        while at < end:
+            stop = min(end, held[bisect_right(held, at)] if at < held[-1] else end)
+            self._source.need(at, stop)
+            self._start = self._end = 0
+            data, hole = super().first(at, stop)
+            if data < hole:
+                return data, hole
+            at = stop
+        return end, end

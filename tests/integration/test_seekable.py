@@ -1,0 +1,182 @@
+"""Seekable zstd: what is written is what the format says, and what is read of it is no more than is needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.builder import Load, kernel_notes, make_core, page
+from support.run import assert_error, assert_usage, corefilt
+from support.samples import HEAP, PAGE, STACK, noise
+
+from corefilt.corefile.corefile import open_core
+from corefilt.errors import InputError
+from corefilt.io.compression import Compression, parse_compress
+from corefilt.io.seekable import FRAME
+from corefilt.io.sought import SoughtSource
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory with a core of 13 MiB, some of it zeros, and the same as seekable zstd."""
+    place = tmp_path_factory.mktemp("seekable")
+    loads = [HEAP, Load(0x10000000, noise(2 * MIB // PAGE) + bytes(9 * MIB) + page(b"end", 512)), Load(STACK, noise(2))]
+    (place / "full").write_bytes(make_core(loads, kernel_notes(threads=1)))
+    # With holes where the zeros are, as what is decompressed has.
+    done = corefilt("all", place / "full", "-o", place / "core", "--sparse", "always", "-q")
+    assert done.code == 0, done.err
+    done = corefilt("all", place / "core", "-o", place / "core.zst", "--compress", "zstd:seekable", "-q")
+    assert done.code == 0, done.err
+    yield place
+    shutil.rmtree(place)
+
+
+def entries(raw: bytes) -> list[tuple[int, int]]:
+    """Read the table as zstd_seekable_compression_format.md says: the sizes of each frame."""
+    count, descriptor, magic = struct.unpack("<IBI", raw[-9:])
+    assert (descriptor, magic) == (0, 0x8F92EAB1)
+    begin = len(raw) - 9 - 8 * count
+    assert struct.unpack("<II", raw[begin - 8 : begin]) == (0x184D2A5E, 8 * count + 9)
+    found = list(struct.iter_unpack("<II", raw[begin : begin + 8 * count]))
+    assert sum(size for size, _ in found) == begin - 8
+    return found
+
+
+def test_the_table_says_what_frames_there_are(folder: Path) -> None:
+    raw, core, at, parts = (folder / "core.zst").read_bytes(), (folder / "core").read_bytes(), 0, []
+    for stored, held in entries(raw):
+        parts.append(zstd.decompress(raw[at : at + stored]))
+        assert len(parts[-1]) == held <= FRAME
+        at += stored
+    assert b"".join(parts) == core
+    assert len(parts) == -(-len(core) // FRAME)
+
+
+def test_plain_zstd_reads_it(folder: Path) -> None:
+    if shutil.which("zstd") is None:
+        pytest.skip("zstd is not installed")
+    done = subprocess.run(["zstd", "-dc", folder / "core.zst"], capture_output=True, check=True)
+    assert done.stdout == (folder / "core").read_bytes()
+
+
+def test_it_is_read_in_one_pass_too(folder: Path, tmp_path: Path) -> None:
+    for source in (folder / "core.zst", folder / "core"):
+        assert corefilt("0x33", source, "-o", tmp_path / source.name, "--compress", "none", "-q").code == 0
+    assert (tmp_path / "core.zst").read_bytes() == (tmp_path / "core").read_bytes()
+
+
+@pytest.mark.parametrize("options", ["--minimal", "--fit 64K", "--fit 3M", "--fit 12M --follow 1"])
+def test_what_is_chosen_is_that_of_the_plain_core(folder: Path, tmp_path: Path, options: str) -> None:
+    for source in (folder / "core.zst", folder / "core"):
+        done = corefilt("all", source, "-o", tmp_path / source.name, "--compress", "none", "-q", *options.split())
+        assert done.code == 0, done.err
+    assert (tmp_path / "core.zst").read_bytes() == (tmp_path / "core").read_bytes()
+
+
+def test_inspect_says_the_same(folder: Path) -> None:
+    shown = [corefilt("inspect", folder / name, "--all").out.split(b"\n")[1:] for name in ("core.zst", "core")]
+    assert shown[0] == shown[1]
+
+
+def test_only_frames_that_are_read_are_decompressed(folder: Path) -> None:
+    with open_core(folder / "core.zst", seeks=True) as core:
+        source = core.source
+        assert isinstance(source, SoughtSource)
+        assert (source.size, source.compression) == ((folder / "core").stat().st_size, "zstd")
+        assert os.fstat(source.fd).st_blocks * 512 <= FRAME
+        with (folder / "core").open("rb") as plain:
+            plain.seek(8 * MIB)
+            assert source.peek(8 * MIB, 5) == plain.read(5)
+            assert source.peek(source.size - 3, 99) == plain.read()[-3:]
+        assert source.peek(source.size, 1) == b""
+        # Holes are where the plain core would have them if it were written from a pipe.
+        pieces = list(source.extents().pieces(0, source.size))
+        assert sum(end - start for start, end in pieces) < 5 * MIB
+        assert pieces[0][0] == 0
+
+
+def test_without_the_table_it_is_a_stream(folder: Path, tmp_path: Path) -> None:
+    raw = (folder / "core.zst").read_bytes()
+    table = 8 * len(entries(raw)) + 17
+    (tmp_path / "core.zst").write_bytes(raw[:-table])
+    with open_core(tmp_path / "core.zst", seeks=True) as core:
+        assert not core.source.seekable
+    assert_error(corefilt("all", tmp_path / "core.zst", "--minimal", "-o", tmp_path / "out"), "--spool")
+
+
+@pytest.mark.parametrize(
+    ("back", "new"),
+    [
+        pytest.param(4, b"\0", id="magic"),
+        pytest.param(5, b"\x04", id="reserved bit"),
+        pytest.param(5, b"\x80", id="checksums that are not there"),
+        pytest.param(9, b"\0\0\0\0", id="no frame"),
+        pytest.param(9, b"\xff\xff\xff\xff", id="more frames than bytes"),
+        pytest.param(9, b"\x01\0\0\0", id="fewer frames"),
+        pytest.param(17, b"\xff\xff\xff\xff", id="a compressed size"),
+        pytest.param(13, b"\xff\xff\xff\xff", id="a frame of 4 GiB"),
+    ],
+)
+def test_a_table_that_cannot_be_is_not_believed(folder: Path, tmp_path: Path, back: int, new: bytes) -> None:
+    raw = bytearray((folder / "core.zst").read_bytes())
+    raw[-back : len(raw) - back + len(new)] = new
+    (tmp_path / "core.zst").write_bytes(raw)
+    with open_core(tmp_path / "core.zst", seeks=True) as core:
+        assert not core.source.seekable
+        assert core.source.peek(0, 4) == b"\x7fELF"
+
+
+@pytest.mark.parametrize(
+    ("in_table", "words"), [(True, "holds not the"), (False, "is damaged")], ids=["size", "damage"]
+)
+def test_a_frame_that_is_not_as_the_table_says(folder: Path, tmp_path: Path, in_table: bool, words: str) -> None:
+    raw = bytearray((folder / "core.zst").read_bytes())
+    count = len(entries(raw))
+    # The last entry's Decompressed_Size, or a byte of the last frame.
+    raw[len(raw) - 13 if in_table else len(raw) - 17 - 8 * count - 40] ^= 0x55
+    (tmp_path / "core.zst").write_bytes(raw)
+    said = f"frame {count - 1} of the zstd stream, at byte [0-9]+, .*{words}"
+    with open_core(tmp_path / "core.zst", seeks=True) as core, pytest.raises(InputError, match=said):
+        core.source.need(0, core.source.size or 0)
+
+
+def test_a_table_with_checksums_is_read(folder: Path, tmp_path: Path) -> None:
+    raw = (folder / "core.zst").read_bytes()
+    found = entries(raw)
+    table = b"".join(struct.pack("<III", *sizes, 7) for sizes in found) + struct.pack(
+        "<IBI", len(found), 0x80, 0x8F92EAB1
+    )
+    (tmp_path / "core.zst").write_bytes(
+        raw[: -17 - 8 * len(found)] + struct.pack("<II", 0x184D2A5E, len(table)) + table
+    )
+    with open_core(tmp_path / "core.zst", seeks=True) as core:
+        assert core.source.peek(0, 1 << 30) == (folder / "core").read_bytes()
+
+
+def test_an_empty_stream_has_one_empty_frame() -> None:
+    from corefilt.io.compression import encoder
+
+    made = encoder(Compression("zstd", seekable=True)).flush()
+    assert [held for _, held in entries(made)] == [0]
+    assert zstd.decompress(made) == b""
+
+
+def test_how_it_is_asked_for(core: Path, tmp_path: Path) -> None:
+    wanted = parse_compress("zstd:19:seekable", 2)
+    assert isinstance(wanted, Compression)
+    assert (wanted.name, wanted.level, wanted.threads, wanted.seekable) == ("zstd", 19, 2, True)
+    for text in ("zstd:seekable:19", "xz:seekable", "zstd:99:seekable", "seekable"):
+        assert_usage(corefilt("all", core, "-o", tmp_path / "out", "--compress", text), "--compress")
