@@ -16,9 +16,8 @@ HEADER = 24
 MOST_OF_A_THREAD = 512
 REFERENCED = 64
 MOST_OF_A_NAME = 1 << 16
-# ZGC (JDK 17) has its heap mapped three times, and the bits from this one on tell which of them an address is of.
+# ZGC has four bits from this one on in each pointer; three of them also tell at which place it has its heap mapped.
 VIEW = 42
-VIEWS = (1, 2, 4)
 MOST_OF_FIELDS = 1 << 12
 
 
@@ -40,7 +39,7 @@ class Objects:
             # Another collector's pointers are addresses.
             pass
         else:
-            self._views.update(view for view in VIEWS if view << VIEW & self._barrier.metadata)
+            self._views.update(view for view in range(1, 16) if not view << VIEW & ~self._barrier.metadata)
         self._narrow = self._base("CompressedOops", "_narrow_oop")
         self._narrow_klass = self._base("CompressedKlassPointers", "_narrow_klass")
         self._klass = vm.offset("oopDesc", "_metadata._klass")

@@ -42,6 +42,7 @@ class ZBarrier:
         table = heap + vm.offset(f"{z}CollectedHeap", "_heap") + vm.offset(f"{z}Heap", "_forwarding_table")
         table += vm.offset(f"{z}ForwardingTable", "_map") + vm.offset(f"{z}GranuleMapForForwarding", "_map")
         self._map = reader.pointer(table)
+        reader.keep(table, 8)
         self._size = vm.size(f"{z}Forwarding")
         self._start = vm.offset(f"{z}Forwarding", "_virtual") + vm.offset(f"{z}VirtualMemory", "_start")
         self._shift = vm.offset(f"{z}Forwarding", "_object_alignment_shift")
