@@ -51,7 +51,7 @@ lay_out() {
   mkdir "$STAGE/usr/bin"
   for found in corefilt corefilt-handle; do ln -s "../lib/corefilt/bin/$found" "$STAGE/usr/bin/$found"; done
   # What an installer notes for itself, programs of the libraries, and what only who compiles needs.
-  rm -rf "$site/bin" "$site"/*.dist-info/{RECORD,INSTALLER,REQUESTED,direct_url.json,uv_cache.json}
+  rm -rf "${site:?}/bin" "$site"/*.dist-info/{RECORD,INSTALLER,REQUESTED,direct_url.json,uv_cache.json}
   rm -f "$site/.lock"
   find "$STAGE" \( -name '*.pyi' -o -name py.typed -o -name '*.pyx' \) -delete
   find "$STAGE" -name '*.so' -exec chmod 644 {} +

@@ -42,7 +42,8 @@ quietly apt-get install -y --no-install-recommends /tmp/first.deb
 echo "installed in $((($(date +%s%N) - began) / 1000000)) ms, $(inside du -sk /usr/lib/corefilt | cut -f1) KiB"
 inside corefilt version
 inside corefilt demo >"$work/demo" && tail -n 1 "$work/demo"
-inside sh -c 'test "$(stat -c %a:%U /etc/corefilt.conf /var/lib/corefilt | xargs)" = "644:root 755:root" && id corefilt'
+test "$(inside stat -c %a:%U /etc/corefilt.conf /var/lib/corefilt | xargs)" = "644:root 755:root"
+inside id corefilt
 # Nobody but root can change what would run as root, and the settings are those that hold without the file.
 (inside corefilt status --json || test $? = 4) | python3 -c '
 import json, sys

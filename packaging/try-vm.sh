@@ -57,9 +57,9 @@ ln -sf /etc/systemd/system/try.service "$root/etc/systemd/system/multi-user.targ
 : >"$root/etc/fstab"
 truncate -s 3G "$work/disk"
 mkfs.ext4 -q -d "$root" "$work/disk"
-kernel=$(ls "$root"/boot/vmlinuz-* | tail -n 1) initrd=$(ls "$root"/boot/initrd.img-* | tail -n 1)
+kernels=("$root"/boot/vmlinuz-*) initrds=("$root"/boot/initrd.img-*)
 timeout "${COREFILT_VM_SECONDS:-1500}" qemu-system-x86_64 -machine q35 -accel "${COREFILT_VM_ACCEL:-tcg}" \
-  -cpu max,arch-capabilities=off -m 1024 -smp 2 -nographic -no-reboot -nic none -kernel "$kernel" -initrd "$initrd" \
+  -cpu max,arch-capabilities=off -m 1024 -smp 2 -nographic -no-reboot -nic none -kernel "${kernels[-1]}" -initrd "${initrds[-1]}" \
   -append 'root=/dev/vda rw console=ttyS0 quiet systemd.show_status=false' \
   -drive "file=$work/disk,format=raw,if=virtio" </dev/null >"$work/console" 2>&1 || true
 debugfs -R 'cat /try/said' "$work/disk" >"$work/said" 2>/dev/null

@@ -51,7 +51,8 @@ uv pip install --quiet --no-config --target "$out/lib/python3/dist-packages" --p
 python3 packaging/standalone/sbom.py "$work/sbom.json" "$(cut -d- -f2 <<<"$(basename "$wheel")")" "$work/debs" >"$out/sbom.cdx.json"
 
 # Every library that a module asks for, and the loader.
-cp -L "$(ls "$work"/debian/lib*/ld-linux-*.so.* "$work"/debian/lib/"$triplet"/ld-linux-*.so.* 2>/dev/null | head -n 1)" "$out/lib"
+loaders=("$work/debian/lib/$triplet"/ld-linux-*.so.*)
+cp -L "${loaders[0]}" "$out/lib"
 python3 packaging/standalone/libraries.py "$out" "$work/debian/lib/$triplet" "$work/debian/usr/lib/$triplet"
 cp packaging/standalone/{relocate.py,node.py} "$out"
 for program in corefilt corefilt-handle; do
@@ -62,7 +63,7 @@ sed 1d scripts/corefilt >>"$out/bin/corefilt"
 printf '%s\n' 'from corefilt.handler.entry import entry' '' 'entry()' >>"$out/bin/corefilt-handle"
 # Room for the path of the loader, which relocate.py writes in its place; one search path for all libraries.
 patchelf --set-interpreter "/$(printf 'x%.0s' {1..254})" --force-rpath --set-rpath "\$ORIGIN/../lib" "$out/bin/python3"
-loader=$(cd "$out/lib" && ls ld-linux-*)
+loader=${loaders[0]##*/}
 "$out/lib/$loader" "$out/bin/python3" -I "$out/relocate.py" "$out" /opt/corefilt
 find "$out" -name __pycache__ -prune -exec rm -rf {} +
 "$out/lib/$loader" "$out/bin/python3" -I -m compileall -q --invalidation-mode unchecked-hash -s "$out" -p /opt/corefilt "$out/lib" >/dev/null
