@@ -6,6 +6,8 @@ COREFILT_SANITIZE (address and undefined-behaviour sanitizers), COREFILT_TRACE (
 
 import dis
 import os
+import re
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 # setuptools brings it; the standard library has it up to Python 3.11 only.
 from distutils.command.install_data import install_data  # isort: skip
@@ -50,6 +53,33 @@ if abi3:
     options["bdist_wheel"] = {"py_limited_api": "cp311"}
 
 
+REPOSITORY = "https://github.com/corefilt/corefilt"
+# From the tag, by a script that wheels/build.sh asks too.
+tag = runpy.run_path("wheels/version.py")
+version: str = tag["version"]()
+
+
+class BuildPy(build_py):
+    """Copies the package, which tells the version that is built."""
+
+    def run(self) -> None:
+        """Copy it, and write the version down, unless the package is the one in this folder."""
+        super().run()
+        path = Path(self.build_lib, "corefilt/__init__.py")
+        if not self.editable_mode and path.exists():
+            text = path.read_text(encoding="utf-8")
+            # A link to the source, or a file with two names, would change with it.
+            path.unlink()
+            path.write_text(tag["ASSIGNMENT"].sub(f'__version__ = "{version}"', text), encoding="utf-8")
+
+
+def readme() -> str:
+    """README.md, whose links lead somewhere on an index too."""
+    where = f"{REPOSITORY}/blob/{'main' if 'dev' in version else f'v{version}'}"
+    text = Path("README.md").read_text(encoding="utf-8")
+    return re.sub(r"(\]\()(?![a-z]+:|#)", rf"\1{where}/", text)
+
+
 class InstallData(install_data):
     """Installs what the built package generates: manual pages and completion, below share/ of the prefix."""
 
@@ -73,7 +103,10 @@ class InstallData(install_data):
 
 setup(
     # A module with a sanitizer's calls loads only into an interpreter that has its runtime.
-    cmdclass={} if sanitize else {"install_data": InstallData},
+    version=version,
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    cmdclass={"build_py": BuildPy} if sanitize else {"build_py": BuildPy, "install_data": InstallData},
     data_files=[] if sanitize else [("share", [])],
     ext_modules=cythonize(
         Extension(

@@ -120,4 +120,4 @@ for target in "${targets[@]}"; do
   find "$stage" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
   (cd "$stage" && nfpm package --packager "$format" --target "$out" >/dev/null)
 done
-(cd "$out" && ls -l -- *.deb *.rpm 2>/dev/null)
+find "$out" -name 'corefilt[_-]*' -printf '%s bytes  %f\n' | sort -k 3

@@ -17,7 +17,8 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
-export SOURCE_DATE_EPOCH
+COREFILT_VERSION=$(python3 wheels/version.py)
+export SOURCE_DATE_EPOCH COREFILT_VERSION
 umask 022
 
 python3 -m venv "$work/tools"

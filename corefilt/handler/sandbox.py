@@ -107,7 +107,9 @@ def confine(account: Account, report: int) -> dict[str, str]:
     # A change of user takes this back, so it comes behind it.
     _call("prctl", _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NPROC, (MOST_TASKS, MOST_TASKS))
+    # Half of what fits into memory is the kernel's own limit: less than this on a machine of a gigabyte.
+    most = within_hard_limit(resource.RLIMIT_NPROC, MOST_TASKS)
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
     # Its number tells nothing: in a pid namespace of its own the parent of this process is always 0.
     waiting = select.poll()
     waiting.register(report, 0)
@@ -122,8 +124,7 @@ def _be_last() -> dict[str, str]:
     """Let everything else go first, and bound the memory."""
     with open("/proc/self/statm", "rb") as file:
         most = int(file.read().split()[0]) * resource.getpagesize() + ADDRESS_SPACE
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    most = within_hard_limit(resource.RLIMIT_AS, most)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     try:
         os.nice(NICENESS)
@@ -134,6 +135,12 @@ def _be_last() -> dict[str, str]:
     except OSError as error:
         return {"priority": str(error.strerror)}
     return {}
+
+
+def within_hard_limit(limit: int, wanted: int) -> int:
+    """``wanted``, or the hard limit if that is less: without privileges it cannot be raised."""
+    _, hard = resource.getrlimit(limit)
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 
 
 def _be_alone() -> dict[str, str]:

@@ -205,3 +205,12 @@ def test_no_pids_of_its_own(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(os, "open", none)
     assert sandbox.own_pids() == (-1, os.strerror(errno.ENOENT))
+
+
+@pytest.mark.parametrize(("hard", "kept"), [(resource.RLIM_INFINITY, 4096), (100_000, 4096), (3918, 3918)])
+def test_no_limit_is_raised_that_the_kernel_or_root_has_set_lower(
+    hard: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine of a gigabyte has 3,918 processes at most, where the child asks for 4,096."""
+    monkeypatch.setattr(resource, "getrlimit", lambda limit: {resource.RLIMIT_NPROC: (hard, hard)}[limit])
+    assert sandbox.within_hard_limit(resource.RLIMIT_NPROC, 4096) == kept
