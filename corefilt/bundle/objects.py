@@ -27,12 +27,14 @@ class LoadedObjects:
 
     A build-id is None where the core does not hold it. ``names`` are pairs of the link map's name and the path;
     ``executable`` is the program's path. ``proven`` are the paths whose image the core holds: they are ELF files.
+    ``asked`` are all names by which a debugger may look for a file.
     """
 
     build_ids: dict[bytes, bytes | None]
     proven: frozenset[bytes]
     names: tuple[tuple[bytes, bytes], ...]
     executable: bytes | None
+    asked: frozenset[bytes]
 
 
 def loaded_objects(core: CoreFile) -> LoadedObjects:
@@ -47,13 +49,16 @@ def loaded_objects(core: CoreFile) -> LoadedObjects:
             build_ids[path] = build_ids.get(path) or module.build_id
     index = ModuleIndex(modules)
     maps = read_link_maps(core, memory)
-    found = ((linked.name, index.at(linked.dynamic)) for linked in (maps.objects if maps is not None else ()))
+    linked_objects = maps.objects if maps is not None else ()
+    found = ((linked.name, index.at(linked.dynamic)) for linked in linked_objects)
     names = [(name, module.path) for name, module in found if name and module is not None and module.path is not None]
     return LoadedObjects(
         build_ids,
         frozenset(module.path for module in modules if module.table is not None and module.path is not None),
         tuple(dict.fromkeys(names)),
         Owner(core.notes, core.ehdr).executable,
+        frozenset(core.notes.files.names[0] if core.notes.files is not None else ())
+        | {linked.name for linked in linked_objects},
     )
 
 

@@ -31,12 +31,12 @@ from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from corefilt.bundle.manifest import BundledFile, BundleManifest
 
 # Where debuggers look for debug files of this machine (gdb's "Debugging Information in Separate Files").
-OWN_DEBUG = "/usr/lib/debug"
+OWN_DEBUG = "usr/lib/debug"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,22 @@ def _of_bundle(
             places.callback(opened.close)
         objects = loaded_objects(core)
         collected = collect(objects, Places(roots[0], roots[1:]))
+    _refuse_names(objects.asked, root, folder)
     os.symlink(os.path.join(below, CORE), os.path.join(folder, CORE))
     return Prepared(folder, _scene(folder, root, debug, objects, collected, trusted=trusted), collected.files, manifest)
+
+
+def _refuse_names(names: Iterable[bytes], root: str, folder: str) -> None:
+    """Refuse a core that has debuggers look outside our directory: they take its names as they are. Raises BundleError.
+
+    A JVM's own libraries are called ``.../bin/../lib/...``, which leads nowhere else.
+    """
+    for name in names:
+        if b".." in name.split(b"/"):
+            start = root if name.startswith(b"/") else os.path.join(folder, "search")
+            end = os.path.realpath(os.path.join(os.fsencode(start), name.lstrip(b"/")))
+            if not end.startswith(os.fsencode(folder) + b"/"):
+                raise BundleError(f"{printable(name)}: the core names a file outside its bundle")
 
 
 def _of_core(core: CoreFile, folder: str, sysroot: str | None, *, trusted: bool) -> Prepared:
@@ -160,21 +174,23 @@ def _of_core(core: CoreFile, folder: str, sysroot: str | None, *, trusted: bool)
     # What was decompressed has no name but this one, as long as it is open here.
     real = os.path.realpath(origin.name) if source is origin else f"/proc/{os.getpid()}/fd/{source.fd}"
     os.symlink(real, os.path.join(folder, CORE))
-    scene = _scene(folder, os.path.realpath(sysroot or "/"), OWN_DEBUG, objects, collected, trusted=trusted, own=True)
+    scene = _scene(folder, os.path.realpath(sysroot or "/"), None, objects, collected, trusted=trusted)
     return Prepared(folder, scene, collected.files, None)
 
 
 def _scene(
     folder: str,
     root: str,
-    debug: str,
+    debug: str | None,
     objects: LoadedObjects,
     collected: Collected,
     *,
     trusted: bool,
-    own: bool = False,
 ) -> DebuggerScene:
-    """The scene, with links of ours for every name that a core or bundle chose; ``own`` files are this machine's."""
+    """The scene, with links of ours for every name that a core or bundle chose.
+
+    ``debug`` is a bundle's directory of debug files, None for a core that is shown with those below ``root``.
+    """
 
     def linked(name: str, path: bytes) -> str:
         link = os.path.join(folder, name)
@@ -198,11 +214,13 @@ def _scene(
             if not os.path.lexists(link):
                 os.symlink(os.path.join(os.fsencode(root), path.lstrip(b"/")), link)
     thread_db = None
-    if collected.thread_db is not None and not own:
+    if collected.thread_db is not None and debug is not None:
         thread_db = linked("thread_db", collected.thread_db)
     shown_root = root
     if not is_plain(root):
         shown_root = linked("sysroot", b"")
+    own = debug is None
     return DebuggerScene(
-        os.path.join(folder, CORE), executable, shown_root, debug, thread_db, search, trusted=trusted, own=own,
+        os.path.join(folder, CORE), executable, shown_root, debug or os.path.join(shown_root, OWN_DEBUG), thread_db,
+        search, trusted=trusted, own=own,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from support.bundles import ORIGINAL, PROGRAM, content_of, core_of, linked_core, members_of, names_of, system
+from support.bundles import ORIGINAL, PROGRAM, Archive, content_of, core_of, linked_core, members_of, names_of, system
 from support.run import assert_error, corefilt, finish, start
 
 from corefilt.bundle.collect import Collected, Places, collect
@@ -74,6 +74,32 @@ def test_a_library_that_is_gone_has_no_link(tmp_path: Path) -> None:
     core.write_bytes(linked_core([(b"/lib/libm.so.6", "/usr/lib/libm-2.31.so")]))
     assert corefilt("bundle", core, "-o", out, "--sysroot", root).code == 4
     assert not any(entry.issym() for entry in members_of(out))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [(b"/../../../../../etc/passwd", "/usr/lib/libm.so.6")],
+        [(b"/lib/../../../../../../etc/passwd", "/usr/lib/libm.so.6"), (b"/lib/libm.so.6", "/usr/lib/libm.so.6")],
+        [(b"../../../etc/passwd", "/usr/lib/libm.so.6")],
+        [(b"/usr/lib/libm.so.6", "/../../../../../../etc/passwd")],
+    ],
+    ids=range(4),
+)
+def test_a_core_whose_names_lead_out_of_its_bundle(tmp_path: Path, names: list[tuple[bytes, str]]) -> None:
+    archive = Archive(linked_core(names)).file(f"root{PROGRAM}", ORIGINAL.read_bytes())
+    done = corefilt("open", archive.write(tmp_path / "hostile"), "--list")
+    assert_error(done, "/etc/passwd: the core names a file outside its bundle")
+
+
+def test_names_that_go_back_within_the_bundle(tmp_path: Path) -> None:
+    """As those of a JVM's libraries do."""
+    root = placed(tmp_path, PROGRAM, "/opt/app/lib/libjli.so")
+    core, out = tmp_path / "core", tmp_path / "out"
+    core.write_bytes(linked_core([(b"/opt/app/bin/../lib/libjli.so", "/opt/app/lib/libjli.so")]))
+    assert corefilt("bundle", core, "-o", out, "--sysroot", root).code == 0
+    assert "root/opt/app/bin" in names_of(out)
+    assert corefilt("open", out, "--list").code == 0
 
 
 # --- debuginfod -------------------------------------------------------------------------------------------
