@@ -94,7 +94,7 @@ class Tables:
         self.name, self.size = file.name, file.size
         raw = file.read(0, 64)
         if raw[:4] != b"\x7fELF" or len(raw) < 52 or raw[4] not in (1, 2) or raw[5] not in (1, 2):
-            raise NotACoreError(f"{file.name}: is no ELF file")
+            raise NotACoreError(f"{file.name}: is not an ELF file")
         self.little, self.wide = raw[5] == 1, raw[4] == 2
         structs = ELFStructs(little_endian=self.little, elfclass=64 if self.wide else 32)
         structs.create_basic_structs()

@@ -366,14 +366,14 @@ def test_the_summary_counts_and_names_what_failed(tmp_path: Path) -> None:
     assert done.out == b""
     text = "\n".join(done.err)
     assert "filtered         1" in text
-    assert re.search(r"skipped +1\n +1 is no ELF file\n", text)
+    assert re.search(r"skipped +1\n +1 is not an ELF file\n", text)
     assert "failed           1" in text
     assert f"failed: {tmp_path}/p/torn" in text
     assert "/notes" not in text
     quiet = corefilt("batch", FLT, tmp_path / "p", "--to", tmp_path / "out", "-q")
     assert len(quiet.err) == 1
     verbose = corefilt("batch", FLT, tmp_path / "p", "--to", tmp_path / "out", "-v")
-    assert f"skipped: {tmp_path}/p/notes: is no ELF file" in "\n".join(verbose.err)
+    assert f"skipped: {tmp_path}/p/notes: is not an ELF file" in "\n".join(verbose.err)
 
 
 def test_the_summary_groups_reasons_and_names_what_is_truncated(tmp_path: Path) -> None:
@@ -384,7 +384,7 @@ def test_the_summary_groups_reasons_and_names_what_is_truncated(tmp_path: Path) 
     done = corefilt("batch", FLT, tmp_path / "p", "--to", tmp_path / "out", f"--json={tmp_path / 'lines'}")
     assert done.code == 0
     lines = [line.strip() for line in done.err]
-    assert lines[lines.index("3 is no ELF file") + 1] == "1 is empty"
+    assert lines[lines.index("3 is not an ELF file") + 1] == "1 is empty"
     assert f"{tmp_path}/p/cut: the core is truncated: 1 bytes of its segments are missing" in lines
     damage = {line["source"]: line["damage"] for line in lines_of((tmp_path / "lines").read_bytes())}
     assert [source for source, told in damage.items() if told] == [f"{tmp_path}/p/cut"]

@@ -106,6 +106,6 @@ def test_no_core(tmp_path: Path) -> None:
     path.write_text("text")
     with pytest.raises(NotACoreError):
         digest(path)
-    assert_error(corefilt("digest", path), "is no ELF file")
+    assert_error(corefilt("digest", path), "is not an ELF file")
     assert_error(corefilt("digest", tmp_path / "no"), "No such file")
     assert_error(corefilt("digest", tmp_path), "is no regular file")

@@ -614,7 +614,7 @@ def test_command_errors(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert_error(corefilt("verify", full, out, "--filter", "33"), code=2)
     assert_error(corefilt("verify", full), "FILTERED", code=2)
     (tmp_path / "text").write_text("no core")
-    assert_error(corefilt("verify", tmp_path / "text", out), "is no ELF file")
+    assert_error(corefilt("verify", tmp_path / "text", out), "is not an ELF file")
 
 
 def test_what_is_missing_is_said(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def why_no_core(head: bytes, name: str | None = None) -> str:
         return f"{inside}is compressed once more"
     told = described(head[:HEAD], "FILE")
     if told is None:
-        return f"{inside}is no ELF file"
+        return f"{inside}is not an ELF file"
     words, hint = told
     return f"{inside}is no ELF core but {words}{f'; {hint}' if hint else ''}"
 
