@@ -43,7 +43,7 @@ def run_on_cluster(tasks: Iterable[Task], address: str) -> Iterator[tuple[Task, 
         from distributed import Client, as_completed
         from distributed.comm import get_address_host_port
     except ImportError:
-        raise MissingLibraryError("--dask needs dask.distributed", "pip install 'corefilt[dask]'") from None
+        raise MissingLibraryError("--dask needs dask.distributed", "pip install distributed") from None
     # What it logs of lost connections is told by outcomes and errors.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:

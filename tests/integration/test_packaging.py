@@ -85,3 +85,14 @@ def test_every_library_that_is_asked_for_is_pinned() -> None:
     pinned = re.findall(r"^([a-z0-9-]+)==", (PACKAGING / "requirements.txt").read_text(), re.MULTILINE)
     names = {re.split(r"[<>=;\[ ]", requirement)[0].replace(".", "-") for requirement in asked_for}
     assert names - set(pinned) == set()
+
+
+def test_nobody_is_told_to_install_corefilt_by_a_name_that_anybody_could_register() -> None:
+    package = Path(str(files("corefilt")))
+    texts = [*package.rglob("*.py"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    told = [
+        f"{path.name}: {found[0]}"
+        for path in texts
+        for found in re.finditer(r"(?:pip|pipx|uv tool) install (?:-\S+ )*['\"]?corefilt\b[^./_-].*", path.read_text())
+    ]
+    assert told == []

@@ -76,7 +76,7 @@ def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     with pytest.raises(MissingLibraryError) as caught:
         Remote("gs://bucket/core")
-    assert caught.value.hint == "pip install 'corefilt[gs]'"
+    assert caught.value.hint == "pip install gcsfs"
 
 
 @pytest.fixture

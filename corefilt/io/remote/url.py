@@ -44,26 +44,26 @@ _VERSION_KEYS = ("ETag", "etag", "generation", "mtime", "created")
 
 
 class Scheme(NamedTuple):
-    """``extra`` is corefilt's that brings what is needed; ``metadata`` is the argument of open() for an object's.
+    """``packages`` are what is needed, on PyPI; ``metadata`` is the argument of open() for an object's.
 
     ``renames`` tells a file system, where a new file is there from its first byte on, from a store, where an object
     appears when its upload is completed. ``options`` are the library's.
     """
 
-    extra: str
+    packages: str
     metadata: str | None
     renames: bool
     options: Mapping[str, object] = {}
 
 
 SCHEMES = {
-    "s3": Scheme("s3", "Metadata", False, _S3),
-    "s3a": Scheme("s3", "Metadata", False, _S3),
-    "gs": Scheme("gs", "metadata", False),
-    "gcs": Scheme("gs", "metadata", False),
-    "sftp": Scheme("sftp", None, True),
-    "ssh": Scheme("sftp", None, True),
-    "memory": Scheme("s3", None, False),
+    "s3": Scheme("s3fs", "Metadata", False, _S3),
+    "s3a": Scheme("s3fs", "Metadata", False, _S3),
+    "gs": Scheme("gcsfs", "metadata", False),
+    "gcs": Scheme("gcsfs", "metadata", False),
+    "sftp": Scheme("fsspec paramiko", None, True),
+    "ssh": Scheme("fsspec paramiko", None, True),
+    "memory": Scheme("fsspec", None, False),
 }
 
 
@@ -109,8 +109,8 @@ class Remote:
         return fs, path
 
     def _missing(self) -> MissingLibraryError:
-        extra = self.scheme.extra
-        return MissingLibraryError(f"{self.url}: a library is missing", f"pip install 'corefilt[{extra}]'")
+        # By their own names: until corefilt is on PyPI, anybody can put something there under its name.
+        return MissingLibraryError(f"{self.url}: a library is missing", f"pip install {self.scheme.packages}")
 
     def persistently(self, attempt: Callable[[Any, bool], T], error: type[CorefiltError] = InputError) -> T:
         """What ``attempt`` gives, which is called with the file system, and whether that is a new one.
