@@ -2,7 +2,8 @@
 
 Everything that could be kept is put into one order that does not depend on the limit: what a backtrace needs, what
 pointers lead to, then the rest by its worth. What is kept is as much from its beginning as fits. So a larger limit
-only adds, and the smallest that works is the size of what a backtrace needs.
+only adds, except that what a runtime needs is kept whole or not at all; the smallest that works is the size of what a
+backtrace needs.
 """
 
 from __future__ import annotations
