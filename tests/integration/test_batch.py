@@ -381,6 +381,7 @@ def test_the_summary_groups_reasons_and_names_what_is_truncated(tmp_path: Path) 
         put(tmp_path / f"p/text{i}", b"a text")
     put(tmp_path / "p/empty", b"")
     put(tmp_path / "p/cut", sample_core()[:-1])
+    os.utime(tmp_path / "p/cut", (0, 0))
     done = corefilt("batch", FLT, tmp_path / "p", "--to", tmp_path / "out", f"--json={tmp_path / 'lines'}")
     assert done.code == 0
     lines = [line.strip() for line in done.err]
