@@ -23,7 +23,7 @@ from corefilt.handler.config import Config, parse_config
 from corefilt.handler.crash_info import parse_crash
 from corefilt.handler.crashed_process import Victim
 from corefilt.handler.store import name_of
-from corefilt.store.attributes import KEEP, OWNER, SMALL
+from corefilt.store.attributes import INPUT, KEEP, OWNER, SMALL
 from corefilt.store.ledger import NAME
 
 KNOWN = "1 unwound {} abort"
@@ -85,6 +85,7 @@ def test_without_a_key_nothing_is_removed(place: Place) -> None:
         saved(place, sample_core(), at=at)
     assert len(cores(place)) == 3 and not (place.out / NAME).exists()
     assert os.getxattr(place.out / cores(place)[0], OWNER) == b"-"
+    assert os.getxattr(place.out / cores(place)[0], INPUT) == b"%d" % len(sample_core())
 
 
 def test_max_use_takes_from_the_user_with_the_most(place: Place) -> None:
