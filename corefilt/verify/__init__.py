@@ -1,8 +1,4 @@
-"""Proves the promises on two finished cores, and digests one, with code that shares nothing with what wrote them.
-
-Tables are read by pyelftools, payload is hashed by xxhash over mmap. Only what a filter should have left is asked of
-corefilt's own rules.
-"""
+"""Proves the promises on two finished cores, and digests one, with code that shares nothing with what wrote them."""
 
 from __future__ import annotations
 
