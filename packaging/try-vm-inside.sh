@@ -68,6 +68,19 @@ step "upgraded, and a crash is saved as before"
 systemctl start "corefilt-batch@$(systemd-escape -p /var/lib/systemd/coredump).service"
 [ "$(systemctl show -P Result "corefilt-batch@$(systemd-escape -p /var/lib/systemd/coredump).service")" = success ]
 
+# What the units forbid is nothing that their services need to start.
+systemctl start corefilt-vacuum.service
+[ "$(systemctl show -P Result corefilt-vacuum.service)" = success ]
+systemctl start corefilt-serve.service
+for _ in {1..100}; do
+  ! journalctl -q -u corefilt-serve.service -o cat | grep -q 'takes cores at /run/corefilt.sock' || break
+  sleep 0.2
+done
+[ "$(systemctl is-active corefilt-serve.service)" = active ]
+journalctl -q -u corefilt-serve.service -o cat | grep 'takes cores at /run/corefilt.sock'
+systemctl stop corefilt-serve.socket corefilt-serve.service
+step "batch, vacuum and serve run as units"
+
 dpkg --purge corefilt >/try/log 2>&1 || { cat /try/log; false; }
 [ "$(pattern)" = "$first" ]
 [ "$(cat /proc/sys/kernel/core_pipe_limit)" != "" ]
