@@ -766,7 +766,7 @@ def test_the_report(core: Path) -> None:
     assert "discard: " in said
     assert "nothing was freed" not in said
     assert corefilt("0x31", core, "-i", "-q").err == ()
-    assert "  note: nothing was freed: the dropped bytes were holes already" in corefilt("0x31", core, "-i").err
+    assert "nothing was to do" in corefilt("0x31", core, "-i").err[0]
 
 
 def test_a_dry_run_says_what_would_be_freed_and_what_needs_force(core: Path) -> None:
