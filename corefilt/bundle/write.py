@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from corefilt.io.sources import Place, Source
 
 SUFFIX = ".corebundle.tar.zst"
-# zstd's bytes are the same for any number of threads from two on, and its memory is not: 8 MiB and more for each.
+# zstd's bytes are the same for any number of threads from two on, and its memory is not.
 COMPRESSION = Compression("zstd", threads=2)
 
 
