@@ -69,7 +69,7 @@ _FOR_FIT = (
     "corefilt.plan.fit.split_layout",
     *_FOR_TRUNCATION,
 )
-_FOR_SIGNATURE = ("corefilt.crash.signature", "corefilt.crash.command_line", "corefilt.corefile.images")
+_FOR_SIGNATURE = ("corefilt.crash.signature", "corefilt.crash.command_line", "corefilt.corefile.images", "hashlib")
 
 
 def needed(config: Config) -> tuple[str, ...]:
