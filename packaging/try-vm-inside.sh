@@ -5,9 +5,10 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractiv
 trap 'echo "try: failed at line $LINENO: $BASH_COMMAND"' ERR
 step() { echo "try: $*"; }
 pattern() { cat /proc/sys/kernel/core_pattern; }
+# gdb, run as root, leaves bytecode of its own.
 listed() {
   find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /dev -o -path /var/lib/dpkg -o -path /var/cache -o \
-    -path /var/log -o -path /tmp -o -path /try -o -path /var/lib/systemd -o -path /var/tmp \) -prune -o ! -name '*-' -printf '%y %m %p %l\n' |
+    -path /var/log -o -path /tmp -o -path /try -o -path /var/lib/systemd -o -path /var/tmp -o -path /usr/share/gdb \) -prune -o ! -name '*-' -printf '%y %m %p %l\n' |
     sort
 }
 crash() { runuser -u ann -- bash -c 'ulimit -c unlimited; cd /tmp; /try/crasher' || true; }
