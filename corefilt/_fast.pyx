@@ -1128,6 +1128,10 @@ def group(rows, paths, flags, starts, sizes, held_sizes, offsets, marks, special
         extra = <const uint32_t *>hold(&held, special, count, 4, False)
         to = <uint32_t *>hold(&held, out, count, 4, True)
         check_rows(row, count, table)
+        if not held.view[6].len:
+            for n in range(count):
+                if path[n] != NO_ROW:
+                    raise ValueError("a column is too short")
         with nogil:
             for n in range(count):
                 i = row[n]

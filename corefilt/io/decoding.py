@@ -224,9 +224,9 @@ def _saved(stream: _Stream, pieces: Iterator[bytes], skip: int) -> Iterator[byte
         while True:
             if stream.made > skip and piece:
                 yield piece[max(0, skip - stream.made + len(piece)) :]
-            if stream.fault is not None:
+            if stream.fault is not None or stream.ended:
                 return
-            if stream.ended or stream.needs_input:
+            if stream.needs_input:
                 break
             piece = stream.decode(b"")
 

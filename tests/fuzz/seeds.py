@@ -222,6 +222,13 @@ def _secrets() -> Iterator[bytes]:
     yield b"\0" + b"\0".join(form for _, form in forms(b"password='abc9def8ghi7'"))
 
 
+def _seekable() -> Iterator[bytes]:
+    """A frame with a table: empty, short and of several blocks."""
+    for size in (0, 1000, 200_000):
+        made = encoder(Compression("zstd", seekable=True))
+        yield made.compress(b"words" * (size // 5)) + made.flush()
+
+
 def _bundles() -> Iterator[bytes]:
     """A bundle with a link and holes, and members that are refused."""
     yield _bundle().tar()
@@ -244,6 +251,7 @@ SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "maps": lambda: (text + NO_CHOICES for text in (maps_text(AREAS), smaps_text(AREAS))),
     "sidecar": _sidecars, "pattern": _patterns, "words": _words,
     "native": lambda: _shaped(_notes), "wrapping": _wrapped, "compressed": _compressed, "policy": _policies,
+    "seektable": _seekable,
     "bundle": _bundles,
     "goroutines": _patches, "frames": _patches, "machine": _patches,
     "unwinding": _unwinding, "secrets": _secrets,

@@ -54,6 +54,7 @@ from corefilt.filtering.naming import Naming, parse_given
 from corefilt.filtering.options import Options
 from corefilt.filtering.write import write_filtered
 from corefilt.io import compression, decoding
+from corefilt.io.sought import SoughtSource, read_table
 from corefilt.io.sources import FileSource, Source
 from corefilt.plan.fit.request import parse_follow, parse_ladder
 from corefilt.plan.format import parse_loadmaps
@@ -390,6 +391,24 @@ def compressed(data: bytes) -> None:
         assert os.pread(target, os.fstat(target).st_size, 0) == out
 
 
+def seektable(data: bytes) -> None:
+    """A seekable zstd file: what its table leads to is what a decoder gives that passes over the table."""
+    with in_memory() as fd:
+        os.pwrite(fd, data, 0)
+        source = FileSource(fd, "fuzz", size=len(data), owned=False)
+        table = read_table(source)
+        if table is None or table.held[-1] > MOST_DECODED:
+            return
+        sought = SoughtSource(source, table)
+        try:
+            found = sought.peek(0, sought.size)
+        finally:
+            sought.close()
+        core, fault = _decoded("zstd", data, len(data))
+        # A frame that holds nothing by the table is not read, and can be damaged.
+        assert fault or core == found
+
+
 def _decoded(name: str, stream: bytes, step: int) -> tuple[bytes, bool]:
     """What comes of a stream that is read in steps, up to about MOST_DECODED bytes, and whether anything is missing."""
     read = partial(next, iter([stream[i : i + step] for i in range(0, len(stream), step)]), b"")
@@ -635,7 +654,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     each.__name__: each
     for each in (
         tables, options, pipes, inplace, notes, nt_file, prstatus, record, image, loadmap, maps, sidecar, pattern,
-        words, native, wrapping, compressed, policy, bundle, goroutines, frames, machine, unwinding, secrets,
+        words, native, wrapping, compressed, seektable, policy, bundle, goroutines, frames, machine, unwinding, secrets,
     )
 }  # fmt: skip
 MOST_BYTES = {

@@ -256,6 +256,9 @@ ROW, FAR, LONG = array("I", (0,)), array("I", (9,)), array("I", (0, 0))
             lambda: _fast.group(LONG, LONG, ROW, ONE, ONE, ONE, ONE, bytearray(2), LONG, 0, 0, LONG[:]),
             id="group offsets",
         ),
+        pytest.param(
+            lambda: _fast.group(ROW, ROW, ROW, ONE, ONE, ONE, SHORT, b"", ROW, 0, 0, ROW[:]), id="group without offsets"
+        ),
         pytest.param(lambda: _fast.spread(ROW, FAR, bytes(4), ONE, 1, ONE[:], ONE[:], ONE[:]), id="spread class"),
         pytest.param(lambda: _fast.spread(FAR, ROW, bytes(4), ONE, 1, ONE[:], ONE[:], ONE[:]), id="spread row"),
         pytest.param(lambda: _fast.totals(FAR, ONE, array("I"), TWO[:]), id="totals class"),
