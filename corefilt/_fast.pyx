@@ -1428,7 +1428,8 @@ def find_anchors(data, uint64_t start, uint64_t stop, sieve, table, buckets, anc
         w.words, w.words_size = <const uint8_t *>view[4].buf, <uint64_t>view[4].len
         w.out, w.room, w.found = <uint64_t *>view[5].buf, <uint64_t>view[5].len / 16, 0
         with nogil:
-            reached = anchors_in(&w, start, stop, <const uint16_t *>view[6].buf, <const uint8_t *>view[1].buf, <const uint32_t *>view[2].buf,
+            reached = anchors_in(&w, start, stop, <const uint16_t *>view[6].buf, <const uint8_t *>view[1].buf,
+                                 <const uint32_t *>view[2].buf,
                                  <const Anchor *>view[3].buf, <uint64_t>view[3].len / sizeof(Anchor))
         return w.found, reached
     finally:
@@ -1533,8 +1534,8 @@ def find_primes(data, uint64_t start, uint64_t stop, size_t length, size_t step,
     """Where in ``data`` a large prime of ``length`` bytes can stand that begins in ``[start, stop)``.
 
     It is odd, has no small divisor, and no word that is zero; the most significant one is at least ``least``. It is
-    made of 32-bit words of one byte order; ``first`` tells that the most significant one comes first. ``step`` is a power of two, in bytes. ``out``
-    receives offsets, as 64-bit items. Returns ``(count, reached)`` as find_anchors does.
+    made of 32-bit words of one byte order; ``first`` tells that the most significant one comes first. ``step`` is a
+    power of two, in bytes. ``out`` receives offsets, as 64-bit items. Returns ``(count, reached)`` as find_anchors does.
     """
     cdef Py_buffer view, into
     cdef uint64_t reached, found = 0
