@@ -1535,7 +1535,7 @@ def find_primes(data, uint64_t start, uint64_t stop, size_t length, size_t step,
 
     It is odd, has no small divisor, and no word that is zero; the most significant one is at least ``least``. It is
     made of 32-bit words of one byte order; ``first`` tells that the most significant one comes first. ``step`` is a
-    power of two, in bytes. ``out`` receives offsets, as 64-bit items. Returns ``(count, reached)`` as find_anchors does.
+    power of two, in bytes. ``out`` receives offsets, as 64-bit items. Returns ``(count, reached)``, as find_anchors.
     """
     cdef Py_buffer view, into
     cdef uint64_t reached, found = 0
