@@ -3,8 +3,8 @@
 #
 #   packaging/try.sh WHEEL OUT      (as root on Debian 12, with a network)
 #
-# Packages: the same bytes twice, lintian, rpmlint, install to purge in chroots of Debian 12 and 13, and a virtual machine that
-# crashes. The standalone directory: moved, and alone in a chroot as a pod has it. Manifests: the schemas of four versions of
+# Packages: the same bytes twice, lintian, rpmlint, install to purge in chroots of Debian 12 and 13, and virtual machines
+# where processes crash. The standalone directory: moved, and alone in a chroot as a pod has it. Manifests: the schemas of four versions of
 # Kubernetes, where there is kubectl. Containerfile: hadolint.
 set -euo pipefail
 wheel=$(realpath "$1") out=$(realpath -m "$2")
@@ -47,5 +47,6 @@ else
   echo "kubectl is not installed: the manifests are not held against the schemas"
 fi
 
-say "virtual machine"
+say "virtual machines"
 timeout 2400 packaging/try-vm.sh bookworm "$out"/corefilt_*deb12*.deb
+timeout 2400 packaging/try-vm.sh trixie "$out"/corefilt_*deb13*.deb
