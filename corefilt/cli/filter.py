@@ -38,7 +38,7 @@ other commands (corefilt COMMAND --help):
 {commands}
 
 exit codes: 0 done; 1 failed, OUT not created or changed, CORE (with -i) still valid; 2 usage; 3 written, but the
-input was damaged or truncated; 4 --strict left bytes undecided
+input was damaged or truncated; 4 --strict found ambiguous bytes
 
 environment: COREFILT_ENGINE demands an engine, as --engine does; COREFILT_TRACEBACK=1 shows where a bug of corefilt is;
 NO_COLOR turns colours off"""

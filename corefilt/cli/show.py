@@ -25,7 +25,7 @@ DESCRIPTION = """\
 Shows the coredump_filter of processes, what it would keep of each as it is now, by kind, and the limits for cores.
 
 size: of the mappings; resident: how much of that is in memory or in swap; kept: what the core would hold of it;
-data: how much of that is not holes, at most; undecided: how much of what is kept depends on an assumption"""
+data: how much of that is not holes, at most; ambiguous: how much of what is kept depends on an assumption"""
 
 
 def parser() -> Parser:
@@ -120,7 +120,7 @@ def _table(*first: str, last: tuple[str, ...] = ()) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in first:
         table.add_column(name, no_wrap=True, justify="right" if name == "mappings" else "left")
-    for name in ("size", "resident", "kept", "data", "undecided"):
+    for name in ("size", "resident", "kept", "data", "ambiguous"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in last:
         table.add_column(name, overflow="fold", no_wrap=name != last[-1])
@@ -129,5 +129,5 @@ def _table(*first: str, last: tuple[str, ...] = ()) -> Table:
 
 def _sizes(share: KeptShare) -> list[str]:
     resident = "?" if share.resident is None else show_size(share.resident)
-    undecided = show_size(share.undecided) if share.undecided else "-"
-    return [show_size(share.size), resident, show_size(share.kept), show_size(share.data), undecided]
+    ambiguous = show_size(share.undecided) if share.undecided else "-"
+    return [show_size(share.size), resident, show_size(share.kept), show_size(share.data), ambiguous]

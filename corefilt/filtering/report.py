@@ -147,15 +147,15 @@ class Report(Shown):
         lines = [f"{self.headline()}, {about}"]
         width = max([len(name) for name, *_ in self.kinds] + [4])
         if self.kinds:
-            lines.append(f"  {'kind':{width}}  {'kept':>10}  {'dropped':>10}  {'undecided':>10}")
+            lines.append(f"  {'kind':{width}}  {'kept':>10}  {'dropped':>10}  {'ambiguous':>10}")
         for name, kept, dropped, assumed in self.kinds:
             if kept or dropped or verbose:
-                undecided = show_size(assumed) if assumed else "-"
-                lines.append(f"  {name:{width}}  {show_size(kept):>10}  {show_size(dropped):>10}  {undecided:>10}")
+                ambiguous = show_size(assumed) if assumed else "-"
+                lines.append(f"  {name:{width}}  {show_size(kept):>10}  {show_size(dropped):>10}  {ambiguous:>10}")
         if self.assumed_bytes:
             verb = {"keep": "kept", "guess": "guessed", "drop": "dropped"}[self._plan.unknown]
             lines.append(
-                f"  undecided: {show_size(self.assumed_bytes)} could be of several kinds and were {verb}; "
+                f"  ambiguous: {show_size(self.assumed_bytes)} could be of several kinds and were {verb}; "
                 "corefilt inspect shows which, --maps, --pid, --sysroot or --assume settle them"
             )
         lines += [f"  {line}" for line in convention_lines(self._plan, everything=verbose)]

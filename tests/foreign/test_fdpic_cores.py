@@ -115,7 +115,7 @@ def test_m68k_equals_the_kernels_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["fdpic", "m68knommu"])
 def test_nothing_is_lost_without_maps(kind: str, tmp_path: Path) -> None:
-    """What is undecided stays, and is said."""
+    """What is ambiguous stays, and is said."""
     full = core_of(kind, "0x1ff", tmp_path)
     for mask in MASKS:
         out = tmp_path / mask
@@ -131,7 +131,7 @@ def test_nothing_is_lost_without_maps(kind: str, tmp_path: Path) -> None:
                 continue
             assert max(held) >= p.p_filesz, (mask, hex(p.p_vaddr))
         if mask not in ("0x1ff", "0x7f", "0xf", "0x0"):
-            assert any("undecided:" in line for line in done.err), mask
+            assert any("ambiguous:" in line for line in done.err), mask
 
 
 def test_the_loadmap_is_not_dropped_without_a_word(tmp_path: Path) -> None:

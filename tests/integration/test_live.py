@@ -140,7 +140,7 @@ def test_a_table_for_people(running: subprocess.Popen[str]) -> None:
     assert lines[0].startswith(f"process {running.pid}: filter {spelled(int(own_words(running), 16))}")
     assert "RLIMIT_CORE" in lines[0]
     assert lines[1] == "what 0x3 (private-anonymous, shared-anonymous) would keep:"
-    assert lines[2].split() == ["kind", "mappings", "size", "resident", "kept", "data", "undecided"]
+    assert lines[2].split() == ["kind", "mappings", "size", "resident", "kept", "data", "ambiguous"]
     row = next(line.split() for line in lines if line.startswith("shared-anonymous"))
     assert row[1:8] == ["1", "3.00", "MiB", "0", "B", "3.00", "MiB"]
     done = corefilt("show", str(running.pid), "-v")

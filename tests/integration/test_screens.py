@@ -30,7 +30,7 @@ SCREENS = {
     "0x31 core -o small -v": r"engine: ",
     "0x33 core --truncate 20K -o cut": r"cut at ",
     "0x33 cut-off -o small": r"missing: ",
-    "all core --minimal -o small": r"threads",
+    "all core --minimal -o small": r"full stacks for 0 of 1 thread",
     "batch 0x31 . --to small -v": r"^corefilt: \d+ found",
     "doctor": r".",
     "verify core core": r".",
