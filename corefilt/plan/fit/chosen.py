@@ -55,9 +55,9 @@ class Fit:
     def tell_changes(self, core: CoreFile, selection: Selection) -> None:
         """Put the changes to headers and notes into words."""
         split = sum(1 for runs in selection.runs.values() if len(runs) > 1 or runs[0][0])
-        if split:
-            cut = _count(split, "mapping was", "mappings were")
-            self.changes.append(f"{len(core.table)} program headers became {self.segments}: {cut} cut into parts")
+        parts = f": {_count(split, 'mapping was', 'mappings were')} cut into parts" if split else ""
+        if parts or self.segments != len(core.table):
+            self.changes.append(f"{len(core.table)} program headers became {self.segments}{parts}")
         if self.unreadable:
             self.changes.append(
                 f"p_memsz of {self.unreadable} program headers ends where the kept bytes end (--unreadable); a note "
