@@ -33,15 +33,14 @@ class InPlaceReport(Report):
         discard: str | None,
     ) -> None:
         """Gather what a run knows; ``engine`` is what copied the core, if anything, ``discard`` is on, off or None."""
-        super().__init__(plan, layout, engine, place, seconds)
+        super().__init__(plan, layout, engine, place, seconds, moved=engine is not None)
         self.allocated_before, self.punched_bytes, self.discard = allocated_before, punched, discard
         self.freed_bytes = allocated_before - (self.allocated_bytes or 0)
         if engine is None:
             self.engine, self.holes = "punch", "punched"
         # Whether the core was as the filter leaves it already.
-        self._was_done = not self.dropped_bytes and not self.freed_bytes and self.output_bytes == self.input_bytes
-        if self._was_done:
-            self.changes = []
+        unchanged = not self.changes and self.output_bytes == self.input_bytes
+        self._was_done = unchanged and not self.dropped_bytes and not self.freed_bytes
 
     def as_dict(self) -> dict[str, object]:
         """The report with the stable keys of schema 1, and those of a run in place."""

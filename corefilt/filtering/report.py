@@ -43,7 +43,9 @@ class Report(Shown):
         *,
         fit: Fit | None = None,
         conversion: Conversion | None = None,
+        moved: bool = True,
     ) -> None:
+        """Gather what a run knows; ``moved`` tells that payload moves up to where some was dropped."""
         core = plan.core
         self._plan = plan
         self.version = __version__
@@ -71,7 +73,7 @@ class Report(Shown):
         self.notices = notices(plan, fitted=fit is not None)
         # From a pipe into a stream the headers have left before the end was seen.
         mended = core.source.seekable or engine is None or engine.sink.seekable
-        self.changes = _changes(plan, layout, conversion, mended=mended, fitted=fit is not None)
+        self.changes = _changes(plan, layout, conversion, mended=mended, fitted=fit is not None, moved=moved)
         late = core.miscounted and core.ehdr.counts_elsewhere
         if (core.truncated or late) and not mended:
             self.notices.append(
@@ -248,7 +250,9 @@ def _lost_loadmaps(plan: KeepPlan, *, fitted: bool) -> list[str]:
     return told
 
 
-def _changes(plan: KeepPlan, layout: Layout, conversion: Conversion | None, *, mended: bool, fitted: bool) -> list[str]:
+def _changes(
+    plan: KeepPlan, layout: Layout, conversion: Conversion | None, *, mended: bool, fitted: bool, moved: bool
+) -> list[str]:
     """Every change to headers and notes beyond offsets and sizes of what the filter dropped."""
     core, table = plan.core, plan.core.table
     changes = []
@@ -261,7 +265,7 @@ def _changes(plan: KeepPlan, layout: Layout, conversion: Conversion | None, *, m
             behind = min(core.end or 0, offset + claimed) - offset - there
             if p_type == PT_NOTE and behind > 0:
                 changes.append(f"the notes end with the last whole one; {behind} bytes of a cut one stand behind it")
-    if core.gaps:
+    if core.gaps and moved:
         left = sum(end - start for start, end in core.gaps)
         changes.append(f"{left} bytes that no header claims, as a run in place leaves them, were taken out")
     if core.ehdr.e_phnum == PN_XNUM:

@@ -113,7 +113,7 @@ def test_every_engine_gives_the_same(way: str, engine: str, wanted: int) -> None
 
 @pytest.mark.parametrize(("way", "engine"), sorted({*product(WAYS, MOVERS)} - CAN - PERHAPS))
 def test_what_is_demanded_and_cannot_be_is_an_error(way: str, engine: str) -> None:
-    with pytest.raises(EngineError, match=f"--engine {engine} needs"):
+    with pytest.raises(EngineError, match=f"engine='{engine}' needs"):
         run(CORE, way, engine=engine)
 
 
@@ -160,7 +160,7 @@ def test_a_demand_never_falls_back(engine: str, monkeypatch: pytest.MonkeyPatch)
     null = -1
     monkeypatch.setattr(_fast, "move", refuse)
     way = "file-pipe" if engine == "splice" else "file-file"
-    with pytest.raises(EngineError, match=f"--engine {engine} cannot move"):
+    with pytest.raises(EngineError, match=f"engine='{engine}' cannot move"):
         run(CORE, way, engine=engine)
     assert tried == [getattr(_fast, engine.upper())]
 

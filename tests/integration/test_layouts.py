@@ -222,7 +222,7 @@ def test_notes_without_a_name_tell_of_the_process(tmp_path: Path) -> None:
         assert it.notes.stack_pointers == [stack + 0x800]
     done = corefilt("all", core, "--minimal", "-o", out)
     assert done.code == 0
-    assert any("1 of 1 threads" in line for line in done.err), done.err
+    assert any("1 of 1 thread;" in line for line in done.err), done.err
 
 
 def program(folder: Path) -> Path:

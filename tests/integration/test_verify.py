@@ -445,9 +445,9 @@ def test_evidence_counts_for_the_filter(tmp_path: Path) -> None:
 def test_none_at_all(pair: tuple[Path, Path]) -> None:
     full, out = pair
     out.write_bytes(b"no core")
-    assert_broken(full, out, "header", "no ELF file")
+    assert_broken(full, out, "header", "not an ELF file")
     out.write_bytes(b"")
-    assert_broken(full, out, "header", "no ELF file")
+    assert_broken(full, out, "header", "not an ELF file")
 
 
 # --- files that change, huge files, hostile ones ------------------------------------------------------------

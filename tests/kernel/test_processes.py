@@ -14,6 +14,7 @@ from kernel.dumps import (
     Core,
     changed_bytes,
     compile_c,
+    dumping,
     may_change_system,
     only_file,
     run_corefilt,
@@ -60,7 +61,8 @@ def test_gdb_shows_the_same_threads(cores: None, tmp_path: Path) -> None:
         pytest.skip("no gdb in PATH")
     program = compile_or_skip("threads.c", tmp_path, "-O0", "-pthread")
     (name,) = twin_folders(tmp_path, (0x33,))
-    subprocess.run([program, tmp_path, name], check=False, timeout=PATIENCE)
+    with dumping():
+        subprocess.run([program, tmp_path, name], check=False, timeout=PATIENCE)
     full = only_file(tmp_path / name)
     small = run_corefilt(full, 0x31, tmp_path / "small").core
     assert small.path.stat().st_size < full.stat().st_size
@@ -77,7 +79,8 @@ def test_gdb_shows_the_same_threads_of_a_core_filtered_in_place(cores: None, tmp
     need_strace()
     program = compile_or_skip("threads.c", tmp_path, "-O0", "-pthread")
     (name,) = twin_folders(tmp_path, (0x33,))
-    subprocess.run([program, tmp_path, name], check=False, timeout=PATIENCE)
+    with dumping():
+        subprocess.run([program, tmp_path, name], check=False, timeout=PATIENCE)
     full = only_file(tmp_path / name)
     shown = backtraces(program, full)
     copy = run_corefilt(full, 0x31, tmp_path / "copy").core

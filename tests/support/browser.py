@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium (Debian's
 
 # A machine with much else to do makes Chromium end at its start at times.
 TRIES = 3
+# Where its socket is: its path has at most 107 bytes (sun_path), and pytest's directories can be too long for that.
+SHORT = "/tmp"
 
 
 class BrowserEndedError(AssertionError):
@@ -78,10 +81,12 @@ class Browser:
         self._answers.close()
         self._process.kill()
         self._process.wait()
+        self._sockets.cleanup()
 
     def _start(self) -> None:
         assert CHROMIUM is not None
         self._held, self._session = b"", ""
+        self._sockets = tempfile.TemporaryDirectory(prefix="chromium-", dir=SHORT, ignore_cleanup_errors=True)
         commands_in, commands_out = os.pipe()
         answers_in, answers_out = os.pipe()
         # The protocol's pipes are descriptors 3 and 4, and only a shell can put them there.
@@ -94,7 +99,7 @@ class Browser:
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
-                env={**os.environ, "TMPDIR": str(self._profile.parent)},
+                env={**os.environ, "TMPDIR": self._sockets.name},
             )
         for fd in (commands_in, answers_out, *ours):
             os.close(fd)
