@@ -153,10 +153,9 @@ class Classifier:
             special[m] = alone
         if address_space.last >= 0:
             special[address_space.last] = alone
-        for at, length in context.loaded:
-            for m in range(count):
-                if at < maps.end(m) and maps.start(m) < at + length:
-                    special[m] = alone
+        for m in range(count if context.loaded else 0):
+            if context.loaded_in(maps.start(m), maps.end(m)) is not None:
+                special[m] = alone
         return special, self._tell_files_apart(special)
 
     def _tell_files_apart(self, special: array[int]) -> bytearray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from corefilt.classify.address_space import AddressSpace
 from corefilt.corefile import elf
 from corefilt.corefile.elf import PF_R, PF_W, PF_X
@@ -82,6 +84,11 @@ class Context:
                 continue
             self.loaded += [(start, size) for start, _, size in found.segments if size]
         self.loaded.sort()
+
+    def loaded_in(self, start: int, end: int) -> tuple[int, int] | None:
+        """Address and size of the last segment that a loadmap has before ``end``, if it reaches beyond ``start``."""
+        at = bisect_left(self.loaded, (end,)) - 1
+        return self.loaded[at] if at >= 0 and sum(self.loaded[at]) > start else None
 
     @property
     def stack_is_executable(self) -> bool:

@@ -6,8 +6,6 @@ they say what the others cannot tell here, and are the only ones that add kinds.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-
 from corefilt.classify.conventions import LOADMAP
 from corefilt.classify.rules_core import not_there, partly_there, present_bytes, wholly_there
 from corefilt.classify.rules_evidence import SHARED, flags, not_excluded
@@ -30,9 +28,9 @@ def without_mmu(context: Context, candidates: Candidates) -> None:
 
 def loaded(context: Context, candidates: Candidates) -> None:
     """What a loadmap names was loaded by the kernel or the loader: private, from a file or copied out of one."""
-    at = bisect_left(context.loaded, (candidates.end,)) - 1
-    if at >= 0 and sum(context.loaded[at]) > candidates.start:
-        why = f"a segment was loaded at {context.loaded[at][0]:#x}, by the loadmap"
+    segment = context.loaded_in(candidates.start, candidates.end)
+    if segment is not None:
+        why = f"a segment was loaded at {segment[0]:#x}, by the loadmap"
         candidates.rule_out(SHARED | Kind.PRIVATE_HUGE | Kind.SPECIAL, why, convention=LOADMAP)
         if not candidates.writable and context.mmu:
             candidates.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=LOADMAP)
