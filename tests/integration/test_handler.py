@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -358,8 +358,13 @@ def at_its_core(place: Place, patch: str = "", **options: object) -> Iterator[in
 
 def open_in(pid: int) -> list[str]:
     """What a process has open, but for standard input, output and error."""
-    links = [os.path.join(f"/proc/{pid}/fd", fd) for fd in os.listdir(f"/proc/{pid}/fd") if int(fd) > 2]
-    return [os.readlink(link) for link in links if os.path.lexists(link)]
+    found = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        # It closes some meanwhile.
+        with suppress(FileNotFoundError):
+            if int(fd) > 2:
+                found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return found
 
 
 def test_who_reads_the_core(place: Place) -> None:
