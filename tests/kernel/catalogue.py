@@ -28,14 +28,14 @@ from kernel.servers import mariadb, postgresql, postgresql_huge, redis, slapd, v
 FAST: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
     "redis": redis,
     "python": python,
-    "node": node,
     "huge": huge,
     "sqlite": sqlite,
-    "emacs": emacs,
 }
 
 PROGRAMS: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
     **FAST,
+    "node": node,
+    "emacs": emacs,
     "postgresql": postgresql,
     "java": java,
     "postgresql-huge": postgresql_huge,
@@ -53,8 +53,9 @@ PROGRAMS: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
 }
 
 
-# These take some 20 s of processors each, and the others minutes, or what a package index has.
-VISITED = (*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in ("postgresql", "java")))
+# These take 10 to 20 s of processors each, and the others minutes, or what a package index has.
+SLOWER = ("node", "emacs", "postgresql", "java")
+VISITED = (*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOWER))
 
 
 @contextmanager
