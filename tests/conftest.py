@@ -28,8 +28,10 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     ):
         signal.signal(_number, lambda number, frame: None)
 
-# How long an example takes is no property: the machine can be busy.
-settings.register_profile("corefilt", deadline=None)
+# How long an example takes is no property: the machine can be busy. A plain run takes the same examples each time, so
+# that what fails is the change; .ci/nightly looks for others (--hypothesis-profile=explore).
+settings.register_profile("corefilt", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
 settings.load_profile("corefilt")
 
 # What holds for the whole machine, as sysctls and the journal, is set by one process in turn; another has the kernel

@@ -37,6 +37,7 @@ class AddressSpace:
         self._looked = False
         self._continuing: bytearray | None = None
         self._roles: dict[int, dict[int, str]] = {}
+        self._again: dict[int, bool] = {}
         self._edges: dict[int, tuple[dict[int, int], dict[int, int]]] = {}
         names, held, table = mappings.names, mappings.held, mappings.table
         self._number = {path: k for k, path in enumerate(names)}
@@ -147,6 +148,14 @@ class AddressSpace:
         """Whether the first page of the mapping's file was mapped, and is not in the core, so that nobody knows it."""
         number = self._mappings.name[m]
         return number != NO_FILE and bool(self._begun[number]) and self._mappings.names[number] not in payload.seen
+
+    def begun_again(self, m: int) -> bool:
+        """Whether the mapping's file is mapped from its first byte on more than once, as an image that stands twice."""
+        number = self._mappings.name[m]
+        if number not in self._again:
+            mappings = self._mappings
+            self._again[number] = sum(mappings.file_offset(i) == 0 for i in mappings.of_name(number)) > 1
+        return self._again[number]
 
     def starts_image(self, m: int) -> bool:
         """Whether the mapping begins a group that is laid out like an ELF image."""

@@ -191,8 +191,9 @@ def layout_member(context: Context, candidates: Candidates) -> None:
 def first_page_left_out(context: Context, candidates: Candidates) -> None:
     """Where a filter left out an image's first page, which nobody writes to, what it kept of the image was written to.
 
-    That it is an image, and so private, only its name tells then (.so), or that the program was started from it. Of
-    names that hold no image, a filter may have left the first page out as shared memory.
+    That it is an image, and so private, only its name tells then (.so), or that the program was started from it; of a
+    file that is mapped twice not even that, for with the first page there it would stay open as well. Of names that
+    hold no image, a filter may have left the first page out as shared memory.
     """
     if candidates.path is None or candidates.path.startswith(NO_IMAGE):
         return
@@ -207,7 +208,10 @@ def first_page_left_out(context: Context, candidates: Candidates) -> None:
         candidates.rule_out(Kind.CLEAN, why, convention=conventions.BIT_2_LEFT_OUT)
     name = candidates.path.removesuffix(DELETED).rpartition(b"/")[2]
     named = name.endswith(b".so") or b".so." in name
-    if context.address_space.role_by_order(candidates.m) is not None and (named or candidates.path == context.program):
+    space = context.address_space
+    if space.role_by_order(candidates.m) is None or space.begun_again(candidates.m):
+        return
+    if named or candidates.path == context.program:
         why = "laid out like an ELF image, and named like one" if named else "the program was started from its file"
         candidates.only(Kind.PRIVATE_MAPPED | Kind.EXCLUDED, why, convention=conventions.LAYOUT_PRIVATE)
 

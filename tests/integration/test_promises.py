@@ -7,10 +7,10 @@ import os
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from support.builder import parse_core
+from support.builder import FileEntry, Image, Load, elf_image, kernel_notes, make_core, parse_core
 from support.opening import in_memory, opened
 from support.run import assert_promises, kept_sizes
-from support.samples import PAGE, VDSO, sample_core, vvar_core
+from support.samples import PAGE, VDSO, noise, sample_core, vvar_core
 from support.strategies import FILTERS, cores
 
 import corefilt
@@ -42,6 +42,29 @@ def test_of_two_filters_in_turn_the_smaller_part_of_every_mapping_stays(core: by
     assert kept_sizes(both) == [min(pair) for pair in zip(one, other, strict=True)]
     assert_promises(fixed, both)
     assert filtered(filtered(fixed, first | then), then) == filtered(fixed, then)
+
+
+def test_twice_is_once_where_an_image_stands_twice() -> None:
+    """And one of them without its first page: while the other has it, what the second has can be shared; later, too."""
+    segments = [("r--", 1), ("r-x", 2), ("r--", 1), ("r--", 1), ("rw-", 1)]
+    loads, files, address = [], [], 0x10000000
+    for copy in range(2):
+        offset = 0
+        for number, (flags, pages) in enumerate(segments):
+            first = elf_image([Image(0, PAGE, "r--"), Image(PAGE, 2 * PAGE, "r-x"), Image(3 * PAGE, PAGE, "r--"),
+                               Image(4 * PAGE, 2 * PAGE, "rw-")], relro=(4 * PAGE, PAGE))  # fmt: skip
+            content = first if number == copy == 0 else noise(pages, 7 * copy + number)
+            content = b"" if number == 0 and copy == 1 else content
+            loads.append(Load(address, content, memsz=pages * PAGE, flags=flags))
+            files.append(FileEntry(address, address + pages * PAGE, offset, "/opt/lib.so"))
+            address, offset = address + pages * PAGE, offset + pages * PAGE
+        loads.append(Load(address, noise(1, 50 + copy)))
+        address += PAGE
+    core = make_core(loads, kernel_notes(files))
+    once = filtered(core, 0x8)
+    assert len(kept_sizes(once)) == len(loads)
+    assert kept_sizes(once)[-3:] == [PAGE, PAGE, 0]
+    assert filtered(once, 0x8) == once
 
 
 @settings(max_examples=60)

@@ -87,7 +87,11 @@ def test_what_is_chosen_is_that_of_the_plain_core(folder: Path, tmp_path: Path, 
 
 
 def test_inspect_says_the_same(folder: Path) -> None:
-    shown = [corefilt("inspect", folder / name, "--all").out.split(b"\n")[1:] for name in ("core.zst", "core")]
+    # Each file has its own time.
+    shown = [
+        [line for line in corefilt("inspect", folder / name, "--all").out.split(b"\n")[1:] if b"mtime" not in line]
+        for name in ("core.zst", "core")
+    ]
     assert shown[0] == shown[1]
 
 
