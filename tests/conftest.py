@@ -34,8 +34,8 @@ settings.register_profile("corefilt", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("corefilt")
 
-# What holds for the whole machine, as sysctls, the journal and the processes of the handler's account, is changed by one
-# process in turn; another has the kernel dump, and makes each set of cores once. A lock keeps the two apart
+# What holds for the whole machine, as sysctls, the journal and the processes of the handler's account, is changed by
+# one process in turn; another has the kernel dump, and makes each set of cores once. A lock keeps the two apart
 # (kernel/dumps.py).
 SETTING = ("attacks", "doctor", "files", "handler", "install", "names", "serve")
 LANES = {
