@@ -51,7 +51,7 @@ def parse(arguments: list[str], scripts: dict[str, str]) -> Options:
         "scripts",
         nargs="*",
         metavar="SCRIPT",
-        help="what to run (default: every script); all: every row that has a bar, within 15 minutes, at 512 MiB and "
+        help="what to run (default: every script); all: the rows that have a bar, at 512 MiB and "
         "with 3 runs, and exit code 1 where one cannot be measured",
     )
     parser.add_argument("--size", type=_size, help="memory in the core, such as 512M (default: 2G)")
