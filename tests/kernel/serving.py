@@ -14,6 +14,8 @@ import pytest
 from kernel.dumps import sysctl
 from kernel.trusted import PATIENCE, Installation
 
+from corefilt.handler.pattern import MODULE
+
 MODES = Path("/proc/sys/kernel/core_modes")
 
 
@@ -38,9 +40,9 @@ class Serving:
         return self.log.read_text().splitlines()
 
     def handlers(self) -> list[int]:
-        """The handlers that run."""
+        """The handlers that run; a child that is not yet the handler's program holds up the server, so it is none."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in children.read_text().split()]
+        return [int(pid) for pid in children.read_text().split() if MODULE in command_line(int(pid))]
 
     def connect(self) -> socket.socket:
         """Connect as a client that is not the kernel."""
@@ -53,6 +55,14 @@ class Serving:
         """Ask it to end, and give its exit code."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
+
+
+def command_line(pid: int) -> list[str]:
+    """The arguments of a process, or nothing when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def wait_for(look: "object", count: int, told: "object" = list) -> list:

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,10 +54,16 @@ def start_crasher(crasher: Path, **how: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([crasher, "-", "main"], stdout=subprocess.PIPE, cwd="/", preexec_fn=limits(**how))
 
 
-def big() -> "subprocess.Popen[bytes]":
-    """Let a process of 200 MiB crash, which takes a handler a while."""
+@contextmanager
+def big() -> Iterator["subprocess.Popen[bytes]"]:
+    """Let a process of 200 MiB crash, which takes a handler a while; whatever a test left of it ends."""
     code = "import os, signal; x = os.urandom(1 << 20) * 200; os.kill(os.getpid(), signal.SIGSEGV)"
-    return subprocess.Popen([INTERPRETER, "-c", code], preexec_fn=limits())
+    process = subprocess.Popen([INTERPRETER, "-c", code], preexec_fn=limits())
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def in_flight(server: Serving) -> int:
