@@ -96,10 +96,10 @@ class Core(Shown):
 
     @cached_property
     def identity(self) -> Identity:
-        """Whose core it is, by the core alone. Of a pipe, ask before anything is written."""
-        from corefilt.crash.identity import identify
+        """Whose core it is, and what is noted beside it. Of a pipe, ask before anything is written."""
+        from corefilt.crash.identity import identify, with_metadata
 
-        return identify(self._file)
+        return with_metadata(identify(self._file), self._file)
 
     @property
     def threads(self) -> Sequence[ThreadInfo]:

@@ -138,9 +138,10 @@ class Inspection:
     def identity(self) -> Identity:
         """Whose core it is, found out when it is asked for."""
         if self._identity is None:
-            from corefilt.crash.identity import identify
+            from corefilt.crash.identity import identify, with_metadata
 
-            self._identity = identify(self.core, with_environment=self.view.environment)
+            known = identify(self.core, with_environment=self.view.environment)
+            self._identity = with_metadata(known, self.core)
         return self._identity
 
     def crash(self) -> Crash | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from corefilt import _fast
 from corefilt.corefile.elf import PT_NOTE
@@ -15,11 +15,14 @@ from corefilt.crash.command_line import CommandLine, command_line, environment
 from corefilt.crash.modules import VDSO, Module, find_modules
 from corefilt.crash.signal import Signal, signal_of
 from corefilt.crash.writer import writer_of
+from corefilt.evidence.when import written_at
+from corefilt.evidence.where import host_of, kernel_of
 from corefilt.text import moment, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from corefilt.corefile.corefile import CoreFile
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 MOST_READ = 64 << 20
 # Notes that the vDSO's own image has take less than 1 KiB.
 _MOST_OF_NOTES = 1 << 16
+VDSO_NOTE = "note of the vDSO"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,9 @@ class Identity:
 
     ``pid`` is the process's and ``tid`` the crashed thread's number in their own pid namespace, ``uid`` and ``gid`` are
     those of its user namespace, ``comm`` is the name of its first thread. ``executable`` is the path of the mapped
-    program, ``execfn`` the name by which it was started (AT_EXECFN). ``kernel`` is the release by the vDSO's own note,
-    ``writer`` who wrote the core. ``time`` (seconds since the epoch), ``time_source`` and ``host`` are in no core: who
-    knows them from the file fills them in (``dataclasses.replace``).
+    program, ``execfn`` the name by which it was started (AT_EXECFN). ``kernel`` is the release by the vDSO's own note
+    (``kernel_source`` is VDSO_NOTE), ``writer`` who wrote the core. ``time`` (seconds since the epoch), ``host`` and
+    their sources are in no core: ``with_metadata`` fills them in.
     """
 
     pid: int | None
@@ -66,7 +70,9 @@ class Identity:
     page_size: int
     writer: str
     kernel: str | None = None
+    kernel_source: str | None = None
     host: str | None = None
+    host_source: str | None = None
     time: float | None = None
     time_source: str | None = None
     environment: tuple[bytes, ...] | None = None
@@ -97,7 +103,9 @@ class Identity:
             "page_size": self.page_size,
             "writer": self.writer,
             "kernel": self.kernel,
+            "kernel_source": self.kernel_source,
             "host": self.host,
+            "host_source": self.host_source,
             "time": self.time,
             "time_source": self.time_source,
         }
@@ -126,7 +134,7 @@ class Identity:
         if self.time is not None:
             found.append(f"time: {moment(self.time)}" + (f" ({self.time_source})" if self.time_source else ""))
         if self.host is not None:
-            found.append(f"host: {printable(self.host)}")
+            found.append(f"host: {printable(self.host)}" + (f" ({self.host_source})" if self.host_source else ""))
         if self.environment is not None:
             found += [f"environment: {printable(entry)}" for entry in self.environment]
         return found
@@ -139,6 +147,7 @@ def identify(core: CoreFile, *, with_environment: bool = False) -> Identity:
     modules = find_modules(core, memory) if memory is not None else []
     execfn = core.notes.auxv.get(AT_EXECFN, 0)
     told = memory.text(execfn) if memory is not None and execfn else b""
+    kernel = _kernel(core, memory, modules) if memory is not None else None
     return Identity(
         pid=owner.pid,
         tid=owner.tid,
@@ -155,9 +164,20 @@ def identify(core: CoreFile, *, with_environment: bool = False) -> Identity:
         machine=core.machine,
         page_size=core.maps.page_size,
         writer=writer_of(core) if memory is not None else "unknown",
-        kernel=_kernel(core, memory, modules) if memory is not None else None,
+        kernel=kernel,
+        kernel_source=VDSO_NOTE if kernel is not None else None,
         environment=tuple(environment(core, memory)) if with_environment and memory is not None else None,
     )
+
+
+def with_metadata(identity: Identity, core: CoreFile) -> Identity:
+    """The identity with what only the file tells, or files beside it: time, host, and the kernel's whole release."""
+    fd, path = core.source.origin.fd, core.source.name
+    found: dict[str, Any] = {}
+    for name, told in (("time", written_at(fd, path)), ("host", host_of(fd, path)), ("kernel", kernel_of(path))):
+        if told is not None:
+            found[name], found[f"{name}_source"] = told
+    return replace(identity, **found)
 
 
 def threads_of(core: CoreFile) -> tuple[ThreadInfo, ...]:

@@ -6,12 +6,12 @@ import os
 import re
 import stat
 
+from corefilt.evidence.elements import abrt_element
+
 TIMESTAMP = "user.coredump.timestamp"
 ATTRIBUTE, NAME, ABRT, MTIME = "attribute of the file", "name of the file", "abrt", "mtime of the file"
 # core.COMM.UID.BOOT.PID.TIME, the last in microseconds (make_filename in src/coredump/coredump.c of systemd 257).
 _STORED = re.compile(r"core\..+\.\d+\.[0-9a-f]{32}\.\d+\.(\d{1,17})(?:\.(?:zst|lz4|xz))?", re.DOTALL)
-# Where abrt keeps the core of a problem, and beside it the time (elements of libreport's problem directories).
-_ABRT_CORE, _ABRT_TIME = "coredump", "time"
 
 
 def written_at(fd: int, path: str | None = None) -> tuple[float, str] | None:
@@ -30,11 +30,10 @@ def written_at(fd: int, path: str | None = None) -> tuple[float, str] | None:
     if noted is not None:
         return noted, ATTRIBUTE
     if path is not None:
-        folder, name = os.path.split(path)
-        stored = _STORED.fullmatch(name)
+        stored = _STORED.fullmatch(os.path.basename(path))
         if stored is not None:
             return int(stored[1]) / 1_000_000, NAME
-        told = _number(_beside(folder)) if name.partition(".")[0] == _ABRT_CORE else None
+        told = _number(abrt_element(path, "time"))
         if told is not None:
             return told, ABRT
     return status.st_mtime, MTIME
@@ -45,20 +44,6 @@ def _attribute(fd: int) -> bytes:
         return os.getxattr(fd, TIMESTAMP)
     except OSError:
         return b""
-
-
-def _beside(folder: str) -> bytes:
-    try:
-        fd = os.open(
-            os.path.join(folder, _ABRT_TIME),
-            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY,
-        )
-    except OSError:
-        return b""
-    try:
-        return os.read(fd, 32) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
-    finally:
-        os.close(fd)
 
 
 def _number(text: bytes) -> float | None:

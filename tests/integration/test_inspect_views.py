@@ -56,6 +56,18 @@ def test_a_terminal_shows_whose_core_a_bar_and_the_largest(core: Path) -> None:
     assert f"The largest 10 of {len(shown(core, '--csv')) - 1} mappings (--all lists every one):" in lines
 
 
+def test_host_and_kernel_come_from_what_abrt_put_beside_the_core(core: Path) -> None:
+    told = core.rename(core.parent / "coredump")
+    assert not any(line.startswith("  host") for line in shown(told))
+    (told.parent / "hostname").write_text("web1\x1b[31m\n")
+    (told.parent / "kernel").write_text("5.14.0-503.el9.x86_64\n")
+    lines = shown(told)
+    assert "  host          web1\\x1b[31m (abrt)" in lines
+    assert any(line.startswith("  written by ") and "Linux 5.14.0-503.el9.x86_64" in line for line in lines)
+    identity = json.loads("".join(shown(told, "--json")))["identity"]
+    assert (identity["host_source"], identity["kernel"]) == ("abrt", "5.14.0-503.el9.x86_64")
+
+
 def test_files_are_cut_in_the_middle(tmp_path: Path) -> None:
     path = "/usr/lib/" + "deep/" * 20 + "libname.so.6"
     (tmp_path / "core").write_bytes(make_core([Load(ANON, page(b"x"))], kernel_notes([(ANON, ANON + PAGE, 0, path)])))

@@ -6,7 +6,6 @@ import json
 import os
 
 from corefilt import __version__
-from corefilt.evidence.when import written_at
 from corefilt.filtering.report import notices
 from corefilt.sizes import show_size
 from corefilt.text import moment, printable
@@ -62,25 +61,17 @@ def facts(core: CoreFile, identity: Identity, *, verbose: bool = False) -> Itera
             (f"; thread {thread.tid} crashed" for thread in identity.threads if thread.crashed and thread.tid), ""
         )
         yield "threads", f"{len(identity.threads)}{crashed}"
-    when = time_of(core, identity)
-    if when is not None:
-        yield "time", f"{moment(when[0])} ({when[1]})"
+    if identity.time is not None:
+        yield "time", f"{moment(identity.time)} ({identity.time_source})"
     if identity.host is not None:
-        yield "host", printable(identity.host)
+        yield "host", f"{printable(identity.host)} ({identity.host_source})"
     if identity.writer != "unknown" or identity.kernel is not None:
-        kernel = f"Linux {identity.kernel}" if identity.kernel is not None else "Linux"
+        kernel = f"Linux {printable(identity.kernel)}" if identity.kernel is not None else "Linux"
         yield "written by", kernel if identity.writer == "kernel" else f"{identity.writer} on {kernel}"
     for entry in identity.environment or ():
         yield "environment", printable(entry)
     for text in changes(core):
         yield "changed", text
-
-
-def time_of(core: CoreFile, identity: Identity) -> tuple[float, str] | None:
-    """When the core was written, in seconds since the epoch, and how that is known: a core does not tell."""
-    if identity.time is not None:
-        return identity.time, identity.time_source or "metadata"
-    return written_at(core.source.origin.fd, core.source.name)
 
 
 def changes(core: CoreFile) -> Iterator[str]:
@@ -139,17 +130,9 @@ def as_dict(core: CoreFile, identity: Identity, plan: KeepPlan) -> dict[str, obj
         "inferred_bytes": sum(plan.inferred),
         "warnings": core.warnings + notices(plan),
         "changes": list(changes(core)),
-        "identity": _identity_as_dict(core, identity),
+        "identity": identity.as_dict(),
         "modules": [module.as_dict() for module in identity.modules],
     }
-
-
-def _identity_as_dict(core: CoreFile, identity: Identity) -> dict[str, object]:
-    when = time_of(core, identity)
-    known = identity.as_dict()
-    if when is not None:
-        known["time"], known["time_source"] = when
-    return known
 
 
 def fdpic_as_dict(core: CoreFile) -> dict[str, object]:
