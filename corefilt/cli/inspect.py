@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from corefilt.cli.arguments import read
 from corefilt.cli.inspection.rows import COLUMNS, Rows, parse_kinds, parse_names
 from corefilt.cli.options import TOP, Arguments, make_parser
@@ -167,7 +169,7 @@ class Inspection:
             head["addresses"] = [answer.as_dict(self.rows) for answer in answers]
             numbers = sorted({answer.m for answer in answers if answer.m is not None})
         head["kinds"] = {group.name: group.as_dict() for group in groups(self.rows, "kind")}
-        return pieces(head, self.rows, self._counted(numbers))
+        return pieces(head, self.rows, chain.from_iterable(self._counted(numbers)))
 
     def show(self) -> None:
         """Show it on standard output."""
@@ -201,10 +203,10 @@ class Inspection:
             return as_csv(GROUP_KEYS, [[group.name, *group.as_dict().values()] for group in self._groups()[: view.top]])
         return csv_lines(self.rows, self._counted(view.numbers(self.rows)), view.columns or CSV_COLUMNS)
 
-    def _counted(self, numbers: Sequence[int]) -> Iterator[int]:
-        """Pass the mappings that are listed on, and show how many they are."""
+    def _counted(self, numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Pass the mappings that are listed on, some at once, and show how many they are."""
         self._bar.reach(0, len(numbers))
-        return self._bar.count(numbers)
+        return self._bar.batches(numbers)
 
     def _groups(self) -> list[MappingGroup]:
         from corefilt.cli.inspection.overview import groups

@@ -8,7 +8,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.progress import Progress, TaskID
 
@@ -58,14 +58,12 @@ class Bar:
         self._description = text
         self._draw()
 
-    def count(self, rows: Iterable[int]) -> Iterator[int]:
-        """Pass rows on, counting them."""
-        at = 0
-        for at, row in enumerate(rows, 1):
-            if at % STRIDE == 0:
-                self.add(STRIDE)
-            yield row
-        self.add(at % STRIDE)
+    def batches(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Pass rows on, some at once, counting them."""
+        for at in range(0, len(rows), STRIDE):
+            some = rows[at : at + STRIDE]
+            yield some
+            self.add(len(some))
 
     def stop(self) -> None:
         """Take it down, or leave it as it is."""

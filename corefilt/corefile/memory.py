@@ -39,7 +39,7 @@ class Memory:
         self._ehdr, self._table, self._present, self._peek, self.budget = ehdr, table, present, peek, budget
         self.word = 8 if ehdr.wide else 4
         self._order = sorted(loads, key=table.p_vaddr.__getitem__)
-        self._starts = array("Q", (table.p_vaddr[i] for i in self._order))
+        self._starts = array("Q", map(table.p_vaddr.__getitem__, self._order))
 
     def find(self, address: int) -> int | None:
         """The program header whose mapping has the address, whether or not the core holds it."""

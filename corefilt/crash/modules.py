@@ -10,11 +10,11 @@ from corefilt.corefile import images
 from corefilt.corefile.elf import ELFMAG, PF_X, PT_LOAD, PT_NOTE, Ehdr, Phdrs
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.corefile.notes import AT_EXECFN, AT_PHDR, AT_SYSINFO_EHDR
-from corefilt.io.sources import Extents
+from corefilt.io.sources import NO_MORE, Extents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import TypeAlias
 
     from corefilt.corefile.corefile import CoreFile
@@ -85,36 +85,17 @@ def find_modules(core: CoreFile, memory: Memory) -> list[Module]:
     return found
 
 
-def _holes(core: CoreFile) -> Callable[[int], bool]:
-    """What tells of a segment, by its program header, whether it begins with a hole of the core's file: with zeros."""
-    file = core.source.file
-    if file is None:
-        return lambda i: False
-    extents, offsets, base = Extents(file.fd), core.table.p_offset, file.base
-    return lambda i: extents.first(base + offsets[i], base + offsets[i] + 1)[0] > base + offsets[i]
-
-
 def _candidates(core: CoreFile, memory: Memory) -> Iterator[Module]:
     """What could be a module, in the order of the addresses."""
     page, maps = core.maps.page_size, core.maps.whole
-    order = sorted(range(len(maps)), key=maps.start)
+    starts = list(map(maps.table.p_vaddr.__getitem__, maps.phdr))
+    order = sorted(range(len(maps)), key=starts.__getitem__)
     vdso = core.notes.auxv.get(AT_SYSINFO_EHDR)
-    # 32-bit MIPS had an NT_FILE that cannot be read (n32 and o32, seen with Linux 4.9).
-    program = core.notes.auxv.get(AT_PHDR, 0)
     begins: set[tuple[int, bytes | None]] = set()
-    in_hole = _holes(core)
-    n = 0
-    while n < len(order):
-        m = order[n]
-        n += 1
-        start, path = maps.start(m), maps.path(m)
+    for n in _first_parts(core, order, starts):
+        m = order[n - 1]
+        start, path = starts[m], maps.path(m)
         own = start == vdso
-        if maps.file[m] == NO_FILE and core.notes.files is not None and not own and not start <= program < maps.end(m):
-            continue
-        if not own and maps.file_offset(m) not in (0, None):
-            continue
-        if path is None and not own and (not core.present[maps.phdr[m]] or in_hole(maps.phdr[m])):
-            continue
         table = image_at(memory, start)
         name = VDSO if own else path if path is not None else _execfn(core, memory, start, maps.end(m))
         if table is not None:
@@ -139,6 +120,46 @@ def _candidates(core: CoreFile, memory: Memory) -> Iterator[Module]:
                 end, runs, k = maps.end(order[k]), runs or bool(maps.flags(order[k]) & PF_X), k + 1
             if runs:
                 yield Module(start, end, path)
+
+
+def _first_parts(core: CoreFile, order: list[int], starts: list[int]) -> list[int]:
+    """The places, counted from 1 in the order of addresses, of the mappings that can be the first of a module.
+
+    These are the first bytes of a file, the vDSO, and without NT_FILE all that hold something. Where NT_FILE cannot be
+    read, as that of 32-bit MIPS (n32 and o32, seen with Linux 4.9), AT_PHDR tells where the program is.
+    """
+    maps, auxv = core.maps.whole, core.notes.auxv
+    file, offset = maps.file, maps.offset
+    vdso, program = auxv.get(AT_SYSINFO_EHDR, 0), auxv.get(AT_PHDR, 0)
+    if core.notes.files is None:
+        found = set(_begun(core, order, range(1, len(order) + 1)))
+    else:
+        found = {n for n, m in enumerate(order, 1) if file[m] != NO_FILE and not offset[m]}
+        n = bisect_right(order, program, key=starts.__getitem__)
+        if n and file[order[n - 1]] == NO_FILE and program < maps.end(order[n - 1]):
+            found.update(_begun(core, order, [n]))
+    n = bisect_right(order, vdso, key=starts.__getitem__)
+    if n and starts[order[n - 1]] == vdso:
+        found.add(n)
+    return sorted(found)
+
+
+def _begun(core: CoreFile, order: list[int], places: Iterable[int]) -> Iterator[int]:
+    """Those of these places whose mapping does not begin with a hole of the core's file, which is zeros."""
+    phdr, present, offsets, file = core.maps.whole.phdr, core.present, core.table.p_offset, core.source.file
+    base, extents = (file.base, Extents(file.fd)) if file is not None else (0, None)
+    hole = data = 0
+    for n in places:
+        i = phdr[order[n - 1]]
+        if not present[i]:
+            continue
+        at = base + offsets[i]
+        if hole <= at < data:
+            continue
+        if extents is not None:
+            hole, data = at, extents.first(at, NO_MORE)[0]
+        if data <= at:
+            yield n
 
 
 def image_at(memory: Memory, start: int) -> Phdrs | None:

@@ -9,6 +9,7 @@ from corefilt.corefile.notes import NT_PRPSINFO, NT_PRSTATUS, WINDOW
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.corefile.corefile import CoreFile
+    from corefilt.corefile.elf import Phdrs
 
 KERNEL, GDB, CREATEDUMP, DELVE, UNKNOWN = "kernel", "gdb", "createdump", "delve", "unknown"
 # Where createdump puts its own header since .NET 6 (SpecialDiagInfoAddress in specialdiaginfo.h of dotnet/runtime); one
@@ -35,9 +36,7 @@ def writer_of(core: CoreFile) -> str:
         return DELVE
     if ehdr.e_shoff and ehdr.e_shoff < ehdr.e_phoff:
         return CREATEDUMP
-    if any(
-        p_type == PT_LOAD and vaddr in _DIAGNOSTICS for p_type, vaddr in zip(table.p_type, table.p_vaddr, strict=True)
-    ):
+    if any(address in table.p_vaddr and _loads(table, address) for address in _DIAGNOSTICS):
         return CREATEDUMP
     processes = [n_type for n_type, name in types if name == b"CORE"]
     if ehdr.e_shoff and ehdr.e_phnum != PN_XNUM:
@@ -45,3 +44,10 @@ def writer_of(core: CoreFile) -> str:
         return GDB if processes[:1] in ([NT_PRPSINFO], [NT_PRSTATUS]) else UNKNOWN
     own = [n_type for n_type, name in types if name != b"COREFILT"]
     return KERNEL if first == 0 and own[:1] == [NT_PRSTATUS] else UNKNOWN
+
+
+def _loads(table: Phdrs, address: int) -> bool:
+    """Whether a PT_LOAD begins at an address."""
+    return any(
+        p_type == PT_LOAD and vaddr == address for p_type, vaddr in zip(table.p_type, table.p_vaddr, strict=True)
+    )

@@ -81,7 +81,7 @@ def test_a_bar_appears_late_and_stays_away_when_it_was_stopped(
     monkeypatch.setattr("corefilt.cli.progress.DELAY", 3600.0)
     with Bar(10) as bar:
         bar.add(5)
-        assert list(bar.count(range(3000))) == list(range(3000))
+        assert [row for some in bar.batches(range(3000)) for row in some] == list(range(3000))
         assert (bar.done, bar._progress) == (3005, None)
     with Bar(10, at_once=True, stays=True) as bar:
         bar.describe("7 left: ")

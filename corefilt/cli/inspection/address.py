@@ -165,19 +165,21 @@ def show_filter(rows: Rows) -> str:
 
 
 def _about(rows: Rows, answer: Answer, m: int) -> Iterator[tuple[str, str]]:
-    cells, maps = rows.cells(), rows.maps
+    names = ("address", "flags", "size", "present", "kind", "certainty")
+    columns, maps = rows.columns(), rows.maps
+    place, flags, size, present, kind, certainty = (next(iter(columns[name]([m]))) for name in names)
     yield (
         "mapping",
         (
-            f"{cells['address'](m)} {cells['flags'](m)}, {cells['size'](m)}, {cells['present'](m)} in the core; "
+            f"{place} {flags}, {size}, {present} in the core; "
             f"the address is {answer.address - maps.start(m):#x} bytes into it"
         ),
     )
     path, offset = maps.path(m), maps.file_offset(m)
     if path is not None:
-        place = f" at {offset + answer.address - maps.start(m):#x}" if offset is not None else ""
-        yield "file", printable(path) + place
-    yield "kind", f"{cells['kind'](m)} ({cells['certainty'](m)}): {rows.reasons(m)}"
+        where = f" at {offset + answer.address - maps.start(m):#x}" if offset is not None else ""
+        yield "file", printable(path) + where
+    yield "kind", f"{kind} ({certainty}): {rows.reasons(m)}"
     if answer.offset is not None:
         text = "".join(chr(c) if 32 <= c < 127 else "." for c in answer.data)
         yield "core", f"at {answer.offset:#x}: {answer.data.hex(' ')}  {text}".rstrip()

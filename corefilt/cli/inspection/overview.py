@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 from corefilt.cli.inspection.page import ELLIPSIS, shorten
 from corefilt.cli.inspection.table import LEAST_NAME, SIZE_WIDTH
 from corefilt.filtering.report import evidence_texts
@@ -33,6 +35,14 @@ class MappingGroup:
         self.name = name
         self.count = self.size = self.present = self.kept = self.assumed = 0
 
+    def add(self, count: int, size: int, present: int, kept: int, assumed: int) -> None:
+        """Count mappings in."""
+        self.count += count
+        self.size += size
+        self.present += present
+        self.kept += kept
+        self.assumed += assumed
+
     @property
     def dropped(self) -> int:
         """The bytes in the core that the filter does not keep."""
@@ -51,23 +61,47 @@ GROUP_KEYS = ("name", "mappings", "size", "present", "kept", "dropped")
 
 def groups(rows: Rows, by: str, numbers: Iterable[int] | None = None) -> list[MappingGroup]:
     """The groups by ``kind`` or ``file``, those with the most bytes in the core first."""
+    if by == "kind" and numbers is None:
+        found = _of_kinds(rows)
+    else:
+        found = _of_mappings(rows, by, range(len(rows)) if numbers is None else numbers)
+    return sorted(found, key=lambda group: (-group.present, -group.size, group.name))
+
+
+def _of_kinds(rows: Rows) -> Iterable[MappingGroup]:
+    """The groups by kind, from the sums of each class."""
+    plan, findings, phdr = rows.plan, rows.plan.findings, rows.maps.phdr
+    sums = zip(
+        findings.of_class,
+        findings.count(),
+        findings.sums(rows.maps.table.p_memsz, phdr),
+        findings.sums(plan.core.present, phdr),
+        findings.sums(plan.sizes, phdr),
+        findings.sums(plan.assumed),
+        strict=True,
+    )
+    found: dict[str, MappingGroup] = {}
+    for finding, count, size, present, kept, assumed in sums:
+        if count:
+            found.setdefault(finding.kind, MappingGroup(finding.kind)).add(count, size, present, kept, assumed)
+    return found.values()
+
+
+def _of_mappings(rows: Rows, by: str, numbers: Iterable[int]) -> Iterable[MappingGroup]:
+    """The groups of these mappings."""
     plan, maps = rows.plan, rows.maps
     present, sizes, memsz, phdr = plan.core.present, plan.sizes, maps.table.p_memsz, maps.phdr
     findings, assumed = plan.findings, plan.assumed
     found: dict[object, MappingGroup] = {}
-    for m in range(len(rows)) if numbers is None else numbers:
+    for m in numbers:
         key = findings[m].kind if by == "kind" else maps.path(m)
         group = found.get(key)
         if group is None:
             name = key if isinstance(key, str) else NO_FILE if key is None else printable(maps.path(m) or b"")
             group = found[key] = MappingGroup(name)
         i = phdr[m]
-        group.count += 1
-        group.size += memsz[i]
-        group.present += present[i]
-        group.kept += sizes[i]
-        group.assumed += assumed[m]
-    return sorted(found.values(), key=lambda group: (-group.present, -group.size, group.name))
+        group.add(1, memsz[i], present[i], sizes[i], assumed[m])
+    return found.values()
 
 
 def show_groups(found: Sequence[MappingGroup], what: str, page: Page, *, most: int) -> None:
@@ -93,8 +127,7 @@ def show_groups(found: Sequence[MappingGroup], what: str, page: Page, *, most: i
 def _sum(name: str, found: Iterable[MappingGroup]) -> MappingGroup:
     total = MappingGroup(name)
     for group in found:
-        for key in ("count", "size", "present", "kept", "assumed"):
-            setattr(total, key, getattr(total, key) + getattr(group, key))
+        total.add(group.count, group.size, group.present, group.kept, group.assumed)
     return total
 
 
@@ -120,17 +153,15 @@ def show_ambiguous(rows: Rows, page: Page, *, verbose: bool) -> None:
 
     Mappings of which the core holds nothing matter to nobody, but for ``verbose``.
     """
-    plan = rows.plan
+    plan, findings, phdr = rows.plan, rows.plan.findings, rows.maps.phdr
+    present = plan.core.present
+    counts = findings.count() if verbose else findings.sums(array("Q", map(bool, present)), phdr)
+    sums = zip(findings.of_class, counts, findings.sums(present, phdr), findings.sums(plan.assumed), strict=True)
     held: dict[Classification, MappingGroup] = {}
-    for m, finding in enumerate(plan.findings):
-        if finding.certainty != "assumed" or not (verbose or rows.present(m)):
-            continue
-        group = held.get(finding)
-        if group is None:
-            group = held[finding] = MappingGroup("; ".join(evidence_texts(finding)))
-        group.count += 1
-        group.present += rows.present(m)
-        group.assumed += plan.assumed[m]
+    for finding, count, there, assumed in sums:
+        if count and finding.certainty == "assumed":
+            group = held.setdefault(finding, MappingGroup("; ".join(evidence_texts(finding))))
+            group.add(count, 0, there, 0, assumed)
     if not held:
         return
     found = sorted(held.items(), key=lambda item: -item[1].present)

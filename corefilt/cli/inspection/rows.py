@@ -1,13 +1,15 @@
 """The mappings of a plan as rows: which are shown, in which order, and what stands in each column.
 
 A core can have a million mappings, so that nothing is made of a mapping before its row is written: what is shown is a
-sequence of their numbers, and a column a function of such a number.
+sequence of their numbers, and a column a function of some of these.
 """
 
 from __future__ import annotations
 
 import heapq
+from array import array
 
+from corefilt.corefile.mappings import NO_FILE
 from corefilt.errors import UsageError
 from corefilt.filterbits import NAMES as BITS
 from corefilt.filtering.report import dropped_texts, evidence_texts
@@ -17,13 +19,15 @@ from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeAlias
 
     from corefilt.filterbits import CoredumpFilter
     from corefilt.kinds import Classification
     from corefilt.plan.plan import KeepPlan
 
-    Key = Callable[[int], object]
+    Key: TypeAlias = Callable[[int], object]
+    Column: TypeAlias = Callable[[Sequence[int]], Iterable[object]]
 
 # What --columns can name.
 COLUMNS = (
@@ -42,21 +46,11 @@ class Rows:
         """Take a plan."""
         self.plan = plan
         self.maps = plan.classifier.parts
-        self._tails: dict[tuple[Classification, bool], str] = {}
-        self._ambiguous = [finding.certainty == "assumed" for finding in plan.findings.of_class]
         self._bits: dict[Classification, dict[str, str]] = {}
 
     def __len__(self) -> int:
         """How many mappings there are."""
         return len(self.maps)
-
-    def present(self, m: int) -> int:
-        """The bytes of mapping ``m`` that the core holds."""
-        return self.plan.core.present[self.maps.phdr[m]]
-
-    def is_ambiguous(self, m: int) -> bool:
-        """Whether mapping ``m`` could be of another kind."""
-        return self._ambiguous[self.plan.findings.numbers[m]]
 
     def bits(self, finding: Classification) -> dict[str, str]:
         """What each bit of a filter alone keeps of a mapping: W whole, h one page, - nothing, ? maybe less."""
@@ -65,12 +59,29 @@ class Rows:
         return self._bits[finding]
 
     def reasons(self, m: int) -> str:
-        """The evidence for mapping ``m`` in one text; equal texts are made once."""
-        finding, dropped = self.plan.findings[m], bool(self.plan.inferred[m])
-        if (finding, dropped) not in self._tails:
-            texts = evidence_texts(finding) + dropped_texts(self.plan, m)
-            self._tails[finding, dropped] = printable("; ".join(texts))
-        return self._tails[finding, dropped]
+        """The evidence for mapping ``m`` in one text."""
+        texts = evidence_texts(self.plan.findings[m]) + dropped_texts(self.plan, m)
+        return printable("; ".join(texts))
+
+    def _evidence(self, *, ambiguous: bool) -> Column:
+        """Make the evidence for mappings, or only for those that are ``ambiguous``; equal texts are made once."""
+        findings, inferred = self.plan.findings, self.plan.inferred
+        classes, of_class = findings.numbers, findings.of_class
+        firsts: dict[int, int] = {}
+
+        def text(key: int) -> str:
+            return "" if ambiguous and of_class[key >> 1].certainty != "assumed" else self.reasons(firsts[key])
+
+        texts = Remembered(text)
+
+        def column(numbers: Sequence[int]) -> Iterable[str]:
+            # By class, and whether bytes are dropped on a convention.
+            pairs = zip(_picked(classes, numbers), _picked(inferred, numbers), strict=True)
+            keys = [number << 1 | (dropped > 0) for number, dropped in pairs]
+            firsts.update(zip(keys, numbers, strict=True))
+            return map(texts.__getitem__, keys)
+
+        return column
 
     def chosen(self, *, kinds: Sequence[str] = (), sort: str | None = None, top: int | None = None) -> Sequence[int]:
         """The numbers of the mappings of these kinds (none named: all), sorted, at most ``top``.
@@ -102,70 +113,88 @@ class Rows:
             return lambda m: path(m) or b"\xff"
         return lambda m: vaddr[phdr[m]]
 
-    def cells(self, *, raw: bool = False) -> dict[str, Callable[[int], object]]:
-        """What a row has in each column; ``raw`` for programs: sizes in bytes, addresses with 0x."""
-        phdr, table, plan = self.maps.phdr, self.maps.table, self.plan
+    def columns(self, *, raw: bool = False, ambiguous: bool = False) -> dict[str, Column]:
+        """What makes each column; ``raw`` for programs: sizes in bytes, addresses with 0x.
+
+        Evidence is shown only of what is ``ambiguous``, or of all. A column is made for many mappings at once: a call
+        for each cell takes three times as long.
+        """
+        phdr, table, plan, maps = self.maps.phdr, self.maps.table, self.plan, self.maps
         vaddr, memsz, flags = table.p_vaddr, table.p_memsz, table.p_flags
         present, sizes, findings, inferred = plan.core.present, plan.sizes, plan.findings, plan.inferred
         letters = ["".join(a if f & b else "-" for a, b in (("r", 4), ("w", 2), ("x", 1))) for f in range(8)]
-        shown: Callable[[int], object] = int if raw else remembered(show_size)
-        named = remembered(lambda path: "" if path is None else printable(path))
-        file = self.maps.path if self.maps.notes.files is not None else lambda m: None
+        shown: Callable[[int], object] = int if raw else Remembered(show_size).__getitem__
+        names = maps.names
+        named = Remembered(lambda number: "" if number == NO_FILE else printable(names[number]))
         prefix = "0x" if raw else ""
+        # Half the time of an f-string.
+        one, two = f"{prefix}%x", f"{prefix}%x-{prefix}%x"
         marks = {} if raw else {"assumed": "?"}
-
-        def start(m: int) -> str:
-            return f"{prefix}{vaddr[phdr[m]]:x}"
-
-        def end(m: int) -> str:
-            return f"{prefix}{vaddr[phdr[m]] + memsz[phdr[m]]:x}"
-
-        def address(m: int) -> str:
-            i = phdr[m]
-            first = vaddr[i]
-            return f"{prefix}{first:x}-{prefix}{first + memsz[i]:x}"
-
         # By class, of which there are few.
-        classes, kinds = findings.numbers, [f.kind + marks.get(f.certainty, "") for f in findings.of_class]
+        classes, of_class = findings.numbers, findings.of_class
+        kinds = [finding.kind + marks.get(finding.certainty, "") for finding in of_class]
+        certainties = [finding.certainty for finding in of_class]
+        bits = Remembered(
+            lambda number: "".join(text.ljust(2) for text in self.bits(of_class[number]).values()).rstrip()
+        )
 
+        def of_phdr(values: array[int]) -> Callable[[Sequence[int]], Iterable[int]]:
+            return lambda numbers: _picked(values, _picked(phdr, numbers))
+
+        def by_class(texts: Sequence[str] | Remembered) -> Column:
+            return lambda numbers: map(texts.__getitem__, _picked(classes, numbers))
+
+        starts, lengths, held, kept = of_phdr(vaddr), of_phdr(memsz), of_phdr(present), of_phdr(sizes)
         return {
-            "address": address,
-            "start": start,
-            "end": end,
-            "size": lambda m: shown(memsz[phdr[m]]),
-            "present": lambda m: shown(present[phdr[m]]),
-            "kept": lambda m: shown(sizes[phdr[m]]),
-            "dropped": lambda m: shown(present[phdr[m]] - sizes[phdr[m]]),
-            "inferred": lambda m: shown(inferred[m]),
-            "flags": lambda m: letters[flags[phdr[m]] & 7],
-            "kind": lambda m: kinds[classes[m]],
-            "certainty": lambda m: findings[m].certainty,
-            "bits": lambda m: "".join(text.ljust(2) for text in self.bits(findings[m]).values()).rstrip(),
-            "offset": lambda m: "" if (at := self.maps.file_offset(m)) is None else f"{at:#x}",
-            "file": lambda m: named(file(m)),
-            "evidence": self.reasons,
+            "address": lambda numbers: [
+                two % (start, start + size) for start, size in zip(starts(numbers), lengths(numbers), strict=True)
+            ],
+            "start": lambda numbers: [one % start for start in starts(numbers)],
+            "end": lambda numbers: map(one.__mod__, map(int.__add__, starts(numbers), lengths(numbers))),
+            "size": lambda numbers: map(shown, lengths(numbers)),
+            "present": lambda numbers: map(shown, held(numbers)),
+            "kept": lambda numbers: map(shown, kept(numbers)),
+            "dropped": lambda numbers: map(shown, map(int.__sub__, held(numbers), kept(numbers))),
+            "inferred": lambda numbers: map(shown, _picked(inferred, numbers)),
+            "flags": lambda numbers: [letters[value & 7] for value in of_phdr(flags)(numbers)],
+            "kind": by_class(kinds),
+            "certainty": by_class(certainties),
+            "bits": by_class(bits),
+            "offset": lambda numbers: ["" if (at := maps.file_offset(m)) is None else f"{at:#x}" for m in numbers],
+            "file": lambda numbers: map(named.__getitem__, _picked(maps.name, numbers)),
+            "evidence": self._evidence(ambiguous=ambiguous),
         }
+
+
+def _picked(values: array[int], numbers: Sequence[int]) -> Sequence[int]:
+    """The values that have these numbers. Neighbours, which most are, are taken in one piece."""
+    if not numbers:
+        return []
+    first, count = numbers[0], len(numbers)
+    if isinstance(numbers, range | array) and numbers[-1] - first == count - 1:
+        return values[first : first + count]
+    return [values[number] for number in numbers]
+
+
+class Remembered(dict[int, str]):
+    """The texts of numbers, each made once: most mappings have sizes and files that others have too."""
+
+    def __init__(self, make: Callable[[int], str]) -> None:
+        """Take what makes a number's text."""
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, number: int) -> str:
+        if len(self) >= MOST_REMEMBERED:
+            self.clear()
+        found = self[number] = self._make(number)
+        return found
 
 
 def letter(finding: Classification, bit: CoredumpFilter) -> str:
     """What one bit alone keeps of a mapping, as a letter."""
     least, _, most = finding.levels(bit)
     return ("-" if most == NOTHING else "h" if most == ONE_PAGE else "W") + ("?" if least != most else "")
-
-
-def remembered(make: Callable[..., str]) -> Callable[..., str]:
-    """The function with its last answers at hand: most mappings have sizes and files that others have too."""
-    known: dict[object, str] = {}
-
-    def ask(value: object) -> str:
-        found = known.get(value)
-        if found is None:
-            if len(known) >= MOST_REMEMBERED:
-                known.clear()
-            found = known[value] = make(value)
-        return found
-
-    return ask
 
 
 def parse_names(text: str, known: Sequence[str], what: str) -> list[str]:

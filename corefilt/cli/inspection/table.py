@@ -7,10 +7,14 @@ from corefilt.cli.inspection.rows import COLUMNS, NUMBERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import TypeAlias
 
     from corefilt.cli.inspection.page import Page
-    from corefilt.cli.inspection.rows import Rows
+    from corefilt.cli.inspection.rows import Column, Rows
+
+    # The numbers of mappings, some at once.
+    Batches: TypeAlias = Iterable[Sequence[int]]
 
 # From this width on a row has the whole range of addresses, and what the memory took.
 WIDE = 100
@@ -38,12 +42,10 @@ def columns_for(page: Page, *, listed: bool, verbose: bool) -> Sequence[str]:
     return WIDE_COLUMNS if page.width >= WIDE else NARROW_COLUMNS
 
 
-def lines(rows: Rows, numbers: Iterable[int], columns: Sequence[str], page: Page, *, verbose: bool) -> Iterator[str]:
+def lines(rows: Rows, batches: Batches, columns: Sequence[str], page: Page, *, verbose: bool) -> Iterator[str]:
     """The heads of the columns, and a line for each mapping; evidence only of what is ambiguous, or ``verbose``."""
     widths = _widths(rows, columns)
-    cells = rows.cells()
-    if "evidence" in columns and not verbose:
-        cells["evidence"] = lambda m: rows.reasons(m) if rows.is_ambiguous(m) else ""
+    made = rows.columns(ambiguous=not verbose)
     gap = " " if page.width is not None and page.width < WIDE else "  "
     if page.width is not None:
         fixed = sum(widths[name] + len(gap) for name in columns if name not in ("file", "evidence"))
@@ -52,20 +54,24 @@ def lines(rows: Rows, numbers: Iterable[int], columns: Sequence[str], page: Page
             if name in columns:
                 share = room if columns[-1] == name else room // 2
                 widths[name] = max(share, LEAST_NAME)
-                cells[name] = _cut(cells[name], widths[name], ELLIPSIS if page.draws else "~")
+                made[name] = _cut(made[name], widths[name], ELLIPSIS if page.draws else "~")
     # Formatting a row at once takes half the time of padding each of its cells.
     row = gap.join(_slot(name, widths[name], last=name == columns[-1]) for name in columns)
-    makers = [cells[name] for name in columns]
     yield (row % tuple(HEADS.get(name, name) for name in columns)).rstrip()
-    for m in numbers:
-        yield (row % tuple([make(m) for make in makers])).rstrip()
+    for record in _records(made, batches, columns):
+        yield (row % record).rstrip()
 
 
-def csv_lines(rows: Rows, numbers: Iterable[int], columns: Sequence[str]) -> Iterator[str]:
+def csv_lines(rows: Rows, batches: Batches, columns: Sequence[str]) -> Iterator[str]:
     """The rows as CSV (RFC 4180, lines end in a line feed): sizes in bytes, addresses with 0x."""
-    cells = rows.cells(raw=True)
-    makers = [cells[name] for name in columns]
-    yield from as_csv(columns, ([make(m) for make in makers] for m in numbers))
+    yield from as_csv(columns, _records(rows.columns(raw=True), batches, columns))
+
+
+def _records(made: dict[str, Column], batches: Batches, columns: Sequence[str]) -> Iterator[tuple[object, ...]]:
+    """The cells of each row."""
+    makers = [made[name] for name in columns]
+    for numbers in batches:
+        yield from zip(*[make(numbers) for make in makers], strict=True)
 
 
 def as_csv(heads: Sequence[str], records: Iterable[Sequence[object]]) -> Iterator[str]:
@@ -102,8 +108,9 @@ def _widths(rows: Rows, columns: Sequence[str]) -> dict[str, int]:
     table = rows.maps.table
     last = max((at for at in table.p_vaddr if at < LAST_USER_ADDRESS), default=0)
     digits = len(f"{last:x}")
-    findings = set(rows.plan.findings)
-    kind = max((len(f.kind) + (f.certainty == "assumed") for f in findings), default=4)
+    findings = rows.plan.findings
+    found = (findings.of_class[number] for number in set(findings.numbers))
+    kind = max((len(f.kind) + (f.certainty == "assumed") for f in found), default=4)
     widths = {
         "address": 2 * digits + 1, "start": digits, "end": digits, "flags": 5, "kind": max(kind, 4), "certainty": 9,
         "bits": 18, "offset": 10, "file": 0, "evidence": 0,
@@ -118,5 +125,5 @@ def _slot(name: str, width: int, *, last: bool) -> str:
     return "%s" if last or not width else f"%{width}s" if name in NUMBERS else f"%-{width}s"
 
 
-def _cut(cell: Callable[[int], object], width: int, mark: str) -> Callable[[int], str]:
-    return lambda m: shorten(str(cell(m)), width, mark)
+def _cut(column: Column, width: int, mark: str) -> Column:
+    return lambda numbers: [shorten(str(text), width, mark) for text in column(numbers)]
