@@ -66,7 +66,7 @@ def cause_of(evidence: str, case: Disagreement, *, unsettled: bool) -> str:
     ``unsettled`` has another cause.
     """
     if case.beyond == "private-file-written":
-        return "its copies may be gone" if case.copies_gone else ""
+        return "whether its copies are gone" if case.copies_gone else ""
     if evidence != SMAPS or unsettled:
         return ""
     if case.beyond == "with a header page":
@@ -82,7 +82,7 @@ def left_open(results: list[Agreement]) -> list[str]:
             # What names a cause here and is open with --pid too, is named by below_the_bars.
             cause = cause_of(result.evidence, case, unsettled=False) or "none of these"
             groups.setdefault((result.evidence, cause), []).append((result.name, case))
-    rows = [["evidence", "not known", "mappings", "bytes at most", "processes"]]
+    rows = [["evidence", "missing fact", "mappings", "bytes at most", "processes"]]
     for (evidence, cause), cases in groups.items():
         names = list(dict.fromkeys(name for name, _ in cases))
         most = size(sum(case.most_extra for _, case in cases))

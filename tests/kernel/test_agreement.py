@@ -135,7 +135,7 @@ def test_what_evidence_leaves_open_is_counted_by_cause() -> None:
     )
     assert rows[2:] == [
         "| `--maps` smaps | the mode of its file | 2 | 8 KiB | 1: a |",
-        "| `--maps` smaps | its copies may be gone | 1 | 16 KiB | 1: a |",
+        "| `--maps` smaps | whether its copies are gone | 1 | 16 KiB | 1: a |",
         "| `--pid` | none of these | 1 | 16 KiB | 1: b |",
     ]
 
