@@ -13,6 +13,11 @@ def printable(text: str | bytes) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
+def amount(count: int, things: str) -> str:
+    """Return a number with what it counts: "1 mapping" of "mappings", "2 mappings"."""
+    return f"{count} {things.removesuffix('s') if count == 1 else things}"
+
+
 def day(seconds: float | None) -> str:
     """Return the date of a time in seconds since the epoch, in UTC; "-" for None."""
     return moment(seconds).partition(" ")[0]

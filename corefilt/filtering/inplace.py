@@ -39,6 +39,7 @@ from corefilt.io.sources import Extents
 from corefilt.io.trim import discard_of
 from corefilt.plan.layout import Layout, counts_anew, kept_bytes, section_headers, tagged_loads, taken
 from corefilt.sizes import show_size
+from corefilt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class _InPlace:
                 lost, count = lost + most - plan.kept(m), count + (most > plan.kept(m))
         if lost:
             yield (
-                f"{lost} bytes in {count} mappings would be lost on an assumption",
+                f"{lost} bytes in {amount(count, 'mappings')} would be lost on an assumption",
                 "--assume SELECTOR=KIND settles them, --unknown keep keeps them, -f goes ahead",
             )
 

@@ -15,7 +15,7 @@ from corefilt.filtering.shown import Shown, kinds_table
 from corefilt.kinds import ONE_PAGE, Kind
 from corefilt.plan.layout import kept_bytes
 from corefilt.sizes import show_size
-from corefilt.text import printable
+from corefilt.text import amount, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,8 +201,8 @@ def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
         ]
         if hedged:
             told.append(
-                f"from a pipe into a pipe the payload cannot be looked at first: {len(hedged)} mappings keep a page "
-                "that may be no header page"
+                f"from a pipe into a pipe the payload cannot be looked at first: in {amount(len(hedged), 'mappings')} "
+                "a page stays that may be no header page"
             )
     dax = CoredumpFilter.PRIVATE_DAX | CoredumpFilter.SHARED_DAX
     files = CoredumpFilter.PRIVATE_FILE_BACKED | CoredumpFilter.SHARED_FILE_BACKED
@@ -218,10 +218,12 @@ def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
     found = list(zip(plan.findings.of_class, plan.findings.count(), strict=True))
     contradicting = sum(count for finding, count in found if finding.contradiction)
     if contradicting:
-        told.append(f"{contradicting} mappings contradict their evidence and were kept")
+        told.append(f"kept although the evidence contradicts itself: {amount(contradicting, 'mappings')}")
     disbelieved = sum(count for finding, count in found if finding.disbelieved)
     if disbelieved:
-        told.append(f"{disbelieved} mappings contradict the COREFILT note, which was not believed there")
+        told.append(
+            f"the COREFILT note was not believed where it contradicts the core: {amount(disbelieved, 'mappings')}"
+        )
     return told
 
 
@@ -258,7 +260,7 @@ def _changes(
     changes = []
     if core.truncated and mended:
         cut = sum(1 for there, claimed in zip(core.present, table.p_filesz, strict=True) if there < claimed)
-        changes.append(f"p_filesz of {cut} program headers was set to what is there")
+        changes.append(f"p_filesz of {amount(cut, 'program headers')} was set to what is there")
         for offset, there, claimed, p_type in zip(
             table.p_offset, core.present, table.p_filesz, table.p_type, strict=True
         ):
@@ -267,7 +269,7 @@ def _changes(
                 changes.append(f"the notes end with the last whole one; {behind} bytes of a cut one stand behind it")
     if core.gaps and moved:
         left = sum(end - start for start, end in core.gaps)
-        changes.append(f"{left} bytes that no header claims, as a run in place leaves them, were taken out")
+        changes.append(f"dropped what no header claims, as a run in place leaves it: {amount(left, 'bytes')}")
     if core.ehdr.e_phnum == PN_XNUM:
         if core.miscounted and not fitted:
             how = "made anew" if core.ehdr.e_shoff else "added"

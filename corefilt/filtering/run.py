@@ -8,6 +8,7 @@ from corefilt.errors import NoCoreError, UndecidedError
 from corefilt.filtering.report import Report
 from corefilt.io.engine import Engine
 from corefilt.plan.layout import Layout
+from corefilt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,8 +103,9 @@ def stop_if_undecided(plan: KeepPlan, options: Options) -> None:
     undecided = sum(plan.assumed) if options.strict else 0
     if undecided:
         count = sum(1 for size in plan.assumed if size)
-        mappings = "1 mapping" if count == 1 else f"{count} mappings"
-        raise UndecidedError(f"{plan.core.source.name}: {undecided} bytes in {mappings} depend on an assumption")
+        raise UndecidedError(
+            f"{plan.core.source.name}: {undecided} bytes in {amount(count, 'mappings')} depend on an assumption"
+        )
 
 
 def check_tail(core: CoreFile, raw: bytes) -> None:

@@ -70,11 +70,11 @@ def check_sections(
             said = f"section header 0: sh_info is {counted}, and there are {filtered.count} program headers (PN_XNUM)"
             verdict.findings.append(Finding("sections", said))
     if len(full.sections) != len(filtered.sections):
-        numbers = f"{len(filtered.sections)} section headers, not {len(full.sections)}"
+        numbers = f"the count of section headers is {len(filtered.sections)}, not {len(full.sections)}"
         if fitted or full.sections_lost or _is_repaired(full, filtered) or _lies_over(full, filtered):
-            verdict.changes.append(f"there are {numbers}")
+            verdict.changes.append(numbers)
         else:
-            verdict.findings.append(Finding("sections", f"there are {numbers}"))
+            verdict.findings.append(Finding("sections", numbers))
         return
     if filtered.header["e_phnum"] == PN_XNUM or not filtered.sections:
         return

@@ -310,7 +310,7 @@ def test_a_record_that_contradicts_the_core_is_reported_and_not_believed(tmp_pat
     for wanted in range(0, 0x200, 7):
         assert kept_sizes(filtered(core, wanted)[0])[1] == kept_sizes(filtered(core_with(), wanted)[0])[1]
     report = filtered(core, 0x33)[1]
-    assert "1 mappings contradict the COREFILT note, which was not believed there" in report.notices
+    assert "the COREFILT note was not believed where it contradicts the core: 1 mapping" in report.notices
     done = corefilt("inspect", tmp_path / "core", "-v")
     assert done.code == 0
     assert DISBELIEVED in done.out.decode()
