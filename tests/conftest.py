@@ -37,7 +37,7 @@ settings.load_profile("corefilt")
 # What holds for the whole machine, as sysctls, the journal and the processes of the handler's account, is changed by
 # one process in turn; another has the kernel dump, and makes each set of cores once. A lock keeps the two apart
 # (kernel/dumps.py).
-SETTING = ("attacks", "doctor", "files", "handler", "install", "names", "serve")
+SETTING = ("attacks", "doctor", "files", "handler", "install", "many_handlers", "names", "serve")
 LANES = {
     "machine": (
         *(f"tests/kernel/test_{name}.py" for name in SETTING),

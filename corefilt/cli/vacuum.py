@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import replace
 
 from corefilt.cli.options import given_limits, make_parser
 from corefilt.cli.words import say
@@ -11,15 +13,17 @@ from corefilt.handler.config import PATH, Config, read_config
 from corefilt.handler.keeping import limits_of, sweep, words_of
 from corefilt.handler.log import Messages
 from corefilt.sizes import show_size
-from corefilt.store.directory import kept_cores
-from corefilt.store.ledger import Ledger
-from corefilt.store.listing import candidates, cores
+from corefilt.store.directory import Directory, kept_cores
+from corefilt.store.ledger import CORES, Ledger
+from corefilt.store.listing import certain_signature
 from corefilt.store.retention import decide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from corefilt.cli.parser import Parser
-    from corefilt.store.retention import Limits
+    from corefilt.store.retention import KeptCore, Limits, RetentionPlan
 
 DESCRIPTION = """\
 Removes cores from a directory of corefilt's handler by the settings that the handler goes by: max-age,
@@ -55,32 +59,47 @@ def run(argv: list[str]) -> int:
         if not limits.any:
             say("corefilt: nothing limits what is kept: see max-use and others in corefilt-retention(7)")
             return 0
-        if limits.keep_per_signature is not None:
-            _note_signatures(path)
-        return _vacuum(folder, path, limits, dry_run=arguments.dry_run)
-    finally:
-        os.close(folder)
-
-
-def _note_signatures(path: str) -> None:
-    """Have every core's signature noted on it, so that repeats are known."""
-    for found in cores(candidates([path])):
-        if isinstance(found, CorefiltError):
-            say(f"corefilt: {found}")
-
-
-def _vacuum(folder: int, path: str, limits: Limits, *, dry_run: bool) -> int:
-    import time
-
-    with Ledger(folder, path) as ledger, ledger.held():
-        before = kept_cores(folder)
-        status = os.fstatvfs(folder)
-        verdict = decide(before, limits, now=time.time(), free=status.f_bavail * status.f_frsize)
-        if dry_run:
+        if arguments.dry_run:
+            kept = list(_signed(kept_cores(folder), path, limits, note=False))
+            verdict = _decide(kept, folder, limits)
             for removal in verdict.removals:
                 say(f"corefilt: {words_of(removal, path, 'would remove')}")
         else:
-            sweep(folder, path, before, limits, Messages())
+            verdict = _vacuum(folder, path, limits)
+    finally:
+        os.close(folder)
     if verdict.short:
         say(f"corefilt: {path}: {show_size(verdict.short)} too many are left, protected or the only core of a user")
     return 4 if verdict.short else 0
+
+
+def _signed(kept: list[KeptCore], path: str, limits: Limits, *, note: bool) -> Iterator[KeptCore]:
+    """The cores, with the signatures of their crashes where repeats are limited; ``note`` has them noted on them."""
+    for core in kept:
+        if limits.keep_per_signature is None or core.signature is not None:
+            yield core
+            continue
+        try:
+            signature = certain_signature(os.path.join(path, core.name), note=note)
+        except CorefiltError as error:
+            say(f"corefilt: {error}")
+            signature = None
+        yield replace(core, signature=signature)
+
+
+def _decide(kept: list[KeptCore], folder: int, limits: Limits) -> RetentionPlan:
+    status = os.fstatvfs(folder)
+    return decide(kept, limits, now=time.time(), free=status.f_bavail * status.f_frsize)
+
+
+def _vacuum(folder: int, path: str, limits: Limits) -> RetentionPlan:
+    """Remove what is too much; returns what was decided."""
+    directory = Directory(folder)
+    # What was looked at before the lock is not looked at again below it.
+    for _ in _signed(directory.cores(), path, limits, note=True):
+        pass
+    with Ledger(folder, path) as ledger, ledger.held(CORES):
+        before = directory.cores()
+        verdict = _decide(before, folder, limits)
+        sweep(folder, path, before, limits, Messages())
+    return verdict

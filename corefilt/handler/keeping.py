@@ -1,15 +1,16 @@
 """How many cores stay: what is asked before a core is read, and what is done once it is whole.
 
-Under the lock of the directory's ledger, each for milliseconds: before the core is read, the rate and a reservation of
-as much as the process has; while it is read, how much it may take; when it is whole, it gets its name, and what is too
-much by then goes, so that the limit is exceeded only between the two. What a handler that was killed there left over
-goes with the next core.
+Under locks of the directory's ledger, each for milliseconds: before the core is read, the rate and a reservation of as
+much as the process has; once it is read, how much it may take; when it is whole, it gets its name, and what is too much
+by then goes, so that the limit is exceeded only between the two. What a handler that was killed there left over goes
+with the next core.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from functools import partial
 
 from corefilt.errors import NoCoreError
 from corefilt.handler.log import NOTICE, WARNING
@@ -17,7 +18,8 @@ from corefilt.handler.request import Allowance
 from corefilt.handler.reservation import executable_of
 from corefilt.handler.store import program_owner
 from corefilt.sizes import show_size
-from corefilt.store.directory import kept_cores, remove
+from corefilt.store.directory import Directory, remove
+from corefilt.store.ledger import CORES
 from corefilt.store.retention import KeptCore, Limits, decide, full_signatures, staying
 
 TYPE_CHECKING = False
@@ -48,12 +50,9 @@ class Keeping:
         self._wanted, self._free = reservation.wanted, reservation.free
         self._uid, self._executable, self._time = crash.uid, executable_of(child.victim), float(crash.time)
         self._limits = limits_of(config, target.fd)
-        self._child = child
-
-    @property
-    def owner(self) -> str:
-        """Who owns the executable; asked when nobody waits for the answer."""
-        return program_owner(self._child.program)
+        self._directory = Directory(target.fd)
+        # Asked when nobody waits for the answer any more.
+        self.owner = program_owner(child.program)
 
     def allow(self) -> Allowance:
         """How much the core may take once all that may go is gone, and of which crashes there are enough full cores.
@@ -61,27 +60,29 @@ class Keeping:
         Raises NoCoreError where there is no room at all, OutputError.
         """
         config = self._config
-        with self._ledger.held():
-            others = self._ledger.reserved()
-            budget = self._budget(others)
-            if budget is not None and budget <= 0:
-                raise NoCoreError(
-                    "there is no room, and what is kept is protected or another user's only core",
-                    "corefilt vacuum -n shows what may go",
-                )
-            full: frozenset[str] = frozenset()
-            if config.repeats == "minimal" and config.keep_per_signature is not None:
-                full = full_signatures(kept_cores(self._target.fd), self._uid, self.owner, config.keep_per_signature)
-            if budget is not None:
-                self._ledger.reserve(min(self._wanted, budget))
-            return Allowance(budget, tuple(sorted(full))[:MOST_FULL])
+        # What was looked at before the lock is not looked at again below it.
+        self._directory.cores()
+        with self._ledger.held(CORES):
+            cores = self._directory.cores()
+            with self._ledger.held():
+                budget = self._budget(cores, self._ledger.reserved())
+                if budget is not None and budget <= 0:
+                    raise NoCoreError(
+                        "there is no room, and what is kept is protected or another user's only core",
+                        "corefilt vacuum -n shows what may go",
+                    )
+                if budget is not None:
+                    self._ledger.reserve(min(self._wanted, budget))
+        full: frozenset[str] = frozenset()
+        if config.repeats == "minimal" and config.keep_per_signature is not None:
+            full = full_signatures(cores, self._uid, self.owner, config.keep_per_signature)
+        return Allowance(budget, tuple(sorted(full))[:MOST_FULL])
 
-    def _budget(self, others: int) -> int | None:
+    def _budget(self, cores: list[KeptCore], others: int) -> int | None:
         """How much the core may take once all that may go is gone, in bytes; None: as much as it wants."""
         limits = self._limits
         if limits.max_use is None and limits.keep_free is None:
             return None
-        cores = kept_cores(self._target.fd)
         stays = staying(cores, self._uid)
         room = [limits.max_use - stays] if limits.max_use is not None else []
         if limits.keep_free is not None:
@@ -105,9 +106,9 @@ class Keeping:
 
         Raises NoCoreError where it does not fit although all that may go would go, OutputError.
         """
-        with self._ledger.held():
+        with self._ledger.held(CORES):
             # What others are writing has taken its room already; what goes for them, they see to themselves.
-            cores = [*kept_cores(self._target.fd), self._new(size, signature, small=small)]
+            cores = [*self._directory.cores(), self._new(size, signature, small=small)]
             plan = self._decide(cores, free=self._target.free, reserved=0)
             if plan.short:
                 raise NoCoreError(
@@ -138,8 +139,8 @@ def sweep(folder: int, path: str, cores: list[KeptCore], limits: Limits, message
         plan = decide(left, limits, now=time.time(), free=free)
         for removal in plan.removals:
             left.remove(removal.core)
-            if remove(folder, removal.core):
-                messages.say(words_of(removal, path), NOTICE)
+            words = words_of(removal, path)
+            if remove(folder, removal.core, partial(messages.say, words, NOTICE)):
                 continue
             # Somebody works on it, or it is gone: decide once more.
             messages.say(f"{os.path.join(path, removal.core.name)}: is locked or gone, and stays", WARNING)

@@ -60,13 +60,16 @@ class Target:
             except OSError as error:
                 path = os.path.join(self.path, leaf)
                 raise OutputError(f"{path}: the core cannot be given its name: {error.strerror}") from None
-            try:
-                os.fsync(self.fd)
-            except OSError:
-                # The name is there; some file systems do not sync folders.
-                pass
             return os.path.join(self.path, leaf)
         raise OutputError(f"{self.path}: every name for the core is taken")
+
+    def sync(self) -> None:
+        """Wait until names that were given are on the disk."""
+        try:
+            os.fsync(self.fd)
+        except OSError:
+            # The names are there; some file systems do not sync folders.
+            return
 
 
 def free(fd: int) -> int:

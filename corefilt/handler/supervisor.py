@@ -123,9 +123,12 @@ def _save(
         return target.give_name(fd, name_of(config, crash, child.victim), ending)
 
     if keeping is None:
-        return give_name(), result, notices
-    size, certain = os.fstat(fd).st_blocks * 512, signature.certain if signature is not None else None
-    return keeping.commit(size, certain, give_name, messages, small=result.small), result, notices
+        path = give_name()
+    else:
+        size, certain = os.fstat(fd).st_blocks * 512, signature.certain if signature is not None else None
+        path = keeping.commit(size, certain, give_name, messages, small=result.small)
+    target.sync()
+    return path, result, notices
 
 
 def keeping_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
@@ -125,14 +126,8 @@ def look(candidate: Candidate, *, sysroot: str | None = None) -> StoredCore | No
     own. Raises InputError, and EvidenceError for a ``sysroot`` that cannot be used.
     """
     try:
-        fd = os.open(candidate.path, _OPEN)
-    except OSError as error:
-        raise InputError(f"{candidate.path}: {error.strerror}") from None
-    try:
-        status = os.fstat(fd)
-        source = FileSource(fd, candidate.path, size=status.st_size, owned=False)
-        with CoreFile(as_core(source, max_headers=MAX_HEADERS)) as core:
-            owner, noted = Owner(core.notes, core.ehdr), names(fd)
+        with _opened(candidate.path) as (core, fd):
+            status, owner, noted = os.fstat(fd), Owner(core.notes, core.ehdr), names(fd)
             numbers = {name: number(fact(fd, name)) for name in ("pid", "uid", "gid", "signal")}
             told = {"pid": owner.pid, "uid": owner.uid, "gid": owner.gid, "signal": owner.signal}
             pid, uid, gid, signal = (n if n is not None else told[name] for name, n in numbers.items())
@@ -144,6 +139,19 @@ def look(candidate: Candidate, *, sysroot: str | None = None) -> StoredCore | No
             )  # fmt: skip
     except NotACoreError:
         return None
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tuple[CoreFile, int]]:
+    """A core and its descriptor. Raises InputError, NotACoreError."""
+    try:
+        fd = os.open(path, _OPEN)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    try:
+        source = FileSource(fd, path, size=os.fstat(fd).st_size, owned=False)
+        with CoreFile(as_core(source, max_headers=MAX_HEADERS)) as core:
+            yield core, fd
     finally:
         os.close(fd)
 
@@ -153,15 +161,31 @@ def signature_of(core: CoreFile, fd: int, sysroot: str | None = None) -> Recorde
 
     None where that is nothing, and the core would have to be decompressed.
     """
+    noted = _signature_beside(core, fd, sysroot, note=True)
+    # What an annotation tells is shown, and not noted on the file: anybody can write a note.
+    told = parse_signature(core.notes.signature) if noted is None or noted.certain is None else None
+    return told or noted
+
+
+def _signature_beside(core: CoreFile, fd: int, sysroot: str | None, *, note: bool) -> RecordedSignature | None:
     noted = read_signature(fd)
     if noted is None:
         crash = find_crash(core, sysroot=sysroot)
         if crash is not None:
             noted = crash.recorded
-            write_signature(fd, noted)
-    # What an annotation tells is shown, and not noted on the file: anybody can write a note.
-    told = parse_signature(core.notes.signature) if noted is None or noted.certain is None else None
-    return told or noted
+            if note:
+                write_signature(fd, noted)
+    return noted
+
+
+def certain_signature(path: str, *, note: bool) -> str | None:
+    """What is noted on a core, else found out and, with ``note``, noted there; None where it is not certain.
+
+    Raises InputError, NotACoreError.
+    """
+    with _opened(path) as (core, fd):
+        found = _signature_beside(core, fd, None, note=note)
+    return found.certain if found is not None else None
 
 
 def cores(found: Sequence[Candidate], *, sysroot: str | None = None) -> Iterator[StoredCore | CorefiltError]:

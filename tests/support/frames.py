@@ -6,7 +6,7 @@ import struct
 
 from support.builder import Load, Note, kernel_notes, make_core, note_bytes, nt_prstatus, page
 
-BASE, TABLES, STACK = 0x400000, 0x400200, 0x7FFF0000
+BASE, TABLES, HEAP, STACK = 0x400000, 0x400200, 0x800000, 0x7FFF0000
 PROGRAM = "/bin/victim"
 BUILD_ID = b"\x5a" * 20
 _NOTE = note_bytes([Note("GNU", 3, BUILD_ID)])
@@ -27,8 +27,13 @@ def image(tables: bytes) -> bytes:
     return page(raw.ljust(0x180, b"\0") + _NOTE.ljust(0x80, b"\0") + tables[:0xE00])
 
 
-def core_of(tables: bytes, words: list[int], *, pc: int = 0x400800, raw_stack: bytes = b"", uid: int = 0) -> bytes:
-    """A core whose only thread is at ``pc`` with ``words``, then ``raw_stack``, at its stack pointer, STACK + 0x800."""
+def core_of(
+    tables: bytes, words: list[int], *, pc: int = 0x400800, raw_stack: bytes = b"", uid: int = 0, heap: int = 0
+) -> bytes:
+    """A core whose only thread is at ``pc`` with ``words``, then ``raw_stack``, at its stack pointer, STACK + 0x800.
+
+    ``heap`` is the size of its anonymous memory, in pages.
+    """
     stack = bytes(0x800) + struct.pack(f"<{len(words)}Q", *words) + raw_stack
     status = bytearray(nt_prstatus(77).desc)
     struct.pack_into("<Q", status, 112 + 16 * 8, pc)
@@ -37,6 +42,8 @@ def core_of(tables: bytes, words: list[int], *, pc: int = 0x400800, raw_stack: b
     owner = bytearray(notes[1].desc)
     struct.pack_into("<I", owner, 16, uid)
     loads = [Load(BASE, image(tables), flags="r-x"), Load(STACK, page(stack[:0x4000], 4).ljust(0x4000, b"\0"))]
+    if heap:
+        loads.insert(1, Load(HEAP, page(b"h", heap)))
     return make_core(loads, [Note("CORE", 1, bytes(status)), Note("CORE", 3, bytes(owner)), *notes[2:]])
 
 
@@ -62,8 +69,8 @@ def tables(functions: list[tuple[int, int, bytes]], first: bytes | None = None) 
     return head + b"".join(struct.pack("<ii", *row) for row in sorted(rows)) + frame
 
 
-def crash_core(function: int = 0, *, uid: int = 0) -> bytes:
+def crash_core(function: int = 0, *, uid: int = 0, heap: int = 0) -> bytes:
     """A core whose three frames are certain; another ``function`` is another crash."""
     first, second, third = 0x400800 + 0x40 * function, 0x400900, 0x400A00
     functions = [(first, 0x40, b"\x41\x0e\x10"), (second, 0x40, b"\x0e\x28"), (third, 0x40, b"\x07\x10")]
-    return core_of(tables(functions), [0, second + 5, 1, 2, 3, 4, third + 7], pc=first + 4, uid=uid)
+    return core_of(tables(functions), [0, second + 5, 1, 2, 3, 4, third + 7], pc=first + 4, uid=uid, heap=heap)

@@ -15,7 +15,7 @@ import pytest
 
 from corefilt.errors import OutputError
 from corefilt.store import ledger as ledgers
-from corefilt.store.ledger import MOST_OF_A_USER, MOST_SLOTS, NAME, Ledger
+from corefilt.store.ledger import CORES, MOST_OF_A_USER, MOST_SLOTS, NAME, Ledger
 
 # Another process with a reservation, which waits to be killed.
 OTHER = """
@@ -99,6 +99,14 @@ def test_the_lock_is_waited_for_only_so_long(tmp_path: Path) -> None:
         raise AssertionError("it is held elsewhere")
     with opened(tmp_path) as ledger, ledger.held(patience=0.01):
         pass
+
+
+def test_a_crash_does_not_wait_for_those_who_look_at_cores(tmp_path: Path) -> None:
+    with opened(tmp_path) as one, opened(tmp_path) as other, one.held(CORES):
+        with other.held(patience=0.0):
+            pass
+        with pytest.raises(OutputError, match="is locked"), other.held(CORES, patience=0.01):
+            raise AssertionError("it is held elsewhere")
 
 
 def test_a_file_of_another_is_not_used(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from corefilt.handler.reservation import Reservation
 from corefilt.handler.store import Target
 from corefilt.store.attributes import FACTS, OWNER
 from corefilt.store.directory import kept_cores
-from corefilt.store.ledger import NAME, Ledger
+from corefilt.store.ledger import CORES, NAME, Ledger
 
 KEPT = 3
 USERS, CRASHES = 5, 4
@@ -135,7 +135,7 @@ def watch(folder: Path, ledger: Ledger, states: mmap.mmap) -> None:
     """What holds whenever nobody holds the lock: only who was killed between name and removal has left too much."""
     fd = os.open(folder, os.O_RDONLY)
     try:
-        with ledger.held():
+        with ledger.held(CORES):
             used = sum(core.size for core in kept_cores(fd))
             assert used <= MAX_USE or LINKED in bytes(states), f"{used} of {MAX_USE} bytes"
     finally:
