@@ -45,13 +45,14 @@ class Victim:
 
     ``program`` is the executable's file (O_PATH) or -1, ``size`` what the process has in memory and swap, in bytes.
 
-    ``pidfd`` is -1 unless it is certain that it is of the process that dumps core; ``close`` leaves it open. ``folder``
-    is ``/proc/PID`` while its threads, which are many, are still to be asked for their rights.
+    ``pidfd`` is -1 unless it is certain that it is of the process that dumps core, and ``unproven`` says why; ``close``
+    leaves it open. ``folder`` is ``/proc/PID`` while its threads, which are many, are still to be asked for their
+    rights.
     """
 
     __slots__ = (
         "cgroup", "cmdline", "comm", "executable", "files", "folder", "inside", "maps", "notices", "pidfd", "plain",
-        "program", "size", "smaps", "started", "why_not",
+        "program", "size", "smaps", "started", "unproven", "why_not",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -63,7 +64,7 @@ class Victim:
         self.executable: bytes | None = None
         self.inside: int | None = None
         self.plain = False
-        self.why_not = ""
+        self.why_not = self.unproven = ""
         self.notices: list[str] = []
 
     @property
@@ -102,7 +103,7 @@ def open_victim(crash: CrashInfo) -> Victim:
         _look(victim, folder, crash)
         # The folder is that of one process, whoever has its number later; so once is enough, after all was opened.
         same = is_process(crash.pidfd, crash.pid) if crash.pidfd is not None else dumps and is_dumping(folder)
-        proven = same and pidfd >= 0 and _is_the_dumper(pidfd, folder, crash)
+        unproven = _why_unproven(pidfd, folder, crash) if same else "it is of another process"
     finally:
         os.close(folder)
     if not same:
@@ -110,7 +111,8 @@ def open_victim(crash: CrashInfo) -> Victim:
         victim = Victim()
         how = "its pidfd is of another one" if crash.pidfd is not None else "it does not dump core"
         victim.why_not = f"process {crash.pid} is not the one that crashed: {how}"
-    if proven:
+    victim.unproven = unproven
+    if not unproven:
         victim.pidfd = pidfd
     elif pidfd >= 0 and pidfd != crash.pidfd:
         os.close(pidfd)
@@ -127,27 +129,32 @@ def _open_pidfd(crash: CrashInfo) -> int:
         return -1
 
 
-def _is_the_dumper(pidfd: int, folder: int, crash: CrashInfo) -> bool:
-    """Whether a pidfd is certainly of the process that dumps this core, so that it may be killed by it.
+def _why_unproven(pidfd: int, folder: int, crash: CrashInfo) -> str:
+    """Why it is not certain that a pidfd is of the process that dumps this core; empty where it may be killed by it.
 
     With %F the kernel says so of the pidfd that it made. Without, the folder's process has just shown that it is
     dumping core, so it had this number before the pidfd was opened, and has it still; and it is no later process, that
     crashed too, if it started before this crash.
     """
+    if pidfd < 0:
+        return "it cannot be opened"
     try:
         if crash.pidfd is not None:
             who = dumping(pidfd)
-            return who is not None and who.pid == crash.pid
+            if who is None:
+                return "the kernel does not say that it dumps core"
+            return "" if who.pid == crash.pid else f"the kernel says that it is of process {who.pid}"
         started = start_time(folder)
         if started is None or not is_process(pidfd, crash.pid) or not is_dumping(folder):
-            return False
-    except OSError:
-        return False
+            return "it is of a process that does not dump core"
+    except OSError as error:
+        return f"the kernel says nothing of it: {error.strerror}"
     import time
 
     boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     # %t is whole seconds, and a clock can have been set by a little since.
-    return boot + started / os.sysconf("SC_CLK_TCK") < crash.time + 2
+    before = boot + started / os.sysconf("SC_CLK_TCK") < crash.time + 2
+    return "" if before else "it is of a process that started after the crash, or the clock was set"
 
 
 def _look(victim: Victim, folder: int, crash: CrashInfo) -> None:
@@ -277,15 +284,17 @@ def memory_size(status: bytes) -> int:
     return sum(int(value[0]) << 10 for value in values if value and value[0].isdigit())
 
 
-def still_dumps(pidfd: int, pid: int) -> bool:
-    """Whether the process of a pidfd stands in its dump, where it takes one of core_pipe_limit's places."""
+def still_dumps(victim: Victim, pid: int) -> bool:
+    """Whether the process stands in its dump, where it takes one of core_pipe_limit's places."""
     try:
         folder = os.open(f"/proc/{pid}", _FOLDER)
     except OSError:
         return False
     try:
-        # Whoever has the number after it, the pidfd is not of that one.
-        return is_dumping(folder) and is_process(pidfd, pid)
+        # Whoever has the number after it, the pidfd is not of that one, and its start is another.
+        if victim.pidfd >= 0:
+            return is_dumping(folder) and is_process(victim.pidfd, pid)
+        return victim.started is not None and start_time(folder) == victim.started and is_dumping(folder)
     finally:
         os.close(folder)
 

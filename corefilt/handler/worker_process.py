@@ -135,10 +135,13 @@ class Forked:
         be its own nobody is killed. ``stuck`` tells afterwards whether it still stands there.
         """
         self._end()
-        fd = self.victim.pidfd
-        if fd < 0 or self._has_finished(TO_FINISH):
+        if self._has_finished(TO_FINISH):
             return ""
-        pidfds.kill(fd)
+        if self.victim.pidfd < 0:
+            self.stuck = True
+            why = f"was not killed, as its pidfd is not proven: {self.victim.unproven}"
+            return f"it waits for a page of its memory, {why}; it holds one of core_pipe_limit's places"
+        pidfds.kill(self.victim.pidfd)
         if self._has_finished(TO_DIE):
             return "it waited for a page of its memory, and was killed: it held one of core_pipe_limit's places"
         self.stuck = True
@@ -147,10 +150,13 @@ class Forked:
     def _has_finished(self, seconds: float) -> bool:
         """Whether the process leaves its dump within so many seconds; its own end can take longer."""
         until = time.monotonic() + seconds
-        while still_dumps(self.victim.pidfd, self._crashed):
+        while still_dumps(self.victim, self._crashed):
             if time.monotonic() > until:
                 return False
-            pidfds.has_ended(self.victim.pidfd, STEP)
+            if self.victim.pidfd >= 0:
+                pidfds.has_ended(self.victim.pidfd, STEP)
+            else:
+                time.sleep(STEP)
         return True
 
     def _end(self, seconds: float = TO_END) -> bool:

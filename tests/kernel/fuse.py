@@ -26,8 +26,13 @@ class Server:
         self.process = process
 
     def stop(self) -> None:
-        """Have it answer nothing more."""
+        """Have it take and answer nothing more.
+
+        It waits for a request. Woken by the signal late, as on a busy machine, it would find one, take it and stop
+        with it, and then nothing but its end ends the wait for it.
+        """
         self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def go_on(self) -> None:
         """Have it answer again."""

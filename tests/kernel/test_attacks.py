@@ -93,13 +93,18 @@ def dumps(pid: int) -> bool:
         return False
 
 
-def until_free(processes: "list[subprocess.Popen[bytes]]") -> float:
+def until_free(processes: "list[subprocess.Popen[bytes]]", place: Place) -> float:
     """Wait until none stands in its dump any more; tell the seconds."""
     began = time.monotonic()
     while any(dumps(process.pid) for process in processes):
-        assert time.monotonic() < began + PATIENCE, "a slot stays taken"
+        assert time.monotonic() < began + PATIENCE, f"a slot stays taken; left: {left(place)}"
         time.sleep(0.05)
     return time.monotonic() - began
+
+
+def left(place: Place) -> list[str]:
+    """What handlers that are gone have recorded."""
+    return [f"{lost}: {lost.state}" for lost in left_behind(str(place.records))]
 
 
 def messages(handler: Installed, count: int, *pids: int) -> list[str]:
@@ -125,7 +130,7 @@ def test_a_stopped_server_keeps_no_slot(how: str, programs: Path, place: Place, 
         server.stop()
         for process in victims:
             crash(process)
-        assert until_free(victims) < 1 + FREE_WITHIN
+        assert until_free(victims, place) < 1 + FREE_WITHIN
         said = messages(handler, 4, *(process.pid for process in victims))
         assert sum("no core was saved: it took longer than 1 s (deadline)" in text for text in said) == 2
         assert sum("waited for a page of its memory, and was killed" in text for text in said) == 2
@@ -141,7 +146,7 @@ def test_a_stopped_server_keeps_no_slot(how: str, programs: Path, place: Place, 
 
 def test_without_a_proven_pidfd_nobody_is_killed(programs: Path, place: Place) -> None:
     place.write(deadline=1)
-    patch = "from corefilt.handler import crashed_process; crashed_process._is_the_dumper = lambda *args: False"
+    patch = "from corefilt.handler import crashed_process; crashed_process._why_unproven = lambda *args: 'a test'"
     with ExitStack() as undo:
         server = undo.enter_context(served(place.root / "mount"))
         victim = undo.enter_context(mapping(programs / "fromserver", server.file))
@@ -149,8 +154,12 @@ def test_without_a_proven_pidfd_nobody_is_killed(programs: Path, place: Place) -
         handler = undo.enter_context(in_core_pattern(place, patch, pipe_limit=2))
         server.stop()
         crash(victim)
-        assert "deadline" in messages(handler, 1, victim.pid)[0]
+        said = messages(handler, 2, victim.pid)
+        assert "deadline" in said[0]
+        assert "was not killed, as its pidfd is not proven: a test; it holds one of core_pipe_limit's places" in said[1]
         assert dumps(victim.pid)
+        (left,) = left_behind(str(place.records))
+        assert (left.state, left.pid) == (STUCK, victim.pid)
         server.go_on()
         assert victim.wait(PATIENCE) == -signal.SIGSEGV
 

@@ -7,7 +7,7 @@ import resource
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from corefilt.handler import crashed_process
 from corefilt.handler.auxiliary import AT_EGID, AT_EUID, AT_GID, AT_SECURE, AT_UID
 from corefilt.handler.crash_info import CrashInfo
 from corefilt.handler.crashed_process import Victim, is_dumping, open_victim, still_dumps
+from corefilt.procfs.pidfd import Dumping, start_time
 
 USER, GROUP = 1234, 5678
 STATUS = """\
@@ -247,18 +248,52 @@ def test_who_dumps_is_known_by_its_start(living: int, monkeypatch: pytest.Monkey
     """Without %F: the folder's process dumps, is the pidfd's, and started before the crash."""
     pidfd = os.pidfd_open(living)
     now = int(time.time())
+    why = crashed_process._why_unproven
     with opened(Path(f"/proc/{living}")) as folder:
-        assert not crashed_process._is_the_dumper(pidfd, folder, crash_of(living, at=now))
+        assert "does not dump core" in why(pidfd, folder, crash_of(living, at=now))
         monkeypatch.setattr(crashed_process, "is_dumping", lambda folder: True)
-        assert crashed_process._is_the_dumper(pidfd, folder, crash_of(living, at=now))
-        assert not crashed_process._is_the_dumper(pidfd, folder, crash_of(living, at=now - 3600))
-        assert not crashed_process._is_the_dumper(pidfd, folder, crash_of(os.getpid(), at=now))
-        assert still_dumps(pidfd, living)
+        assert why(pidfd, folder, crash_of(living, at=now)) == ""
+        assert "started after the crash" in why(pidfd, folder, crash_of(living, at=now - 3600))
+        assert "does not dump core" in why(pidfd, folder, crash_of(os.getpid(), at=now))
+        assert "cannot be opened" in why(-1, folder, crash_of(living, at=now))
+        victim = Victim()
+        victim.pidfd = pidfd
+        assert still_dumps(victim, living)
+        # Without a pidfd, by its start.
+        victim.pidfd, victim.started = -1, start_time(folder)
+        assert still_dumps(victim, living)
+        victim.started = (victim.started or 0) + 1
+        assert not still_dumps(victim, living)
+    os.close(pidfd)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (lambda fd: None, "the kernel does not say that it dumps core"),
+        (lambda fd: Dumping(7, 1, 0, 0, 1), "the kernel says that it is of process 7"),
+        (lambda fd: os.close(-1), "the kernel says nothing of it: Bad file descriptor"),
+    ],
+    ids=["no dump", "another", "nothing"],
+)
+def test_the_kernels_pidfd_is_not_proven(
+    told: Callable[[int], object], words: str, living: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pidfd = os.pidfd_open(living)
+    monkeypatch.setattr(crashed_process, "dumping", told)
+    victim = open_victim(crash_of(living, pidfd=pidfd))
+    assert (victim.pidfd, victim.unproven) == (-1, words)
+    victim.close()
+    monkeypatch.setattr(crashed_process, "dumping", lambda fd: Dumping(living, 1, 0, 0, 1))
+    victim = open_victim(crash_of(living, pidfd=pidfd))
+    assert (victim.pidfd, victim.unproven) == (pidfd, "")
+    victim.close()
     os.close(pidfd)
 
 
 def test_nobody_still_dumps(living: int) -> None:
-    pidfd = os.pidfd_open(living)
-    assert not still_dumps(pidfd, living)
-    assert not still_dumps(pidfd, (1 << 22) + 1)
-    os.close(pidfd)
+    victim = Victim()
+    victim.pidfd = os.pidfd_open(living)
+    assert not still_dumps(victim, living)
+    assert not still_dumps(victim, (1 << 22) + 1)
+    os.close(victim.pidfd)
