@@ -42,6 +42,7 @@ LANES = {
     "machine": (
         *(f"tests/kernel/test_{name}.py" for name in SETTING),
         "tests/integration/test_handler.py",
+        "tests/integration/test_lies.py",
         "tests/integration/test_retention.py",
         "tests/unit/handler/admin/test_install.py",
         "tests/unit/handler/serve/test_serve.py",

@@ -37,6 +37,7 @@ from kernel.handling import (
 from support.archives import UNPACK
 from support.builder import parse_core
 from support.disks import need_mounts
+from support.frames import crash_core
 from support.run import assert_promises, environment, kept_sizes
 from support.run import corefilt as corefilt_command
 from support.samples import sample_core
@@ -414,9 +415,12 @@ def test_only_the_child_gives_way(place: Place) -> None:
         assert finish(process, sample_core()).code == 0
 
 
-def test_what_it_has_open(place: Place) -> None:
-    """The core, two files, what the process shows, a pipe to the parent; no folder, and not the parent's pidfd."""
+@pytest.mark.parametrize(("pipes", "limits"), [(1, {}), (3, {"max_use": "1G"})], ids=["alone", "among others"])
+def test_what_it_has_open(pipes: int, limits: dict[str, object], place: Place) -> None:
+    """The core, two files, what the process shows, a pipe to the parent, two more where it asks how much it may take;
+    no folder, not its ledger, and not the parent's pidfd."""
     pytest.importorskip("pyseccomp")
+    place.write(**limits)
     reader, other = os.pipe()
     try:
         with at_its_core(place, pass_fds=(reader, other)) as child:
@@ -424,7 +428,7 @@ def test_what_it_has_open(place: Place) -> None:
     finally:
         os.close(reader)
         os.close(other)
-    assert len([name for name in names if name.startswith("pipe:")]) == 1
+    assert len([name for name in names if name.startswith("pipe:")]) == pipes
     files = [name for name in names if not name.startswith("pipe:")]
     assert len(files) == 2
     assert all("#" in name and name.endswith(" (deleted)") for name in files)
@@ -1146,11 +1150,8 @@ def test_the_parent_loads_the_standard_library_and_no_name_service() -> None:
     assert not others & {"pwd", "grp", "socket", "_socket", "spwd", "argparse", "subprocess", "threading", "ctypes"}
 
 
-@pytest.mark.parametrize("rlimit", ["ignore", "truncate", "fit"])
-def test_the_child_loads_nothing_once_it_is_confined(rlimit: str, place: Place) -> None:
-    """It may have no right to read the package then, or the interpreter's own modules."""
-    place.write(rlimit=rlimit)
-    patch = """
+# Words of the child about modules that it loaded while it was confined, and about heavy ones.
+LATE = """
 import sys
 from corefilt.handler import worker
 real = worker.Work.carry_out
@@ -1162,13 +1163,27 @@ def carry_out(self):
     return result
 worker.Work.carry_out = carry_out
 """
+
+
+@pytest.mark.parametrize("rlimit", ["ignore", "truncate", "fit"])
+def test_the_child_loads_nothing_once_it_is_confined(rlimit: str, place: Place) -> None:
+    """It may have no right to read the package then, or the interpreter's own modules."""
+    place.write(rlimit=rlimit)
     with subprocess.Popen(["sleep", "60"]) as other:
         pidfd = os.pidfd_open(other.pid)
         try:
             words = numbers(pid=other.pid, pidfd=str(pidfd), limit=60000)
-            done = handle(place, sample_core(), *words, patch=patch, pass_fds=(pidfd,))
+            done = handle(place, sample_core(), *words, patch=LATE, pass_fds=(pidfd,))
         finally:
             os.close(pidfd)
             other.kill()
     assert done.code == 0
     assert " late: heavy:\n" in done.said, done.said
+
+
+def test_the_child_that_finds_signatures_out_loads_nothing_either(place: Place) -> None:
+    place.write(filter="all", keep_per_signature=1, repeats="minimal", max_use="1G")
+    for repeat in (False, True):
+        done = handle(place, crash_core(), *numbers(), patch=LATE)
+        assert done.code == 0 and ("made minimal: a repeat" in done.said) == repeat
+        assert " late: heavy:\n" in done.said, done.said
