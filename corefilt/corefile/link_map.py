@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from corefilt.corefile import images
 from corefilt.corefile.elf import DT_DEBUG, DT_NULL, PT_DYNAMIC, PT_PHDR, Phdrs
@@ -22,8 +22,8 @@ MOST_NAMESPACES = 64
 MOST_DYNAMIC = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class LinkedObject:
+# A dataclass takes 7 ms to load, and the process that crashed waits for the handler meanwhile.
+class LinkedObject(NamedTuple):
     """A struct link_map: its own address, those of its name and of the object's dynamic section, and the name."""
 
     address: int
@@ -32,8 +32,7 @@ class LinkedObject:
     name: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LinkMaps:
+class LinkMaps(NamedTuple):
     """The program's dynamic section (address, p_memsz), every struct r_debug's address, and all objects."""
 
     dynamic: tuple[int, int]
