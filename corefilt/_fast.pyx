@@ -63,6 +63,8 @@ cdef extern from "<sys/uio.h>" nogil:
     struct iovec:
         void *iov_base
         size_t iov_len
+    ssize_t c_writev "writev"(int fd, const iovec *pieces, int count)
+    ssize_t c_pwritev "pwritev"(int fd, const iovec *pieces, int count, int64_t offset)
 
 cdef extern from "<sys/vfs.h>" nogil:
     struct c_statfs "statfs":
@@ -138,7 +140,14 @@ cdef extern from *:
     #ifndef RWF_DONTCACHE
     #define RWF_DONTCACHE 0x80
     #endif
+    #ifdef __GLIBC__
+    #include <malloc.h>
+    static void keep_memory(int piece) { mallopt(M_MMAP_THRESHOLD, piece); mallopt(M_TRIM_THRESHOLD, 2 * piece); }
+    #else
+    static void keep_memory(int piece) { (void)piece; }
+    #endif
     """
+    void c_keep_memory "keep_memory"(int piece) nogil
     uint16_t swap16(uint16_t x) nogil
     uint32_t swap32(uint32_t x) nogil
     uint64_t swap64(uint64_t x) nogil
@@ -1706,6 +1715,118 @@ def write_at(int fd, int64_t offset, data, *, size_t granule=0, int flags=0):
         PyBuffer_Release(&view)
 
 
+cdef enum:
+    MOST_PIECES = 64
+
+MOST_BUFFERS = MOST_PIECES
+
+
+cdef size_t gathered(const iovec *all, size_t count, size_t skip, size_t n, iovec *out) noexcept nogil:
+    """The pieces of the n bytes that follow the first ``skip``; returns how many pieces they are."""
+    cdef size_t i = 0, found = 0, taken
+    while i < count and skip >= all[i].iov_len:
+        skip -= all[i].iov_len
+        i += 1
+    while i < count and n:
+        taken = min(all[i].iov_len - skip, n)
+        if taken:
+            out[found].iov_base, out[found].iov_len = <uint8_t *>all[i].iov_base + skip, taken
+            found += 1
+        n -= taken
+        skip = 0
+        i += 1
+    return found
+
+
+cdef size_t gathered_run(const iovec *all, size_t count, size_t skip, size_t n, int64_t offset, size_t granule,
+                         bint *zero) noexcept nogil:
+    """As piece_of, of the n bytes that follow the first ``skip`` of all pieces."""
+    cdef size_t at = 0, step, i = 0, inside, left, part
+    cdef bint here
+    zero[0] = False
+    while i < count and skip >= all[i].iov_len:
+        skip -= all[i].iov_len
+        i += 1
+    inside = skip
+    while at < n:
+        step = min(n - at, granule - <size_t>((offset + <int64_t>at) % <int64_t>granule))
+        here = step == granule
+        left = step
+        while left:
+            part = min(all[i].iov_len - inside, left)
+            here = here and (part == 0 or all_zero(<const uint8_t *>all[i].iov_base + inside, part))
+            left -= part
+            inside += part
+            if inside == all[i].iov_len and i + 1 < count:
+                i += 1
+                inside = 0
+        if at == 0:
+            zero[0] = here
+        elif here != zero[0]:
+            break
+        at += step
+    return at
+
+
+cdef ssize_t put_gathered(int fd, const iovec *all, size_t count, size_t total, int64_t offset, int flags,
+                          size_t granule, size_t *done, uint64_t *zeros) noexcept nogil:
+    cdef iovec out[MOST_PIECES]
+    cdef size_t n, pieces
+    cdef int64_t at
+    cdef ssize_t r
+    cdef bint zero
+    while done[0] < total:
+        n = total - done[0]
+        at = offset + <int64_t>done[0] if offset >= 0 else -1
+        if granule and offset >= 0:
+            n = gathered_run(all, count, done[0], n, at, granule, &zero)
+            if zero:
+                zeros[0] += n
+                done[0] += n
+                continue
+        if offset >= 0:
+            n = min(n, <size_t>FOLIO)
+        pieces = gathered(all, count, done[0], n, out)
+        if offset < 0:
+            r = c_writev(fd, out, <int>pieces)
+        elif not flags:
+            r = c_pwritev(fd, out, <int>pieces, at)
+        else:
+            r = c_syscall(SYS_pwritev2, fd, out, <long>pieces, <long>at, <long>(at >> 32), <long>flags)
+        if r < 0:
+            return -errno
+        done[0] += <size_t>r
+        if <size_t>r < n:
+            return -EINTR
+    return 0
+
+
+def write_pieces(int fd, int64_t offset, pieces, *, size_t granule=0, int flags=0):
+    """As ``write_at`` for up to MOST_BUFFERS buffers, which come to stand one behind the other."""
+    cdef Py_buffer view[MOST_PIECES]
+    cdef iovec all[MOST_PIECES]
+    cdef size_t held = 0, total = 0, done = 0, i
+    cdef uint64_t zeros = 0
+    cdef ssize_t rc
+    try:
+        for piece in pieces:
+            if held == MOST_PIECES:
+                raise ValueError(f"more than {MOST_PIECES} buffers")
+            PyObject_GetBuffer(piece, &view[held], PyBUF_SIMPLE)
+            all[held].iov_base, all[held].iov_len = view[held].buf, <size_t>view[held].len
+            total += all[held].iov_len
+            held += 1
+        while True:
+            with nogil:
+                rc = put_gathered(fd, all, held, total, offset, flags, granule, &done, &zeros)
+            if rc == 0:
+                return zeros
+            go_on(rc, -1, fd)
+    finally:
+        for i in range(held):
+            PyBuffer_Release(&view[i])
+
+
 def read_into(int fd, int64_t offset, buffer, *, int flags=0):
     """Fill ``buffer`` as far as the input goes; returns the count of bytes. Raises OSError.
 
@@ -1940,6 +2061,14 @@ def wait_writeback(int fd, int64_t offset, int64_t length):
     with nogil:
         c_sync_file_range(fd, offset, length,
                           SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER)
+
+
+def keep_memory(int piece):
+    """Have the C library keep memory that was freed, where it would give pieces of up to ``piece`` bytes back.
+
+    It is for the whole process, so only for one of our own. A C library other than glibc has no such setting.
+    """
+    c_keep_memory(piece)
 
 
 def file_system(int fd):

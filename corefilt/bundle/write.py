@@ -104,10 +104,8 @@ def write_bundle(
             if damage is not None:
                 warnings.append(damage)
             sink.commit(0, sync=options.sync)
-        except BaseException as error:
+        except BaseException:
             sink.abort()
-            if isinstance(error, BrokenPipeError) and sink.failure is not None:
-                raise sink.failure from None
             raise
     return BundleReport(
         core.source.name, packed.path, inner.size, sink.written, collected.files, tuple(dict.fromkeys(warnings))
@@ -182,6 +180,4 @@ class _Bytes:
 
 def _write(sink: Sink, pieces: Iterator[bytes]) -> None:
     for piece in pieces:
-        view = memoryview(piece)
-        while view:
-            view = view[os.write(sink.fd, view) :]
+        sink.put(piece)

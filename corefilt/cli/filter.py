@@ -125,6 +125,10 @@ def run(argv: list[str]) -> int:
         ) as core,
         bar_for(arguments, core.length) as bar,
     ):
+        if core.source.compression is not None:
+            from corefilt.io.decompress import keep_memory
+
+            keep_memory()
         options.on_progress = told(bar)
         target, notices = (
             options.naming.file(core, force=options.force) if options.naming is not None else (arguments.output, [])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.io.sinks import Sink
-    from corefilt.io.sources import Source
+    from corefilt.io.sources import Chunk, Source
     from corefilt.plan.layout import Layout
 
 
@@ -64,6 +64,11 @@ class CuttingEngine(Engine):
                 taken = self._counted(view, run)
             self._at, view = self._at + taken, view[taken:]
         self._send()
+
+    def write_pieces(self, target: int, pieces: list[Chunk], length: int) -> None:
+        """Count them as ``write`` does."""
+        for piece in pieces:
+            self.write(target, piece)
 
     def finish(self) -> None:
         """Settle what was held back: the input has ended."""

@@ -122,10 +122,8 @@ def _carry_out(run: FilterRun, output: Place | NamedFile, began: float) -> Repor
             # The last time that it can be stopped.
             options.on_progress(0)
         sink.commit(run.layout.size, sync=options.sync)
-    except BaseException as error:
+    except BaseException:
         sink.abort()
-        if isinstance(error, BrokenPipeError) and sink.failure is not None:
-            raise sink.failure from None
         raise
     report = run.report(sink, time.monotonic() - began)
     if sink.notice is not None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import os
-
 from corefilt import _fast
-from corefilt.errors import EngineError, InputError
-from corefilt.io.movers import MOVERS, NOT_FOR_THESE, SCRATCH, TURN, check_words, choose, explained, helpful_jobs
-from corefilt.io.sinks import Sink
+from corefilt.errors import EngineError
+from corefilt.io.movers import (
+    MOVERS,
+    NOT_FOR_THESE,
+    SCRATCH,
+    TURN,
+    check_words,
+    choose,
+    encode,
+    explained,
+    helpful_jobs,
+)  # fmt: skip
+from corefilt.io.sides import Sides
 from corefilt.io.steps import TO_THE_END, Step
 
 TYPE_CHECKING = False
@@ -15,22 +23,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from corefilt.io.copy_threads import Crew
-    from corefilt.io.page_cache import Cache
+    from corefilt.io.sinks import Sink
     from corefilt.io.skip import Skipper
-    from corefilt.io.sources import Extents, Source
+    from corefilt.io.sources import Chunk, Source
 
 # As many bytes of a run are handed to other threads, piece by piece; fewer are copied at once.
 WORTH_A_PIECE = 1 << 20
-# A copy is large from this share of the memory on: read and written, it would fill a quarter of it.
-LARGE_SHARE = 8
 # Moved at a time where the page cache is dropped behind the copy.
 WINDOW = 8 << 20
 # Zeros become holes in pieces of this many bytes, the block of nearly every file system.
 GRANULE = 4096
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Engine:
+class Engine(Sides):
     """One run from a source to a sink. ``zeros`` counts bytes left out as holes, ``moved`` all bytes put in place."""
 
     def __init__(
@@ -52,26 +57,16 @@ class Engine:
         most bytes that will be moved, if that is known. Raises EngineError when the mover demanded cannot be had.
         """
         check_words(demand, sparse, cache, jobs)
-        self.source, self.sink, self.on_progress = source, sink, on_progress
-        self.seeks = source.seekable
-        self.scans = sink.seekable and (sparse == "always" or (sparse == "auto" and not self.seeks))
+        super().__init__(source, sink, cache=cache, expected=expected, on_progress=on_progress)
         self.keeps_holes = self.seeks and sparse != "never"
+        self.scans = sink.seekable and (sparse == "always" or (sparse == "auto" and not self.seeks))
         self.demanded = demand if demand != "auto" else None
         self.writeback = writeback and sink.seekable
-        if self.seeks and expected:
-            # What is a hole is not moved.
-            expected = min(expected, os.fstat(source.fd).st_blocks * 512)
         # Only offsets on both sides make the order free.
-        self._jobs = (jobs or helpful_jobs(expected)) if self.seeks and sink.seekable else 1
-        self._cache_watched = cache == "auto" and (self.seeks or sink.seekable)
-        self._cache: Cache | None = None
+        self._jobs = (jobs or helpful_jobs(self._expected)) if self.seeks and sink.seekable else 1
         self._crew: Crew | None = None
         self._under_way: set[int] = set()
-        self._expected = expected
-        self._large_from = 0
         self._scratch = bytearray(SCRATCH)
-        self._data: Extents | None = None
-        self.moved = self.zeros = 0
         self.at_end: int | None = None
         self._reached = 0
         self.replaced: dict[int, bytes] = {}
@@ -80,7 +75,9 @@ class Engine:
             source, sink, demand, sparse, scans=self.scans, copies_itself=self._copies_itself()
         )
         self._skipper: Skipper | None = None
-        if not source.seekable:
+        # What was written and not yet sent to the disk begins here.
+        self._unsent = TO_THE_END
+        if not source.seekable and not source.made:
             from corefilt.io.skip import Skipper
 
             self._skipper = Skipper(source, self._scratch, by_reading=demand == "readwrite", told=self._told)
@@ -134,15 +131,43 @@ class Engine:
             if self._skipper is not None:
                 self._skipper.close()
 
-    def write(self, target: int, data: bytes, *, over: bool = False) -> None:
+    def write(self, target: int, data: Chunk, *, over: bool = False) -> None:
         """Write bytes at an offset of the output (in order, if it cannot be sought); ``over`` what is there already."""
         offset = self.sink.base + target if self.sink.seekable else -1
         granule = GRANULE if self.scans and not over else 0
         try:
-            self.zeros += _fast.write_at(self.sink.fd, offset, data, granule=granule)
+            if self.sink.encodes:
+                self.sink.put(data)
+            else:
+                self.zeros += _fast.write_at(self.sink.fd, offset, data, granule=granule)
         except OSError as error:
             raise self._explained(error) from None
         self.moved += len(data)
+
+    def write_pieces(self, target: int, pieces: list[Chunk], length: int) -> None:
+        """Write pieces of ``length`` bytes in all, one behind the other, as ``write`` does."""
+        if self.sink.encodes:
+            for piece in pieces:
+                self.write(target, piece)
+            return
+        offset = self.sink.base + target if self.sink.seekable else -1
+        cache = self._cache_of()
+        try:
+            self.zeros += _fast.write_pieces(
+                self.sink.fd, offset, pieces,
+                granule=GRANULE if self.scans else 0, flags=cache.flags[1] if cache is not None else 0,
+            )  # fmt: skip
+        except OSError as error:
+            raise self._explained(error) from None
+        self.moved += length
+        if cache is not None:
+            cache.after(-1, offset, length, flagged=True)
+        elif self.writeback:
+            # When it is worth a call.
+            self._unsent = min(self._unsent, offset)
+            if offset + length - self._unsent >= WINDOW:
+                _fast.start_writeback(self.sink.fd, self._unsent, offset + length - self._unsent)
+                self._unsent = offset + length
 
     def _put(self, step: Step) -> bool:
         if step.put is None:
@@ -222,9 +247,6 @@ class Engine:
                 target += stop - data
             at = stop
 
-    def _shorter(self) -> InputError:
-        return InputError(f"{self.source.name}: became shorter while it was read")
-
     def _copy_together(self, start: int, target: int, length: int) -> None:
         """Hand pieces to the crew; they end where the output's pieces do, so that no two threads write one page.
 
@@ -258,15 +280,6 @@ class Engine:
             self._gather(self._crew)
             start, place = start + piece, place + piece
 
-    def _was_absent(self, at: int, length: int) -> bool:
-        """Whether the page cache did not hold a piece of the input; without a policy its first page tells."""
-        if self._cache is not None:
-            return self._cache.was_absent(at, length)
-        try:
-            return bool(_fast.absent(self.source.fd, at // PAGE * PAGE, 1))
-        except OSError:
-            return False
-
     def _gather(self, crew: Crew, *, wait: bool = False) -> None:
         """Count what the crew has copied."""
         try:
@@ -282,27 +295,6 @@ class Engine:
         except OSError as error:
             raise self._explained(error) from None
 
-    def _cache_of(self) -> Cache | None:
-        """What leaves the page cache as it was, from where on the copy is large; holes take nothing of it."""
-        passed = max(self._expected, self.moved - self.zeros)
-        if self._cache is None and self._cache_watched and passed >= self._large():
-            from corefilt.io.page_cache import Cache
-
-            self._cache = Cache(self.source, self.sink, wait=self.writeback)
-        return self._cache
-
-    def _large(self) -> int:
-        if not self._large_from:
-            self._large_from = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // LARGE_SHARE
-        return self._large_from
-
-    def _data_extent(self, at: int, end: int) -> tuple[int, int]:
-        if not self.keeps_holes:
-            return at, end
-        if self._data is None:
-            self._data = self.source.extents()
-        return self._data.first(at, end)
-
     def _hole(self, length: int) -> None:
         if self.sink.seekable:
             self.zeros += length
@@ -317,6 +309,17 @@ class Engine:
         if not self._skip_to(step.source):
             return False
         source, target, left = self.source, step.target, step.length
+        if source.made:
+            self.used = "readwrite"
+            while left:
+                pieces = source.pieces(left)
+                if not pieces:
+                    self.at_end = source.position
+                    return False
+                length = sum(map(len, pieces))
+                self.write_pieces(target, pieces, length)
+                target, left = target + length, left - self._told(length)
+            return True
         while left and (held := source.take(min(left, SCRATCH))):
             self.write(target, held)
             target, left = target + len(held), left - len(held)
@@ -331,12 +334,18 @@ class Engine:
 
     def _skip_to(self, offset: int) -> bool:
         """Consume the pipe up to an offset; False when it ends before."""
-        if self._skipper is None:
+        source = self.source
+        if source.made:
+            while source.position < offset and (length := source.skip(offset - source.position)):
+                self._told(length)
+        elif self._skipper is None:
             raise AssertionError("a pipe is skipped by its skipper")
-        if self._skipper.skip_to(offset):
-            return True
-        self.at_end = self.source.position
-        return False
+        else:
+            self._skipper.skip_to(offset)
+        if source.position < offset:
+            self.at_end = source.position
+            return False
+        return True
 
     def _move(self, start: int, target: int, length: int) -> int:
         """Move bytes with the first mover that can; returns fewer than ``length`` only at the end of the input."""
@@ -354,7 +363,7 @@ class Engine:
                 # Where extents are shared, so is what begins with a block.
                 turn = min(turn, -at_in % GRANULE or turn)
             try:
-                moved, zeros = _fast.move(
+                moved, zeros = encode(self.source.fd, at_in, turn, self.sink) if self.sink.encodes else _fast.move(
                     MOVERS[name], self.source.fd, at_in, self.sink.fd, at_out, turn, self._scratch,
                     granule=GRANULE if self.scans and reads else 0, flags_in=flags[0], flags_out=flags[1],
                 )  # fmt: skip
@@ -379,11 +388,6 @@ class Engine:
             self.moved += moved
             done += self._told(moved)
         return done
-
-    def _told(self, count: int) -> int:
-        if self.on_progress is not None:
-            self.on_progress(count)
-        return count
 
     def _explained(self, error: OSError) -> Exception:
         return explained(error, self.source.name, self.sink.name, self.demanded)

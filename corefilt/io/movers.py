@@ -86,6 +86,11 @@ def choose(
             return able, 0
         plain = all(_fast.file_system(fd) in _PLAIN for fd in (source.fd, sink.fd))
         return ["readwrite"] if copies_itself and plain else able[1:], _block_size(sink)
+    if demand not in able and (source.made or sink.encodes):
+        raise EngineError(
+            f"--engine {demand} does not see the bytes, and {source.name} to {sink.name} is decompressed or compressed",
+            "use --engine readwrite",
+        )
     if demand not in able:
         raise EngineError(f"--engine {demand} needs {_NEEDS[demand]}: {source.name} to {sink.name}")
     if sparse == "always" and demand != "readwrite":
@@ -104,6 +109,9 @@ def _able(source: Source, sink: Sink) -> list[str]:
     """What the kinds of both descriptors allow, best first."""
     if source.seekable and sink.seekable:
         return ["reflink", "copy_file_range", "sendfile", "readwrite"]
+    if source.made or sink.encodes:
+        # One side has no descriptor.
+        return ["readwrite"]
     able = ["splice"] if any(stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in (source.fd, sink.fd)) else []
     if source.seekable:
         able.append("sendfile")
@@ -112,6 +120,20 @@ def _able(source: Source, sink: Sink) -> list[str]:
 
 def _block_size(sink: Sink) -> int:
     return os.fstatvfs(sink.fd).f_bsize
+
+
+def encode(fd: int, start: int, length: int, sink: Sink) -> tuple[int, int]:
+    """Read up to ``length`` bytes from an offset of a descriptor, or its position, into an output that encodes.
+
+    Answers as ``_fast.move`` does. Raises OSError.
+    """
+    done, got = 0, 1
+    while done < length and got:
+        room = sink.room()[: length - done]
+        got = _fast.read_into(fd, start + done if start >= 0 else -1, room)
+        sink.fill(got)
+        done += got
+    return done, 0
 
 
 def explained(error: OSError, source: str, sink: str, demanded: str | None) -> Exception:

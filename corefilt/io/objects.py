@@ -12,8 +12,8 @@ from io import BytesIO
 from corefilt import _fast
 from corefilt.errors import InputError, OutputError
 from corefilt.io.compression import PIECE
-from corefilt.io.decompress import FedSource
 from corefilt.io.engine import GRANULE
+from corefilt.io.fetched import FedSource
 from corefilt.io.handover import HandoverSink
 from corefilt.io.sources import FileSource, name_of
 
@@ -33,7 +33,7 @@ def object_source(file: BinaryIO, *, max_headers: int) -> Source:
         raise InputError(f"{name}: cannot be read: {why}")
     if isinstance(file, BytesIO):
         return _in_memory(file, name)
-    return FedSource(None, lambda read: _pieces(file, name), name, most_ahead=max_headers)
+    return FedSource(lambda: _pieces(file, name), name, most_ahead=max_headers)
 
 
 class MemorySource(FileSource):

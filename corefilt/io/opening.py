@@ -156,10 +156,13 @@ def spooled(pipe: Source, folder: str | None = None) -> SpooledSource:
         while held := pipe.take(PIPE_SIZE):
             _fast.write_at(copy, size, held, granule=4096)
             size += len(held)
+        while pipe.made and (pieces := pipe.pieces(PIPE_SIZE)):
+            _fast.write_pieces(copy, size, pieces, granule=4096)
+            size += sum(map(len, pieces))
         at, left = (-1, 1 << 62) if pipe.size is None else (pipe.base, pipe.size)
-        while moved := _fast.move(
+        while not pipe.made and (moved := _fast.move(
             _fast.READWRITE, pipe.fd, at, copy, size, min(left, 1 << 26), scratch, granule=4096
-        )[0]:  # fmt: skip
+        )[0]):  # fmt: skip
             size, left, at = size + moved, left - moved, at + moved if at >= 0 else at
         os.ftruncate(copy, size)
         return SpooledSource(copy, size, pipe, pipe.check())

@@ -22,20 +22,40 @@ _DESCRIPTORS = ("/dev/fd", "/proc/self/fd", "/proc/thread-self/fd")
 
 
 class Sink:
-    """An output: ``seekable`` ones take bytes at any offset from ``base`` on and give them back by ``reader``."""
+    """An output: ``seekable`` ones take bytes at any offset from ``base`` on and give them back by ``reader``.
+
+    One that ``encodes`` has no descriptor: bytes come into its ``room``, or by ``put``.
+    """
 
     seekable = False
+    encodes = False
     base = 0
     reader = -1
     allocated: int | None = None
     # What whoever asked for it should know.
     notice: str | None = None
-    # What ended it, where it was not the writer who met with it.
-    failure: Exception | None = None
 
     def __init__(self, fd: int, name: str, *, owned: bool) -> None:
         """Take a descriptor for writing; ``allocated`` becomes known on commit, in bytes, for a file."""
         self.fd, self.name, self.owned = fd, name, owned
+
+    def room(self) -> memoryview:
+        """Where the next bytes may be put by whoever has them."""
+        raise AssertionError("bytes are written to its descriptor")
+
+    def fill(self, count: int) -> None:
+        """Take so many bytes of ``room``. Raises OutputError."""
+        raise AssertionError("bytes are written to its descriptor")
+
+    def put(self, data: bytes | memoryview) -> None:
+        """Take bytes. Raises OutputError."""
+        view = memoryview(data)
+        while view:
+            room = self.room()
+            taken = min(len(room), len(view))
+            room[:taken] = view[:taken]
+            self.fill(taken)
+            view = view[taken:]
 
     def commit(self, size: int, *, sync: bool) -> None:
         """Make the output final at ``size`` bytes. Raises OutputError."""

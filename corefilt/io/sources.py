@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO, TypeAlias
 
     Place: TypeAlias = str | bytes | os.PathLike[str] | int | BinaryIO
+    Chunk: TypeAlias = bytes | memoryview
 
 # A pipe of 1 MiB carries three times what one of 64 KiB does (measured on Linux 6.18, two cores); it is also the
 # most that an ordinary user may ask for (fs.pipe-max-size).
@@ -33,12 +34,14 @@ class Source:
 
     ``origin`` is the source whose bytes these are made of: itself, but for what is decompressed or spooled;
     ``compression`` the format that it was decompressed from, or None; ``seekable`` tells that any of its bytes can be
-    had at any time, ``spooled`` that its holes are a pipe's zeros. ``position`` is the offset of the first byte that
+    had at any time, ``spooled`` that its holes are a pipe's zeros, ``made`` that its
+    bytes do not come by the descriptor, but by ``pieces``. ``position`` is the offset of the first byte that
     was not consumed; what can be sought stays at 0. ``whole`` turns False when ``check`` finds that what it was made of
     is cut or damaged.
     """
 
     compression: str | None = None
+    made = False
     position = 0
     seekable = False
     spooled = False
@@ -56,6 +59,14 @@ class Source:
     def take(self, length: int) -> bytes:
         """Consume up to ``length`` of the bytes that were read ahead: of what can be sought there are none."""
         return b""
+
+    def pieces(self, length: int) -> list[Chunk]:
+        """Consume up to ``length`` bytes as they were made here; none at the end."""
+        raise AssertionError("its bytes come by its descriptor")
+
+    def skip(self, length: int) -> int:
+        """Consume and forget some of the next ``length`` bytes that are made here; how many, 0 at the end."""
+        return sum(map(len, self.pieces(length)))
 
     def need(self, start: int, end: int) -> None:
         """Have ``[start, end)`` of the core where the descriptor reads it; ``peek`` does so itself."""

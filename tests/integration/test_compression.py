@@ -175,6 +175,19 @@ def test_how_the_bytes_come_changes_nothing(form: str, tmp_path: Path) -> None:
     assert outs[0] == outs[1]
 
 
+@pytest.mark.parametrize("engine", ["reflink", "copy_file_range", "sendfile", "splice"])
+def test_an_engine_that_sees_no_bytes_is_refused(engine: str, tmp_path: Path) -> None:
+    data = sample_core()
+    core, out = tmp_path / "core", tmp_path / "out.zst"
+    core.write_bytes(data)
+    assert_error(corefilt(FLT, core, "-o", out, "--engine", engine), f"--engine {engine}", "compressed")
+    done = corefilt(FLT, "-o", tmp_path / "out", "--engine", engine, pipe=zstd.compress(data))
+    assert_error(done, f"--engine {engine}", "decompressed")
+    assert listing(tmp_path).keys() == {"core"}
+    assert corefilt(FLT, core, "-o", out, "--engine", "readwrite").code == 0
+    assert zstd.decompress(out.read_bytes()) == streamed(data)
+
+
 def test_several_threads_write_the_same_core(tmp_path: Path) -> None:
     data = make_core([Load(0x1000000, noise(1500, 1) + bytes(2000 * PAGE))], kernel_notes([]))
     out = tmp_path / "out.zst"

@@ -14,7 +14,7 @@ import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
@@ -253,6 +253,40 @@ def test_what_is_written_reads_as_it_was(pages: list[bool], offset: int, cut: in
         assert zeros == 0
 
 
+@settings(max_examples=150)
+@given(
+    pages=st.lists(st.booleans(), max_size=6),
+    offset=st.integers(0, 3 * 512),
+    cuts=st.lists(st.integers(0, 6 * 512), max_size=5),
+    granule=st.sampled_from([0, 1, 512, 1024]),
+)
+def test_pieces_are_written_as_what_they_make_together(
+    pages: list[bool], offset: int, cuts: list[int], granule: int
+) -> None:
+    """Wherever they are cut, also where nothing lies between two cuts."""
+    data = b"".join(b"\0" * 512 if zero else b"x" * 512 for zero in pages)
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    pieces = [memoryview(data)[start:end] for start, end in pairwise(edges)]
+    with a_file() as one, a_file() as other:
+        zeros = _fast.write_pieces(one, offset, pieces, granule=granule)
+        assert zeros == _fast.write_at(other, offset, data, granule=granule)
+        assert content(one) == content(other)
+
+
+def test_pieces_go_down_a_pipe_and_no_more_than_can_be_held() -> None:
+    reader, writer = os.pipe()
+    with open(reader, "rb") as end:
+        assert _fast.write_pieces(writer, -1, [b"ab", bytes(3), b"", bytearray(b"c")], granule=1) == 0
+        with pytest.raises(ValueError, match="buffers"):
+            _fast.write_pieces(writer, -1, [b"x"] * (_fast.MOST_BUFFERS + 1))
+        with pytest.raises(TypeError):
+            _fast.write_pieces(writer, -1, [b"x", 5])  # type: ignore[list-item]
+        os.close(writer)
+        assert end.read() == b"ab\0\0\0c"
+    with pytest.raises(OSError, match="descriptor"):
+        _fast.write_pieces(-1, 0, [b"x"])
+
+
 def test_zeros_that_are_left_out_are_not_written() -> None:
     with a_file() as fd:
         assert _fast.write_at(fd, 0, bytes(4 * PAGE) + b"x" * PAGE, granule=PAGE) == 4 * PAGE
@@ -450,6 +484,7 @@ def test_flags_of_preadv2_and_pwritev2(offset: int, tmp_path: Path) -> None:
         except OSError:
             pytest.skip("neither this kernel nor this file system knows RWF_DONTCACHE")
         assert _fast.write_at(fd, offset, DATA, flags=_fast.DONTCACHE) == 0
+        assert _fast.write_pieces(fd, offset, [DATA[:5], DATA[5:]], flags=_fast.DONTCACHE) == 0
         got = bytearray(len(DATA) + 1)
         assert _fast.read_into(fd, offset, got, flags=_fast.DONTCACHE) == len(DATA)
         assert got[:-1] == DATA
@@ -669,6 +704,7 @@ def test_columns_that_do_not_fit_are_refused(short: int) -> None:
 
 BLOCKED = {
     "a write": "_fast.write_at(writer, -1, bytes(1 << 20))",
+    "a write of pieces": "_fast.write_pieces(writer, -1, [bytes(1 << 19), bytes(1 << 19)])",
     "read and write": "_fast.move(_fast.READWRITE, zero, -1, writer, -1, 1 << 20, bytearray(1 << 16))",
     "splice": "_fast.move(_fast.SPLICE, file, 0, writer, -1, 1 << 20, bytearray(1))",
     "sendfile": "_fast.move(_fast.SENDFILE, file, 0, writer, -1, 1 << 20, bytearray(1))",

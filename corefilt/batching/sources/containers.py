@@ -21,7 +21,7 @@ from corefilt.corefile.corefile import MAX_HEADERS
 from corefilt.corefile.formats import HEAD, is_report, is_tar
 from corefilt.errors import EvidenceError, InputError
 from corefilt.io import compression, decoding
-from corefilt.io.decompress import FedSource
+from corefilt.io.decompress import DerivedSource
 from corefilt.io.opening import as_core
 from corefilt.io.sources import FileSource, Source
 from corefilt.io.streams import first_bytes, from_start, stream
@@ -101,7 +101,7 @@ def _fed(
     make: Callable[[SourceReader], Iterator[bytes]],
     max_headers: int,
     faults: Sequence[decoding.StreamFault] = (),
-) -> FedSource:
+) -> DerivedSource:
     def mended(read: SourceReader) -> Iterator[bytes]:
         try:
             yield from make(read)
@@ -110,7 +110,7 @@ def _fed(
         if faults:
             raise faults[0]
 
-    return FedSource(source, mended, source.name, most_ahead=max_headers)
+    return DerivedSource(source, mended, source.name, most_ahead=max_headers)
 
 
 def _keeper(fd: int, leaf: str, folder: int) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.errors import InputError
-from corefilt.io.decompress import FedSource
+from corefilt.io.fetched import FedSource
 from corefilt.io.remote.url import Remote, version_of
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ def open_remote(url: str, *, max_headers: int, storage_options: Mapping[str, Any
     info = remote.info()
     if info.get("type") == "directory":
         raise InputError(f"{url}: is a directory")
-    return FedSource(None, lambda read: fetched(remote, info), url, most_ahead=max_headers)
+    return FedSource(lambda: fetched(remote, info), url, most_ahead=max_headers)
 
 
 def fetched(remote: Remote, info: dict[str, Any]) -> Iterator[bytes]:

@@ -1,0 +1,116 @@
+"""A core that comes from elsewhere: a thread fetches it, and hands it over piece by piece, without a copy."""
+
+from __future__ import annotations
+
+import os
+import threading
+from _queue import SimpleQueue
+
+from corefilt import _fast
+from corefilt.io.decompress import BATCH, MadeSource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from corefilt.io.sources import Chunk
+
+# Batches that are fetched ahead; a larger one counts as several.
+DEPTH = 4
+
+
+class Channel:
+    """A queue of a few batches between two threads. Either of them may close it."""
+
+    def __init__(self) -> None:
+        self._made: SimpleQueue[tuple[list[Chunk], int] | None] = SimpleQueue()
+        self._free: SimpleQueue[None] = SimpleQueue()
+        for _ in range(DEPTH):
+            self._free.put(None)
+        self._closed = False
+        self._batch: list[Chunk] = []
+        self._size = 0
+
+    def put(self, piece: Chunk) -> None:
+        """Add a piece, which nobody changes any more. Raises BrokenPipeError when nobody takes it."""
+        self._batch.append(piece)
+        self._size += len(piece)
+        if self._size >= BATCH or len(self._batch) == _fast.MOST_BUFFERS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what was added; waits while enough is under way. Raises BrokenPipeError."""
+        if not self._batch:
+            return
+        share = min(-(-self._size // BATCH), DEPTH)
+        for _ in range(share):
+            self._free.get()
+        if self._closed:
+            raise BrokenPipeError
+        self._made.put((self._batch, share))
+        self._batch, self._size = [], 0
+
+    def end(self) -> None:
+        """Say that no more comes."""
+        self._made.put(None)
+
+    def take(self) -> list[Chunk]:
+        """The next batch; waits for it. An empty one is the end."""
+        found = self._made.get()
+        if found is None:
+            self._made.put(None)
+            return []
+        batch, share = found
+        for _ in range(share):
+            self._free.put(None)
+        return batch
+
+    def close(self) -> None:
+        """Have neither side wait any more."""
+        self._closed = True
+        for _ in range(DEPTH):
+            self._free.put(None)
+        self._made.put(None)
+
+
+class FedSource(MadeSource):
+    """What a thread fetches while what came before is dealt with."""
+
+    def __init__(self, make: Callable[[], Iterator[bytes]], name: str, *, most_ahead: int) -> None:
+        """Start; ``make`` gives the core's bytes, and raises what is wrong. An EOFError tells that they were cut."""
+        super().__init__(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), None, name, most_ahead=most_ahead)
+        self._channel = Channel()
+        self._thread = threading.Thread(target=self._run, args=(make,), name="corefilt-fetching", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread."""
+        if self.owned:
+            super().close()
+            self._channel.close()
+            self._thread.join()
+            os.close(self.fd)
+
+    def _made(self) -> list[Chunk]:
+        return self._channel.take()
+
+    def _run(self, make: Callable[[], Iterator[bytes]]) -> None:
+        try:
+            for piece in make():
+                self._channel.put(piece)
+            self._channel.flush()
+        except BrokenPipeError:
+            # Nobody wants the rest.
+            pass
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._channel.end()
+
+    def _fail(self, error: Exception) -> None:
+        """Hand over what came before an error, which is told when the reader has come that far."""
+        self._error = error
+        try:
+            self._channel.flush()
+        except BrokenPipeError:
+            pass
