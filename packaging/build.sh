@@ -3,6 +3,8 @@
 #
 #   packaging/build.sh WHEEL OUT [TARGET...]      (TARGET: debian12 debian13 ubuntu24.04 el9 fedora43; all)
 #
+#   REVISION   of the package, where the version is the same (1)
+#
 # Any Linux with Python will do: no distribution's own tools are needed (packaging/README.md says why). Needs binutils.
 set -euo pipefail
 usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 2; }
@@ -14,6 +16,7 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 umask 022
+REVISION=${REVISION:-1}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 # A wheel's name is corefilt-VERSION-cp311-abi3-PLATFORMS.whl. 0.2.0rc1 comes before 0.2.0, which dpkg and rpm write ~.
 name=$(basename "$wheel")
@@ -103,11 +106,11 @@ CHANGES
 for target in "${targets[@]}"; do
   UNITS=/usr/lib/systemd/system
   case $target in
-    debian12) format=deb PYTHON=3.11 RELEASE='1~deb12' UNITS=/lib/systemd/system ;;
-    debian13) format=deb PYTHON=3.13 RELEASE='1~deb13' ;;
-    ubuntu24.04) format=deb PYTHON=3.12 RELEASE='1~ubuntu24.04' ;;
-    el9) format=rpm PYTHON=3.11 RELEASE=1.el9 ;;
-    fedora43) format=rpm PYTHON=3.14 RELEASE=1.fc43 ;;
+    debian12) format=deb PYTHON=3.11 RELEASE="$REVISION~deb12" UNITS=/lib/systemd/system ;;
+    debian13) format=deb PYTHON=3.13 RELEASE="$REVISION~deb13" ;;
+    ubuntu24.04) format=deb PYTHON=3.12 RELEASE="$REVISION~ubuntu24.04" ;;
+    el9) format=rpm PYTHON=3.11 RELEASE=$REVISION.el9 ;;
+    fedora43) format=rpm PYTHON=3.14 RELEASE=$REVISION.fc43 ;;
     *) echo "no target $target" >&2 && usage ;;
   esac
   stage=$work/$target STAGE=$work/$target/tree

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Boots a machine with systemd, where root's program behind core_pattern is what the kernel says it is: installs a .deb, has
-# corefilt take the cores of a user's processes, asks coredumpctl and gdb for them, upgrades and purges.
+# corefilt filter what systemd-coredump stored and then take the cores of users' processes itself, asks coredumpctl and gdb
+# for them, upgrades and purges.
 #
 #   packaging/try-vm.sh SUITE DEB [MIRROR]      (SUITE: bookworm, trixie, or a tree; as root)
 #
 #   COREFILT_VM_ACCEL     kvm where nested virtualization works (tcg)
-#   COREFILT_VM_SECONDS   when it is given up (1500)
+#   COREFILT_VM_SECONDS   when it is given up (5000)
 #
 # Needs debootstrap, qemu-system-x86, gcc, e2fsprogs and 4 GB below TMPDIR. The machine has no network.
 set -euo pipefail
@@ -13,7 +14,7 @@ suite=$1 deb=$(realpath "$2") mirror=${3:-http://deb.debian.org/debian}
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 root=$work/root
-trap 'umount -q "$root/proc/sys" "$root/proc" || true; rm -rf --one-file-system "$work"' EXIT
+trap 'umount -q "$root/proc/sys" 2>/dev/null || true; umount -q "$root/proc" 2>/dev/null || true; rm -rf --one-file-system "$work"' EXIT
 if [ -d "$suite" ]; then
   cp -a "$suite" "$root"
 else
@@ -38,9 +39,17 @@ gcc -O0 -g -static -o "$root/try/crasher" -x c - <<'C'
 #include <signal.h>
 #include <string.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 static int deepest(char *heap) { *(volatile int *)0 = 7; return heap[0]; }
-int main(void) { char *heap = malloc(64 << 20); memset(heap, 1, 64 << 20); return deepest(heap); }
+int main(void) {
+  char *heap = malloc(64 << 20), *shared = mmap(0, 32 << 20, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  for (unsigned n = 0; n < 32u << 20; n++) shared[n] = (char)((n * 2654435761u) >> 24);
+  memset(heap, 1, 64 << 20);
+  return deepest(heap);
+}
 C
+mkdir -p "$root/etc/systemd/coredump.conf.d"
+printf '[Coredump]\nStorage=external\n' >"$root/etc/systemd/coredump.conf.d/external.conf"
 cat >"$root/etc/systemd/system/try.service" <<'UNIT'
 [Unit]
 After=multi-user.target
@@ -58,7 +67,7 @@ ln -sf /etc/systemd/system/try.service "$root/etc/systemd/system/multi-user.targ
 truncate -s 3G "$work/disk"
 mkfs.ext4 -q -d "$root" "$work/disk"
 kernels=("$root"/boot/vmlinuz-*) initrds=("$root"/boot/initrd.img-*)
-timeout "${COREFILT_VM_SECONDS:-1500}" qemu-system-x86_64 -machine q35 -accel "${COREFILT_VM_ACCEL:-tcg}" \
+timeout "${COREFILT_VM_SECONDS:-5000}" qemu-system-x86_64 -machine q35 -accel "${COREFILT_VM_ACCEL:-tcg}" \
   -cpu max,arch-capabilities=off -m 1024 -smp 2 -nographic -no-reboot -nic none -kernel "${kernels[-1]}" -initrd "${initrds[-1]}" \
   -append 'root=/dev/vda rw console=ttyS0 quiet systemd.show_status=false' \
   -drive "file=$work/disk,format=raw,if=virtio" </dev/null >"$work/console" 2>&1 || true

@@ -87,6 +87,20 @@ def test_every_library_that_is_asked_for_is_pinned() -> None:
     assert names - set(pinned) == set()
 
 
+def test_every_part_that_is_tried_is_described_and_has_its_programs() -> None:
+    script = (PACKAGING / "try.sh").read_text()
+    listed = re.search(r"^#   PART: (.*) \(all\)$", script, re.MULTILINE)
+    needed = re.search(r"^# Needs (.*?),\n# and ", script, re.MULTILINE | re.DOTALL)
+    assert listed is not None and needed is not None
+    parts = listed[1].split()
+    assert set(parts) <= set(re.findall(r"^(\w+)\(\) \{", script, re.MULTILINE))
+    rows = re.findall(r"^\| (`.*?) \|", (PACKAGING / "README.md").read_text(), re.MULTILINE)
+    assert set(parts) <= set(re.findall(r"`(\w+)`", " ".join(rows)))
+    nightly = (ROOT / ".ci/nightly").read_text()
+    programs = set(re.findall(r"[\w-]+", needed[1].replace(" and ", " "))) - {"gcc"}
+    assert programs <= set(re.search(r"try_packages\(\) \{\n  packages (.*) &&", nightly)[1].split())  # type: ignore[index]
+
+
 def test_nobody_is_told_to_install_corefilt_by_a_name_that_anybody_could_register() -> None:
     package = Path(str(files("corefilt")))
     texts = [*package.rglob("*.py"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
