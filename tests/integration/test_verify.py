@@ -310,6 +310,8 @@ def test_a_dropped_segment(pair: tuple[Path, Path]) -> None:
     out.write_bytes(without(raw, i))
     verdict = assert_broken(full, out, "segment", f"segment {i}", "is missing")
     assert any(finding.address == SHARED for finding in verdict.findings)
+    # A filter has nothing to add of what is not there at all.
+    assert str(verify(full, out, filter="0x33")) == str(verdict)
 
 
 def test_a_segment_too_many(pair: tuple[Path, Path]) -> None:

@@ -36,6 +36,7 @@ from support.samples import noise, sample_core
 
 import corefilt as api
 from corefilt.errors import EngineError, NoCoreError, UnstreamableError, UsageError
+from corefilt.plan import rlimit
 from corefilt.plan.rlimit import DumpBudget
 from corefilt.sizes import Limit, parse_limit
 
@@ -530,6 +531,26 @@ def test_names_of_every_length_are_padded_alike(names: str, tmp_path: Path) -> N
     with in_pipe(source.read_bytes()) as fd:
         api.filter(fd, cut, filter="all", truncate=PAGE + 17, force=True, sync=False)
     assert cut.stat().st_size == naive_cut(source, PAGE + 17)
+
+
+def test_notes_are_looked_at_one_by_one_no_further_than_others_read_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostile core has millions of them; what stands behind counts like pages."""
+    source = tmp_path / "core"
+    source.write_bytes(make_core([Load(A, noise(2))], [Note("A", 7, b"x")] * 2000))
+    looked_at: list[int] = []
+    note = rlimit.InputMap.note
+
+    def counted(self: rlimit.InputMap, run: rlimit.PieceRun) -> bytes:
+        looked_at.append(run.start)
+        return note(self, run)
+
+    monkeypatch.setattr(rlimit.InputMap, "note", counted)
+    monkeypatch.setattr(rlimit, "MOST_WALKED", 200)
+    api.filter(source, tmp_path / "cut", filter="all", truncate=10 * PAGE, sync=False)
+    assert len(looked_at) == -(-200 // len(Note("A", 7, b"x").encode()))
+    assert (tmp_path / "cut").read_bytes() == source.read_bytes()[: (tmp_path / "cut").stat().st_size]
 
 
 @pytest.mark.parametrize("pattern", ["x.", "x.0", "0", "..x", "x.x.", "x0", ".", "0."])

@@ -6,7 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.builder import Load, Note, kernel_notes, make_core, note_bytes, parse_core, parse_notes, patched
+from support.builder import (
+    EM_AARCH64,
+    Load,
+    Note,
+    kernel_notes,
+    make_core,
+    mte_tags,
+    note_bytes,
+    parse_core,
+    parse_notes,
+    patched,
+)
 from support.samples import noise, tagged
 
 import corefilt
@@ -143,6 +154,17 @@ def test_memory_tags_that_the_filter_drops_are_too_many(tmp_path: Path) -> None:
     assert {f.segment: f.bytes for f in findings if f.segment in sizes} == sizes
 
 
+@pytest.mark.parametrize("unknown", ["keep", "drop"])
+def test_memory_tags_of_what_is_ambiguous_may_stay_or_go(unknown: str, tmp_path: Path) -> None:
+    full, out = tmp_path / "full", tmp_path / "out"
+    load = Load(B, noise(2, 1))
+    notes = kernel_notes([(B, B + 2 * PAGE, 0, "/data")], machine=EM_AARCH64)
+    full.write_bytes(make_core([load], notes, machine=EM_AARCH64, extra_phdrs=[mte_tags(load)]))
+    corefilt.filter(full, out, filter="shared-file-backed", unknown=unknown, sync=False)
+    assert bool(of_tags(out.read_bytes())) == (unknown == "keep")
+    assert judged(full, out, 0x8).holds
+
+
 def test_what_a_filter_leaves_of_memory_is_one_number(tmp_path: Path) -> None:
     """Of a file whose kind is open it is a range, and both cores lie in it."""
     full = tmp_path / "full"
@@ -153,3 +175,16 @@ def test_what_a_filter_leaves_of_memory_is_one_number(tmp_path: Path) -> None:
     out.write_bytes(make_core([Load(A, b"", memsz=2 * PAGE), Load(B, b"", memsz=PAGE)], NOTES))
     texts = [finding.text for finding in verify(full, out, filter="private-anonymous").findings]
     assert texts == [f"segment 2 ({B:#x}-{B + PAGE:#x}) has 0 bytes; filter 0x1 leaves {PAGE}"]
+
+
+def test_what_a_filter_leaves_of_what_is_ambiguous_is_a_range(tmp_path: Path) -> None:
+    """Text that may have been written to: its header page, or all of it."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    notes = kernel_notes([(B, B + 3 * PAGE, 0, "/data")])
+    full.write_bytes(make_core([Load(B, b"\x7fELF" + noise(3)[4:], flags="r-x")], notes))
+    for there in range(4):
+        kept = Load(B, (b"\x7fELF" + noise(3)[4:])[: there * PAGE], memsz=3 * PAGE, flags="r-x")
+        out.write_bytes(make_core([kept], notes))
+        found = [(finding.text, finding.bytes) for finding in verify(full, out, filter=0x11).findings]
+        says = f"segment 1 ({B:#x}-{B + 3 * PAGE:#x}) has 0 bytes; filter 0x11 leaves {PAGE} to {3 * PAGE}"
+        assert found == ([] if there else [(says, PAGE)])
