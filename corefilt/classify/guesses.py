@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Files that are opened for writing and mapped for reading only: LMDB writes through the descriptor (mdb_env_map in
 # OpenLDAP's libraries/liblmdb/mdb.c).
 WRITTEN_BY_DESCRIPTOR = (b".mdb",)
+# So does SQLite, whose databases begin with "SQLite format 3" (unixRemapfile in src/os_unix.c).
+SQLITE = b"SQLi"
 # Data that packages give mode 0755: Emacs' dump, and the PE programs of Mono (their libraries, .dll, have 0644).
 EXECUTABLE_DATA = (b".pdmp", b".exe")
 
@@ -71,7 +73,7 @@ def _preferences(context: Context, candidates: Candidates, possible: int) -> tup
         # What is set apart from its neighbour and charged (ac) was made writable, and shares its anon_vma.
         split = candidates.doubt and b"ac" in (candidates.area.nature.flags or ()) and not candidates.writable
         return (Kind.WRITTEN if split else Kind.CLEAN,)
-    if not candidates.writable and path.endswith(WRITTEN_BY_DESCRIPTOR):
+    if not candidates.writable and (path.endswith(WRITTEN_BY_DESCRIPTOR) or candidates.first == SQLITE):
         return (Kind.SHARED_FILE, Kind.SHARED_ANON)
     if path.startswith(b"/memfd:") and not candidates.writable:
         # Executable next to a writable view is a JIT compiler's pair. What can only be read was handed over by a

@@ -62,6 +62,22 @@ def test_what_files_are_guessed_to_be(path: str, flags: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("begins", "flags", "kind"),
+    [
+        (b"SQLite format 3\0", "r--", "shared-file-backed"),
+        (b"SQlite format 3\0", "r--", "private-file-backed"),
+        (b"\0SQLite format 3", "r--", "private-file-backed"),
+    ],
+)
+def test_a_database_is_guessed_to_be_written_through_its_descriptor(begins: bytes, flags: str, kind: str) -> None:
+    """That is a guess: by default it stays ambiguous, and is kept."""
+    load = Load(A, begins.ljust(PAGE, b"."), flags=flags)
+    core = make_core([HEAP, load], kernel_notes([FileEntry(A, A + PAGE, 0, "/home/me/History")]))
+    assert look(core)[A].kind == kind
+    assert kept(core, 0x4)[A] == kept(core, 0x8)[A] == PAGE
+
+
+@pytest.mark.parametrize(
     ("path", "pages"),
     [
         ("/memfd:region (deleted)", 1),
