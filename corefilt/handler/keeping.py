@@ -54,10 +54,11 @@ class Keeping:
         # Asked when nobody waits for the answer any more.
         self.owner = program_owner(child.program)
 
-    def allow(self) -> Allowance:
+    def allow(self, written: int) -> Allowance:
         """How much the core may take once all that may go is gone, and of which crashes there are enough full cores.
 
-        Raises NoCoreError where there is no room at all, OutputError.
+        ``written`` is the disk use of what was saved of it so far, in bytes: more than the process had where it had
+        ended, or had mapped what is not its own. Raises NoCoreError where there is no room at all, OutputError.
         """
         config = self._config
         # What was looked at before the lock is not looked at again below it.
@@ -72,7 +73,7 @@ class Keeping:
                         "corefilt vacuum -n shows what may go",
                     )
                 if budget is not None:
-                    self._ledger.reserve(min(self._wanted, budget))
+                    self._ledger.reserve(min(max(self._wanted, written), budget))
         full: frozenset[str] = frozenset()
         if config.repeats == "minimal" and config.keep_per_signature is not None:
             full = full_signatures(cores, self._uid, self.owner, config.keep_per_signature)

@@ -109,7 +109,8 @@ def _save(
         # What this loads, nobody waits for any more.
         nonlocal keeping
         keeping = keeping_of(target, reservation, config, crash, child)
-        return keeping.allow() if keeping is not None else Allowance()
+        written = sum(os.fstat(fd).st_blocks * 512 for fd in files)
+        return keeping.allow(written) if keeping is not None else Allowance()
 
     result = child.have_done(Order(config, account, (files[0], files[1])), config.deadline, allow)
     if result.status == FAILED:

@@ -217,28 +217,40 @@ def test_jumps_of_the_clock(place: Place) -> None:
     assert {"4000000000", "1"} < set(cores(place))
 
 
+def reserved(place: Place) -> int:
+    fd = os.open(place.out, os.O_RDONLY)
+    try:
+        with Ledger(fd, str(place.out)) as ledger, ledger.held():
+            return ledger.reserved()
+    finally:
+        os.close(fd)
+
+
+def until_reserved(place: Place, least: int) -> int:
+    until = time.monotonic() + PATIENCE
+    while (found := reserved(place)) < least:
+        assert time.monotonic() < until, found
+        time.sleep(0.01)
+    return found
+
+
+# The child does not come to an end.
+WAITS = "import time; from corefilt.handler import worker; worker.Work._sign = lambda *args: time.sleep(3600)"
+
+
 def test_what_is_being_written_is_reserved(place: Place) -> None:
-    """From before the first byte is read until the handler ends, also by a kill."""
-    place.write(max_use="1G")
-
-    def reserved() -> int:
-        fd = os.open(place.out, os.O_RDONLY)
-        try:
-            with Ledger(fd, str(place.out)) as ledger, ledger.held():
-                return ledger.reserved()
-        finally:
-            os.close(fd)
-
-    assert reserved() == 0
-    with start(place) as process:
-        until = time.monotonic() + PATIENCE
-        while not reserved():
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        assert reserved() == BESIDE
+    """From before the first byte is read until the handler ends, also by a kill; more where the core is larger."""
+    place.write(max_use="1G", filter="all")
+    assert reserved(place) == 0
+    with start(place, patch=WAITS) as process:
+        assert until_reserved(place, 1) == BESIDE
+        assert process.stdin is not None
+        process.stdin.write(crash_core(heap=1024))
+        process.stdin.close()
+        assert (1 << 22) < until_reserved(place, BESIDE + 1) < (1 << 22) + BESIDE
         process.kill()
         process.wait()
-        assert reserved() == 0
+        assert reserved(place) == 0
 
 
 def test_keep_free_removes_cores(tmp_path: Path) -> None:

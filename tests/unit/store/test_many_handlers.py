@@ -84,7 +84,7 @@ def handle(
         keeping = Keeping(target, reservation, config, about, child)
         file = target.new_file()
         os.write(file, b"c" * size)
-        allowance = keeping.allow()
+        allowance = keeping.allow(size)
         assert allowance.budget is None or allowance.budget >= size
         signature = f"{uid:08x}{crash:08x}"
         noted = {
