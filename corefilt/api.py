@@ -14,10 +14,13 @@ from corefilt.filtering.shown import Shown, kinds_table
 from corefilt.filtering.write import write_filtered, write_plan
 from corefilt.io.opening import open_source
 from corefilt.plan.plan import KeepPlan
+from corefilt.sizes import show_size
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import ExitStack
     from types import TracebackType
     from typing import Any, Self, Unpack
 
@@ -153,7 +156,7 @@ class Core(Shown):
         return Plan(self, made)
 
     def __repr__(self) -> str:
-        return f"<corefilt.Core {self.name!r}: {self.machine}, {len(self._file.maps)} mappings>"
+        return f"<corefilt.Core {self.name!r}: {self.machine}, {counted(len(self._file.maps), 'mapping')}>"
 
     def _repr_html_(self) -> str:
         return kinds_table(f"{self.name}: {self.elf_class} {self.machine}", self._everything.by_kind())
@@ -207,7 +210,8 @@ class Plan(Shown):
 
     def __repr__(self) -> str:
         kept, dropped = (sum(column) for column in list(zip(*self.by_kind(), strict=True))[1:3] or ((), ()))
-        return f"<corefilt.Plan {int(self.filter):#x} of {self.core.name!r}: keeps {kept} bytes, drops {dropped}>"
+        what = f"keeps {show_size(kept)}, drops {show_size(dropped)}"
+        return f"<corefilt.Plan {int(self.filter):#x} of {self.core.name!r}: {what}>"
 
     def _repr_html_(self) -> str:
         return kinds_table(f"{self.core.name}, filter {int(self.filter):#x}", self.by_kind())
@@ -280,6 +284,17 @@ def _target(
         if is_url(output):
             return RemoteFile(output, force=given.force, storage_options=storage_options)
     return output
+
+
+def local_copy(place: str, stack: ExitStack) -> str:
+    """Return the path of what is to be read as a file: of a URL that of a copy, which lasts as long as ``stack``."""
+    from corefilt.io.remote.url import is_url, local_path
+
+    if not is_url(place):
+        return local_path(place)
+    from corefilt.io.remote.download import copied
+
+    return stack.enter_context(copied(place))
 
 
 def expected_bounds(

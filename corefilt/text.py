@@ -13,9 +13,13 @@ def printable(text: str | bytes) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def amount(count: int, things: str) -> str:
-    """Return a number with what it counts: "1 mapping" of "mappings", "2 mappings"."""
-    return f"{count} {things.removesuffix('s') if count == 1 else things}"
+def counted(count: int, one: str, more: str | None = None) -> str:
+    """Return a number with what is counted: ``1 mapping``, ``2 mappings``; ``more`` where it takes more than an s.
+
+    Amounts of memory and of disk space are written by ``show_size``. Bytes are counted where each of them matters: of
+    positions, of limits that were given in bytes, and of bytes that differ.
+    """
+    return f"{count} {one if count == 1 else more if more is not None else one + 's'}"
 
 
 def day(seconds: float | None) -> str:
@@ -29,3 +33,19 @@ def moment(seconds: float | None) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds is not None else "-"
     except (OverflowError, ValueError, OSError):
         return "-"
+
+
+def folded(text: str, width: int) -> str:
+    """Return text whose lines are at most so wide, but for longer words; the rest of a line stands further in."""
+    if all(len(line) <= width for line in text.split("\n")):
+        return text
+    from textwrap import wrap
+
+    lines: list[str] = []
+    for line in text.split("\n"):
+        inside = " " * min(len(line) - len(line.lstrip()) + 4, width // 2)
+        # Blanks between columns stay where nothing is folded.
+        lines += [line] if len(line) <= width else wrap(
+            line, width, subsequent_indent=inside, break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+    return "\n".join(lines)

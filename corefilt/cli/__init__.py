@@ -114,7 +114,8 @@ def _occupy_closed() -> None:
 
 def _fail(error: CorefiltError, argv: list[str]) -> int:
     from corefilt.cli.hints import for_command
-    from corefilt.cli.words import is_named_twice, json_target, say, write_json
+    from corefilt.cli.reportfile import is_named_twice, json_target, write_json
+    from corefilt.cli.streams import say
 
     hint = for_command(error.hint, argv[0] if argv and argv[0] in COMMANDS else "filter")
     say(f"corefilt: {one_line(str(error))}" + (f"\n  try: {one_line(hint)}" if hint else ""))

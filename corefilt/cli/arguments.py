@@ -7,11 +7,20 @@ is made only for what is left: help, the version, flags in one word, and whateve
 from __future__ import annotations
 
 from corefilt.cli.options import Arguments, default_of, taken_by
-from corefilt.errors import CorefiltError
+from corefilt.errors import CorefiltError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+
+def need_local(*places: str) -> None:
+    """Raise UsageError for a URL where only files and directories of this machine are read."""
+    from corefilt.io.remote.url import is_url
+
+    for place in places:
+        if is_url(place):
+            raise UsageError(f"{place}: this command reads no URLs", "corefilt all URL -o FILE copies a core")
 
 
 def read(command: str, argv: list[str]) -> tuple[Arguments, list[str]] | None:

@@ -10,11 +10,12 @@ from corefilt.batching.pool import default_jobs, run_in_pool
 from corefilt.cli.batchreport import JsonLines, Progress, refuse_report_over_sources, summary
 from corefilt.cli.options import check_environment, given_options, make_parser
 from corefilt.cli.progress import bar_for
-from corefilt.cli.words import STDOUT, probe_file, say, with_json_target, write_file
+from corefilt.cli.reportfile import STDOUT, probe_file, with_json_target, write_file
+from corefilt.cli.streams import say
 from corefilt.errors import UsageError
 from corefilt.filterbits import describe, parse_filter
 from corefilt.io.remote.url import local_path
-from corefilt.text import printable
+from corefilt.text import counted, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,6 +199,6 @@ def _kept_once(arguments: argparse.Namespace, outcomes: list[Outcome]) -> Iterat
     if not arguments.quiet:
         yield f"corefilt: {done}"
     if arguments.verbose:
-        yield from (f"  left as it is: {printable(path)}: {printable(why)}" for path, why in done.skipped.items())
+        yield from (f"  skipped: {printable(path)}: {printable(why)}" for path, why in done.skipped.items())
     elif done.skipped:
-        yield f"  {len(done.skipped)} cores were left as they are (-v says why)"
+        yield f"  {counted(len(done.skipped), 'core was', 'cores were')} skipped (-v says why)"

@@ -8,12 +8,13 @@ import stat
 from corefilt.batching.outcome import STATUSES
 from corefilt.batching.report.totals import NO_RULE, largest, total
 from corefilt.batching.report.totals import by_signature as signature_sums
-from corefilt.cli.words import STDOUT, need_standard_output, status_of, tell, write_all
+from corefilt.cli.reportfile import STDOUT, status_of, write_all
+from corefilt.cli.streams import need_standard_output, tell
 from corefilt.documents.strict_json import as_json
 from corefilt.errors import ReportPlaceError
 from corefilt.io.sinks import NewFileSink, open_text, reported
 from corefilt.sizes import show_size
-from corefilt.text import day, printable
+from corefilt.text import counted, day, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,12 +111,12 @@ class Progress:
     def found(self, count: int) -> None:
         """Tell how many cores have been found."""
         if count % 50 == 0:
-            self._bar.describe(f"{count} cores found: ")
+            self._bar.describe(f"{counted(count, 'core')} found: ")
 
     def begin(self, size: int, count: int) -> None:
         """Tell how much there is to do, in bytes and cores."""
         self._left = count
-        self._bar.describe(f"{count} cores left: ")
+        self._bar.describe(f"{counted(count, 'core')} left: ")
         self._bar.reach(0, size)
 
     def passed(self, task: Task, count: int) -> None:
@@ -127,7 +128,7 @@ class Progress:
     def done(self, task: Task) -> None:
         """Count a task as done."""
         self._left -= 1
-        self._bar.describe(f"{self._left} cores left: ")
+        self._bar.describe(f"{counted(self._left, 'core')} left: ")
         self._bar.add(task.size - self._told.pop(task.name, 0))
 
 
@@ -193,7 +194,7 @@ def _grouped(reasons: Iterable[str]) -> Iterator[str]:
         yield f"    {count:>15} {printable(reason)}"
     if len(ranked) > MOST_REASONS:
         rest = sum(count for _, count in ranked[MOST_REASONS:])
-        yield f"    {rest:>15} for {len(ranked) - MOST_REASONS} other reasons (-v lists them)"
+        yield f"    {rest:>15} for {counted(len(ranked) - MOST_REASONS, 'other reason')} (-v lists them)"
 
 
 def _damaged(outcomes: Sequence[Outcome], *, everything: bool) -> Iterator[str]:

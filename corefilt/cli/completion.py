@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.cli.options import make_parser
-from corefilt.cli.words import tell
+from corefilt.cli.streams import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ import tempfile
 from corefilt.api import filter_core
 from corefilt.cli import demo_core as demo
 from corefilt.cli.options import make_parser
-from corefilt.cli.words import draw, tell
+from corefilt.cli.streams import draw, tell
 from corefilt.filterbits import describe, parse_filter
 from corefilt.filtering.report import Report
 from corefilt.sizes import show_size
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +73,11 @@ def show(report: Report, before: int, after: int) -> None:
     for name, kept, dropped, _ in report.kinds:
         table.add_row(name, str(counts[name]), show_size(kept + dropped), show_size(kept))
     table.add_row("whole file", str(sum(counts.values())), show_size(before), show_size(after), style="bold")
-    draw(f"corefilt {describe(report.filter)}, {report.segments} segments, {report.seconds:.3f} s\n", table, "")
+    draw(
+        f"corefilt {describe(report.filter)}, {counted(report.segments, 'segment')}, {report.seconds:.3f} s\n",
+        table,
+        "",
+    )
 
 
 def gdb_says(core: str, program: str | None) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from corefilt import __version__
 from corefilt.cli.options import make_parser
 from corefilt.cli.parser import pid_number
-from corefilt.cli.words import STDOUT, draw, with_json_target, write_json
+from corefilt.cli.reportfile import STDOUT, with_json_target, write_json
+from corefilt.cli.streams import draw
 from corefilt.procfs.pid import ProcFolder
 
 TYPE_CHECKING = False

@@ -8,7 +8,8 @@ from corefilt.cli.arguments import read
 from corefilt.cli.commands import COMMANDS
 from corefilt.cli.options import Arguments, check_environment, given_options, make_parser
 from corefilt.cli.progress import bar_for, told
-from corefilt.cli.words import STDOUT, check_report_place, say_report, with_json_target, write_json
+from corefilt.cli.reportfile import STDOUT, check_report_place, with_json_target, write_json
+from corefilt.cli.streams import say_report
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import FilterError, ReportPlaceError, UsageError, did_you_mean
 from corefilt.filterbits import ALIASES, NAMES, parse_filter

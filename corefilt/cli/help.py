@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corefilt.cli.commands import COMMANDS
 from corefilt.cli.options import make_parser
-from corefilt.cli.words import tell
+from corefilt.cli.streams import tell
 from corefilt.errors import UsageError, did_you_mean
 
 TYPE_CHECKING = False

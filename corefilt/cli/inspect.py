@@ -8,7 +8,8 @@ from corefilt.cli.arguments import read
 from corefilt.cli.inspection.rows import COLUMNS, Rows, parse_kinds, parse_names
 from corefilt.cli.options import TOP, Arguments, make_parser
 from corefilt.cli.progress import bar_for
-from corefilt.cli.words import STDOUT, check_report_place, need_standard_output, say, with_json_target
+from corefilt.cli.reportfile import STDOUT, check_report_place, with_json_target
+from corefilt.cli.streams import need_standard_output, say
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import UsageError
 from corefilt.filterbits import parse_filter

@@ -6,7 +6,7 @@ import os
 import sys
 
 from corefilt.cli.options import make_parser
-from corefilt.cli.words import say
+from corefilt.cli.streams import say
 from corefilt.errors import InstallError
 from corefilt.handler.admin.audit import faults, missing_layers
 from corefilt.handler.admin.install import plan_install

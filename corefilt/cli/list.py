@@ -6,8 +6,10 @@ import os
 from fnmatch import fnmatchcase
 
 from corefilt import __version__
+from corefilt.cli.arguments import need_local
 from corefilt.cli.options import make_parser
-from corefilt.cli.words import need_standard_output, say, tell, with_json_target
+from corefilt.cli.reportfile import with_json_target
+from corefilt.cli.streams import need_standard_output, say, tell
 from corefilt.corefile.signals import NAMES, show_signal
 from corefilt.documents.strict_json import as_json
 from corefilt.errors import CorefiltError, UsageError
@@ -45,6 +47,7 @@ def parser() -> Parser:
 def run(argv: list[str]) -> int:
     """List cores; returns the exit code."""
     arguments = parser().parse_intermixed_args(with_json_target(argv))
+    need_local(*arguments.places)
     wanted = Wanted(arguments)
     found = candidates(arguments.places, by=arguments.sort, reverse=arguments.reverse)
     bad: list[CorefiltError] = []

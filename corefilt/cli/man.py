@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corefilt.cli.generate.files import manual_page, manual_pages
 from corefilt.cli.options import make_parser
-from corefilt.cli.words import tell
+from corefilt.cli.streams import tell
 from corefilt.errors import UsageError
 
 TYPE_CHECKING = False

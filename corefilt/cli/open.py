@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from corefilt.bundle.debuggers import GDB, LLDB
+from corefilt.cli.arguments import need_local
 from corefilt.cli.options import make_parser
-from corefilt.cli.words import say, tell
+from corefilt.cli.streams import say, tell
 from corefilt.errors import UsageError
 from corefilt.text import printable
 
@@ -45,6 +46,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def run(argv: list[str]) -> int:
     """Show one core; returns the exit code."""
     arguments, more = parse(argv)
+    need_local(arguments.core)
     from corefilt.bundle.manifest import lacking
     from corefilt.bundle.opening import prepared, run_debugger
     from corefilt.bundle.report import file_lines

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from corefilt.cli.words import STDOUT, tell, tell_version
+from corefilt.cli.reportfile import STDOUT
+from corefilt.cli.streams import tell
 from corefilt.errors import UsageError, did_you_mean
 
 TYPE_CHECKING = False
@@ -23,6 +24,13 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         except (OSError, ValueError):
             columns = 80
         super().__init__(prog, width=max(columns - 2, 20))
+
+
+def tell_version(version: str) -> None:
+    """Tell what a report of a bug should name."""
+    from corefilt.doctor.versions import lines
+
+    tell("\n".join([version, *lines()]) + "\n")
 
 
 class _Version(argparse.Action):

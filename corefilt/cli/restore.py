@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 from corefilt import __version__
+from corefilt.cli.arguments import need_local
 from corefilt.cli.options import make_parser
-from corefilt.cli.words import say, with_json_target, write_json
+from corefilt.cli.reportfile import with_json_target, write_json
+from corefilt.cli.streams import say
 from corefilt.sizes import show_size
 from corefilt.text import printable
 
@@ -29,6 +31,7 @@ def parser() -> Parser:
 def run(argv: list[str]) -> int:
     """Restore; returns the exit code."""
     arguments = parser().parse_intermixed_args(with_json_target(argv))
+    need_local(*arguments.places)
     from corefilt.batching.shared.restore import restore
 
     done = restore(arguments.places)

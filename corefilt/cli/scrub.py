@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from corefilt.cli.options import given_options, make_parser
-from corefilt.cli.words import STDOUT, check_report_place, say_report, tell, write_json
+from corefilt.cli.reportfile import STDOUT, check_report_place, write_json
+from corefilt.cli.streams import say_report, tell
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import ReportPlaceError, UsageError
 from corefilt.filterbits import parse_filter

@@ -8,7 +8,7 @@ import sys
 
 from corefilt.cli.options import make_parser
 from corefilt.cli.parser import pid_number
-from corefilt.cli.words import one_failed, say
+from corefilt.cli.streams import one_failed, say
 from corefilt.errors import ProcessError, UsageError
 from corefilt.filterbits import ALIASES, NAMES, CoredumpFilter, describe, parse_filter
 from corefilt.procfs.coredump_filter import set_filter

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from corefilt.cli.options import make_parser
-from corefilt.cli.words import say, tell, with_json_target, write_json
+from corefilt.cli.reportfile import with_json_target, write_json
+from corefilt.cli.streams import say, tell
 from corefilt.errors import UsageError
 from corefilt.handler.admin.status import Status
 from corefilt.text import printable

@@ -6,8 +6,9 @@ import os
 import time
 from dataclasses import replace
 
+from corefilt.cli.arguments import need_local
 from corefilt.cli.options import given_limits, make_parser
-from corefilt.cli.words import say
+from corefilt.cli.streams import say
 from corefilt.errors import CorefiltError, InputError
 from corefilt.handler.config import PATH, Config, read_config
 from corefilt.handler.keeping import limits_of, sweep, words_of
@@ -44,6 +45,7 @@ def parser() -> Parser:
 def run(argv: list[str]) -> int:
     """Remove what is too much; returns the exit code."""
     arguments = parser().parse_intermixed_args(argv)
+    need_local(arguments.folder)
     config = Config()
     if arguments.config is not None or os.geteuid() == 0:
         config = read_config(arguments.config or PATH)

@@ -6,16 +6,8 @@ import sys
 
 from corefilt.cli.options import make_parser
 from corefilt.cli.progress import bar_for
-from corefilt.cli.words import (
-    STDOUT,
-    fitting,
-    need_standard_output,
-    refuse_report_over,
-    say,
-    tell,
-    with_json_target,
-    write_json,
-)
+from corefilt.cli.reportfile import STDOUT, refuse_report_over, with_json_target, write_json
+from corefilt.cli.streams import fitting, need_standard_output, say, tell
 from corefilt.filterbits import parse_filter
 
 TYPE_CHECKING = False
@@ -26,7 +18,7 @@ DESCRIPTION = """\
 Compares a filtered core with the full one: every kept byte is the same at its address, none was invented, program
 headers, notes and sections agree, and no two claim the same bytes. With --filter, every mapping has what that filter
 keeps; give the evidence options that the core was filtered with. With --truncate, it ends where the kernel would have
-ended it. Both cores can be compressed.
+ended it. Both cores can be compressed, and URLs.
 
 exit code: 0 every promise is kept, 4 one is broken"""
 

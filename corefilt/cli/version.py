@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corefilt import __version__
 from corefilt.cli.options import make_parser
-from corefilt.cli.words import tell_version
+from corefilt.cli.parser import tell_version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from corefilt.corefile.notes import Notes, read_notes
 from corefilt.corefile.ranges import cut_out, end_of_segments, in_file_order, is_dense
 from corefilt.errors import DamagedCoreError, NotACoreError, UnstreamableError
 from corefilt.io.opening import open_source
+from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class CoreFile:
 
             asked = still_written(self.source)
             self.warnings.append(
-                f"the core is truncated: {missing} bytes of its segments are missing"
+                f"the core is truncated: {show_size(missing)} of its segments are missing"
                 + (f"; {asked}" if asked is not None else "")
             )
 

@@ -7,6 +7,7 @@ from array import array
 
 from corefilt import _fast
 from corefilt.errors import DamagedCoreError, NotACoreError, UnstreamableError
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def read_ehdr(source: Source) -> Ehdr:
     if not raw:
         raise NotACoreError(f"{source.name}: is empty")
     if len(raw) < 16 or (raw[4] in (1, 2) and len(raw) < (64 if raw[4] == 2 else 52)):
-        raise DamagedCoreError(f"{source.name}: ends in the ELF header, after {len(raw)} bytes")
+        raise DamagedCoreError(f"{source.name}: ends in the ELF header, after {counted(len(raw), 'byte')}")
     if raw[4] not in (1, 2):
         raise DamagedCoreError(f"{source.name}: ELF header: EI_CLASS is {raw[4]}, neither 32-bit nor 64-bit")
     if raw[5] not in (1, 2):

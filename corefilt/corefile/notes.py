@@ -23,6 +23,7 @@ from corefilt.corefile.elf import (
 from corefilt.corefile.fdpic import loadmaps_in
 from corefilt.corefile.nt_file import FileNote
 from corefilt.errors import NotACoreError
+from corefilt.sizes import show_size
 from corefilt.text import printable
 
 TYPE_CHECKING = False
@@ -140,7 +141,7 @@ def read_notes(source: Source, ehdr: Ehdr, table: Phdrs) -> Notes:
         if table.p_filesz[i] and budget > 0:
             budget = _walk(source, ehdr, table.p_offset[i], table.p_filesz[i], notes, budget)
     if budget <= 0:
-        notes.warnings.append(f"the notes are more than {MOST_WALKED} bytes; the rest was not looked at")
+        notes.warnings.append(f"the notes are more than {show_size(MOST_WALKED)}; the rest was not looked at")
     if not (notes.auxv or notes.files or notes.prpsinfo):
         _refuse_guest_memory(source.name, table)
     return notes
@@ -198,11 +199,11 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget
             window = _length_of_next(chunk, ehdr)
             if window > end - at:
                 notes.warnings.append(
-                    f"note at {at:#x}: n_namesz or n_descsz reaches {at + window - end} bytes past its segment"
+                    f"note at {at:#x}: n_namesz or n_descsz reaches {show_size(at + window - end)} past its segment"
                 )
                 return budget
             if window > MOST_OF_A_NOTE:
-                notes.warnings.append(f"note at {at:#x}: is passed over, it claims {window} bytes")
+                notes.warnings.append(f"note at {at:#x}: is passed over, it claims {show_size(window)}")
                 at, window = at + window, WINDOW
             elif len(chunk) < min(WINDOW, end - at) or (source.size is not None and at + window > source.size):
                 return budget

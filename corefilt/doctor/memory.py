@@ -5,6 +5,7 @@ from __future__ import annotations
 from corefilt.doctor.row import NO, OK, UNKNOWN, Row
 from corefilt.filterbits import describe
 from corefilt.sizes import show_size
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def left_out(live: Live | None) -> Row:
     if not marked:
         return Row(name, OK, "no mapping is marked")
     size = sum(live.areas.end[m] - live.areas.start[m] for m in marked)
-    return Row(name, OK, f"{show_size(size)} in {len(marked)} mappings are marked, and no filter brings them back")
+    return Row(
+        name, OK, f"{show_size(size)} in {counted(len(marked), 'mapping')} are marked, and no filter brings them back"
+    )
 
 
 def data_of(live: Live | None) -> int | None:

@@ -10,6 +10,7 @@ import os
 from corefilt.corefile.mappings import Mappings, flags_text
 from corefilt.errors import EvidenceError, UsageError
 from corefilt.io.sources import Source
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,13 +140,13 @@ class Evidence:
         at = join(areas, mappings)
         if not len(mappings) or len(at) <= LEAST_FITTING * len(mappings):
             raise EvidenceError(
-                f"{source}: is not of this process: {len(at)} of {len(mappings)} mappings fit",
+                f"{source}: does not match this core: it has {len(at)} of {counted(len(mappings), 'mapping')}",
                 "take the map of the process that dumped this core",
             )
         self._areas, self._facts, self._at = areas, facts, at
         self.complete = len(at) == len(mappings)
         if len(at) < len(mappings):
-            self.notices.append(f"{source}: {len(mappings) - len(at)} of {len(mappings)} mappings are not in it")
+            self.notices.append(f"{source}: lacks {len(mappings) - len(at)} of {counted(len(mappings), 'mapping')}")
 
 
 def join(areas: Areas, mappings: Mappings) -> dict[int, int]:

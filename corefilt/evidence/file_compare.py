@@ -8,6 +8,7 @@ from corefilt.evidence.evidence import Copy
 from corefilt.evidence.sysroot import MOST_OF_NOTES, build_id_in, first_difference, objection
 from corefilt.io.named_files import NotUsable, why_no_file
 from corefilt.kinds import Kind
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def compare(
     for path, reason in list(refused.items())[:MOST_NAMED]:
         told.append(f"{os.fsdecode(path)} below --sysroot was not used: it {reason}")
     if len(refused) > MOST_NAMED:
-        told.append(f"{len(refused) - MOST_NAMED} more files below --sysroot were not used")
+        told.append(f"{counted(len(refused) - MOST_NAMED, 'more file', 'more files')} below --sysroot not used")
     if dumped_ns is None and groups:
         told.append("a pipe does not tell when the core was written: files that were changed since go unnoticed")
     if peek is None and groups:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corefilt.corefile.mappings import Mappings
 from corefilt.corefile.nt_file import FileNote
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def gather(
         evidence.records = records_by_mapping(core.notes.records, core.maps)
         unknown = strangers(core.notes.records, core.maps)
         if unknown:
-            evidence.notices.append(f"{unknown} records of the COREFILT note fit no mapping")
+            evidence.notices.append(f"{counted(unknown, 'record')} of the COREFILT note fit no mapping")
     names = evidence.file_names() if core.notes.files is None else None
     if names is not None:
         notes = core.notes.with_files(FileNote.of(names, core.ehdr))

@@ -39,7 +39,7 @@ from corefilt.io.sources import Extents
 from corefilt.io.trim import discard_of
 from corefilt.plan.layout import Layout, counts_anew, kept_bytes, section_headers, tagged_loads, taken
 from corefilt.sizes import show_size
-from corefilt.text import amount
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class _InPlace:
                 lost, count = lost + most - plan.kept(m), count + (most > plan.kept(m))
         if lost:
             yield (
-                f"{lost} bytes in {amount(count, 'mappings')} would be lost on an assumption",
+                f"{show_size(lost)} in {counted(count, 'mapping')} would be lost on an assumption",
                 "--assume SELECTOR=KIND settles them, --unknown keep keeps them, -f goes ahead",
             )
 
@@ -362,7 +362,7 @@ class _InPlace:
 
     def _stopped(self, what: str, error: OSError) -> InPlaceError:
         return InPlaceError(
-            f"{self.name}: {what}: {error.strerror}; it is a valid core, and {self.punched} bytes of it were punched",
+            f"{self.name}: {what}: {error.strerror}; it is a valid core, {show_size(self.punched)} punched",
             "the same command again goes on with the rest",
         )
 

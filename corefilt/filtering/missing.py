@@ -5,7 +5,7 @@ from __future__ import annotations
 from corefilt.corefile.elf import PT_LOAD, PT_NOTE
 from corefilt.corefile.mappings import flags_text
 from corefilt.sizes import show_size
-from corefilt.text import printable
+from corefilt.text import counted, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,4 +34,5 @@ def missing_lines(core: CoreFile) -> Iterator[str]:
         )
     rest = short[MOST_NAMED:]
     if rest:
-        yield f"{show_size(sum(lost[maps.phdr[m]] for m in rest))} of {len(rest)} more mappings (--json names them)"
+        more = counted(len(rest), "more mapping")
+        yield f"{show_size(sum(lost[maps.phdr[m]] for m in rest))} of {more} (--json names them)"

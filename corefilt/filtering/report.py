@@ -15,7 +15,7 @@ from corefilt.filtering.shown import Shown, kinds_table
 from corefilt.kinds import ONE_PAGE, Kind
 from corefilt.plan.layout import kept_bytes
 from corefilt.sizes import show_size
-from corefilt.text import amount, printable
+from corefilt.text import counted, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ class Report(Shown):
             request = fit.request
             if request.allocated and request.limit is not None and (self.allocated_bytes or 0) > request.limit:
                 self.notices.append(
-                    f"this file system takes {self.allocated_bytes} bytes for it, more than was planned: it has large "
-                    "blocks, or reserves space"
+                    f"this file system takes {show_size(self.allocated_bytes or 0)} for it, more than was planned: "
+                    "it has large blocks, or reserves space"
                 )
 
     def as_dict(self) -> dict[str, object]:
@@ -145,7 +145,7 @@ class Report(Shown):
 
     def summary(self, *, verbose: bool = False) -> str:
         """What a person wants to know, in a few lines."""
-        about = f"{self.segments} segments, filter {describe(self.filter)}, {self.seconds:.2f} s"
+        about = f"{counted(self.segments, 'segment')}, filter {describe(self.filter)}, {self.seconds:.2f} s"
         lines = [f"{self.headline()}, {about}"]
         width = max([len(name) for name, *_ in self.kinds] + [4])
         if self.kinds:
@@ -201,8 +201,8 @@ def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
         ]
         if hedged:
             told.append(
-                f"from a pipe into a pipe the payload cannot be looked at first: in {amount(len(hedged), 'mappings')} "
-                "a page stays that may be no header page"
+                "from a pipe into a pipe the payload cannot be looked at first: "
+                f"{counted(len(hedged), 'mapping keeps', 'mappings keep')} a page that may be no header page"
             )
     dax = CoredumpFilter.PRIVATE_DAX | CoredumpFilter.SHARED_DAX
     files = CoredumpFilter.PRIVATE_FILE_BACKED | CoredumpFilter.SHARED_FILE_BACKED
@@ -211,18 +211,18 @@ def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
     told += _lost_loadmaps(plan, fitted=fitted)
     if plan.core.left_behind:
         told.append(
-            f"{plan.core.left_behind} bytes that -i dropped at the end of the input are in the output, as zeros: where "
-            "a pipe ends is not known beforehand, and that is too much to read ahead (name the core as a file, or add "
-            "--spool)"
+            f"{show_size(plan.core.left_behind)} that -i dropped at the end of the input are in the output, as zeros: "
+            "where a pipe ends is not known beforehand, and that is too much to read ahead (name the core as a file, "
+            "or add --spool)"
         )
     found = list(zip(plan.findings.of_class, plan.findings.count(), strict=True))
     contradicting = sum(count for finding, count in found if finding.contradiction)
     if contradicting:
-        told.append(f"kept although the evidence contradicts itself: {amount(contradicting, 'mappings')}")
+        told.append(f"kept although the evidence contradicts itself: {counted(contradicting, 'mapping')}")
     disbelieved = sum(count for finding, count in found if finding.disbelieved)
     if disbelieved:
         told.append(
-            f"the COREFILT note was not believed where it contradicts the core: {amount(disbelieved, 'mappings')}"
+            f"the COREFILT note was not believed where it contradicts the core: {counted(disbelieved, 'mapping')}"
         )
     return told
 
@@ -260,20 +260,24 @@ def _changes(
     changes = []
     if core.truncated and mended:
         cut = sum(1 for there, claimed in zip(core.present, table.p_filesz, strict=True) if there < claimed)
-        changes.append(f"p_filesz of {amount(cut, 'program headers')} was set to what is there")
+        changes.append(f"p_filesz of {counted(cut, 'program header')} was set to what is there")
         for offset, there, claimed, p_type in zip(
             table.p_offset, core.present, table.p_filesz, table.p_type, strict=True
         ):
             behind = min(core.end or 0, offset + claimed) - offset - there
             if p_type == PT_NOTE and behind > 0:
-                changes.append(f"the notes end with the last whole one; {behind} bytes of a cut one stand behind it")
+                changes.append(
+                    f"the notes end with the last whole one; {show_size(behind)} of a cut one stand behind it"
+                )
     if core.gaps and moved:
         left = sum(end - start for start, end in core.gaps)
-        changes.append(f"dropped what no header claims, as a run in place leaves it: {amount(left, 'bytes')}")
+        changes.append(f"{show_size(left)} that no header claims, as a run in place leaves them, were taken out")
     if core.ehdr.e_phnum == PN_XNUM:
         if core.miscounted and not fitted:
             how = "made anew" if core.ehdr.e_shoff else "added"
-            changes.append(f"section header 0, which counts {len(table)} program headers (PN_XNUM), was {how}")
+            changes.append(
+                f"section header 0, which counts {counted(len(table), 'program header')} (PN_XNUM), was {how}"
+            )
     elif core.ehdr.e_shoff and mended and core.end is not None and not core.sections:
         changes.append("the section headers, which are not there, are no longer announced")
     if conversion is not None:

@@ -8,7 +8,8 @@ from corefilt.errors import NoCoreError, UndecidedError
 from corefilt.filtering.report import Report
 from corefilt.io.engine import Engine
 from corefilt.plan.layout import Layout
-from corefilt.text import amount
+from corefilt.sizes import show_size
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def stop_if_undecided(plan: KeepPlan, options: Options) -> None:
     if undecided:
         count = sum(1 for size in plan.assumed if size)
         raise UndecidedError(
-            f"{plan.core.source.name}: {undecided} bytes in {amount(count, 'mappings')} depend on an assumption"
+            f"{plan.core.source.name}: {show_size(undecided)} in {counted(count, 'mapping')} depend on an assumption"
         )
 
 

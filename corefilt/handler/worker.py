@@ -23,7 +23,7 @@ from corefilt.io.engine import Engine
 from corefilt.io.opening import open_source
 from corefilt.io.sources import PipeSource
 from corefilt.io.steps import TO_THE_END, Step
-from corefilt.sizes import RLIM_INFINITY
+from corefilt.sizes import RLIM_INFINITY, show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -263,10 +263,11 @@ class Work:
         if limits and result.output_bytes > limits[0]:
             self._again(result, process, words, fit=limits[0])
         if allowance.budget is not None and self._taken(result) > allowance.budget:
-            self._again(result, process, "made minimal: there is no room for more", minimal=True)
-            if self._taken(result) > allowance.budget:
+            self._again(result, process, "made minimal: there is no space for more", minimal=True)
+            least = self._taken(result)
+            if least > allowance.budget:
                 raise OutputError(
-                    f"there is room for {allowance.budget} bytes, and a backtrace needs {self._taken(result)}"
+                    f"there is space for {show_size(allowance.budget)}, and a backtrace needs {show_size(least)}"
                 )
 
     def _taken(self, result: Result) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from corefilt.io.compression import MAGICS, PIECE, SKIPPED, lz4_library, zstd_library
+from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -215,7 +216,9 @@ def _finds_stream(name: str, source: _Input, *, whole: bool) -> bool:
     behind = 0
     while passed := source.skip(PIECE):
         behind += passed
-    raise StreamFault(f"behind the end of the {name} stream stand {behind} bytes that are no part of it", whole=True)
+    raise StreamFault(
+        f"behind the end of the {name} stream stand {show_size(behind)} that are no part of it", whole=True
+    )
 
 
 def _saved(stream: _Stream, pieces: Iterator[bytes], skip: int) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from io import FileIO, TextIOBase
 
 from corefilt import _fast
 from corefilt.errors import DamagedCoreError, InputError, UsageError
+from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class FileSource(Source):
             return None
         grown = state[0] - self._state[0]
         if grown:
-            return f"{'grew' if grown > 0 else 'shrank'} by {abs(grown)} bytes while it was read"
+            return f"{'grew' if grown > 0 else 'shrank'} by {show_size(abs(grown))} while it was read"
         return "changed while it was read"
 
     def peek(self, offset: int, length: int) -> bytes:
@@ -177,7 +178,7 @@ class PipeSource(Source):
         if missing > 0:
             if start + length > self.most_ahead:
                 raise DamagedCoreError(
-                    f"{self.name}: headers and notes reach past {self.most_ahead} bytes, more than a pipe may bring",
+                    f"{self.name}: headers and notes exceed {show_size(self.most_ahead)}, the limit for a pipe",
                     "raise --max-headers, or name the core as a file",
                 )
             self._read_ahead(missing)

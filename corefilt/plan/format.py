@@ -25,6 +25,7 @@ from corefilt.corefile.notes import (
     NT_SIGINFO,
 )
 from corefilt.errors import UsageError, VariantError
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _to_plain(
         raise VariantError(f"{name}: has no NT_PRSTATUS that the loadmaps' addresses could be taken out of")
     origin = encode_origin(ehdr, Origin(ehdr.e_flags, pairs[:1] if len(set(pairs)) == 1 else pairs))
     changes = [
-        f"NT_PRSTATUS of {len(pairs)} threads has {machine.plain} bytes instead of {machine.wide}",
+        f"NT_PRSTATUS of {counted(len(pairs), 'thread')} has {machine.plain} bytes instead of {machine.wide}",
         f"a COREFILT note of {len(origin)} bytes keeps the loadmaps' addresses ({pairs[0][0]:#x} and {pairs[0][1]:#x})",
     ]
     e_flags = ehdr.e_flags & ~machine.e_flags
@@ -214,12 +215,12 @@ def _to_fdpic(
     if not threads:
         raise VariantError(f"{name}: has no NT_PRSTATUS that loadmaps could be written into")
     changes = [
-        f"NT_PRSTATUS of {threads} threads has {machine.wide} bytes instead of {machine.plain}, "
+        f"NT_PRSTATUS of {counted(threads, 'thread')} has {machine.wide} bytes instead of {machine.plain}, "
         f"with the loadmaps' addresses {pairs[0][0]:#x} and {pairs[0][1]:#x}"
     ]
     if lost:
-        counted = ", ".join(f"{count} {what}" for what, count in sorted(lost.items()))
-        changes.append(f"notes that the FDPIC dumper does not write were left out: {counted}")
+        left = ", ".join(f"{count} {what}" for what, count in sorted(lost.items()))
+        changes.append(f"notes that the FDPIC dumper does not write were left out: {left}")
     if e_flags != ehdr.e_flags:
         changes.append(f"e_flags is {e_flags:#x} instead of {ehdr.e_flags:#x}")
     return Conversion(phdr, b"".join(out), e_flags, changes)

@@ -18,7 +18,8 @@ from corefilt.io.movers import SCRATCH
 from corefilt.io.sources import Extents, FileSource
 from corefilt.io.steps import Step
 from corefilt.plan.layout import tagged_loads
-from corefilt.sizes import Limit
+from corefilt.sizes import Limit, show_size
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -280,8 +281,8 @@ class Cut:
             short = sum(1 for i in whole.core.maps.phdr if lost[i])
             notes = any(lost[i] for i, p_type in enumerate(whole.core.table.p_type) if p_type == PT_NOTE)
             return [
-                f"cut at {self.size} of {self.full} bytes, as the kernel cuts under {self.limit}: {sum(lost)} bytes "
-                f"of {short} mappings{' and of the notes' if notes else ''} are left out"
+                f"cut at {self.size} of {self.full} bytes, as the kernel cuts under {self.limit}: "
+                f"{show_size(sum(lost))} of {counted(short, 'mapping')}{' and of the notes' if notes else ''} dropped"
             ]
         return []
 

@@ -7,7 +7,7 @@ from corefilt.scrub.again import BY_OPTION
 from corefilt.scrub.found import totals
 from corefilt.scrub.rule import RULES_VERSION
 from corefilt.sizes import show_size
-from corefilt.text import printable
+from corefilt.text import counted, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,11 +63,12 @@ class ScrubReport:
         verb = "would be overwritten" if report.output is None else "overwritten"
         lines = [
             f"{report.headline()}, level {self.request.level}, rules of version {RULES_VERSION}",
-            f"  {count} ranges of {show_size(length)} {verb}",
+            f"  {counted(count, 'range')} of {show_size(length)} {verb}",
         ]
         width = max((len(rule) for rule in self.totals), default=0)
         lines += [
-            f"  {rule:{width}}  {some:>6}  {show_size(size):>10}" + (f"  ({copies} copies)" if copies else "")
+            f"  {rule:{width}}  {some:>6}  {show_size(size):>10}"
+            + (f"  ({counted(copies, 'copy', 'copies')})" if copies else "")
             for rule, (some, copies, size) in self.totals.items()
         ]
         if verbose:
@@ -98,4 +99,4 @@ def _range(offset: int, match: Match) -> dict[str, object]:
 def _line(match: Match) -> str:
     where = "in the notes" if match.address is None else f"{match.address:#x}"
     copy = f", copy of {_origin(match)}" if match.copy_of is not None else ""
-    return f"{where}: {match.length} bytes, {match.rule}{copy}"
+    return f"{where}: {counted(match.length, 'byte')}, {match.rule}{copy}"

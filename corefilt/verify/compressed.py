@@ -7,6 +7,7 @@ tape's block, and frames that zstd and lz4 pass over mean nothing.
 from __future__ import annotations
 
 from corefilt.errors import MissingLibraryError
+from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def decompressed(file: MappedCore, name: str) -> Iterator[bytes]:
         if at >= file.size and ended:
             return
         if ended and format_at(file, at) != name:
-            raise Damage(f"behind the end of the {name} stream stand {file.size - at} bytes that are no part of it")
+            raise Damage(
+                f"behind the end of the {name} stream stand {show_size(file.size - at)} that are no part of it"
+            )
         decoder, start, made = new(), at, 0
         while not decoder.eof:
             before, data = at, file.read(at, _PIECE) if decoder.needs_input else b""

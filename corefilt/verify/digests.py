@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
 from functools import partial
 
 from xxhash import xxh3_128
 
+from corefilt.api import local_copy
 from corefilt.verify.guard import Passed, guarded
 from corefilt.verify.plain import open_plain
 from corefilt.verify.tables import Tables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     from corefilt.verify.files import MappedCore
@@ -53,17 +55,19 @@ class Digest:
 def digest(
     core: str | os.PathLike[str], *, progress: Callable[[int, int | None], object] | None = None
 ) -> list[Digest]:
-    """The digests of all segments of a file, in the order of the program headers; holes count as zeros.
+    """The digests of all segments of a file or URL, in the order of the program headers; holes count as zeros.
 
     ``progress`` is called, from a thread, with the bytes that were hashed and all of them. What is
-    compressed is copied to a temporary file. Raises InputError and its kin.
+    compressed, or behind a URL, is copied to a temporary file. Raises InputError and its kin.
     """
-    passed = Passed()
-    return guarded(partial(_digest, core, passed), str(core), passed=passed, progress=progress)
+    passed, name = Passed(), os.fsdecode(core)
+    with ExitStack() as stack:
+        path = local_copy(name, stack)
+        return guarded(partial(_digest, path, name, passed), name, passed=passed, progress=progress)
 
 
-def _digest(core: str | os.PathLike[str], passed: Passed) -> list[Digest]:
-    with open_plain(core) as file:
+def _digest(path: str, name: str, passed: Passed) -> list[Digest]:
+    with open_plain(path, name) as file:
         tables = Tables(file)
         passed.expect(sum(tables.present(i) for i in range(len(tables.segments))))
         # Equal ranges, of which most are empty, are hashed once.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from corefilt.text import counted
 from corefilt.verify.files import difference
 from corefilt.verify.pairs import SECTIONS, claims
 from corefilt.verify.tables import PN_XNUM
@@ -65,9 +66,10 @@ def check_sections(
         verdict.findings.append(Finding("sections", f"the section headers at {at:#x} (e_shoff) are not in the file"))
         return
     if filtered.header["e_phnum"] == PN_XNUM and filtered.sections:
-        counted = filtered.sections[0]["sh_info"]
-        if counted != filtered.count:
-            said = f"section header 0: sh_info is {counted}, and there are {filtered.count} program headers (PN_XNUM)"
+        sh_info = filtered.sections[0]["sh_info"]
+        if sh_info != filtered.count:
+            count = counted(filtered.count, "program header")
+            said = f"section header 0: sh_info is {sh_info}, and the core has {count} (PN_XNUM)"
             verdict.findings.append(Finding("sections", said))
     if len(full.sections) != len(filtered.sections):
         numbers = f"the count of section headers is {len(filtered.sections)}, not {len(full.sections)}"
@@ -153,7 +155,7 @@ def _section_fault(
         return None
     there = min(now["sh_size"], max(0, files[0].size - was["sh_offset"]), max(0, size - now["sh_offset"]))
     found = difference(files[0], was["sh_offset"], files[1], now["sh_offset"], there)
-    return None if found is None else f"{found.count} bytes differ: {found}"
+    return None if found is None else f"{counted(found.count, 'byte differs', 'bytes differ')}: {found}"
 
 
 def _overlaps(taken: list[tuple[int, int]], start: int, end: int) -> bool:

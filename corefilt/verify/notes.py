@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from corefilt.text import counted
 from corefilt.verify.files import Difference, difference
 from corefilt.verify.verdict import Finding
 
@@ -248,14 +249,15 @@ def _named(old: _NoteSegment, new: _NoteSegment, segment: int, apart: Difference
             return Finding("notes", text, segment=segment, bytes=note.end - note.start)
         found = difference(old.file, note.start, new.file, other.start, note.end - note.start)
         if found is not None:
-            text = f"{note.called}: {found.count} bytes differ, the first at byte {note.start + found.first}: {found}"
+            differ = counted(found.count, "byte differs", "bytes differ")
+            text = f"{note.called}: {differ}, the first at byte {note.start + found.first}: {found}"
             return Finding("notes", text, segment=segment, bytes=found.count)
     extra = next(after, None)
     if extra is not None:
         text = f"{extra.called} is none of the full core's"
         return Finding("notes", text, segment=segment, bytes=extra.end - extra.start)
     if apart is not None:
-        text = f"{apart.count} bytes behind the notes differ: {apart}"
+        text = f"{counted(apart.count, 'byte behind the notes differs', 'bytes behind the notes differ')}: {apart}"
         return Finding("notes", text, segment=segment, bytes=apart.count)
     text = f"the notes take {new.length} bytes, not {old.length}"
     return Finding("notes", text, segment=segment, bytes=abs(new.length - old.length))
@@ -290,8 +292,12 @@ def _conversion(old: _NoteSegment, new: _NoteSegment, *, cut: bool) -> str | Non
             left_out += 1
     if other is not None:
         return None
-    words = f"NT_PRSTATUS of {len(sizes[1])} threads has two words {'less' if shrunk else 'more'}"
-    return f"{words}, and {left_out} notes were left out (--format)" if left_out else f"{words} (--format)"
+    words = f"NT_PRSTATUS of {counted(len(sizes[1]), 'thread')} has two words {'less' if shrunk else 'more'}"
+    return (
+        f"{words}, and {counted(left_out, 'note was', 'notes were')} left out (--format)"
+        if left_out
+        else f"{words} (--format)"
+    )
 
 
 def _stands_for(old: _NoteSegment, note: NoteEntry, new: _NoteSegment, other: NoteEntry, two: int) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from corefilt.sizes import show_size
+from corefilt.text import counted
 from corefilt.verify.verdict import Finding, Verdict
 
 TYPE_CHECKING = False
@@ -81,10 +83,11 @@ class _Pairing:
                 text = f"segment {j} of the filtered core ({segment.where}) is none of the full core's"
                 self.verdict.findings.append(Finding("segment", text, address=segment.p_vaddr, bytes=segment.p_filesz))
         if self.splits:
-            self.verdict.changes.append(f"{self.splits} segments are split where they were cut, as a note says")
+            split = counted(self.splits, "segment is split where it was", "segments are split where they were")
+            self.verdict.changes.append(f"{split} cut, as a note says")
         if self.unreadable:
             self.verdict.changes.append(
-                f"p_memsz of {self.unreadable} segments tells of less memory than there was, as a note says "
+                f"p_memsz of {counted(self.unreadable, 'segment')} tells of less memory than there was, as a note says "
                 "(--unreadable)"
             )
 
@@ -185,8 +188,8 @@ def check_places(full: Tables, filtered: Tables, pairs: list[Pair], verdict: Ver
         beyond = segment.p_filesz - filtered.present(j)
         if beyond and not cut:
             text = (
-                f"segment {j} of the filtered core ({segment.where}): {beyond} of its {segment.p_filesz} bytes lie "
-                "behind the end of the file"
+                f"segment {j} of the filtered core ({segment.where}): {show_size(beyond)} of its "
+                f"{show_size(segment.p_filesz)} lie behind the end of the file"
             )
             verdict.findings.append(
                 Finding("segment", text, segment=partner.get(j), address=segment.p_vaddr, bytes=beyond)

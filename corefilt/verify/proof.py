@@ -6,8 +6,10 @@ import os
 from contextlib import ExitStack
 from functools import partial
 
+from corefilt.api import local_copy
 from corefilt.errors import DamagedCoreError, NotACoreError
-from corefilt.sizes import parse_limit
+from corefilt.sizes import parse_limit, show_size
+from corefilt.text import counted
 from corefilt.verify.cut import check_cut
 from corefilt.verify.expected import Expectation
 from corefilt.verify.files import difference
@@ -44,13 +46,13 @@ def verify(
     names: tuple[str, str] | None = None,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> Verdict:
-    """Whether ``filtered`` keeps the promises toward ``full``, both of them files.
+    """Whether ``filtered`` keeps the promises toward ``full``, both of them files or URLs.
 
     With a ``filter`` also whether it leaves what that filter would; the other options are the evidence that it was
     filtered with. ``truncate`` is a limit that it was cut by, as corefilt.filter() takes it: then it must end where the
     kernel ends it under that. ``scrubbed`` is the report of ``corefilt scrub``: in the ranges that it lists there must
     be fill, and only there other bytes. ``names`` are what errors call the two; ``progress`` is called, from a
-    thread, with the bytes that were compared and all of them. What is compressed is copied to a
+    thread, with the bytes that were compared and all of them. What is compressed, or behind a URL, is copied to a
     temporary file. Reads in a child process, so that a file which is cut meanwhile is an error and no crash. Raises
     InputError and its kin for a full core that cannot be read or changes meanwhile, UsageError for a limit that is
     none, and what ``Core.plan`` raises.
@@ -65,8 +67,10 @@ def verify(
     names = names or paths
     scrubs = ScrubList(scrubbed) if scrubbed is not None else None
     passed = Passed()
-    work = partial(_prove, paths, names, expectation, limit, scrubs, passed)
-    return guarded(work, *names, passed=passed, progress=progress)
+    with ExitStack() as stack:
+        local = local_copy(paths[0], stack), local_copy(paths[1], stack)
+        work = partial(_prove, local, names, expectation, limit, scrubs, passed)
+        return guarded(work, *names, passed=passed, progress=progress)
 
 
 def _prove(
@@ -130,7 +134,8 @@ def _check_payload(
     called = f"segment {pair.full} ({was.where})"
     if now.p_filesz > there:
         invented = now.p_filesz - there
-        text = f"{called}: {invented} bytes from {now.p_vaddr + there:#x} on are invented: the full core has none there"
+        where = f"{show_size(invented)} from {now.p_vaddr + there:#x} on"
+        text = f"{called}: {where} are invented: the full core has none there"
         verdict.findings.append(
             Finding("payload", text, segment=pair.full, address=now.p_vaddr + there, bytes=invented)
         )
@@ -145,5 +150,5 @@ def _check_payload(
     else:
         address = now.p_vaddr + found.first
         place = f"{address:#x}"
-    text = f"{called}: {found.count} of {length} bytes differ, the first at {place}: {found}"
+    text = f"{called}: {found.count} of {counted(length, 'byte')} differ, the first at {place}: {found}"
     verdict.findings.append(Finding("payload", text, segment=pair.full, address=address, bytes=found.count))

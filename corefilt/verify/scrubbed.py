@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from corefilt.documents.fields import MOST_SIZE, a_list, a_number, a_table, a_text, decode_json, one_of, read_field
 from corefilt.errors import InputError, UsageError
+from corefilt.text import counted
 from corefilt.verify.notes import SCRUBBED, aligned, own_texts
 from corefilt.verify.verdict import Finding
 
@@ -175,7 +176,8 @@ def _check_fill(
         filled = {"text": was.translate(_AS_TEXT), "bytes": bytes([_FILL]) * len(was), "zeros": bytes(len(was))}[fill]
         if now != filled:
             where = f"byte {at}" if place.address is None else f"{place.address + at - place.start:#x}"
-            text = f"{where}: {stop - at} bytes are listed as overwritten, and other bytes than fill ({fill}) are there"
+            listed = counted(stop - at, "byte is", "bytes are")
+            text = f"{where}: {listed} listed as overwritten, and other bytes than fill ({fill}) are there"
             verdict.findings.append(Finding("payload", text, bytes=stop - at))
         at = stop
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from xxhash import xxh3_128
 
+from corefilt.sizes import show_size
 from corefilt.verify.pairs import unclaimed
 from corefilt.verify.verdict import Finding
 
@@ -39,7 +40,8 @@ def check_unclaimed(files: tuple[MappedCore, MappedCore], cores: tuple[Tables, T
             continue
         if found is None:
             count = _count(files[1], start, end)
-            text = f"{count} bytes at {start:#x} of the file belong to no segment, and are none that the full core had"
+            where = f"{show_size(count)} at {start:#x} of the file"
+            text = f"{where} belong to no segment, and are none that the full core had"
             verdict.findings.append(Finding("unclaimed", text, bytes=count))
             return
         at = found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corefilt import __version__
 from corefilt.sizes import show_size
-from corefilt.text import printable
+from corefilt.text import counted, printable
 
 # Findings that are told one by one to a person; JSON has them all.
 MOST_SHOWN = 20
@@ -86,14 +86,19 @@ class Verdict:
 
     def __str__(self) -> str:
         head = f"{printable(self.full)} -> {printable(self.filtered)}: "
-        about = f"{self.segments} segments, {show_size(self.kept_bytes)} kept, {show_size(self.dropped_bytes)} left out"
+        amounts = f"{show_size(self.kept_bytes)} kept, {show_size(self.dropped_bytes)} dropped"
+        about = f"{counted(self.segments, 'segment')}, {amounts}"
         if self.holds:
             expected = f", as filter {self.filter} leaves it" if self.filter is not None else ""
-            but = "" if self.overwritten_bytes is None else f" but {self.overwritten_bytes} that the report lists"
+            but = (
+                ""
+                if self.overwritten_bytes is None
+                else f" but {counted(self.overwritten_bytes, 'byte')} that the report lists"
+            )
             lines = [f"{head}holds: every kept byte{but} is the same, and none was invented{expected} ({about})"]
         else:
             count = len(self.findings)
-            lines = [f"{head}BROKEN in {count} {'place' if count == 1 else 'places'} ({about})"]
+            lines = [f"{head}BROKEN in {counted(count, 'place')} ({about})"]
         lines += [f"  {printable(str(finding))}" for finding in self.findings[:MOST_SHOWN]]
         if len(self.findings) > MOST_SHOWN:
             lines.append(f"  and {len(self.findings) - MOST_SHOWN} more (--json has them all)")

@@ -182,7 +182,7 @@ def test_evidence_beside_a_core(core: Path, tmp_path: Path) -> None:
     maps, out = saved(tmp_path, areas), core.with_name("small.core")
     report = corefilt.filter(core, out, filter=0x8, maps=maps, strict=True)
     assert report.assumed_bytes == 0
-    assert report.notices == [f"{maps}: 1 of 13 mappings are not in it"]
+    assert report.notices == [f"{maps}: lacks 1 of 13 mappings"]
     with corefilt.open(core) as it:
         plan = it.plan(0x8, maps=maps)
         assert [plan.kept(m) for m in range(13)] == kept_sizes(out.read_bytes())

@@ -386,7 +386,7 @@ def test_the_summary_groups_reasons_and_names_what_is_truncated(tmp_path: Path) 
     assert done.code == 0
     lines = [line.strip() for line in done.err]
     assert lines[lines.index("3 is not an ELF file") + 1] == "1 is empty"
-    assert f"{tmp_path}/p/cut: the core is truncated: 1 bytes of its segments are missing" in lines
+    assert f"{tmp_path}/p/cut: the core is truncated: 1 B of its segments are missing" in lines
     damage = {line["source"]: line["damage"] for line in lines_of((tmp_path / "lines").read_bytes())}
     assert [source for source, told in damage.items() if told] == [f"{tmp_path}/p/cut"]
 

@@ -310,7 +310,7 @@ def test_the_module_is_the_program(module: str) -> None:
         ("empty", "is empty"),
         ("text", "is neither maps nor smaps"),
         ("cut", "is cut off"),
-        ("other", "is not of this process"),
+        ("other", "does not match this core"),
     ],
 )
 def test_a_map_that_cannot_be_used_is_an_error(
@@ -339,7 +339,7 @@ def test_a_map_settles_what_the_core_leaves_open(core: Path, tmp_path_factory: p
     done = corefilt("0x8", core, "-o", out, "--strict", "--maps", maps)
     assert done.code == 0
     assert_promises(core.read_bytes(), out.read_bytes())
-    assert f"note: {maps}: 1 of 13 mappings are not in it" in "\n".join(done.err)
+    assert f"note: {maps}: lacks 1 of 13 mappings" in "\n".join(done.err)
 
 
 @pytest.mark.parametrize("piped", [False, True])
@@ -379,10 +379,10 @@ def test_inspect_shows_where_reasons_come_from(core: Path, tmp_path_factory: pyt
     assert all(isinstance(reason, str) for reasons in evidence.values() for reason in reasons)
     assert "maps shows no file" in evidence["0x1000000"]
     assert "private by maps" in evidence["0x3000000"]
-    assert report["warnings"] == [f"{maps}: 1 of 13 mappings are not in it"]
+    assert report["warnings"] == [f"{maps}: lacks 1 of 13 mappings"]
     table = corefilt("inspect", core, "--maps", maps, "-v")
     assert "private by maps" in table.out.decode()
-    assert table.err == (f"corefilt: {core}: {maps}: 1 of 13 mappings are not in it",)
+    assert table.err == (f"corefilt: {core}: {maps}: lacks 1 of 13 mappings",)
 
 
 def test_the_report_of_unusable_evidence_is_an_object_too(core: Path) -> None:

@@ -40,6 +40,7 @@ from support.samples import PAGE, noise, sample_core
 import corefilt as api
 from corefilt.io.compression import SUFFIXES, Compression, encoder, recognise
 from corefilt.io.decoding import decoded
+from corefilt.sizes import show_size
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -255,7 +256,7 @@ def test_evidence_beside_a_compressed_core_is_found(tmp_path: Path) -> None:
     core = tmp_path / "core.zst"
     core.write_bytes(zstd.compress(data))
     done = corefilt(FLT, core, "--maps", "auto", "-o", tmp_path / "out")
-    assert any("is not of this process" in line for line in done.err)
+    assert any("does not match this core" in line for line in done.err)
 
 
 def test_python_writes_and_reads_them(tmp_path: Path) -> None:
@@ -375,7 +376,7 @@ def test_of_a_damaged_stream_stays_what_came_before(form: str, way: str, tmp_pat
     assert done.code == 3, done.err
     assert any(f"the {form} stream is damaged" in line for line in done.err)
     missing = described_end(*parse_core(data)) - len(came)
-    told = [line for line in done.err if f"{missing} bytes of its segments are missing" in line]
+    told = [line for line in done.err if f"{show_size(missing)} of its segments are missing" in line]
     assert len(told) == (missing > 0), done.err
     after = done.out if way == "stream" else out.read_bytes()
     after = zstd.decompress(after) if way == "compressed" else after
@@ -499,10 +500,10 @@ def test_a_batch_says_so_too(tmp_path: Path) -> None:
     lines = {Path(line["source"]).name: line for line in map(json.loads, done.out.splitlines())}
     assert done.code == 0, done.err
     assert {name: line["status"] for name, line in lines.items()} == dict.fromkeys(before, "filtered")
-    assert "stand 9 bytes" in lines["behind.gz"]["reason"]
+    assert "9 B behind the end" in lines["behind.gz"]["reason"]
     assert "damaged" in lines["damaged.gz"]["reason"]
     assert "cut off" in lines["cut.gz"]["reason"]
-    assert "bytes of its segments are missing" in lines["cut.gz"]["reason"]
+    assert "of its segments are missing" in lines["cut.gz"]["reason"]
     assert (out / "behind").read_bytes() == data
     done = corefilt("batch", "0x31", folder, "--replace", "--json")
     assert [json.loads(line)["status"] for line in done.out.splitlines()] == ["kept"] * 3
@@ -514,7 +515,7 @@ def test_the_same_from_python(tmp_path: Path) -> None:
     core.write_bytes(gzip.compress(sample_core()) + b"trailing\n")
     report = api.filter(core, out, filter="all")
     assert report.damaged
-    assert any("stand 9 bytes" in warning for warning in report.warnings)
+    assert any("9 B behind the end" in warning for warning in report.warnings)
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -65,7 +65,7 @@ def test_batch(tmp_path: Path) -> None:
         group(place / "cores", 3)
         done = corefilt("batch", "all", place / "cores", "--to", place / "out", "--dedupe")
         assert done.code == 0, done
-        assert any("in 2 cores stand on the disk once" in line for line in done.err)
+        assert any("in 2 cores are stored once" in line for line in done.err)
 
 
 def test_the_kernel_compares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -930,7 +930,7 @@ def test_a_process_whose_memory_is_not_that_of_the_core(place: Place) -> None:
             os.close(pidfd)
             other.kill()
     assert done.code == 0
-    assert "is not of this process" in done.said
+    assert "does not match this core" in done.said
 
 
 @pytest.mark.parametrize("why", ["more than are looked at", "the limit", "none"])

@@ -236,7 +236,7 @@ def test_a_damaged_core_is_shown_and_said_to_be(open_core: Path, capsys: pytest.
     assert main(["inspect", str(open_core)]) == 3
     said = capsys.readouterr()
     assert row(said.out.splitlines(), A)
-    assert said.err == f"corefilt: {open_core}: the core is truncated: 1 bytes of its segments are missing\n"
+    assert said.err == f"corefilt: {open_core}: the core is truncated: 1 B of its segments are missing\n"
 
 
 def test_what_is_no_core_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

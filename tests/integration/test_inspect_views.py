@@ -15,6 +15,7 @@ from support.samples import ANON, SHARED, STACK, sample_core
 from support.terminal import on_a_terminal
 
 import corefilt as api
+from corefilt.text import counted
 
 PAGE = 4096
 GUARD = 0x7FFC00000000
@@ -155,7 +156,7 @@ def test_groups_add_up(by: str, core: Path) -> None:
     assert sum(int(row["mappings"]) for row in found) == len(every)
     assert len(found) == len({row[by] for row in every})
     lines = shown(core, "--group-by", by, "--top", "1")
-    assert [line.split("  ")[0] for line in lines[1:]] == [found[0]["name"], f"{len(found) - 1} others", "total"]
+    assert [line.split("  ")[0] for line in lines[1:]] == [found[0]["name"], counted(len(found) - 1, "other"), "total"]
 
 
 def test_modules_are_the_same_in_all_forms(core: Path) -> None:

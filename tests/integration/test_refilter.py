@@ -24,6 +24,7 @@ from support.strategies import FILTERS, cores
 import corefilt
 from corefilt.classify.payload import MOST_LOOK_AHEAD
 from corefilt.plan.fit.choose import FitError
+from corefilt.sizes import show_size
 
 TWELVE = (0x0, 0x1, 0x2, 0x4, 0x8, 0x10, 0x3, 0x11, 0x14, 0x31, 0x33, 0x7F)
 WHOLE, READ, MADE_READABLE = 0x10000000, 0x20000000, 0x30000000
@@ -333,4 +334,4 @@ def test_what_is_too_much_to_read_ahead_is_said(tmp_path: Path) -> None:
     assert done.code == 0
     assert pages(done.out) == pages(expected)
     assert len(done.out) == len(expected) + left_behind
-    assert any(f"{left_behind} bytes that -i dropped at the end" in line for line in done.err)
+    assert any(f"{show_size(left_behind)} that -i dropped at the end" in line for line in done.err)

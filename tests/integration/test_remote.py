@@ -16,7 +16,7 @@ import pytest
 from support.builder import FileEntry, Load, kernel_notes, make_core
 from support.cloud import BUCKET, CuttingProxy, addresses, needs_store, piped, store
 from support.opening import open_file
-from support.run import assert_promises, environment
+from support.run import assert_promises, assert_usage, environment
 from support.run import corefilt as run_corefilt
 from support.samples import ANON, SHARED, sample_core
 
@@ -33,6 +33,7 @@ from corefilt.io.remote.upload import RemoteFile
 from corefilt.io.remote.upload import store as stored
 from corefilt.io.remote.url import Remote, files_below, is_url, local_path
 from corefilt.io.tempfiles import new_name
+from corefilt.verify import digest, verify
 
 MIB, GIB = 1 << 20, 1 << 30
 FILTER = CoredumpFilter(0x31)
@@ -115,6 +116,24 @@ def test_compressed_both_ways(how: str, memory: str, tmp_path: Path) -> None:
     filtered(put(f"{memory}/in", tool.stdout), f"{memory}/out", compress="same")
     unpacked = subprocess.run([how, "-dc"], input=get(f"{memory}/out"), capture_output=True, check=True).stdout
     assert_promises(core, unpacked)
+
+
+def test_verify_and_digest_read_urls(memory: str, tmp_path: Path) -> None:
+    core = sample_core()
+    (tmp_path / "core").write_bytes(core)
+    url, full = f"{memory}/small", put(f"{memory}/in", core)
+    filtered(full, url)
+    verdict = verify(full, url, filter=0x31)
+    assert verdict.holds and (verdict.full, verdict.filtered) == (full, url)
+    assert [one.as_dict() for one in digest(full)] == [one.as_dict() for one in digest(tmp_path / "core")]
+    assert not verify(full, put(f"{memory}/bad", get(url)[:-1] + b"?")).holds
+    with pytest.raises(InputError, match="none"):
+        digest(f"{memory}/none")
+
+
+@pytest.mark.parametrize("command", ["list", "vacuum", "restore", "open"])
+def test_what_reads_no_urls_says_so(command: str) -> None:
+    assert_usage(run_corefilt(command, "s3://bucket/core"), "this command reads no URLs", "corefilt all URL -o FILE")
 
 
 def test_what_is_there_is_not_replaced_without_force(memory: str) -> None:

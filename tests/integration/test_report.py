@@ -152,7 +152,7 @@ def test_damage_is_a_warning_a_change_and_exit_3(core: Path, tmp_path: Path) -> 
     cut = core.read_bytes()[:-PAGE]
     report = report_of(cut, "all", tmp_path=tmp_path, code=3)
     (warning,) = report["warnings"]
-    assert warning.startswith(f"the core is truncated: {PAGE} bytes of its segments are missing; it was written to ")
+    assert warning.startswith("the core is truncated: 4.00 KiB of its segments are missing; it was written to ")
     assert report["changes"] == ["p_filesz of 1 program header was set to what is there"]
     assert report["output_bytes"] == len(cut)
 
@@ -428,13 +428,13 @@ def test_quiet_says_nothing_unless_something_is_wrong(core: Path, capsys: pytest
     core.write_bytes(core.read_bytes()[:-1])
     os.utime(core, (0, 0))
     said = said_of(core, "0x31", "-q", capsys=capsys, code=3)
-    assert said == f"corefilt: {core}: the core is truncated: 1 bytes of its segments are missing\n"
+    assert said == f"corefilt: {core}: the core is truncated: 1 B of its segments are missing\n"
 
 
 def test_a_pipe_into_a_pipe_says_what_it_could_not_know(core: Path) -> None:
     loads = [Load(A, page(b"text", 2), flags="r--")]
     core.write_bytes(make_core(loads, kernel_notes([(A, A + 2 * PAGE, 0, "/data/text")])))
-    note = "from a pipe into a pipe the payload cannot be looked at first: in 1 mapping a page stays"
+    note = "from a pipe into a pipe the payload cannot be looked at first: 1 mapping keeps a page"
     assert any(note in line for line in corefilt("0x10", pipe=core.read_bytes()).err)
     assert not any(note in line for line in corefilt("0x10", core).err)
 
@@ -442,7 +442,7 @@ def test_a_pipe_into_a_pipe_says_what_it_could_not_know(core: Path) -> None:
 def test_strict_writes_nothing_while_bytes_are_undecided(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = core.with_name("out")
     assert main(["0x33", str(core), "-o", str(out), "--strict"]) == 4
-    assert "8192 bytes in 1 mapping depend on an assumption" in capsys.readouterr().err
+    assert "8.00 KiB in 1 mapping depend on an assumption" in capsys.readouterr().err
     assert not out.exists()
     settled = ["--assume", "/var/lib/victim/*=shared-file-backed"]
     assert main(["0x33", str(core), "-o", str(out), "--strict", *settled]) == 0

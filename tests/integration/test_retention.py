@@ -127,7 +127,7 @@ def test_where_there_is_little_room_the_core_is_made_minimal(place: Place) -> No
     os.setxattr(put(place, "marked", size=1 << 20), KEEP, b"")
     place.write(max_use=used(place) + 40960)
     done = handle(place, sample_core(), *numbers())
-    assert done.code == 0 and "made minimal: there is no room for more" in done.said
+    assert done.code == 0 and "made minimal: there is no space for more" in done.said
     (new,) = [place.out / name for name in cores(place) if name != "marked"]
     assert new.stat().st_blocks * 512 <= 40960
 

@@ -572,6 +572,6 @@ def test_what_the_program_asked_to_leave_out(crasher: Path, folder: Path) -> Non
         "m.madvise(mmap.MADV_DONTDUMP)"
     )
     says, cores = crashed(crasher, folder, script=script)
-    assert says.reasons["MADV_DONTDUMP"].startswith("1.00 MiB in 1 mappings")
+    assert says.reasons["MADV_DONTDUMP"].startswith("1.00 MiB in 1 mapping")
     assert says.writes and cores
     assert b"x" * 8192 not in cores[0].read_bytes()

@@ -20,7 +20,7 @@ from corefilt.batching.report.totals import NO_RULE, by_signature, largest, leng
 from corefilt.corefile.signals import show_signal
 from corefilt.documents.strict_json import as_json
 from corefilt.sizes import show_size
-from corefilt.text import day, printable
+from corefilt.text import counted, day, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _json(outcome: Outcome) -> str:
 def _tiles(found: int, totals: Totals) -> Iterator[str]:
     counts = [f"{totals.statuses[status]} {status}" for status in STATUSES if totals.statuses[status]]
     yield _tile("found", str(found), ", ".join(counts) or "nothing")
-    yield _tile(f"{totals.cores.count} cores, before", show_size(totals.cores.before), "without compression")
+    yield _tile(f"{counted(totals.cores.count, 'core')}, before", show_size(totals.cores.before), "without compression")
     yield _tile("after", show_size(totals.cores.after), f"{totals.cores.percent:.0f} % less")
     if totals.stored.count:
         stored = f"{show_size(totals.stored.before)} \u2192 {show_size(totals.stored.after)}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from corefilt.batching.outcome import STATUSES
 from corefilt.crash.recorded import UNWOUND
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,4 +149,4 @@ def largest(sums: dict[str, Sum], most: int) -> list[tuple[str, Sum]]:
     rest = Sum()
     for _, part in ranked[most - 1 :]:
         rest = Sum(rest.count + part.count, rest.before + part.before, rest.after + part.after)
-    return [*ranked[: most - 1], (f"{len(ranked) - most + 1} others", rest)]
+    return [*ranked[: most - 1], (counted(len(ranked) - most + 1, "other"), rest)]

@@ -15,6 +15,7 @@ from corefilt import __version__
 from corefilt.batching.shared.blocks import BLOCK, find_equal
 from corefilt.errors import OutputError
 from corefilt.sizes import show_size
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Deduped:
         return {"schema": 1, "version": __version__, **{name: getattr(self, name) for name in self.__slots__}}
 
     def __str__(self) -> str:
-        return f"{show_size(self.shared_bytes)} of shared memory in {len(self.cores)} cores stand on the disk once"
+        return f"{show_size(self.shared_bytes)} of shared memory in {counted(len(self.cores), 'core')} are stored once"
 
 
 def dedupe(paths: Iterable[str | os.PathLike[str]]) -> Deduped:

@@ -21,6 +21,7 @@ from corefilt.corefile.corefilt_note import Shared, encode_shared
 from corefilt.errors import CorefiltError, InputError, OutputError
 from corefilt.io.engine import Engine
 from corefilt.sizes import show_size
+from corefilt.text import counted
 from corefilt.verify import verify
 from corefilt.verify.files import MappedCore
 
@@ -57,8 +58,9 @@ class SharedOnce:
         return {"schema": 1, "version": __version__, **{name: getattr(self, name) for name in self.__slots__}}
 
     def __str__(self) -> str:
+        shared = f"{counted(self.blocks, 'block')} of {show_size(BLOCK)}"
         return (
-            f"{len(self.reduced)} cores gave up {self.blocks} blocks of {show_size(BLOCK)} that stand elsewhere: "
+            f"{counted(len(self.reduced), 'core')} gave up {shared} that stand elsewhere: "
             f"{show_size(self.before)} -> {show_size(self.after)} on disk"
         )
 

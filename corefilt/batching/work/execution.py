@@ -11,6 +11,7 @@ from corefilt.corefile.corefile import CoreFile
 from corefilt.corefile.owner import Owner
 from corefilt.errors import CorefiltError, NotACoreError, OutputError
 from corefilt.filtering.options import Options
+from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Watch:
         free = room.f_bavail * room.f_frsize
         if free < self._task.keep_free:
             raise OutputError(
-                f"{self._task.output or self._task.source}: only {free} bytes are left on its file system",
+                f"{self._task.output or self._task.source}: only {show_size(free)} are free on its file system",
                 "free some, or say with --keep-free how many must be",
             )
 

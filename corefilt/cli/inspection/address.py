@@ -77,7 +77,8 @@ def look_at(rows: Rows, address: int) -> Answer:
     present, claimed = core.present[i], maps.table.p_filesz[i]
     if at >= present:
         cut = at < claimed
-        why = f"the core is truncated; this byte stood {at - present} bytes behind its end" if cut else _why(rows, m)
+        gone = f"the core is truncated: it has {show_size(present)} of the {show_size(claimed)} of this mapping"
+        why = gone if cut else _why(rows, m)
         return Answer(address, "missing" if cut else "dropped", why, m)
     answer = Answer(address, "present", "the core holds it", m)
     answer.offset = maps.table.p_offset[i] + at

@@ -73,7 +73,8 @@ def entries(rows: Rows, numbers: Iterable[int]) -> Iterator[str]:
 
 def write(target: str, made: Iterable[str]) -> None:
     """Write pieces to standard output, or to a file, which appears when it is whole. Raises OutputError."""
-    from corefilt.cli.words import STDOUT, tell, write_all
+    from corefilt.cli.reportfile import STDOUT, write_all
+    from corefilt.cli.streams import tell
     from corefilt.io.sinks import open_text, reported
 
     if target == STDOUT:

@@ -8,7 +8,7 @@ import os
 from corefilt import __version__
 from corefilt.filtering.report import notices
 from corefilt.sizes import show_size
-from corefilt.text import moment, printable
+from corefilt.text import counted, moment, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def show_head(core: CoreFile, identity: Identity, page: Page, *, verbose: bool =
     page.line(
         (printable(core.source.name), "bold"),
         f": {core.elf_class} {core.machine}{size}{packed}, "
-        f"{len(core.maps)} mapping{'s' if len(core.maps) != 1 else ''}, {show_size(core.maps.page_size)} pages",
+        f"{counted(len(core.maps), 'mapping')}, {show_size(core.maps.page_size)} pages",
     )
     for label, text in facts(core, identity, verbose=verbose):
         page.line((f"  {label:{LABEL}} ", "cyan"), printable(text))

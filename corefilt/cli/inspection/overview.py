@@ -8,7 +8,7 @@ from corefilt.cli.inspection.page import ELLIPSIS, shorten
 from corefilt.cli.inspection.table import LEAST_NAME, SIZE_WIDTH
 from corefilt.filtering.report import evidence_texts
 from corefilt.sizes import show_size
-from corefilt.text import printable
+from corefilt.text import counted, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def show_groups(found: Sequence[MappingGroup], what: str, page: Page, *, most: i
 
     What a terminal is too narrow for is cut out of the names.
     """
-    total, others = _sum("total", found), _sum(f"{len(found) - most} others", found[most:])
+    total, others = _sum("total", found), _sum(counted(len(found) - most, "other"), found[most:])
     shown = [*found[:most], *([others] if others.count else []), *([total] if len(found) > 1 else [])]
     names = max(len(text) for text in (what, *(group.name for group in shown)))
     bar = 0
@@ -169,16 +169,13 @@ def show_ambiguous(rows: Rows, page: Page, *, verbose: bool) -> None:
     depends = (
         f"{show_size(total.assumed)} depend on an assumption" if total.assumed else "this filter does not depend on it"
     )
-    page.line(("ambiguous", "yellow"), f": {_count(total.count)}, {show_size(total.present)}; {depends}")
+    page.line(("ambiguous", "yellow"), f": {counted(total.count, 'mapping')}, {show_size(total.present)}; {depends}")
     for finding, group in found[: len(found) if verbose else MOST_REASONS]:
         page.text(
-            f"  {finding.kind}? {_count(group.count)}, {show_size(group.present)}: {printable(group.name)}", indent=4
+            f"  {finding.kind}? {counted(group.count, 'mapping')}, {show_size(group.present)}: {printable(group.name)}",
+            indent=4,
         )
     if len(found) > MOST_REASONS and not verbose:
-        page.line(f"  {len(found) - MOST_REASONS} other reasons: -v shows the evidence for every mapping")
+        page.line(f"  {counted(len(found) - MOST_REASONS, 'other reason')}: -v shows the evidence for every mapping")
     if total.assumed:
         page.line("  try: --maps, --pid, --sysroot or --assume")
-
-
-def _count(count: int) -> str:
-    return "1 mapping" if count == 1 else f"{count} mappings"

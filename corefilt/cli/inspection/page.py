@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from corefilt.cli.words import tell
+from corefilt.cli.streams import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from contextlib import contextmanager
+
+from corefilt import _fast
 from corefilt.errors import InputError
 from corefilt.io.fetched import FedSource
 from corefilt.io.remote.url import Remote, version_of
@@ -15,6 +20,8 @@ if TYPE_CHECKING:
 
 # Fetched at a time: large enough that asking costs nothing beside it, and all that a run holds of the core.
 PIECE = 8 << 20
+# Blocks of zeros of this many bytes become holes of a copy.
+HOLE = 4096
 
 
 def open_remote(url: str, *, max_headers: int, storage_options: Mapping[str, Any] | None = None) -> Source:
@@ -24,6 +31,29 @@ def open_remote(url: str, *, max_headers: int, storage_options: Mapping[str, Any
     if info.get("type") == "directory":
         raise InputError(f"{url}: is a directory")
     return FedSource(lambda: fetched(remote, info), url, most_ahead=max_headers)
+
+
+@contextmanager
+def copied(url: str) -> Iterator[str]:
+    """Give the path of a file without a name that has what is behind a URL; it lasts as long as the block.
+
+    Pages of zeros are its holes. Raises what ``Remote`` does, and InputError.
+    """
+    remote = Remote(url)
+    pieces = fetched(remote, remote.info())
+    with tempfile.TemporaryFile(buffering=0) as copy:
+        size = 0
+        for piece in pieces:
+            try:
+                _fast.write_at(copy.fileno(), size, piece, granule=HOLE)
+            except OSError as error:
+                raise InputError(
+                    f"{url}: cannot be copied to {tempfile.gettempdir()}: {error.strerror}",
+                    "set TMPDIR to a directory with enough space",
+                ) from None
+            size += len(piece)
+        os.ftruncate(copy.fileno(), size)
+        yield f"/proc/self/fd/{copy.fileno()}"
 
 
 def fetched(remote: Remote, info: dict[str, Any]) -> Iterator[bytes]:

@@ -22,6 +22,7 @@ from corefilt.plan.fit.priority import by_worth, chunks, follow
 from corefilt.plan.fit.request import FOLLOWED, MINIMAL, FitRequest
 from corefilt.plan.fit.split_layout import SplitPhdr, fit_note, lay_out_pieces
 from corefilt.plan.layout import kept_bytes
+from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class _Fitting:
         size, limit = selection.size_with(), self._request.limit
         walk.kept = limit is None or size <= limit
         if not walk.kept:
-            walk.reason = f"it takes {size} bytes to show its stacks, and --fit allows {limit}"
+            walk.reason = f"it takes {show_size(size)} to show its stacks, and --fit allows {show_size(limit or 0)}"
             selection.back_to(before)
 
     def _fill(self, selection: Selection, there: Range, limit: int | None) -> bool:
@@ -297,8 +298,8 @@ class _Fitting:
         kept = sum(piece.size for piece in pieces)
         if core.end is not None and kept > core.end:
             raise DamagedCoreError(
-                f"{core.source.name}: its segments lie over each other: {kept} bytes of them are more than its "
-                f"{core.end}"
+                f"{core.source.name}: its segments lie over each other: {show_size(kept)} of them are more than its "
+                f"{show_size(core.end)}"
             )
         has_notes = any(
             p_type == PT_NOTE and there for p_type, there in zip(core.table.p_type, core.present, strict=True)

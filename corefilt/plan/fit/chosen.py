@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from corefilt.sizes import show_size
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,13 +56,13 @@ class Fit:
     def tell_changes(self, core: CoreFile, selection: Selection) -> None:
         """Put the changes to headers and notes into words."""
         split = sum(1 for runs in selection.runs.values() if len(runs) > 1 or runs[0][0])
-        parts = f": {_count(split, 'mapping was', 'mappings were')} cut into parts" if split else ""
+        parts = f": {counted(split, 'mapping was', 'mappings were')} cut into parts" if split else ""
         if parts or self.segments != len(core.table):
-            self.changes.append(f"{len(core.table)} program headers became {self.segments}{parts}")
+            self.changes.append(f"{counted(len(core.table), 'program header')} became {self.segments}{parts}")
         if self.unreadable:
             self.changes.append(
-                f"p_memsz of {self.unreadable} program headers ends where the kept bytes end (--unreadable); a note "
-                "has the true extents"
+                f"p_memsz of {counted(self.unreadable, 'program header')} ends where the kept bytes end "
+                "(--unreadable); a note has the true extents"
             )
         if not core.notes.fitted:
             self.changes.append("a COREFILT note was added, which says that mappings were cut")
@@ -78,7 +79,8 @@ class Fit:
                 "no stack pointer was found in the notes, or this machine's registers are not known here"
             )
         elif whole < self.threads:
-            self.notices.append(f"{self.threads - whole} threads' stacks are not in the core, or FILTER drops them")
+            lacking = f"{self.threads - whole} of {counted(self.threads, 'thread')}"
+            self.notices.append(f"no whole stack for {lacking}: the core lacks it, or FILTER drops it")
 
     def lines(self) -> Iterator[str]:
         """For a person."""
@@ -88,15 +90,11 @@ class Fit:
             yield f"fit: {limit}; nothing had to be cut{rung}"
             return
         smallest = f" (smallest possible: {show_size(self.smallest)})" if self.smallest is not None else ""
-        stacks = f"{self.whole} of {_count(self.threads, 'thread', 'threads')}"
-        yield f"fit: {limit}{smallest}; full stacks for {stacks}; {self.segments} segments{rung}"
+        stacks = f"{self.whole} of {counted(self.threads, 'thread')}"
+        yield f"fit: {limit}{smallest}; full stacks for {stacks}; {counted(self.segments, 'segment')}{rung}"
         yield from (walk.line() for walk in self.runtimes if walk.kept)
         if self.request.levels:
             levels = self.request.levels
-            yield f"follow: {levels} levels; that promises no frames of Java, Python or Go (--runtime does)"
+            yield f"follow: {counted(levels, 'level')}; that promises no frames of Java, Python or Go (--runtime does)"
         if self.cut:
             yield "cut to fit: " + ", ".join(f"{name} {show_size(size)}" for name, size in sorted(self.cut.items()))
-
-
-def _count(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"

@@ -770,7 +770,7 @@ def test_a_map_of_another_time_is_not_joined() -> None:
         anonymous = area_of(Load(B, TEXT), path="", offset=0, device=(0, 0), inode=0)
         evidence.believe(parse(maps_text([MEMORY, stale, anonymous]), "map"), {}, it.maps, "map")
         assert evidence.area(1) is None
-        assert "1 of 3 mappings are not in it" in evidence.notices[0]
+        assert "lacks 1 of 3 mappings" in evidence.notices[0]
         assert classifier_for(it, evidence=evidence).decide(1).kind == "private-anonymous"
 
 

@@ -262,7 +262,7 @@ def test_a_damaged_field_is_named(patch: dict[str, int], words: str, piped: bool
     ("core", "kind", "words"),
     [
         (b"", NotACoreError, "is empty"),
-        (b"\x7f", DamagedCoreError, "ends in the ELF header, after 1 bytes"),
+        (b"\x7f", DamagedCoreError, "ends in the ELF header, after 1 byte"),
         (b"MZ", NotACoreError, "is not an ELF file"),
         (b"\x7fELF\x05\x01" + bytes(9), DamagedCoreError, "ends in the ELF header, after 15 bytes"),
         (b"\x7fELF\x05\x01" + bytes(10), DamagedCoreError, "EI_CLASS is 5"),
@@ -301,7 +301,7 @@ def test_a_claim_of_2_to_the_32_headers_allocates_nothing() -> None:
 
 def test_more_headers_than_a_pipe_may_bring() -> None:
     core = make_core([Load(A, page(b"x"))] * 40, kernel_notes())
-    with in_pipe(core) as fd, pytest.raises(DamagedCoreError, match="reach past 1024 bytes") as caught:
+    with in_pipe(core) as fd, pytest.raises(DamagedCoreError, match=r"exceed 1\.00 KiB") as caught:
         open_core(fd, max_headers=1024).source.close()
     assert "--max-headers" in caught.value.hint
 

@@ -41,6 +41,7 @@ from corefilt.corefile.elf import Ehdr
 from corefilt.corefile.notes import WINDOW, Notes
 from corefilt.corefile.nt_file import FileNote
 from corefilt.errors import NotACoreError
+from corefilt.sizes import show_size
 
 PAGE = 4096
 A = 0x10000
@@ -205,7 +206,7 @@ def test_a_note_that_reaches_past_its_segment(note: Note, past: int | None, pipe
     assert len(notes.warnings) == 1
     at = 64 + 2 * 56 + len(nt_auxv({7: 8}).encode())
     assert notes.warnings[0].startswith(f"note at {at:#x}: n_namesz or n_descsz reaches ")
-    assert past is None or f"reaches {past} bytes past its segment" in notes.warnings[0]
+    assert past is None or f"reaches {show_size(past)} past its segment" in notes.warnings[0]
 
 
 @pytest.mark.parametrize(

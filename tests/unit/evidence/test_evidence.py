@@ -141,18 +141,18 @@ def test_a_map_of_all_mappings_is_believed_in_silence(tmp_path: Path) -> None:
 
 
 def test_a_map_of_most_mappings_is_believed_and_that_is_said(tmp_path: Path) -> None:
-    assert believed(tmp_path, AREAS[:3]) == [f"{tmp_path}/saved-map: 1 of 4 mappings are not in it"]
+    assert believed(tmp_path, AREAS[:3]) == [f"{tmp_path}/saved-map: lacks 1 of 4 mappings"]
 
 
 @pytest.mark.parametrize("fitting", [0, 1, 2])
 def test_a_map_of_no_more_than_half_of_them_is_refused(fitting: int, tmp_path: Path) -> None:
     moved = [replace(area, start=area.start + (1 << 30), end=area.end + (1 << 30)) for area in AREAS[fitting:]]
     error = refused(tmp_path, [*AREAS[:fitting], *moved])
-    assert str(error) == f"{tmp_path}/saved-map: is not of this process: {fitting} of 4 mappings fit"
+    assert str(error) == f"{tmp_path}/saved-map: does not match this core: it has {fitting} of 4 mappings"
 
 
 def test_a_core_without_mappings_has_no_map(tmp_path: Path) -> None:
-    assert "0 of 0 mappings fit" in str(refused(tmp_path, AREAS, core_of([], [])))
+    assert "it has 0 of 0 mappings" in str(refused(tmp_path, AREAS, core_of([], [])))
 
 
 def test_a_map_of_another_run_of_the_same_program(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_map_of_another_run_of_the_same_program(tmp_path: Path) -> None:
     gate = Load(VSYSCALL, page(b"v"), flags="--x")
     area = Area(VSYSCALL, VSYSCALL + PAGE, "--xp", "[vsyscall]")
     moved = [replace(area, start=area.start + PAGE, end=area.end + PAGE) for area in AREAS]
-    assert "1 of 5 mappings fit" in str(refused(tmp_path, [*moved, area], core_of([*LOADS, gate])))
+    assert "it has 1 of 5 mappings" in str(refused(tmp_path, [*moved, area], core_of([*LOADS, gate])))
 
 
 def test_what_a_map_does_not_list_is_decided_by_the_core(tmp_path: Path) -> None:
@@ -248,14 +248,14 @@ def test_what_does_not_fit_is_passed_over(stored: Path) -> None:
     (stored.parent / "maps").write_bytes(maps_text(AREAS[:3]))
     said = looked_for(stored)
     assert said[-1] == f"the map is {stored.parent}/maps"
-    assert f"{stored.parent}/maps: 1 of 4 mappings are not in it" in said
+    assert f"{stored.parent}/maps: lacks 1 of 4 mappings" in said
 
 
 def test_what_did_not_fit_is_said_where_nothing_else_does(stored: Path) -> None:
     (stored.parent / "core.smaps").write_bytes(smaps_text([Area(0x1000, 0x2000)]))
     (stored.parent / "core.maps").write_bytes(maps_text(AREAS)[:-60])
     first, second, *others = looked_for(stored)
-    assert first == f"{stored}.smaps: is not of this process: 0 of 4 mappings fit"
+    assert first == f"{stored}.smaps: does not match this core: it has 0 of 4 mappings"
     assert second.startswith(f"{stored}.maps: line 4 is cut off: ")
     assert others == ["--maps auto found no map of this process"]
 

@@ -38,7 +38,7 @@ import corefilt as api
 from corefilt.errors import EngineError, NoCoreError, UnstreamableError, UsageError
 from corefilt.plan import rlimit
 from corefilt.plan.rlimit import DumpBudget
-from corefilt.sizes import Limit, parse_limit
+from corefilt.sizes import Limit, parse_limit, show_size
 
 PAGE = 4096
 C = 0x80000
@@ -433,7 +433,7 @@ def test_the_report_tells_of_the_cut(core: Path) -> None:
     short = sum(1 for p in loads if kept[f"{p.p_vaddr:#x}"] < p.p_filesz)
     change = (
         f"cut at {length} of {size} bytes, as the kernel cuts under RLIMIT_CORE = 20000 (--truncate 20000): "
-        f"{lost} bytes of {short} mappings are left out"
+        f"{show_size(lost)} of {short} mappings dropped"
     )
     assert report["changes"] == [change]
     assert f"  changed: {change}" in done.err
@@ -445,7 +445,7 @@ def test_notes_that_are_cut_are_named(core: Path) -> None:
     core.write_bytes(content)
     report = api.filter(core, core.with_name("out"), filter="all", truncate=4096)
     lost = parse_core(content)[1][0].p_filesz + 2 * PAGE - ((report.output_bytes or 0) - (64 + 2 * 56))
-    assert report.changes[0].endswith(f"{lost} bytes of 1 mappings and of the notes are left out")
+    assert report.changes[0].endswith(f"{show_size(lost)} of 1 mapping and of the notes dropped")
 
 
 def test_a_cut_in_the_program_headers(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_thread_that_runs_an_interpreted_method() -> None:
 
 def test_a_frame_that_nothing_describes() -> None:
     report = small(java_core(place=44).core)[1]
-    assert "java, 3 threads, 3 frames reachable; missing: frames of 1 threads, which could not" in report.summary()
+    assert "java, 3 threads, 3 frames reachable; missing: frames of 1 thread, which could not" in report.summary()
 
 
 def test_symbols_by_the_hash_of_gnu() -> None:
@@ -172,7 +172,7 @@ def test_a_walk_without_an_end_in_sight_keeps_nothing(
 
 def test_frames_in_a_circle_cost_their_thread_alone() -> None:
     report = small(python_core(endless=True).core)[1]
-    assert report.fit.runtimes[0].missing == ["frames of 1 threads"]
+    assert report.fit.runtimes[0].missing == ["frames of 1 thread"]
     assert "1 frames" not in report.summary()
 
 

@@ -481,7 +481,7 @@ def test_a_process_settles_what_its_core_leaves_open(pid: int, tmp_path: Path) -
 
 def test_errors_of_a_process_are_one_line(pid: int, core: Path) -> None:
     before = listing(core.parent)
-    assert_error(corefilt("0x33", core, "-o", core.with_name("out"), "--pid", str(pid)), "is not of this process")
+    assert_error(corefilt("0x33", core, "-o", core.with_name("out"), "--pid", str(pid)), "does not match this core")
     assert_error(corefilt("0x33", core, "--pid", str((1 << 31) - 1)), "does not exist", "leave the option out")
     assert_error(corefilt("inspect", core, "--pid", str((1 << 31) - 1)), "does not exist")
     assert listing(core.parent) == before

@@ -15,6 +15,7 @@ from corefilt.plan.fit.runtimes.java_frames import JavaFrames
 from corefilt.plan.fit.runtimes.metadata import Metadata
 from corefilt.plan.fit.runtimes.objects import Objects
 from corefilt.plan.fit.runtimes.reader import LostError, TooMuchError
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -185,6 +186,6 @@ def walk(walk: Walk, scene: Scene, path: bytes, start: int) -> None:
     machine.walk()
     walk.threads, walk.frames = machine.threads, machine.frames
     if machine.broken:
-        walk.missing.append(f"names of {machine.broken} threads")
+        walk.missing.append(f"names of {counted(machine.broken, 'thread')}")
     if machine.uncounted:
-        walk.missing.append(f"frames of {machine.uncounted} threads, which could not be counted")
+        walk.missing.append(f"frames of {counted(machine.uncounted, 'thread')}, which could not be counted")

@@ -11,6 +11,7 @@ import re
 from corefilt.plan.fit.runtimes.images import LoadedImage
 from corefilt.plan.fit.runtimes.python_layouts import HEAP_TYPE, OWNED_BY_RUNTIME, PythonLayout, layout_at
 from corefilt.plan.fit.runtimes.reader import LostError, TooMuchError
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -292,4 +293,4 @@ def walk(walk: Walk, scene: Scene, path: bytes, start: int) -> None:
         interpreter.builtins(sorted(scene.words_of_stacks()), kind)
     walk.threads, walk.frames = interpreter.threads, interpreter.frames
     if interpreter.broken:
-        walk.missing.append(f"frames of {interpreter.broken} threads")
+        walk.missing.append(f"frames of {counted(interpreter.broken, 'thread')}")

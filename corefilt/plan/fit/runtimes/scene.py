@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from corefilt.text import counted
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.corefile.registers import Thread
@@ -37,8 +39,8 @@ class Walk:
 
     def line(self) -> str:
         """For a person."""
-        noun = "goroutines" if self.name == "go" else "threads"
-        counts = f"{self.threads:,} {noun}" + (f", {self.frames:,} frames" if self.frames is not None else "")
+        counts = counted(self.threads, "goroutine" if self.name == "go" else "thread")
+        counts += f", {counted(self.frames, 'frame')}" if self.frames is not None else ""
         missing = "; missing: " + ", ".join(self.missing) if self.missing else ""
         return f"runtime: {self.name}, {counts} reachable{missing}"
 
