@@ -22,7 +22,7 @@ COMMANDS = {
     "batch": ("FILTER SOURCE... (--to DIR | --replace)", "filters all cores of an archive"),
     "list": ("DIR...", "lists the cores of directories, one a line"),
     "vacuum": ("DIR", "deletes cores of a directory by the handler's limits"),
-    "restore": ("(MANIFEST | CORE)...", "puts back what --shared-once took out"),
+    "restore": ("(MANIFEST | CORE)...", "completes cores that --shared-once has reduced"),
     "demo": ("", "crashes a small process here and filters its core"),
     "help": ("[COMMAND]", "prints the help of a command"),
     "version": ("", "prints the version, the engines and the libraries"),

@@ -13,9 +13,9 @@ EXAMPLES = {
         ("zstd -dc core.zst | corefilt 0x33 > small.core", "filter from a pipe into a pipe"),
     ),
     "inspect": (
-        ("corefilt inspect core", "show the mappings of a core and what each bit keeps of them"),
-        ("corefilt inspect core --filter 0x33", "also show what this filter keeps"),
-        ("corefilt inspect core --json=core.json", "write the same for a program"),
+        ("corefilt inspect core", "show whose core it is, and what it holds by kind"),
+        ("corefilt inspect core --filter 0x33", "show what this filter would keep"),
+        ("corefilt inspect core --json=core.json", "write the report as JSON"),
     ),
     "batch": (
         ("corefilt batch 0x33 /var/lib/systemd/coredump --to /srv/cores", "filter all cores into another directory"),
@@ -54,7 +54,7 @@ EXAMPLES = {
         ("corefilt list /var/lib/corefilt", "list the cores there, oldest first"),
         (
             "corefilt list cores --executable '*/postgres' --json=cores.ndjson",
-            "write what is known of some for a program",
+            "write what is known of these cores as JSON",
         ),
     ),
     "bundle": (
@@ -68,9 +68,12 @@ EXAMPLES = {
     ),
     "vacuum": (
         ("corefilt vacuum /var/lib/corefilt -n", "say what the settings would have removed now"),
-        ("corefilt vacuum cores --max-use 10G --max-age 90d", "remove cores until 10 GiB are left, and what is older"),
+        (
+            "corefilt vacuum cores --max-use 10G --max-age 90d",
+            "remove what is older than 90 days, and more beyond 10 GiB",
+        ),
     ),
-    "restore": (("corefilt restore small.core", "put back what --shared-once took out"),),
+    "restore": (("corefilt restore small.core", "make a core complete again"),),
     "demo": (("corefilt demo", "crash a small process and filter its core"),),
     "help": (("corefilt help batch", "show what corefilt batch --help says"),),
     "version": (("corefilt version", "show what a report of a bug should name"),),

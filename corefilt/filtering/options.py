@@ -212,7 +212,7 @@ class Options:
         choices=FORMATS, default="same", group=OUTPUT, takers="filter batch corefilt.filter() Plan.write()",
     )  # fmt: skip
     loadmaps: tuple[int, int] | None = option(
-        "--loadmaps", "with --format fdpic: addresses of the loadmaps of a core that does not tell; 0 for none",
+        "--loadmaps", "with --format fdpic: addresses of the loadmaps, if the core does not record them; 0 for none",
         metavar="EXEC,INTERP", read=_loadmaps, group=OUTPUT, takers="filter batch corefilt.filter() Plan.write()",
     )  # fmt: skip
     sparse: Sparse = option(
