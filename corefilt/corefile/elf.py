@@ -294,7 +294,7 @@ def count_phdrs(source: Source, ehdr: Ehdr) -> tuple[int, list[str]]:
 
 def mismatch(sh_info: int, derived: int) -> str:
     """The words for a section header 0 that counts otherwise than the table's length."""
-    return f"section header 0: sh_info is {sh_info}, but the table holds {derived} program headers"
+    return f"section header 0: sh_info is {sh_info}, but the table holds {counted(derived, 'program header')}"
 
 
 def read_sections(source: Source, ehdr: Ehdr, table: Phdrs) -> list[Shdr]:
@@ -349,7 +349,7 @@ def read_phdrs(source: Source, ehdr: Ehdr, count: int) -> Phdrs:
             f"{ehdr.e_phoff:#x} (e_phoff), but there is room for {room // ehdr.phdr_size}"
         )
     if count > MOST_PHDRS:
-        raise DamagedCoreError(f"{source.name}: {count} program headers are more than any process can have mappings")
+        raise DamagedCoreError(f"{source.name}: more program headers ({count}) than any process can have mappings")
     raw = source.peek(ehdr.e_phoff, length)
     if len(raw) < length:
         raise DamagedCoreError(

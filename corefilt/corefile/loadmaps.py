@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import struct
 
+from corefilt.text import counted
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -57,12 +59,12 @@ def read(address: int, ehdr: Ehdr, memory: Read) -> Loadmap:
         raise ValueError(f"at {address:#x}, where the core holds nothing")
     version, count = ehdr.number(head[:2]), ehdr.number(head[2:4])
     if version or not count:
-        raise ValueError(f"at {address:#x} has version {version} and {count} segments, and is none")
+        raise ValueError(f"at {address:#x} is not one: version {version}, {counted(count, 'segment')}")
     first, layout = _layout(ehdr)
     raw = memory(address + first, count * layout.size)
     if len(raw) < count * layout.size:
         raise ValueError(
-            f"at {address:#x} claims {count} segments, but the core holds only {len(raw) // layout.size} of them"
+            f"at {address:#x} claims {counted(count, 'segment')}, but the core holds {len(raw) // layout.size}"
         )
     segments = [(values[0], values[1], values[2]) for values in layout.iter_unpack(raw)]
     reached = -1

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from corefilt import _fast
 from corefilt.corefile.elf import END_OF_OFFSETS
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class FileNote:
         self._names = array("Q", bytes(8 * (count + 1)))
         self.count = _fast.decode_nt_file(desc, self.ranges, self._names, wide=ehdr.wide, big=ehdr.big)
         if self.count < count:
-            raise ValueError(f"count is {count}, but only {self.count} names follow")
+            raise ValueError(f"count is {count}, but it has only {counted(self.count, 'name')}")
         self.in_bytes = self._are_bytes()
 
     def _are_bytes(self) -> bool:

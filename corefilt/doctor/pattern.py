@@ -11,7 +11,7 @@ from corefilt.doctor.settings import FILE, PIPE, Settings
 from corefilt.doctor.subject import Subject
 from corefilt.doctor.template import foreseen
 from corefilt.procfs.core_pattern import arguments
-from corefilt.text import printable
+from corefilt.text import counted, printable
 
 # sun_path less its final zero.
 MOST_OF_A_SOCKET = 107
@@ -101,6 +101,4 @@ def _is_listening(path: bytes) -> bool:
 def _pipe_limit(settings: Settings) -> Row:
     if not settings.pipe_limit:
         return Row("core_pipe_limit", OK, "0: any number of cores at once, and the kernel does not wait for the reader")
-    return Row(
-        "core_pipe_limit", OK, f"{settings.pipe_limit} cores at once; what crashes while they are taken leaves none"
-    )
+    return Row("core_pipe_limit", OK, f"{counted(settings.pipe_limit, 'core')} at once; a further crash leaves no core")

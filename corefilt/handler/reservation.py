@@ -7,6 +7,7 @@ import os
 from corefilt.errors import NoCoreError
 from corefilt.store.attributes import UNKNOWN
 from corefilt.store.ledger import Ledger
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Reservation:
             interval, burst = config.limit_interval or 0.0, config.limit_burst or 0
             if burst and not ledger.admit(crash.uid, name, interval=interval, burst=burst):
                 raise NoCoreError(
-                    f"{burst} cores of {name} of user {crash.uid} were saved within {interval:g} s (limit-burst)"
+                    f"limit-burst: {counted(burst, 'core')} of {name} of user {crash.uid} saved within {interval:g} s"
                 )
             ledger.reserve(self.wanted)
             self.free = target.free

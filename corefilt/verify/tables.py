@@ -13,6 +13,7 @@ from elftools.construct import ConstructError
 from elftools.elf.structs import ELFStructs
 
 from corefilt.errors import DamagedCoreError, NotACoreError
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -190,7 +191,9 @@ class Tables:
     def _entries(self, file: MappedCore, count: int) -> Iterator[dict[str, Any]]:
         at, size = self.header["e_phoff"], self.header["e_phentsize"]
         if size != self._structs.Elf_Phdr.sizeof() or at > self.size or count > (self.size - at) // size:
-            raise DamagedCoreError(f"{self.name}: ends in its {count} program headers of {size} bytes at {at:#x}")
+            raise DamagedCoreError(
+                f"{self.name}: ends in its {counted(count, 'program header')} of {size} bytes at {at:#x}"
+            )
         for first in range(0, count, _AT_ONCE):
             some = min(_AT_ONCE, count - first)
             stream = BytesIO(file.read(at + first * size, some * size))

@@ -179,7 +179,7 @@ def test_the_rate_is_that_of_an_executable_and_user(place: Place) -> None:
     for _ in range(2):
         saved(place, sample_core())
     done = handle(place, sample_core(), *numbers())
-    assert done.code == 1 and "2 cores of (not known) of user 1000 were saved within 600 s (limit-burst)" in done.said
+    assert done.code == 1 and "limit-burst: 2 cores of (not known) of user 1000 saved within 600 s" in done.said
     saved(place, sample_core(), uid=1001)
     assert len(cores(place)) == 3
 

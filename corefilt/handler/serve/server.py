@@ -28,6 +28,7 @@ from corefilt.handler.serve.protocol import (
 )
 from corefilt.handler.serve.rules import FILTER, QUEUE, WANTED
 from corefilt.procfs.pidfd import dumping, peer_pidfd
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Server:
             if who.parent in {os.getpid(), *self._handlers}:
                 await self._refuse(connection, "a handler itself crashed")
             elif self._slots.locked() and self._rules.beyond != QUEUE:
-                await self._refuse(connection, f"{self._rules.at_once} cores are being filtered (at-once)")
+                await self._refuse(connection, f"at-once: {counted(self._rules.at_once, 'core')} being filtered")
             elif len(self._tasks) > self._most:
                 await self._refuse(connection, f"{self._most} connections are open, which is the limit of descriptors")
             else:
@@ -195,7 +196,9 @@ class Server:
         """Say once that cores have to wait, until there was room again."""
         full = self._slots.locked()
         if full and not self._said_full:
-            self._messages.say(f"{self._rules.at_once} cores are being filtered (at-once): the next wait", WARNING)
+            self._messages.say(
+                f"at-once: {counted(self._rules.at_once, 'core')} being filtered, the next ones wait", WARNING
+            )
         self._said_full = full
 
 

@@ -217,7 +217,7 @@ def test_a_note_that_reaches_past_its_segment(note: Note, past: int | None, pipe
         (nt_file(FILES, count=1 << 63), f"count is {1 << 63}, but"),
         (nt_file(FILES, count=(1 << 64) - 1), "count is 18446744073709551615, but"),
         (nt_file(FILES, count=7), "count is 7, but"),
-        (Note("CORE", NT_FILE, nt_file(FILES).desc[:-1]), "count is 3, but only 2 names follow"),
+        (Note("CORE", NT_FILE, nt_file(FILES).desc[:-1]), "count is 3, but it has only 2 names"),
         (Note("CORE", NT_FILE, nt_file(FILES).desc[:-3]), "count is 3, but"),
     ],
 )

@@ -511,7 +511,7 @@ def test_the_bound_holds_and_the_others_wait(tmp_path: Path, monkeypatch: pytest
 
     played.run(body)
     assert len(played.started) == 5
-    assert played.complaints == ["2 cores are being filtered (at-once): the next wait"]
+    assert played.complaints == ["at-once: 2 cores being filtered, the next ones wait"]
 
 
 def test_beyond_the_bound_cores_are_refused_where_that_is_asked_for(
@@ -531,7 +531,7 @@ def test_beyond_the_bound_cores_are_refused_where_that_is_asked_for(
 
     played.run(body)
     assert len(played.started) == 1
-    assert "(at-once)" in played.said[0]
+    assert "at-once: " in played.said[0]
 
 
 def test_more_connections_than_descriptors_are_refused(played: Played) -> None:
