@@ -147,10 +147,7 @@ def summary(
     for status in STATUSES:
         of = [outcome for outcome in outcomes if outcome.status == status]
         if of:
-            before = sum(outcome.allocated_before or 0 for outcome in of)
-            after = sum(outcome.allocated_after or 0 for outcome in of)
-            sizes = f"{show_size(before):>10} {show_size(after):>10}" if status == "filtered" else ""
-            yield f"  {status:10} {len(of):>7} {sizes}".rstrip()
+            yield f"  {status:10} {len(of):>7} {_sizes(of) if status == 'filtered' else ''}".rstrip()
             if status == "skipped":
                 yield from _grouped(outcome.reason for outcome in of)
     yield from _damaged(outcomes, everything=verbose)
@@ -169,6 +166,14 @@ def summary(
     yield from (_line(outcome) for outcome in shown)
     if len(failed) > MOST_SHOWN and not verbose:
         yield f"  {len(failed) - MOST_SHOWN} more failed: -v or --json has all"
+
+
+def _sizes(of: Sequence[Outcome]) -> str:
+    """Before and after, on the disk; of a dry run, which writes nothing, the lengths without compression."""
+    planned = all(outcome.allocated_after is None for outcome in of)
+    before = sum((outcome.input_bytes if planned else outcome.allocated_before) or 0 for outcome in of)
+    after = sum((outcome.output_bytes if planned else outcome.allocated_after) or 0 for outcome in of)
+    return f"{show_size(before):>10} {show_size(after):>10}{'  (planned, without compression)' if planned else ''}"
 
 
 def _crashes(outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -261,7 +261,7 @@ class Inspection:
         found = groups(rows, "kind")
         show_groups(found, "kind", page, most=len(found))
         for line in convention_lines(rows.plan, everything=view.verbose):
-            page.line(line)
+            page.text(line, indent=2)
         show_ambiguous(rows, page, verbose=view.verbose)
         page.line()
         numbers = view.numbers(rows)

@@ -53,6 +53,7 @@ from corefilt.batching.runner import run_task
 from corefilt.batching.task import Task
 from corefilt.io.compression import recognise
 from corefilt.io.tempfiles import new_name
+from corefilt.sizes import show_size
 from corefilt.verify import verify
 
 FLT = "0x31"
@@ -344,6 +345,15 @@ def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
         return sorted(tuple(line[key] for key in keys) for line in lines)  # type: ignore[type-var]
 
     assert facts(planned) == facts(done)
+
+
+def test_a_dry_run_tells_the_lengths_that_cores_would_have(tmp_path: Path) -> None:
+    put(tmp_path / "p/core", sample_core())
+    said = corefilt("batch", "0x31", tmp_path / "p", "--to", tmp_path / "out", "-n").err
+    assert corefilt("0x31", tmp_path / "p/core", "-o", tmp_path / "small").code == 0
+    (row,) = (line for line in said if line.startswith("  filtered "))
+    sizes = [show_size((tmp_path / name).stat().st_size) for name in ("p/core", "small")]
+    assert " ".join(row.split()) == f"filtered 1 {sizes[0]} {sizes[1]} (planned, without compression)"
 
 
 def test_a_dry_run_of_replace_says_nothing_of_marks(tmp_path: Path) -> None:
