@@ -31,6 +31,7 @@ from corefilt.errors import (
     UsageError,
 )
 from corefilt.filtering.hints import as_keywords
+from corefilt.sizes import show_size
 
 CORE = sample_core()
 
@@ -345,7 +346,8 @@ def test_what_they_show_of_themselves(core: Path) -> None:
         report = plan.write(core.with_name("out"))
         assert repr(it) == f"<corefilt.Core {str(core)!r}: x86-64, 13 mappings>"
         assert repr(plan) == (
-            f"<corefilt.Plan 0x31 of {str(core)!r}: keeps {report.kept_bytes} bytes, drops {report.dropped_bytes}>"
+            f"<corefilt.Plan 0x31 of {str(core)!r}: keeps {show_size(report.kept_bytes)}, "
+            f"drops {show_size(report.dropped_bytes)}>"
         )
         assert repr(report).startswith(f"<corefilt.Report {core} -> {core}".removesuffix("core"))
         for shown in (it, plan, report):

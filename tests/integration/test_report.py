@@ -189,7 +189,7 @@ def test_what_is_missing_of_the_notes_is_told(tmp_path: Path) -> None:
     done = corefilt("all", tmp_path / "core", "-o", tmp_path / "out")
     whole = 20 + 336
     assert (
-        f"  changed: the notes end with the last whole one; {400 - whole} bytes of a cut one stand behind it"
+        f"  changed: the notes end with the last whole one; {show_size(400 - whole)} of a cut one stand behind it"
         in done.err
     )
     assert f"  missing: the notes: {show_size(notes.p_filesz - whole)} of {show_size(notes.p_filesz)}" in done.err

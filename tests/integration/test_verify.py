@@ -290,7 +290,7 @@ def test_a_segment_behind_the_end(pair: tuple[Path, Path]) -> None:
     full, out = pair
     raw = out.read_bytes()
     out.write_bytes(raw[:-5])
-    verdict = assert_broken(full, out, "segment", "5 of its", "behind the end of the file")
+    verdict = assert_broken(full, out, "segment", "5 B of its", "behind the end of the file")
     assert verdict.findings[0].bytes == 5
 
 
