@@ -33,19 +33,3 @@ def moment(seconds: float | None) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds is not None else "-"
     except (OverflowError, ValueError, OSError):
         return "-"
-
-
-def folded(text: str, width: int) -> str:
-    """Return text whose lines are at most so wide, but for longer words; the rest of a line stands further in."""
-    if all(len(line) <= width for line in text.split("\n")):
-        return text
-    from textwrap import wrap
-
-    lines: list[str] = []
-    for line in text.split("\n"):
-        inside = " " * min(len(line) - len(line.lstrip()) + 4, width // 2)
-        # Blanks between columns stay where nothing is folded.
-        lines += [line] if len(line) <= width else wrap(
-            line, width, subsequent_indent=inside, break_long_words=False, break_on_hyphens=False,
-        )  # fmt: skip
-    return "\n".join(lines)

@@ -6,7 +6,7 @@ import os
 import sys
 
 from corefilt.errors import OutputError
-from corefilt.text import folded, printable
+from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,3 +94,19 @@ def fitting(text: str, stream: TextIO) -> str:
         return folded(text, os.get_terminal_size(stream.fileno()).columns or 80)
     except (OSError, ValueError):
         return folded(text, 80)
+
+
+def folded(text: str, width: int) -> str:
+    """Return text whose lines are at most so wide, but for longer words; the rest of a line stands further in."""
+    if all(len(line) <= width for line in text.split("\n")):
+        return text
+    from textwrap import wrap
+
+    lines: list[str] = []
+    for line in text.split("\n"):
+        inside = " " * min(len(line) - len(line.lstrip()) + 4, width // 2)
+        # Blanks between columns stay where nothing is folded.
+        lines += [line] if len(line) <= width else wrap(
+            line, width, subsequent_indent=inside, break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+    return "\n".join(lines)

@@ -15,7 +15,7 @@ from support.terminal import told_on_a_terminal
 from support.wrong_uses import USES
 
 from corefilt.cli import main
-from corefilt.text import folded
+from corefilt.cli.streams import folded
 
 WIDTHS = (80, 120)
 LONG = "/usr/lib/x86_64-linux-gnu/" + "a-directory-with-a-long-name/" * 5 + "libfoo.so.1.2.3"

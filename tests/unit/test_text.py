@@ -7,7 +7,7 @@ import re
 import pytest
 from support.pages import ROOT
 
-from corefilt.text import counted, folded
+from corefilt.text import counted
 
 PLURAL = re.compile(
     r"\{([^{}\"]+)\} (?:more |other |different )?(?:copies|cores|directories|files|frames|mappings|modules|notes|"
@@ -26,11 +26,6 @@ def test_counted(count: int, text: str) -> None:
 
 def test_counted_where_more_changes_than_an_s() -> None:
     assert [counted(n, "copy was", "copies were") for n in (1, 2)] == ["1 copy was", "2 copies were"]
-
-
-def test_folded_lines_stand_further_in() -> None:
-    assert folded("  one two three", 9) == "  one two\n    three"
-    assert folded("short", 9) == "short"
 
 
 def test_every_count_is_written_by_one_function() -> None:
