@@ -50,20 +50,26 @@ class Passed:
 
 
 class _Reporter(threading.Thread):
-    """Tells of a child's progress while its parent waits; what the telling raises ends the telling alone."""
+    """Tells of a child's progress while its parent waits. What the telling raises ends it, and ``stop`` raises it."""
 
     def __init__(self, passed: Passed, told: Callable[[int, int | None], object]) -> None:
         super().__init__(name="corefilt-progress", daemon=True)
         self._passed, self._told, self._over = passed, told, threading.Event()
+        self._error: Exception | None = None
 
     def run(self) -> None:
-        while not self._over.wait(TURN):
-            self._told(*self._passed.state())
+        try:
+            while not self._over.wait(TURN):
+                self._told(*self._passed.state())
+        except Exception as error:
+            self._error = error
 
     def stop(self) -> None:
         """Have it end, after the last word."""
         self._over.set()
         self.join()
+        if self._error is not None:
+            raise self._error
         self._told(*self._passed.state())
 
 

@@ -113,9 +113,12 @@ def test_verify_and_digest_tell_what_they_have_read(core: Path, tmp_path: Path) 
         assert total is not None and 0 < done <= total <= os.path.getsize(core)
 
 
-def test_what_hears_of_progress_may_fail(core: Path) -> None:
+@pytest.mark.parametrize("turn", [0.0, 3600.0], ids=["meanwhile", "at the end"])
+def test_what_hears_of_progress_may_fail(turn: float, core: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(done: int, total: int | None) -> None:
         raise ZeroDivisionError
+
+    monkeypatch.setattr("corefilt.verify.guard.TURN", turn)
 
     with pytest.raises(ZeroDivisionError):
         digest(core, progress=fails)
