@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from support.builder import EM_AARCH64, EM_ARM, FileEntry, Load, kernel_notes, make_core, page
-from support.maps import Area, smaps_text
+from support.maps import Area, maps_text, smaps_text
 from support.opening import kept, look, opened
 from support.samples import HEAP, HUGE, PAGE
 
@@ -55,10 +57,36 @@ def test_huge_pages_without_a_name_are_shared_where_memory_is_shared_otherwise(o
         ("/var/lib/ldap/data.db", "r--", "private-file-backed"),
         ("/memfd:guest (deleted)", "rw-", "shared-anonymous"),
         ("/dev/shm/guest", "rw-", "shared-file-backed"),
+        ("/memfd:region (deleted)", "r--", "private-file-backed"),
+        ("/memfd:code (deleted)", "r-x", "private-file-backed"),
+        ("/data/table", "---", "private-file-backed"),
     ],
 )
 def test_what_files_are_guessed_to_be(path: str, flags: str, kind: str) -> None:
     assert look(with_files((A, path, flags)))[A].kind == kind
+
+
+@pytest.mark.parametrize(
+    ("flags", "other", "kind"),
+    [
+        ("r-x", "rw-", "shared-anonymous"),
+        ("r--", "rw-", "private-file-backed"),
+        ("r-x", "r--", "private-file-backed"),
+    ],
+)
+def test_a_memfd_that_is_executable_beside_a_writable_view_is_a_compilers(flags: str, other: str, kind: str) -> None:
+    assert look(with_files((A, "/memfd:jit (deleted)", flags), (B, "/memfd:jit (deleted)", other)))[A].kind == kind
+
+
+def test_a_memfd_that_maps_calls_shared_is_guessed_shared() -> None:
+    """VmFlags would tell; without them, only what is private is out of the question."""
+    name = "/memfd:region (deleted)"
+    core = make_core([Load(A, page(b"data", 2), flags="r--")], kernel_notes([FileEntry(A, A + 2 * PAGE, 0, name)]))
+    with opened(core) as it:
+        evidence = Evidence()
+        area = Area(A, A + 2 * PAGE, "r--s", name, inode=7, device=(0, 1))
+        evidence.believe(parse(maps_text([area]), "map"), {}, it.maps, "map")
+        assert classifier_for(it, evidence=evidence).decide(0).kind == "shared-anonymous"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +155,54 @@ def test_memory_without_pages_was_never_written_to(present: int, anonymous: int 
         evidence = Evidence()
         evidence.believe(parse(smaps_text([area]), "map"), {}, it.maps, "map")
         assert classifier_for(it, evidence=evidence).decide(0).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("perms", "flags", "anonymous", "kind"),
+    [
+        ("rw-p", "rd wr mr mw me ac", 0, "private-file-backed"),
+        ("rw-p", "rd wr mr mw me ac", None, "private-file-written"),
+        ("rw-p", None, 0, "private-file-backed"),
+        ("r--s", None, 0, "private-file-backed"),
+        ("---s", None, 0, "shared-file-backed"),
+        ("r-xp", "rd ex mr mw me ac", 0, "private-file-backed"),
+    ],
+)
+def test_a_file_without_copied_pages_was_not_written_to(
+    perms: str, flags: str | None, anonymous: int | None, kind: str
+) -> None:
+    """Of what is shared that tells nothing, for it has no copies."""
+    load, files = Load(A, page(b"data", 2), flags=perms[:3]), [FileEntry(A, A + 2 * PAGE, 0, "/data/table")]
+    area = Area(A, A + 2 * PAGE, perms, "/data/table", inode=7, device=(8, 1), flags=flags, anonymous=anonymous)
+    if anonymous is None:
+        area = replace(area, swap_pss=None)
+    with opened(make_core([load], kernel_notes(files))) as it:
+        evidence = Evidence()
+        evidence.believe(parse(smaps_text([area]), "map"), {}, it.maps, "map")
+        assert classifier_for(it, evidence=evidence).decide(0).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind"),
+    [
+        ("rd ex mr mw me ac", "private-file-written"),
+        ("rd ex mr mw me nr", "private-file-backed"),
+        (None, "private-file-backed"),
+    ],
+)
+def test_text_that_is_set_apart_was_written_to_if_it_is_charged(flags: str | None, kind: str) -> None:
+    """mprotect to make it writable leaves VM_ACCOUNT (ac); without it, something else set the mapping apart."""
+    loads = [HEAP, Load(A, page(b"text", 2), flags="r-x"), Load(A + 2 * PAGE, page(b"more", 2), flags="r-x")]
+    files = [FileEntry(at, at + 2 * PAGE, at - A, "/data/code") for at in (A, A + 2 * PAGE)]
+    areas = [
+        Area(at, at + 2 * PAGE, "r-xp", "/data/code", offset=at - A, inode=7, device=(8, 1), flags=flags)
+        for at in (A, A + 2 * PAGE)
+    ]
+    with opened(make_core(loads, kernel_notes(files))) as it:
+        evidence = Evidence()
+        evidence.believe(parse(smaps_text(areas), "map"), {}, it.maps, "map")
+        found = classifier_for(it, evidence=evidence)
+        assert {found.decide(m).kind for m in range(len(it.maps)) if it.maps.start(m) >= A} == {kind}
 
 
 # --- names ----------------------------------------------------------------------------------------------------

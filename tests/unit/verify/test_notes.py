@@ -79,6 +79,19 @@ def test_a_damaged_note_of_an_annotated_core_is_found(
         at += length
 
 
+@pytest.mark.parametrize("length", range(1, 5))
+def test_names_and_descriptors_of_every_length_are_padded_alike(length: int, annotated: tuple[Path, Path]) -> None:
+    """Behind any of them, corefilt's own note is found."""
+    full, out = annotated
+    own = next(note for note in parse_notes(out.read_bytes()) if note.name == "COREFILT")
+    for odd in (Note("X", 7, b"x" * length), Note("X" * length, 7, b"x" * 4)):
+        full.write_bytes(make_core(LOADS, [odd, *NOTES]))
+        out.write_bytes(make_core(LOADS, [odd, own, *NOTES]))
+        verdict = verify(full, out)
+        assert verdict.holds, verdict
+        assert any("of kinds (--annotate)" in change for change in verdict.changes)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
