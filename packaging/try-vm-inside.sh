@@ -158,10 +158,15 @@ until_it_holds serves
 [ "$(systemctl is-active corefilt-serve.service)" = active ]
 step "vacuum and serve run as units: $(serves | tail -n 1)"
 
+# A service that failed is not remembered either.
+printf '[Service]\nExecStart=\nExecStart=/bin/false\n' >/etc/systemd/system/corefilt-batch@.service.d/false.conf
+systemctl daemon-reload
+if systemctl start "$batch.service" 2>/try/log; then false; fi
 dpkg --purge corefilt >/try/log 2>&1 || { cat /try/log; false; }
 [ "$(pattern) $(limit)" = "$first $first_limit" ]
 if dpkg-query -W corefilt 2>/try/log; then false; fi
-[ "$(systemctl list-units --all --plain --no-legend 'corefilt*' | grep -c .)" = 0 ] || { systemctl list-units --all 'corefilt*'; false; }
+[ "$(systemctl list-units --all --plain --no-legend 'corefilt*' | grep -c .)" = 0 ] ||
+  { systemctl list-units --all 'corefilt*'; journalctl -q -u 'corefilt-*' -o cat; false; }
 listed >/try/after
 diff /try/before /try/after
 settings >/try/settings.after
