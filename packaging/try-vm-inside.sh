@@ -7,12 +7,12 @@ trap 'echo "try: failed at line $LINENO: $BASH_COMMAND"' ERR
 step() { echo "try: $(cut -d. -f1 /proc/uptime) s: $*" | tee /dev/ttyS0; }
 pattern() { cat /proc/sys/kernel/core_pattern; }
 limit() { cat /proc/sys/kernel/core_pipe_limit; }
-# Every file, less what dpkg, the journal and systemd write of themselves, and the cores of systemd-coredump, which are
-# looked at by their names.
+# Every file, less what dpkg, the journal, systemd and gdb write of themselves, and the cores of systemd-coredump, which
+# are looked at by their names.
 listed() {
   find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /dev -o -path /try -o -path /var/lib/dpkg -o \
     -path /var/cache -o -path /var/log -o -path /var/lib/systemd/coredump -o -path /var/lib/systemd/timers -o \
-    -name 'systemd-private-*' \) -prune -o ! -name '*-' ! -name random-seed -printf '%y %m %u %p %l\n' | sort
+    -name 'systemd-private-*' -o -path '/usr/share/gdb/*/__pycache__' \) -prune -o ! -name '*-' ! -name random-seed -printf '%y %m %u %p %l\n' | sort
 }
 # What the files in /etc say, but for the accounts: a package's account stays.
 settings() { find /etc -type f ! -name '*-' ! -name passwd ! -name group ! -name '*shadow' -exec sha256sum {} + | sort -k 2; }
@@ -37,8 +37,7 @@ asked() {
   grep -q 'Signal: 11 (SEGV)' /try/log || { cat /try/log; false; }
   grep -q "Storage: $1 (present)" /try/log || { cat /try/log; false; }
   step "coredumpctl info: $(grep -E 'Storage:|Size on Disk:' /try/log | xargs)"
-  # gdb would leave bytecode of its own.
-  printf 'backtrace\nquit\n' | PYTHONDONTWRITEBYTECODE=1 coredumpctl --no-pager -1 --debugger=gdb debug /try/crasher >/try/log 2>&1 ||
+  printf 'backtrace\nquit\n' | coredumpctl --no-pager -1 --debugger=gdb debug /try/crasher >/try/log 2>&1 ||
     { cat /try/log; false; }
   grep -q 'deepest (heap=' /try/log || { cat /try/log; false; }
   step "coredumpctl debug: $(grep -m 1 'deepest (heap=' /try/log)"

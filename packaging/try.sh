@@ -123,6 +123,9 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 before=$(settings)
+# Of what is tried, whatever is committed meanwhile.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export SOURCE_DATE_EPOCH
 python3 -m venv "$work/tools"
 "$work/tools/bin/pip" install --quiet -r packaging/try.txt
 PATH="$work/tools/bin:$PATH"
