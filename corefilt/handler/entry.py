@@ -56,9 +56,11 @@ def _run(crash: CrashInfo, path: str | None) -> int:
             finally:
                 _finish(crash, child, record, messages, saved=not code)
             return code
+    except CorefiltError as error:
+        messages.say(f"process {crash.pid}: no core was saved: {error}", ERROR)
     except Exception as error:
         messages.say(f"process {crash.pid}: no core was saved: {type(error).__name__}: {error}", ERROR)
-        return 1
+    return 1
 
 
 def _fail(error: CorefiltError, messages: Messages) -> int:

@@ -42,14 +42,28 @@ class Forked:
     """
 
     def __init__(self, crash: CrashInfo, stream: int) -> None:
-        """Open the process, and fork; ``stream`` is closed here. Raises OSError."""
-        # The child needs it too, and the process that crashed waits for the child.
-        from corefilt.handler import sandbox, statement
-
+        """Open the process, and fork; ``stream`` is closed here. Raises OutputError."""
         self.began = time.monotonic()
         self.stuck = False
         self._crashed = crash.pid
+        self._pid = 0
         self.victim = open_victim(crash)
+        try:
+            self._fork(crash, stream)
+        except OSError as error:
+            # Nobody reads its core, so that it ends, and if it waits for a page it is killed.
+            os.close(stream)
+            words = self.free_the_slot()
+            raise OutputError(f"no child can be started: {error.strerror}" + (f"; {words}" if words else "")) from None
+        self.victim.ask_its_threads(crash)
+        # Whose it is, is asked when nobody waits any more.
+        self.program, self.victim.program = self.victim.program, -1
+        self.victim.close()
+
+    def _fork(self, crash: CrashInfo, stream: int) -> None:
+        # The child needs it too, and the process that crashed waits for the child.
+        from corefilt.handler import sandbox, statement
+
         self._stated = statement.new_file()
         told, self._teller = os.pipe2(os.O_CLOEXEC)
         self._listener, report = os.pipe2(os.O_CLOEXEC)
@@ -57,8 +71,8 @@ class Forked:
         self._asked, asks = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
         ours, why_not = sandbox.own_pids()
-        self._pid = os.fork()
-        if not self._pid:
+        pid = os.fork()
+        if not pid:
             os.close(self._teller)
             os.close(self._allower)
             os.close(self._asked)
@@ -66,13 +80,10 @@ class Forked:
             self._be_the_child(crash, stream, (told, allowed, asks), report, parent, missing)
         if ours >= 0:
             sandbox.back(ours)
-        self._pidfd = os.pidfd_open(self._pid)
+        self._pidfd = os.pidfd_open(pid)
+        self._pid = pid
         for fd in (told, allowed, asks, report, stream):
             os.close(fd)
-        self.victim.ask_its_threads(crash)
-        # Whose it is, is asked when nobody waits any more.
-        self.program, self.victim.program = self.victim.program, -1
-        self.victim.close()
 
     def __enter__(self) -> Forked:
         return self

@@ -164,6 +164,28 @@ def test_without_a_proven_pidfd_nobody_is_killed(programs: Path, place: Place) -
         assert victim.wait(PATIENCE) == -signal.SIGSEGV
 
 
+NO_FORK = """
+def no_fork():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+os.fork = no_fork
+"""
+
+
+def test_a_handler_that_cannot_fork_keeps_no_slot(programs: Path, place: Place) -> None:
+    """The system has no number left for a process: who uses them up keeps no slot by that."""
+    with ExitStack() as undo:
+        server = undo.enter_context(served(place.root / "mount"))
+        victim = undo.enter_context(mapping(programs / "fromserver", server.file))
+        undo.callback(server.process.kill)
+        handler = undo.enter_context(in_core_pattern(place, NO_FORK, pipe_limit=2))
+        server.stop()
+        crash(victim)
+        assert until_free([victim], place) < FREE_WITHIN
+        (said,) = messages(handler, 1, victim.pid)
+        assert "no core was saved: no child can be started: Resource temporarily unavailable; it waited for a" in said
+        assert victim.wait(PATIENCE) == -signal.SIGKILL
+
+
 @pytest.mark.parametrize("patch", ["", 'os.close(3); sys.argv[-1] = ""'])
 def test_a_wait_that_nothing_ends_is_named(patch: str, programs: Path, place: Place) -> None:
     """A server has taken the request and does not answer: its client cannot be killed (request_wait_answer in
