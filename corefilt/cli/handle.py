@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 DESCRIPTION = f"""\
 Saves the core that the kernel sends on standard input, filtered by what /proc shows of its process.
 The kernel starts it, from /proc/sys/kernel/core_pattern: |.../corefilt-handle {PATTERN}
-What it does with a core stands in /etc/corefilt.conf, a file of root's; what it has to say goes to the journal."""
+/etc/corefilt.conf, which must belong to root, says what it does with a core. Its messages go to the journal."""
 
 
 def parser() -> Parser:

@@ -63,5 +63,7 @@ async def _serve(listening: Listening, rules: ServeRules, messages: Messages, co
 def parser() -> Parser:
     """The options."""
     made = make_parser("serve", DESCRIPTION)
-    made.add_argument("socket", metavar="SOCKET", nargs="?", help="where to make it; systemd's needs no path")
+    made.add_argument(
+        "socket", metavar="SOCKET", nargs="?", help="where to create it; a socket from systemd needs no path"
+    )
     return made

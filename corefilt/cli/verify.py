@@ -18,7 +18,7 @@ DESCRIPTION = """\
 Compares a filtered core with the full one: every kept byte is the same at its address, none was invented, program
 headers, notes and sections agree, and no two claim the same bytes. With --filter, every mapping has what that filter
 keeps; give the evidence options that the core was filtered with. With --truncate, it ends where the kernel would have
-ended it. Both cores can be compressed, and URLs.
+ended it. Both cores can be compressed, or URLs.
 
 exit code: 0 every promise is kept, 4 one is broken"""
 
@@ -27,7 +27,7 @@ def parser() -> Parser:
     """The options of ``corefilt verify``."""
     p = make_parser("verify", DESCRIPTION)
     p.add_argument("full", metavar="FULL", help="the core that was filtered")
-    p.add_argument("filtered", metavar="FILTERED", help="what became of it")
+    p.add_argument("filtered", metavar="FILTERED", help="the filtered core")
     return p
 
 

@@ -141,7 +141,7 @@ class Options:
         takers="filter batch inspect verify corefilt.filter() Core.plan()",
     )  # fmt: skip
     dumper: Dumper = option(
-        "--dumper", "whose rules: fdpic-old is the FDPIC dumper before Linux 5.10",
+        "--dumper", "which kernel's rules apply: fdpic-old is the FDPIC dumper before Linux 5.10",
         choices=DUMPERS, default=CURRENT, group=EVIDENCE,
         takers="filter batch inspect verify corefilt.filter() Core.plan()",
     )  # fmt: skip
