@@ -73,4 +73,6 @@ timeout "${COREFILT_VM_SECONDS:-5000}" qemu-system-x86_64 -machine q35 -accel "$
   -drive "file=$work/disk,format=raw,if=virtio" </dev/null >"$work/console" 2>&1 || true
 debugfs -R 'cat /try/said' "$work/disk" >"$work/said" 2>/dev/null
 grep '^try: ' "$work/said" || true
+times >"$work/times"
+echo "${suite##*/}: $SECONDS s, and CPU time $(sed -n 2p "$work/times"), for the machine and its making"
 grep -q '^try: all is as it should be' "$work/said" || { tail -n 20 "$work/console" "$work/said" >&2; exit 1; }
