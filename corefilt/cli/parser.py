@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 
+# A line of a description that is so long goes on in the next one.
+WRAPPED = 100
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Wraps at the terminal's width, which argparse asks shutil for: 1.6 ms at every start, help or not."""
 
@@ -24,6 +28,24 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         except (OSError, ValueError):
             columns = 80
         super().__init__(prog, width=max(columns - 2, 20))
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Fold a description, whose lines are as long as the source's, for a narrower terminal; lists stay lists."""
+        from textwrap import wrap
+
+        joined: list[str] = []
+        before = 0
+        for line in text.splitlines():
+            if before >= WRAPPED and line[:1].strip():
+                joined[-1] += f" {line}"
+            else:
+                joined.append(line)
+            before = len(line)
+        made: list[str] = []
+        for line in joined:
+            blanks = indent + " " * (len(line) - len(line.lstrip()))
+            made += wrap(line, width, subsequent_indent=blanks, break_on_hyphens=False) or [""]
+        return "\n".join(made)
 
 
 def tell_version(version: str) -> None:

@@ -1,0 +1,24 @@
+"""What --help prints fits the terminal."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+
+from corefilt.cli.commands import COMMANDS
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_of_help_is_wider_than_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for name in COMMANDS:
+        text = import_module(f"corefilt.cli.{name}").parser().format_help()
+        assert max(map(len, text.splitlines())) <= width, name
+
+
+def test_a_wrapped_line_goes_on_and_a_list_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = import_module("corefilt.cli.scrub").parser().format_help()
+    assert "\n  secrets   what the rules find (default)\n  env  " in text
+    assert "\n\nWrites a copy of a core in which secrets are overwritten: private keys," in text
