@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Core": ("api", "Core"),
-    "CoredumpFilter": ("filterbits", "CoredumpFilter"),
+    "CoredumpFilter": ("coredump_filter", "CoredumpFilter"),
     "CorefiltError": ("errors", "CorefiltError"),
     "Mapping": ("plan.plan", "Mapping"),
     "Plan": ("api", "Plan"),

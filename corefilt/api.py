@@ -6,7 +6,7 @@ from functools import cached_property
 
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.errors import UnstreamableError, UsageError
-from corefilt.filterbits import CoredumpFilter, as_filter
+from corefilt.filterbits import Bit, as_filter
 from corefilt.filtering.hints import in_python
 from corefilt.filtering.observer import observer
 from corefilt.filtering.options import check_output, options_for
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self, Unpack
 
+    from corefilt.coredump_filter import CoredumpFilter
     from corefilt.crash.command_line import CommandLine
     from corefilt.crash.identity import Identity, ThreadInfo
     from corefilt.crash.modules import Module
@@ -95,7 +96,7 @@ class Core(Shown):
 
     @cached_property
     def _everything(self) -> Plan:
-        return self.plan(CoredumpFilter.ALL)
+        return self.plan(Bit.ALL)
 
     @cached_property
     def identity(self) -> Identity:
@@ -172,7 +173,9 @@ class Plan(Shown):
     @property
     def filter(self) -> CoredumpFilter:
         """The filter."""
-        return self._made.filter
+        from corefilt.coredump_filter import CoredumpFilter
+
+        return CoredumpFilter(self._made.filter)
 
     @property
     def mappings(self) -> Sequence[CoreMapping]:
@@ -211,10 +214,10 @@ class Plan(Shown):
     def __repr__(self) -> str:
         kept, dropped = (sum(column) for column in list(zip(*self.by_kind(), strict=True))[1:3] or ((), ()))
         what = f"keeps {show_size(kept)}, drops {show_size(dropped)}"
-        return f"<corefilt.Plan {int(self.filter):#x} of {self.core.name!r}: {what}>"
+        return f"<corefilt.Plan {self._made.filter:#x} of {self.core.name!r}: {what}>"
 
     def _repr_html_(self) -> str:
-        return kinds_table(f"{self.core.name}, filter {int(self.filter):#x}", self.by_kind())
+        return kinds_table(f"{self.core.name}, filter {self._made.filter:#x}", self.by_kind())
 
 
 def open_core(
@@ -299,7 +302,7 @@ def local_copy(place: str, stack: ExitStack) -> str:
 
 def expected_bounds(
     path: str, filter: int | str, **options: Unpack[PlanOptions]
-) -> tuple[CoredumpFilter, dict[int, tuple[int, int]]]:
+) -> tuple[int, dict[int, tuple[int, int]]]:
     """Return a filter, and the least and the most bytes that it may leave of every segment of a core.
 
     ``corefilt verify`` asks it, so messages name options as its command line does. Raises what ``Core.plan`` does.

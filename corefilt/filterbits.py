@@ -6,13 +6,15 @@ the 2007 patch series, which became coredump_filter in Linux 2.6.23, keep the me
 
 from __future__ import annotations
 
-from enum import IntFlag
-
 from corefilt.errors import FilterError, did_you_mean
 
 
-class CoredumpFilter(IntFlag):
-    """Which mappings are kept; the values are the kernel's ``MMF_DUMP_*`` bits, shifted down to bit 0."""
+class Bit:
+    """Which mappings are kept, one bit each: the kernel's ``MMF_DUMP_*``, shifted down to bit 0.
+
+    A filter is an int. ``coredump_filter.py`` has them as the IntFlag that Python's users see, and loading that takes
+    4 ms, a third of what a run on a small core takes above the bare interpreter (bench/filter.py, start-up).
+    """
 
     NONE = 0
     PRIVATE_ANONYMOUS = 0x1
@@ -29,29 +31,29 @@ class CoredumpFilter(IntFlag):
 
 
 NAMES = {
-    "private-anonymous": CoredumpFilter.PRIVATE_ANONYMOUS,
-    "shared-anonymous": CoredumpFilter.SHARED_ANONYMOUS,
-    "private-file-backed": CoredumpFilter.PRIVATE_FILE_BACKED,
-    "shared-file-backed": CoredumpFilter.SHARED_FILE_BACKED,
-    "elf-headers": CoredumpFilter.ELF_HEADERS,
-    "private-huge": CoredumpFilter.PRIVATE_HUGE,
-    "shared-huge": CoredumpFilter.SHARED_HUGE,
-    "private-dax": CoredumpFilter.PRIVATE_DAX,
-    "shared-dax": CoredumpFilter.SHARED_DAX,
+    "private-anonymous": Bit.PRIVATE_ANONYMOUS,
+    "shared-anonymous": Bit.SHARED_ANONYMOUS,
+    "private-file-backed": Bit.PRIVATE_FILE_BACKED,
+    "shared-file-backed": Bit.SHARED_FILE_BACKED,
+    "elf-headers": Bit.ELF_HEADERS,
+    "private-huge": Bit.PRIVATE_HUGE,
+    "shared-huge": Bit.SHARED_HUGE,
+    "private-dax": Bit.PRIVATE_DAX,
+    "shared-dax": Bit.SHARED_DAX,
 }
 ALIASES = {
-    "default": CoredumpFilter.DEFAULT,
-    "all": CoredumpFilter.ALL,
-    "none": CoredumpFilter.NONE,
-    "omit-anonymous-shared": CoredumpFilter.DEFAULT & ~CoredumpFilter.SHARED_ANONYMOUS,
+    "default": Bit.DEFAULT,
+    "all": Bit.ALL,
+    "none": Bit.NONE,
+    "omit-anonymous-shared": Bit.DEFAULT & ~Bit.SHARED_ANONYMOUS,
 }
 
 # The files of the 2007 series hold flags of the opposite sense: what is set is left out. Kernels of that time
 # dumped written private memory and anonymous shared memory (0x3) and nothing else.
-KERNEL_OF_2007 = CoredumpFilter.PRIVATE_ANONYMOUS | CoredumpFilter.SHARED_ANONYMOUS
+KERNEL_OF_2007 = Bit.PRIVATE_ANONYMOUS | Bit.SHARED_ANONYMOUS
 
 
-def parse_filter(text: str) -> tuple[CoredumpFilter, list[str]]:
+def parse_filter(text: str) -> tuple[int, list[str]]:
     """Read a filter as a person writes it.
 
     Returns the filter and a list of warnings. Raises FilterError with both readings where there are two.
@@ -62,7 +64,7 @@ def parse_filter(text: str) -> tuple[CoredumpFilter, list[str]]:
         kept = "default" if text[0] == "-" else "none"
         raise FilterError(f"filter {text!r} starts with {text[0]!r}", f"write {kept},{text}")
     warnings: list[str] = []
-    value = CoredumpFilter.NONE
+    value = Bit.NONE
     for term in text.split(","):
         sign, body = (term[0], term[1:]) if term[:1] in ("+", "-") else ("+", term)
         bits = _term(body, text, warnings)
@@ -70,7 +72,7 @@ def parse_filter(text: str) -> tuple[CoredumpFilter, list[str]]:
     return value, warnings
 
 
-def _term(term: str, text: str, warnings: list[str]) -> CoredumpFilter:
+def _term(term: str, text: str, warnings: list[str]) -> int:
     word = term.strip().lower().replace("_", "-") if ":" not in term else term.strip().lower()
     if not word:
         raise FilterError(f"filter {text!r} has an empty term")
@@ -83,7 +85,7 @@ def _term(term: str, text: str, warnings: list[str]) -> CoredumpFilter:
     return _number(word, warnings)
 
 
-def _number(word: str, warnings: list[str]) -> CoredumpFilter:
+def _number(word: str, warnings: list[str]) -> int:
     shown_by_kernel = len(word) == 8 and word[:2] != "0b" and _is_hex(word)
     if len(word) > 66:
         raise FilterError(f"filter {word[:20]!r}... is too long for a number")
@@ -103,15 +105,15 @@ def _number(word: str, warnings: list[str]) -> CoredumpFilter:
         near = f"{did_you_mean(word, names)} the names are {', '.join(names)}".lstrip()
         hint = f"write 0x{word}" if _is_hex(word) else near
         raise FilterError(f"filter {word!r} is neither a number nor a name", hint)
-    unknown = value & ~int(CoredumpFilter.ALL)
+    unknown = value & ~Bit.ALL
     if unknown:
         if not shown_by_kernel and value != 0xFFFFFFFF:
             raise FilterError(f"filter {word!r} has bits above 8: {_hex(unknown)}", "all is 0x1ff")
         warnings.append(f"filter {word}: bits above 8 mean nothing and are ignored: {_hex(unknown)}")
-    return CoredumpFilter(value & int(CoredumpFilter.ALL))
+    return value & Bit.ALL
 
 
-def _interface_of_2007(word: str) -> CoredumpFilter:
+def _interface_of_2007(word: str) -> int:
     """The /proc files and sysctl of the patch series of December 2006 to March 2007, by the mails' changelogs."""
     name, _, number = word.partition(":")
     if len(number) > 66:
@@ -123,7 +125,7 @@ def _interface_of_2007(word: str) -> CoredumpFilter:
         raise FilterError(f"filter {word!r} has no number after the colon", f"write {name}:1") from None
     if value < 0:
         raise FilterError(f"filter {word!r} has a negative number", f"write {name}:1")
-    without_shared = CoredumpFilter.PRIVATE_ANONYMOUS
+    without_shared = Bit.PRIVATE_ANONYMOUS
     if name in ("coremask", "core_flags"):
         return without_shared if value & 1 else KERNEL_OF_2007
     if name == "coredump_omit_anonymous_shared":
@@ -141,7 +143,7 @@ def _interface_of_2007(word: str) -> CoredumpFilter:
     raise FilterError(f"filter {word!r} names no interface that ever was")
 
 
-def as_filter(value: int | str) -> tuple[CoredumpFilter, list[str]]:
+def as_filter(value: int | str) -> tuple[int, list[str]]:
     """A filter from Python: an int is its bits, a text is read as on the command line; with its warnings."""
     if isinstance(value, str):
         return parse_filter(value)
@@ -156,10 +158,10 @@ def _hex(value: int) -> str:
     return f"{value:#x}"
 
 
-def describe(value: CoredumpFilter) -> str:
+def describe(value: int) -> str:
     """Return the filter as ``default (0x33)``, ``all (0x1ff)``, or ``0x31 (private-anonymous, ...)``."""
     for word in ("default", "all"):
         if value == ALIASES[word]:
-            return f"{word} ({int(value):#x})"
+            return f"{word} ({value:#x})"
     names = ", ".join(name for name, bit in NAMES.items() if value & bit)
-    return f"{int(value):#x} ({names or 'none'})"
+    return f"{value:#x} ({names or 'none'})"

@@ -7,7 +7,7 @@ by Linux 6.18 in tests/kernel.
 
 from __future__ import annotations
 
-from corefilt.filterbits import CoredumpFilter as Bit
+from corefilt.filterbits import Bit
 
 
 class Kind:
@@ -81,7 +81,7 @@ CURRENT, FDPIC_OLD = DUMPERS = ("current", "fdpic-old")
 _OLD_BITS = {
     **_BITS,
     Kind.SPECIAL: Bit.PRIVATE_FILE_BACKED,
-    Kind.EXCLUDED: Bit(0),
+    Kind.EXCLUDED: Bit.NONE,
     Kind.WRITTEN_FILE: Bit.PRIVATE_ANONYMOUS,
     Kind.WRITTEN_FILE_HEADED: Bit.PRIVATE_ANONYMOUS,
     Kind.PRIVATE_HUGE: Bit.PRIVATE_ANONYMOUS | Bit.PRIVATE_FILE_BACKED,
@@ -89,7 +89,7 @@ _OLD_BITS = {
 }
 
 
-def level(kind: int, wanted: Bit, dumper: str = CURRENT) -> int:
+def level(kind: int, wanted: int, dumper: str = CURRENT) -> int:
     """How much of a mapping of one kind the filter keeps: NOTHING, ONE_PAGE or WHOLE."""
     if dumper == FDPIC_OLD:
         return WHOLE if _OLD_BITS[kind] & wanted else NOTHING
@@ -204,16 +204,16 @@ class Classification:
         found.contradiction, found.disbelieved = self.contradiction, self.disbelieved
         return found
 
-    def levels(self, wanted: Bit) -> tuple[int, int, int]:
+    def levels(self, wanted: int) -> tuple[int, int, int]:
         """The least, the likeliest and the most that the filter may keep of it."""
         levels = [level(kind, wanted, self.dumper) for kind in single(self.possible)]
         return min(levels), level(self.likely, wanted, self.dumper), max(levels)
 
-    def undisproved(self, wanted: Bit) -> int:
+    def undisproved(self, wanted: int) -> int:
         """The most that the filter may keep of it if no convention holds: NOTHING, ONE_PAGE or WHOLE."""
         return max(level(kind, wanted, self.dumper) for kind in single(self.proven | self.possible))
 
-    def dropped_by(self, wanted: Bit) -> list[Convention]:
+    def dropped_by(self, wanted: int) -> list[Convention]:
         """The conventions without which the filter might keep more of it, in the order of the rules."""
         most = self.levels(wanted)[2]
         return [

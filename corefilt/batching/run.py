@@ -59,7 +59,7 @@ def batch(
     with in_python("--to", "--replace", "--scrub", "--bundle"):
         job = Job(
             [os.fspath(name) for name in names],
-            int(as_filter(filter)[0]),
+            as_filter(filter)[0],
             to=local_path(os.fspath(to)) if to is not None else None,
             replace=replace,
             options=task_options(options, evidence),

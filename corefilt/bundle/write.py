@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from corefilt.corefile.corefile import CoreFile
-    from corefilt.filterbits import CoredumpFilter
     from corefilt.filtering.options import Options
     from corefilt.io.sinks import NamedFile, Sink
     from corefilt.io.sources import Place, Source
@@ -73,7 +72,7 @@ def write_bundle(
     request: BundleRequest,
     options: Options,
     *,
-    wanted: CoredumpFilter | None = None,
+    wanted: int | None = None,
     owner_fd: int | None = None,
 ) -> BundleReport:
     """Write a core and what belongs to it into ``output``; ``wanted`` None leaves the core as it is.
@@ -129,7 +128,7 @@ def _places(request: BundleRequest, owner_fd: int, stack: ExitStack) -> Places:
     return Places(sysroot, debug, debuginfod, request.debug)
 
 
-def _filtered(core: CoreFile, wanted: CoredumpFilter, options: Options, stack: ExitStack) -> FileSource:
+def _filtered(core: CoreFile, wanted: int, options: Options, stack: ExitStack) -> FileSource:
     """The filtered core in a temporary file, which vanishes when the stack closes it."""
     place = os.open(tempfile.gettempdir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

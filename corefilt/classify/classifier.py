@@ -16,7 +16,6 @@ from corefilt.classify.findings import Classes, Findings
 from corefilt.classify.payload import Payload
 from corefilt.classify.rules_core import BEFORE_WITNESSES, GATES, RULES
 from corefilt.errors import UsageError
-from corefilt.evidence.assumptions import Assumption
 from corefilt.kinds import CURRENT, DUMPERS, NAMES, Basis, Classification, Kind, single
 
 TYPE_CHECKING = False
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.mappings import Mappings
+    from corefilt.evidence.assumptions import Assumption
     from corefilt.evidence.evidence import Evidence
 
 DISBELIEVED = "the COREFILT note contradicts the core and is not believed"
@@ -222,7 +222,7 @@ def classifier_for(
     """
     if dumper not in DUMPERS:
         raise UsageError(f"dumper is {dumper!r}", f"it can be {', '.join(DUMPERS)}")
-    assumptions = [Assumption(text) for text in assume]
+    assumptions = _assumptions(assume) if assume else []
     seekable = core.source.seekable
     maps = evidence.mappings if evidence is not None and evidence.mappings is not None else core.maps
     payload, vvar = None, vvar_candidates(maps.whole)
@@ -236,6 +236,12 @@ def classifier_for(
     if classifier.by_files and (seekable or payload is None):
         compare_files(core, classifier, peek=core.source.peek if seekable else None)
     return classifier
+
+
+def _assumptions(texts: Sequence[str]) -> list[Assumption]:
+    from corefilt.evidence.assumptions import Assumption
+
+    return [Assumption(text) for text in texts]
 
 
 def compare_files(core: CoreFile, classifier: Classifier, *, peek: Callable[[int, int], bytes] | None) -> None:

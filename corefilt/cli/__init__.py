@@ -9,6 +9,7 @@ import sys
 
 from corefilt.cli.commands import COMMANDS, FORCED
 from corefilt.errors import CorefiltError, ReportPlaceError
+from corefilt.startup import after_loading, before_loading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def entry(*, interruptible: bool = False) -> NoReturn:
 
     Taking the interpreter apart would cost 3 ms, a third of what starting it costs (bench/filter.py, start-up).
     """
+    before_loading()
     code = main(interruptible=interruptible)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
@@ -88,6 +90,7 @@ def _dispatch(argv: list[str], *, interruptible: bool) -> int:
     name, rest = (argv[0], argv[1:]) if argv and argv[0] in COMMANDS else ("filter", argv)
     # Not importlib.import_module: loading importlib and warnings takes 0.9 ms of a run of 35 ms.
     run: Callable[[list[str]], int] = __import__(f"{__name__}.{name}", fromlist=["run"]).run
+    after_loading()
     # Until here there was nothing to clean up, and an exception raised among imports can get lost.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:

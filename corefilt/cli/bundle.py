@@ -7,7 +7,7 @@ from corefilt.cli.reportfile import STDOUT, check_report_place, with_json_target
 from corefilt.cli.streams import say
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import ReportPlaceError, UsageError
-from corefilt.filterbits import CoredumpFilter, parse_filter
+from corefilt.filterbits import Bit, parse_filter
 from corefilt.filtering.options import Options
 from corefilt.text import printable
 
@@ -57,7 +57,7 @@ def run(argv: list[str]) -> int:
     options = Options(**given_options(arguments, "bundle"), force=arguments.force)
     wanted, notices = parse_filter(arguments.filter) if arguments.filter is not None else (None, [])
     if wanted is None and options.fit_request is not None:
-        wanted = CoredumpFilter.ALL
+        wanted = Bit.ALL
     request = BundleRequest(arguments.sysroot, arguments.debug_dir, arguments.debug, arguments.debuginfod)
     with open_core(arguments.core, spool=True) as core:
         check_report_place(arguments.json, core.source, arguments.output, force=arguments.force)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import chain
 
 from corefilt.cli.arguments import read
+from corefilt.cli.command_options import TOP
 from corefilt.cli.inspection.rows import COLUMNS, Rows, parse_kinds, parse_names
-from corefilt.cli.options import TOP, Arguments, make_parser
+from corefilt.cli.options import Arguments, make_parser
 from corefilt.cli.progress import bar_for
 from corefilt.cli.reportfile import STDOUT, check_report_place, with_json_target
 from corefilt.cli.streams import need_standard_output, say
@@ -58,7 +59,7 @@ def run(argv: list[str]) -> int:
     ) as core:
         plan = KeepPlan.of(
             core,
-            int(wanted),
+            wanted,
             unknown=arguments.unknown,
             assume=arguments.assume,
             maps=arguments.maps,

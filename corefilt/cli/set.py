@@ -10,7 +10,7 @@ from corefilt.cli.options import make_parser
 from corefilt.cli.parser import pid_number
 from corefilt.cli.streams import one_failed, say
 from corefilt.errors import ProcessError, UsageError
-from corefilt.filterbits import ALIASES, NAMES, CoredumpFilter, describe, parse_filter
+from corefilt.filterbits import ALIASES, NAMES, describe, parse_filter
 from corefilt.procfs.coredump_filter import set_filter
 from corefilt.procfs.pid import ProcFolder
 
@@ -62,7 +62,7 @@ def run(argv: list[str]) -> int:
             failed = True
             continue
         if after != wanted:
-            missing = CoredumpFilter(wanted & ~after)
+            missing = wanted & ~after
             say(f"corefilt: {folder.name}: this kernel does not know {describe(missing)}; the filter is {after:#x}")
         if not arguments.quiet and not command:
             say(f"corefilt: {folder.name}: filter {describe(after)}, was {int(before):#x}")

@@ -9,7 +9,7 @@ from corefilt.cli.reportfile import STDOUT, with_json_target, write_json
 from corefilt.cli.streams import draw, one_failed, say
 from corefilt.doctor.live import KeptShare, Live
 from corefilt.errors import ProcessError
-from corefilt.filterbits import CoredumpFilter, describe, parse_filter
+from corefilt.filterbits import describe, parse_filter
 from corefilt.filtering.report import evidence_texts, path_as_dict
 from corefilt.procfs.pid import ProcFolder
 from corefilt.sizes import show_size
@@ -61,7 +61,7 @@ def run(argv: list[str]) -> int:
     return 1 if failed else 0
 
 
-def as_dict(live: Live, wanted: CoredumpFilter) -> dict[str, object]:
+def as_dict(live: Live, wanted: int) -> dict[str, object]:
     """One process as JSON: sizes in bytes, addresses as hex strings; no limit and what smaps does not tell are null."""
     areas = live.areas
     mappings = [
@@ -79,15 +79,15 @@ def as_dict(live: Live, wanted: CoredumpFilter) -> dict[str, object]:
     ]
     return {
         "pid": live.pid,
-        "filter": f"{int(live.filter):#x}",
-        "shown_filter": f"{int(wanted):#x}",
+        "filter": f"{live.filter:#x}",
+        "shown_filter": f"{wanted:#x}",
         "core_limit": dict(zip(("soft", "hard"), live.limit, strict=True)),
         "kinds": {name: {"mappings": share.count, **share.as_dict()} for name, share in live.by_kind(wanted)},
         "mappings": mappings,
     }
 
 
-def pictures(live: Live, wanted: CoredumpFilter, *, verbose: bool) -> list[RenderableType]:
+def pictures(live: Live, wanted: int, *, verbose: bool) -> list[RenderableType]:
     """One process for a person: two lines and a table, and with ``verbose`` another one of all mappings."""
     from rich.text import Text
 

@@ -42,7 +42,7 @@ def run(argv: list[str]) -> int:
         verdict = verify(
             arguments.full,
             arguments.filtered,
-            filter=int(wanted) if wanted is not None else None,
+            filter=wanted,
             assume=arguments.assume,
             maps=arguments.maps,
             pid=arguments.pid,

@@ -29,7 +29,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corefilt.filterbits import CoredumpFilter
     from corefilt.procfs.maps import Areas
     from corefilt.procfs.pid import ProcFolder
 
@@ -114,7 +113,7 @@ class Live:
                 self.notices.append(f"{self.name}: its memory did not all answer within {DEADLINE:g} s")
         self.findings = classifier.decide_all()
 
-    def share(self, m: int, wanted: CoredumpFilter) -> KeptShare:
+    def share(self, m: int, wanted: int) -> KeptShare:
         """What a filter would keep of mapping ``m``."""
         size, resident = self.areas.end[m] - self.areas.start[m], self.areas.resident[m]
         least, _, most = self.findings[m].levels(wanted)
@@ -131,7 +130,7 @@ class Live:
             count=1,
         )
 
-    def by_kind(self, wanted: CoredumpFilter) -> Iterator[tuple[str, KeptShare]]:
+    def by_kind(self, wanted: int) -> Iterator[tuple[str, KeptShare]]:
         """For every kind that is there: its name, and what a filter would keep of its mappings."""
         sums: dict[str, KeptShare] = {}
         for m, finding in enumerate(self.findings):

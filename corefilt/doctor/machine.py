@@ -9,7 +9,7 @@ from corefilt.doctor.kernel import kernel_rows
 from corefilt.doctor.row import OK
 from corefilt.doctor.settings import FILE, PIPE, SOCKET, Settings, read_sysctl
 from corefilt.doctor.versions import lacking
-from corefilt.filterbits import CoredumpFilter, describe
+from corefilt.filterbits import describe
 from corefilt.io.movers import MOVERS
 from corefilt.text import printable
 
@@ -55,7 +55,7 @@ def _proc_facts() -> list[Fact]:
     facts = []
     try:
         with open("/proc/self/coredump_filter", "rb") as file:
-            own = CoredumpFilter(int(file.read(), 16))
+            own = int(file.read(), 16)
         facts.append(Fact(GROUP, "filter", describe(own), "what children of this shell get"))
     except (OSError, ValueError):
         pass

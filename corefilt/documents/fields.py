@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.errors import CorefiltError, UsageError, did_you_mean
-from corefilt.filterbits import CoredumpFilter, parse_filter
+from corefilt.filterbits import parse_filter
 from corefilt.sizes import parse_size
 
 TYPE_CHECKING = False
@@ -133,7 +133,7 @@ def a_size(value: object) -> int:
     return value
 
 
-def a_filter(value: object) -> CoredumpFilter:
+def a_filter(value: object) -> int:
     """The bits of a filter, as a number or as the command line takes it. Raises UsageError."""
     if not isinstance(value, str) and (type(value) is not int or value < 0):
         raise UsageError(f"{value!r} is no filter", 'write it like 0x33 or "default,-shared-anonymous"')

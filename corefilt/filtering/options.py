@@ -2,8 +2,8 @@
 
 An attribute of ``Options`` is one record: its spelling on the command line, its words, default, help and group, the
 commands and Python functions that take it. Parsers, completion, manual pages, the jobs of a batch and the keywords of
-the Python functions are made from it; ``cli/options.py`` adds what only the command line has. ``keywords.py`` repeats
-names and types for type checkers, which read no table; a test holds the two equal.
+the Python functions are made from it; ``cli/options.py`` and ``cli/command_options.py`` add what only the command line
+has. ``keywords.py`` repeats names and types for type checkers, which read no table; a test holds the two equal.
 """
 
 from __future__ import annotations
@@ -272,6 +272,11 @@ class Options:
         self.__dict__.update(values)
         self.fit_request: FitRequest | None = _request(self)
         self.naming: Naming | None = _naming(self)
+
+    @property
+    def names_evidence(self) -> bool:
+        """Whether they say what lies beside the core."""
+        return self.maps is not None or self.pid is not None or self.sysroot is not None
 
 
 TABLE: dict[str, Option] = {name: record for name, record in vars(Options).items() if isinstance(record, Option)}

@@ -10,7 +10,7 @@ from corefilt.corefile.corefilt_note import (
     NT_COREFILT_SIGNATURE,
 )
 from corefilt.corefile.elf import PN_XNUM, PT_NOTE
-from corefilt.filterbits import CoredumpFilter, describe
+from corefilt.filterbits import Bit, describe
 from corefilt.filtering.shown import Shown, kinds_table
 from corefilt.kinds import ONE_PAGE, Kind
 from corefilt.plan.layout import kept_bytes
@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from corefilt.coredump_filter import CoredumpFilter
     from corefilt.io.engine import Engine
     from corefilt.io.sinks import Sink
     from corefilt.kinds import Classification
@@ -51,7 +52,6 @@ class Report(Shown):
         self.version = __version__
         self.input = core.source.name
         self.output = sink.name if sink is not None else None
-        self.filter = plan.filter
         self.elf_class = core.elf_class
         self.machine = core.machine
         self.format = _format_of(plan, conversion)
@@ -98,7 +98,7 @@ class Report(Shown):
             "version": self.version,
             "input": self.input,
             "output": self.output,
-            "filter": f"{int(self.filter):#x}",
+            "filter": f"{self._plan.filter:#x}",
             "class": self.elf_class,
             "machine": self.machine,
             **({"format": self.format} if self.format is not None else {}),
@@ -119,6 +119,13 @@ class Report(Shown):
             **({"fit": self.fit.as_dict()} if self.fit is not None else {}),
             "mappings": [mapping_as_dict(self._plan, m, mapping) for m, mapping in enumerate(self._plan.mappings)],
         }
+
+    @property
+    def filter(self) -> CoredumpFilter:
+        """What was asked for."""
+        from corefilt.coredump_filter import CoredumpFilter
+
+        return CoredumpFilter(self._plan.filter)
 
     @property
     def mappings(self) -> Sequence[Mapping]:
@@ -145,7 +152,7 @@ class Report(Shown):
 
     def summary(self, *, verbose: bool = False) -> str:
         """What a person wants to know, in a few lines."""
-        about = f"{counted(self.segments, 'segment')}, filter {describe(self.filter)}, {self.seconds:.2f} s"
+        about = f"{counted(self.segments, 'segment')}, filter {describe(self._plan.filter)}, {self.seconds:.2f} s"
         lines = [f"{self.headline()}, {about}"]
         width = max([len(name) for name, *_ in self.kinds] + [4])
         if self.kinds:
@@ -190,7 +197,7 @@ def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
     told = list(plan.core.notes.notices)
     if context.evidence is not None:
         told += context.evidence.notices + context.evidence.told_of_copies
-    if context.payload is None and plan.filter & CoredumpFilter.ELF_HEADERS and plan.unknown == "keep":
+    if context.payload is None and plan.filter & Bit.ELF_HEADERS and plan.unknown == "keep":
         page, core = plan.core.maps.page_size, plan.core
         hedged = [
             m
@@ -204,8 +211,8 @@ def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
                 "from a pipe into a pipe the payload cannot be looked at first: "
                 f"{counted(len(hedged), 'mapping keeps', 'mappings keep')} a page that may be no header page"
             )
-    dax = CoredumpFilter.PRIVATE_DAX | CoredumpFilter.SHARED_DAX
-    files = CoredumpFilter.PRIVATE_FILE_BACKED | CoredumpFilter.SHARED_FILE_BACKED
+    dax = Bit.PRIVATE_DAX | Bit.SHARED_DAX
+    files = Bit.PRIVATE_FILE_BACKED | Bit.SHARED_FILE_BACKED
     if plan.filter & dax and plan.filter & files != files:
         told.append("a core does not show DAX: what is mapped from such a file system counts as file-backed")
     told += _lost_loadmaps(plan, fitted=fitted)

@@ -14,7 +14,6 @@ from corefilt.text import counted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.corefile.corefile import CoreFile
-    from corefilt.filterbits import CoredumpFilter
     from corefilt.filtering.options import Options
     from corefilt.io.sinks import Sink
     from corefilt.plan.fit.chosen import Fit
@@ -30,7 +29,7 @@ class FilterRun:
     plan: KeepPlan
     layout: Layout
 
-    def __init__(self, core: CoreFile, wanted: CoredumpFilter, options: Options) -> None:
+    def __init__(self, core: CoreFile, wanted: int, options: Options) -> None:
         """Find out what the options ask of this core. Raises UsageError and its kin."""
         self.core, self.wanted, self.options = core, wanted, options
         self.engine: Engine | None = None

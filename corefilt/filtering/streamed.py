@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from corefilt.classify.classifier import Classifier
     from corefilt.corefile.corefile import CoreFile
-    from corefilt.filterbits import CoredumpFilter
     from corefilt.filtering.options import Options
 
 
@@ -38,7 +37,7 @@ class StreamedRun(FilterRun):
     turned out to be too much is taken out again within the output, before it gets its name.
     """
 
-    def __init__(self, core: CoreFile, wanted: CoredumpFilter, classifier: Classifier, options: Options) -> None:
+    def __init__(self, core: CoreFile, wanted: int, classifier: Classifier, options: Options) -> None:
         super().__init__(core, wanted, options)
         self.classifier = classifier
         if classifier.context.payload is None:

@@ -7,7 +7,6 @@ import time
 
 from corefilt.classify.classifier import classifier_for
 from corefilt.errors import UndecidedError, UnstreamableError, UsageError
-from corefilt.evidence.gather import gather
 from corefilt.filtering.planned import PlannedRun
 from corefilt.filtering.run import stop_if_undecided
 from corefilt.io.opening import open_sink, seekable_from
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from corefilt.classify.classifier import Classifier
     from corefilt.corefile.corefile import CoreFile
     from corefilt.evidence.evidence import Evidence
-    from corefilt.filterbits import CoredumpFilter
     from corefilt.filtering.options import Options
     from corefilt.filtering.report import Report
     from corefilt.filtering.run import FilterRun
@@ -31,7 +29,7 @@ COMPRESSED_SUFFIXES = (".zst", ".lz4", ".xz", ".gz", ".bz2")
 
 def write_filtered(
     core: CoreFile,
-    wanted: CoredumpFilter,
+    wanted: int,
     output: Place | NamedFile,
     options: Options,
     *,
@@ -46,7 +44,9 @@ def write_filtered(
     output = compressed(core, output, options)
     if options.fit_request is not None:
         check_fit(core, output, options)
-    if evidence is None:
+    if evidence is None and (core.notes.records or options.names_evidence):
+        from corefilt.evidence.gather import gather
+
         evidence = gather(core, maps=options.maps, pid=options.pid, sysroot=options.sysroot)
     if not core.source.seekable and not options.in_place and seekable_from(output):
         classifier = classifier_for(core, options.assume, evidence=evidence, dumper=options.dumper, with_payload=True)
@@ -75,7 +75,7 @@ def write_plan(plan: KeepPlan, output: Place | NamedFile, options: Options) -> R
     return _carry_out(PlannedRun(plan, options), output, began)
 
 
-def _streamed(core: CoreFile, wanted: CoredumpFilter, classifier: Classifier, options: Options) -> FilterRun:
+def _streamed(core: CoreFile, wanted: int, classifier: Classifier, options: Options) -> FilterRun:
     from corefilt.filtering.streamed import StreamedRun
 
     return StreamedRun(core, wanted, classifier, options)

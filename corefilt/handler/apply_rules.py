@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.errors import NoCoreError
-from corefilt.filterbits import CoredumpFilter
+from corefilt.filterbits import Bit
 from corefilt.handler.program_rules import FIT, KEEP, MINIMAL, REJECT
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ def _apply(rule: ProgramRule, config: Config) -> None:
     if rule.action == REJECT:
         raise NoCoreError("a rule rejects it", "[[rule]] in the settings")
     if rule.action == KEEP:
-        config.filter, config.most, config.rlimit = CoredumpFilter.ALL, None, "ignore"
+        config.filter, config.most, config.rlimit = Bit.ALL, None, "ignore"
     elif rule.filter is not None:
         config.filter = rule.filter
     config.minimal = rule.action == MINIMAL

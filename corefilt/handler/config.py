@@ -16,7 +16,7 @@ from corefilt.documents.fields import (
     seconds,
 )
 from corefilt.errors import ConfigError
-from corefilt.filterbits import CoredumpFilter
+from corefilt.filterbits import Bit
 from corefilt.handler.secure_open import read_own_file
 from corefilt.procfs.core_pattern import check_template, specifiers
 
@@ -59,7 +59,7 @@ class Config:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.filter = CoredumpFilter.DEFAULT
+        self.filter = Bit.DEFAULT
         self.directory = "/var/lib/corefilt"
         self.name = b"core.%e.%P.%t"
         self.user = "corefilt"

@@ -9,6 +9,7 @@ from corefilt.errors import CorefiltError, UsageError
 from corefilt.handler.crash_info import parse_crash
 from corefilt.handler.log import ERROR, WARNING, Messages
 from corefilt.handler.worker_process import Forked
+from corefilt.startup import after_loading, before_loading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def _run(crash: CrashInfo, path: str | None) -> int:
                 from corefilt.handler.supervisor import handle
 
                 config = read_config(path or PATH)
+                after_loading()
                 messages = Messages(journal=config.journal)
                 code = 0 if handle(crash, child, config, messages) is not None else 1
             except CorefiltError as error:
@@ -101,4 +103,5 @@ def _reserve() -> None:
 
 def entry() -> NoReturn:
     """The installed program."""
+    before_loading()
     os._exit(main(sys.argv[1:]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from corefilt.documents.fields import a_filter, a_size, one_of, read_fields
 from corefilt.errors import ConfigError
-from corefilt.filterbits import CoredumpFilter
 from corefilt.handler.program_match import MATCH_KEYS, ProgramMatch, attribute
 
 TYPE_CHECKING = False
@@ -24,7 +23,7 @@ class ProgramRule(ProgramMatch):
     def __init__(self) -> None:
         super().__init__()
         self.action = FILTER
-        self.filter: CoredumpFilter | None = None
+        self.filter: int | None = None
         self.size: int | None = None
 
 

@@ -32,19 +32,18 @@ def pack(order: Order) -> bytes:
     """The order as bytes."""
     settings = [getattr(order.config, name) for name in _SETTINGS]
     account = order.account
-    return marshal.dumps((settings, int(order.config.filter), account.uid, account.gid, order.files))
+    return marshal.dumps((settings, order.config.filter, account.uid, account.gid, order.files))
 
 
 def unpack(raw: bytes) -> Order:
     """The order that these bytes are; they come from root, who wrote this program."""
-    from corefilt.filterbits import CoredumpFilter
     from corefilt.handler.config import Config
 
     settings, bits, uid, gid, files = marshal.loads(raw)
     config = Config()
     for name, value in zip(_SETTINGS, settings, strict=True):
         setattr(config, name, value)
-    config.filter = CoredumpFilter(bits)
+    config.filter = bits
     return Order(config, Account(uid, gid), files)
 
 

@@ -9,7 +9,7 @@ from importlib import import_module
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile, open_core
 from corefilt.errors import CorefiltError, EvidenceError, MissingLibraryError, OutputError
 from corefilt.evidence.gather import gather
-from corefilt.filterbits import CoredumpFilter
+from corefilt.filterbits import Bit
 from corefilt.filtering.options import Options
 from corefilt.filtering.write import write_filtered
 from corefilt.handler.outputs import Output, check_floor, floor_under
@@ -184,8 +184,8 @@ class Work:
             return None
 
     @property
-    def _wanted(self) -> CoredumpFilter:
-        return CoredumpFilter.ALL if self.config.annotate_full else self.config.filter
+    def _wanted(self) -> int:
+        return Bit.ALL if self.config.annotate_full else self.config.filter
 
     def _filter(self, source: Source, process: Handed | None) -> Result:
         core = CoreFile(source)

@@ -14,6 +14,7 @@ from corefilt.handler import request as order
 from corefilt.handler import result
 from corefilt.handler.crashed_process import open_victim, still_dumps
 from corefilt.procfs import pidfd as pidfds
+from corefilt.startup import after_loading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,6 +208,7 @@ class Forked:
             files = [os.open(f"/proc/{parent}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC) for fd in what.files]
             awaited = allowance if what.config.awaits else []
             work = Work(crash, what.config, self.victim, stream, (files[0], files[1]), awaited)
+            after_loading()
             close_others([0, 1, 2, stream, *files, *self.victim.descriptors, self._stated, report, *awaited])
             missing.update(confine(what.account, report))
             if seccomp is not None:

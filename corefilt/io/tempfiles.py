@@ -10,7 +10,6 @@ import errno
 import fcntl
 import os
 import stat
-from binascii import crc32
 
 # What O_TMPFILE answers on file systems and kernels that do not know it.
 NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
@@ -21,7 +20,8 @@ NO_FLAGS = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _RENAME_NOREPLACE = 1
 _ANYONES = ".corefilt-"
 # The host is a part of the name: where a file system keeps locks to itself (FUSE, CIFS), they say nothing of others.
-_PREFIX = f"{_ANYONES}{crc32(os.fsencode(os.uname().nodename)):08x}"
+# By the remainder of the largest prime below 2^32, which takes no module as a checksum does.
+_PREFIX = f"{_ANYONES}{int.from_bytes(os.fsencode(os.uname().nodename), 'big') % 4294967291:08x}"
 _LENGTH = len(_PREFIX) + 8
 # Names that are looked through; a folder of so many is no place for a lost file to be noticed.
 MOST_NAMES = 1 << 14

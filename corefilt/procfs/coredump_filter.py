@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from corefilt.errors import ProcessError
-from corefilt.filterbits import CoredumpFilter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,29 +11,29 @@ if TYPE_CHECKING:
 FILE = "coredump_filter"
 
 
-def read_filter(folder: ProcFolder) -> CoredumpFilter:
+def read_filter(folder: ProcFolder) -> int:
     """The filter that is in force. Raises ProcessError, also for what has no memory of its own."""
     text = folder.read(FILE).strip()
     if not text:
         raise ProcessError(f"{folder.name} has no memory: it ended, or it is a kernel thread")
     try:
         # Eight hex digits without 0x (proc_coredump_filter_read in fs/proc/base.c, Linux 6.18).
-        return CoredumpFilter(int(text, 16))
+        return int(text, 16)
     except ValueError:
         raise ProcessError(f"{folder.name}: its {FILE} is {text[:40]!r}, which is not a number") from None
 
 
-def set_filter(folder: ProcFolder, wanted: CoredumpFilter) -> tuple[CoredumpFilter, CoredumpFilter]:
+def set_filter(folder: ProcFolder, wanted: int) -> tuple[int, int]:
     """Set the filter; returns what it was, and what the kernel made of it: bits that it does not know are dropped.
 
     Raises ProcessError, also where somebody else has set another one at the same time.
     """
     before = read_filter(folder)
-    folder.write(FILE, b"%#x\n" % int(wanted))
+    folder.write(FILE, b"%#x\n" % wanted)
     after = read_filter(folder)
     if after & ~wanted:
         raise ProcessError(
-            f"{folder.name}: its filter was set to {int(wanted):#x} and reads {int(after):#x}",
+            f"{folder.name}: its filter was set to {wanted:#x} and reads {after:#x}",
             "something else sets it, too",
         )
     return before, after

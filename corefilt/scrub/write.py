@@ -12,7 +12,6 @@ from corefilt.scrub.request import STACKS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.corefile.corefile import CoreFile
-    from corefilt.filterbits import CoredumpFilter
     from corefilt.filtering.options import Options
     from corefilt.io.sinks import NamedFile
     from corefilt.io.sources import Place
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def write_scrubbed(
-    core: CoreFile, request: ScrubRequest, wanted: CoredumpFilter, output: Place | NamedFile, options: Options
+    core: CoreFile, request: ScrubRequest, wanted: int, output: Place | NamedFile, options: Options
 ) -> ScrubReport:
     """Filter a core into ``output``, and overwrite what was found in it. Raises CorefiltError's children."""
     if options.in_place or options.format != "same" or options.truncate is not None or options.annotate:

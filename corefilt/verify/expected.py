@@ -45,7 +45,7 @@ class Expectation:
             path, self.filter, assume=self.assume, maps=self.maps, pid=self.pid, sysroot=self.sysroot,
             dumper=self.dumper,  # type: ignore[arg-type]
         )  # fmt: skip
-        verdict.filter = f"{int(wanted):#x}"
+        verdict.filter = f"{wanted:#x}"
         for i, (least, most) in bounds.items():
             there = kept.get(i)
             if there is None or (0 if fitted else least) <= there <= most:

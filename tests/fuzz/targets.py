@@ -49,7 +49,7 @@ from corefilt.errors import CorefiltError
 from corefilt.evidence import saved_text as savedmaps
 from corefilt.evidence import sidecars
 from corefilt.evidence.assumptions import Assumption
-from corefilt.filterbits import CoredumpFilter, describe, parse_filter
+from corefilt.filterbits import describe, parse_filter
 from corefilt.filtering.naming import Naming, parse_given
 from corefilt.filtering.options import Options
 from corefilt.filtering.write import write_filtered
@@ -180,7 +180,7 @@ def inplace(data: bytes) -> None:
     try:
         with open_file(path) as it:
             damaged = it.damaged
-            write_filtered(it, CoredumpFilter(wanted), "-", Options(in_place=True, force=True, sync=False))
+            write_filtered(it, wanted, "-", Options(in_place=True, force=True, sync=False))
     except CorefiltError:
         assert path.read_bytes() == core
         raise
@@ -497,7 +497,7 @@ def secrets(data: bytes) -> None:
     heap, stack = data[1:].ljust(-(-len(data) // PAGE) * PAGE, b"\0"), data[-PAGE:].ljust(PAGE, b"\0")
     raw = make_core([Load(HEAP, heap), Load(STACK, stack)], kernel_notes(stack_pointers=[STACK + 64]))
     with in_memory(raw) as fd, in_memory(b"") as out, open_core(fd) as core:
-        done = write_scrubbed(core, make_request(level), CoredumpFilter(0x1FF), out, Options())
+        done = write_scrubbed(core, make_request(level), 0x1FF, out, Options())
         written = Path(f"/proc/self/fd/{out}").read_bytes()
     ranges = [(int(match.address), match.length) for _, match in done.ranges if match.address is not None]
     for begin, before in ((HEAP, heap), (STACK, stack)):

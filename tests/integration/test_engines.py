@@ -619,7 +619,7 @@ def test_a_core_cut_short_is_the_same_in_every_way_into_a_file(core: bytes, want
 @pytest.mark.parametrize("way", WAYS)
 def test_progress_adds_up(way: str) -> None:
     from corefilt.corefile.corefile import open_core
-    from corefilt.filterbits import CoredumpFilter
+    from corefilt.filterbits import Bit
     from corefilt.filtering.options import Options
     from corefilt.filtering.write import write_filtered
 
@@ -630,7 +630,7 @@ def test_progress_adds_up(way: str) -> None:
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
         try:
             with open_core(fd) as it:
-                write_filtered(it, CoredumpFilter.NONE, out if way.endswith("file") else writer, options)
+                write_filtered(it, Bit.NONE, out if way.endswith("file") else writer, options)
         finally:
             os.close(writer)
     assert all(count >= 0 for count in seen)

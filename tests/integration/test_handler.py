@@ -44,7 +44,6 @@ from support.samples import sample_core
 
 import corefilt
 from corefilt.errors import ConfigError, UsageError
-from corefilt.filterbits import CoredumpFilter
 from corefilt.handler import crashed_process as victim
 from corefilt.handler import permissions
 from corefilt.handler import request as order
@@ -780,7 +779,7 @@ def test_an_order_is_what_the_child_then_goes_by() -> None:
     config = Config()
     config.annotate_full, config.compress, config.free_space = True, 19, (1 << 64) - 1
     config.journal_maps = False
-    config.rlimit, config.smaps_budget, config.filter = "truncate", 86400.0, CoredumpFilter(0x1FF)
+    config.rlimit, config.smaps_budget, config.filter = "truncate", 86400.0, 0x1FF
     raw = order.pack(order.Order(config, Account((1 << 32) - 2, 5), (7, 8)))
     assert len(raw) <= order.MOST
     found = order.unpack(raw)

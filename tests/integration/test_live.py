@@ -18,7 +18,7 @@ from support.run import COREFILT, assert_error, assert_usage, corefilt, environm
 
 from corefilt.doctor.live import Live
 from corefilt.errors import ProcessError
-from corefilt.filterbits import CoredumpFilter
+from corefilt.filterbits import Bit
 from corefilt.procfs import snapshot as process
 from corefilt.procfs.coredump_filter import read_filter, read_limits, set_filter
 from corefilt.procfs.pid import ProcFolder
@@ -203,7 +203,7 @@ def test_a_process_that_ends_while_it_is_looked_at(running: subprocess.Popen[str
         running.kill()
         running.wait()
         assert not folder.exists()
-        for ask in (Live, read_filter, read_limits, lambda folder: set_filter(folder, CoredumpFilter.ALL)):
+        for ask in (Live, read_filter, read_limits, lambda folder: set_filter(folder, Bit.ALL)):
             with pytest.raises(ProcessError, match=f"process {running.pid} ended while it was looked at"):
                 ask(folder)
 
@@ -220,7 +220,7 @@ def test_all_of_a_process_is_asked_of_the_folder_that_was_opened_first(
 
     monkeypatch.setattr(os, "open", opening)
     with ProcFolder(running.pid) as folder:
-        set_filter(folder, CoredumpFilter.ALL)
+        set_filter(folder, Bit.ALL)
         Live(folder)
     assert absolute == [f"/proc/{running.pid}"]
 
@@ -240,7 +240,7 @@ def test_memory_that_does_not_answer(running: subprocess.Popen[str], monkeypatch
     finally:
         answer.set()
     assert found.notices == [f"process {running.pid}: its memory did not all answer within 0.2 s"]
-    assert dict(found.by_kind(CoredumpFilter.ALL))["shared-anonymous"].kept == 3 * MIB
+    assert dict(found.by_kind(Bit.ALL))["shared-anonymous"].kept == 3 * MIB
 
 
 def test_without_smaps_sizes_are_known_and_what_is_resident_is_not(
@@ -256,7 +256,7 @@ def test_without_smaps_sizes_are_known_and_what_is_resident_is_not(
     monkeypatch.setattr(process, "_read", read)
     with ProcFolder(running.pid) as folder:
         found = Live(folder)
-    share = dict(found.by_kind(CoredumpFilter.ALL))["shared-anonymous"]
+    share = dict(found.by_kind(Bit.ALL))["shared-anonymous"]
     assert (share.resident, share.kept) == (None, 3 * MIB)
 
 
@@ -312,11 +312,11 @@ class OldKernel:
 
 
 def test_what_the_kernel_drops_is_found_by_reading_back() -> None:
-    assert set_filter(OldKernel(), CoredumpFilter.ALL) == (0x33, 0x7F)
+    assert set_filter(OldKernel(), Bit.ALL) == (0x33, 0x7F)
     contested = OldKernel()
     contested.write = lambda file, text: None
     with pytest.raises(ProcessError, match="was set to 0x1 and reads 0x33"):
-        set_filter(contested, CoredumpFilter(1))
+        set_filter(contested, 1)
 
 
 def test_set_without_the_right_to() -> None:

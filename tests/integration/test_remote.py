@@ -25,7 +25,6 @@ import corefilt.io.remote.url
 from corefilt.batching.sources.find import find
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import CorefiltError, InputError, MissingLibraryError, OutputError, UsageError
-from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.options import Options
 from corefilt.filtering.write import write_filtered
 from corefilt.io.remote.download import PIECE, fetched
@@ -36,7 +35,7 @@ from corefilt.io.tempfiles import new_name
 from corefilt.verify import digest, verify
 
 MIB, GIB = 1 << 20, 1 << 30
-FILTER = CoredumpFilter(0x31)
+FILTER = 0x31
 
 
 def filtered(source: str, target: str, *, force: bool = False, **options: Any) -> RemoteFile:
@@ -454,13 +453,12 @@ def peak_of(source: str, target: str, port: int) -> int:
         import resource, sys
         from corefilt.io.remote.upload import RemoteFile
         from corefilt.corefile.corefile import open_core
-        from corefilt.filterbits import CoredumpFilter
         from corefilt.filtering.options import Options
         from corefilt.filtering.write import write_filtered
 
         source, target = sys.argv[1:]
         with open_core(source) as core:
-            write_filtered(core, CoredumpFilter(0x31), RemoteFile(target, force=False), Options(compress="same"))
+            write_filtered(core, 0x31, RemoteFile(target, force=False), Options(compress="same"))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     """
     command = [sys.executable, "-c", program, source, target]

@@ -21,7 +21,7 @@ from corefilt.corefile.corefile import open_core
 from corefilt.crash.recorded import ATTRIBUTE, read_signature
 from corefilt.crash.signature import find_crash
 from corefilt.errors import ConfigError, NoCoreError
-from corefilt.filterbits import CoredumpFilter
+from corefilt.filterbits import Bit
 from corefilt.handler import config as samples
 from corefilt.handler.apply_rules import apply_rules
 from corefilt.handler.config import KEYS, Config, parse_config
@@ -326,10 +326,10 @@ def by_rules(rules: str, executable: bytes | None = b"/usr/bin/x", size: int = 1
 
 def test_the_first_rule_that_fits_decides() -> None:
     two = "[[rule]]\nexecutable = '/usr/bin/*'\naction = 'keep'\n[[rule]]\naction = 'filter'\nfilter = 'none'\n"
-    assert by_rules(two).filter == CoredumpFilter.ALL
-    assert by_rules(two, b"/usr/bin/x (deleted)").filter == CoredumpFilter.ALL
-    assert by_rules(two, b"/opt/x").filter == by_rules(two, None).filter == CoredumpFilter(0)
-    assert by_rules("[[rule]]\nuid = 5\naction = 'reject'\n").filter == CoredumpFilter.DEFAULT
+    assert by_rules(two).filter == Bit.ALL
+    assert by_rules(two, b"/usr/bin/x (deleted)").filter == Bit.ALL
+    assert by_rules(two, b"/opt/x").filter == by_rules(two, None).filter == 0
+    assert by_rules("[[rule]]\nuid = 5\naction = 'reject'\n").filter == Bit.DEFAULT
     with pytest.raises(NoCoreError):
         by_rules("[[rule]]\nsmaller-than = '2M'\nlarger-than = '1K'\nuid = [1000, 5]\naction = 'reject'\n")
 

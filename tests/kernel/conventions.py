@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from kernel.dumps import PAGE
 
 from corefilt.classify import conventions
-from corefilt.filterbits import CoredumpFilter
 from corefilt.kinds import Classification, Convention, Kind, level, single
 from corefilt.plan.layout import kept_bytes
 
@@ -19,7 +18,7 @@ CONVENTIONS = [each for each in vars(conventions).values() if isinstance(each, C
 
 def kept_of(kind: int, bit: int, present: int) -> int:
     """Return what one bit keeps of a mapping of one kind, in bytes."""
-    return kept_bytes(level(kind, CoredumpFilter(bit)), present, PAGE)
+    return kept_bytes(level(kind, bit), present, PAGE)
 
 
 def true_kinds(kernel: dict[int, int], present: int) -> int:

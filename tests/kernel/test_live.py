@@ -17,7 +17,6 @@ from support.run import corefilt
 from corefilt import _fast
 from corefilt.corefile.elf import PF_X
 from corefilt.doctor.live import Live
-from corefilt.filterbits import CoredumpFilter
 from corefilt.procfs.pid import ProcFolder
 
 # Memory of several kinds, and then it waits.
@@ -54,7 +53,7 @@ def test_every_mapping_of_the_zoo_under_every_filter(zoo: tuple[Visit, Live]) ->
     undecided = set()
     for value, twin in visited.twins.items():
         for m, there in enumerate(load_sizes(twin)):
-            share = live.share(m, CoredumpFilter(value))
+            share = live.share(m, value)
             label = visited.labels.get(starts[m], hex(starts[m]))
             assert share.kept - share.undecided <= there <= share.kept, (label, hex(value))
             if share.undecided:
@@ -71,7 +70,7 @@ def test_what_is_data_and_what_is_a_hole(zoo: tuple[Visit, Live]) -> None:
     core = Core(visited.full)
     loads = [phdr for phdr in core.phdrs if phdr.p_type == 1]
     for m, phdr in enumerate(loads):
-        share = live.share(m, CoredumpFilter(FULL))
+        share = live.share(m, FULL)
         data = data_bytes(visited.full, phdr.p_offset, phdr.p_offset + phdr.p_filesz)
         label = visited.labels.get(phdr.p_vaddr, hex(phdr.p_vaddr))
         assert data <= share.data, label

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import corefilt
-from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.options import Options
 from corefilt.filtering.report import Report
 from corefilt.filtering.write import write_filtered
@@ -22,7 +21,7 @@ SHT_NOBITS = 8
 def in_place(path: Path, wanted: int, **options: object) -> Report:
     """Filter a core in place, within this process."""
     with open_file(path) as core:
-        return write_filtered(core, CoredumpFilter(wanted), "-", Options(in_place=True, **options))  # type: ignore[arg-type]
+        return write_filtered(core, wanted, "-", Options(in_place=True, **options))  # type: ignore[arg-type]
 
 
 def copied(core: bytes, wanted: int, folder: Path, **options: object) -> bytes:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import corefilt
 from corefilt.classify.classifier import classifier_for
-from corefilt.filterbits import CoredumpFilter
 from corefilt.plan.plan import KeepPlan
 from support.opening import open_file
 
@@ -22,7 +21,7 @@ class Planned:
         """Plan all filters by the same rules."""
         with open_file(path) as core:
             rules = classifier_for(core)
-            self.kept = {wanted: KeepPlan(core, CoredumpFilter(wanted), rules, "keep").sizes for wanted in filters}
+            self.kept = {wanted: KeepPlan(core, wanted, rules, "keep").sizes for wanted in filters}
             self.present = core.present
             self.starts = core.table.p_vaddr
             self.contradicts = any(finding.contradiction for finding in rules.decide_all())

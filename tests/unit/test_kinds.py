@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corefilt.filterbits import CoredumpFilter
+from corefilt.filterbits import Bit
 from corefilt.kinds import (
     FDPIC_OLD,
     NAMES,
@@ -46,7 +46,7 @@ TABLE = {
 }
 LETTERS = {NOTHING: "-", ONE_PAGE: "h", WHOLE: "W"}
 FIELDS = {value: name for name, value in vars(Kind).items() if value in TABLE}
-FILTERS = st.integers(0, 0x1FF).map(CoredumpFilter)
+FILTERS = st.integers(0, 0x1FF)
 
 
 def test_the_table_has_every_kind() -> None:
@@ -55,8 +55,8 @@ def test_the_table_has_every_kind() -> None:
 
 @pytest.mark.parametrize("kind", TABLE, ids=FIELDS.get)
 def test_what_each_bit_keeps(kind: int) -> None:
-    bits = "".join(LETTERS[level(kind, CoredumpFilter(1 << at))] for at in range(9))
-    assert f"{bits} {LETTERS[level(kind, CoredumpFilter.NONE)]}" == TABLE[kind]
+    bits = "".join(LETTERS[level(kind, 1 << at)] for at in range(9))
+    assert f"{bits} {LETTERS[level(kind, Bit.NONE)]}" == TABLE[kind]
 
 
 @pytest.mark.parametrize("kind", TABLE, ids=FIELDS.get)
@@ -64,7 +64,7 @@ def test_what_each_bit_keeps(kind: int) -> None:
 def test_bits_together_keep_what_the_strongest_keeps(kind: int, value: int) -> None:
     letters = [TABLE[kind][at] for at in range(9) if value >> at & 1]
     expected = "W" if "W" in letters else "h" if "h" in letters else "-"
-    assert LETTERS[level(kind, CoredumpFilter(value))] == expected
+    assert LETTERS[level(kind, value)] == expected
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_bits_together_keep_what_the_strongest_keeps(kind: int, value: int) -> N
     ],
 )  # fmt: skip
 def test_what_people_know_by_heart(name: str, value: int, kept: str) -> None:
-    levels = {LETTERS[level(kind, CoredumpFilter(value))] for kind in single(NAMES[name])}
+    levels = {LETTERS[level(kind, value)] for kind in single(NAMES[name])}
     assert kept in levels
     assert len(levels) == 1 or name == "private-file-written"
 
@@ -104,8 +104,8 @@ OLD = {
 @pytest.mark.parametrize("kind", OLD, ids=FIELDS.get)
 def test_what_each_bit_keeps_for_the_old_fdpic_dumper(kind: int) -> None:
     """Huge pages may have been written to or not, and their file may have a link or not: either bit keeps them."""
-    bits = "".join(LETTERS[level(kind, CoredumpFilter(1 << at), FDPIC_OLD)] for at in range(9))
-    assert f"{bits} {LETTERS[level(kind, CoredumpFilter.NONE, FDPIC_OLD)]}" == OLD[kind]
+    bits = "".join(LETTERS[level(kind, 1 << at, FDPIC_OLD)] for at in range(9))
+    assert f"{bits} {LETTERS[level(kind, Bit.NONE, FDPIC_OLD)]}" == OLD[kind]
 
 
 def test_behind_the_first_page_what_is_proven_stays_apart_from_what_is_possible() -> None:
@@ -156,9 +156,7 @@ def test_the_bits_of_kinds_stay_what_they_are() -> None:
 
 @settings(max_examples=200)
 @given(possible=st.integers(1, Kind.ALL), wanted=FILTERS, data=st.data())
-def test_a_finding_keeps_the_least_the_likeliest_and_the_most(
-    possible: int, wanted: CoredumpFilter, data: st.DataObject
-) -> None:
+def test_a_finding_keeps_the_least_the_likeliest_and_the_most(possible: int, wanted: int, data: st.DataObject) -> None:
     likely = data.draw(st.sampled_from(single(possible)))
     finding = Classification(possible, Kind.ALL, likely, "assumed", (), Basis.CORE)
     least, guess, most = finding.levels(wanted)
@@ -180,5 +178,5 @@ def test_the_others_are_all_other_names(possible: int, data: st.DataObject) -> N
 
 @settings(max_examples=200)
 @given(kind=st.sampled_from(single(Kind.ALL)), wanted=FILTERS, more=FILTERS)
-def test_another_bit_never_takes_anything_away(kind: int, wanted: CoredumpFilter, more: CoredumpFilter) -> None:
+def test_another_bit_never_takes_anything_away(kind: int, wanted: int, more: int) -> None:
     assert level(kind, wanted) <= level(kind, wanted | more)

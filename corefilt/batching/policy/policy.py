@@ -15,7 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.batching.policy.conditions import Condition
     from corefilt.batching.policy.facts import Facts
-    from corefilt.filterbits import CoredumpFilter
 
 KEEP, FILTER, FIT, MINIMAL, DELETE = ACTIONS = ("keep", "filter", "fit", "minimal", "delete")
 # What leaves less is not taken for what leaves more; the middle ones all leave a core to debug.
@@ -31,7 +30,7 @@ class Action:
     """
 
     name: str
-    filter: CoredumpFilter | None = None
+    filter: int | None = None
     size: int | None = None
 
 

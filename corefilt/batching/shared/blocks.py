@@ -16,7 +16,7 @@ from xxhash import xxh3_128_digest
 
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import CorefiltError
-from corefilt.filterbits import CoredumpFilter
+from corefilt.filterbits import Bit
 from corefilt.kinds import Kind
 from corefilt.plan.layout import tagged_loads
 from corefilt.plan.plan import KeepPlan
@@ -57,7 +57,7 @@ class SharedRange(NamedTuple):
 def shared_ranges(core: CoreFile) -> Iterator[SharedRange]:
     """The shared mappings of a core that it has bytes of, but for those with memory tags."""
     tagged = set(tagged_loads(core.table).values())
-    for m, finding in enumerate(KeepPlan.of(core, CoredumpFilter.ALL).findings):
+    for m, finding in enumerate(KeepPlan.of(core, Bit.ALL).findings):
         i = core.maps.phdr[m]
         path, file_offset = core.maps.path(m), core.maps.file_offset(m)
         if finding.likely & SHARED and core.present[i] and i not in tagged and path is not None:

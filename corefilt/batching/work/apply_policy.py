@@ -18,7 +18,7 @@ from corefilt.classify.classifier import classifier_for
 from corefilt.corefile.corefile import CoreFile
 from corefilt.corefile.owner import Owner
 from corefilt.evidence.gather import gather
-from corefilt.filterbits import CoredumpFilter
+from corefilt.filterbits import Bit
 from corefilt.filtering.options import FITTING
 
 TYPE_CHECKING = False
@@ -90,14 +90,14 @@ def carried_over(task: Task, decision: Decision) -> Task:
     """The task with what the decision says of filter and options, and no policy any more."""
     action = decision.action
     options = dict(task.options)
-    wanted = task.filter if action.filter is None else int(action.filter)
+    wanted = task.filter if action.filter is None else action.filter
     if decision.rule is not None and action.name != KEEP:
         options = without(options, FITTING)
     if action.name in (FIT, MINIMAL):
         options = without(options, ("truncate", *FITTING))
         options |= {"fit": action.size} if action.name == FIT else {"minimal": True}
     elif action.name == KEEP:
-        wanted = int(CoredumpFilter.ALL)
+        wanted = Bit.ALL
         options = without(options, _CHANGING)
     return replace(task, filter=wanted, options=options, policy=None, work=provenance.work_of(task))
 

@@ -21,7 +21,6 @@ from corefilt.batching.work.execution import Watch, options_of, outcome_of, safe
 from corefilt.batching.work.local import LocalEndpoint
 from corefilt.batching.work.output_check import as_plain_file, check
 from corefilt.errors import InputError
-from corefilt.filterbits import CoredumpFilter
 from corefilt.filtering.options import wants_fit
 from corefilt.filtering.write import write_filtered
 from corefilt.io.opening import spooled
@@ -188,7 +187,7 @@ def _write(
         if target is not None and output is not None and not target.keeps_marks:
             output.marked = options.fit_request is None and takes_a_note(core)
             options.stamp = partial(provenance.stamp, task, output.fingerprint) if output.marked else None
-        report = write_filtered(core, CoredumpFilter(task.filter), output or os.devnull, options)
+        report = write_filtered(core, task.filter, output or os.devnull, options)
         marked = output.marked if output is not None and writes else None
         outcome = outcome_of(task, core, report, source.stored, marked=marked, seconds=time.monotonic() - began)
         lacking = bundling.lacking if bundling is not None else ""
@@ -216,7 +215,7 @@ def _stays(file: LocalEndpoint, task: Task, core: CoreFile) -> Outcome | None:
         return None
     options = options_of(task, None)
     options.dry_run = True
-    report = write_filtered(core, CoredumpFilter(task.filter), os.devnull, options)
+    report = write_filtered(core, task.filter, os.devnull, options)
     if report.output_bytes != report.input_bytes or report.changes:
         return None
     provenance.write(file.fd, task, file.fingerprint(), report.assumed_bytes)

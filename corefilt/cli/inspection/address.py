@@ -160,7 +160,7 @@ def show_answer(rows: Rows, answer: Answer, page: Page) -> None:
 
 def show_filter(rows: Rows) -> str:
     """The filter as people name it, with its number."""
-    number = int(rows.plan.filter)
+    number = rows.plan.filter
     names = {0x33: "default (0x33)", 0x1FF: "all (0x1ff)", 0: "none (0x0)"}
     return names.get(number, f"{number:#x}")
 

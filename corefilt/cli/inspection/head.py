@@ -120,7 +120,7 @@ def as_dict(core: CoreFile, identity: Identity, plan: KeepPlan) -> dict[str, obj
         "schema": 1,
         "version": __version__,
         "input": core.source.name,
-        "filter": f"{int(plan.filter):#x}",
+        "filter": f"{plan.filter:#x}",
         "class": core.elf_class,
         "machine": core.machine,
         **fdpic_as_dict(core),

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import TypeAlias
 
-    from corefilt.filterbits import CoredumpFilter
     from corefilt.kinds import Classification
     from corefilt.plan.plan import KeepPlan
 
@@ -191,7 +190,7 @@ class Remembered(dict[int, str]):
         return found
 
 
-def letter(finding: Classification, bit: CoredumpFilter) -> str:
+def letter(finding: Classification, bit: int) -> str:
     """What one bit alone keeps of a mapping, as a letter."""
     least, _, most = finding.levels(bit)
     return ("-" if most == NOTHING else "h" if most == ONE_PAGE else "W") + ("?" if least != most else "")

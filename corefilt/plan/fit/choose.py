@@ -65,7 +65,7 @@ def fitted(
     """
     if not request.minimal and (request.limit is None or plain_size <= request.limit):
         done = Fit(request, None, plain_size)
-        done.rung = f"{int(plan.filter):#x}" if request.ladder else None
+        done.rung = f"{plan.filter:#x}" if request.ladder else None
         return plan, done
     return _Fitting(plan, request, plain_size, conversion, sparse=sparse, annotate=annotate, texts=texts).choose()
 

@@ -12,7 +12,6 @@ from support.samples import HEAP, sample_core
 from support.strategies import FILTERS, cores
 
 from corefilt.classify import conventions
-from corefilt.filterbits import CoredumpFilter
 from corefilt.kinds import Classification, Convention, Kind, level, single
 
 ALL = [each for each in vars(conventions).values() if isinstance(each, Convention)]
@@ -47,7 +46,7 @@ def test_kept_and_inferred_bytes_are_what_would_be_kept_if_no_convention_held(co
         plan = it.plan(wanted)
         for m, finding in enumerate(plan.findings):
             i = it.maps.phdr[m]
-            most = max(level(kind, CoredumpFilter(wanted)) for kind in single(finding.proven))
+            most = max(level(kind, wanted) for kind in single(finding.proven))
             whole = it.present[i]
             there = {0: 0, 1: min(4096, whole), 2: whole}[most]
             assert plan.kept(m) + plan.inferred[m] == there

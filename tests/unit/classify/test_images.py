@@ -15,7 +15,7 @@ import corefilt as api
 from corefilt.classify import payload
 from corefilt.classify.classifier import classifier_for
 from corefilt.corefile.images import MOST_OF_DYNAMIC, headers, place
-from corefilt.filterbits import CoredumpFilter as Bit
+from corefilt.filterbits import Bit
 from corefilt.plan.plan import Mapping
 
 DT_NULL, DT_NEEDED, DT_STRTAB, DT_TEXTREL, DT_FLAGS = 0, 1, 5, 22, 30

@@ -30,7 +30,7 @@ from support.strategies import FILTERS, cores
 from corefilt.classify import classifier as findings
 from corefilt.classify import rules_core as rules
 from corefilt.errors import SelectorError
-from corefilt.filterbits import CoredumpFilter as Bit
+from corefilt.filterbits import Bit
 from corefilt.plan.plan import Mapping
 
 AT_ENTRY, AT_PLATFORM, AT_RANDOM, AT_EXECFN = 9, 15, 25, 31

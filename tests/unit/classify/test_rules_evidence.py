@@ -21,7 +21,7 @@ from corefilt.corefile.corefilt_note import Record, decode, encode, note_size
 from corefilt.corefile.mappings import flags_text
 from corefilt.errors import EvidenceError
 from corefilt.evidence.evidence import Copy, Evidence
-from corefilt.filterbits import CoredumpFilter as Bit
+from corefilt.filterbits import Bit
 from corefilt.kinds import NAMES, WHOLE, Basis, Classification, Kind, name_of, single
 from corefilt.procfs.maps import parse
 from corefilt.procfs.snapshot import FileFacts
@@ -897,7 +897,7 @@ def test_whatever_lies_beside_a_core_findings_hold_together(
             assert each.likely & each.possible and each.possible & ~each.proven == 0
             names = {each.kind, *each.others()}
             assert len(names) == 1 or each.certainty == "assumed"
-            least, guess, most = each.levels(Bit(wanted))
+            least, guess, most = each.levels(wanted)
             assert least <= guess <= most
             assert not each.contradiction or most == WHOLE
         # Every one of them can be recorded.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,11 @@ WORDS = (
 )  # fmt: skip
 
 
-@settings(max_examples=500)
+# Making it takes ten times as long as asking it.
+PARSER = cache(parser)
+
+
+@settings(max_examples=3000)
 @given(st.lists(st.sampled_from(WORDS), max_size=6))
 def test_the_same_as_the_parser(argv: list[str]) -> None:
     found = read("filter", argv)
@@ -32,7 +37,7 @@ def test_the_same_as_the_parser(argv: list[str]) -> None:
         return
     arguments, operands = found
     names = dict(zip(("filter", "core"), operands, strict=False))
-    assert {"core": "-", **vars(arguments), **names} == vars(parser().parse_intermixed_args(argv))
+    assert {"core": "-", **vars(arguments), **names} == vars(PARSER().parse_intermixed_args(argv))
 
 
 @pytest.mark.parametrize(
@@ -60,16 +65,41 @@ def test_errors_are_the_parsers(capsys: pytest.CaptureFixture[str]) -> None:
         parser().parse_intermixed_args(["0x33", "core", "--engine", "none"])
 
 
-def test_a_plain_run_loads_no_parser(core: Path, tmp_path: Path) -> None:
+def test_a_plain_run_loads_no_parser_enum_or_collections(core: Path, tmp_path: Path) -> None:
+    unwanted = {"argparse", "re", "gettext", "locale", "signal", "pathlib", "enum", "collections", "collections.abc",
+                "functools", "operator", "types", "binascii"}  # fmt: skip
     script = (
-        "import sys\nfrom corefilt.cli import main\n"
+        "import sys\nfrom corefilt.startup import before_loading\nbefore_loading()\nfrom corefilt.cli import main\n"
         f"assert main(['0x33', {str(core)!r}, '-o', {str(tmp_path / 'out')!r}, '-q', '--no-sync']) == 0\n"
-        "print(sorted({'argparse', 're', 'gettext', 'locale', 'signal', 'pathlib'} & set(sys.modules)))"
+        f"print(sorted({unwanted} & set(sys.modules)))"
     )
-    # Without site, which loads some of them for an editable installation.
+    assert told_by(script) == "[]\n"
+
+
+def test_array_without_collections_leaves_both_as_they_are() -> None:
+    script = (
+        "import sys\nfrom corefilt.startup import before_loading\nbefore_loading()\n"
+        "print('array' in sys.modules, {'collections', 'collections.abc'} & set(sys.modules))\n"
+        "import array, collections.abc\n"
+        "print(isinstance(array.array('Q'), collections.abc.MutableSequence), collections.Counter('aa'))"
+    )
+    assert told_by(script) == "True set()\nTrue Counter({'a': 2})\n"
+
+
+def test_garbage_is_collected_once_all_is_loaded(core: Path) -> None:
+    script = (
+        "import gc, sys\nfrom corefilt import cli\ncommand = cli.main\n"
+        f"cli.main = lambda **about: print(gc.isenabled()) or command(['0x33', {str(core)!r}, '-n', '-q'])\n"
+        "cli.os._exit = lambda code: print(code, gc.isenabled(), gc.get_freeze_count() > 0)\ncli.entry()"
+    )
+    assert told_by(script) == "False\n0 True True\n"
+
+
+def told_by(script: str) -> str:
+    """Run it without site, which loads modules for an editable installation."""
     place = str(Path(corefilt.__file__).parent.parent)
     run = subprocess.run(
         [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {place!r})\n{script}"],
         capture_output=True, check=True, text=True, timeout=60,
     )  # fmt: skip
-    assert run.stdout == "[]\n"
+    return run.stdout

@@ -8,7 +8,7 @@ import pytest
 
 from corefilt.documents import fields
 from corefilt.errors import ConfigError, InputError, UsageError
-from corefilt.filterbits import CoredumpFilter
+from corefilt.filterbits import Bit
 
 READERS = {"size": fields.a_size, "colour": fields.one_of("red", "green"), "name": fields.a_name}
 
@@ -49,8 +49,8 @@ def test_what_is_wrong_with_a_table(table: object, said: str, hint: str) -> None
         (fields.a_text, "", ""),
         (fields.a_truth, False, False),
         (fields.a_size, 7, 7),
-        (fields.a_filter, 0x33, CoredumpFilter.DEFAULT),
-        (fields.a_filter, "default", CoredumpFilter.DEFAULT),
+        (fields.a_filter, 0x33, Bit.DEFAULT),
+        (fields.a_filter, "default", Bit.DEFAULT),
         pytest.param(fields.a_number(1, 3), 3, 3, id="a_number"),
         pytest.param(fields.seconds(9), 9, 9.0, id="seconds"),
         pytest.param(fields.one_or_more(fields.a_text), "a", ("a",), id="one"),

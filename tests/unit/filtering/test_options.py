@@ -13,6 +13,7 @@ import pytest
 
 import corefilt
 from corefilt.api import Core, Plan
+from corefilt.cli.command_options import OPTIONS
 from corefilt.cli.commands import COMMANDS
 from corefilt.cli.generate.files import completion, manual_page
 from corefilt.cli.options import FILTERING, OWN, given_options, taken_by
@@ -114,7 +115,7 @@ def test_a_parser_has_what_the_tables_say(command: str) -> None:
 
 
 def test_every_taker_is_there() -> None:
-    takers = {taker for record in (*TABLE.values(), *OWN) for taker in record.takers}
+    takers = {taker for record in (*TABLE.values(), *OWN, *OPTIONS) for taker in record.takers}
     assert takers <= {*COMMANDS, *FUNCTIONS}
     assert {taker for record in TABLE.values() for taker in record.takers} - set(FUNCTIONS) == set(FILTERING)
 

@@ -12,8 +12,9 @@ from support.builds import PATIENCE
 # Of options that the handler does not have (where evidence lies beside a core, other ways to write, other formats), of
 # places that only Python or a command line names, and of words that were mistyped, found when they are read.
 NEVER = {
-    "backports.zstd", "compression.zstd", "corefilt.crash.recorded", "corefilt.crash.signature",
-    "corefilt.evidence.file_compare", "corefilt.evidence.sidecars",
+    "backports.zstd", "compression.zstd", "corefilt.coredump_filter", "corefilt.crash.recorded",
+    "corefilt.crash.signature",
+    "corefilt.evidence.assumptions", "corefilt.evidence.file_compare", "corefilt.evidence.sidecars",
     "corefilt.evidence.sysroot", "corefilt.filtering.inplace", "corefilt.filtering.naming", "corefilt.io.compress",
     "corefilt.io.compression", "corefilt.io.decompress", "corefilt.io.objects", "corefilt.io.output_place",
     "corefilt.io.seekable", "corefilt.io.sought",

@@ -17,7 +17,7 @@ from support.samples import sample_core
 
 import corefilt
 from corefilt.errors import EvidenceError, MissingLibraryError
-from corefilt.filterbits import CoredumpFilter
+from corefilt.filterbits import Bit
 from corefilt.handler import outputs
 from corefilt.handler import worker as child
 from corefilt.handler import zstd_copy as compression
@@ -98,7 +98,7 @@ def work(
 ) -> Done:
     """Have a core saved with settings, by default those that keep everything."""
     config = Config()
-    config.filter, config.free_space = CoredumpFilter.ALL, 0
+    config.filter, config.free_space = Bit.ALL, 0
     for name, value in settings.items():
         setattr(config, name, value)
     return Done(core, folder, victim, limit, config)
@@ -118,7 +118,7 @@ def as_filtered(core: Path, **options: object) -> bytes:
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("bits", [0x31, 0x1FF, 0])
 def test_a_core(bits: int, stored: bool, core: Path, tmp_path: Path) -> None:
-    done = work(core if stored else core.read_bytes(), tmp_path, filter=CoredumpFilter(bits))
+    done = work(core if stored else core.read_bytes(), tmp_path, filter=bits)
     assert done.core == as_filtered(core, filter=bits)
     assert (done.result.status, done.result.damaged, done.result.file) == (FILTERED, False, 0)
     assert (done.result.input_bytes, done.result.output_bytes) == (core.stat().st_size, len(done.core))
@@ -127,7 +127,7 @@ def test_a_core(bits: int, stored: bool, core: Path, tmp_path: Path) -> None:
 
 
 def test_a_note_instead_of_a_filter(core: Path, tmp_path: Path) -> None:
-    done = work(core.read_bytes(), tmp_path, filter=CoredumpFilter(0), annotate_full=True)
+    done = work(core.read_bytes(), tmp_path, filter=0, annotate_full=True)
     assert kept_sizes(done.core) == kept_sizes(core.read_bytes())
     assert b"COREFILT" in done.core
 
@@ -294,7 +294,7 @@ def test_the_process_of_the_core(detailed: bool, core: Path, tmp_path: Path) -> 
     """What it shows decides, as --maps would."""
     shown = map_of(core, tmp_path, detailed=detailed)
     victim = opened(smaps=shown) if detailed else opened(maps=shown)
-    done = work(core.read_bytes(), tmp_path, victim=victim, filter=CoredumpFilter(0x31))
+    done = work(core.read_bytes(), tmp_path, victim=victim, filter=0x31)
     victim.close()
     assert done.result.status == FILTERED
     assert "no evidence" not in done.result.words
@@ -304,7 +304,7 @@ def test_the_process_of_the_core(detailed: bool, core: Path, tmp_path: Path) -> 
 
 def test_the_process_of_another_core(core: Path, tmp_path: Path) -> None:
     victim = opened(maps=map_of(core, tmp_path, moved=1 << 30))
-    done = work(core.read_bytes(), tmp_path, victim=victim, filter=CoredumpFilter(0x31))
+    done = work(core.read_bytes(), tmp_path, victim=victim, filter=0x31)
     victim.close()
     assert "no evidence: " in done.result.words
     assert done.core == as_filtered(core, filter=0x31)

@@ -30,7 +30,7 @@ from support.samples import noise, sample_core, tagged
 from support.strategies import cores
 
 from corefilt.corefile.ranges import Cuts, cut_out
-from corefilt.filterbits import CoredumpFilter
+from corefilt.filterbits import Bit
 from corefilt.io.steps import TO_THE_END
 from corefilt.kinds import NOTHING, ONE_PAGE, WHOLE
 from corefilt.plan.layout import Layout, Note, kept_bytes, lay_out, taken
@@ -391,7 +391,7 @@ def test_a_plan_counts_bytes_by_kind() -> None:
             ("private-anonymous", 2 * PAGE, 0, 0),
             ("shared-anonymous", 0, 3 * PAGE, 0),
         ]
-        assert plan.filter == CoredumpFilter.PRIVATE_ANONYMOUS
+        assert plan.filter == Bit.PRIVATE_ANONYMOUS
 
 
 def test_undecided_bytes_are_what_an_assumption_decides() -> None:

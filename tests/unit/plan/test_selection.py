@@ -11,7 +11,7 @@ from support.samples import noise
 
 import corefilt
 from corefilt.classify.classifier import classifier_for
-from corefilt.filterbits import CoredumpFilter
+from corefilt.filterbits import Bit
 from corefilt.plan.fit import pages
 from corefilt.plan.fit.pages import Selection
 from corefilt.plan.plan import KeepPlan
@@ -25,7 +25,7 @@ def plan(tmp_path: Path) -> KeepPlan:
     path = tmp_path / "core"
     path.write_bytes(make_core([Load(A, noise(40)), Load(B, noise(8, 1))], kernel_notes([])))
     with open_file(path) as core:
-        return KeepPlan(core, CoredumpFilter.ALL, classifier_for(core), "keep")
+        return KeepPlan(core, Bit.ALL, classifier_for(core), "keep")
 
 
 def fresh(plan: KeepPlan) -> Selection:
