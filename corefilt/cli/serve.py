@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from functools import partial
 
 from corefilt.cli.options import make_parser
 from corefilt.errors import UsageError
 from corefilt.handler.config import PATH, read_config
 from corefilt.handler.log import NOTICE, Messages
+from corefilt.handler.serve.handlers import Handlers
 from corefilt.handler.serve.listener import listen
 from corefilt.handler.serve.rules import parse_serve_rules
-from corefilt.handler.serve.server import Server, leave_no_core, most_connections, start_handler
+from corefilt.handler.serve.server import Server, leave_no_core, most_connections
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,9 +54,14 @@ def run(argv: list[str]) -> int:
 
 
 async def _serve(listening: Listening, rules: ServeRules, messages: Messages, config: str | None) -> None:
-    server = Server(listening.socket, rules, partial(start_handler, config=config), messages, most_connections())
-    messages.say(f"takes cores at {listening.path}, {rules.at_once} at once", NOTICE)
-    await server.run()
+    handlers = Handlers(rules.ready, config)
+    server = Server(listening.socket, rules, handlers, messages, most_connections())
+    try:
+        handlers.fill()
+        messages.say(f"takes cores at {listening.path}, {rules.at_once} at once", NOTICE)
+        await server.run()
+    finally:
+        handlers.close()
     messages.say(f"takes no more cores at {listening.path}", NOTICE)
 
 

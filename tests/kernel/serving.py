@@ -15,6 +15,8 @@ from kernel.dumps import sysctl
 from kernel.trusted import PATIENCE, Installation
 
 from corefilt.handler.pattern import MODULE
+from corefilt.handler.serve.handlers import WAITING
+from corefilt.handler.serve.waiting import WAITS, WORKS
 
 MODES = Path("/proc/sys/kernel/core_modes")
 
@@ -42,7 +44,12 @@ class Serving:
     def handlers(self) -> list[int]:
         """The handlers that run; a child that is not yet the handler's program holds up the server, so it is none."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in children.read_text().split() if MODULE in command_line(int(pid))]
+        return [int(pid) for pid in children.read_text().split() if is_handler(int(pid))]
+
+    def ready(self) -> list[int]:
+        """Those that wait for a core."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text().split() if name_of(int(pid)) == WAITS]
 
     def connect(self) -> socket.socket:
         """Connect as a client that is not the kernel."""
@@ -55,6 +62,19 @@ class Serving:
         """Ask it to end, and give its exit code."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
+
+
+def is_handler(pid: int) -> bool:
+    """Whether it handles a core; one that waits for the next handles none."""
+    return MODULE in command_line(pid) or (WAITING in command_line(pid) and name_of(pid) == WORKS)
+
+
+def name_of(pid: int) -> str:
+    """What ps calls it, or nothing when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def command_line(pid: int) -> list[str]:

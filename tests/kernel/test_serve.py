@@ -184,6 +184,43 @@ def test_the_reader_of_a_core_has_no_rights_and_ends_with_it(installed: Installa
         assert server.stop() == 0
 
 
+def test_a_ready_handler_has_nothing_of_another_crash(installed: Installation, crasher: Path) -> None:
+    program = installed.folder / f"crasher-{os.urandom(8).hex()}"
+    shutil.copy(crasher, program)
+    with serving(installed, "ready = 2\n") as server:
+        before = wait_for(server.ready, 2, server.lines)
+        assert len({stack_of(pid) for pid in before}) == 2
+        run_crasher(program)
+        installed.cores_of(1)
+        ready = wait_for(lambda: [pid for pid in server.ready() if pid not in before], 1, server.lines)
+        ready += [pid for pid in before if pid in server.ready()]
+        assert len(ready) == 2
+        for pid in ready:
+            assert program.name.encode() not in memory_of(pid)
+            assert sorted(os.listdir(f"/proc/{pid}/fd")) == ["0", "1", "2"]
+        assert server.stop() == 0
+        assert not any(Path(f"/proc/{pid}").exists() for pid in ready)
+
+
+def stack_of(pid: int) -> str:
+    (line,) = (line for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if line.endswith("[stack]"))
+    return line.partition("-")[0]
+
+
+def memory_of(pid: int) -> bytes:
+    """All that a process can write to; at least the name of this interpreter is in there."""
+    found = b""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            area, perms = line.split()[:2]
+            start, end = (int(word, 16) for word in area.split("-"))
+            if perms.startswith("rw"):
+                memory.seek(start)
+                found += memory.read(end - start)
+    assert b"corefilt.handler" in found
+    return found
+
+
 # --- rules --------------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,8 @@ FILTER, REJECT, LEAVE = "filter", "reject", "leave"
 WANTED = {FILTER: COREDUMP_KERNEL | COREDUMP_WAIT, REJECT: COREDUMP_REJECT, LEAVE: COREDUMP_USERSPACE}
 QUEUE = "queue"
 MOST_AT_ONCE = 4096
+# Each takes 10 MiB (RssAnon).
+READY, MOST_READY = 2, 64
 
 
 class ServeRule(ProgramMatch):
@@ -37,16 +39,17 @@ class ServeRule(ProgramMatch):
 class ServeRules:
     """``at_once`` cores are filtered at a time; what comes ``beyond`` them waits or is refused.
 
-    ``patience`` is how many seconds a peer has for each of its words; the first of ``rules`` that fits decides, and
-    ``otherwise`` where none does.
+    ``ready`` handlers wait for a core with all modules loaded. ``patience`` is how many seconds a peer has for each of
+    its words; the first of ``rules`` that fits decides, and ``otherwise`` where none does.
     """
 
-    __slots__ = ("at_once", "beyond", "otherwise", "patience", "rules")
+    __slots__ = ("at_once", "beyond", "otherwise", "patience", "ready", "rules")
 
     def __init__(self) -> None:
         self.at_once = 16
         self.beyond = QUEUE
         self.patience = 10.0
+        self.ready = READY
         self.otherwise = FILTER
         self.rules: list[ServeRule] = []
 
@@ -82,6 +85,7 @@ _KEYS: dict[str, Reader[object]] = {
     "beyond": one_of(QUEUE, REJECT),
     "otherwise": _ACTION,
     "patience": seconds(3600),
+    "ready": a_number(0, MOST_READY),
     "rule": _rules,
 }
 _RULE_KEYS: dict[str, Reader[object]] = {**MATCH_KEYS, "action": _ACTION}

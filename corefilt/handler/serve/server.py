@@ -1,7 +1,7 @@
 """The server of coredump sockets: asks the kernel who crashed, decides, and starts a handler for each core.
 
 It reads no byte of a core: a connection is handed to a process of its own, which is the program behind core_pattern,
-child without rights and all, and which ends with its core.
+child without privileges and all, and which ends with its core.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import os
 import signal
 import socket
 import struct
-import subprocess
-import sys
 
 from corefilt.errors import CorefiltError, ProtocolError
 from corefilt.handler.log import ERROR, NOTICE, WARNING
-from corefilt.handler.pattern import MODULE
 from corefilt.handler.serve.peer import read_peer
 from corefilt.handler.serve.protocol import (
     COREDUMP_REJECT,
@@ -32,13 +29,24 @@ from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import subprocess
+    from typing import Protocol
 
     from corefilt.handler.crash_info import CrashInfo
     from corefilt.handler.log import Messages
     from corefilt.handler.serve.protocol import CoredumpRequest
     from corefilt.handler.serve.rules import ServeRules
     from corefilt.procfs.pidfd import Dumping
+
+    class Handling(Protocol):
+        """What starts handlers."""
+
+        def fill(self) -> None:
+            """Start those that are to wait for a core."""
+
+        def start(self, crash: CrashInfo, connection: socket.socket) -> subprocess.Popen[bytes]:
+            """Have a crash handled whose core comes by a connection."""
+
 
 # Of descriptors: what the server itself has open, and what one connection takes (itself, a pidfd, a folder of /proc).
 _OWN_DESCRIPTORS, _DESCRIPTORS_EACH = 64, 4
@@ -51,18 +59,18 @@ _PAUSE = 1.0
 class Server:
     """Answers the kernel at a listening socket until it is told to stop, and then finishes what it has begun.
 
-    ``start`` begins to handle a crash whose core comes by a connection; ``most`` is how many connections may be open.
+    ``handlers`` takes a crash whose core comes by a connection; ``most`` is how many connections may be open.
     """
 
     def __init__(
         self,
         listener: socket.socket,
         rules: ServeRules,
-        start: Callable[[CrashInfo, socket.socket], subprocess.Popen[bytes]],
+        handlers: Handling,
         messages: Messages,
         most: int,
     ) -> None:
-        self._listener, self._rules, self._start, self._messages = listener, rules, start, messages
+        self._listener, self._rules, self._starter, self._messages = listener, rules, handlers, messages
         self._most = most
         self._slots = asyncio.Semaphore(rules.at_once)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -158,7 +166,7 @@ class Server:
             self._messages.say(f"process {who.pid} of user {who.uid}: no core is taken: by rule ({action})", NOTICE)
             return
         connection.setblocking(True)
-        handler = self._start(peer.crash, connection)
+        handler = self._starter.start(peer.crash, connection)
         self._handlers.add(handler.pid)
         # The crash waits until the last end of it is closed, and from here on that is the handler's.
         connection.close()
@@ -168,6 +176,16 @@ class Server:
             handler.terminate()
             handler.wait()
             self._handlers.discard(handler.pid)
+            # Not before: it would take the CPU from the core that is being saved.
+            self._refill()
+
+    def _refill(self) -> None:
+        if self._stopping.is_set():
+            return
+        try:
+            self._starter.fill()
+        except OSError as error:
+            self._messages.say(f"no handler waits for the next core: {error.strerror}", WARNING)
 
     async def _refuse(self, connection: socket.socket, why: str) -> None:
         await self._answer(connection, await self._request(connection), COREDUMP_REJECT)
@@ -200,23 +218,6 @@ class Server:
                 f"at-once: {counted(self._rules.at_once, 'core')} being filtered, the next ones wait", WARNING
             )
         self._said_full = full
-
-
-def start_handler(crash: CrashInfo, connection: socket.socket, config: str | None = None) -> subprocess.Popen[bytes]:
-    """Start the program behind core_pattern as the kernel would: numbers, the core as input, and nothing else."""
-    pidfds = [crash.pidfd] if crash.pidfd is not None else []
-    numbers = (crash.pid, crash.uid, crash.gid, crash.signal, crash.time, crash.limit, crash.dumpable, *pidfds)
-    return subprocess.Popen(
-        [sys.executable, "-I", "-m", MODULE, *(["--config", config] if config else []), *map(str, numbers)],
-        stdin=connection.fileno(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL if sys.stderr is None else None,
-        env={},
-        cwd="/",
-        pass_fds=pidfds,
-        # What a terminal sends the server is not meant for the cores that it has begun.
-        process_group=0,
-    )
 
 
 def leave_no_core() -> None:

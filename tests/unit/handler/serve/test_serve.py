@@ -19,6 +19,7 @@ from corefilt.errors import ConfigError, ProtocolError, ServeError
 from corefilt.handler.crash_info import CrashInfo, parse_crash
 from corefilt.handler.crashed_process import memory_size
 from corefilt.handler.serve import server as serve
+from corefilt.handler.serve.handlers import start_handler
 from corefilt.handler.serve.listener import is_listened_at, listen, make
 from corefilt.handler.serve.peer import Peer, core_limit, exit_code, read_peer
 from corefilt.handler.serve.protocol import (
@@ -32,7 +33,7 @@ from corefilt.handler.serve.protocol import (
     encode_ack,
 )
 from corefilt.handler.serve.rules import FILTER, LEAVE, REJECT, WANTED, parse_serve_rules
-from corefilt.handler.serve.server import Server, start_handler
+from corefilt.handler.serve.server import Server
 from corefilt.procfs.pidfd import Dumping, dumping, peer_pidfd
 
 ALL = 0xF
@@ -395,6 +396,7 @@ class Played:
         self.rules = parse_serve_rules(rules)
         self.most = 100
         self.started: list[subprocess.Popen[bytes]] = []
+        self.filled = 0
         self.program = ["tee", "{path}"]
         monkeypatch.setattr(serve, "dumping", lambda pidfd: self.who)
         monkeypatch.setattr(serve, "peer_pidfd", lambda connection: os.pidfd_open(os.getpid()))
@@ -405,6 +407,9 @@ class Played:
     @property
     def complaints(self) -> list[str]:
         return [text for text in self.said if not text.startswith("stops")]
+
+    def fill(self) -> None:
+        self.filled += 1
 
     def start(self, crash: CrashInfo, connection: socket.socket) -> subprocess.Popen[bytes]:
         path = self.cores / str(len(self.started))
@@ -419,7 +424,7 @@ class Played:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
                 listener.bind(str(self.path))
                 listener.listen()
-                server = Server(listener, self.rules, self.start, self, self.most)  # type: ignore[arg-type]
+                server = Server(listener, self.rules, self, self, self.most)  # type: ignore[arg-type]
                 running = asyncio.create_task(server.run())
                 try:
                     async with asyncio.timeout(60):
