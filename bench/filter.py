@@ -42,7 +42,7 @@ from bench.rivals import Argv, Programs
 QUESTION = "How fast is one core, file to file and through pipes, and at what peak memory?"
 
 BAR_COPY = 1.0
-"""Of cp of the kept bytes, and of ``cat core | cat > out``."""
+"""Of the faster of cp and dd of the kept bytes, and of ``cat core | cat > out``."""
 BAR_STAGE = 1.05
 """Of a minimal C stage in the same place of a pipeline."""
 BAR_START = 2.0
@@ -115,21 +115,28 @@ class _Bench:
             path.unlink()
 
     def file_to_file(self) -> None:
-        """Time files against cp of the kept bytes, with and without waiting for the disk."""
+        """Time files against cp and dd of the kept bytes, with and without waiting for the disk."""
         out = self.out
         for kept in (100, 50):
             for sync in (True, False):
                 argv = self.programs.corefilt(KEPT[kept], self.full, out, sync)
-                steps = [Pipeline((rivals.copy(self.files[kept], out),))]
-                if sync:
-                    steps.append(Pipeline((rivals.sync(out),)))
+                after = (Pipeline((rivals.sync(out),)),) if sync else ()
                 size = self.core.size(KEPT[kept])
+                others = [
+                    Contestant(
+                        f"{name} && sync" if sync else name,
+                        (Pipeline((argv_of(self.files[kept], out),)), *after),
+                        out,
+                        size,
+                    )
+                    for name, argv_of in (("cp", rivals.copy), ("dd bs=256K", rivals.copy_by_dd))
+                ]
                 self._compare(
                     "file-to-file" if sync else "file-to-file --no-sync",
                     kept,
                     Contestant("corefilt", (Pipeline((argv,)),), out, size),
-                    [Contestant("cp && sync" if sync else "cp", tuple(steps), out, size)],
-                    [BAR_COPY],
+                    others,
+                    [BAR_COPY, BAR_COPY],
                     moved=size,
                 )
 

@@ -64,6 +64,11 @@ def copy(source: Path, out: Path) -> Argv:
     return "cp", "--reflink=never", str(source), str(out)
 
 
+def copy_by_dd(source: Path, out: Path) -> Argv:
+    """Return dd that reads and writes 256 KiB at a time."""
+    return "dd", f"if={source}", f"of={out}", "bs=256K", "status=none"
+
+
 def reflink(source: Path, out: Path) -> Argv:
     """Return cp that shares every extent, or fails."""
     return "cp", "--reflink=always", str(source), str(out)
@@ -86,7 +91,7 @@ def cat(*paths: Path) -> Argv:
 
 def prepare(command: Argv, engine: str, folder: Path) -> Programs:
     """Find all programs, build the C stage in ``folder`` and see that corefilt starts."""
-    for name in ("cp", "cat", "sync"):
+    for name in ("cp", "cat", "dd", "sync"):
         if shutil.which(name) is None:
             raise BenchError(f"no {name} on this machine")
     help_text = _call((*command, "--help"), "corefilt does not start")

@@ -11,7 +11,7 @@ from typing import Literal, TypedDict
 Unknown = Literal["keep", "guess", "drop"]
 Dumper = Literal["current", "fdpic-old"]
 Sparse = Literal["auto", "always", "never"]
-Engine = Literal["auto", "reflink", "copy_file_range", "sendfile", "splice", "readwrite"]
+Engine = Literal["auto", "probe", "reflink", "copy_file_range", "sendfile", "splice", "readwrite"]
 Cache = Literal["auto", "keep"]
 Format = Literal["same", "elf", "fdpic"]
 Evidence = Literal["auto", "none"]

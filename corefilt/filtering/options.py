@@ -223,12 +223,12 @@ class Options:
     dry_run: bool = option("-n --dry-run", "plan and report only", default=False, group=OUTPUT, takers="filter")
 
     engine: Engine = option(
-        "--engine", "demand one way to move bytes (or COREFILT_ENGINE)",
+        "--engine", "demand one way to move bytes, or probe: compare them on the first 36 MiB (or COREFILT_ENGINE)",
         choices=ENGINES, default="auto", environment="COREFILT_ENGINE", group=PERFORMANCE,
         takers="filter batch corefilt.filter() Plan.write()",
     )  # fmt: skip
     threads: int | None = option(
-        "--threads", "threads that copy between files (default: two for a large core while a CPU is idle, else one)",
+        "--threads", "threads that copy between files (default: two for a large core where they are faster, else one)",
         metavar="N", read=whole_number("--threads", MOST_THREADS), group=PERFORMANCE,
         takers="filter corefilt.filter() Plan.write()",
     )  # fmt: skip

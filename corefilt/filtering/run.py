@@ -66,6 +66,8 @@ class FilterRun:
         """What was done; ``sink`` is None after ``dry``."""
         plan = self.plan if self.cut is None else self.cut.plan(self.plan, self.layout)
         report = Report(plan, self.layout, self.engine, sink, seconds, fit=self.fit, conversion=self.conversion)
+        if self.engine is not None and self.engine.probe is not None:
+            report.notices.append(self.engine.probe.told)
         if self.cut is not None:
             report.changes += self.cut.changes(self.plan, plan)
             report.notices += self.cut.notices()

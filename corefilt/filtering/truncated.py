@@ -36,7 +36,7 @@ class CuttingEngine(Engine):
         on_progress: Callable[[int], None] | None,
     ) -> None:
         """Begin at the output's first byte. Raises EngineError for a demand that does not see the bytes."""
-        if demand not in ("auto", "readwrite"):
+        if demand not in ("auto", "probe", "readwrite"):
             raise EngineError(
                 f"--truncate from a pipe looks at the bytes, which --engine {demand} does not see",
                 "use --engine readwrite",

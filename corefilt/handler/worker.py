@@ -56,6 +56,7 @@ _LATE = tuple(
         "filtering.missing",
         "filtering.streamed",
         "io.copy_threads",
+        "io.pace",
         "io.page_cache",
         "io.skip",
         "procfs.maps",

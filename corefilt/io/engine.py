@@ -12,10 +12,9 @@ from corefilt.io.movers import (
     check_words,
     choose,
     encode,
-    explained,
     helpful_jobs,
 )  # fmt: skip
-from corefilt.io.sides import Sides
+from corefilt.io.sides import GRANULE, WINDOW, Sides
 from corefilt.io.steps import TO_THE_END, Step
 
 TYPE_CHECKING = False
@@ -23,16 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from corefilt.io.copy_threads import Crew
+    from corefilt.io.pace import Pace
+    from corefilt.io.probe import Probe
     from corefilt.io.sinks import Sink
     from corefilt.io.skip import Skipper
-    from corefilt.io.sources import Chunk, Source
+    from corefilt.io.sources import Source
 
 # As many bytes of a run are handed to other threads, piece by piece; fewer are copied at once.
 WORTH_A_PIECE = 1 << 20
-# Moved at a time where the page cache is dropped behind the copy.
-WINDOW = 8 << 20
-# Zeros become holes in pieces of this many bytes, the block of nearly every file system.
-GRANULE = 4096
+# Moved at a time while movers are compared.
+PROBED = 4 << 20
 
 
 class Engine(Sides):
@@ -60,11 +59,17 @@ class Engine(Sides):
         super().__init__(source, sink, cache=cache, expected=expected, on_progress=on_progress)
         self.keeps_holes = self.seeks and sparse != "never"
         self.scans = sink.seekable and (sparse == "always" or (sparse == "auto" and not self.seeks))
-        self.demanded = demand if demand != "auto" else None
+        self.demanded = demand if demand not in ("auto", "probe") else None
         self.writeback = writeback and sink.seekable
         # Only offsets on both sides make the order free.
         self._jobs = (jobs or helpful_jobs(self._expected)) if self.seeks and sink.seekable else 1
         self._crew: Crew | None = None
+        # Nobody has said how many threads.
+        self._pace: Pace | None = None
+        if self._jobs > 1 and jobs is None:
+            from corefilt.io.pace import Pace
+
+            self._pace = Pace()
         self._under_way: set[int] = set()
         self._scratch = bytearray(SCRATCH)
         self.at_end: int | None = None
@@ -74,9 +79,12 @@ class Engine(Sides):
         self._movers, self._block = choose(
             source, sink, demand, sparse, scans=self.scans, copies_itself=self._copies_itself()
         )
+        self.probe: Probe | None = None
+        if demand == "probe":
+            from corefilt.io.probe import Probe
+
+            self.probe = Probe(self._movers)
         self._skipper: Skipper | None = None
-        # What was written and not yet sent to the disk begins here.
-        self._unsent = TO_THE_END
         if not source.seekable and not source.made:
             from corefilt.io.skip import Skipper
 
@@ -130,44 +138,6 @@ class Engine(Sides):
                 self._crew = None
             if self._skipper is not None:
                 self._skipper.close()
-
-    def write(self, target: int, data: Chunk, *, over: bool = False) -> None:
-        """Write bytes at an offset of the output (in order, if it cannot be sought); ``over`` what is there already."""
-        offset = self.sink.base + target if self.sink.seekable else -1
-        granule = GRANULE if self.scans and not over else 0
-        try:
-            if self.sink.encodes:
-                self.sink.put(data)
-            else:
-                self.zeros += _fast.write_at(self.sink.fd, offset, data, granule=granule)
-        except OSError as error:
-            raise self._explained(error) from None
-        self.moved += len(data)
-
-    def write_pieces(self, target: int, pieces: list[Chunk], length: int) -> None:
-        """Write pieces of ``length`` bytes in all, one behind the other, as ``write`` does."""
-        if self.sink.encodes:
-            for piece in pieces:
-                self.write(target, piece)
-            return
-        offset = self.sink.base + target if self.sink.seekable else -1
-        cache = self._cache_of()
-        try:
-            self.zeros += _fast.write_pieces(
-                self.sink.fd, offset, pieces,
-                granule=GRANULE if self.scans else 0, flags=cache.flags[1] if cache is not None else 0,
-            )  # fmt: skip
-        except OSError as error:
-            raise self._explained(error) from None
-        self.moved += length
-        if cache is not None:
-            cache.after(-1, offset, length, flagged=True)
-        elif self.writeback:
-            # When it is worth a call.
-            self._unsent = min(self._unsent, offset)
-            if offset + length - self._unsent >= WINDOW:
-                _fast.start_writeback(self.sink.fd, self._unsent, offset + length - self._unsent)
-                self._unsent = offset + length
 
     def _put(self, step: Step) -> bool:
         if step.put is None:
@@ -268,7 +238,8 @@ class Engine(Sides):
             piece = min(end - start, PIECE - place % PIECE)
             if cache is not None:
                 cache.before(start, piece, flagged=True)
-            if self._jobs == 2 and self._was_absent(start, piece):
+            alone = self._pace is not None and not self._pace.together
+            if alone or (self._jobs == 2 and self._was_absent(start, piece)):
                 if self._move(start, place - self.sink.base, piece) < piece:
                     raise self._shorter()
             else:
@@ -277,7 +248,10 @@ class Engine(Sides):
                     self._crew.add((start, place, piece))
                 except OSError as error:
                     raise self._explained(error) from None
-            self._gather(self._crew)
+            ends = self._pace is not None and self._pace.passed(piece)
+            self._gather(self._crew, wait=ends)
+            if self._pace is not None and ends:
+                self._pace.turn()
             start, place = start + piece, place + piece
 
     def _gather(self, crew: Crew, *, wait: bool = False) -> None:
@@ -294,16 +268,6 @@ class Engine(Sides):
                     self._cache.after(min([start + moved, *self._under_way]), place, moved, flagged=True)
         except OSError as error:
             raise self._explained(error) from None
-
-    def _hole(self, length: int) -> None:
-        if self.sink.seekable:
-            self.zeros += length
-            self.moved += length
-            return
-        zeros = bytes(min(length, SCRATCH))
-        while length:
-            self.write(0, zeros[:length])
-            length -= min(length, SCRATCH)
 
     def _copy_from_pipe(self, step: Step) -> bool:
         if not self._skip_to(step.source):
@@ -351,7 +315,8 @@ class Engine(Sides):
         """Move bytes with the first mover that can; returns fewer than ``length`` only at the end of the input."""
         done = 0
         while done < length:
-            name = self._movers[0]
+            probe = self.probe if len(self._movers) > 1 else None
+            name = probe.mover if probe is not None else self._movers[0]
             at_in = -1 if start < 0 else start + done
             at_out = self.sink.base + target + done if self.sink.seekable else -1
             cache, reads = self._cache_of(), name == "readwrite"
@@ -359,6 +324,9 @@ class Engine(Sides):
                 cache.before(at_in, min(length - done, WINDOW), flagged=reads)
             flags = cache.flags if cache is not None and reads else (0, 0)
             turn = min(length - done, TURN if cache is None else WINDOW)
+            if probe is not None:
+                turn = min(turn, PROBED)
+                probe.begin()
             if name == "copy_file_range":
                 # Where extents are shared, so is what begins with a block.
                 turn = min(turn, -at_in % GRANULE or turn)
@@ -369,15 +337,19 @@ class Engine(Sides):
                 )  # fmt: skip
             except OSError as error:
                 if len(self._movers) > 1 and error.errno in NOT_FOR_THESE:
-                    del self._movers[0]
+                    self._give_up(name)
                     continue
                 raise self._explained(error) from None
             if not moved:
                 if name in ("copy_file_range", "sendfile") and len(self._movers) > 1:
                     # Some file systems of the kernel's own making answer 0 instead of an error.
-                    del self._movers[0]
+                    self._give_up(name)
                     continue
                 break
+            if probe is not None:
+                probe.took(moved)
+                if probe.best is not None:
+                    self._movers = [probe.best]
             if self.used != "reflink":
                 self.used = name
             if cache is not None:
@@ -389,5 +361,8 @@ class Engine(Sides):
             done += self._told(moved)
         return done
 
-    def _explained(self, error: OSError) -> Exception:
-        return explained(error, self.source.name, self.sink.name, self.demanded)
+    def _give_up(self, name: str) -> None:
+        """Have another mover do what this one cannot."""
+        self._movers.remove(name)
+        if self.probe is not None:
+            self.probe.drop()

@@ -12,9 +12,9 @@ from io import BytesIO
 from corefilt import _fast
 from corefilt.errors import InputError, OutputError
 from corefilt.io.compression import PIECE
-from corefilt.io.engine import GRANULE
 from corefilt.io.fetched import FedSource
 from corefilt.io.handover import HandoverSink
+from corefilt.io.sides import GRANULE
 from corefilt.io.sources import FileSource, name_of
 
 TYPE_CHECKING = False

@@ -1,4 +1,4 @@
-"""The two sides of a copy: what of the input is data, what the page cache has to do with them, and who hears of it."""
+"""The two sides of a copy: what of the input is data, how bytes that are held here reach the output, and the cache."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 
 from corefilt import _fast
 from corefilt.errors import InputError
+from corefilt.io.movers import SCRATCH, explained
+from corefilt.io.sources import NO_MORE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,17 +15,22 @@ if TYPE_CHECKING:
 
     from corefilt.io.page_cache import Cache
     from corefilt.io.sinks import Sink
-    from corefilt.io.sources import Extents, Source
+    from corefilt.io.sources import Chunk, Extents, Source
 
 # A copy is large from this share of the memory on: read and written, it would fill a quarter of it.
 LARGE_SHARE = 8
+# Moved at a time where the page cache is dropped behind the copy.
+WINDOW = 8 << 20
+# Zeros become holes in pieces of this many bytes, the block of nearly every file system.
+GRANULE = 4096
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Sides:
     """A source and a sink. ``zeros`` counts bytes left out as holes, ``moved`` all bytes put in place."""
 
-    keeps_holes = writeback = False
+    keeps_holes = scans = writeback = False
+    demanded: str | None = None
 
     def __init__(
         self, source: Source, sink: Sink, *, cache: str, expected: int, on_progress: Callable[[int], None] | None
@@ -39,7 +46,60 @@ class Sides:
         self._cache: Cache | None = None
         self._large_from = 0
         self._data: Extents | None = None
+        # What was written and not yet sent to the disk begins here.
+        self._unsent = NO_MORE
         self.moved = self.zeros = 0
+
+    def write(self, target: int, data: Chunk, *, over: bool = False) -> None:
+        """Write bytes at an offset of the output (in order, if it cannot be sought); ``over`` what is there already."""
+        offset = self.sink.base + target if self.sink.seekable else -1
+        granule = GRANULE if self.scans and not over else 0
+        try:
+            if self.sink.encodes:
+                self.sink.put(data)
+            else:
+                self.zeros += _fast.write_at(self.sink.fd, offset, data, granule=granule)
+        except OSError as error:
+            raise self._explained(error) from None
+        self.moved += len(data)
+
+    def write_pieces(self, target: int, pieces: list[Chunk], length: int) -> None:
+        """Write pieces of ``length`` bytes in all, one behind the other, as ``write`` does."""
+        if self.sink.encodes:
+            for piece in pieces:
+                self.write(target, piece)
+            return
+        offset = self.sink.base + target if self.sink.seekable else -1
+        cache = self._cache_of()
+        try:
+            self.zeros += _fast.write_pieces(
+                self.sink.fd, offset, pieces,
+                granule=GRANULE if self.scans else 0, flags=cache.flags[1] if cache is not None else 0,
+            )  # fmt: skip
+        except OSError as error:
+            raise self._explained(error) from None
+        self.moved += length
+        if cache is not None:
+            cache.after(-1, offset, length, flagged=True)
+        elif self.writeback:
+            # When it is worth a call.
+            self._unsent = min(self._unsent, offset)
+            if offset + length - self._unsent >= WINDOW:
+                _fast.start_writeback(self.sink.fd, self._unsent, offset + length - self._unsent)
+                self._unsent = offset + length
+
+    def _hole(self, length: int) -> None:
+        if self.sink.seekable:
+            self.zeros += length
+            self.moved += length
+            return
+        zeros = bytes(min(length, SCRATCH))
+        while length:
+            self.write(0, zeros[:length])
+            length -= min(length, SCRATCH)
+
+    def _explained(self, error: OSError) -> Exception:
+        return explained(error, self.source.name, self.sink.name, self.demanded)
 
     def _shorter(self) -> InputError:
         return InputError(f"{self.source.name}: became shorter while it was read")

@@ -237,7 +237,8 @@ def test_the_kernel_refuses(refused: str, used: str, core: Path) -> None:
         calls += ["-e", f"inject={rule}"]
     traced = "trace=ioctl,copy_file_range,sendfile"
     prefix = ("strace", "-f", "-o", os.devnull, "-e", traced, *calls)
-    done = corefilt_run("0x33", core, "-o", out, "-v", prefix=prefix)
+    # Between some file systems auto reads and writes at once.
+    done = corefilt_run("0x33", core, "-o", out, "-v", "--engine", "probe", prefix=prefix)
     if any("ptrace" in line for line in done.err):
         pytest.skip(f"strace may not trace here: {done.err}")
     assert done.code == 0, done.err
@@ -640,18 +641,10 @@ def test_progress_adds_up(way: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("load", "processors", "size", "threads"),
-    [
-        (0.0, 2, 256 << 20, 2),
-        (1.5, 2, 256 << 20, 2),
-        (1.6, 2, 256 << 20, 1),
-        (0.0, 2, 255 << 20, 1),
-        (0.6, 1, 1 << 40, 1),
-    ],
+    ("processors", "size", "threads"), [(2, 256 << 20, 2), (2, 255 << 20, 1), (1, 1 << 40, 1), (8, 1 << 40, 2)]
 )
-def test_two_threads_copy_while_a_processor_is_idle(
-    load: float, processors: int, size: int, threads: int, monkeypatch: pytest.MonkeyPatch
+def test_two_threads_may_copy_a_large_core(
+    processors: int, size: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(processors)))
     assert movers.helpful_jobs(size) == threads

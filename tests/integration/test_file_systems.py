@@ -238,8 +238,9 @@ def test_file_systems_that_do_not_share(engine: str, plain: Path) -> None:
         assert not out.exists()
         done = corefilt("0x31", core, "-o", out, "--engine", engine, "-v")
         assert done.code == 0, done.err
-        used = "copy_file_range" if engine == "auto" else engine
-        assert f"  engine: {used};" in "\n".join(done.err)
+        # Which of the two auto takes, a table of file systems says.
+        used = ("copy_file_range", "readwrite") if engine == "auto" else (engine,)
+        assert any(f"  engine: {name};" in "\n".join(done.err) for name in used)
         assert_promises(core.read_bytes(), out.read_bytes())
     finally:
         for path in (core, out):

@@ -17,7 +17,7 @@ NEVER = {
     "corefilt.evidence.assumptions", "corefilt.evidence.file_compare", "corefilt.evidence.sidecars",
     "corefilt.evidence.sysroot", "corefilt.filtering.inplace", "corefilt.filtering.naming", "corefilt.io.compress",
     "corefilt.io.compression", "corefilt.io.decompress", "corefilt.io.objects", "corefilt.io.output_place",
-    "corefilt.io.seekable", "corefilt.io.sought",
+    "corefilt.io.probe", "corefilt.io.seekable", "corefilt.io.sought",
     "corefilt.io.remote.download", "corefilt.io.remote.upload", "corefilt.io.remote.url", "corefilt.io.tempfiles",
     "html", "corefilt.plan.fit.runtimes.walks", "corefilt.plan.format", "bz2",
     "difflib", "fnmatch",
