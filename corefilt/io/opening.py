@@ -106,21 +106,26 @@ def as_core(source: Source, *, max_headers: int, spool: bool = False, seeks: boo
         if head[:4] != _ELFMAG:
             from corefilt.io.decompress import unpacked
 
-            if seeks and source.file is not None and (sought := _sought(source.file)) is not None:
-                return sought
-            source = unpacked(source, head, most_ahead=max_headers)
+            seekable = _seekable_zstd(source.file, max_headers, seeks=seeks) if source.file is not None else None
+            source = seekable or unpacked(source, head, most_ahead=max_headers)
         return source if source.seekable or not spool else spooled(source)
     except BaseException:
         source.close()
         raise
 
 
-def _sought(source: FileSource) -> Source | None:
-    """What a file of seekable zstd holds; None for any other."""
-    from corefilt.io.sought import SoughtSource, read_table
+def _seekable_zstd(source: FileSource, max_headers: int, *, seeks: bool) -> Source | None:
+    """What a file of seekable zstd holds, of which anything may be asked for or what comes next; None for any other."""
+    from corefilt.io.seekable import ends_with_table
+
+    if not ends_with_table(source):
+        return None
+    from corefilt.io.sought import SkippedSource, SoughtSource, read_table
 
     table = read_table(source)
-    return SoughtSource(source, table) if table is not None else None
+    if table is None:
+        return None
+    return SoughtSource(source, table) if seeks else SkippedSource(source, table, most_ahead=max_headers)
 
 
 class SpooledSource(FileSource):

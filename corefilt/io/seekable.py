@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from corefilt.io.sources import FileSource
+
 # Decompressed bytes of a frame: what has to be decompressed at least to read one byte. Heap-like memory took 2 % more
 # space so than in one frame.
 FRAME = 4 << 20
@@ -19,6 +21,11 @@ TABLE_MAGIC, SEEKABLE_MAGIC = 0x184D2A5E, 0x8F92EAB1
 # Magic number and Frame_Size of the frame to be skipped; Compressed_Size and Decompressed_Size of an entry;
 # Number_Of_Frames, Seek_Table_Descriptor and Seekable_Magic_Number at the very end.
 HEAD, ENTRY, FOOTER = struct.Struct("<II"), struct.Struct("<II"), struct.Struct("<IBI")
+
+
+def ends_with_table(source: FileSource) -> bool:
+    """Whether a file ends as one with a seek table does."""
+    return source.size > FOOTER.size and source.peek(source.size - 4, 4) == FOOTER.pack(0, 0, SEEKABLE_MAGIC)[-4:]
 
 
 class SeekableEncoder:

@@ -1,6 +1,7 @@
 """A seekable zstd file as what can be sought: of its frames those are decompressed that somebody reads.
 
-They stand in a temporary file without a name, as long as the core, of which the rest is a hole.
+They stand in a temporary file without a name, as long as the core, of which the rest is a hole; or, where the core is
+read once and in order, they pass as any stream does.
 """
 
 from __future__ import annotations
@@ -14,10 +15,17 @@ from itertools import accumulate
 from corefilt import _fast
 from corefilt.errors import InputError
 from corefilt.io.compression import zstd_library
-from corefilt.io.decoding import ZSTD_WINDOW_LOG
+from corefilt.io.decoding import ZSTD_WINDOW_LOG, decoded
+from corefilt.io.decompress import DerivedSource, SourceReader
 from corefilt.io.seekable import ENTRY, FOOTER, HEAD, SEEKABLE_MAGIC, TABLE_MAGIC
 from corefilt.io.sources import Extents, FileSource
 from corefilt.io.tempfiles import nameless_in
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from corefilt.io.sources import Chunk
 
 # A checksum in each entry, which the frame has, too; the bits that are reserved are zero.
 CHECKSUM_FLAG, RESERVED = 0x80, 0x7C
@@ -140,6 +148,47 @@ class SoughtSource(FileSource):
         except OSError as error:
             raise InputError(f"{self.name}: cannot be decompressed to a temporary file: {error.strerror}") from None
         self._there[frame] = 1
+
+
+class SkippedSource(DerivedSource):
+    """What a seekable zstd file holds, read once and in order; frames of which nothing is asked for are passed over."""
+
+    def __init__(self, inner: FileSource, table: SeekTable, *, most_ahead: int) -> None:
+        """Take the compressed file, which is closed with this source."""
+        super().__init__(inner, _frames, inner.name, most_ahead=most_ahead)
+        self._table, self._file = table, inner
+        self.compression = "zstd"
+
+    def skip(self, length: int) -> int:
+        """Consume and forget some of the next ``length`` bytes; how many, 0 at the end."""
+        stored, held = self._table.stored, self._table.held
+        # Of the last frame the end is to be found.
+        frame = min(bisect_right(held, self.position + length), len(held) - 1) - 1
+        come = self.position + len(self.ahead) + sum(map(len, self._batch))
+        if held[frame] <= come:
+            return super().skip(length)
+        passed = held[frame] - self.position
+        self.ahead.clear()
+        self._batch, self._pieces = [], _frames(SourceReader(self._file, stored[frame]))
+        self.position += passed
+        return passed
+
+    def _made(self) -> list[Chunk]:
+        batch = super()._made()
+        if not batch and self._error is None and self.position + len(self.ahead) != self.size_told:
+            self._error = InputError(
+                f"{self.name}: the zstd frames hold not the {self.size_told} bytes that the seek table says"
+            )
+        return batch
+
+    @property
+    def size_told(self) -> int:
+        """How many bytes there are, as the table says."""
+        return self._table.held[-1]
+
+
+def _frames(read: SourceReader) -> Iterator[bytes]:
+    return decoded("zstd", read, again=read.again)
 
 
 class _Extents(Extents):

@@ -15,9 +15,11 @@ from support.builder import Load, kernel_notes, make_core, page
 from support.run import assert_error, assert_usage, corefilt
 from support.samples import HEAP, PAGE, STACK, noise
 
+import corefilt as api
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import InputError
 from corefilt.io.compression import Compression, parse_compress
+from corefilt.io.decompress import DerivedSource
 from corefilt.io.seekable import FRAME
 from corefilt.io.sought import SoughtSource
 
@@ -110,6 +112,45 @@ def test_only_frames_that_are_read_are_decompressed(folder: Path) -> None:
         pieces = list(source.extents().pieces(0, source.size))
         assert sum(end - start for start, end in pieces) < 5 * MIB
         assert pieces[0][0] == 0
+
+
+@pytest.mark.parametrize("wanted", ["all", "none", "0x1", "default"])
+def test_read_once_and_in_order_it_gives_what_a_stream_gives(wanted: str, folder: Path, tmp_path: Path) -> None:
+    out, expected = tmp_path / "out", tmp_path / "expected"
+    with (folder / "core").open("rb") as plain:
+        assert corefilt(wanted, "-o", expected, source=folder / "core").code == 0
+        for args in (("-o", out), ("-o", out, "-f", "--spool")):
+            assert corefilt(wanted, folder / "core.zst", *args).code == 0
+            assert out.read_bytes() == expected.read_bytes()
+        assert corefilt(wanted, folder / "core.zst", "-q").out == corefilt(wanted, "-q", pipe=plain.read()).out
+
+
+def test_frames_of_which_nothing_is_kept_are_not_decompressed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, given = 0, DerivedSource._made
+
+    def counted(self: DerivedSource) -> list[bytes | memoryview]:
+        nonlocal made
+        batch = given(self)
+        made += sum(map(len, batch))
+        return batch
+
+    monkeypatch.setattr(DerivedSource, "_made", counted)
+    for wanted, least, most in (("none", 0, 9 * MIB), ("all", 11 * MIB, 14 * MIB)):
+        api.filter(folder / "core.zst", tmp_path / wanted, filter=wanted)
+        assert least <= made <= most
+        made = 0
+
+
+def test_a_table_whose_sizes_are_wrong_is_told(folder: Path, tmp_path: Path) -> None:
+    raw = bytearray((folder / "core.zst").read_bytes())
+    begin = len(raw) - 9 - 8 * len(entries(raw))
+    raw[begin + 4 : begin + 8] = struct.pack("<I", FRAME - PAGE)
+    core = tmp_path / "core.zst"
+    core.write_bytes(raw)
+    assert_error(corefilt("all", core, "-o", tmp_path / "out"), "seek table")
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_the_table_it_is_a_stream(folder: Path, tmp_path: Path) -> None:
