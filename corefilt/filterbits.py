@@ -12,8 +12,8 @@ from corefilt.errors import FilterError, did_you_mean
 class Bit:
     """Which mappings are kept, one bit each: the kernel's ``MMF_DUMP_*``, shifted down to bit 0.
 
-    A filter is an int. ``coredump_filter.py`` has them as the IntFlag that Python's users see, and loading that takes
-    4 ms, a third of what a run on a small core takes above the bare interpreter (bench/filter.py, start-up).
+    A filter is an int. ``coredump_filter.py`` has them as the IntFlag that Python's users see: loading that took 12 of
+    the 104 million instructions of a run on a small core (docs/performance.md, Start-up).
     """
 
     NONE = 0

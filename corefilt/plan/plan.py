@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Not by collections, which is loaded for nothing else and takes 1.3 ms.
+# Not by collections, which is loaded for nothing else (corefilt/startup.py).
 from _collections_abc import Mapping as Record
 from array import array
 
