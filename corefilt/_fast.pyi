@@ -11,6 +11,7 @@ REFLINK: int
 DONTCACHE: int
 MOST_BUFFERS: int
 ALIKE: int
+LIMB: int
 UNIQUE: int
 WITH_BYTES: int
 WITH_FIRST_BYTES: int
@@ -125,18 +126,20 @@ def find_anchors(
 def find_literals(
     data: Buffer, start: int, stop: int, bits: Buffer, heads: Buffer, literals: Buffer, words: Buffer, out: Buffer
 ) -> tuple[int, int]: ...
-def find_primes(
+def find_factors(
     data: Buffer,
     start: int,
     stop: int,
     length: int,
     step: int,
+    moduli: Buffer,
+    most: int,
     out: Buffer,
     *,
     first: bool,
     big: bool,
     least: int = 0x80000000,
-) -> tuple[int, int]: ...
+) -> tuple[int, int, int]: ...
 def find_strangers(data: Buffer, starts: Buffer, ends: Buffer, small: int, out: Buffer) -> int: ...
 def write_at(fd: int, offset: int, data: Buffer, *, granule: int = 0, flags: int = 0) -> int: ...
 def write_pieces(fd: int, offset: int, pieces: Iterable[Buffer], *, granule: int = 0, flags: int = 0) -> int: ...

@@ -1480,90 +1480,249 @@ def find_literals(data, uint64_t start, uint64_t stop, bits, heads, literals, wo
             PyBuffer_Release(&view[i])
 
 
-cdef inline uint32_t word_of(const uint8_t *p, size_t size, size_t n, bint first, bint big) noexcept nogil:
-    """Word ``n``, counted from the most significant one; ``first`` tells that this one comes first."""
-    return get32(p + (4 * n if first else size - 4 - 4 * n), big != HOST_IS_BIG)
+cdef extern from *:
+    """
+    /* The widest word whose products the compiler has a type for. */
+    #ifdef __SIZEOF_INT128__
+    typedef uint64_t limb_t;
+    typedef unsigned __int128 limbs2_t;
+    #else
+    typedef uint32_t limb_t;
+    typedef uint64_t limbs2_t;
+    #endif
+    """
+    ctypedef uint64_t limb_t
+    ctypedef uint64_t limbs2_t
 
+LIMB = sizeof(limb_t)
 
 cdef enum:
-    # 3 * 5 * 7 * 11 * 13 * 17 * 19 * 23 * 29
-    SMALL_PRIMES = 3234846615
-    # 31 * 37 * 41 * 43 * 47
-    LARGER_PRIMES = 95041567
+    # The factors of moduli of 8192 bits.
+    MOST_OF_FACTOR = 512
+    # Windows that are looked at together begin in as many bytes.
+    BLOCK = 4096
+    BLOCK_WORDS = (BLOCK + MOST_OF_FACTOR) / 4
+    # 3 * 5 * 7 * 11 * 13 * 17 * 19, and 23 * 29 * 31 * 37 * 41: times 2**32, for each of MOST_OF_FACTOR / 4 words, the
+    # sum stays below 2**64.
+    SMALL_PRIMES = 4849845
+    LARGER_PRIMES = 31367009
 
 
-cdef inline uint64_t rest_of(const uint8_t *w, size_t length, bint first, bint big, uint64_t divisor) noexcept nogil:
-    cdef uint64_t rest = 0
-    cdef size_t n
-    for n in range(length / 4):
-        rest = (rest << 32 | word_of(w, length, n, first, big)) % divisor
-    return rest
+cdef struct Windows:
+    const uint8_t *data
+    uint64_t size
+    size_t length    # of a factor, in bytes
+    size_t step
+    bint first       # the most significant word comes first
+    bint big         # and in each word the most significant byte
+    uint32_t least
+    const limb_t *moduli
+    uint64_t count
+    uint64_t *out
+    uint64_t room
+    uint64_t found
+    uint64_t left    # multiplications
+    uint32_t weights[2][BLOCK_WORDS]
 
 
-cdef uint64_t primes_in(const uint8_t *p, uint64_t size, uint64_t start, uint64_t stop, size_t length, size_t step,
-                        bint first, bint big, uint32_t least, uint64_t *out, uint64_t room,
-                        uint64_t *found) noexcept nogil:
-    cdef uint64_t at = start, rest, clean = start
-    cdef size_t n, words = length / 4
-    cdef const uint8_t *w
-    cdef uint32_t four
-    while at < stop and length <= size - at:
-        w = p + at
-        # No word of a prime of this size is zero, but for one in some ten million primes.
-        n = words if clean <= at else <size_t>((at + length - clean + 3) / 4)
-        n = min(n, words)
-        four = 1
-        while n:
-            memcpy(&four, w + length - 4 * n, 4)
-            if four == 0:
-                break
-            n -= 1
-        if n:
-            # The first zero word that was found is the first one in the window: go on behind it.
-            at += (length - 4 * n + step) / step * step
-            clean = at
+cdef inline bint divides(uint64_t value, uint64_t inverse, uint64_t most) noexcept nogil:
+    """Whether an odd divisor of which the inverse modulo 2**64 is given divides a value."""
+    return value * inverse <= most
+
+
+cdef inline bint has_small_divisor(uint64_t small, uint64_t larger) noexcept nogil:
+    """Whether one of the primes up to 41 divides what has these rests."""
+    return (
+        divides(small, <uint64_t>0xAAAAAAAAAAAAAAAB, <uint64_t>-1 / 3)
+        | divides(small, <uint64_t>0xCCCCCCCCCCCCCCCD, <uint64_t>-1 / 5)
+        | divides(small, <uint64_t>0x6DB6DB6DB6DB6DB7, <uint64_t>-1 / 7)
+        | divides(small, <uint64_t>0x2E8BA2E8BA2E8BA3, <uint64_t>-1 / 11)
+        | divides(small, <uint64_t>0x4EC4EC4EC4EC4EC5, <uint64_t>-1 / 13)
+        | divides(small, <uint64_t>0xF0F0F0F0F0F0F0F1, <uint64_t>-1 / 17)
+        | divides(small, <uint64_t>0x86BCA1AF286BCA1B, <uint64_t>-1 / 19)
+        | divides(larger, <uint64_t>0xD37A6F4DE9BD37A7, <uint64_t>-1 / 23)
+        | divides(larger, <uint64_t>0x34F72C234F72C235, <uint64_t>-1 / 29)
+        | divides(larger, <uint64_t>0xEF7BDEF7BDEF7BDF, <uint64_t>-1 / 31)
+        | divides(larger, <uint64_t>0x14C1BACF914C1BAD, <uint64_t>-1 / 37)
+        | divides(larger, <uint64_t>0x8F9C18F9C18F9C19, <uint64_t>-1 / 41)
+    )
+
+
+cdef void invert(const limb_t *p, limb_t *x, size_t limbs) noexcept nogil:
+    """The inverse of an odd number modulo two to the power of its size; both least significant limb first."""
+    cdef limb_t root = 3 * p[0] ^ 2, low
+    cdef limbs2_t product, lows, highs, carry
+    cdef size_t i, j
+    cdef int _turn
+    # Right to five bits, and each turn doubles them.
+    for _turn in range(4):
+        root *= 2 - p[0] * root
+    x[0] = root
+    carry = (<limbs2_t>root * p[0]) >> (8 * sizeof(limb_t))
+    for j in range(1, limbs):
+        lows, highs = <limb_t>carry, carry >> (8 * sizeof(limb_t))
+        for i in range(1, j + 1):
+            product = <limbs2_t>p[i] * x[j - i]
+            lows += <limb_t>product
+            highs += product >> (8 * sizeof(limb_t))
+        low = <limb_t>lows
+        x[j] = -low * root
+        product = <limbs2_t>x[j] * p[0]
+        carry = highs + (lows >> (8 * sizeof(limb_t))) + (product >> (8 * sizeof(limb_t))) + (low != 0)
+
+
+cdef inline bint can_divide(const limb_t *p, const limb_t *x, const limb_t *n, size_t limbs) noexcept nogil:
+    """Whether a number can divide a modulus of twice its size; ``x`` is its inverse.
+
+    If it does, the quotient has its size too, and is the modulus times the inverse: the upper limb of that follows from
+    the last two columns of the product but for a carry of less than ``limbs``. And it is what the first limbs of the
+    modulus and of the number have as their quotient.
+    """
+    cdef limbs2_t product, lows = 0, highs = 0
+    cdef limb_t upper
+    cdef size_t i
+    for i in range(limbs - 1):
+        product = <limbs2_t>n[i] * x[limbs - 2 - i]
+        lows += <limb_t>product
+        highs += product >> (8 * sizeof(limb_t))
+    upper = <limb_t>(highs + (lows >> (8 * sizeof(limb_t))))
+    for i in range(limbs):
+        upper += n[i] * x[limbs - 1 - i]
+    product = (<limbs2_t>n[2 * limbs - 1] << (8 * sizeof(limb_t))) + n[2 * limbs - 2]
+    return (product - <limbs2_t>upper * p[limbs - 1]) >> (8 * sizeof(limb_t)) <= limbs + 4
+
+
+cdef uint64_t factors_in(Windows *w, uint64_t start, uint64_t stop) noexcept nogil:
+    cdef uint64_t at = start, small, larger, each
+    cdef uint32_t words[BLOCK_WORDS + 1]
+    cdef uint32_t bits, plain
+    cdef uint64_t sums[2][BLOCK_WORDS + 1]
+    cdef uint16_t plains[BLOCK_WORDS + 1]
+    cdef uint16_t chosen[BLOCK / 4]
+    cdef limb_t p[MOST_OF_FACTOR / 4]
+    cdef limb_t x[MOST_OF_FACTOR / 4]
+    cdef size_t size = w.length / 4, limbs = w.length / sizeof(limb_t), step = w.step / 4
+    cdef size_t span, count, i, j, k, some
+    cdef size_t low = size - 1 if w.first else 0, high = 0 if w.first else size - 1
+    cdef uint64_t labour = limbs * (limbs + 1) / 2 + 2 * limbs * w.count
+    cdef bint swap = w.big != HOST_IS_BIG
+    while at < stop and w.length <= w.size - at:
+        span = <size_t>min(<uint64_t>BLOCK, stop - at)
+        count = <size_t>min(w.size - at, span + w.length - w.step) / 4
+        memcpy(words, w.data + at, 4 * count)
+        bits, plain = 0, 0
+        words[count] = ~words[count - 1] if count else 0
+        for i in range(count):
+            bits |= words[i]
+            plain |= (words[i] == 0) | (words[i] == words[i + 1])
+        # Texts and zeros have no byte with the highest bit set.
+        if not bits & <uint32_t>0x80808080:
+            at += span
             continue
-        clean = at + length
-        if word_of(w, length, words - 1, first, big) & 1 and word_of(w, length, 0, first, big) >= least:
-            rest = rest_of(w, length, first, big, SMALL_PRIMES)
-            if rest % 3 and rest % 5 and rest % 7 and rest % 11 and rest % 13 and rest % 17 and rest % 19 \
-                    and rest % 23 and rest % 29:
-                rest = rest_of(w, length, first, big, LARGER_PRIMES)
-                if rest % 31 and rest % 37 and rest % 41 and rest % 43 and rest % 47:
-                    if found[0] == room:
-                        return at
-                    out[found[0]] = at
-                    found[0] += 1
-        at += step
+        if swap:
+            for i in range(count + 1):
+                words[i] = swap32(words[i])
+        some, j = 0, 0
+        while 4 * j < span and j + size <= count:
+            chosen[some] = <uint16_t>j
+            some += (words[j + low] & 1) & (words[j + high] >= w.least)
+            j += step
+        # Of some ten million primes one has a word that is zero or the same as the next one; pictures have many.
+        if plain and some:
+            plains[0] = 0
+            for i in range(count):
+                plains[i + 1] = plains[i] + ((words[i] == 0) | (words[i] == words[i + 1]))
+            k, some = some, 0
+            for i in range(k):
+                j = chosen[i]
+                chosen[some] = <uint16_t>j
+                some += plains[j] == plains[j + size - 1]
+        if some == 0:
+            at += span
+            continue
+        sums[0][0] = sums[1][0] = 0
+        for i in range(count):
+            sums[0][i + 1] = sums[0][i] + <uint64_t>words[i] * w.weights[0][i]
+            sums[1][i + 1] = sums[1][i] + <uint64_t>words[i] * w.weights[1][i]
+        k, count = some, 0
+        for i in range(k):
+            j = chosen[i]
+            small, larger = sums[0][j + size] - sums[0][j], sums[1][j + size] - sums[1][j]
+            chosen[count] = <uint16_t>j
+            count += not has_small_divisor(small, larger)
+        for k in range(count):
+            j = chosen[k]
+            if w.left < labour:
+                w.left = 0
+                return at + 4 * j
+            w.left -= labour
+            for i in range(limbs):
+                if sizeof(limb_t) == 4:
+                    p[i] = words[j + size - 1 - i if w.first else j + i]
+                elif w.first:
+                    p[i] = <limb_t>(<uint64_t>words[j + size - 2 - 2 * i] << 32 | words[j + size - 1 - 2 * i])
+                else:
+                    p[i] = <limb_t>(<uint64_t>words[j + 2 * i + 1] << 32 | words[j + 2 * i])
+            invert(p, x, limbs)
+            for each in range(w.count):
+                if can_divide(p, x, w.moduli + 2 * limbs * each, limbs):
+                    if w.found == w.room:
+                        return at + 4 * j
+                    w.out[w.found] = at + 4 * j
+                    w.found += 1
+                    break
+        at += span
     return stop
 
 
-def find_primes(data, uint64_t start, uint64_t stop, size_t length, size_t step, out, *, bint first, bint big,
-                uint32_t least=0x80000000):
-    """Where in ``data`` a large prime of ``length`` bytes can stand that begins in ``[start, stop)``.
+cdef void weigh(uint32_t *weights, bint first, uint32_t divisor) noexcept nogil:
+    """The powers of 2**32 modulo an odd number; where the most significant word comes first, those of its inverse."""
+    cdef uint64_t power = 1, factor = (<uint64_t>1 << 32) % divisor, n, _turn
+    if first:
+        # Divided by two 32 times.
+        factor = 1
+        for _turn in range(32):
+            factor = (factor + divisor if factor & 1 else factor) >> 1
+    for n in range(BLOCK_WORDS):
+        weights[n] = <uint32_t>power
+        power = power * factor % divisor
 
-    It is odd, has no small divisor, and no word that is zero; the most significant one is at least ``least``. It is
-    made of 32-bit words of one byte order; ``first`` tells that the most significant one comes first. ``step`` is a
-    power of two, in bytes. ``out`` receives offsets, as 64-bit items. Returns ``(count, reached)``, as find_anchors.
+
+def find_factors(data, uint64_t start, uint64_t stop, size_t length, size_t step, moduli, uint64_t most, out, *,
+                 bint first, bint big, uint32_t least=0x80000000):
+    """Where in ``data`` a large prime of ``length`` bytes can stand that begins in ``[start, stop)`` and divides one.
+
+    It is odd, has no small divisor, and no word of 32 bits that is zero or the same as its neighbour; the most
+    significant one is at least ``least``. It is made of such words of one byte order; ``first`` tells that the most
+    significant one comes first. ``step``, 4 or 8, is in bytes. ``moduli`` are numbers of twice the length, in words of
+    LIMB bytes of this machine, least significant first. ``out`` receives offsets, as 64-bit items. Returns ``(count,
+    reached, left)``: ``reached`` is below ``stop`` where ``out`` is full, or where more than ``most`` multiplications
+    would be needed; ``left`` is what is left of these, and 0 then.
     """
-    cdef Py_buffer view, into
-    cdef uint64_t reached, found = 0
-    if length < 8 or length % 4 or step not in (1, 2, 4, 8) or start > stop:
+    cdef Py_buffer view[3]
+    cdef int held = 0, i
+    cdef Windows w
+    cdef uint64_t reached
+    if not 8 <= length <= MOST_OF_FACTOR or length % 8 or step not in (4, 8) or start > stop or least < 0x80000000:
         raise ValueError("no such windows")
-    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
-        PyObject_GetBuffer(out, &into, PyBUF_WRITABLE)
-        try:
-            if stop > <uint64_t>view.len or into.len < 8:
-                raise ValueError("no room for what is found")
-            with nogil:
-                reached = primes_in(<const uint8_t *>view.buf, <uint64_t>view.len, start, stop, length, step, first,
-                                    big, least, <uint64_t *>into.buf, <uint64_t>into.len / 8, &found)
-            return found, reached
-        finally:
-            PyBuffer_Release(&into)
+        for each in (data, moduli, out):
+            PyObject_GetBuffer(each, &view[held], PyBUF_WRITABLE if held == 2 else PyBUF_SIMPLE)
+            held += 1
+        if stop > <uint64_t>view[0].len or view[1].len % <ssize_t>(2 * length) or view[2].len < 8:
+            raise ValueError("no room for what is found")
+        w.data, w.size = <const uint8_t *>view[0].buf, <uint64_t>view[0].len
+        w.moduli, w.count = <const limb_t *>view[1].buf, <uint64_t>view[1].len / (2 * length)
+        w.out, w.room, w.found = <uint64_t *>view[2].buf, <uint64_t>view[2].len / 8, 0
+        w.length, w.step, w.first, w.big, w.least, w.left = length, step, first, big, least, most
+        weigh(w.weights[0], first, SMALL_PRIMES)
+        weigh(w.weights[1], first, LARGER_PRIMES)
+        with nogil:
+            reached = factors_in(&w, start, stop)
+        return w.found, reached, w.left
     finally:
-        PyBuffer_Release(&view)
+        for i in range(held):
+            PyBuffer_Release(&view[i])
 
 
 def find_strangers(data, starts, ends, uint64_t small, out):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from array import array
 from typing import NamedTuple
 
@@ -15,20 +16,25 @@ from corefilt.scrub.search import CertificateTexts, take_pem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.scrub.search import Captured
 
 RULE = "private-key-rsa"
-# A division of a modulus of 2048 bits takes some three microseconds.
-MOST_DIVISIONS = 4_000_000
-# Of them so many may be of moduli of certificate authorities, which a process has by the hundred from a bundle: their
-# keys are elsewhere, but for one that signed its own certificate. openssl s_server with 108 of them needed 480,000
-# divisions in all.
-OF_AUTHORITIES = 2_000_000
+# Multiplications of words that a search may need: so many, and for each byte of memory some more. With all that goes
+# before, a thousand million took 2 seconds for one modulus of 2048 bits and 0.5 for a hundred; random bytes need two a
+# byte for the first, and 75 for the others.
+MOST_LABOUR, LABOUR_OF_A_BYTE = 4_000_000_000, 16
+# Of them this part may be for moduli of certificate authorities, which a process has by the hundred from a bundle:
+# their keys are elsewhere, but for one that signed its own certificate.
+OF_AUTHORITIES = 0.5
+# Divisions of what passed the search: a modulus of 2048 bits takes some three microseconds.
+MOST_DIVISIONS = 400_000
 # Public exponents that are tried where none was found beside the modulus.
 _EXPONENTS = (65537, 3, 17, 37, 257)
+# Moduli of certificates are no longer.
+MOST_BITS = 8192
 _ROOM = 1 << 14
 
 
@@ -67,77 +73,101 @@ class Factors:
     """The moduli that are known, and of which of them a factor was found."""
 
     def __init__(self, captured: Captured, found: Matches) -> None:
+        # By the length of their factors in bytes.
         self.open: dict[int, set[int]] = {}
-        self._authorities = captured.authorities
-        self._left_of_authorities = OF_AUTHORITIES
-        for modulus in captured.moduli:
-            if modulus.bit_length() % 64 == 0:
-                self.open.setdefault(modulus.bit_length() // 16, set()).add(modulus)
         self.split: dict[int, tuple[int, int | None]] = {}
-        self._left, self._found = MOST_DIVISIONS, found
-        for prime, address in captured.primes.items():
-            self.divide(prime, address)
+        self._authorities, self._found = captured.authorities, found
+        self._left, self._divisions = MOST_LABOUR, MOST_DIVISIONS
+        self._left_of_authorities = int(self._left * OF_AUTHORITIES)
+        self._out = array("Q", bytes(8 * _ROOM))
+        # The moduli as ``_fast`` reads them.
+        self._packed: dict[int, array[int]] = {}
+        for modulus in captured.moduli:
+            if modulus.bit_length() % 128 == 0 and modulus.bit_length() <= MOST_BITS:
+                self.open.setdefault(modulus.bit_length() // 16, set()).add(modulus)
+        self._try(captured.primes)
 
-    def divide(self, prime: int, address: int | None) -> int | None:
-        """Try a number that may be a prime; returns the modulus that it divides."""
-        moduli = self.open.get(-(-prime.bit_length() // 8), ())
-        if self._left < len(moduli):
-            self._found.notices.append("RSA keys were not looked for to the end: too much looks like primes")
-            self._left = 0
-            self.open.clear()
-            return None
-        self._left -= len(moduli)
-        self._left_of_authorities -= len(moduli) if self._authorities else 0
-        if self._left_of_authorities < 0 and self._authorities:
-            self._leave_out_authorities()
+    def divide(self, prime: int, address: int | None) -> None:
+        """Try a number that may be a prime."""
+        moduli = self.open.get(-(-prime.bit_length() // 8), set())
+        if self._divisions < len(moduli):
+            self._end()
+            return
+        self._divisions -= len(moduli)
         for modulus in moduli:
             if not modulus % prime and 1 < prime < modulus:
                 self.split[modulus] = prime, address
-                self.open[-(-prime.bit_length() // 8)].discard(modulus)
-                return modulus
-        return None
+                moduli.discard(modulus)
+                self._packed.clear()
+                return
 
-    def _leave_out_authorities(self) -> None:
+    def search(self, core: CoreFile, reader: RunReader, runs: Sequence[MemoryRun]) -> None:
+        """Look through runs for primes. Raises InputError."""
+        more = LABOUR_OF_A_BYTE * sum(run.length for run in runs)
+        self._left += more
+        self._left_of_authorities += int(more * OF_AUTHORITIES)
+        shapes = _shapes(core)
+        for run in runs if any(self.open.values()) else ():
+            for start, stop, limit, shift in reader.chunks(run):
+                data = memoryview(reader.buffer)[: max(limit, stop)]
+                for length in list(self.open):
+                    for shape in shapes:
+                        for at in self._windows(data, start, stop, length, shape):
+                            self.divide(_number(reader.buffer[at : at + length], shape), run.address(at + shift))
+
+    def _try(self, primes: Mapping[int, int | None]) -> None:
+        """Try numbers that stand apart in the core, each with its address."""
+        for length in list(self.open):
+            some = [prime for prime in primes if -(-prime.bit_length() // 8) == length]
+            raw = b"".join(prime.to_bytes(length, "little") for prime in some)
+            for at in self._windows(raw, 0, len(raw), length, _Shape(8, False, False)):
+                if at % length == 0:
+                    self.divide(some[at // length], primes[some[at // length]])
+
+    def _windows(self, data: bytes | memoryview, start: int, stop: int, length: int, shape: _Shape) -> Iterator[int]:
+        """Where a factor of a modulus can stand."""
+        while start < stop and (moduli := self.open.get(length)):
+            if length not in self._packed:
+                self._packed[length] = _packed(moduli, length)
+            # The other factor is no longer than this one.
+            least = min(modulus >> 16 * length - 32 for modulus in moduli)
+            most = min(self._left, self._left_of_authorities) if self._authorities else self._left
+            count, start, left = _fast.find_factors(
+                data, start, stop, length, shape.step, self._packed[length], most, self._out,
+                first=shape.first, big=shape.big, least=least,
+            )  # fmt: skip
+            self._left -= most - left
+            self._left_of_authorities -= most - left
+            yield from self._out[:count]
+            if not left:
+                self._leave_out()
+
+    def _leave_out(self) -> None:
+        """Search no longer for what there is too much labour for."""
+        if not self._authorities or self._left <= 0:
+            self._end()
+            return
         for moduli in self.open.values():
             moduli -= self._authorities
+        self._packed.clear()
         self._found.notices.append(
             f"RSA keys of {len(self._authorities)} certificate authorities were not looked for to the end"
         )
         self._authorities = set()
 
-    def search(self, core: CoreFile, reader: RunReader, runs: Iterable[MemoryRun]) -> None:
-        """Look through runs for primes. Raises InputError."""
-        out = array("Q", bytes(8 * _ROOM))
-        if not any(self.open.values()):
-            return
-        for run in runs:
-            for start, stop, limit, shift in reader.chunks(run):
-                data = memoryview(reader.buffer)[: max(limit, stop)]
-                for length, least in self._wanted():
-                    for shape in _shapes(core):
-                        for at in _windows(data, start, stop, length, least, shape, out):
-                            prime = _number(reader.buffer[at : at + length], shape)
-                            modulus = self.divide(prime, None)
-                            if modulus is not None:
-                                self.split[modulus] = prime, run.address(at + shift)
-
-    def _wanted(self) -> list[tuple[int, int]]:
-        """How long primes are, in bytes, and what their first 32 bits are at least: the other one is no longer."""
-        return [
-            (length, min(modulus >> 16 * length - 32 for modulus in moduli))
-            for length, moduli in self.open.items()
-            if moduli
-        ]
+    def _end(self) -> None:
+        if self.open:
+            self._found.notices.append("RSA keys were not looked for to the end: too much looks like primes")
+        self.open.clear()
 
 
-def _windows(
-    data: memoryview, start: int, stop: int, length: int, least: int, shape: _Shape, out: array[int]
-) -> Iterator[int]:
-    while start < stop:
-        count, start = _fast.find_primes(
-            data, start, stop, length, shape.step, out, first=shape.first, big=shape.big, least=least
-        )
-        yield from out[:count]
+def _packed(moduli: Iterable[int], length: int) -> array[int]:
+    """Moduli in limbs of this machine, least significant first."""
+    packed = array("Q" if _fast.LIMB == 8 else "I")
+    packed.frombytes(b"".join(modulus.to_bytes(2 * length, "little") for modulus in moduli))
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed
 
 
 def _number(raw: bytearray, shape: _Shape) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 import struct
+import sys
 from array import array
+from collections.abc import Callable
 
 import pytest
 
@@ -101,31 +104,74 @@ def test_literals_that_begin_alike_are_left_out_beyond_some() -> None:
     assert 0 < literals.left_out < 200 and literals.count == 200 - literals.left_out
 
 
-def test_primes_are_odd_large_and_have_no_small_divisor() -> None:
-    draw = random.Random(5)
-    numbers = [draw.getrandbits(128) | 1 << 127 | 1 for _ in range(300)]
-    wanted = {n for n in numbers if all(n % small for small in (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47))}
-    assert 0 < len(wanted) < 300
-    out = array("Q", bytes(8 * 400))
-    shapes = {
-        (False, False): lambda n: n.to_bytes(16, "little"),
-        (True, True): lambda n: n.to_bytes(16, "big"),
-        (True, False): lambda n: b"".join(n.to_bytes(16, "big")[k : k + 4][::-1] for k in range(0, 16, 4)),
-    }
-    for (first, big), write in shapes.items():
-        data = b"".join(b"\0" * 16 + write(n) for n in numbers) + bytes(16)
-        count, reached = _fast.find_primes(data, 0, len(data), 16, 8, out, first=first, big=big)
-        assert reached == len(data)
-        places = {16 + 32 * k for k, n in enumerate(numbers) if n in wanted}
-        assert {at for at in out[:count] if at % 32 == 16} == places
-        some = [n for n in wanted if n >> 96 >= 0xC0000000]
-        count, _ = _fast.find_primes(data, 0, len(data), 16, 8, out, first=first, big=big, least=0xC0000000)
-        assert 0 < len(some) < len(wanted)
-        assert {numbers[(at - 16) // 32] for at in out[:count] if at % 32 == 16} == set(some)
-    # Where there is no room it goes on from there.
-    small = array("Q", bytes(8))
-    count, reached = _fast.find_primes(data, 0, len(data), 16, 8, small, first=True, big=False)
-    assert count == 1 and reached < len(data)
+SMALL = math.prod((3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41))
+SHAPES: dict[tuple[bool, bool], Callable[[int, int], bytes]] = {
+    (False, False): lambda n, size: n.to_bytes(size, "little"),
+    (True, True): lambda n, size: n.to_bytes(size, "big"),
+    (True, False): lambda n, size: b"".join(n.to_bytes(size, "big")[k : k + 4][::-1] for k in range(0, size, 4)),
+    (False, True): lambda n, size: b"".join(n.to_bytes(size, "big")[k : k + 4] for k in reversed(range(0, size, 4))),
+}
+
+
+def limbs_of(*moduli: int, length: int) -> array[int]:
+    """Moduli as `_fast` reads them."""
+    packed = array("Q" if _fast.LIMB == 8 else "I", b"".join(n.to_bytes(2 * length, "little") for n in moduli))
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed
+
+
+@pytest.mark.parametrize("length", [16, 24, 64, 128, 512])
+def test_factors_are_found_in_every_form(length: int) -> None:
+    """Numbers of which the product is known, at each alignment, between what is odd and large as well."""
+    draw = random.Random(length)
+    bits, found = 8 * length, 0
+    numbers = [draw.getrandbits(bits) | 3 << (bits - 2) | 1 for _ in range(96)]
+    products = [a * b for a, b in zip(numbers[:64:2], numbers[1:64:2], strict=True)]
+    least, out = min(n >> 16 * length - 32 for n in products), array("Q", bytes(8 * 200))
+    moduli, filler = limbs_of(*products, length=length), draw.randbytes(40 * length)
+    for (first, big), write in SHAPES.items():
+        for step in (4, 8):
+            data, wanted = bytearray(filler), set()
+            for k, n in enumerate(numbers):
+                data += draw.randbytes(4096 * draw.randrange(2) + step * draw.randrange(5))
+                data += bytes(-len(data) % step)
+                words = write(n, length)
+                if math.gcd(n, SMALL) == 1 and k < 64:
+                    wanted.add(len(data))
+                data += words
+            data += bytes(-len(data) % 8)
+            stop, at, places = len(data), 0, set()
+            while at < stop:
+                count, at, left = _fast.find_factors(
+                    data, at, stop, length, step, moduli, 1 << 60, out, first=first, big=big, least=least
+                )
+                assert 0 < left <= 1 << 60
+                places |= set(out[:count])
+            assert places == wanted
+            found += len(wanted)
+    assert found > 8 * 10
+
+
+def test_factors_go_on_where_they_stopped() -> None:
+    draw = random.Random(2)
+    numbers = (draw.getrandbits(128) | 3 << 126 | 1 for _ in range(100))
+    p, q = [n for n in numbers if math.gcd(n, SMALL) == 1][:2]
+    data, moduli = p.to_bytes(16, "little") * 50, limbs_of(p * q, length=16)
+    out, at, places = array("Q", bytes(8 * 3)), 0, list[int]()
+    while at < len(data):
+        count, at, _ = _fast.find_factors(data, at, len(data), 16, 8, moduli, 1 << 40, out, first=False, big=False)
+        assert count <= 3
+        places += out[:count]
+    assert places == list(range(0, 800, 16))
+    # Two limbs of eight bytes: three multiplications for the inverse, and four for each modulus.
+    once = 16 // _fast.LIMB * (16 // _fast.LIMB + 1) // 2 + 2 * 16 // _fast.LIMB
+    big_room = array("Q", bytes(8 * 100))
+    found = _fast.find_factors(data, 0, len(data), 16, 8, moduli, once, big_room, first=False, big=False)
+    assert found[0] == 1 and 0 < found[1] < len(data) and found[2] == 0
+    # Without moduli, and without bytes, there is nothing to find.
+    assert _fast.find_factors(data, 0, len(data), 16, 8, b"", 1 << 40, out, first=False, big=False)[0] == 0
+    assert _fast.find_factors(b"", 0, 0, 16, 8, moduli, 9, out, first=False, big=False) == (0, 0, 9)
 
 
 def test_strangers_are_neither_small_nor_in_a_range() -> None:
@@ -173,15 +219,18 @@ def test_tables_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(ValueError):
             _fast.find_literals(b"12345678", 0, data_end, b, h, nothing, nothing, out)
-    for length, step, stop, out in (
-        (4, 4, 8, room),
-        (10, 4, 8, room),
-        (8, 3, 8, room),
-        (8, 4, 9, room),
-        (8, 4, 8, bytearray(7)),
+    for length, step, stop, moduli, out, least in (
+        (4, 4, 8, nothing, room, 1 << 31),
+        (12, 4, 8, nothing, room, 1 << 31),
+        (520, 4, 8, nothing, room, 1 << 31),
+        (8, 2, 8, nothing, room, 1 << 31),
+        (8, 4, 9, nothing, room, 1 << 31),
+        (8, 4, 8, bytes(8), room, 1 << 31),
+        (8, 4, 8, nothing, bytearray(7), 1 << 31),
+        (8, 4, 8, nothing, room, 1 << 30),
     ):
         with pytest.raises(ValueError):
-            _fast.find_primes(b"12345678", 0, stop, length, step, out, first=True, big=True)
+            _fast.find_factors(b"12345678", 0, stop, length, step, moduli, 9, out, first=True, big=True, least=least)
     for starts, ends, out in ((bytes(16), bytes(8), bytearray(8)), (b"", b"", bytearray(7))):
         with pytest.raises(ValueError):
             _fast.find_strangers(b"12345678", starts, ends, 8, out)
