@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 
-from corefilt.scrub.rule import ScrubRule, is_no_path, is_value
+from corefilt.scrub.rule import ScrubRule, is_no_path, is_password, is_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ def _cases(words: tuple[str, ...]) -> tuple[bytes, ...]:
 # Java and JavaScript write the second word with a capital.
 _ANCHORS = (*_cases(_KEYWORDS), b"apiKey", b"ApiKey", b"accessKey", b"AccessKey", b"Passwd", b"Secret", b"Token")
 _ANY = b"|".join(re.escape(word) for word in sorted(set(_ANCHORS), key=len, reverse=True))
-# The public key token of an assembly of .NET names who made it.
-_NOT_PUBLIC = rb"(?<!ublicKey)"
+# The public key token of an assembly of .NET names who made it. A colon on either side stands in names of resources
+# (arn:aws:secretsmanager:...).
+_NO_NAME = rb"(?<!ublicKey)(?:(?<!:)|(?=[A-Za-z0-9_.-]{0,48}[\"'\s=]))"
 _BARE = rb"[^\s\"';&,<>(){}\x00-\x20\x7f-\xff]{6,256}"
 
 
@@ -45,6 +46,11 @@ def _values_of_header(value: bytes) -> Iterator[bytes]:
     if b":" in plain and plain.isascii():
         yield plain
         yield plain.split(b":", 1)[1]
+
+
+def _is_credential(value: bytes) -> bool:
+    """Whether it is no word of a manual: of Basic, base64 of a name and a password can be letters alone."""
+    return is_value(value) or any(b":" in each for each in _values_of_header(value))
 
 
 def _values_of_cookies(value: bytes) -> Iterator[bytes]:
@@ -72,10 +78,11 @@ KEYWORDS = (
     ScrubRule(
         "authorization", "Authorization: Bearer ...", (b"uthorization", b"UTHORIZATION"),
         re.compile(
-            rb"(?i:uthorization)[\"']?\s{0,2}[:=,]\s{0,2}[\"']?(?i:bearer|basic|token|negotiate|digest|apikey)\s{1,2}"
+            rb"(?i:uthorization)[\"']?\s{0,2}[:=,]\s{0,2}[\"']?"
+            rb"(?:(?i:bearer|basic|token|negotiate|apikey)\s{1,2}|(?i:digest)\s[^\r\n\0]{0,512}?\bresponse=\"?)"
             rb"(?P<v>[A-Za-z0-9._~+/=-]{6,8192})"
         ),
-        reach=9000, values=_values_of_header,
+        reach=9000, accept=_is_credential, values=_values_of_header,
     ),
     ScrubRule(
         "bearer", "Bearer ... where the header's name is elsewhere", (b"Bearer ",),
@@ -89,7 +96,7 @@ KEYWORDS = (
     ScrubRule(
         "pair-quoted", '"password": "..."', _ANCHORS,
         re.compile(
-            _NOT_PUBLIC + rb"(?:" + _ANY + rb")[A-Za-z0-9_.-]{0,24}"
+            _NO_NAME + rb"(?:" + _ANY + rb")[A-Za-z0-9_.-]{0,24}"
             rb"(?:[\"']?\s{0,2}(?::(?!:)|=>?)\s{0,2}|\s{1,2}(?='))"
             rb"[\"'](?P<v>[^\"'\x00-\x20\x7f\\]{6,256})[\"']"
         ),
@@ -98,7 +105,7 @@ KEYWORDS = (
     ScrubRule(
         "pair", "password=...", (*_ANCHORS, b"pwd=", b"Pwd="),
         re.compile(
-            _NOT_PUBLIC + rb"(?:" + _ANY + rb"|[pP]wd)[A-Za-z0-9_.-]{0,24}"
+            _NO_NAME + rb"(?:" + _ANY + rb"|[pP]wd)[A-Za-z0-9_.-]{0,24}"
             rb"[\"']?\s{0,2}(?::(?!:)|=>?)\s{0,2}(?P<v>" + _BARE + rb")"
         ),
         accept=is_value,
@@ -108,7 +115,7 @@ KEYWORDS = (
         re.compile(
             rb"(?:requirepass |masterauth |IDENTIFIED BY '|PASSWORD ')[\"']?(?P<v>[^\s\"'\x00-\x20\x7f]{6,256})"
         ),
-        accept=is_no_path,
+        accept=is_password,
     ),
     ScrubRule(
         "redis-auth", "AUTH as the Redis protocol sends it", (b"AUTH\r\n$", b"auth\r\n$"),

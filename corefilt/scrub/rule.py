@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from corefilt.scrub.words import is_expression, is_name, is_path
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     Data = bytes | bytearray
 
 # What the rules find: a note and every report name it. It grows with each change to a rule.
-RULES_VERSION = 2
+RULES_VERSION = 3
 # How far before a word, and behind it, a rule looks at most, in bytes.
 MOST_BEFORE, MOST_BEHIND = 128, 32 << 10
 # What is looked up is three bytes, of which a pair is at an even address.
@@ -22,24 +24,40 @@ LEAST_ANCHOR = 3
 # Shorter values stand in too many places by chance, and the table of literals looks up four bytes of seven.
 LEAST_VALUE, MOST_VALUE = 8, 4096
 
-# What stands where a value should: paths, words, formats, variables, numbers, colours, placeholders, and in sources of
-# programs attributes, indices, types, names in small letters, escapes, and what Perl and markup quote.
+# What stands where a value should, but for names: formats, variables, numbers, versions, colours, dates, options,
+# placeholders, URLs, addresses, assignments, escapes, patterns, and what Perl, sed and markup quote.
 _NO_VALUE = re.compile(
-    rb"/[\x21-\x7e]*|[A-Za-z_][A-Za-z_.:\\-]*|%.*|\$[({A-Za-z_].*|[0-9.:,-]+|0x[0-9a-fA-F]+|#[0-9a-fA-F]{3,8}|<.*|\[.*"
-    rb"|\*+|[xX]+|\.+|[a-z]+://[^@]*|[A-Za-z_]{2,}\w*(?:\.[A-Za-z_]\w+)+(?:\W.*)?|[A-Za-z_][\w.]*[\[`].*"
-    rb"|[`:]+[A-Za-z_].*|[a-z]+[0-9]{0,3}[a-z]*(?:_[a-z]+[0-9]{0,3}[a-z]*)+|\\[a-z]+|q[qrwx]?/.*|(.)\1*",
+    rb"%[({A-Za-z%].*|.*%[sr](?![0-9A-Za-z]).*|\$[({].*|\$[A-Za-z_]\w*(?:[\[{(]|-).*|[0-9.:,-]+"
+    rb"|[A-Za-z]*[0-9]+(?:\.[0-9]+)+|0x[0-9a-fA-F]+|#[0-9a-fA-F]{3,8}|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]?[0-9:.Z+-]*"
+    rb"|--?[a-z][a-z_-]*|<.*|\[.*|.*\{[\w.]*\}.*"
+    rb"|[xX]+|\.+|\*+(?:[A-Za-z_]+\**)?|[a-z]+://[^@]*|urn:.*|[\w.-]+@[a-z-]+\.[a-z.]+"
+    rb"|[a-z_]+=|[A-Za-z_]+=[A-Za-z_%][A-Za-z_.:%]*|[`:]+[A-Za-z_].*|\\[a-z0-9].*|[(.]\[?[*+\[].*"
+    rb"|q[qrwx]?/.*|s[/#|].*|[A-Za-z]+(?:%20[A-Za-z]+)+|(.)\1*",
     re.DOTALL,
 )
 
 
 def is_value(value: bytes) -> bool:
     """Whether a text that stands behind a keyword can be a secret, and no word of a program or a document."""
-    return _NO_VALUE.fullmatch(value) is None and entropy(value) >= 2.25
+    return not (
+        _NO_VALUE.fullmatch(value)
+        or is_path(value)
+        or is_name(value[value[:1] == b"$" :])
+        or is_expression(value)
+        or entropy(value) < 2.25
+    )
 
 
 def is_no_path(value: bytes) -> bool:
     """Whether a text that can hardly be anything but a secret is no path and no placeholder all the same."""
-    return re.fullmatch(rb"/[\x21-\x7e]*|%.*|\$[({A-Za-z_].*|<.*|\*+|(.)\1*", value, re.DOTALL) is None
+    if re.fullmatch(rb"%.*|\$[({].*|\$[A-Za-z_]\w*[\[{(].*|<.*|\{[\w.]*\}|\*+|(.)\1*", value, re.DOTALL) is not None:
+        return False
+    return not is_path(value) and not (value[:1] == b"$" and is_name(value[1:]))
+
+
+def is_password(value: bytes) -> bool:
+    """Whether it is more than the word for a password, as manuals have it."""
+    return is_no_path(value) and value.lower() not in (b"pass", b"passwd", b"password", b"pwd", b"secret")
 
 
 def is_searchable(value: bytes) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from corefilt.scrub.rule import ScrubRule, is_no_path
+from corefilt.scrub.rule import ScrubRule, is_password
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,11 +21,6 @@ def _apart(data: Data, at: int) -> bool:
 def _mixed(value: bytes) -> bool:
     """Whether digits and letters stand in it: names of programs and languages have no digits."""
     return re.search(rb"[0-9]", value) is not None and re.search(rb"[A-Za-z]", value) is not None
-
-
-def _is_password(value: bytes) -> bool:
-    """Whether it is more than the word for one, as manuals have it."""
-    return is_no_path(value) and value.lower() not in (b"pass", b"passwd", b"password", b"pwd", b"secret")
 
 
 def _token(
@@ -87,6 +82,6 @@ TOKENS = (
         re.compile(
             rb"://[^/\s:@\"'<>\x00-\x1f\x7f-\xff]{0,64}:(?P<v>[^/\s@\"'<>\x00-\x1f\x7f-\xff]{3,256})@[A-Za-z0-9\[]"
         ),
-        accept=_is_password,
+        accept=is_password,
     ),
 )  # fmt: skip

@@ -161,6 +161,20 @@ def test_nothing_is_found_in_what_is_random(tmp_path: Path) -> None:
     assert done.said[0].endswith(f"rules of version {RULES_VERSION}")
 
 
+def test_what_headers_of_requests_give_away(tmp_path: Path) -> None:
+    digest, letters = some(32, "0123456789abcdef"), base64.b64encode(b"user:" + some(7).encode()).decode()
+    done = Scrubbed(
+        tmp_path,
+        heap_core(
+            f'Authorization: Digest username="user", realm="x", nonce="n", response="{digest}"\r\n'.encode(),
+            f"Authorization: Basic {letters}".encode(), b"Authorization: Basic dXNlcjpwYXNz",
+        ),
+    )  # fmt: skip
+    assert len(done.by_rule("authorization")) == 3
+    assert not any(text.encode() in done.out for text in (digest, letters, "dXNlcjpwYXNz"))
+    assert b'username="user", realm="x"' in done.out
+
+
 def test_words_of_programs_are_no_secrets(tmp_path: Path) -> None:
     texts = (
         b"password: str", b"def login(password=None, token='%s')", b"PWD=/home/user",
@@ -175,6 +189,9 @@ def test_words_of_programs_are_no_secrets(tmp_path: Path) -> None:
         b"provide ``token_type_hint=None``.", b"Only if it has `tokens: true`.", b"our $exists_token = \\undef",
         b"my $Token = qr/[\\x21\\x23-\\x27]/", b'publicKeyToken="1fc8b3b9a1e18e3b"', b"https://user:pass@example.com/",
         b"Set-Cookie: fig=newton\\r\\nSet-Cookie: vienna='finger'", b"Set-Cookie: oreo=doublestuff; Path=/",
+        b'Authorization: Digest username="user", realm="x"', b"Authorization: Bearer YOUR_TOKEN",
+        b"arn:aws:secretsmanager:us-east-1:01234567890:secret:MyBroker-a1b2c3", b"IDENTIFIED BY 'password'",
+        b"private_key_file = projects/my-project/secrets/my-secret/versions/1",
         b'key="-----BEGIN PRIVATE KEY-----\\nXXXX\\nXXXX\\n', b'0.\x02\x01\0000\x05\x06\x03+ep\x04"\x04 \0_prefix',
     )  # fmt: skip
     assert Scrubbed(tmp_path, heap_core(*texts)).ranges == []
