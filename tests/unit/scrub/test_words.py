@@ -15,7 +15,7 @@ NO_VALUES = """
 password OAuth2Token V1SecretReference SHA224PasswordProperty PKCS7PrivateKeyTypes _X509Supplier OAuth2Credentials
 GOOGLE_OAUTH2_TOKEN_ENDPOINT TEST_DATA_BASE64 ACCESS_TOKEN_1 subject_token_0 _convert_oauth2_credentials MY_TOKEN
 k8s_min.SecretKeySelector base64.b64encode hashlib.sha256 oauth2client_4_0.GOOGLE_TOKEN_URI self.proxy self.password
-self.token[1:] t.Union[str state[stack[-1]] self.value!=y Enable/Disable bold+italic none|ssh|cookiefile s/change s#a#b# q{x}
+self.token[1:] t.Union[str state[stack[-1]] self.value!=y Enable/Disable bold+italic none|ssh|cookiefile s/change s#a#b#
 projects/my-project/secrets/my-secret/versions/1 roles/iam.serviceAccountTokenCreator latest/api/token
 /etc/passwd.d/x1 /run/secrets/db /home/user2/.pgpass urn:ietf:params:oauth:token-type:saml2 bool=False Key=Value
 gs_host= key=%s%s InvalidToken:%s:%s %(password)s ${TOKEN} $ENV{SCRIPT_NAME} $password {password} {.accessToken}
