@@ -1,7 +1,8 @@
 """Answers: what does a batch over an archive cost, and what memory does each of its jobs take.
 
 Raw cores are beside ``dd`` of the same files to the same device, one after the other, each on the disk before the
-next; cores of zstd beside a shell loop of ``zstd -dc | corefilt | zstd``. Both sides begin with an empty folder.
+next; cores of zstd beside a shell loop of ``zstd -dc | corefilt | zstd``; small cores beside one process that filters
+them one by one. Both sides begin with an empty folder.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import contextlib
 import os
 import shlex
 import shutil
+import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import rivals
+from bench import before, rivals, small
 from bench.cores import KEPT, plan_core
 from bench.measure import SAME, BenchError, Comparison, Memory, Peak, bytecode_in, warm
 from bench.options import Options
@@ -32,6 +34,15 @@ COUNT = 8
 # What one job is reckoned with, in bytes (JOB_MEMORY of corefilt.batching.pool).
 ALLOWED = 256 << 20
 _POLL = 0.002
+# Small cores, and what one of them may take, in CPU seconds.
+SMALL, SMALL_QUICK = 2240, 560
+BAR_SMALL = 0.004
+_ONE_BY_ONE = """
+import os, sys, corefilt
+source, out = sys.argv[1:]
+for name in sorted(os.listdir(source)):
+    corefilt.filter(os.path.join(source, name), os.path.join(out, name), filter=0x31, maps="auto", threads=1)
+"""
 
 
 def measure(options: Options, tell: Callable[[str], None]) -> Results:
@@ -55,7 +66,38 @@ def measure(options: Options, tell: Callable[[str], None]) -> Results:
                 results.missing.append("batch of zstd: zstd is not installed")
             else:
                 _packed(folder, paths, core.size(KEPT[50]), programs, options, results, tell)
+            _small(folder, programs, options, results, tell)
     return results
+
+
+def _small(folder: Path, programs: Programs, options: Options, results: Results, tell: Callable[[str], None]) -> None:
+    """Tell the CPU seconds of a small core, with one job and in one process that keeps nothing of what it did."""
+    count = SMALL_QUICK if options.quick else SMALL
+    tell(f"writing {count} small cores")
+    source, out = folder / "small", folder / "small-out"
+    source.mkdir()
+    small.write(source, count)
+    sides = {
+        "1 job": [*programs.command, "batch", "0x31", str(source), "--to", str(out), "--jobs=1", "-q"],
+        "one process": [programs.python, "-c", _ONE_BY_ONE, str(source), str(out)],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(options.runs):
+        for name, argv in sides.items():
+            tell(f"small cores, {name}")
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir()
+            os.sync()
+            seconds[name].append(before.cpu_seconds(argv, dict(os.environ)) / count)
+            if len(list(out.iterdir())) != count:
+                raise BenchError(f"small cores, {name}: not all were written")
+    for name, taken in seconds.items():
+        median = statistics.median(taken)
+        bar = f", bar {BAR_SMALL * 1e3:.1f} ms: {'met' if median <= BAR_SMALL else 'missed'}" if name == "1 job" else ""
+        results.remarks.append(
+            f"{count} small cores, {name}: {median * 1e3:.2f} ms of CPU a core "
+            f"({min(taken) * 1e3:.2f}-{max(taken) * 1e3:.2f}){bar}"
+        )
 
 
 def _raw(

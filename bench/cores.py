@@ -20,15 +20,15 @@ KEPT = {100: 0x33, 50: 0x31, 0: 0x10}
 """Per cent of the payload that is kept: the filter that keeps it."""
 
 _ALL = 0x33
-_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-_PHDR = struct.Struct("<IIQQQQQQ")
+EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+PHDR = struct.Struct("<IIQQQQQQ")
 _NHDR = struct.Struct("<III")
-_E_IDENT = b"\x7fELF\x02\x01\x01" + bytes(9)
-_ET_CORE, _EM_X86_64, _EV_CURRENT = 4, 62, 1
-_PT_LOAD, _PT_NOTE = 1, 4
+E_IDENT = b"\x7fELF\x02\x01\x01" + bytes(9)
+ET_CORE, EM_X86_64, EV_CURRENT = 4, 62, 1
+PT_LOAD, PT_NOTE = 1, 4
 _PF_RW = 6
-_NT_PRSTATUS, _NT_PRPSINFO, _NT_AUXV, _NT_FILE, _NT_SIGINFO = 1, 3, 6, 0x46494C45, 0x53494749
-_AT_NULL, _AT_PAGESZ, _AT_UID, _AT_SECURE = 0, 6, 11, 23
+_NT_PRSTATUS, _NT_PRPSINFO, _NT_AUXV, NT_FILE, _NT_SIGINFO = 1, 3, 6, 0x46494C45, 0x53494749
+AT_NULL, AT_PAGESZ, _AT_UID, _AT_SECURE = 0, 6, 11, 23
 _SIGABRT = 6
 _FIRST_ADDRESS = 0x7F0000000000
 _SHARED_NAME = b"/dev/zero (deleted)\0"
@@ -62,7 +62,7 @@ class Core:
     @property
     def data_start(self) -> int:
         """Where the payload begins: the same under every filter."""
-        return _page_up(self._notes_start + len(self._notes()))
+        return page_up(self._notes_start + len(self._notes()))
 
     @property
     def nt_file_bytes(self) -> int:
@@ -90,15 +90,15 @@ class Core:
     def head(self, coredump_filter: int) -> bytes:
         """Return everything before the payload: ELF header, program headers, notes, the gap to the page."""
         notes = self._notes()
-        e_ident = _E_IDENT, _ET_CORE, _EM_X86_64, _EV_CURRENT
+        e_ident = E_IDENT, ET_CORE, EM_X86_64, EV_CURRENT
         e_phnum = 1 + len(self.segments)
-        parts = [_EHDR.pack(*e_ident, 0, _EHDR.size, 0, 0, _EHDR.size, _PHDR.size, e_phnum, 0, 0, 0)]
-        parts.append(_PHDR.pack(_PT_NOTE, 0, self._notes_start, 0, 0, len(notes), 0, 4))
+        parts = [EHDR.pack(*e_ident, 0, EHDR.size, 0, 0, EHDR.size, PHDR.size, e_phnum, 0, 0, 0)]
+        parts.append(PHDR.pack(PT_NOTE, 0, self._notes_start, 0, 0, len(notes), 0, 4))
         p_offset = self.data_start
         for segment in self.segments:
             p_filesz = segment.dumped(coredump_filter)
             where = p_offset, segment.p_vaddr, 0
-            parts.append(_PHDR.pack(_PT_LOAD, _PF_RW, *where, p_filesz, segment.p_memsz, PAGE))
+            parts.append(PHDR.pack(PT_LOAD, _PF_RW, *where, p_filesz, segment.p_memsz, PAGE))
             p_offset += p_filesz
         parts.append(notes)
         return b"".join(parts).ljust(self.data_start, b"\0")
@@ -140,7 +140,7 @@ class Core:
 
     @property
     def _notes_start(self) -> int:
-        return _EHDR.size + _PHDR.size * (1 + len(self.segments))
+        return EHDR.size + PHDR.size * (1 + len(self.segments))
 
     def _notes(self) -> bytes:
         pid = 4242
@@ -148,14 +148,14 @@ class Core:
         prstatus = prstatus.ljust(328, b"\0") + struct.pack("<ii", 1, 0)
         prpsinfo = struct.pack("<bcbbIQIIiiii16s80s", 0, b"R", 0, 0, 0, 0, 0, 0, pid, 1, pid, pid, b"bench", b"bench")
         siginfo = struct.pack("<iii", _SIGABRT, 0, -6).ljust(128, b"\0")
-        auxv = struct.pack("<8Q", _AT_PAGESZ, PAGE, _AT_UID, 0, _AT_SECURE, 0, _AT_NULL, 0)
+        auxv = struct.pack("<8Q", AT_PAGESZ, PAGE, _AT_UID, 0, _AT_SECURE, 0, AT_NULL, 0)
         return b"".join(
             (
-                _note(_NT_PRSTATUS, prstatus),
-                _note(_NT_PRPSINFO, prpsinfo),
-                _note(_NT_SIGINFO, siginfo),
-                _note(_NT_AUXV, auxv),
-                _note(_NT_FILE, self._nt_file()),
+                note(_NT_PRSTATUS, prstatus),
+                note(_NT_PRPSINFO, prpsinfo),
+                note(_NT_SIGINFO, siginfo),
+                note(_NT_AUXV, auxv),
+                note(NT_FILE, self._nt_file()),
             )
         )
 
@@ -174,11 +174,13 @@ def plan_core(payload: int) -> Core:
     return Core(tuple(segments), os.urandom(BLOCK))
 
 
-def _page_up(length: int) -> int:
+def page_up(length: int) -> int:
+    """Return a length rounded up to whole pages."""
     return -(-length // PAGE) * PAGE
 
 
-def _note(n_type: int, desc: bytes) -> bytes:
+def note(n_type: int, desc: bytes) -> bytes:
+    """Return one note of the owner CORE."""
     padded = desc.ljust(-(-len(desc) // 4) * 4, b"\0")
     return _NHDR.pack(5, len(desc), n_type) + b"CORE\0\0\0\0" + padded
 

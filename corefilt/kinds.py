@@ -89,17 +89,36 @@ _OLD_BITS = {
 }
 
 
-def level(kind: int, wanted: int, dumper: str = CURRENT) -> int:
-    """How much of a mapping of one kind the filter keeps: NOTHING, ONE_PAGE or WHOLE."""
+# What a filter keeps of each kind, by filter and dumper, as ``kept_by`` gives it: a plan asks of every finding.
+_KEPT: dict[tuple[int, str], tuple[int, int]] = {}
+
+
+def kept_by(wanted: int, dumper: str = CURRENT) -> tuple[int, int]:
+    """The kinds that the filter keeps whole, and those of which it keeps the first page."""
+    key = int(wanted), dumper
+    if key not in _KEPT:
+        _KEPT[key] = _kept_by(wanted, dumper)
+    return _KEPT[key]
+
+
+def _kept_by(wanted: int, dumper: str) -> tuple[int, int]:
+    bits = _BITS if dumper == CURRENT else _OLD_BITS
+    whole = sum(kind for kind, bit in bits.items() if bit & wanted)
     if dumper == FDPIC_OLD:
-        return WHOLE if _OLD_BITS[kind] & wanted else NOTHING
-    if kind == Kind.SPECIAL:
-        return WHOLE
-    if kind == Kind.EXCLUDED:
-        return NOTHING
-    if _BITS[kind] & wanted:
-        return WHOLE
-    return ONE_PAGE if kind & Kind.HEADED and wanted & Bit.ELF_HEADERS else NOTHING
+        return whole, 0
+    return whole | Kind.SPECIAL, Kind.HEADED & ~whole if wanted & Bit.ELF_HEADERS else 0
+
+
+def level(kinds: int, wanted: int, dumper: str = CURRENT) -> int:
+    """How much the filter keeps of a mapping of a kind, or the most of several: NOTHING, ONE_PAGE or WHOLE."""
+    whole, page = kept_by(wanted, dumper)
+    return WHOLE if kinds & whole else ONE_PAGE if kinds & page else NOTHING
+
+
+def _least(kinds: int, wanted: int, dumper: str = CURRENT) -> int:
+    """The least that the filter keeps of a mapping of any of some kinds: NOTHING, ONE_PAGE or WHOLE."""
+    whole, page = kept_by(wanted, dumper)
+    return NOTHING if kinds & ~(whole | page) else ONE_PAGE if kinds & page else WHOLE
 
 
 def single(kinds: int) -> list[int]:
@@ -206,18 +225,15 @@ class Classification:
 
     def levels(self, wanted: int) -> tuple[int, int, int]:
         """The least, the likeliest and the most that the filter may keep of it."""
-        levels = [level(kind, wanted, self.dumper) for kind in single(self.possible)]
-        return min(levels), level(self.likely, wanted, self.dumper), max(levels)
+        possible, dumper = self.possible, self.dumper
+        likely = level(self.likely, wanted, dumper)
+        return _least(possible, wanted, dumper), likely, level(possible, wanted, dumper)
 
     def undisproved(self, wanted: int) -> int:
         """The most that the filter may keep of it if no convention holds: NOTHING, ONE_PAGE or WHOLE."""
-        return max(level(kind, wanted, self.dumper) for kind in single(self.proven | self.possible))
+        return level(self.proven | self.possible, wanted, self.dumper)
 
     def dropped_by(self, wanted: int) -> list[Convention]:
         """The conventions without which the filter might keep more of it, in the order of the rules."""
         most = self.levels(wanted)[2]
-        return [
-            convention
-            for convention, kinds in self.conventions
-            if any(level(kind, wanted, self.dumper) > most for kind in single(kinds))
-        ]
+        return [convention for convention, kinds in self.conventions if level(kinds, wanted, self.dumper) > most]

@@ -6,6 +6,7 @@ the core that it was at. Workers do not outlive the job, and leave nothing half-
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -76,6 +77,8 @@ def _serve(connection: Connection, parent: int) -> None:
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
+    # What the parent has made is looked through for garbage no more, which would copy its pages too.
+    gc.freeze()
     try:
         while True:
             task: Task = connection.recv()

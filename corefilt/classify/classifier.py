@@ -16,7 +16,7 @@ from corefilt.classify.findings import Classes, Findings
 from corefilt.classify.payload import Payload
 from corefilt.classify.rules_core import BEFORE_WITNESSES, GATES, RULES
 from corefilt.errors import UsageError
-from corefilt.kinds import CURRENT, DUMPERS, NAMES, Basis, Classification, Kind, single
+from corefilt.kinds import CURRENT, DUMPERS, NAMES, Basis, Classification, Kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ class Classifier:
 
     def stated(self, m: int) -> Assumption | None:
         """The first assumption that fits mapping ``m``; all are asked, so that each knows whether it is of use."""
+        if not self.assumptions:
+            return None
         maps = self.context.mappings
         start, end, path = maps.start(m), maps.end(m), maps.path(m)
         fitting = [assumption for assumption in self.assumptions if assumption.fits(start, end, path)]
@@ -187,7 +189,7 @@ class Classifier:
             possible, proven, certainty = Kind.ALL, Kind.ALL, "assumed"
         elif stated is not None or (record and record.certainty == "stated" and not possible & ~record.possible):
             certainty = "stated"
-        elif len(single(possible)) > 1:
+        elif possible & possible - 1:
             certainty = "assumed"
         else:
             certainty = "exact" if possible == proven else "inferred"

@@ -57,7 +57,10 @@ class Findings:
         """Add up the values of each class's mappings; ``rows`` says where in ``values`` each mapping has its own."""
         halves = array("Q", bytes(16 * len(self.of_class)))
         _fast.totals(self.numbers, values, array("I") if rows is None else rows, halves)
-        return [low + (high << 64) for low, high in zip(halves[::2], halves[1::2], strict=True)]
+        lows, highs = halves[::2], halves[1::2]
+        if not any(highs):
+            return lows.tolist()
+        return [low + (high << 64) for low, high in zip(lows, highs, strict=True)]
 
     def count(self) -> list[int]:
         """How many mappings each class has."""

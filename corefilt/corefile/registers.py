@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from corefilt import _fast
 from corefilt.corefile.elf import (
     EM_68K,
@@ -76,7 +78,8 @@ class Thread:
         if end < at:
             raise ValueError(f"NT_PRSTATUS of {len(desc)} bytes holds no registers")
         self.pid = ehdr.number(desc[pid : pid + 4])
-        self.registers = [ehdr.number(desc[i : i + word]) for i in range(at, end - word + 1, word)]
+        count = (end - at) // word
+        self.registers = list(struct.unpack_from(f"{ehdr.order}{count}{'Q' if word == 8 else 'I'}", desc, at))
         machine = ehdr.e_machine, ehdr.wide
         pc, tp = _WORDS.get((ehdr.e_machine, word == 8), (None, None))
         sp = STACK_POINTERS.get(machine, end)

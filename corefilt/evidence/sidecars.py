@@ -10,6 +10,8 @@ import io
 import os
 import re
 import stat
+import time
+from functools import lru_cache
 
 from corefilt.errors import EvidenceError
 from corefilt.evidence import journal
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 MOST_OF_REPORT = 256 << 20
 MOST_REPORTS = 16
 MOST_NAMES = 1 << 14
+# A listing of a folder is kept that was changed so long ago, in nanoseconds: FAT tells times by two seconds.
+SETTLED_NS = 3_000_000_000
 
 _HEAD = 4096
 
@@ -68,7 +72,7 @@ def find_sidecars(core_path: str) -> Iterator[Sidecar]:
         real = os.path.realpath(core_path)
         folders = [os.path.dirname(core_path) or os.curdir]
         # A symlink's own folder comes first.
-        if os.path.realpath(folders[0]) != os.path.dirname(real):
+        if real != core_path and os.path.realpath(folders[0]) != os.path.dirname(real):
             folders.append(os.path.dirname(real))
     except (OSError, ValueError):
         return
@@ -181,13 +185,28 @@ def _reports_in(folder: str, core: str) -> list[str]:
     found = []
     try:
         moment = os.stat(core).st_mtime
-        with os.scandir(folder) as names:
-            for _, entry in zip(range(MOST_NAMES), names, strict=False):
-                if entry.name.endswith(".crash") and entry.is_file():
-                    found.append((abs(entry.stat().st_mtime - moment), entry.path))
+        for path in _report_names(folder):
+            status = os.stat(path)
+            if stat.S_ISREG(status.st_mode):
+                found.append((abs(status.st_mtime - moment), path))
     except (OSError, ValueError):
         pass
     return [path for _, path in sorted(found)[:MOST_REPORTS]]
+
+
+def _report_names(folder: str) -> list[str]:
+    """The paths in a folder that are named as reports are. Raises OSError."""
+    status = os.stat(folder)
+    # What changes within a tick of the file system's clock after it was listed would not be seen.
+    settled = time.time_ns() - status.st_mtime_ns > SETTLED_NS
+    return (_listed if settled else _listed.__wrapped__)(folder, status.st_dev, status.st_ino, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _listed(folder: str, device: int, inode: int, changed_ns: int) -> list[str]:
+    """Those of a folder as it was then: thousands of cores of a batch lie in one."""
+    with os.scandir(folder) as names:
+        return [entry.path for _, entry in zip(range(MOST_NAMES), names, strict=False) if entry.name.endswith(".crash")]
 
 
 def _report_beside(path: str) -> Sidecar:

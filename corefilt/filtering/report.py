@@ -222,7 +222,9 @@ def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
             "where a pipe ends is not known beforehand, and that is too much to read ahead (name the core as a file, "
             "or add --spool)"
         )
-    found = list(zip(plan.findings.of_class, plan.findings.count(), strict=True))
+    known = plan.findings.of_class
+    doubted = any(finding.contradiction or finding.disbelieved for finding in known)
+    found = list(zip(known, plan.findings.count(), strict=True)) if doubted else []
     contradicting = sum(count for finding, count in found if finding.contradiction)
     if contradicting:
         told.append(f"kept although the evidence contradicts itself: {counted(contradicting, 'mapping')}")

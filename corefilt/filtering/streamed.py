@@ -16,7 +16,7 @@ from corefilt.io.engine import Engine
 from corefilt.io.relocate import relocate
 from corefilt.io.sinks import Sink
 from corefilt.io.steps import TO_THE_END, Step
-from corefilt.kinds import WHOLE, Kind, level, single
+from corefilt.kinds import WHOLE, Kind, level
 from corefilt.plan.layout import Layout, kept_bytes, lay_out, tag_bytes, tagged_loads
 from corefilt.plan.note_slot import place_for_note
 from corefilt.plan.plan import KeepPlan
@@ -207,7 +207,7 @@ class StreamedRun(FilterRun):
             kinds = Kind.ALL if classifier.stated(m) else classifier.proven(m) or Kind.ALL
         else:
             kinds = classifier.decide_whole(m).possible
-        found = max(level(kind, self.wanted, classifier.context.dumper) for kind in single(kinds))
+        found = level(kinds, self.wanted, classifier.context.dumper)
         if key is not None:
             self._ceilings[key] = found
         return found

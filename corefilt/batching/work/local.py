@@ -8,7 +8,7 @@ import time
 from corefilt.batching.files.safe_paths import OpenPlace
 from corefilt.batching.sources import containers as wrappings
 from corefilt.batching.work import provenance
-from corefilt.batching.work.provenance import Fingerprint, Provenance
+from corefilt.batching.work.provenance import Fingerprint, Provenance, head_of
 from corefilt.corefile.corefile import MAX_HEADERS
 from corefilt.errors import OutputError
 from corefilt.io.replace import ReplacementSink
@@ -31,7 +31,8 @@ class LocalEndpoint:
     def __init__(self, place: OpenPlace) -> None:
         """Take a place, which is closed with this."""
         self.place, self.name = place, place.path
-        self._file: tuple[int, os.stat_result, Fingerprint] | None = None
+        self._file: tuple[int, os.stat_result, bytes] | None = None
+        self._fingerprint: Fingerprint | None = None
 
     def __enter__(self) -> LocalEndpoint:
         return self
@@ -41,10 +42,12 @@ class LocalEndpoint:
             os.close(self._file[0])
         os.close(self.place.folder)
 
-    def _opened(self) -> tuple[int, os.stat_result, Fingerprint]:
+    def _opened(self) -> tuple[int, os.stat_result, bytes]:
+        """The descriptor, what the file was when it was opened, and its beginning."""
         if self._file is None:
             fd, status = self.place.open()
-            self._file = fd, status, Fingerprint.of(fd)
+            self._file = fd, status, b""
+            self._file = fd, status, head_of(fd)
         return self._file
 
     @property
@@ -74,7 +77,10 @@ class LocalEndpoint:
 
     def fingerprint(self) -> Fingerprint:
         """What tells its content from another one, as it was when it was opened. Raises InputError."""
-        return self._opened()[2]
+        if self._fingerprint is None:
+            _, status, head = self._opened()
+            self._fingerprint = Fingerprint.made(status, head)
+        return self._fingerprint
 
     def is_file(self, status: os.stat_result) -> bool:
         """Whether it is the file that a status is of, by device and inode. Raises InputError."""
@@ -82,7 +88,10 @@ class LocalEndpoint:
 
     def changed(self) -> bool:
         """Whether its content is another one by now."""
-        return Fingerprint.of(self.fd) != self.fingerprint()
+        fd, before, head = self._opened()
+        status = os.fstat(fd)
+        seen = status.st_size, status.st_mtime_ns, head_of(fd)
+        return seen != (before.st_size, before.st_mtime_ns, head)
 
     def open(self, task: Task) -> Source:
         """Open the core of a task, taken out of what it is wrapped in. Raises InputError."""

@@ -34,6 +34,11 @@ _UNKNOWN = (errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_ATTRIBUTES = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.E2BIG, errno.ENOSPC)
 
 
+def head_of(fd: int) -> bytes:
+    """The beginning of an open file, as far as a fingerprint goes by it."""
+    return os.pread(fd, _HEAD, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """What tells one content of a file from another: its length, its time, and a digest of its beginning."""
@@ -45,9 +50,13 @@ class Fingerprint:
     @classmethod
     def of(cls, fd: int) -> Fingerprint:
         """That of an open file."""
-        status = os.fstat(fd)
-        head = hashlib.blake2b(os.pread(fd, _HEAD, 0), digest_size=16).hexdigest()
-        return cls(status.st_size, status.st_mtime_ns, head)
+        return cls.made(os.fstat(fd), head_of(fd))
+
+    @classmethod
+    def made(cls, status: os.stat_result, head: bytes) -> Fingerprint:
+        """That of a file of which this was seen."""
+        digest = hashlib.blake2b(head, digest_size=16).hexdigest()
+        return cls(status.st_size, status.st_mtime_ns, digest)
 
 
 @dataclass(frozen=True, slots=True)

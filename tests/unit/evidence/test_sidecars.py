@@ -890,3 +890,24 @@ def test_cores_that_are_not_there(core: str) -> None:
 def test_a_loop_of_symlinks(tmp_path: Path) -> None:
     (tmp_path / "core").symlink_to("core")
     assert found(tmp_path / "core") == []
+
+
+def test_a_folder_is_listed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    core = saved(tmp_path, b"", "core")
+    saved(tmp_path, report(ProcMaps=MAPS), "a.crash")
+    os.utime(tmp_path, (10, 10))
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def counted(path: str) -> object:
+        listed.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    assert [len(found(core)) for _ in range(3)] == [1, 1, 1]
+    assert len(listed) == 1
+    # Just changed, it could change again within a tick of the clock.
+    for count, name in ((2, "b.crash"), (3, "c.crash")):
+        saved(tmp_path, report(ProcMaps=MAPS), name)
+        assert len(found(core)) == count
+    assert len(listed) == 3
