@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds everything of a wheel that is installed, and tries what can be tried on one machine, in half an hour on two idle
-# CPUs. Ends with a table of the parts, how long each took, and a verdict; a part that fails does not keep the next from
+# Builds everything of a wheel that is installed, and tries what can be tried on one machine, two of them emulated without
+# KVM. Ends with a table of the parts, how long each took, and a verdict; a part that fails does not keep the next from
 # running.
 #
 #   packaging/try.sh WHEEL OUT [PART...]      (as root on Debian 12, with a network; the sdist is beside the wheel)
