@@ -94,6 +94,7 @@ class SoughtSource(FileSource):
         except OSError as error:
             raise InputError(f"{inner.name}: cannot be decompressed to a temporary file: {error.strerror}") from None
         self.origin, self.compression = inner.origin, "zstd"
+        self._check_empty()
 
     def check(self) -> str | None:
         """Whether somebody wrote to the compressed file meanwhile."""
@@ -126,6 +127,17 @@ class SoughtSource(FileSource):
         if self.owned:
             super().close()
             self._inner.close()
+
+    def _check_empty(self) -> None:
+        """Read the frames that hold nothing by the table: nobody asks for a byte of them, and they may hold some."""
+        held = self._table.held
+        try:
+            for frame in range(len(self._there)):
+                if held[frame] == held[frame + 1]:
+                    self._fill(frame)
+        except InputError:
+            super().close()
+            raise
 
     def _fill(self, frame: int) -> None:
         stored, held = self._table.stored, self._table.held

@@ -225,3 +225,19 @@ def test_how_it_is_asked_for(core: Path, tmp_path: Path) -> None:
     assert (wanted.name, wanted.level, wanted.threads, wanted.seekable) == ("zstd", 19, 2, True)
     for text in ("zstd:seekable:19", "xz:seekable", "zstd:99:seekable", "seekable"):
         assert_usage(corefilt("all", core, "-o", tmp_path / "out", "--compress", text), "--compress")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_frame_that_holds_something_is_no_empty_frame(tmp_path: Path, place: int) -> None:
+    """Nobody asks for a byte of a frame that holds nothing by the table, and what it holds would be missing."""
+    frames = [zstd.compress(b"whatever"), zstd.compress(b"\x7fELF" * 100)]
+    held = [8, 400]
+    held[place] = 0
+    table = b"".join(struct.pack("<II", len(frame), size) for frame, size in zip(frames, held, strict=True))
+    table += struct.pack("<IBI", len(frames), 0, 0x8F92EAB1)
+    (tmp_path / "core.zst").write_bytes(b"".join(frames) + struct.pack("<II", 0x184D2A5E, len(table)) + table)
+    with (
+        pytest.raises(InputError, match=f"frame {place} of .* holds not the 0 bytes"),
+        open_core(tmp_path / "core.zst", seeks=True),
+    ):
+        pass
