@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -49,21 +49,25 @@ def run_crasher(crasher: Path, who: str = "main", **how: int) -> "subprocess.Com
     )
 
 
-def start_crasher(crasher: Path, **how: int) -> "subprocess.Popen[bytes]":
-    """Let one crash, and do not wait for it."""
-    return subprocess.Popen([crasher, "-", "main"], stdout=subprocess.PIPE, cwd="/", preexec_fn=limits(**how))
-
-
 @contextmanager
-def big() -> Iterator["subprocess.Popen[bytes]"]:
-    """Let a process of 200 MiB crash, which takes a handler a while; whatever a test left of it ends."""
+def started(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+    """End what a test that failed left of a process: in its dump it can wait for ever."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def start_crasher(crasher: Path, **how: int) -> "AbstractContextManager[subprocess.Popen[bytes]]":
+    """Let one crash, and do not wait for it."""
+    return started(subprocess.Popen([crasher, "-", "main"], stdout=subprocess.PIPE, cwd="/", preexec_fn=limits(**how)))
+
+
+def big() -> "AbstractContextManager[subprocess.Popen[bytes]]":
+    """Let a process of 200 MiB crash, which takes a handler a while."""
     code = "import os, signal; x = os.urandom(1 << 20) * 200; os.kill(os.getpid(), signal.SIGSEGV)"
-    process = subprocess.Popen([INTERPRETER, "-c", code], preexec_fn=limits())
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    return started(subprocess.Popen([INTERPRETER, "-c", code], preexec_fn=limits()))
 
 
 def in_flight(server: Serving) -> int:
@@ -291,7 +295,7 @@ def test_who_dies_in_the_queue_frees_his_place(installed: Installation, crasher:
         handler = in_flight(server)
         os.kill(handler, signal.SIGSTOP)
         with start_crasher(crasher) as second:
-            server.said("the next wait")
+            server.said("the next ones wait")
             second.kill()
             assert second.wait() in (-signal.SIGKILL, -signal.SIGSEGV)
         os.kill(handler, signal.SIGCONT)
