@@ -101,7 +101,7 @@ class Tables:
         structs.create_basic_structs()
         self.header: dict[str, Any] = self._parse(structs.Elf_Ehdr, BytesIO(raw), "the ELF header")
         if self.header["e_type"] != "ET_CORE":
-            raise NotACoreError(f"{file.name}: is no core dump (e_type {self.header['e_type']})")
+            raise NotACoreError(f"{file.name}: is not a core dump (e_type {self.header['e_type']})")
         ident = self.header["e_ident"]
         structs.create_advanced_structs(self.header["e_type"], self.header["e_machine"], ident["EI_OSABI"])
         self._structs = structs

@@ -398,7 +398,7 @@ def test_what_a_filter_drops_must_not_stay_behind(tmp_path: Path) -> None:
         ({"e_machine": 3}, "header", "e_machine"),
         ({"e_entry": 1}, "header", "e_entry"),
         ({"e_flags": 1}, "header", "e_flags"),
-        ({"e_type": 2}, "header", "no core dump"),
+        ({"e_type": 2}, "header", "not a core dump"),
         ({"e_phoff": 1 << 40}, "header", "program headers"),
     ],
 )

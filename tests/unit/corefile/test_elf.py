@@ -274,7 +274,7 @@ def test_a_damaged_field_is_named(patch: dict[str, int], words: str, piped: bool
         (ident(64, True) + bytes(48), NotACoreError, "an ELF file (e_type 0)"),
         (b"\x7fELF\x05\x01" + bytes(58), DamagedCoreError, "EI_CLASS is 5"),
         (b"\x7fELF\x02\x07" + bytes(58), DamagedCoreError, "EI_DATA is 7"),
-        (make_core(LOADS, patch={"e_type": 2}), NotACoreError, "is no core dump but a program (e_type 2)"),
+        (make_core(LOADS, patch={"e_type": 2}), NotACoreError, "is not a core dump but a program (e_type 2)"),
         (make_core(LOADS, patch={"e_type": 3}), NotACoreError, "a shared object or program (e_type 3)"),
         (make_core(LOADS, patch={"e_type": 77}), NotACoreError, "an ELF file (e_type 77)"),
         (make_core(LOADS)[:200], DamagedCoreError, "ends in the program header table"),
@@ -293,7 +293,7 @@ def test_a_claim_of_2_to_the_32_headers_allocates_nothing() -> None:
     with pytest.raises(DamagedCoreError, match="33554432 "), opened(core):
         raise AssertionError("opened")
     with (
-        pytest.raises(DamagedCoreError, match="33554432 program headers are more than"),
+        pytest.raises(DamagedCoreError, match=r"more program headers \(33554432\) than any process"),
         opened(core, piped=True),
     ):
         raise AssertionError("opened")
