@@ -1608,7 +1608,7 @@ cdef uint64_t factors_in(Windows *w, uint64_t start, uint64_t stop) noexcept nog
     cdef bint swap = w.big != HOST_IS_BIG
     while at < stop and w.length <= w.size - at:
         span = <size_t>min(<uint64_t>BLOCK, stop - at)
-        count = <size_t>min(w.size - at, span + w.length - w.step) / 4
+        count = <size_t>min(w.size - at, span + w.length - 1) / 4
         memcpy(words, w.data + at, 4 * count)
         bits, plain = 0, 0
         words[count] = ~words[count - 1] if count else 0

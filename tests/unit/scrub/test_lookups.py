@@ -174,6 +174,18 @@ def test_factors_go_on_where_they_stopped() -> None:
     assert _fast.find_factors(b"", 0, 0, 16, 8, moduli, 9, out, first=False, big=False) == (0, 0, 9)
 
 
+@pytest.mark.parametrize("stop", range(1, 25))
+def test_a_factor_is_found_that_begins_before_the_end_of_the_range(stop: int) -> None:
+    draw = random.Random(2)
+    numbers = (draw.getrandbits(128) | 3 << 126 | 1 for _ in range(100))
+    p, q = [n for n in numbers if math.gcd(n, SMALL) == 1][:2]
+    data, out = p.to_bytes(16, "little") * 3, array("Q", bytes(8 * 3))
+    count, *_ = _fast.find_factors(
+        data, 0, stop, 16, 8, limbs_of(p * q, length=16), 1 << 40, out, first=False, big=False
+    )
+    assert list(out[:count]) == list(range(0, stop, 16))
+
+
 def test_strangers_are_neither_small_nor_in_a_range() -> None:
     draw = random.Random(6)
     starts, ends = array("Q", [0x1000, 0x5000, 1 << 47]), array("Q", [0x2000, 0x5008, (1 << 47) + 4096])
