@@ -10,7 +10,7 @@ from corefilt.corefile import images
 from corefilt.corefile.elf import ELFMAG, PF_X, PT_LOAD, PT_NOTE, Ehdr, Phdrs
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.corefile.notes import AT_EXECFN, AT_PHDR, AT_SYSINFO_EHDR
-from corefilt.io.sources import NO_MORE, Extents
+from corefilt.io.sources import NO_MORE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _first_parts(core: CoreFile, order: list[int], starts: list[int]) -> list[in
 def _begun(core: CoreFile, order: list[int], places: Iterable[int]) -> Iterator[int]:
     """Those of these places whose mapping does not begin with a hole of the core's file, which is zeros."""
     phdr, present, offsets, file = core.maps.whole.phdr, core.present, core.table.p_offset, core.source.file
-    base, extents = (file.base, Extents(file.fd)) if file is not None else (0, None)
+    base, extents = (file.base, file.extents()) if file is not None else (0, None)
     hole = data = 0
     for n in places:
         i = phdr[order[n - 1]]

@@ -35,7 +35,6 @@ from corefilt.filtering.inplace_file import InPlaceFile, block_of, high_halves, 
 from corefilt.filtering.inplace_report import InPlaceReport
 from corefilt.io.engine import Engine
 from corefilt.io.replace import ReplacementSink
-from corefilt.io.sources import Extents
 from corefilt.io.trim import discard_of
 from corefilt.plan.layout import Layout, counts_anew, kept_bytes, section_headers, tagged_loads, taken
 from corefilt.sizes import show_size
@@ -368,7 +367,7 @@ class _InPlace:
 
     def _data_bytes(self, block: int) -> Iterator[int]:
         """How many bytes of what would be punched are on the disk, range by range."""
-        extents = Extents(self.core.source.fd)
+        extents = self.core.source.extents()
         for start, stop in whole_blocks(self.cuts, self.kept, block, self.grown):
             yield sum(high - low for low, high in extents.pieces(start, stop))
 

@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 
 # A checksum in each entry, which the frame has, too; the bits that are reserved are zero.
 CHECKSUM_FLAG, RESERVED = 0x80, 0x7C
-# Frames that are larger are read as a stream: all of one is held to have a byte of it. t2sz makes 16 MiB, we 4.
+# Frames that are larger are read as a stream: all of one is held to have a byte of it. t2sz makes 16 MiB, we 4. What
+# does not compress grows by less than a 128th.
 MOST_OF_A_FRAME = 64 << 20
+MOST_STORED = MOST_OF_A_FRAME + (MOST_OF_A_FRAME >> 7)
+# A table of more is read as a stream, too: these, 2 TiB in frames of 4 MiB, take 30 MiB to read. In a sparse file a
+# table costs nothing, and one of 60 million entries took 2.3 GiB.
+MOST_FRAMES = 1 << 19
 # Zeros become holes in pieces of this many bytes.
 GRANULE = 4096
 
@@ -56,7 +61,7 @@ def read_table(source: FileSource) -> SeekTable | None:
         return None
     entry = ENTRY.size + (4 if descriptor & CHECKSUM_FLAG else 0)
     room = size - HEAD.size - FOOTER.size
-    if not 0 < count <= room // entry:
+    if not 0 < count <= min(room // entry, MOST_FRAMES):
         return None
     begin = size - HEAD.size - count * entry - FOOTER.size
     raw = source.peek(begin, HEAD.size + count * entry)
@@ -68,7 +73,7 @@ def read_table(source: FileSource) -> SeekTable | None:
     step = entry // 4
     stored, held = words[::step], words[1::step]
     # The entries are 32 bits each, and there are fewer than 2^29, so that no sum has more than 64.
-    if max(held) > MOST_OF_A_FRAME or sum(stored) != begin:
+    if max(held) > MOST_OF_A_FRAME or max(stored) > MOST_STORED or sum(stored) != begin:
         return None
     return SeekTable(*(array("Q", accumulate(sizes, initial=0)) for sizes in (stored, held)))
 

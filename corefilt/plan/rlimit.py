@@ -158,7 +158,7 @@ class InputMap:
 
     def __init__(self, core: CoreFile, source: FileSource, layout: Layout) -> None:
         self.core, self.source, self.layout = core, source, layout
-        self._extents = Extents(source.fd)
+        self._extents = source.extents()
 
     def note(self, run: PieceRun) -> bytes:
         """The bytes of a run in the notes."""
@@ -315,7 +315,7 @@ def _why_a_guess(core: CoreFile, source: FileSource, layout: Layout, size: int) 
     block = os.fstatvfs(source.fd).f_frsize
     if block > page:
         return f"the file system keeps holes in blocks of {block} bytes, and pages have {page}"
-    first, stop = Extents(source.fd).first(source.base, source.base + source.size)
+    first, stop = source.extents().first(source.base, source.base + source.size)
     if (first, stop) == (source.base, source.base + source.size) and _has_a_page_of_zeros(core, source, layout, size):
         return "the input has pages of zeros and no hole at all, and may have lost its holes in a copy"
     return None

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 from support.builder import Load, kernel_notes, make_core, page
-from support.run import assert_error, assert_usage, corefilt
+from support.frames import BASE, image
+from support.run import assert_error, assert_usage, corefilt, hostile_memory
 from support.samples import HEAP, PAGE, STACK, noise
 
 import corefilt as api
 from corefilt.corefile.corefile import open_core
+from corefilt.crash.identity import identify
 from corefilt.errors import InputError
 from corefilt.io.compression import Compression, parse_compress
 from corefilt.io.decompress import DerivedSource
@@ -182,6 +184,35 @@ def test_a_table_that_cannot_be_is_not_believed(folder: Path, tmp_path: Path, ba
     with open_core(tmp_path / "core.zst", seeks=True) as core:
         assert not core.source.seekable
         assert core.source.peek(0, 4) == b"\x7fELF"
+
+
+@pytest.mark.parametrize(
+    ("stored", "count"),
+    [pytest.param(22, 60_000_000, id="entries in a hole"), pytest.param(160 << 20, 1, id="a frame that is a hole")],
+)
+def test_a_table_that_costs_a_sparse_file_nothing_takes_no_memory(stored: int, count: int, tmp_path: Path) -> None:
+    """A file of a few pages on the disk, whose first frame is all that the table speaks of."""
+    with (tmp_path / "core.zst").open("wb") as file:
+        file.write(zstd.compress(b"\x7fELF" + bytes(1000)).ljust(22, b"\0"))
+        file.seek(stored)
+        file.write(struct.pack("<IIII", 0x184D2A5E, 8 * count + 9, stored, 1004))
+        file.seek(8 * (count - 1), os.SEEK_CUR)
+        file.write(struct.pack("<IBI", count, 0, 0x8F92EAB1))
+    for args in (("inspect", tmp_path / "core.zst"), ("all", tmp_path / "core.zst", "-n")):
+        assert_error(corefilt(*args, memory=hostile_memory()), "EI_CLASS")
+
+
+def test_modules_in_frames_that_nobody_has_read(tmp_path: Path) -> None:
+    """Without NT_FILE every mapping may begin with an image; what is not decompressed yet is no hole of the core."""
+    loads = [Load(0x10000000, noise(2 * FRAME // PAGE)), Load(BASE, image(b""), flags="r-x")]
+    (tmp_path / "core").write_bytes(make_core(loads, kernel_notes(threads=1)[:1]))
+    done = corefilt("all", tmp_path / "core", "-o", tmp_path / "core.zst", "--compress", "zstd:seekable", "-q")
+    assert done.code == 0, done.err
+    found = []
+    for name in ("core", "core.zst"):
+        with open_core(tmp_path / name, seeks=True) as core:
+            found.append(identify(core).modules)
+    assert found[0] == found[1] != ()
 
 
 @pytest.mark.parametrize(
