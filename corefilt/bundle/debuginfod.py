@@ -7,7 +7,7 @@ import os
 from corefilt.errors import EvidenceError
 from corefilt.evidence.sysroot import MappedFile, Sysroot
 from corefilt.io.named_files import NotUsable, OpenFile
-from corefilt.io.tempfiles import nameless
+from corefilt.io.tempfiles import nameless_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,11 +66,7 @@ class Debuginfod:
         from urllib.error import HTTPError
         from urllib.request import urlopen
 
-        place = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fd = nameless(place)
-        finally:
-            os.close(place)
+        fd = nameless_in(self._folder)
         try:
             with urlopen(url, timeout=TIMEOUT) as answer:
                 left = MOST_OF_A_FILE

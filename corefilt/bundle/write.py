@@ -22,8 +22,8 @@ from corefilt.filtering.write import write_filtered
 from corefilt.io.compress import Packed
 from corefilt.io.compression import Compression
 from corefilt.io.sinks import reported
-from corefilt.io.sources import Extents, FileSource
-from corefilt.io.tempfiles import nameless
+from corefilt.io.sources import FileSource
+from corefilt.io.tempfiles import nameless_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,11 +130,7 @@ def _places(request: BundleRequest, owner_fd: int, stack: ExitStack) -> Places:
 
 def _filtered(core: CoreFile, wanted: int, options: Options, stack: ExitStack) -> FileSource:
     """The filtered core in a temporary file, which vanishes when the stack closes it."""
-    place = os.open(tempfile.gettempdir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fd = nameless(place)
-    finally:
-        os.close(place)
+    fd = nameless_in()
     stack.callback(os.close, fd)
     write_filtered(core, wanted, fd, options)
     return FileSource(fd, core.source.name, size=os.fstat(fd).st_size, owned=False)
@@ -144,7 +140,7 @@ def _stream(core: FileSource, mtime: int, manifest: BundleManifest, collected: C
     """All bytes of the tar: what people read first, the core, files by their names, then the links."""
     for name, raw in ((MANIFEST, manifest.encoded()), *texts(collected, manifest.executable).items()):
         yield from member(BundleMember(name.encode(), len(raw), 0, lambda raw=raw: _Bytes(raw)))  # type: ignore[misc]
-    pieces = Extents(core.fd).pieces(core.base, core.base + core.size)
+    pieces = core.extents().pieces(core.base, core.base + core.size)
     extents = [(start - core.base, stop - start) for start, stop in pieces]
     dense = extents == [(0, core.size)] or not core.size
     yield from member(

@@ -9,7 +9,7 @@ import os
 import tempfile
 
 from corefilt.io.sinks import Sink, reported
-from corefilt.io.tempfiles import nameless
+from corefilt.io.tempfiles import nameless_in
 
 
 class HandoverSink(Sink):
@@ -20,11 +20,7 @@ class HandoverSink(Sink):
     def __init__(self, name: str) -> None:
         """Open it; ``name`` is that of the place. Raises OutputError."""
         with reported(tempfile.gettempdir()):
-            folder = os.open(tempfile.gettempdir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fd = nameless(folder)
-            finally:
-                os.close(folder)
+            fd = nameless_in()
         super().__init__(fd, name, owned=True)
         self.reader = self.fd
 

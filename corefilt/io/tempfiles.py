@@ -11,6 +11,8 @@ import fcntl
 import os
 import stat
 
+from corefilt.io.sources import shut
+
 # What O_TMPFILE answers on file systems and kernels that do not know it.
 NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 # What link(2) answers on file systems without hard links, and renameat2(2) on those that know no flags.
@@ -123,8 +125,23 @@ def _rename_noreplace(old: str, new: str, folder: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def nameless(folder: int) -> int:
-    """A new file in a folder that vanishes with its descriptor; mode 0600. Raises OSError."""
+def nameless_in(folder: str | None = None) -> int:
+    """A new file, in a directory or where temporary files go, that vanishes with its descriptor; mode 0600.
+
+    Raises OSError.
+    """
+    if folder is None:
+        import tempfile
+
+        folder = tempfile.gettempdir()
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _nameless(place)
+    finally:
+        shut(place)
+
+
+def _nameless(folder: int) -> int:
     try:
         return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=folder)
     except OSError as error:
@@ -133,19 +150,6 @@ def nameless(folder: int) -> int:
     name, fd = create(folder)
     os.unlink(name, dir_fd=folder)
     return fd
-
-
-def nameless_in(folder: str | None = None) -> int:
-    """As nameless, by the directory's name, or where temporary files go. Raises OSError."""
-    if folder is None:
-        import tempfile
-
-        folder = tempfile.gettempdir()
-    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return nameless(place)
-    finally:
-        os.close(place)
 
 
 def remove_leftovers(folder: int) -> None:

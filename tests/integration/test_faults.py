@@ -23,6 +23,7 @@ from support.samples import sample_core
 
 import corefilt as api
 from corefilt.errors import InputError
+from corefilt.io.compression import Compression, encoder, parse_compress
 
 CORE = sample_core()
 OLD = b"what was there before"
@@ -31,10 +32,11 @@ MAPS = maps_text(AREAS)
 
 @dataclass(frozen=True)
 class Way:
-    """A command, and what is in its folder before; `piped` feeds it the core through a pipe."""
+    """A command, and what is in its folder before; `piped` feeds it the core through a pipe, `form` compresses it."""
 
     argv: tuple[str, ...]
     piped: bool = False
+    form: str = "none"
     before: tuple[str, ...] = ()
     without_tmpfile: bool = False
 
@@ -73,6 +75,12 @@ OTHER_WAYS = {
     "fitted": Way((*TO_FILE, "--fit", "48K")),
     "named": Way(("0x31", "core", "--name", "out.%p")),
     "a dry run": Way((*TO_FILE, "-n")),
+    "a compressed file into a file": Way((*TO_FILE, "--compress", "none"), form="zstd"),
+    "a seekable file into a pipe": Way(("0x31", "core", "--compress", "none"), form="zstd:seekable"),
+    "a seekable file, fitted": Way((*TO_FILE, "--fit", "48K", "--compress", "none"), form="zstd:seekable"),
+    "a compressed pipe into a file": Way(("0x31", "-o", "out", "--compress", "none"), piped=True, form="gzip"),
+    "into a compressed file": Way((*TO_FILE, "--compress", "zstd")),
+    "compressed on both sides, over a file": Way((*TO_FILE, "-f"), before=("out",), form="zstd"),
 }
 ERRORS = [
     errno.EIO, errno.ENOSPC,
@@ -85,14 +93,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library(tmp_path_factory.mktemp("faults"))
 
 
+def compressed(core: bytes, form: str) -> bytes:
+    how = parse_compress(form)
+    if not isinstance(how, Compression):
+        return core
+    made = encoder(how)
+    return made.compress(core) + made.flush()
+
+
 class Scene:
     """A folder that is put as it was before every run, and the rules that any end of a run must keep."""
 
     def __init__(self, folder: Path, way: Way, core: bytes = CORE) -> None:
-        self.folder, self.way, self.core = folder / "scene", way, core
+        self.folder, self.way, self.core = folder / "scene", way, compressed(core, way.form)
         self.before = {"out": OLD, "maps": MAPS}
         self.stdin = folder / "stdin"
-        self.stdin.write_bytes(core)
+        self.stdin.write_bytes(self.core)
         self.expected: dict[str, bytes | str] = {}
         self.said = b""
         self._least = b""

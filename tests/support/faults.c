@@ -158,9 +158,19 @@ ssize_t pwritev64v2(int fd, const struct iovec *v, int n, off64_t o, int flags)
     return vectored("pwritev2", fd, v, n, o, flags, SYS_pwritev2);
 }
 
+ssize_t pwritev64(int fd, const struct iovec *v, int n, off64_t o)
+{
+    return vectored("pwritev", fd, v, n, o, 0, SYS_pwritev2);
+}
+
 ssize_t readv(int fd, const struct iovec *v, int n)
 {
     return vectored("readv", fd, v, n, -1, 0, SYS_preadv2);
+}
+
+ssize_t writev(int fd, const struct iovec *v, int n)
+{
+    return vectored("writev", fd, v, n, -1, 0, SYS_pwritev2);
 }
 
 long syscall(long number, ...)

@@ -24,7 +24,8 @@ SHORT, KILLED = -1, -2
 NEVER = 1 << 40
 # Calls that move bytes and say how many.
 COUNTED = (
-    "read", "write", "pread64", "pwrite64", "readv", "preadv2", "pwritev2", "sendfile64", "splice", "copy_file_range",
+    "read", "write", "pread64", "pwrite64", "readv", "writev", "pwritev", "preadv2", "pwritev2", "sendfile64", "splice",
+    "copy_file_range",
 )  # fmt: skip
 
 
