@@ -113,7 +113,7 @@ def check_environment(arguments: Arguments | argparse.Namespace, command: str) -
         value = getattr(arguments, name)
         if record.environment and record.choices and value not in record.choices:
             raise UsageError(f"{record.environment} is {value!r}", f"it can be {', '.join(record.choices)}")
-    if arguments.sparse == "always" and arguments.engine not in ("auto", "readwrite"):
+    if arguments.sparse == "always" and arguments.engine not in ("auto", "probe", "readwrite"):
         raise UsageError(
             f"--sparse always looks for zeros, which --engine {arguments.engine} does not see",
             "use --engine readwrite",

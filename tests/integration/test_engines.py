@@ -346,6 +346,14 @@ def test_looking_for_zeros_needs_an_engine_that_sees_them(
     assert os.listdir(core.parent) == [core.name]
 
 
+@pytest.mark.parametrize("engine", ["auto", "probe", "readwrite"])
+@pytest.mark.usefixtures("signals")
+def test_an_engine_that_may_see_zeros_looks_for_them(engine: str, core: Path) -> None:
+    out = core.with_name("out")
+    assert main(["all", str(core), "-o", str(out), "-q", "--sparse", "always", "--engine", engine]) == 0
+    assert out.read_bytes() == core.read_bytes()
+
+
 @pytest.mark.parametrize(
     "option",
     [
