@@ -33,4 +33,4 @@ report = core.plan(0x33).write("out")
 print(report.seconds + report.engine)  # type: ignore[operator]
 print(report.kept)  # type: ignore[attr-defined]
 print(corefilt.CoredumpFilter.DEFAUT)  # type: ignore[attr-defined]
-print(corefilt.coredump_filter)  # type: ignore[attr-defined]
+print(corefilt.filter_bits)  # type: ignore[attr-defined]
