@@ -22,7 +22,7 @@ rpm() {
   ! grep -E 'warning|error|failed' "$work/log" | grep -v 'saved as /etc/corefilt.conf.rpmsave'
 }
 listed() {
-  inside find / -xdev \( -path /proc -o -path /var/lib/rpm -o -path /root/.rpmdb -o -path /tmp \) -prune -o ! -name '*-' \
+  inside find / -xdev \( -path /proc -o -path /var/lib/rpm -o -path '*/.rpmdb' -o -path /tmp \) -prune -o ! -name '*-' \
     -printf '%y %m %u %p %l\n' | sort
 }
 quietly apt-get install -y --no-install-recommends rpm python3.11 libseccomp2 systemd-standalone-sysusers
