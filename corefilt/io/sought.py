@@ -15,8 +15,8 @@ from itertools import accumulate
 from corefilt import _fast
 from corefilt.errors import InputError
 from corefilt.io.compression import zstd_library
-from corefilt.io.decoding import ZSTD_WINDOW_LOG, decoded
-from corefilt.io.decompress import DerivedSource, SourceReader
+from corefilt.io.decoding import ZSTD_PIECE, ZSTD_WINDOW_LOG, decoded
+from corefilt.io.decompress import BATCH, READ, DerivedSource, SourceReader
 from corefilt.io.seekable import ENTRY, FOOTER, HEAD, SEEKABLE_MAGIC, TABLE_MAGIC
 from corefilt.io.sources import Extents, FileSource
 from corefilt.io.tempfiles import nameless_in
@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 
 # A checksum in each entry, which the frame has, too; the bits that are reserved are zero.
 CHECKSUM_FLAG, RESERVED = 0x80, 0x7C
-# Frames that are larger are read as a stream: all of one is held to have a byte of it. t2sz makes 16 MiB, we 4. What
-# does not compress grows by less than a 128th.
+# Frames that are larger are read as a stream: all of one is decompressed to have a byte of it. t2sz makes 16 MiB, we 4.
 MOST_OF_A_FRAME = 64 << 20
-MOST_STORED = MOST_OF_A_FRAME + (MOST_OF_A_FRAME >> 7)
 # A table of more is read as a stream, too: these, 2 TiB in frames of 4 MiB, take 30 MiB to read. In a sparse file a
 # table costs nothing, and one of 60 million entries took 2.3 GiB.
 MOST_FRAMES = 1 << 19
@@ -73,7 +71,7 @@ def read_table(source: FileSource) -> SeekTable | None:
     step = entry // 4
     stored, held = words[::step], words[1::step]
     # The entries are 32 bits each, and there are fewer than 2^29, so that no sum has more than 64.
-    if max(held) > MOST_OF_A_FRAME or max(stored) > MOST_STORED or sum(stored) != begin:
+    if max(held) > MOST_OF_A_FRAME or sum(stored) != begin:
         return None
     return SeekTable(*(array("Q", accumulate(sizes, initial=0)) for sizes in (stored, held)))
 
@@ -146,25 +144,38 @@ class SoughtSource(FileSource):
 
     def _fill(self, frame: int) -> None:
         stored, held = self._table.stored, self._table.held
-        size = held[frame + 1] - held[frame]
-        raw = self._inner.peek(stored[frame], stored[frame + 1] - stored[frame])
         options = {self._zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
         decoder, words = self._zstd.ZstdDecompressor(options=options), ""
+        at, end, place = stored[frame], stored[frame + 1], held[frame]
+        # What is written ends with a whole granule, so that the cuts cost no hole.
+        made = bytearray()
         try:
-            data = decoder.decompress(raw, size + 1)
-            if not decoder.eof and not decoder.needs_input:
-                data += decoder.decompress(b"", 1)
+            while not decoder.eof and place + len(made) <= held[frame + 1]:
+                raw = self._inner.peek(at, min(READ, end - at)) if decoder.needs_input else b""
+                if decoder.needs_input and not raw:
+                    break
+                at += len(raw)
+                made += decoder.decompress(raw, ZSTD_PIECE)
+                if len(made) >= BATCH:
+                    place += self._write(place, made, len(made) - (place + len(made)) % GRANULE)
         except self._zstd.ZstdError as error:
-            data, words = b"", f"is damaged: {error}"
-        if not words and (len(data) != size or not decoder.eof or decoder.unused_data):
-            words = f"holds not the {size} bytes that the seek table says"
+            words = f"is damaged: {error}"
+        whole = decoder.eof and not decoder.unused_data and at == end and place + len(made) == held[frame + 1]
+        if not words and not whole:
+            words = f"holds not the {held[frame + 1] - held[frame]} bytes that the seek table says"
         if words:
             raise InputError(f"{self.name}: frame {frame} of the zstd stream, at byte {stored[frame]}, {words}")
+        self._write(place, made, len(made))
+        self._there[frame] = 1
+
+    def _write(self, place: int, made: bytearray, length: int) -> int:
+        """Take so many bytes from the beginning of what was made to their place; returns how many."""
         try:
-            _fast.write_at(self.fd, held[frame], data, granule=GRANULE)
+            _fast.write_at(self.fd, place, made[:length], granule=GRANULE)
         except OSError as error:
             raise InputError(f"{self.name}: cannot be decompressed to a temporary file: {error.strerror}") from None
-        self._there[frame] = 1
+        del made[:length]
+        return length
 
 
 class SkippedSource(DerivedSource):

@@ -186,20 +186,34 @@ def test_a_table_that_cannot_be_is_not_believed(folder: Path, tmp_path: Path, ba
         assert core.source.peek(0, 4) == b"\x7fELF"
 
 
-@pytest.mark.parametrize(
-    ("stored", "count"),
-    [pytest.param(22, 60_000_000, id="entries in a hole"), pytest.param(160 << 20, 1, id="a frame that is a hole")],
-)
-def test_a_table_that_costs_a_sparse_file_nothing_takes_no_memory(stored: int, count: int, tmp_path: Path) -> None:
+def frame_of_table(stored: int, held: int, count: int) -> bytes:
+    """The head and the first entry of a table."""
+    return struct.pack("<IIII", 0x184D2A5E, 8 * count + 9, stored, held)
+
+
+def test_a_table_that_costs_a_sparse_file_nothing_takes_no_memory(tmp_path: Path) -> None:
     """A file of a few pages on the disk, whose first frame is all that the table speaks of."""
+    count, frame = 60_000_000, zstd.compress(b"\x7fELF" + bytes(1000))
     with (tmp_path / "core.zst").open("wb") as file:
-        file.write(zstd.compress(b"\x7fELF" + bytes(1000)).ljust(22, b"\0"))
-        file.seek(stored)
-        file.write(struct.pack("<IIII", 0x184D2A5E, 8 * count + 9, stored, 1004))
+        file.write(frame + frame_of_table(len(frame), 1004, count))
         file.seek(8 * (count - 1), os.SEEK_CUR)
         file.write(struct.pack("<IBI", count, 0, 0x8F92EAB1))
     for args in (("inspect", tmp_path / "core.zst"), ("all", tmp_path / "core.zst", "-n")):
         assert_error(corefilt(*args, memory=hostile_memory()), "EI_CLASS")
+
+
+@pytest.mark.parametrize("text", [False, True], ids=["incompressible", "the letter A"])
+def test_a_large_frame_takes_no_memory(text: bool, tmp_path: Path) -> None:
+    load = Load(0x10000000, b"A" * (63 << 20) if text else noise((63 << 20) // PAGE))
+    core = make_core([load], kernel_notes(threads=1))
+    frame = zstd.compress(core, 1)
+    table = frame_of_table(len(frame), len(core), 1) + struct.pack("<IBI", 1, 0, 0x8F92EAB1)
+    (tmp_path / "core.zst").write_bytes(frame + table)
+    done = corefilt("inspect", tmp_path / "core.zst", memory=hostile_memory())
+    assert done.code == 0, done.err
+    with open_core(tmp_path / "core.zst", seeks=True) as opened:
+        assert opened.source.seekable
+        assert opened.source.peek(0, len(core)) == core
 
 
 def test_modules_in_frames_that_nobody_has_read(tmp_path: Path) -> None:
