@@ -10,6 +10,7 @@ from corefilt.batching.files.safe_paths import open_folder
 from corefilt.batching.outcome import Outcome
 from corefilt.batching.sources import containers as wrappings
 from corefilt.batching.sources.apport import APPORT
+from corefilt.batching.sources.content import Content
 from corefilt.batching.sources.find import Item, find, look_into
 from corefilt.batching.task import Task
 from corefilt.errors import InputError, UsageError
@@ -20,11 +21,11 @@ from corefilt.io.tempfiles import remove_leftovers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from corefilt.batching.policy.policy import Policy
-    from corefilt.batching.sources.content import Content
+    from corefilt.batching.work.done_before import DoneBefore
 
 # What is left free of a file system unless something else is said: a twentieth of it, as journald leaves, up to 4 GiB.
 KEEP_FREE_SHARE = 20
@@ -111,9 +112,24 @@ def plan(job: Job, found: Callable[[int], None] | None = None) -> tuple[list[Tas
     tasks: list[Task] = []
     outcomes: list[Outcome] = []
     taken: set[str] = set()
-    for item in find(job.sources, _own_folder(job)):
+    items: Iterable[Item] = find(job.sources, _own_folder(job))
+    before = None
+    if job.to is not None and not job.dry_run and any(is_url(local_path(place)) for place in (job.to, *job.sources)):
+        from corefilt.batching.work.done_before import DoneBefore
+
+        items = list(items)
+        before = DoneBefore(job.to, len(items))
+    for item in items:
+        asked = _asked(job, item, before, taken)
+        if isinstance(asked, Outcome):
+            outcomes.append(asked)
+            continue
         for content, size in look_into(item):
             task = _task(job, item, content, size)
+            if asked is not None and asked.output == task.output:
+                task = replace(task, output_there=asked.output_there)
+            elif before is not None:
+                task = before.told(task)
             if content.reason:
                 outcomes.append(task.outcome("failed" if content.unreadable else "skipped", content.reason))
             elif task.output is not None and task.output in taken:
@@ -125,6 +141,23 @@ def plan(job: Job, found: Callable[[int], None] | None = None) -> tuple[list[Tas
         if found is not None:
             found(len(tasks))
     return tasks, outcomes
+
+
+def _asked(job: Job, item: Item, before: DoneBefore | None, taken: set[str]) -> Task | Outcome | None:
+    """The outcome of what lies in a store and was filtered before, or its task, by its name alone.
+
+    None of a file, which is looked into anyway, and with a policy, which may delete today what it kept before.
+    """
+    if before is None or item.listed is None or item.reason or job.policy is not None:
+        return None
+    packed = next((name for name, suffix in SUFFIXES.items() if item.below.endswith(suffix)), None)
+    task = _task(job, item, Content((packed,) if packed is not None else ()), item.listed.size)
+    if task.output is None or task.output in taken:
+        return None
+    asked = before.ask(task)
+    if isinstance(asked, Outcome):
+        taken.add(task.output)
+    return asked
 
 
 def clean_up(job: Job, tasks: Sequence[Task]) -> None:
@@ -176,7 +209,7 @@ def _task(job: Job, item: Item, content: Content, size: int) -> Task:
         item.path, job.filter, root=item.root, wrapping=content.wrapping, member=content.member, replace=job.replace,
         options=job.options, compress=job.compress, verify=job.verify or job.replace, force=job.force,
         dry_run=job.dry_run, size=size, policy=job.policy, scrub=job.scrub, bundle=job.bundle,
-        command_line=job.command_line,
+        command_line=job.command_line, listed=item.listed,
     )  # fmt: skip
     if content.reason or job.dry_run:
         return made

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from corefilt.batching.policy.policy import Policy
     from corefilt.crash.repeats import CrashSummary
+    from corefilt.io.remote.url import ObjectInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Task:
     ``scrub`` is the level at which secrets are overwritten, ``bundle`` has a bundle written beside the output. With
     ``command_line`` the outcome has the whole command line, which can hold passwords. ``crash`` is what was found out
     of the crash before, and ``repeat`` the core's place among those of the same one; with ``survey`` that is all that
-    the task is for.
+    the task is for. ``listed`` is what the store told of an object that is the source; ``output_there`` whether there
+    is something at the output, which then did not come of this work, and None where that was not asked.
     """
 
     source: str
@@ -59,6 +61,8 @@ class Task:
     survey: bool = False
     crash: CrashSummary | None = None
     repeat: int | None = None
+    listed: ObjectInfo | None = None
+    output_there: bool | None = None
 
     @property
     def name(self) -> str:

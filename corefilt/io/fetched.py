@@ -79,38 +79,50 @@ class FedSource(MadeSource):
     def __init__(self, make: Callable[[], Iterator[bytes]], name: str, *, most_ahead: int) -> None:
         """Start; ``make`` gives the core's bytes, and raises what is wrong. An EOFError tells that they were cut."""
         super().__init__(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), None, name, most_ahead=most_ahead)
-        self._channel = Channel()
-        self._thread = threading.Thread(target=self._run, args=(make,), name="corefilt-fetching", daemon=True)
+        self._channel: Channel | None = None
+        self.feed(make)
+
+    def feed(self, make: Callable[[], Iterator[bytes]]) -> None:
+        """Have another thread fetch what comes next, and stop the one that does."""
+        self._stop()
+        # What went wrong with bytes that nobody wants is of no interest.
+        self._error = None
+        self._channel = channel = Channel()
+        self._thread = threading.Thread(target=self._run, args=(make, channel), name="corefilt-fetching", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop the thread."""
         if self.owned:
             super().close()
-            self._channel.close()
-            self._thread.join()
+            self._stop()
             os.close(self.fd)
 
-    def _made(self) -> list[Chunk]:
-        return self._channel.take()
+    def _stop(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._thread.join()
 
-    def _run(self, make: Callable[[], Iterator[bytes]]) -> None:
+    def _made(self) -> list[Chunk]:
+        return self._channel.take() if self._channel is not None else []
+
+    def _run(self, make: Callable[[], Iterator[bytes]], channel: Channel) -> None:
         try:
             for piece in make():
-                self._channel.put(piece)
-            self._channel.flush()
+                channel.put(piece)
+            channel.flush()
         except BrokenPipeError:
             # Nobody wants the rest.
             pass
         except Exception as error:
-            self._fail(error)
+            self._fail(error, channel)
         finally:
-            self._channel.end()
+            channel.end()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception, channel: Channel) -> None:
         """Hand over what came before an error, which is told when the reader has come that far."""
         self._error = error
         try:
-            self._channel.flush()
+            channel.flush()
         except BrokenPipeError:
             pass

@@ -27,7 +27,8 @@ from corefilt.corefile.corefile import open_core
 from corefilt.errors import CorefiltError, InputError, MissingLibraryError, OutputError, UsageError
 from corefilt.filtering.options import Options
 from corefilt.filtering.write import write_filtered
-from corefilt.io.remote.download import PIECE, fetched
+from corefilt.io.remote.download import PIECE, fetched, open_found
+from corefilt.io.remote.s3 import listed
 from corefilt.io.remote.upload import RemoteFile
 from corefilt.io.remote.upload import store as stored
 from corefilt.io.remote.url import Remote, files_below, is_url, local_path
@@ -163,7 +164,7 @@ def test_what_is_no_core_is_said_so(memory: str) -> None:
 def test_files_are_listed_by_their_urls(memory: str) -> None:
     for name in ("a.core", "sub/b.core", "sub/deep/c"):
         put(f"{memory}/{name}", name.encode())
-    assert [(f.url, f.relative, f.size) for f in files_below(memory)] == [
+    assert [(f.url, f.relative, f.info.size) for f in files_below(memory)] == [
         (f"{memory}/a.core", "a.core", 6),
         (f"{memory}/sub/b.core", "sub/b.core", 10),
         (f"{memory}/sub/deep/c", "sub/deep/c", 10),
@@ -239,6 +240,54 @@ def test_a_file_that_changes_between_two_connections_is_refused(memory: str, mon
         next(pieces)
 
 
+def test_what_is_skipped_at_length_is_not_read(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFile
+
+    content = os.urandom(MIB) * 40
+    remote = Remote(put(f"{memory}/in", content))
+    read: list[int] = []
+    real = MemoryFile.read
+    monkeypatch.setattr(MemoryFile, "read", lambda self, count: read.append(self.tell()) or real(self, count))
+    source = open_found(remote, remote.info(), max_headers=MIB)
+    try:
+        assert source.peek(0, 100) == content[:100]
+        assert source.skip(35 * MIB) == 35 * MIB == source.position
+        assert b"".join(source.pieces(100)) == content[35 * MIB : 35 * MIB + 100]
+        # There is no more than there is, and what is short is read.
+        passed = 0
+        while gone := source.skip(30 * MIB):
+            passed += gone
+        assert passed == 5 * MIB - 100
+        assert source.position == len(content)
+        assert source.check() is None
+    finally:
+        source.close()
+    assert 35 * MIB in read
+    assert not any(2 * PIECE < at < 35 * MIB for at in read)
+
+
+def test_names_are_listed_as_far_as_it_is_worth_it() -> None:
+    class Pages:
+        def __init__(self) -> None:
+            self.kwargs: dict[str, str] = {}
+
+        def split_path(self, path: str) -> tuple[str, str, None]:
+            return path.partition("/")[0], path.partition("/")[2], None
+
+        def call_s3(self, method: str, kwargs: object, **asked: str) -> dict[str, object]:
+            assert (method, asked["Bucket"], asked["Prefix"]) == ("list_objects_v2", "cores", "out/")
+            at = int(asked.get("ContinuationToken", "0"))
+            keys = [f"out/{n}" for n in ("a", "b", "d", "\u00e9")][at : at + 2]
+            more = {"IsTruncated": True, "NextContinuationToken": str(at + 2)} if not at else {}
+            return {"Contents": [{"Key": key} for key in keys], **more}
+
+    names = listed(Pages(), "cores/out", 1)
+    told = [names.tell(f"cores/out/{name}") for name in ("a", "aa", "b", "c", "d")]
+    assert told == [True, False, True, None, None]
+    names = listed(Pages(), "cores/out/", 2)
+    assert [names.tell(f"cores/out/{name}") for name in ("c", "d", "\u00e9", "z\u00e9")] == [False, True, True, False]
+
+
 # --- a real HTTP server -------------------------------------------------------------------------------------
 
 pytestmark: list[Any] = []
@@ -294,12 +343,17 @@ def test_s3_and_back(bucket: str, tmp_path: Path) -> None:
         write_filtered(opened, FILTER, output, Options())
     assert get(f"{bucket}/out") == piped(core, 0x31, tmp_path)
     assert len(core) > 2 * PIECE
-    assert json.loads(Remote(f"{bucket}/out").attribute("corefilt") or "") == {"version": "x"}
-    assert Remote(source).attribute("corefilt") is None
+    found, plain = Remote(f"{bucket}/out").found(), Remote(source).found()
+    assert found is not None and plain is not None
+    assert json.loads(found.metadata["corefilt"]) == {"version": "x"}
+    assert "corefilt" not in plain.metadata
     assert unfinished_uploads() == []
     assert [f.url for f in files_below(bucket)] == [f"{bucket}/in", f"{bucket}/out"]
-    modified = Remote(source).modified()
+    modified = plain.written
     assert modified is not None
+    # A listing tells the same of an object as the object itself, or nobody could hold one against the other.
+    assert [f.info._replace(metadata=found.metadata) for f in files_below(f"{bucket}/out")] == [found]
+    assert next(files_below(bucket)).info == Remote(source).info()
     assert abs(modified - os.stat(tmp_path / "piped").st_mtime) < 3600
 
 
@@ -394,7 +448,7 @@ def test_a_store_that_is_gone_leaves_nothing(
         assert proxy.cuts > 1
     use(port, monkeypatch)
     assert str(caught.value).startswith(f"{bucket}/out: ")
-    assert not Remote(f"{bucket}/out").exists()
+    assert not Remote(f"{bucket}/out").found()
     assert unfinished_uploads() == []
 
 
@@ -406,7 +460,7 @@ def test_a_compressed_gibibyte_in_bounded_memory(bucket: str, port: int, tmp_pat
     stored_file(f"{bucket}/large", Path(f"{large}.zst"))
     put(f"{bucket}/small", subprocess.run(["zstd"], input=sample_core(), capture_output=True, check=True).stdout)
     peaks = [peak_of(f"{bucket}/{name}", f"{bucket}/{name}.out", port) for name in ("small", "large")]
-    assert Remote(f"{bucket}/large.out").info()["size"] > GIB // 8
+    assert Remote(f"{bucket}/large.out").info().size > GIB // 8
     assert peaks[1] - peaks[0] < 96 * MIB, peaks
 
 
@@ -419,7 +473,7 @@ def test_a_raw_gibibyte_in_bounded_memory(bucket: str, port: int, tmp_path: Path
     put(f"{bucket}/small", sample_core())
     peaks = [peak_of(f"{bucket}/{name}", f"{bucket}/{name}.out", port) for name in ("small", "large")]
     print(f"{peaks[1] / MIB:.0f} MiB at most, {peaks[0] / MIB:.0f} MiB for a core of {len(sample_core())} bytes")
-    assert Remote(f"{bucket}/large.out").info()["size"] > GIB
+    assert Remote(f"{bucket}/large.out").info().size > GIB
     assert peaks[1] - peaks[0] < 96 * MIB, peaks
 
 

@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,8 +75,8 @@ def sshd(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def store() -> Iterator[int]:
-    """Start moto's server on a port of the system's choice; gives the port."""
+def store(log: list[str] | None = None) -> Iterator[int]:
+    """Start moto's server on a port of the system's choice; gives the port. What it logs is added to ``log``."""
     command = [INTERPRETER, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", "0"]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **WITH_PACKAGES}
@@ -85,7 +86,8 @@ def store() -> Iterator[int]:
             port = next(
                 int(found[1]) for line in server.stderr if (found := re.search(r"http://127.0.0.1:(\d+)", line))
             )
-            threading.Thread(target=server.stderr.read, daemon=True).start()
+            told: list[str] | deque[str] = deque(maxlen=0) if log is None else log
+            threading.Thread(target=told.extend, args=(server.stderr,), daemon=True).start()
             yield port
         finally:
             server.kill()

@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from corefilt.io.remote.url import ObjectInfo
+
 STDIN = "-"
 _NEVER = frozenset[tuple[int, int]]()
 
@@ -26,13 +28,24 @@ _NEVER = frozenset[tuple[int, int]]()
 class Item:
     """A file that was found: ``path``, the ``root`` that no link is followed below, and ``below``, its name there.
 
-    ``below`` is what the name of an output is made of. ``reason`` says why it is not looked at, or is empty.
+    ``below`` is what the name of an output is made of. ``reason`` says why it is not looked at, or is empty. ``listed``
+    is what a listing told of an object.
     """
 
-    __slots__ = ("below", "path", "reason", "root", "unreadable")
+    __slots__ = ("below", "listed", "path", "reason", "root", "unreadable")
 
-    def __init__(self, path: str, root: str, below: str, reason: str = "", *, unreadable: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        root: str,
+        below: str,
+        reason: str = "",
+        *,
+        unreadable: bool = False,
+        listed: ObjectInfo | None = None,
+    ) -> None:
         self.path, self.root, self.below, self.reason, self.unreadable = path, root, below, reason, unreadable
+        self.listed = listed
 
 
 def find(sources: Iterable[str], without: frozenset[tuple[int, int]] = _NEVER) -> Iterator[Item]:
@@ -78,7 +91,7 @@ def _behind(url: str) -> Iterator[Item]:
     for found in files_below(url):
         # One that was named itself is meant.
         if found.url == url or not is_temporary(os.path.basename(found.relative)):
-            yield Item(found.url, "", found.relative, unsafe(found.relative))
+            yield Item(found.url, "", found.relative, unsafe(found.relative), listed=found.info)
 
 
 def _fixed_part(pattern: str) -> str:
@@ -157,10 +170,11 @@ def look_into(item: Item) -> Iterator[tuple[Content, int]]:
         return
     size = 0
     try:
-        if is_url(item.path):
+        if item.listed is not None:
             from corefilt.batching.sources.object import content_of
 
-            yield content_of(item.path)
+            size = item.listed.size
+            yield content_of(item.path, item.listed), size
             return
         with enter(item.path, item.root) as place:
             fd, status = place.open()

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from corefilt.batching.sources.content import Content, why_no_core
-from corefilt.corefile.corefile import MAX_HEADERS
 from corefilt.corefile.formats import HEAD
-from corefilt.io.opening import open_source
+from corefilt.io.compression import recognise
+from corefilt.io.decoding import check_decoder
+from corefilt.io.remote.download import fetched
 from corefilt.io.remote.url import Remote
+from corefilt.io.streams import first_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corefilt.io.remote.url import ObjectInfo
+
+# Fetched to see what it is: of a compressed core zstd's largest block and its header. Where that does not tell it, as
+# with blocks of bzip2 and lz4, more is fetched.
+LOOK = 136 << 10
 
 
-def content_of(url: str) -> tuple[Content, int]:
-    """What is behind a URL, a core alone or compressed or something else, and how many bytes. Raises InputError."""
-    remote = Remote(url)
-    info = remote.info()
-    source = open_source(url, max_headers=MAX_HEADERS)
+def content_of(url: str, info: ObjectInfo) -> Content:
+    """What is behind a URL of which ``info`` was told: a core alone or compressed, or something else.
+
+    Raises InputError and MissingLibraryError.
+    """
+    pieces = fetched(Remote(url), info, first=LOOK)
     try:
-        head = source.peek(0, HEAD)
-        layers = (source.compression,) if source.compression is not None else ()
-        return Content(layers, reason=why_no_core(head, source.compression)), int(info.get("size") or 0)
+        first = next(pieces, b"")
+        name = recognise(first)
+        if name is None:
+            return Content((), reason=why_no_core(first))
+        check_decoder(name)
+        rest = chain([first], pieces)
+        return Content((name,), reason=why_no_core(first_bytes(lambda: next(rest, b""), name, HEAD), name))
     finally:
-        source.close()
+        pieces.close()

@@ -54,25 +54,27 @@ def filter_task(task: Task, on_progress: Told | None) -> Outcome:
             return chosen
         if chosen.output is None:
             return _written(chosen, source, None, on_progress)
-        with _target(chosen.output, chosen.output_root) as target:
+        with _target(chosen, chosen.output) as target:
             mark = target.mark()
             if mark is not None and mark.is_of(chosen) and mark.input == source.fingerprint():
-                return _unchanged(chosen, source, mark)
+                return unchanged(chosen, source.stored, mark)
             return _written(chosen, source, target, on_progress)
 
 
 def _source(task: Task) -> LocalEndpoint | RemoteEndpoint:
-    return _remote(task.source) if is_url(task.source) else LocalEndpoint(enter(task.source, task.root))
-
-
-def _target(output: str, root: str) -> LocalEndpoint | RemoteEndpoint:
-    return _remote(output) if is_url(output) else LocalEndpoint(make_place(output, root))
-
-
-def _remote(url: str) -> RemoteEndpoint:
+    if not is_url(task.source):
+        return LocalEndpoint(enter(task.source, task.root))
     from corefilt.batching.work.remote import RemoteEndpoint
 
-    return RemoteEndpoint(url)
+    return RemoteEndpoint(task.source, task.listed)
+
+
+def _target(task: Task, output: str) -> LocalEndpoint | RemoteEndpoint:
+    if not is_url(output):
+        return LocalEndpoint(make_place(output, task.output_root))
+    from corefilt.batching.work.remote import RemoteEndpoint
+
+    return RemoteEndpoint(output, there=task.output_there)
 
 
 def _replaced(task: Task, on_progress: Told | None) -> Outcome:
@@ -106,7 +108,7 @@ def _replaced_here(task: Task, file: LocalEndpoint, on_progress: Told | None) ->
         return chosen if chosen.status != "deleted" or task.dry_run else delete(chosen, file.fd, file.place)
     mark = file.mark()
     if mark is not None and mark.is_of(chosen):
-        return _unchanged(chosen, file, mark)
+        return unchanged(chosen, file.stored, mark)
     lock_file(file.fd, chosen.source)
     return _written(chosen, file, file, on_progress, partial(_stays, file))
 
@@ -118,8 +120,8 @@ def _chosen(task: Task, source: Endpoint) -> Task | Outcome:
     return decided(task, task.policy, partial(source.open, task), age=source.age, stored=source.stored)
 
 
-def _unchanged(task: Task, source: Endpoint, mark: Provenance) -> Outcome:
-    stored = source.stored
+def unchanged(task: Task, stored: int, mark: Provenance) -> Outcome:
+    """The outcome of a core whose output tells by its mark that it was done; its file takes ``stored`` bytes."""
     return task.outcome(
         "unchanged",
         f"was done before, by corefilt {mark.version}",

@@ -16,16 +16,16 @@ from corefilt.batching.work import provenance
 from corefilt.batching.work.provenance import Fingerprint, Provenance
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
 from corefilt.errors import CorefiltError
-from corefilt.io.opening import open_source
+from corefilt.io.opening import as_core
+from corefilt.io.remote.download import open_found
 from corefilt.io.remote.upload import RemoteFile, RemoteSink
-from corefilt.io.remote.url import Remote, version_of
+from corefilt.io.remote.url import Remote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from corefilt.batching.task import Task
     from corefilt.batching.work.endpoint import TaskOutput
+    from corefilt.io.remote.url import ObjectInfo
     from corefilt.io.sources import Source
 
 # The name in an object's metadata.
@@ -37,10 +37,17 @@ class RemoteEndpoint:
 
     place = None
 
-    def __init__(self, url: str) -> None:
-        """Find the library for it. Raises UsageError or MissingLibraryError."""
+    def __init__(self, url: str, listed: ObjectInfo | None = None, *, there: bool | None = None) -> None:
+        """Find the library for it. Raises UsageError or MissingLibraryError.
+
+        ``listed`` is what a listing told of it; ``there`` whether it is known that there is an output, which is not of
+        this work, or none.
+        """
         self.name, self._remote = url, Remote(url)
         self._metadata: dict[str, str] = {}
+        self.there = there
+        if listed is not None:
+            self._info = listed
 
     def __enter__(self) -> RemoteEndpoint:
         return self
@@ -48,22 +55,18 @@ class RemoteEndpoint:
     def __exit__(self, *about: object) -> None: ...
 
     @cached_property
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> ObjectInfo:
         return self._remote.info()
-
-    @cached_property
-    def _written(self) -> float | None:
-        return self._remote.modified()
 
     @property
     def age(self) -> float | None:
         """Seconds since it was written, where the store tells that. Raises InputError."""
-        return time.time() - self._written if self._written is not None else None
+        return time.time() - self._info.written if self._info.written is not None else None
 
     @property
     def stored(self) -> int:
         """Its length in bytes. Raises InputError."""
-        return int(self._info.get("size") or 0)
+        return self._info.size
 
     @property
     def keeps_marks(self) -> bool:
@@ -72,8 +75,7 @@ class RemoteEndpoint:
 
     def fingerprint(self) -> Fingerprint:
         """Its length, its time, and a digest of what else its store tells of its content. Raises InputError."""
-        version = hashlib.blake2b(repr(version_of(self._info)).encode(), digest_size=16).hexdigest()
-        return Fingerprint(self.stored, int((self._written or 0) * 1e9), version)
+        return fingerprint_of(self._info)
 
     def is_file(self, status: os.stat_result) -> bool:
         """False: it is behind a URL."""
@@ -86,17 +88,25 @@ class RemoteEndpoint:
     def open(self, task: Task) -> Source:
         """Fetch it, decompressed as it comes. Raises InputError."""
         most = task.options.get("max_headers")
-        return open_source(self.name, max_headers=most if isinstance(most, int) else MAX_HEADERS)
+        return self._opened(most if isinstance(most, int) else MAX_HEADERS)
+
+    def _opened(self, most: int) -> Source:
+        return as_core(open_found(self._remote, self._info, max_headers=most), max_headers=most)
 
     def mark(self) -> Provenance | None:
         """Read how the object came about, if it is as it was written. Raises InputError."""
-        if not self._remote.exists():
+        if self.there is not None:
+            return None
+        found = self._remote.found()
+        self.there = found is not None
+        if found is None:
             return None
         if self.keeps_marks:
-            mark = Provenance.decode((self._remote.attribute(METADATA) or "").encode())
-            return mark if mark is not None and mark.output is not None and mark.output.size == self.stored else None
+            mark = Provenance.decode(found.metadata.get(METADATA, "").encode())
+            return mark if mark is not None and mark.output is not None and mark.output.size == found.size else None
+        self._info = found
         try:
-            with CoreFile(open_source(self.name, max_headers=MAX_HEADERS)) as core:
+            with CoreFile(self._opened(MAX_HEADERS)) as core:
                 return Provenance.decode(core.notes.made)
         except CorefiltError:
             return None
@@ -109,7 +119,7 @@ class RemoteEndpoint:
 
     def sink(self, output: TaskOutput) -> RemoteSink:
         """Open a temporary file that is uploaded when it is whole. Raises OutputError."""
-        return _Upload(output, self._metadata).open(None)
+        return _Upload(output, self._metadata, there=self.there).open(None)
 
     def complete(self, fd: int, output: TaskOutput) -> bool:
         """Have the metadata tell of an output; False where its store has none."""
@@ -121,11 +131,26 @@ class RemoteEndpoint:
         return self.keeps_marks
 
 
+def fingerprint_of(info: ObjectInfo) -> Fingerprint:
+    """What tells the content of an object from another one."""
+    version = hashlib.blake2b(repr(info.version).encode(), digest_size=16).hexdigest()
+    return Fingerprint(info.size, int((info.written or 0) * 1e9), version)
+
+
 class _Upload(RemoteFile):
-    def __init__(self, output: TaskOutput, metadata: dict[str, str]) -> None:
-        self._output = output
+    def __init__(self, output: TaskOutput, metadata: dict[str, str], *, there: bool | None) -> None:
+        self._output, self._there = output, there
         super().__init__(output.path, force=output.task.force)
         self.metadata = metadata
+
+    def exists(self) -> bool:
+        # A store that takes conditional writes is asked by the write itself; a file system is asked late.
+        return self._there if self._there is not None and not self.remote.scheme.renames else super().exists()
+
+    def came_meanwhile(self) -> bool:
+        output = self._output
+        mark = RemoteEndpoint(self.path).mark()
+        return mark is not None and mark.is_of(output.task) and mark.input == output.fingerprint
 
     def complete(self, fd: int) -> None:
         self._output.complete(fd)

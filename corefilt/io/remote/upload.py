@@ -38,9 +38,20 @@ class RemoteFile(NamedFile):
 
     def open(self, source: Source | None) -> RemoteSink:
         """A temporary file that becomes it. Raises OutputError where there is something and no ``force``."""
-        if not self.force and self.remote.exists():
+        if not self.force and self.exists():
             raise there_is(self.path)
         return RemoteSink(self)
+
+    def exists(self) -> bool:
+        """Whether there is something; a child may know. Raises OutputError."""
+        return self.remote.found() is not None
+
+    def came_meanwhile(self) -> bool:
+        """Whether what a write found there is as good as what was to be written; a child may see that it is.
+
+        It may be the very object, where the answer to a first write was lost. Raises InputError.
+        """
+        return False
 
     def complete(self, fd: int) -> None:
         """A child checks what is whole before it is sent, and adds to the metadata. Raises OutputError."""
@@ -57,7 +68,11 @@ class RemoteSink(HandoverSink):
     def hand_over(self, size: int) -> None:
         """Upload, and give the object its name. Raises OutputError."""
         self._file.complete(self.fd)
-        store(self._file.remote, self.fd, size, self._file.metadata, new=not self._file.force)
+        try:
+            store(self._file.remote, self.fd, size, self._file.metadata, new=not self._file.force)
+        except ExistsError:
+            if not self._file.came_meanwhile():
+                raise
         self.allocated = size
 
 
@@ -79,19 +94,26 @@ def store(remote: Remote, fd: int, size: int, metadata: Mapping[str, str], *, ne
     remote.persistently(attempt, OutputError)
 
 
-def there_is(url: str) -> OutputError:
+class ExistsError(OutputError):
+    """Something has the name already."""
+
+
+def there_is(url: str) -> ExistsError:
     """What is raised where something has the name already."""
-    return OutputError(f"{url}: exists", "-f replaces it")
+    return ExistsError(f"{url}: exists", "-f replaces it")
 
 
 def _put_by_commit(fs: Any, remote: Remote, fd: int, size: int, metadata: Mapping[str, str], *, mode: str) -> None:
     part = max(PART, -(-size // MOST_PARTS // PART) * PART)
     named = {remote.scheme.metadata: dict(metadata)} if remote.scheme.metadata is not None and metadata else {}
-    file = fs.open(remote.path, mode, block_size=part, autocommit=False, **named)
+    # By one request where the library knows at the end only that it was the whole.
+    at_once = remote.scheme.s3 and size < part
+    file = fs.open(remote.path, mode, block_size=part, autocommit=at_once, **named)
     try:
         _copy(fd, size, file)
         file.close()
-        file.commit()
+        if not at_once:
+            file.commit()
     except BaseException:
         try:
             file.discard()

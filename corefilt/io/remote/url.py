@@ -41,24 +41,27 @@ _FINAL = (
 )
 # What tells one content of a name from the next, where a store has it.
 _VERSION_KEYS = ("ETag", "etag", "generation", "mtime", "created")
+_TIMES = ("LastModified", "mtime", "updated", "created")
 
 
 class Scheme(NamedTuple):
     """``packages`` are what is needed, on PyPI; ``metadata`` is the argument of open() for an object's.
 
     ``renames`` tells a file system, where a new file is there from its first byte on, from a store, where an object
-    appears when its upload is completed. ``options`` are the library's.
+    appears when its upload is completed. ``options`` are the library's. With ``s3`` the library also takes requests of
+    S3 as they are.
     """
 
     packages: str
     metadata: str | None
     renames: bool
     options: Mapping[str, object] = {}
+    s3: bool = False
 
 
 SCHEMES = {
-    "s3": Scheme("s3fs", "Metadata", False, _S3),
-    "s3a": Scheme("s3fs", "Metadata", False, _S3),
+    "s3": Scheme("s3fs", "Metadata", False, _S3, s3=True),
+    "s3a": Scheme("s3fs", "Metadata", False, _S3, s3=True),
     "gs": Scheme("gcsfs", "metadata", False),
     "gcs": Scheme("gcsfs", "metadata", False),
     "sftp": Scheme("fsspec paramiko", None, True),
@@ -131,53 +134,80 @@ class Remote:
                     raise error(f"{self.url}: {words(broken)}", "it was tried several times") from None
         raise AssertionError("the last try returns or raises")
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> ObjectInfo:
         """What the store tells of it. Raises InputError."""
 
-        def attempt(fs: Any, fresh: bool) -> dict[str, Any]:
+        def attempt(fs: Any, fresh: bool) -> ObjectInfo:
             fs.invalidate_cache()
-            found: dict[str, Any] = fs.info(self.path)
-            return found
+            return info_of(fs.info(self.path))
 
         return self.persistently(attempt)
 
-    def exists(self) -> bool:
-        """Whether there is anything. Raises InputError."""
+    def found(self) -> ObjectInfo | None:
+        """What the store tells of it and its metadata, by one request of S3; None where it is not.
 
-        def attempt(fs: Any, fresh: bool) -> bool:
-            fs.invalidate_cache()
-            return bool(fs.exists(self.path))
+        Raises InputError.
+        """
+
+        def attempt(fs: Any, fresh: bool) -> ObjectInfo | None:
+            try:
+                # A bucket is no object.
+                if self.scheme.s3 and "/" in self.path:
+                    from corefilt.io.remote.s3 import head
+
+                    return info_of(head(fs, self.path))
+                fs.invalidate_cache()
+                return info_of(fs.info(self.path))
+            except FileNotFoundError:
+                return None
 
         return self.persistently(attempt)
 
-    def attribute(self, name: str) -> str | None:
-        """What an object's metadata say by that name; None where they do not, or cannot. Raises InputError."""
-        if self.scheme.metadata is None:
-            return None
 
-        def attempt(fs: Any, fresh: bool) -> str | None:
-            value = fs.getxattr(self.path, name)
-            return value if isinstance(value, str) else None
+class ObjectInfo(NamedTuple):
+    """What a store tells of an object, in a listing or by itself.
 
-        return self.persistently(attempt)
+    That is its length in bytes, when it was ``written``, in seconds since 1970, where that is known, and what another
+    content of the same name would differ in. A listing leaves the metadata out.
+    """
 
-    def modified(self) -> float | None:
-        """When it was written, in seconds since 1970, where that is known. Raises InputError."""
-        for key in ("LastModified", "mtime", "updated", "created"):
-            value = self.info().get(key)
-            if isinstance(value, int | float):
-                return float(value)
-            if isinstance(value, datetime):
-                return value.timestamp()
-        return None
+    size: int
+    written: float | None
+    version: tuple[object, ...]
+    metadata: Mapping[str, str] = {}
+    is_folder: bool = False
+
+
+def info_of(told: Mapping[str, Any]) -> ObjectInfo:
+    """What fsspec's libraries tell, in our terms."""
+    version = (told.get("size"), *(str(told[key]) for key in _VERSION_KEYS if key in told))
+    metadata = told.get("metadata")
+    return ObjectInfo(
+        int(told.get("size") or 0),
+        _written(told),
+        version,
+        dict(metadata) if isinstance(metadata, dict) else {},
+        told.get("type") == "directory",
+    )
+
+
+def _written(told: Mapping[str, Any]) -> float | None:
+    for key in _TIMES:
+        value = told.get(key)
+        if isinstance(value, datetime):
+            value = value.timestamp()
+        if isinstance(value, int | float):
+            # Some stores list it with a fraction that they do not tell of the object itself.
+            return float(int(value) if key == "LastModified" else value)
+    return None
 
 
 class ListedFile(NamedTuple):
-    """A file below a URL: its own URL, its path below the one that was asked for, and its length in bytes."""
+    """A file below a URL: its own URL, its path below the one that was asked for, and what the listing tells of it."""
 
     url: str
     relative: str
-    size: int
+    info: ObjectInfo
 
 
 def files_below(url: str) -> Iterator[ListedFile]:
@@ -196,18 +226,13 @@ def files_below(url: str) -> Iterator[ListedFile]:
         return entries
 
     entries = whole.persistently(attempt)
-    if not entries and magic is None and not whole.exists():
+    if not entries and magic is None and whole.found() is None:
         raise InputError(f"{url}: No such file or directory")
     for path, info in sorted(entries.items()):
         if info.get("type") == "file":
             relative = path[len(root) :].lstrip("/")
             own = f"{base.rstrip('/')}/{relative}" if relative else base
-            yield ListedFile(own, relative or root.rpartition("/")[2], int(info.get("size") or 0))
-
-
-def version_of(info: dict[str, Any]) -> tuple[object, ...]:
-    """What another content of the same name would differ in."""
-    return (info.get("size"), *(str(info[key]) for key in _VERSION_KEYS if key in info))
+            yield ListedFile(own, relative or root.rpartition("/")[2], info_of(info))
 
 
 def words(error: Exception) -> str:
