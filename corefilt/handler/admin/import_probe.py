@@ -65,7 +65,7 @@ def loaded() -> Loaded:
 
 
 def import_all() -> None:
-    """Import the handler's modules, those of the rooms that it filters with, and what they use where it is there."""
+    """Import the handler's modules, those of the packages that it filters with, and what they use where it is there."""
     for name in _modules(handler):
         import_module(name)
     # As the child has it: pyseccomp by itself would ask ldconfig and a compiler where the library is.
