@@ -36,7 +36,7 @@ directories of systemd-coredump and abrt, and in apport reports.
 An interrupted job continues where it was; reruns skip cores that are already filtered."""
 
 EPILOG = """\
-exit codes: 0 done; 1 the job could not begin; 2 usage; 4 done, but some cores could not be filtered"""
+exit status: 0 done; 1 the job could not begin; 2 usage; 4 done, but some cores could not be filtered"""
 
 
 def parser() -> Parser:

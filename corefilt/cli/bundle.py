@@ -25,7 +25,7 @@ compared with the core by build-id, and a file of another build is left out.
 With FILTER, --minimal or --fit the core is filtered; otherwise it is packed unchanged."""
 
 EPILOG = """\
-exit codes: 0 done; 1 failed, BUNDLE not created; 2 usage; 3 written, but CORE was damaged or truncated; 4 written, but
+exit status: 0 done; 1 failed, BUNDLE not created; 2 usage; 3 written, but CORE was damaged or truncated; 4 written, but
 files are missing or of another build"""
 
 

@@ -103,7 +103,7 @@ OPTIONS = (
     Option("--policy", "rules that say by age, size, executable, signal, user and kinds which core is filtered how, "
            "kept or deleted; cores that match no rule are filtered with FILTER (docs/policies.md)",
            metavar="FILE", group=KEEP, takers="batch"),
-    Option("--evidence", "auto: use what lies beside a core, in its report or in the journal (default)",
+    Option("--evidence", "auto: use evidence beside a core, in its report or in the journal (default)",
            choices=("auto", "none"), default="auto", group=EVIDENCE, takers="batch"),
     Option("--unwinder", "what finds the frames of the crash: corefilt itself (auto), or eu-stack of elfutils, which "
            "opens the files that CORE names without protection", choices=("auto", "eu-stack"), default="auto",
@@ -115,7 +115,7 @@ OPTIONS = (
     Option("--no-debug", "leave debug files out", default=True, name="debug", group=EVIDENCE, takers="bundle"),
     Option("--debuginfod", "fetch what is missing from debuginfod's cache, or from the servers in DEBUGINFOD_URLS",
            default=False, group=EVIDENCE, takers="bundle"),
-    Option("--trust", "run the Python that lies beside the files, and load their libthread_db into gdb", default=False,
+    Option("--trust", "run the Python beside the files, and load their libthread_db into gdb", default=False,
            group=EVIDENCE, takers="open"),
     Option("--truncate", "check that it was cut as RLIMIT_CORE cuts: SIZE or rlimit", metavar="SIZE", group=SIZE,
            takers="verify"),
@@ -134,7 +134,7 @@ OPTIONS = (
     Option("-f --force", "replace files in DIR, and those of --html and --json; with --replace, also cores that are "
            "damaged or have more than one hard link", default=False, group=OUTPUT, takers="batch"),
     Option("-f --force", "replace another handler", default=False, group=OUTPUT, takers="install"),
-    Option("-f --force", "restore what was set before, whatever is set now", default=False, group=OUTPUT,
+    Option("-f --force", "restore what was set before, even if it was changed since", default=False, group=OUTPUT,
            takers="uninstall"),
     Option("--bundle", "pack each filtered core with its executable, libraries and debug files too, beside it as "
            "NAME.corebundle.tar.zst (corefilt bundle)", default=False, group=OUTPUT, takers="batch"),
@@ -178,8 +178,8 @@ OPTIONS = (
            metavar="N", default=1, read=lambda text: _jobs("--writers", text), group=PERFORMANCE, takers="batch"),
     Option("--keep-free", "stop a core that would leave less space free on its file system (default: a twentieth, at "
            "most 4G)", metavar="SIZE", read=parse_size, group=SIZE, takers="batch"),
-    Option("--dask", "have the workers of a dask.distributed scheduler do it, which reach sources and DIR as this "
-           "machine does", metavar="ADDRESS", group=PERFORMANCE, takers="batch"),
+    Option("--dask", "let the workers of a dask.distributed scheduler do the work; they must reach SOURCE and DIR like "
+           "this machine", metavar="ADDRESS", group=PERFORMANCE, takers="batch"),
     Option("--gdb", "start gdb (default)", default=False, group=SHOW, takers="open"),
     Option("--lldb", "start lldb", default=False, group=SHOW, takers="open"),
     Option("--bt", "print the backtraces of all threads, and end", default=False, group=SHOW, takers="open"),

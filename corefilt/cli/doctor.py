@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 With PID: checks each condition under which the kernel writes a core (core(5)) for this process, and shows the answer,
-the reason and what to do. Exit code 4 if a condition prevents a core.
+the reason and what to do. Exit status 4 if a condition prevents a core.
 Without PID: shows what this machine's kernel, the file system of the current directory, tools and libraries allow."""
 
 

@@ -29,7 +29,7 @@ EXAMPLES = {
     ),
     "digest": (("corefilt digest core", "print one line per segment"),),
     "show": (
-        ("corefilt show 1234", "show the filter of process 1234, and what it would keep now"),
+        ("corefilt show 1234", "show the filter of process 1234, and what it would keep"),
         ("corefilt show 1234 --filter 0x31", "show what another filter would keep"),
     ),
     "set": (
@@ -46,7 +46,7 @@ EXAMPLES = {
     ),
     "uninstall": (("corefilt uninstall", "restore the core_pattern from before"),),
     "status": (("corefilt status", "show whether cores reach the handler"),),
-    "serve": (("corefilt serve /run/corefilt.socket", "take cores by a socket (Linux 6.17 and later)"),),
+    "serve": (("corefilt serve /run/corefilt.sock", "take cores by a socket (Linux 6.17 and later)"),),
     "scrub": (
         ("corefilt scrub core -o scrubbed --report scrubbed.json", "overwrite secrets, and list what was overwritten"),
     ),
@@ -67,7 +67,7 @@ EXAMPLES = {
         ("corefilt open core.corebundle.tar.zst --lldb -- -o 'bt all'", "start lldb, with arguments of your own"),
     ),
     "vacuum": (
-        ("corefilt vacuum /var/lib/corefilt -n", "say what the settings would have removed now"),
+        ("corefilt vacuum /var/lib/corefilt -n", "show what the settings would remove"),
         (
             "corefilt vacuum cores --max-use 10G --max-age 90d",
             "remove what is older than 90 days, and more beyond 10 GiB",
@@ -76,7 +76,7 @@ EXAMPLES = {
     "restore": (("corefilt restore small.core", "make a core complete again"),),
     "demo": (("corefilt demo", "crash a small process and filter its core"),),
     "help": (("corefilt help batch", "show what corefilt batch --help says"),),
-    "version": (("corefilt version", "show what a report of a bug should name"),),
+    "version": (("corefilt version", "show what a bug report should contain"),),
     "man": (("corefilt man | man -l -", "show the manual page"),),
     "completion": (("corefilt completion bash > ~/.local/share/bash-completion/completions/corefilt", "for bash"),),
 }

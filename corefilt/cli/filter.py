@@ -38,7 +38,7 @@ EPILOG = """\
 other commands (corefilt COMMAND --help):
 {commands}
 
-exit codes: 0 done; 1 failed, OUT not created or changed, CORE (with -i) still valid; 2 usage; 3 written, but the
+exit status: 0 done; 1 failed, OUT neither created nor changed, CORE (with -i) still valid; 2 usage; 3 written, but the
 input was damaged or truncated; 4 --strict found ambiguous bytes
 
 environment: COREFILT_ENGINE demands an engine, as --engine does; COREFILT_TRACEBACK=1 shows where a bug of corefilt is;
@@ -48,7 +48,11 @@ NO_COLOR turns colours off"""
 def _other_commands() -> Iterator[str]:
     for name, (operands, purpose) in COMMANDS.items():
         if name != "filter":
-            yield f"  {f'{name} {operands}':<34} {purpose}"
+            usage = f"{name} {operands}"
+            if len(usage) > 34:
+                yield f"  {usage}"
+                usage = ""
+            yield f"  {usage:<34} {purpose}"
 
 
 def parser() -> Parser:

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from corefilt.cli.parser import Parser
 
 DESCRIPTION = f"""\
-Saves the core that the kernel sends on standard input, filtered by what /proc shows of its process.
-The kernel starts it, from /proc/sys/kernel/core_pattern: |.../corefilt-handle {PATTERN}
-/etc/corefilt.conf, which must belong to root, says what it does with a core. Its messages go to the journal."""
+Saves the core that the kernel sends on standard input, filtered with the evidence in /proc about its process. The
+kernel starts it by /proc/sys/kernel/core_pattern, which corefilt install sets:
+  |.../python3 -I -m corefilt.handler {PATTERN}
+/etc/corefilt.conf, which must belong to root, has the settings. Messages go to the journal."""
 
 
 def parser() -> Parser:

@@ -24,7 +24,7 @@ is given. CORE without a bundle is shown with the files of this machine, or of -
 Arguments behind -- go to the debugger."""
 
 EPILOG = """\
-exit codes: 0 done; 1 failed, or the debugger did; 2 usage; 4 a file is of another build than the core's"""
+exit status: 0 done; 1 failed, or the debugger did; 2 usage; 4 a file is of another build than the core's"""
 
 
 def parser() -> Parser:
@@ -61,7 +61,7 @@ def run(argv: list[str]) -> int:
         debugger = LLDB if arguments.lldb else GDB
         code = run_debugger(debugger, found, backtraces=arguments.bt, more=more)
     if code:
-        say(f"corefilt: {debugger} ended with {f'signal {-code}' if code < 0 else f'exit code {code}'}")
+        say(f"corefilt: {debugger} ended with {f'signal {-code}' if code < 0 else f'exit status {code}'}")
     return 1 if code else 0
 
 

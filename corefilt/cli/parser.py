@@ -43,7 +43,10 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
             before = len(line)
         made: list[str] = []
         for line in joined:
-            blanks = indent + " " * (len(line) - len(line.lstrip()))
+            # A list's second column goes on below itself, where it leaves half of the line.
+            leading = len(line) - len(line.lstrip())
+            column = line.rfind("  ") + 2 if leading else 0
+            blanks = indent + " " * (column if leading < column <= width // 2 else leading)
             made += wrap(line, width, subsequent_indent=blanks, break_on_hyphens=False) or [""]
         return "\n".join(made)
 

@@ -30,7 +30,7 @@ levels:
 EPILOG = """\
 corefilt verify CORE OUT --scrubbed REPORT proves that nothing changed but what the report lists.
 
-exit codes: 0 done; 1 failed, OUT not created; 2 usage; 3 written, but CORE was damaged or truncated"""
+exit status: 0 done; 1 failed, OUT not created; 2 usage; 3 written, but CORE was damaged or truncated"""
 
 
 def parser() -> Parser:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from corefilt.store.retention import KeptCore, Limits, RetentionPlan
 
 DESCRIPTION = """\
-Removes cores from a directory of corefilt's handler by the same settings as the handler: max-age,
-keep-per-signature, max-per-executable, max-use and keep-free of /etc/corefilt.conf, or the options. Without any of them
-nothing is removed.
+Removes cores from a directory of corefilt's handler by the handler's settings: max-age, keep-per-signature,
+max-per-executable, max-use and keep-free of /etc/corefilt.conf, or the options. Without any of them, nothing is
+removed.
 
 Only cores that the handler saved are removed, as the user who owns them; never one that is marked (user.corefilt.keep),
 locked, or has more than one hard link, and for lack of space never the only core of a user."""

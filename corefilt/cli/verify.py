@@ -20,7 +20,7 @@ headers, notes and sections agree, and no two claim the same bytes. With --filte
 keeps; give the evidence options that the core was filtered with. With --truncate, it ends where the kernel would have
 ended it. Both cores can be compressed, or URLs.
 
-exit code: 0 every promise is kept, 4 one is broken"""
+exit status: 0 every promise is kept, 4 one is broken"""
 
 
 def parser() -> Parser:

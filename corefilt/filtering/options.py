@@ -110,7 +110,7 @@ class Options:
     runtime: str | Sequence[str] | None = option(
         "--runtime",
         "with --minimal or --fit: keep also what the tools of these runtimes need to show all stacks, separated by "
-        "commas: java, python, go; auto: those that are recognized (default), or none",
+        "commas: java, python, go; auto: those that are recognised (default), or none",
         metavar="RUNTIME", read=_runtime, group=KEEP, takers="filter batch corefilt.filter()",
     )  # fmt: skip
     unreadable: bool = option(
@@ -239,7 +239,7 @@ class Options:
         choices=CACHE, default="auto", group=PERFORMANCE, takers="filter corefilt.filter() Plan.write()",
     )  # fmt: skip
     compress_threads: int | None = option(
-        "--compress-threads", "threads for zstd (default: one for each CPU)",
+        "--compress-threads", "threads for zstd (default: one for each CPU; in a batch, one)",
         metavar="N", read=_compress_threads, group=PERFORMANCE, takers="filter batch corefilt.filter() Plan.write()",
     )  # fmt: skip
     sync: bool = option(

@@ -332,7 +332,7 @@ def test_a_debugger_that_fails_or_is_not_there(tmp_path: Path) -> None:
     core, root = system(tmp_path)
     out, _ = bundle(core, root)
     assert_error(opened(out, folder=tmp_path / "t", PATH=str(tmp_path)), "gdb is not installed")
-    for script, words in (("exit 3", "exit code 3"), ("kill -9 $$", "signal 9")):
+    for script, words in (("exit 3", "exit status 3"), ("kill -9 $$", "signal 9")):
         stub = tmp_path / "bin" / "gdb"
         stub.parent.mkdir(exist_ok=True)
         stub.write_text(f"#!/bin/sh\n{script}\n")

@@ -45,7 +45,7 @@ def test_the_page_of_the_command_has_everything_that_help_has() -> None:
             for flag in action.option_strings:
                 assert f"\\fB{flag}\\fR" in text
         assert f"corefilt {name}" in text or name == "filter", purpose
-    codes = text.partition("EXIT CODES")[2]
+    codes = text.partition("EXIT STATUS")[2]
     assert re.findall(r"\\fB(\d)\\fR", codes) == ["0", "1", "2", "3", "4"]
     assert "COREFILT_ENGINE" in text and "NO_COLOR" in text
     for lines in EXAMPLES.values():
@@ -80,10 +80,10 @@ def test_man_into_a_closed_pipe_is_no_fault() -> None:
     assert_error(corefilt("man", "corefilt", "too-many"), "too-many", code=2)
 
 
-def test_the_map_has_every_room_and_nothing_else() -> None:
+def test_the_map_has_every_package_and_nothing_else() -> None:
     there = {m.name for m in pkgutil.iter_modules(import_module("corefilt").__path__) if m.ispkg}
-    rooms = (ROOT / "CONTRIBUTING.md").read_text().partition("## The rooms")[2]
-    rows = re.findall(r"^\| `(\w+)/` \| (.+) \|$", rooms, flags=re.MULTILINE)
+    packages = (ROOT / "CONTRIBUTING.md").read_text().partition("## The packages")[2]
+    rows = re.findall(r"^\| `(\w+)/` \| (.+) \|$", packages, flags=re.MULTILINE)
     assert sorted(name for name, _ in rows) == sorted(there)
 
 

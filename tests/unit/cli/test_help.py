@@ -22,3 +22,11 @@ def test_a_wrapped_line_goes_on_and_a_list_stays_one(monkeypatch: pytest.MonkeyP
     text = import_module("corefilt.cli.scrub").parser().format_help()
     assert "\n  secrets   what the rules find (default)\n  env  " in text
     assert "\n\nWrites a copy of a core in which secrets are overwritten: private keys," in text
+
+
+def test_a_second_column_goes_on_below_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = import_module("corefilt.cli.filter").parser().format_help()
+    column = " " * 37
+    assert f"\n  inspect CORE{' ' * 23}shows whose core it is, its mappings, and\n{column}what a filter keeps\n" in text
+    assert f"\n  open (BUNDLE | CORE) [-- ARGUMENT...]\n{column}opens a bundle or a core in gdb or lldb," in text
