@@ -156,19 +156,20 @@ class DerivedSource(MadeSource):
 class SourceReader:
     """Reads a source from its beginning."""
 
-    def __init__(self, source: Source, at: int = 0) -> None:
-        """Hold it; of what can be sought ``at`` is where to begin, in bytes."""
-        self._source, self._at = source, at
+    def __init__(self, source: Source, start: int = 0, end: int | None = None) -> None:
+        """Hold it; of what can be sought ``start`` and ``end`` are where to begin and to end, in bytes."""
+        self._source, self._start, self._end = source, start, end
+        self._at = start
 
     def again(self, at: int) -> SourceReader | None:
-        """Another one that reads from an offset in bytes, where that is possible."""
-        return SourceReader(self._source, at) if self._source.seekable else None
+        """Another one that begins so many bytes behind where this one began, where that is possible."""
+        return SourceReader(self._source, self._start + at, self._end) if self._source.seekable else None
 
     def __call__(self) -> bytes:
         """The next bytes, up to READ; none at the end. Raises OSError."""
         source, file = self._source, self._source.file
         if file is not None:
-            length = min(READ, file.size - self._at)
+            length = min(READ, (file.size if self._end is None else self._end) - self._at)
             piece = os.pread(file.fd, length, file.base + self._at) if length > 0 else b""
             self._at += len(piece)
             return piece

@@ -20,12 +20,11 @@ from corefilt.io.decompress import BATCH, READ, DerivedSource, SourceReader
 from corefilt.io.seekable import ENTRY, FOOTER, HEAD, SEEKABLE_MAGIC, TABLE_MAGIC
 from corefilt.io.sources import Extents, FileSource
 from corefilt.io.tempfiles import nameless_in
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from corefilt.io.sources import Chunk
 
 # A checksum in each entry, which the frame has, too; the bits that are reserved are zero.
 CHECKSUM_FLAG, RESERVED = 0x80, 0x7C
@@ -145,7 +144,7 @@ class SoughtSource(FileSource):
     def _fill(self, frame: int) -> None:
         stored, held = self._table.stored, self._table.held
         options = {self._zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
-        decoder, words = self._zstd.ZstdDecompressor(options=options), ""
+        decoder = self._zstd.ZstdDecompressor(options=options)
         at, end, place = stored[frame], stored[frame + 1], held[frame]
         # What is written ends with a whole granule, so that the cuts cost no hole.
         made = bytearray()
@@ -159,12 +158,10 @@ class SoughtSource(FileSource):
                 if len(made) >= BATCH:
                     place += self._write(place, made, len(made) - (place + len(made)) % GRANULE)
         except self._zstd.ZstdError as error:
-            words = f"is damaged: {error}"
-        whole = decoder.eof and not decoder.unused_data and at == end and place + len(made) == held[frame + 1]
-        if not words and not whole:
-            words = f"holds not the {held[frame + 1] - held[frame]} bytes that the seek table says"
-        if words:
-            raise InputError(f"{self.name}: frame {frame} of the zstd stream, at byte {stored[frame]}, {words}")
+            where = f"frame {frame} of the zstd stream, at byte {stored[frame]}"
+            raise InputError(f"{self.name}: {where}, is damaged: {error}") from None
+        if decoder.unused_data or not decoder.eof or at < end or place + len(made) != held[frame + 1]:
+            raise _not_as_told(self.name, self._table, frame)
         self._write(place, made, len(made))
         self._there[frame] = 1
 
@@ -183,13 +180,13 @@ class SkippedSource(DerivedSource):
 
     def __init__(self, inner: FileSource, table: SeekTable, *, most_ahead: int) -> None:
         """Take the compressed file, which is closed with this source."""
-        super().__init__(inner, _frames, inner.name, most_ahead=most_ahead)
         self._table, self._file = table, inner
+        super().__init__(inner, lambda read: self._frames(0), inner.name, most_ahead=most_ahead)
         self.compression = "zstd"
 
     def skip(self, length: int) -> int:
         """Consume and forget some of the next ``length`` bytes; how many, 0 at the end."""
-        stored, held = self._table.stored, self._table.held
+        held = self._table.held
         # Of the last frame the end is to be found.
         frame = min(bisect_right(held, self.position + length), len(held) - 1) - 1
         come = self.position + len(self.ahead) + sum(map(len, self._batch))
@@ -197,26 +194,29 @@ class SkippedSource(DerivedSource):
             return super().skip(length)
         passed = held[frame] - self.position
         self.ahead.clear()
-        self._batch, self._pieces = [], _frames(SourceReader(self._file, stored[frame]))
+        # What was wrong with what was read ahead lies in what is passed over.
+        self._batch, self._error, self._pieces = [], None, self._frames(frame)
         self.position += passed
         return passed
 
-    def _made(self) -> list[Chunk]:
-        batch = super()._made()
-        if not batch and self._error is None and self.position + len(self.ahead) != self.size_told:
-            self._error = InputError(
-                f"{self.name}: the zstd frames hold not the {self.size_told} bytes that the seek table says"
-            )
-        return batch
+    def _frames(self, first: int) -> Iterator[bytes]:
+        """What the frames hold from one on. Raises InputError where that is not as much as the table says."""
+        stored, held = self._table.stored, self._table.held
+        for frame in range(first, len(held) - 1):
+            read, left = SourceReader(self._file, stored[frame], stored[frame + 1]), held[frame + 1] - held[frame]
+            for piece in decoded("zstd", read, again=read.again):
+                left -= len(piece)
+                if left < 0:
+                    break
+                yield piece
+            if left:
+                raise _not_as_told(self.name, self._table, frame)
 
-    @property
-    def size_told(self) -> int:
-        """How many bytes there are, as the table says."""
-        return self._table.held[-1]
 
-
-def _frames(read: SourceReader) -> Iterator[bytes]:
-    return decoded("zstd", read, again=read.again)
+def _not_as_told(name: str, table: SeekTable, frame: int) -> InputError:
+    size = table.held[frame + 1] - table.held[frame]
+    where = f"frame {frame} of the zstd stream, at byte {table.stored[frame]}"
+    return InputError(f"{name}: {where}, holds not the {counted(size, 'byte')} that the seek table says")
 
 
 class _Extents(Extents):

@@ -8,10 +8,11 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support.builder import Load, kernel_notes, make_core, page
+from support.builder import Load, Phdr, kernel_notes, make_core, page, parse_core
 from support.frames import BASE, image
 from support.run import assert_error, assert_usage, corefilt, hostile_memory
 from support.samples import HEAP, PAGE, STACK, noise
@@ -143,6 +144,81 @@ def test_frames_of_which_nothing_is_kept_are_not_decompressed(
         api.filter(folder / "core.zst", tmp_path / wanted, filter=wanted)
         assert least <= made <= most
         made = 0
+
+
+SKIPPED, LAST = 0x20000000, 0x30000000
+
+
+def skipped_core(before: int, behind: int) -> tuple[bytes, Phdr]:
+    """A core of which a filter of 0x1 leaves out a segment, with pages before and behind it, and that segment."""
+    loads = [Load(0x10000000, noise(before)), Load(SKIPPED, noise(99, 3), flags="r--"), Load(LAST, noise(behind, 4))]
+    core = make_core(loads, kernel_notes([(SKIPPED, SKIPPED + 99 * PAGE, 0, "/lib/x")], threads=1))
+    return core, next(phdr for phdr in parse_core(core)[1] if phdr.p_vaddr == SKIPPED)
+
+
+def framed(pieces: list[bytes]) -> tuple[list[bytes], bytes]:
+    """Compress pieces of a core: the frames, and the table."""
+    frames = [zstd.compress(piece, 1) for piece in pieces]
+    told = b"".join(struct.pack("<II", len(frames[n]), len(pieces[n])) for n in range(len(frames)))
+    table = struct.pack("<II", 0x184D2A5E, len(told) + 9) + told + struct.pack("<IBI", len(frames), 0, 0x8F92EAB1)
+    return frames, table
+
+
+def pages_of(core: bytes) -> list[bytes]:
+    return [core[at : at + PAGE] for at in range(0, len(core), PAGE)]
+
+
+def test_damage_in_frames_of_which_nothing_is_kept_is_not_met_with(tmp_path: Path) -> None:
+    """Not even where it was read ahead, behind the last byte of a segment; elsewhere it is, and no byte is another."""
+    core, skipped = skipped_core(64, 9)
+    (tmp_path / "plain").write_bytes(core)
+    api.filter(tmp_path / "plain", tmp_path / "expected", filter=1)
+    expected = (tmp_path / "expected").read_bytes()
+    frames, table = framed(pages_of(core))
+    # Its first page could have been an ELF header, and what is skipped ends where a frame begins.
+    first, last = skipped.p_offset // PAGE + 1, (skipped.p_offset + skipped.p_filesz) // PAGE - 1
+    for n in range(first - 9, len(frames), 8):
+        for damage in (bytes(len(frames[n])), b"\xaa" * len(frames[n])):
+            (tmp_path / "core.zst").write_bytes(b"".join([*frames[:n], damage, *frames[n + 1 :]]) + table)
+            report = api.filter(tmp_path / "core.zst", tmp_path / "out", filter=1, force=True)
+            out = (tmp_path / "out").read_bytes()
+            if first <= n < last:
+                assert not report.warnings, n
+                assert out == expected
+            elif out != expected:
+                assert report.warnings, n
+                # But for the program headers, which tell of less.
+                assert expected[PAGE:].startswith(out[PAGE:].rstrip(b"\0")), n
+
+
+def test_a_frame_that_holds_more_than_told_before_frames_that_are_skipped(tmp_path: Path) -> None:
+    core, skipped = skipped_core(64, 9)
+    frames, table = framed(pages_of(core))
+    n = skipped.p_offset // PAGE
+    frames[n - 1], told = zstd.compress(core[(n - 1) * PAGE : n * PAGE] + b"more", 1), bytearray(table)
+    struct.pack_into("<I", told, 8 + 8 * (n - 1), len(frames[n - 1]))
+    (tmp_path / "core.zst").write_bytes(b"".join(frames) + told)
+    with pytest.raises(InputError, match=f"frame {n - 1} of the zstd stream.*holds not the 4096 bytes"):
+        api.filter(tmp_path / "core.zst", tmp_path / "out", filter=1)
+
+
+def test_of_a_damaged_frame_behind_skipped_ones_stays_what_came_before(tmp_path: Path) -> None:
+    """It is longer than what is held of a stream, so it is read again, from where it begins."""
+    core, skipped = skipped_core(2 * FRAME // PAGE, FRAME // PAGE)
+    (tmp_path / "plain").write_bytes(core)
+    api.filter(tmp_path / "plain", tmp_path / "expected", filter=1)
+    cuts = [0, skipped.p_offset + PAGE, skipped.p_offset + skipped.p_filesz - PAGE, len(core)]
+    pieces = [core[start:end] for start, end in pairwise(cuts)]
+    frames, table = framed(pieces)
+    frames[2] = frames[2][:-MIB] + b"\xff" * MIB
+    (tmp_path / "core.zst").write_bytes(b"".join([*frames, table]))
+    report = api.filter(tmp_path / "core.zst", tmp_path / "out", filter=1)
+    assert report.warnings
+    expected, out = (tmp_path / "expected").read_bytes(), (tmp_path / "out").read_bytes()
+    # A block that is stored as it is shows no damage.
+    whole = out[PAGE:].rstrip(b"\0").rstrip(b"\xff")
+    assert expected[PAGE:].startswith(whole)
+    assert len(whole) > len(expected) - MIB - (256 << 10)
 
 
 def test_a_table_whose_sizes_are_wrong_is_told(folder: Path, tmp_path: Path) -> None:
