@@ -57,7 +57,7 @@ async def _serve(listening: Listening, rules: ServeRules, messages: Messages, co
     handlers = Handlers(rules.ready, config)
     server = Server(listening.socket, rules, handlers, messages, most_connections())
     try:
-        handlers.fill()
+        server.refill()
         messages.say(f"takes cores at {listening.path}, {rules.at_once} at once", NOTICE)
         await server.run()
     finally:

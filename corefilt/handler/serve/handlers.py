@@ -61,8 +61,8 @@ def given(to: socket.socket, crash: CrashInfo, connection: socket.socket) -> boo
     fds = [connection.fileno(), *([crash.pidfd] if crash.pidfd is not None else [])]
     try:
         socket.send_fds(to, [" ".join(numbers(crash)).encode()], fds)
-    except (BrokenPipeError, ConnectionResetError):
-        # It has ended: killed, or the installation is being replaced.
+    except OSError:
+        # It has ended: killed, or the installation is being replaced. Or the kernel has no memory for the message.
         return False
     return True
 

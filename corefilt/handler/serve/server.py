@@ -177,9 +177,10 @@ class Server:
             handler.wait()
             self._handlers.discard(handler.pid)
             # Not before: it would take the CPU from the core that is being saved.
-            self._refill()
+            self.refill()
 
-    def _refill(self) -> None:
+    def refill(self) -> None:
+        """Have handlers wait for the next cores, as far as they can be started."""
         if self._stopping.is_set():
             return
         try:

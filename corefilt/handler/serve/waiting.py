@@ -26,6 +26,7 @@ _LATER = ("config", "journal_facts", "records", "sandbox", "statement", "supervi
 def wait(argv: list[str]) -> int:
     """Load, wait, and save one core; returns what the handler does, or 0 where the server ends before."""
     before_loading()
+    sys.dont_write_bytecode = True
     load(argv[1] if argv[:1] == ["--config"] and len(argv) > 1 else None)
     after_loading()
     name_it(WAITS)

@@ -1,5 +1,6 @@
 """Handlers that wait: they are given one core, end with the server, and others are started where none waits."""
 
+import errno
 import os
 import signal
 import socket
@@ -96,6 +97,26 @@ def test_what_has_ended_is_passed_over(started: list[str]) -> None:
     new.wait()
     made.close()
     assert started == [handlers.WAITING, "corefilt.handler"]
+
+
+@pytest.mark.parametrize("error", [errno.EPIPE, errno.ENOBUFS, errno.ETOOMANYREFS], ids=errno.errorcode.get)
+def test_what_cannot_be_given_a_core_is_passed_over(
+    started: list[str], error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*about: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(handlers.socket, "send_fds", fails)
+    made = Handlers(2)
+    made.fill()
+    processes = [process for _, process in made._waiting]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        new = made.start(CRASH, theirs)
+    assert [process.returncode for process in processes] == [0, 0]
+    new.kill()
+    new.wait()
+    assert started == [*[handlers.WAITING] * 2, "corefilt.handler"]
 
 
 def test_without_any_each_core_has_a_new_one(started: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
@@ -475,6 +476,27 @@ def test_a_core_goes_to_a_process_of_its_own(played: Played, more: int) -> None:
     assert (played.cores / "0").read_bytes() == core
     assert played.started[0].returncode == 0
     assert played.complaints == []
+
+
+def test_a_core_is_taken_where_no_handler_can_wait_for_the_next(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill() -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(played, "fill", fill)
+
+    async def body() -> None:
+        for _ in range(2):
+            _, reader, writer = await ask(played)
+            writer.write(bytes(4) + b"core")
+            writer.write_eof()
+            assert await reader.read() == b""
+            writer.close()
+
+    played.run(body)
+    assert [path.read_bytes() for path in played.cores.iterdir()] == [b"core"] * 2
+    assert "no handler waits for the next core: Resource temporarily unavailable" in played.complaints
 
 
 @pytest.mark.parametrize(("action", "wanted"), [("reject", COREDUMP_REJECT), ("leave", COREDUMP_USERSPACE)])
