@@ -22,10 +22,10 @@ KEPT = {
 }
 FILES = (
     ("/proc/PID/coredump_filter", "the filter of a process; corefilt show and corefilt set read and write it"),
-    ("/proc/PID/maps, /proc/PID/smaps", "what --maps takes a copy of, and --pid reads"),
+    ("/proc/PID/maps, /proc/PID/smaps", "read by --pid; --maps takes a saved copy"),
     ("/proc/sys/kernel/core_pattern", "where the kernel sends cores; corefilt install sets it"),
     ("/etc/corefilt.conf", "settings of the handler"),
-    ("/etc/sysctl.d/60-corefilt.conf", "what corefilt install wrote, to be set at every start"),
+    ("/etc/sysctl.d/60-corefilt.conf", "written by corefilt install, and applied at every boot"),
 )
 SEE_ALSO = "core(5), proc(5), gdb(1), coredumpctl(1)"
 

@@ -29,7 +29,7 @@ FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/li
 _FORMER, _WITHOUT = "# former:", "# without:"
 _HEAD = """\
 # The program that the kernel gives core dumps to. Written by "corefilt install"; "corefilt uninstall" removes this
-# file and sets what was set before, which the next line records.
+# file and restores the former values, which the next line records.
 """
 
 
