@@ -204,7 +204,7 @@ OPTIONS = (
     Option("--columns", "the columns of the list", metavar="NAME,...", group=SHOW, takers="inspect"),
     Option("--csv", "write the list as CSV, with every mapping unless --top is given", default=False, group=SHOW,
            takers="inspect"),
-    Option("--modules", "list the loaded ELF files: address range, build ID, path", default=False, group=SHOW,
+    Option("--modules", "list the loaded ELF files: address range, build-id, path", default=False, group=SHOW,
            takers="inspect"),
     Option("--environment", "also show the environment of the process; it can hold secrets",
            default=False, group=SHOW, takers="inspect"),

@@ -241,7 +241,7 @@ class Inspection:
             )
             for module in self.identity.modules
         ]
-        page.lines(plain_table(("address", "build ID", "path"), found, page))
+        page.lines(plain_table(("address", "build-id", "path"), found, page))
 
     def _show_all(self, page: Page) -> None:
         from corefilt.cli.inspection.address import show_filter

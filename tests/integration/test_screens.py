@@ -23,7 +23,7 @@ LONG = "/usr/lib/x86_64-linux-gnu/" + "a-directory-with-a-long-name/" * 5 + "lib
 SCREENS = {
     "inspect core": r"^The largest 10 of \d+ mappings",
     "inspect core --all": r"private-anonymous",
-    "inspect core --modules": r"build ID",
+    "inspect core --modules": r"build-id",
     "inspect core --group-by file": r"libfoo",
     "inspect core 0x10000": r"0x10000",
     "0x31 core -n": r"^  kind +kept +dropped",

@@ -46,7 +46,7 @@ def facts(core: CoreFile, identity: Identity, *, verbose: bool = False) -> Itera
     elif identity.comm:
         yield "name", printable(identity.comm)
     if verbose and identity.build_id is not None:
-        yield "build ID", identity.build_id.hex()
+        yield "build-id", identity.build_id.hex()
     if identity.command_line is not None:
         source = "" if identity.command_line.source == "stack" else f" (from {identity.command_line.source})"
         yield "command line", f"{identity.command_line}{source}"
