@@ -51,13 +51,13 @@ def parse(arguments: list[str], scripts: dict[str, str]) -> Options:
         "scripts",
         nargs="*",
         metavar="SCRIPT",
-        help="what to run (default: every script); all: the rows that have a bar, at 512 MiB and "
+        help="what to run (default: every script); all: the rows that have a target, at 512 MiB and "
         "with 3 runs, and exit code 1 where one cannot be measured",
     )
     parser.add_argument("--size", type=_size, help="memory in the core, such as 512M (default: 2G)")
     parser.add_argument("--runs", type=_positive, metavar="N", help="runs of each side (default: 5)")
     parser.add_argument("--quick", action="store_true", help="64 MiB and 2 runs, to see that all works")
-    parser.add_argument("--dir", type=Path, help="where the files are written (default: a temporary folder)")
+    parser.add_argument("--dir", type=Path, help="where the files are written (default: a temporary directory)")
     parser.add_argument(
         "--tmpfs",
         default="auto",
