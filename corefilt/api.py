@@ -56,12 +56,12 @@ class Core(Shown):
 
     @property
     def name(self) -> str:
-        """Its path or URL, or what else it was opened from."""
+        """Its path or URL, or a name for what it was opened from."""
         return self._file.source.name
 
     @property
     def size(self) -> int | None:
-        """Its length in bytes; None of a pipe that has not ended."""
+        """Its length in bytes; None for a pipe that has not ended."""
         return self._file.end
 
     @property
@@ -91,7 +91,7 @@ class Core(Shown):
 
     @property
     def mappings(self) -> Sequence[CoreMapping]:
-        """All mappings with what is known of their kinds."""
+        """All mappings with their kinds."""
         return self._everything.mappings
 
     @cached_property
@@ -107,29 +107,29 @@ class Core(Shown):
 
     @property
     def threads(self) -> Sequence[ThreadInfo]:
-        """All threads, the one that crashed first; none of a pipe."""
+        """All threads, beginning with the one that crashed; none for a pipe."""
         return self.identity.threads
 
     @property
     def modules(self) -> Sequence[Module]:
-        """The ELF files that were loaded, with their build-ids, in the order of their addresses; none of a pipe."""
+        """The ELF files that were loaded, with their build-ids, in the order of their addresses; none for a pipe."""
         return self.identity.modules
 
     @property
     def signal(self) -> Signal | None:
-        """What killed the process; None where nothing did, or the core does not tell."""
+        """The signal that ended the process; None if there was none, or if the core does not record it."""
         return self.identity.signal
 
     @property
     def command_line(self) -> CommandLine | None:
-        """The whole command line and where it was read."""
+        """The whole command line and the source that it was read from."""
         return self.identity.command_line
 
     def read(self, address: int, size: int) -> bytes:
         """Return up to ``size`` bytes of the process's memory at an address, as far as the core holds them.
 
-        Fewer come where the mapping ends or the rest of it was dropped. Raises InputError, and UnstreamableError for
-        what cannot be sought.
+        It returns fewer if the mapping ends or the rest of it was dropped. Raises InputError, and UnstreamableError if
+        the core is read in one pass.
         """
         if not self._file.source.seekable:
             raise UnstreamableError(
@@ -143,10 +143,10 @@ class Core(Shown):
         filter: int | str,
         **options: Unpack[PlanOptions],
     ) -> Plan:
-        """Return what the filter leaves of this core, by what can be known before it is written.
+        """Return what the filter keeps of this core, as far as it is known before it is written.
 
         The options are those of ``corefilt filter``. Raises FilterError, UsageError, EvidenceError, or SelectorError
-        for an assumption that fits nothing.
+        for an assumption that matches nothing.
         """
         given = options_for("Core.plan()", options)
         with in_python():
@@ -183,11 +183,11 @@ class Plan(Shown):
         return self._made.mappings
 
     def kept(self, mapping: int) -> int:
-        """Bytes that stay of a mapping, by its number in ``mappings``."""
+        """Return how many bytes of a mapping are kept, by its number in ``mappings``."""
         return self._made.kept(mapping)
 
     def by_kind(self) -> Iterator[tuple[str, int, int, int]]:
-        """Yield for every kind that is there: its name, and bytes kept, dropped and decided by an assumption."""
+        """Yield for every kind that occurs: its name, and the bytes kept, dropped and ambiguous."""
         return self._made.by_kind()
 
     def write(
@@ -199,9 +199,9 @@ class Plan(Shown):
         storage_options: Mapping[str, Any] | None = None,
         **options: Unpack[WriteOptions],
     ) -> Report:
-        """Write the filtered core; the options are those of ``corefilt filter``. Raises CorefiltError's children.
+        """Write the filtered core; the options are those of ``corefilt filter``. Raises CorefiltError.
 
-        A pipe can be written once, and into a file what it keeps is settled only at its end. ``progress``, ``cancel``
+        A pipe can be written only once; into a file, what is kept is decided only at its end. ``progress``, ``cancel``
         and ``storage_options`` are those of ``corefilt.filter``.
         """
         given = options_for("Plan.write()", options)
@@ -229,7 +229,7 @@ def open_core(
 ) -> Core:
     """Open a core: a path or URL, ``-`` for standard input, a descriptor or a binary file.
 
-    ``storage_options`` are what fsspec hands to the library for a URL. Raises InputError and its kin.
+    ``storage_options`` are passed by fsspec to the library for a URL. Raises InputError.
     """
     with in_python():
         source = open_source(path, max_headers=max_headers, spool=spool, storage_options=storage_options)
@@ -248,17 +248,17 @@ def filter_core(
 ) -> Report:
     """Filter a core into another: paths, URLs, ``-``, or descriptors or binary files, which stay open.
 
-    The options are those of ``corefilt filter``; ``values`` are what ``--set`` gives. Exactly one of ``output``,
-    ``name`` and ``in_place`` says where to. ``progress`` is called with the bytes that went by and all of them (None
-    where they are not known); ``cancel`` is an event like threading.Event: once it is set, CancelledError is raised.
-    ``storage_options`` are what fsspec hands to the library for URLs. Returns the report; ``report.damaged`` tells that
-    the input was, ``report.output`` is the path. Raises CorefiltError's children.
+    The options are those of ``corefilt filter``; ``values`` are those of ``--set``. Give exactly one of ``output``,
+    ``name`` and ``in_place``. ``progress`` is called with the bytes that were processed and the total (None if it is
+    unknown); ``cancel`` is an event like threading.Event: once it is set, CancelledError is raised. ``storage_options``
+    are passed by fsspec to the library for URLs. Returns the report; ``report.damaged`` says whether the input was
+    damaged, ``report.output`` is the path. Raises CorefiltError.
     """
     given = options_for("corefilt.filter()", options)
     with in_python():
         check_output(given.__dict__, output)
         if output is None and given.name is None and not given.in_place:
-            raise UsageError("nothing says where the core goes", "give output, name or in_place=True")
+            raise UsageError("missing output", "give output, name or in_place=True")
         wanted, warnings = as_filter(filter)
         opened = open_source(
             source, max_headers=given.max_headers, spool=given.spool, seeks=given.fit_request is not None,

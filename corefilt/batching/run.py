@@ -47,12 +47,12 @@ def batch(
     cancel: Event | None = None,
     **options: Unpack[BatchOptions],
 ) -> list[Outcome]:
-    """Filter all cores of directories, files, globs and URLs into ``to``, or with ``replace`` where they are.
+    """Filter all cores of directories, files, globs and URLs into ``to``, or replace them (``replace``).
 
     The options are those of ``corefilt batch``. ``progress`` is called with the bytes of the files that are done and of
-    all of them; ``cancel`` is an event like threading.Event: once it is set, CancelledError is raised, and the same
-    call goes on later. Returns what became of all that was found; a core that could not be filtered has the status
-    ``failed`` and a reason, and raises nothing. Raises CorefiltError's children where the job cannot begin.
+    all of them; ``cancel`` is an event like threading.Event: once it is set, CancelledError is raised. The same call
+    continues later. Returns an outcome for each file that was found; a core that could not be filtered has the status
+    ``failed`` and a reason, and raises nothing. Raises CorefiltError if the job cannot begin.
     """
     refuse_unknown("corefilt.batch()", options, dict(taken_by("batch")))
     names = [sources] if isinstance(sources, str | os.PathLike) else list(sources)

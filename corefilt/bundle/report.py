@@ -34,7 +34,7 @@ class BundleReport:
         return lacking(self.files)
 
     def as_dict(self) -> dict[str, object]:
-        """The report with the stable keys of schema 1."""
+        """Return the report as a dictionary with the keys of schema 1."""
         return {
             "schema": 1,
             "version": __version__,

@@ -53,7 +53,7 @@ class InPlaceReport(Report):
         return {**super().as_dict(), **more}
 
     def headline(self) -> str:
-        """How the summary begins."""
+        """Return the first line of the summary."""
         before = f"corefilt: {printable(self.input)}: "
         if self.output is None:
             return f"{before}{show_size(self.freed_bytes)} of {show_size(self.allocated_before)} on disk would be freed"
@@ -66,7 +66,7 @@ class InPlaceReport(Report):
         return f"{before}changed in place, {length}{on_disk}"
 
     def summary(self, *, verbose: bool = False) -> str:
-        """What a person wants to know, in a few lines."""
+        """Return the summary, a few lines of text."""
         lines = [super().summary(verbose=verbose)]
         unchanged = not self.freed_bytes and self.output_bytes == self.input_bytes
         if self.output is not None and unchanged and not self._was_done:

@@ -92,7 +92,7 @@ class Report(Shown):
                 )
 
     def as_dict(self) -> dict[str, object]:
-        """The report with the stable keys of schema 1."""
+        """Return the report as a dictionary with the keys of schema 1."""
         return {
             "schema": 1,
             "version": self.version,
@@ -122,14 +122,14 @@ class Report(Shown):
 
     @property
     def filter(self) -> CoredumpFilter:
-        """What was asked for."""
+        """The filter."""
         from corefilt.coredump_filter import CoredumpFilter
 
         return CoredumpFilter(self._plan.filter)
 
     @property
     def mappings(self) -> Sequence[Mapping]:
-        """The mappings, with what was known of their kinds in the end."""
+        """The mappings, with their kinds as known at the end."""
         return self._plan.mappings
 
     def __repr__(self) -> str:
@@ -139,7 +139,7 @@ class Report(Shown):
         return kinds_table(self.headline(), self.kinds)
 
     def headline(self) -> str:
-        """How the summary begins."""
+        """Return the first line of the summary."""
         arrow = (
             f" -> {show_size(self.output_bytes)}"
             if self.output is not None
@@ -151,7 +151,7 @@ class Report(Shown):
         return f"corefilt: {printable(self.input)}{out}: {size}{arrow}{on_disk}"
 
     def summary(self, *, verbose: bool = False) -> str:
-        """What a person wants to know, in a few lines."""
+        """Return the summary, a few lines of text."""
         about = f"{counted(self.segments, 'segment')}, filter {describe(self._plan.filter)}, {self.seconds:.2f} s"
         lines = [f"{self.headline()}, {about}"]
         width = max([len(name) for name, *_ in self.kinds] + [4])

@@ -36,10 +36,10 @@ RECORD = (
 
 
 class Mapping(Record[str, object]):
-    """One mapping as a person looks at it: addresses, ``flags`` (rwx), file, ``present`` bytes, and its kind.
+    """One mapping: addresses, ``flags`` (rwx), file, ``present`` bytes, and its kind.
 
-    ``missing`` are the bytes that p_filesz claims besides, where the core was cut. It is also a record, a mapping of
-    these names to their values, which pandas.DataFrame takes a list of.
+    ``missing`` are further bytes that p_filesz claims and a truncated core lacks. It is also a record, a mapping of
+    these names to their values; pandas.DataFrame takes a list of them.
     """
 
     __slots__ = ("end", "file_offset", "finding", "flags", "missing", "path", "present", "start")
@@ -125,7 +125,7 @@ class KeepPlan:
         """Return what the filter leaves of a core, by what can be known before it is written.
 
         The options are those of ``corefilt filter``. Raises FilterError, UsageError, EvidenceError, or SelectorError
-        for an assumption that fits nothing.
+        for an assumption that matches nothing.
         """
         from corefilt.evidence.gather import gather
 

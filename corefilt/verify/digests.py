@@ -55,10 +55,10 @@ class Digest:
 def digest(
     core: str | os.PathLike[str], *, progress: Callable[[int, int | None], object] | None = None
 ) -> list[Digest]:
-    """The digests of all segments of a file or URL, in the order of the program headers; holes count as zeros.
+    """Return the digests of all segments of a file or URL, in the order of the program headers; holes count as zeros.
 
-    ``progress`` is called, from a thread, with the bytes that were hashed and all of them. What is
-    compressed, or behind a URL, is copied to a temporary file. Raises InputError and its kin.
+    ``progress`` is called, from a thread, with the bytes that were hashed and the total. Compressed files and URLs
+    are copied to a temporary file. Raises InputError.
     """
     passed, name = Passed(), os.fsdecode(core)
     with ExitStack() as stack:

@@ -46,16 +46,16 @@ def verify(
     names: tuple[str, str] | None = None,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> Verdict:
-    """Whether ``filtered`` keeps the promises toward ``full``, both of them files or URLs.
+    """Check whether ``filtered`` keeps the promises about ``full``; both are files or URLs.
 
-    With a ``filter`` also whether it leaves what that filter would; the other options are the evidence that it was
-    filtered with. ``truncate`` is a limit that it was cut by, as corefilt.filter() takes it: then it must end where the
-    kernel ends it under that. ``scrubbed`` is the report of ``corefilt scrub``: in the ranges that it lists there must
-    be fill, and only there other bytes. ``names`` are what errors call the two; ``progress`` is called, from a
-    thread, with the bytes that were compared and all of them. What is compressed, or behind a URL, is copied to a
-    temporary file. Reads in a child process, so that a file which is cut meanwhile is an error and no crash. Raises
-    InputError and its kin for a full core that cannot be read or changes meanwhile, UsageError for a limit that is
-    none, and what ``Core.plan`` raises.
+    With a ``filter``, also check that it keeps what that filter keeps; the other options are the evidence that it was
+    filtered with. ``truncate`` is the limit that cut it, as for corefilt.filter(): it must end where the kernel would
+    have ended it. ``scrubbed`` is the report of ``corefilt scrub``: the ranges that it lists must contain fill,
+    and all other bytes must be the same. ``names`` are the names of the two in errors. ``progress`` is called, from a
+    thread, with the bytes that were compared and the total. Compressed files and URLs are copied to a temporary file.
+    Files are read in a child process, so that truncating one meanwhile is an error and not a crash. Raises InputError
+    for a full core that cannot be read or changes meanwhile, UsageError for an invalid limit, and what ``Core.plan``
+    raises.
     """
     expectation = None
     if filter is not None:

@@ -308,7 +308,7 @@ def test_in_place_says_what_it_does_not_do_in_the_words_of_the_call(core: Path) 
         corefilt.filter(core, "out", filter=0x31, in_place=True)
     with pytest.raises(UsageError, match="only a regular file named by its path"):
         corefilt.filter(io.BytesIO(CORE), filter=0x31, in_place=True)
-    with pytest.raises(UsageError, match="nothing says where"):
+    with pytest.raises(UsageError, match="missing output"):
         corefilt.filter(core, filter=0x31)
     os.link(core, core.with_name("other"))
     with pytest.raises(InPlaceError) as other:
