@@ -50,8 +50,8 @@ def batch(
     """Filter all cores of directories, files, globs and URLs into ``to``, or replace them (``replace``).
 
     The options are those of ``corefilt batch``. ``progress`` is called with the bytes of the files that are done and of
-    all of them; ``cancel`` is an event like threading.Event: once it is set, CancelledError is raised. The same call
-    continues later. Returns an outcome for each file that was found; a core that could not be filtered has the status
+    all of them; ``cancel`` is an event like threading.Event: once it is set, CancelledError is raised, and a later
+    call continues. Returns an outcome for each file that was found; a core that could not be filtered has the status
     ``failed`` and a reason, and raises nothing. Raises CorefiltError if the job cannot begin.
     """
     refuse_unknown("corefilt.batch()", options, dict(taken_by("batch")))

@@ -108,7 +108,7 @@ OPTIONS = (
     Option("--unwinder", "what finds the frames of the crash: corefilt itself (auto), or eu-stack of elfutils, which "
            "opens the files that CORE names without protection", choices=("auto", "eu-stack"), default="auto",
            group=EVIDENCE, takers="inspect"),
-    Option("--sysroot", "the directory below which the mapped files lie (default: / for your own cores)", metavar="DIR",
+    Option("--sysroot", "the directory below which the mapped files are (default: / for your own cores)", metavar="DIR",
            group=EVIDENCE, takers="bundle open"),
     Option("--debug-dir", "look for debug files here too, as .build-id/XX/YYYY.debug", metavar="DIR", default=(),
            group=EVIDENCE, takers="bundle"),
@@ -222,7 +222,7 @@ OPTIONS = (
            takers="batch"),
     Option("--command-line", "with --html or --json: report whole command lines too, which can hold passwords",
            default=False, group=REPORT, takers="batch"),
-    Option("-v --verbose", "say what became of everything that was found", default=False, group=REPORT, takers="batch"),
+    Option("-v --verbose", "report everything that was found", default=False, group=REPORT, takers="batch"),
     Option("-v --verbose", "list every match", default=False, group=REPORT, takers="scrub"),
     Option("-v --verbose", "every mapping, and the reasons for its kind", default=False, group=REPORT, takers="show"),
 )  # fmt: skip

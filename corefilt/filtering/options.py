@@ -132,7 +132,7 @@ class Options:
         metavar="PID", read=_pid, group=EVIDENCE, takers="filter inspect verify corefilt.filter() Core.plan()",
     )  # fmt: skip
     sysroot: str | None = option(
-        "--sysroot", "the directory below which the mapped files lie",
+        "--sysroot", "the directory below which the mapped files are",
         metavar="DIR", group=EVIDENCE, takers="filter batch inspect list verify corefilt.filter() Core.plan()",
     )  # fmt: skip
     assume: Sequence[str] = option(
@@ -192,7 +192,7 @@ class Options:
         metavar="DIR", group=OUTPUT, takers="filter corefilt.filter()",
     )  # fmt: skip
     values: Mapping[str, str] | None = option(
-        "--set", "with --name: what %X stands for, if the core does not say: h=web1",
+        "--set", "with --name: the value of %X, if the core does not have it: h=web1",
         metavar="X=VALUE", default=(), name="values", group=OUTPUT, takers="filter corefilt.filter()",
     )  # fmt: skip
     uses_pid: UsesPid = option(
