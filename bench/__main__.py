@@ -28,6 +28,7 @@ from bench import (
     shared,
     sharing,
     signature,
+    stores,
     tools,
 )
 from bench import filter as bench_filter
@@ -44,6 +45,7 @@ SCRIPTS: dict[str, ModuleType] = {
     "before": before,
     "tools": tools,
     "batch": batch,
+    "stores": stores,
     "handler": handler,
     "retention": retention,
     "signature": signature,

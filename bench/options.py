@@ -15,7 +15,7 @@ _FULL_SIZE, _FULL_RUNS = 2 << 30, 5
 _QUICK_SIZE, _QUICK_RUNS = 64 << 20, 2
 _ALL_SIZE, _ALL_RUNS = 512 << 20, 3
 # The scripts whose rows stand in the table of docs/performance.md.
-ALL = ("filter", "compressed", "segments", "batch", "handler")
+ALL = ("filter", "compressed", "segments", "batch", "stores", "handler")
 
 
 @dataclass(frozen=True)

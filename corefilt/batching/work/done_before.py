@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from corefilt.batching.task import Task
     from corefilt.batching.work.provenance import Provenance
 
-# S3's price of a page of a listing, in requests for one object: so many outputs are worth a page of their names.
+# S3's price of a page of a listing, in requests for one object: so many outputs are worth one more page of their names.
 PAGE = 12
 
 
@@ -34,7 +34,7 @@ class DoneBefore:
 
     def __init__(self, to: str, count: int) -> None:
         """List what is there, as far as it is worth it for so many cores. Raises UsageError or MissingLibraryError."""
-        self._names = _names(to, count // PAGE) if is_url(to) else None
+        self._names = _names(to, 1 + count // PAGE) if is_url(to) else None
 
     def ask(self, task: Task) -> Task | Outcome:
         """The outcome of a task that was done before, or the task with what is known of its output."""
@@ -69,9 +69,9 @@ def _mark(output: str, root: str) -> tuple[Provenance | None, bool | None]:
 
 
 def _names(folder: str, most_pages: int) -> Names | None:
-    """The names at a URL; None where they are not worth it, or cannot be had."""
+    """The names at a URL; None where they cannot be had by the page."""
     remote = Remote(folder)
-    if not most_pages or not remote.scheme.s3:
+    if not remote.scheme.s3:
         return None
 
     def attempt(fs: Any, fresh: bool) -> Names | None:
