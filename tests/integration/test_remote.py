@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.archives import PACK
 from support.builder import FileEntry, Load, kernel_notes, make_core
 from support.cloud import BUCKET, CuttingProxy, addresses, needs_store, piped, store
 from support.opening import open_file
@@ -22,7 +25,10 @@ from support.samples import ANON, SHARED, sample_core
 
 import corefilt
 import corefilt.io.remote.url
+from corefilt.batching.job import Job, plan
+from corefilt.batching.runner import run_task
 from corefilt.batching.sources.find import find
+from corefilt.batching.sources.object import LOOK, content_of
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import CorefiltError, InputError, MissingLibraryError, OutputError, UsageError
 from corefilt.filtering.options import Options
@@ -264,6 +270,51 @@ def test_what_is_skipped_at_length_is_not_read(memory: str, monkeypatch: pytest.
         source.close()
     assert 35 * MIB in read
     assert not any(2 * PIECE < at < 35 * MIB for at in read)
+
+
+def test_a_batch_knows_by_its_outputs_what_was_done(memory: str, tmp_path: Path) -> None:
+    """Before anything of a core is read: by a note within where there are no metadata, by an attribute of a file."""
+    put(f"{memory}/in/a", sample_core())
+    put(f"{memory}/in/b", sample_core(anon_pages=9))
+    for to in (f"{memory}/out", str(tmp_path / "out")):
+        job = Job([f"{memory}/in"], FILTER, to=to, options={"sync": False})
+        with job.lock():
+            tasks, outcomes = plan(job)
+            assert (len(tasks), outcomes) == (2, [])
+            assert {run_task(task).status for task in tasks} == {"filtered"}
+            assert [(len(tasks), [done.status for done in outcomes]) for tasks, outcomes in (plan(job),)] == [
+                (0, ["unchanged"] * 2)
+            ]
+            # Other work, or another content, was not done.
+            assert len(plan(replace(job, filter=0x30))[0]) == 2
+    put(f"{memory}/in/a", sample_core(anon_pages=10))
+    (task,) = plan(job)[0]
+    assert task.source == f"{memory}/in/a"
+    put(task.source, sample_core(anon_pages=11))
+    assert "has changed since it was opened" in run_task(replace(task, force=True)).reason
+
+
+@pytest.mark.parametrize("how", PACK)
+def test_the_beginning_tells_what_something_is(how: str, memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More is fetched only where nothing of a block can be read before all of it has come."""
+    from fsspec.implementations.memory import MemoryFile
+
+    rest = random.Random(1).randbytes(MIB)
+    asked: list[int] = []
+    real = MemoryFile.read
+    monkeypatch.setattr(MemoryFile, "read", lambda self, count: asked.append(count) or real(self, count))
+    for inside, reason in ((sample_core() + rest, ""), (rest, f"{how}, and what is in it is not an ELF file")):
+        url = f"{memory}/{len(asked)}"
+        put(url, PACK[how](inside))
+        (found,) = files_below(url)
+        asked.clear()
+        content = content_of(url, found.info)
+        assert (content.wrapping, content.reason) == ((how,), reason)
+        assert asked[0] == LOOK
+        assert len(asked) == 1 or how in ("bzip2", "lz4")
+    content = content_of(put(f"{memory}/plain", rest), Remote(f"{memory}/plain").info())
+    assert (content.wrapping, content.reason) == ((), "is not an ELF file")
+    assert content_of(put(f"{memory}/empty", b""), Remote(f"{memory}/empty").info()).reason == "is empty"
 
 
 def test_names_are_listed_as_far_as_it_is_worth_it() -> None:

@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from corefilt.errors import CorefiltError, InputError, MissingLibraryError, UsageError
@@ -180,7 +180,7 @@ class ObjectInfo(NamedTuple):
 
 def info_of(told: Mapping[str, Any]) -> ObjectInfo:
     """What fsspec's libraries tell, in our terms."""
-    version = (told.get("size"), *(str(told[key]) for key in _VERSION_KEYS if key in told))
+    version = (told.get("size"), *(_text(told[key]) for key in _VERSION_KEYS if key in told))
     metadata = told.get("metadata")
     return ObjectInfo(
         int(told.get("size") or 0),
@@ -189,6 +189,11 @@ def info_of(told: Mapping[str, Any]) -> ObjectInfo:
         dict(metadata) if isinstance(metadata, dict) else {},
         told.get("type") == "directory",
     )
+
+
+def _text(value: object) -> str:
+    # fsspec's own file systems list as a number what they tell of a file itself as a time.
+    return str(datetime.fromtimestamp(value, UTC) if isinstance(value, float) else value)
 
 
 def _written(told: Mapping[str, Any]) -> float | None:
