@@ -94,10 +94,12 @@ def _source_of(fd: int, name: str, *, owned: bool, max_headers: int) -> Source:
     return PipeSource(fd, name, most_ahead=max_headers, owned=owned)
 
 
-def as_core(source: Source, *, max_headers: int, spool: bool = False, seeks: bool = False) -> Source:
+def as_core(
+    source: Source, *, max_headers: int, spool: bool = False, seeks: bool = False, folder: str | None = None
+) -> Source:
     """A source decompressed where it is compressed, and a temporary copy of a pipe where that is wanted.
 
-    With ``seeks`` a temporary copy of seekable zstd has what is asked for.
+    With ``seeks`` a temporary copy of seekable zstd has what is asked for. Copies go to ``folder`` (None: to TMPDIR).
 
     Closing it closes the source; so does what is raised: InputError or MissingLibraryError.
     """
@@ -106,15 +108,17 @@ def as_core(source: Source, *, max_headers: int, spool: bool = False, seeks: boo
         if head[:4] != _ELFMAG:
             from corefilt.io.decompress import unpacked
 
-            seekable = _seekable_zstd(source.file, max_headers, seeks=seeks) if source.file is not None else None
+            seekable = (
+                _seekable_zstd(source.file, max_headers, folder, seeks=seeks) if source.file is not None else None
+            )
             source = seekable or unpacked(source, head, most_ahead=max_headers)
-        return source if source.seekable or not spool else spooled(source)
+        return source if source.seekable or not spool else spooled(source, folder)
     except BaseException:
         source.close()
         raise
 
 
-def _seekable_zstd(source: FileSource, max_headers: int, *, seeks: bool) -> Source | None:
+def _seekable_zstd(source: FileSource, max_headers: int, folder: str | None, *, seeks: bool) -> Source | None:
     """What a file of seekable zstd holds, of which anything may be asked for or what comes next; None for any other."""
     from corefilt.io.seekable import ends_with_table
 
@@ -125,7 +129,7 @@ def _seekable_zstd(source: FileSource, max_headers: int, *, seeks: bool) -> Sour
     table = read_table(source)
     if table is None:
         return None
-    return SoughtSource(source, table) if seeks else SkippedSource(source, table, most_ahead=max_headers)
+    return SoughtSource(source, table, folder) if seeks else SkippedSource(source, table, most_ahead=max_headers)
 
 
 class SpooledSource(FileSource):

@@ -80,13 +80,16 @@ class SoughtSource(FileSource):
 
     spooled = True
 
-    def __init__(self, inner: FileSource, table: SeekTable) -> None:
-        """Take the compressed file, which is closed with this one. Raises InputError or MissingLibraryError."""
+    def __init__(self, inner: FileSource, table: SeekTable, folder: str | None = None) -> None:
+        """Take the compressed file, which is closed with this one; the temporary one is in ``folder`` or TMPDIR.
+
+        Raises InputError or MissingLibraryError.
+        """
         self._zstd = zstd_library()
         self._table, self._inner = table, inner
         self._there = bytearray(len(table.held) - 1)
         try:
-            fd = nameless_in()
+            fd = nameless_in(folder)
             try:
                 os.ftruncate(fd, table.held[-1])
                 super().__init__(fd, inner.name, size=table.held[-1])

@@ -8,16 +8,19 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from support.builder import Load, Phdr, kernel_notes, make_core, page, parse_core
-from support.frames import BASE, image
+from support.frames import BASE, crash_core, image
 from support.run import assert_error, assert_usage, corefilt, hostile_memory
 from support.samples import HEAP, PAGE, STACK, noise
 
 import corefilt as api
+from corefilt.batching.runner import run_task
+from corefilt.batching.task import Task
 from corefilt.corefile.corefile import open_core
 from corefilt.crash.identity import identify
 from corefilt.errors import InputError
@@ -362,3 +365,44 @@ def test_a_frame_that_holds_something_is_no_empty_frame(tmp_path: Path, place: i
         open_core(tmp_path / "core.zst", seeks=True),
     ):
         pass
+
+
+@pytest.mark.parametrize("options", [{"minimal": True}, {"fit": 1 * MIB}, {"spool": True}, {}])
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_batch_reads_the_frames_that_a_fit_needs(
+    options: dict[str, object], verify: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a temporary file beside the output; what is checked, or asked for by --spool, is copied as a whole."""
+    filled: list[str] = []
+    real = SoughtSource._fill
+
+    def counted(self: SoughtSource, frame: int) -> None:
+        filled.append(os.readlink(f"/proc/self/fd/{self.fd}"))
+        real(self, frame)
+
+    monkeypatch.setattr(SoughtSource, "_fill", counted)
+    made = []
+    for name in ("core", "core.zst"):
+        out = tmp_path / name
+        outcome = run_task(
+            Task(str(folder / name), 0x33, output=str(out), options=options, compress="none", verify=verify)
+        )
+        assert outcome.status == "filtered", outcome.reason
+        made.append(out.read_bytes())
+    assert made[0] == made[1]
+    in_parts = ("minimal" in options or "fit" in options) and not verify
+    assert bool(filled) == in_parts
+    if "minimal" in options:
+        assert len(filled) < len(entries((folder / "core.zst").read_bytes()))
+    assert all(path.startswith(f"{tmp_path}/") for path in filled)
+
+
+def test_a_batch_looks_at_the_stacks_of_a_seekable_core(tmp_path: Path) -> None:
+    (tmp_path / "core").write_bytes(crash_core())
+    done = corefilt("all", tmp_path / "core", "-o", tmp_path / "core.zst", "--compress", "zstd:seekable", "-q")
+    assert done.code == 0, done.err
+    found = [run_task(Task(str(tmp_path / name), 0x33, survey=True)).crash for name in ("core", "core.zst")]
+    assert found[0] is not None and found[1] is not None
+    # Each file has its own time.
+    assert replace(found[0], time=None) == replace(found[1], time=None)
+    assert found[0].frames and found[0].key is not None

@@ -67,9 +67,17 @@ def contents(source: FileSource, leaf: str, folder: int) -> Iterator[Content]:
 
 
 def opened(
-    source: FileSource, wrapping: tuple[str, ...], member: str | None, *, max_headers: int = MAX_HEADERS
+    source: FileSource,
+    wrapping: tuple[str, ...],
+    member: str | None,
+    *,
+    max_headers: int = MAX_HEADERS,
+    seeks: bool = False,
+    folder: str | None = None,
 ) -> Source:
     """The core in a file, in what ``contents`` said that it is wrapped; closing it closes the file.
+
+    With ``seeks`` any of seekable zstd may be asked for, by a temporary copy in ``folder`` of what is.
 
     Raises InputError.
     """
@@ -85,7 +93,7 @@ def opened(
     elif apport.APPORT in wrapping:
         inner = _fed(source, lambda read: apport.core_of(stream(read, ()), source.name), max_headers)
     else:
-        return as_core(source, max_headers=max_headers)
+        return as_core(source, max_headers=max_headers, seeks=seeks, folder=folder)
     if member is not None:
         inner.name = f"{source.name}!{member}"
     return as_core(inner, max_headers=max_headers)

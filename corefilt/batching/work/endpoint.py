@@ -51,8 +51,11 @@ class Endpoint(Protocol):
     def changed(self) -> bool:
         """Whether its content is another one than that of the fingerprint; False where reading itself tells that."""
 
-    def open(self, task: Task) -> Source:
-        """Open the core of a task, from its beginning. Raises InputError."""
+    def open(self, task: Task, folder: str | None = None) -> Source:
+        """Open the core of a task, from its beginning; temporary files go to ``folder`` (None: to TMPDIR).
+
+        Raises InputError.
+        """
 
     def mark(self) -> Provenance | None:
         """Read how it came about, if it is as it was written; None where it tells nothing. Raises InputError."""

@@ -198,7 +198,7 @@ def _write(
 
 def _opened(task: Task, source: Endpoint, folder: str | None, *, verified: bool) -> Source:
     """The core, as a file where it is looked into before it is copied, or checked afterwards."""
-    core = source.open(task)
+    core = source.open(task, folder)
     if (task.options.get("spool") or wants_fit(task.options) or task.scrub is not None) and not core.seekable:
         return _owning(core, partial(spooled, core, folder))
     return _owning(core, partial(as_plain_file, core, folder)) if verified else core

@@ -11,6 +11,7 @@ from corefilt.batching.work import provenance
 from corefilt.batching.work.provenance import Fingerprint, Provenance, head_of
 from corefilt.corefile.corefile import MAX_HEADERS
 from corefilt.errors import OutputError
+from corefilt.filtering.options import wants_fit
 from corefilt.io.replace import ReplacementSink
 from corefilt.io.sinks import NewFileSink
 from corefilt.io.sources import FileSource
@@ -93,12 +94,18 @@ class LocalEndpoint:
         seen = status.st_size, status.st_mtime_ns, head_of(fd)
         return seen != (before.st_size, before.st_mtime_ns, head)
 
-    def open(self, task: Task) -> Source:
-        """Open the core of a task, taken out of what it is wrapped in. Raises InputError."""
+    def open(self, task: Task, folder: str | None = None) -> Source:
+        """Open the core of a task, taken out of what it is wrapped in; temporary files go to ``folder``, or to TMPDIR.
+
+        Raises InputError.
+        """
         file = FileSource(os.dup(self.fd), task.source, size=self.status.st_size)
         most = task.options.get("max_headers")
         most = most if isinstance(most, int) else MAX_HEADERS
-        return wrappings.opened(file, task.wrapping, task.member, max_headers=most)
+        # A check, scrubbing and who asks for a copy read all of it.
+        in_parts = not (task.verify or task.replace or task.scrub is not None or task.options.get("spool"))
+        seeks = task.survey or (in_parts and wants_fit(task.options))
+        return wrappings.opened(file, task.wrapping, task.member, max_headers=most, seeks=seeks, folder=folder)
 
     def mark(self) -> Provenance | None:
         """Read how the file that stands there came about, if it is as it was written. Raises InputError."""

@@ -85,7 +85,7 @@ class RemoteEndpoint:
         """False: what is fetched is checked as it comes."""
         return False
 
-    def open(self, task: Task) -> Source:
+    def open(self, task: Task, folder: str | None = None) -> Source:
         """Fetch it, decompressed as it comes. Raises InputError."""
         most = task.options.get("max_headers")
         return self._opened(most if isinstance(most, int) else MAX_HEADERS)
