@@ -553,9 +553,12 @@ def stored_file(url: str, path: Path) -> None:
 
 
 def peak_of(source: str, target: str, port: int) -> int:
-    """Run one core in a process of its own; gives the most memory that it had, in bytes."""
+    """Run one core in a process of its own; gives the most memory that it had, in bytes.
+
+    What getrusage tells begins with that of the process which started it.
+    """
     program = """if True:
-        import resource, sys
+        import sys
         from corefilt.io.remote.upload import RemoteFile
         from corefilt.corefile.corefile import open_core
         from corefilt.filtering.options import Options
@@ -564,7 +567,7 @@ def peak_of(source: str, target: str, port: int) -> int:
         source, target = sys.argv[1:]
         with open_core(source) as core:
             write_filtered(core, 0x31, RemoteFile(target, force=False), Options(compress="same"))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024)
     """
     command = [sys.executable, "-c", program, source, target]
     done = subprocess.run(command, env=environment(addresses(port)), capture_output=True, text=True, check=True)
