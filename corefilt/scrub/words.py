@@ -20,11 +20,12 @@ _USUAL = frozenset(
 )  # fmt: skip
 _WORDS = re.compile(rb"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[A-Z]+")
 # Names with digits between words (OAuth2Token, V1SecretRef) or as a part of their own (versions/1, token_0), and those
-# whose parts have digits (sha256_crypt, base64.b64encode, TOKEN_BASE64).
+# whose parts have digits (sha256_crypt, base64.b64encode, TOKEN_BASE64). It never goes back: a number between
+# underscores can be read in two ways, and many of them in no time that ends.
 _PART = rb"_*[A-Za-z]+(?:[0-9]{1,3}[A-Za-z]*)?"
 _NAME = re.compile(
     rb"_*[A-Za-z](?:[A-Za-z_.:$/|+\\-]|[0-9]{1,3}(?:(?:[A-Z][a-z]{2,})+(?![A-Za-z0-9])|(?=[_.:$/|-]))"
-    rb"|(?<=[_/.:])[0-9]{1,6}(?![A-Za-z0-9]))*"
+    rb"|(?<=[_/.:])[0-9]{1,6}(?![A-Za-z0-9]))*+"
     rb"|" + _PART + rb"(?:[_.](?:" + _PART + rb"|[0-9]{1,2}))+"
 )
 _APART = re.compile(rb"[_./]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 import string
+import time
 
 import pytest
 
@@ -80,3 +81,19 @@ def test_words_are_not_random() -> None:
         assert is_name(text) is bool(text)
     for text in (b"zqxwvkjhtr", b"XkWqBvGh", b"qvxzkjwp"):
         assert is_random(text) and not is_name(text), text
+
+
+PARTS = [b"a", b"Ab", b"1", b"12", b"_", b".", b"/", b"-", b"~", b"=", b"_1", b"/1", b"{", b"}", b"%", b"$", b"["]
+
+
+@pytest.mark.parametrize("first", PARTS)
+def test_no_text_takes_long(first: bytes) -> None:
+    """A core is hostile: what can be read in two ways again and again would never come to an end."""
+    began = time.process_time()
+    for second in PARTS:
+        for third in (b"", b"_", b"a"):
+            for end in (b"", b"~", b"9Z+"):
+                text = ((first + second + third) * 256)[:256] + end
+                is_value(text)
+                is_no_path(text)
+    assert time.process_time() - began < 5
