@@ -78,16 +78,53 @@ os.abort()
 """
 
 
+THREADS = """
+import json, os, sys, threading
+texts = json.load(sys.stdin)
+ready = threading.Barrier(4)
+def hold(mine):
+    held = [f"{t};" for t in mine]
+    ready.wait()
+    threading.Event().wait()
+for n in range(3):
+    threading.Thread(target=hold, args=(texts[n::3],), daemon=True).start()
+ready.wait()
+os.abort()
+"""
+PERL = """
+my @held = <STDIN>; chomp @held; my %by = map { $_ => [$_] } @held; my $all = join ";", @held;
+kill "ABRT", $$; sleep 60;
+"""
+
+
+def _crashed(command: list[str], folder: Path, text: str) -> Path:
+    """Have a program read a text and crash by itself; returns its core."""
+    with dumped_here():
+        subprocess.run(
+            command, cwd=folder, input=text.encode(), preexec_fn=unlimited, check=False, stderr=subprocess.DEVNULL
+        )
+    return only_file(folder)
+
+
 def python(folder: Path) -> tuple[str, Path, Planted]:
     """CPython with texts as str, bytes, JSON and UTF-16."""
     texts, planted = made()
     interpreter = os.path.realpath(sys.executable)
-    with dumped_here():
-        subprocess.run(
-            [interpreter, "-c", PYTHON], cwd=folder, input=json.dumps(texts).encode(), preexec_fn=unlimited,
-            check=False, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-    return interpreter, only_file(folder), planted
+    return interpreter, _crashed([interpreter, "-c", PYTHON], folder, json.dumps(texts)), planted
+
+
+def threads(folder: Path) -> tuple[str, Path, Planted]:
+    """CPython with texts in the frames of three threads that wait."""
+    texts, planted = made()
+    interpreter = os.path.realpath(sys.executable)
+    return interpreter, _crashed([interpreter, "-c", THREADS], folder, json.dumps(texts)), planted
+
+
+def perl(folder: Path) -> tuple[str, Path, Planted]:
+    """Perl with texts in an array, as keys of a hash, and joined."""
+    texts, planted = made()
+    interpreter = os.path.realpath(need("perl")[0])
+    return interpreter, _crashed([interpreter, "-e", PERL], folder, "\n".join(texts)), planted
 
 
 def bash(folder: Path) -> tuple[str, Path, Planted]:
@@ -277,6 +314,6 @@ def postgresql(folder: Path) -> tuple[str, Path, Planted]:
 
 
 PROGRAMS: dict[str, Callable[[Path], tuple[str, Path, Planted]]] = {
-    "python": python, "bash": bash, "openssl": openssl, "redis": redis, "nginx": nginx, "java": java,
-    "postgresql": postgresql,
+    "python": python, "threads": threads, "perl": perl, "bash": bash, "openssl": openssl, "redis": redis,
+    "nginx": nginx, "java": java, "postgresql": postgresql,
 }  # fmt: skip
