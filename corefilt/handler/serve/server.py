@@ -176,8 +176,16 @@ class Server:
             handler.terminate()
             handler.wait()
             self._handlers.discard(handler.pid)
+            self._say_killed(who, handler.returncode)
             # Not before: it would take the CPU from the core that is being saved.
             self.refill()
+
+    def _say_killed(self, who: Dumping, code: int) -> None:
+        """Say what a handler cannot, for it was killed; what else goes wrong it says itself."""
+        if code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+            end = f"its handler was killed ({name}); its core is lost if it was not saved yet"
+            self._messages.say(f"process {who.pid} of user {who.uid}: {end}", ERROR)
 
     def refill(self) -> None:
         """Have handlers wait for the next cores, as far as they can be started."""

@@ -13,7 +13,12 @@ from importlib import import_module
 
 from corefilt.errors import CorefiltError
 from corefilt.handler.entry import main
+from corefilt.handler.log import ERROR, Messages
 from corefilt.startup import after_loading, before_loading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # The numbers of a crash are 120 bytes at most.
 MOST_OF_NUMBERS = 256
@@ -74,5 +79,15 @@ def name_it(name: str) -> None:
         file.write(name)
 
 
+def entry() -> NoReturn:
+    """The program that the server starts."""
+    try:
+        code = wait(sys.argv[1:])
+    except Exception as error:
+        Messages().say(f"a handler that waits for a core failed: {type(error).__name__}: {error}", ERROR)
+        code = 1
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    os._exit(wait(sys.argv[1:]))
+    entry()

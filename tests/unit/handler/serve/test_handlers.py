@@ -74,6 +74,23 @@ def test_the_one_that_waits_longest_is_given_the_core(started: list[str], tmp_pa
     made.close()
 
 
+def test_a_handler_that_fails_before_it_works_says_so(tmp_path: Path) -> None:
+    """Whatever it is: no traceback, exit code 1."""
+    script = (
+        "from corefilt.handler.log import Messages\nfrom corefilt.handler.serve import waiting\n"
+        f"waiting.Messages = lambda: Messages(journal=False, kmsg={str(tmp_path / 'kmsg')!r})\n"
+        "waiting.load = lambda config: None\nwaiting.name_it = lambda name: None\nwaiting.entry()"
+    )
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        # Numbers, and no connection with them.
+        ours.send(b"42 1000 1001 6")
+        done = subprocess.run([sys.executable, "-c", script], stdin=theirs, capture_output=True, timeout=PATIENCE)
+    assert done.returncode == 1
+    assert b"a handler that waits for a core failed: ValueError: " in done.stderr, done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_those_that_wait_end_with_the_server(started: list[str]) -> None:
     made = Handlers(1)
     made.fill()

@@ -40,6 +40,7 @@ from corefilt.procfs.pidfd import Dumping, dumping, peer_pidfd
 ALL = 0xF
 KERNELS = struct.pack("=IIQ", 16, 16, ALL)
 UNLIMITED = (1 << 64) - 1
+KILLED = "process {pid} of user 1000: its handler was killed ({name}); its core is lost if it was not saved yet"
 
 
 # --- bytes --------------------------------------------------------------------------------------------------------
@@ -672,7 +673,27 @@ def test_the_second_signal_ends_handlers(played: Played) -> None:
 
     played.run(body)
     assert played.started[0].returncode == -signal.SIGTERM
-    assert played.said == ["stops once what it began is done (1)"]
+    assert played.said[0] == "stops once what it began is done (1)"
+    assert played.said[1:] == [KILLED.format(pid=os.getpid(), name="SIGTERM")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGRTMIN + 3], ids=["SIGKILL", "real-time"])
+def test_a_handler_that_is_killed_is_told_of(played: Played, number: int) -> None:
+    """It may die before it has written a record, and cannot say anything itself."""
+    played.program = ["sleep", "1000"]
+
+    async def body() -> None:
+        _, reader, writer = await ask(played)
+        writer.write(bytes(4))
+        while not played.started:
+            await asyncio.sleep(0)
+        played.started[0].send_signal(number)
+        assert await reader.read() == b""
+        writer.close()
+
+    played.run(body)
+    name = "SIGKILL" if number == signal.SIGKILL else f"signal {number}"
+    assert KILLED.format(pid=os.getpid(), name=name) in played.said
 
 
 def test_the_handler_is_told_what_core_pattern_would_tell(monkeypatch: pytest.MonkeyPatch) -> None:
