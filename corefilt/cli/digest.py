@@ -44,6 +44,8 @@ def run(argv: list[str]) -> int:
             "schema": 1, "version": __version__, "input": arguments.core,
             "segments": [one.as_dict() for one in digests],
         }  # fmt: skip
+        if digests.damage is not None:
+            report["damage"] = digests.damage
         write_json(report, arguments.json)
     if arguments.json != STDOUT:
         page = Page()
@@ -53,7 +55,9 @@ def run(argv: list[str]) -> int:
     if missing:
         what = f"bytes of {counted(len(missing), 'segment')} are missing"
         say(f"corefilt: {printable(arguments.core)}: the core is truncated: {what}")
-    return 3 if missing else 0
+    if digests.damage is not None:
+        say(f"corefilt: {printable(arguments.core)}: {printable(digests.damage)}")
+    return 3 if missing or digests.damage is not None else 0
 
 
 def _line(one: Digest) -> str:

@@ -208,8 +208,8 @@ def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
         ]
         if hedged:
             told.append(
-                "from a pipe into a pipe the payload cannot be looked at first: "
-                f"{counted(len(hedged), 'mapping keeps', 'mappings keep')} a page that may be no header page"
+                "the input cannot be read twice, so payload was not looked at: "
+                f"{counted(len(hedged), 'mapping keeps', 'mappings keep')} a page that may not be a header page"
             )
     dax = Bit.PRIVATE_DAX | Bit.SHARED_DAX
     files = Bit.PRIVATE_FILE_BACKED | Bit.SHARED_FILE_BACKED

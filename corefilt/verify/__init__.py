@@ -11,8 +11,8 @@ except ModuleNotFoundError as error:
     missing = "pyelftools" if error.name == "elftools" else error.name
     raise MissingLibraryError(f"{missing} is not installed", f"pip install {missing}") from None
 
-from corefilt.verify.digests import Digest, digest
+from corefilt.verify.digests import Digest, Digests, digest
 from corefilt.verify.proof import verify
 from corefilt.verify.verdict import Finding, Verdict
 
-__all__ = ["Digest", "Finding", "Verdict", "digest", "verify"]
+__all__ = ["Digest", "Digests", "Finding", "Verdict", "digest", "verify"]

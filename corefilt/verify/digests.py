@@ -52,9 +52,16 @@ class Digest:
         }
 
 
-def digest(
-    core: str | os.PathLike[str], *, progress: Callable[[int, int | None], object] | None = None
-) -> list[Digest]:
+class Digests(list[Digest]):
+    """The digests of a core's segments, in the order of the program headers.
+
+    ``damage`` says what is wrong with the compressed stream that held the core; None for nothing.
+    """
+
+    damage: str | None = None
+
+
+def digest(core: str | os.PathLike[str], *, progress: Callable[[int, int | None], object] | None = None) -> Digests:
     """Return the digests of all segments of a file or URL, in the order of the program headers; holes count as zeros.
 
     ``progress`` is called, from a thread, with the bytes that were hashed and the total. Compressed files and URLs
@@ -66,13 +73,14 @@ def digest(
         return guarded(partial(_digest, path, name, passed), name, passed=passed, progress=progress)
 
 
-def _digest(path: str, name: str, passed: Passed) -> list[Digest]:
+def _digest(path: str, name: str, passed: Passed) -> Digests:
     with open_plain(path, name) as file:
         tables = Tables(file)
         passed.expect(sum(tables.present(i) for i in range(len(tables.segments))))
         # Equal ranges, of which most are empty, are hashed once.
         known: dict[tuple[int, int], str] = {}
-        found = []
+        found = Digests()
+        found.damage = file.damage
         for i, segment in enumerate(tables.segments):
             there = tables.present(i)
             place = segment.p_offset if there else 0, there

@@ -99,7 +99,23 @@ def test_a_compressed_core(core: Path, tmp_path: Path) -> None:
     (tmp_path / "packed").write_bytes(PACK["zstd"](core.read_bytes()))
     assert corefilt("digest", tmp_path / "packed").out == corefilt("digest", core).out
     (tmp_path / "packed").write_bytes(PACK["gzip"](core.read_bytes())[:-3000])
-    assert corefilt("digest", tmp_path / "packed").code == 3
+    done = corefilt("digest", tmp_path / "packed")
+    assert done.code == 3
+    assert done.err[-1].endswith("the gzip stream that the core was in is cut off")
+
+
+@pytest.mark.parametrize("form", PACK)
+def test_what_stands_behind_a_compressed_core(form: str, core: Path, tmp_path: Path) -> None:
+    """All of the core is there, but something else than a copy was made."""
+    packed = tmp_path / "packed"
+    packed.write_bytes(PACK[form](core.read_bytes()) + b"garbage\n")
+    done = corefilt("digest", packed, "--json")
+    report = json.loads(done.out)
+    assert done.code == 3
+    assert report["damage"] == f"behind the end of the {form} stream stand 8 B that are no part of it"
+    assert report["segments"] == [one.as_dict() for one in digest(core)]
+    assert digest(packed).damage == report["damage"]
+    assert digest(core).damage is None
 
 
 def test_no_core(tmp_path: Path) -> None:
