@@ -37,6 +37,9 @@ def _load_array() -> None:
     sys.modules.update(dict.fromkeys(asked[1:], _collections_abc))
     try:
         __import__("array")
+    except Exception:
+        # An array that asks them for more is loaded as always, by whoever needs it.
+        sys.modules.pop("array", None)
     finally:
         for name in asked[1:]:
             del sys.modules[name]
