@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     # Offset in the input, offset in the output, length.
     CopyRange = tuple[int, int, int]
 
-# What a thread takes on at a time. It bounds how long a signal waits for the threads.
-PIECE = 4 << 20
 # Read and written at a time; it stays in the processor's own cache. 64 KiB and 1 MiB were slower.
 BUFFER = 256 << 10
 
@@ -32,7 +30,7 @@ class Crew:
     def __init__(
         self, fd_in: int, fd_out: int, jobs: int, *, granule: int, flags: tuple[int, int], writeback: bool
     ) -> None:
-        """Name the two files; ``flags`` are those of preadv2 and pwritev2. The threads start with the first piece."""
+        """Name the two files; ``flags`` are those of preadv2 and pwritev2."""
         self._fd_in, self._fd_out, self._granule, self._writeback = fd_in, fd_out, granule, writeback
         self._flags_in, self._flags_out = flags
         self._jobs = jobs
@@ -44,19 +42,20 @@ class Crew:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Crew:
-        return self
-
-    def add(self, piece: CopyRange) -> None:
-        """Have a piece of up to PIECE bytes copied; while the others have enough to do, the caller copies one."""
+        """Start the threads, as many as the limits allow: without any, the caller copies all."""
         while len(self._threads) < self._jobs - 1:
             thread = threading.Thread(target=self._work, name="corefilt", daemon=True)
             try:
                 thread.start()
             except RuntimeError:
-                # The limit of threads is reached; the caller can do all of it.
+                # The limit of threads is reached.
                 self._jobs = len(self._threads) + 1
                 break
             self._threads.append(thread)
+        return self
+
+    def add(self, piece: CopyRange) -> None:
+        """Have a piece of up to SHARE bytes copied; while the others have enough to do, the caller copies one."""
         self._pieces.put(piece)
         self._under_way += 1
         if self._pieces.qsize() >= 2 * self._jobs:

@@ -8,6 +8,7 @@ from corefilt.io.movers import (
     MOVERS,
     NOT_FOR_THESE,
     SCRATCH,
+    SHARE,
     TURN,
     check_words,
     choose,
@@ -69,7 +70,7 @@ class Engine(Sides):
         if self._jobs > 1 and jobs is None:
             from corefilt.io.pace import Pace
 
-            self._pace = Pace()
+            self._pace = Pace(self._expected)
         self._under_way: set[int] = set()
         self._scratch = bytearray(SCRATCH)
         self.at_end: int | None = None
@@ -223,23 +224,18 @@ class Engine(Sides):
         Only what is in the page cache gains by it. A disk is read by this thread alone, as one stream, unless more
         than two threads were asked for, as suits a disk that wants many requests at once.
         """
-        from corefilt.io.copy_threads import PIECE, Crew
-
-        cache = self._cache_of()
-        if self._crew is None:
-            self._crew = Crew(
-                self.source.fd, self.sink.fd, self._jobs,
-                granule=GRANULE if self.scans else 0,
-                flags=(0, 0) if cache is None else cache.flags,
-                writeback=self.writeback and cache is None,
-            )  # fmt: skip
+        cache, pace = self._cache_of(), self._pace
         place, end = self.sink.base + target, start + length
         while start < end:
-            piece = min(end - start, PIECE - place % PIECE)
+            piece = min(end - start, SHARE - place % SHARE)
             if cache is not None:
                 cache.before(start, piece, flagged=True)
-            alone = self._pace is not None and not self._pace.together
-            if alone or (self._jobs == 2 and self._was_absent(start, piece)):
+            if self._crew is None and (pace is None or pace.together):
+                self._hire()
+            if pace is not None:
+                pace.begin()
+            alone = pace is not None and not pace.together
+            if self._crew is None or alone or (self._jobs == 2 and self._was_absent(start, piece)):
                 if self._move(start, place - self.sink.base, piece) < piece:
                     raise self._shorter()
             else:
@@ -248,11 +244,25 @@ class Engine(Sides):
                     self._crew.add((start, place, piece))
                 except OSError as error:
                     raise self._explained(error) from None
-            ends = self._pace is not None and self._pace.passed(piece)
-            self._gather(self._crew, wait=ends)
-            if self._pace is not None and ends:
-                self._pace.turn()
+            ends = pace is not None and pace.passed(piece)
+            if self._crew is not None:
+                self._gather(self._crew, wait=ends)
+            if pace is not None and ends:
+                pace.turn()
             start, place = start + piece, place + piece
+
+    def _hire(self) -> None:
+        """Start the other threads."""
+        from corefilt.io.copy_threads import Crew
+
+        cache = self._cache_of()
+        self._crew = Crew(
+            self.source.fd, self.sink.fd, self._jobs,
+            granule=GRANULE if self.scans else 0,
+            flags=(0, 0) if cache is None else cache.flags,
+            writeback=self.writeback and cache is None,
+        )  # fmt: skip
+        self._crew.__enter__()
 
     def _gather(self, crew: Crew, *, wait: bool = False) -> None:
         """Count what the crew has copied."""

@@ -136,7 +136,7 @@ def test_every_layout_by_every_engine(
     engine: str, layout: str, jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also by several threads, whose pieces are made small here."""
-    monkeypatch.setattr("corefilt.io.copy_threads.PIECE", PAGE)
+    monkeypatch.setattr("corefilt.io.engine.SHARE", PAGE)
     monkeypatch.setattr("corefilt.io.engine.WORTH_A_PIECE", PAGE)
     path = tmp_path / "core"
     path.write_bytes(LAYOUTS[layout])
@@ -649,7 +649,7 @@ def test_progress_adds_up(way: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("processors", "size", "threads"), [(2, 256 << 20, 2), (2, 255 << 20, 1), (1, 1 << 40, 1), (8, 1 << 40, 2)]
+    ("processors", "size", "threads"), [(2, 512 << 20, 2), (2, 511 << 20, 1), (1, 1 << 40, 1), (8, 1 << 40, 2)]
 )
 def test_two_threads_may_copy_a_large_core(
     processors: int, size: int, threads: int, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,8 @@ from support.samples import PAGE, noise
 import corefilt
 from corefilt import _fast
 from corefilt.errors import InputError, OutputError
-from corefilt.io.copy_threads import PIECE, Crew
+from corefilt.io.copy_threads import Crew
+from corefilt.io.movers import SHARE
 
 A = 0x10000000
 
@@ -120,10 +121,10 @@ def test_an_input_that_becomes_shorter(core: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_was_added_comes_back(tmp_path: Path) -> None:
-    content = noise(3 * PIECE // PAGE)
+    content = noise(3 * SHARE // PAGE)
     (tmp_path / "in").write_bytes(content)
     with open(tmp_path / "in", "rb") as source, open(tmp_path / "out", "w+b") as sink:
-        pieces = [(at, at + 7, min(PIECE, len(content) - at)) for at in range(0, len(content), PIECE)]
+        pieces = [(at, at + 7, min(SHARE, len(content) - at)) for at in range(0, len(content), SHARE)]
         with Crew(source.fileno(), sink.fileno(), 2, granule=0, flags=(0, 0), writeback=True) as crew:
             found = []
             for piece in pieces:
