@@ -44,11 +44,7 @@ def _probably_executable(context: Context, candidates: Candidates) -> bool:
 
 def _preferences(context: Context, candidates: Candidates, possible: int) -> tuple[int, ...]:
     path = candidates.path
-    if (
-        path is not None
-        and context.payload is not None
-        and context.address_space.headers_lost(candidates.m, context.payload)
-    ):
+    if context.payload is not None and context.address_space.headers_lost(candidates.m, context.payload):
         role = context.address_space.role_by_order(candidates.m)
         if role is not None:
             return Kind.CLEAN if role == "text" and not candidates.doubt else Kind.WRITTEN, Kind.PRIVATE_MAPPED
@@ -82,7 +78,7 @@ def _preferences(context: Context, candidates: Candidates, possible: int) -> tup
         return Kind.SHARED_ANON if both else Kind.CLEAN, Kind.SHARED_ANON
     if b"huge" in path and candidates.possible & Kind.HUGE:
         return Kind.SHARED_HUGE, Kind.PRIVATE_HUGE
-    if candidates.doubt and candidates.flags & PF_X and not candidates.writable:
+    if candidates.doubt and candidates.flags & PF_X:
         return Kind.WRITTEN, Kind.CLEAN
     if candidates.writable and (is_system_file(path) or candidates.first == elf.ELFMAG):
         return Kind.WRITTEN, Kind.CLEAN

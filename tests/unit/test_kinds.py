@@ -18,6 +18,7 @@ from corefilt.kinds import (
     WHOLE,
     Basis,
     Classification,
+    Convention,
     Kind,
     level,
     name_of,
@@ -115,6 +116,19 @@ def test_behind_the_first_page_what_is_proven_stays_apart_from_what_is_possible(
     rest = whole.behind_first_page()
     assert (rest.possible, rest.proven, rest.likely) == (Kind.PRIVATE_FILE, Kind.UNHEADED, Kind.PRIVATE_FILE)
     assert (rest.certainty, rest.evidence, rest.sources) == ("inferred", ("why",), Basis.CORE)
+
+
+def test_behind_the_first_page_conventions_answer_for_what_they_alone_ruled_out() -> None:
+    """A report names those by which a filter drops bytes, and no others."""
+    private, whole_page = Convention("private", "it is private"), Convention("whole-page", "its file is executable")
+    whole = Classification(
+        Kind.PRIVATE_FILE_HEADED, Kind.ALL, Kind.PRIVATE_FILE_HEADED, "inferred", (), Basis.CORE,
+        conventions=((private, Kind.SHARED_FILE), (whole_page, Kind.PRIVATE_FILE)),
+    )  # fmt: skip
+    rest = whole.behind_first_page()
+    assert rest.conventions == ((private, Kind.SHARED_FILE),)
+    assert rest.dropped_by(Bit.SHARED_FILE_BACKED) == [private]
+    assert rest.dropped_by(Bit.PRIVATE_ANONYMOUS) == []
 
 
 # --- names ------------------------------------------------------------------------------------------------

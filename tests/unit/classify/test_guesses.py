@@ -60,6 +60,9 @@ def test_huge_pages_without_a_name_are_shared_where_memory_is_shared_otherwise(o
         ("/memfd:region (deleted)", "r--", "private-file-backed"),
         ("/memfd:code (deleted)", "r-x", "private-file-backed"),
         ("/data/table", "---", "private-file-backed"),
+        ("/data/code", "r-x", "private-file-backed"),
+        ("/data/huge/table", "r--", "private-file-backed"),
+        ("/data/huge/table", "rw-", "shared-file-backed"),
     ],
 )
 def test_what_files_are_guessed_to_be(path: str, flags: str, kind: str) -> None:
@@ -103,6 +106,20 @@ def test_a_database_is_guessed_to_be_written_through_its_descriptor(begins: byte
     core = make_core([HEAP, load], kernel_notes([FileEntry(A, A + PAGE, 0, "/home/me/History")]))
     assert look(core)[A].kind == kind
     assert kept(core, 0x4)[A] == kept(core, 0x8)[A] == PAGE
+
+
+@pytest.mark.parametrize(
+    ("begins", "flags", "kind"),
+    [
+        (b"\x7fELF", "rw-", "private-file-written"),
+        (b"\x7fELF", "r--", "private-file-backed"),
+        (b"\x7fELE", "rw-", "shared-file-backed"),
+    ],
+)
+def test_an_elf_file_that_is_writable_was_loaded_and_changed(begins: bytes, flags: str, kind: str) -> None:
+    """Nobody shares one for writing; other data that is writable is shared."""
+    load = Load(A, begins.ljust(PAGE, b"."), flags=flags)
+    assert look(make_core([HEAP, load], kernel_notes([FileEntry(A, A + PAGE, 0, "/home/me/object")])))[A].kind == kind
 
 
 @pytest.mark.parametrize(
@@ -155,6 +172,20 @@ def test_memory_without_pages_was_never_written_to(present: int, anonymous: int 
         evidence = Evidence()
         evidence.believe(parse(smaps_text([area]), "map"), {}, it.maps, "map")
         assert classifier_for(it, evidence=evidence).decide(0).kind == kind
+
+
+@pytest.mark.parametrize("machine", [EM_AARCH64, EM_ARM])
+def test_where_the_evidence_contradicts_itself_memory_that_is_there_is_guessed_anonymous(machine: int) -> None:
+    """Neither special nor excluded: --unknown guess would always keep it, or always drop it."""
+    shape = {"machine": machine, "bits": 32 if machine == EM_ARM else 64}
+    core = make_core([Load(A, page(b"x"))], kernel_notes([], **shape), **shape)  # type: ignore[arg-type]
+    with opened(core) as it:
+        evidence = Evidence()
+        area = Area(A, A + PAGE, "rw-p", flags="rd wr mr mw me dd")
+        evidence.believe(parse(smaps_text([area]), "map"), {}, it.maps, "map")
+        found = classifier_for(it, evidence=evidence).decide(0)
+        assert found.contradiction
+        assert found.kind == "private-anonymous"
 
 
 @pytest.mark.parametrize(
