@@ -563,3 +563,20 @@ def test_holes_at_the_end_of_any_mapping(pattern: str, tmp_path: Path) -> None:
         for limit in range(PAGE, len(core) + PAGE, PAGE // 2):
             api.filter(source, tmp_path / "cut", filter="all", truncate=limit, force=True, sync=False)
             assert (tmp_path / "cut").read_bytes() == core[: naive_cut(source, limit)], (patterns, limit)
+
+
+def test_bytes_that_segments_share_count_once(tmp_path: Path) -> None:
+    """A core is not cut before the limit because a damaged table names some of its pages twice."""
+    loads = [
+        Load(A, noise(2), offset=0x2000),
+        Load(B, filesz=PAGE, memsz=PAGE, offset=0x3000),
+        Load(C, noise(2, 1), offset=0x4000),
+    ]
+    source, cut = tmp_path / "core", tmp_path / "cut"
+    source.write_bytes(make_core(loads, NOTES))
+    with open_file(source) as core:
+        padding = 0x2000 - core.table.p_offset[0] - core.table.p_filesz[0]
+    for pages in (4, 3, 2, 1):
+        limit = 0x2000 - padding + pages * PAGE
+        api.filter(source, cut, filter="all", truncate=limit, force=True, sync=False)
+        assert cut.stat().st_size == 0x2000 + pages * PAGE, pages
