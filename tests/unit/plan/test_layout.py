@@ -360,6 +360,60 @@ def test_pn_xnum_with_its_section_header_in_a_false_place(e_shoff: int) -> None:
     assert out[PAGE : 4 * PAGE] == core[PAGE : 4 * PAGE]
 
 
+def test_a_section_header_is_not_written_over_the_payload_that_it_would_reach_into() -> None:
+    core = make_core([Load(A, noise(2))], kernel_notes(), xnum=True, patch={"e_shoff": PAGE - 63})
+    out = planned(core, "all")
+    ehdr, phdrs = parse_core(out)
+    assert out[phdrs[1].p_offset :][: 2 * PAGE] == noise(2)
+    assert ehdr.e_shoff == len(out) - 64
+    assert parse_sections(out)[0].sh_info == 2
+
+
+def test_a_header_that_counts_sections_without_a_place_stays_as_it_is() -> None:
+    core = make_core([Load(A, noise(2))], kernel_notes(), patch={"e_shnum": 7, "e_shstrndx": 3})
+    assert planned(core, "all") == core
+
+
+@pytest.mark.parametrize(("sh_type", "gone"), [(0, 3 * PAGE), (1, 0), (7, 0), (8, 3 * PAGE)])
+def test_only_a_section_with_contents_keeps_what_a_filter_drops(sh_type: int, gone: int) -> None:
+    """Of SHT_NULL and SHT_NOBITS the file has no bytes, wherever they are said to stand."""
+    core = make_core(
+        [Load(A, noise(3)), Load(B, noise(1, 1))],
+        kernel_notes([(A, A + 3 * PAGE, 0, SHARED)]),
+        layout="gcore",
+        patch={"shdr[2].sh_type": sh_type, "shdr[2].sh_addr": 0},
+    )
+    out = planned(core, 0x1)
+    assert kept_sizes(out) == [0, PAGE]
+    assert len(core) - len(out) == gone
+
+
+def test_the_section_of_a_dropped_mapping_is_not_taken_for_that_of_the_notes() -> None:
+    """Where the notes follow it, both stand in one place: a note that comes in moves the one and grows the other."""
+    core = make_core([Load(A, noise(1)), Load(B, memsz=PAGE)], kernel_notes(), layout="gcore")
+    with opened(core) as it:
+        note = place_for_note(it, None, annotate=True)
+        assert note is not None
+        out = written(core, it.plan("all").laid_out(note))
+    before, after = parse_sections(core), parse_sections(out)
+    assert (after[1].sh_offset, after[1].sh_size) == (before[1].sh_offset, before[1].sh_size + len(note.data))
+    assert (after[3].sh_addr, after[3].sh_size) == (B, 0)
+    assert after[3].sh_offset == parse_core(out)[1][2].p_offset
+
+
+def test_a_section_at_the_last_offset_of_32_bits_does_not_stop_a_note_from_coming_in() -> None:
+    last = (1 << 32) - 1
+    shape = {"bits": 32, "machine": 3}
+    core = make_core(
+        [Load(A, noise(1))], kernel_notes(**shape), layout="gcore", patch={"shdr[3].sh_offset": last}, **shape
+    )
+    with opened(core) as it:
+        note = place_for_note(it, None, annotate=True)
+        assert note is not None
+        out = written(core, it.plan("all").laid_out(note))
+    assert parse_sections(out)[3].sh_offset == last
+
+
 def test_section_headers_that_a_segment_lies_over_make_no_output_larger() -> None:
     """They would have to stand at the end, where nothing was cut that could make room for them."""
     core = sample_core(layout="gcore", patch={"phdr[13].p_filesz": 1 << 40})
@@ -402,18 +456,19 @@ def test_undecided_bytes_are_what_an_assumption_decides() -> None:
     assert undecided == {0x0: 0, 0x1: 3 * PAGE, 0x4: 3 * PAGE, 0x8: 3 * PAGE, 0xC: 0, 0xD: 0, 0x1FF: 0}
 
 
-@pytest.mark.parametrize(("e_phoff", "table_at"), [(64, 64), (3 * PAGE, 3 * PAGE)])
-def test_headers_under_a_dropped_segment_stay_to_the_last_byte(e_phoff: int, table_at: int) -> None:
+@pytest.mark.parametrize("start", [0, 63, 64])
+@pytest.mark.parametrize("e_phoff", [64, 3 * PAGE])
+def test_headers_under_a_dropped_segment_stay_to_the_last_byte(e_phoff: int, start: int) -> None:
     """A hostile segment can claim the whole file, the ELF header's first byte and the table's last included."""
     core = make_core([Load(A, noise(4))], kernel_notes())
     with opened(core) as it:
         ehdr, table = it.ehdr, it.table
     ehdr.e_phoff = e_phoff
     size = 5 * PAGE
-    whole = table.replaced(array("Q", [0, 0]), array("Q", [0, size]))
-    layout = lay_out(ehdr, whole, [], array("Q", [0, 0]), array("Q", [0, size]), size)
+    whole = table.replaced(array("Q", [0, start]), array("Q", [0, size - start]))
+    layout = lay_out(ehdr, whole, [], array("Q", [0, 0]), array("Q", [0, size - start]), size)
     kept = set(range(size)) - bytes_of(list(layout.cuts))
-    assert kept == {*range(64), *range(table_at, table_at + 2 * 56)}
+    assert kept == {*range(64), *range(e_phoff, e_phoff + 2 * 56)}
     assert layout.size == 64 + 2 * 56
 
 
