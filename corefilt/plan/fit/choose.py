@@ -317,7 +317,7 @@ class _Fitting:
             core.ehdr, core.table, pieces, notes=notes, without=without, unit=selection.align,
             conversion=self._conversion,
         )  # fmt: skip
-        done = Fit(self._request, layout, selection.size_with())
+        done = Fit(self._request, layout, selection.size_with() if self._counts_holes else layout.size)
         done.segments = len(pieces)
         done.unreadable = sum(piece.memsz < piece.extent for piece in pieces) if self._request.unreadable else 0
         done.tell_changes(core, selection)

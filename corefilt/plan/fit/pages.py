@@ -79,7 +79,7 @@ class Selection:
         if count >= PN_XNUM:
             size += self.unit if self._holes is not None else self._ehdr.shdr_size
         extents = self._extents + change[2]
-        if self._holes is not None and extents > FREE_EXTENTS:
+        if extents > FREE_EXTENTS:
             size += 4096 * (2 + extents // EXTENTS_A_BLOCK)
         return size
 
@@ -193,8 +193,8 @@ class Selection:
         """Keep the beginning of a mapping, if the limit allows all of that."""
         if self.holds(i, 0, end):
             return True
-        change = self.trial(i, 0, end)
-        if self._count + change[1] >= MOST_PHDRS or (limit is not None and self.size_with(change) > limit):
+        # From its beginning on, it takes no program header more.
+        if limit is not None and self.size_with(self.trial(i, 0, end)) > limit:
             return False
         self.add(i, 0, end)
         return True
