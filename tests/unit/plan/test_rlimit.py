@@ -9,6 +9,7 @@ import resource
 import struct
 import subprocess
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from support.builder import (
     make_core,
     page,
     parse_core,
+    patched,
 )
 from support.limited import NOTES, PATTERNS, SHAPES, A, B, patterned, write_sparse
 from support.opening import in_pipe, open_file
@@ -580,3 +582,53 @@ def test_bytes_that_segments_share_count_once(tmp_path: Path) -> None:
         limit = 0x2000 - padding + pages * PAGE
         api.filter(source, cut, filter="all", truncate=limit, force=True, sync=False)
         assert cut.stat().st_size == 0x2000 + pages * PAGE, pages
+
+
+def test_memory_tags_are_cut_in_blocks_of_a_page_each(tmp_path: Path) -> None:
+    """Every limit around the last of them, with holes, from a file and from a pipe."""
+    core, holes = patterned(["x0.x", "..x.", "xxxx"], **dict(SHAPES["memory tags"]))
+    source, cut = tmp_path / "core", tmp_path / "cut"
+    write_sparse(source, core, holes)
+    for piped in (False, True):
+        all_of_it = bisect_left(range(len(core)), len(core), key=lambda n: naive_cut(source, n, zeros_are_holes=piped))
+        lengths = set()
+        for limit in range(all_of_it - 1100, all_of_it + 1, 60):
+            with in_pipe(core) if piped else source.open("rb") as it:
+                api.filter(it, cut, filter="all", truncate=limit, force=True, sync=False)
+            assert cut.stat().st_size == naive_cut(source, limit, zeros_are_holes=piped), (piped, limit)
+            lengths.add(cut.stat().st_size)
+        assert len(lengths) > 5
+
+
+def test_what_came_down_a_pipe_is_looked_through_in_turns(busy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page once, however much is read at a time."""
+    content = busy.read_bytes()
+    for turn in (1, 2 * PAGE, 3 * PAGE + 5):
+        monkeypatch.setattr(rlimit, "SCRATCH", turn)
+        for limit in range(2 * PAGE, len(content), 3 * PAGE + 7):
+            with in_pipe(content) as fd:
+                api.filter(fd, busy.with_name("out"), filter="all", truncate=limit, force=True, sync=False)
+            assert busy.with_name("out").read_bytes() == content[: naive_cut(busy, limit, zeros_are_holes=True)]
+
+
+def test_a_page_of_zeros_anywhere_makes_it_a_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what the cut leaves: the first page of a mapping, the last one, and those between."""
+    monkeypatch.setattr(rlimit, "SCRATCH", 2 * PAGE)
+    for pattern in ("0xxxxx", "x0xxxx", "xxxx0x"):
+        dense, _ = patterned(["xx", pattern])
+        (tmp_path / "core").write_bytes(dense)
+        place = parse_core(dense)[1][2].p_offset + pattern.index("0") * PAGE
+        assert notices_of(tmp_path / "core", truncate=len(dense) - 1), pattern
+        assert notices_of(tmp_path / "core", truncate=place) == [], pattern
+
+
+def test_notes_that_do_not_follow_the_table_are_no_kernels(tmp_path: Path) -> None:
+    """Nor is a core whose first program header is not that of its notes."""
+    core = make_core([Load(A, noise(2)), Load(B, noise(3))], NOTES)
+    size = len(core)
+    for patch in ({"phdr[0].p_offset": parse_core(core)[1][0].p_offset + 4}, {"phdr[0].p_type": 5}):
+        (tmp_path / "core").write_bytes(patched(core, patch))
+        (guess,) = notices_of(tmp_path / "core", truncate=size - 1)
+        assert "not laid out as the kernel lays it out" in guess
+    (tmp_path / "core").write_bytes(core)
+    assert notices_of(tmp_path / "core", truncate=size - 1) == []
