@@ -7,6 +7,7 @@ import struct
 from array import array
 
 import pytest
+from elftools.elf import enums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.builder import (
@@ -338,6 +339,33 @@ def test_a_header_has_one_of_two_classes_and_one_of_two_orders(bits: int, little
 def test_numbers_of_machines_are_elf_hs(name: str, number: int) -> None:
     assert getattr(elf, name) == number
     assert number in elf.MACHINES
+
+
+# What a person calls a machine, where it is not the end of elf.h's name in small letters.
+CALLED = {
+    "i386": "EM_386", "m68k": "EM_68K", "ia64": "EM_IA_64", "x86-64": "EM_X86_64", "arc": "EM_ARC_COMPACT",
+    "nios2": "EM_ALTERA_NIOS2", "c6x": "EM_TI_C6000", "hexagon": "EM_QDSP6", "arcv2": "EM_ARC_COMPACT2",
+}  # fmt: skip
+# Numbers that Linux made up before there were official ones (linux/elf-em.h).
+INTERIM = {"frv": 0x5441, "alpha": 0x9026}
+
+
+def test_names_of_machines_stand_for_elf_hs_numbers() -> None:
+    """By pyelftools' table, which is not ours."""
+    official = [name for name in elf.MACHINES.values() if name not in INTERIM]
+    known = INTERIM | {name: enums.ENUM_E_MACHINE[CALLED.get(name, f"EM_{name.upper()}")] for name in official}
+    assert {number: name for name, number in known.items()} == elf.MACHINES
+
+
+@pytest.mark.parametrize(
+    ("prefix", "known"),
+    [("PT_", enums.ENUM_P_TYPE_BASE), ("SHT_", enums.ENUM_SH_TYPE_BASE), ("DT_", enums.ENUM_D_TAG)],
+)
+def test_types_and_tags_are_elf_hs(prefix: str, known: dict[str, int]) -> None:
+    ours = {name: number for name, number in vars(elf).items() if name.startswith(prefix) and "AARCH64" not in name}
+    assert len(ours) > 2
+    assert {name: known[name] for name in ours} == ours
+    assert elf.PT_AARCH64_MEMTAG_MTE == 0x70000002
 
 
 # --- the ends of files and memory ---------------------------------------------------------------------------

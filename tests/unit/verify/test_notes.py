@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ from support.builder import (
 from support.samples import noise, tagged
 
 import corefilt
-from corefilt.verify import Verdict, verify
+from corefilt.verify import Verdict, notes, verify
 
 A, B, PAGE = 0x10000, 0x40000, 4096
 LOADS = [Load(A, noise(2, 1)), Load(B, noise(1, 2))]
@@ -61,13 +63,13 @@ def test_a_damaged_note_of_an_annotated_core_is_found(
     full, out = annotated
     found = parse_notes(out.read_bytes())
     own = next(note for note in found if note.name == "COREFILT")
-    notes = order(own, list(NOTES))
-    out.write_bytes(make_core(LOADS, notes))
+    ordered = order(own, list(NOTES))
+    out.write_bytes(make_core(LOADS, ordered))
     assert verify(full, out).holds
     assert verify(out, full).holds
     whole = out.read_bytes()
     at = parse_core(whole)[1][0].p_offset
-    for note in notes:
+    for note in ordered:
         length = len(note.encode())
         places = (8, 12, 12 + len(note.name) + 1 + 4, length - 1)
         for place in places if note is not own else ():
@@ -130,6 +132,54 @@ def test_behind_the_notes_counts_too(tmp_path: Path) -> None:
     for other, words in ((b"rest of iT", "1 byte behind the notes differs"), (b"rest", "the notes take")):
         out.write_bytes(make_core(LOADS, raw + other))
         assert words in str(verify(full, out))
+
+
+@pytest.mark.parametrize("chunk", [21, 22, 35, 64, 333])
+def test_notes_are_found_wherever_what_is_read_at_a_time_ends(
+    chunk: int, annotated: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process of many threads has more notes than are read at a time."""
+    full, out = annotated
+    own = next(note for note in parse_notes(out.read_bytes()) if note.name == "COREFILT")
+    monkeypatch.setattr(notes, "_CHUNK", chunk)
+    for order in (ours_first, ours_between, ours_last):
+        out.write_bytes(make_core(LOADS, order(own, list(NOTES))))
+        verdict = verify(full, out)
+        assert verdict.holds, verdict
+        assert any("of kinds (--annotate)" in change for change in verdict.changes)
+
+
+def test_what_is_not_claimed_is_as_the_note_of_a_fit_tells(tmp_path: Path) -> None:
+    """Of every part how much memory it stands for; a note of other makers tells nothing."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    full.write_bytes(make_core([Load(A, noise(40)), Load(B, noise(8, 1))], NOTES))
+    for annotate in (False, True):
+        corefilt.filter(full, out, filter="all", fit=20 * PAGE, unreadable=True, annotate=annotate, force=True)
+        verdict = verify(full, out)
+        assert verdict.holds, verdict
+        assert any("tells of less memory than there was, as a note says" in change for change in verdict.changes)
+    for name, holds in (("COREFILT", True), ("OTHER", False)):
+        told = Note(name, notes.FITS, struct.pack("<IIQQQ", 1, 0, 1, A, 2 * PAGE))
+        full.write_bytes(make_core(LOADS, [told, *NOTES]))
+        shorter = [replace(LOADS[0], data=noise(1, 1), memsz=PAGE), *LOADS[1:]]
+        out.write_bytes(make_core(shorter, [told, *NOTES]))
+        verdict = verify(full, out)
+        assert (not any("p_memsz is another" in finding.text for finding in verdict.findings)) == holds, verdict
+
+
+def test_notes_are_paired_where_other_program_headers_come_before_them(tmp_path: Path) -> None:
+    """Cores of delve's have them last, and a fit makes more program headers."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    in_the_middle = kernel_notes([], threads=2, stack_pointers=[A + 30 * PAGE])
+    full.write_bytes(make_core([Load(A, noise(40)), Load(B, noise(8, 1))], in_the_middle, layout="delve"))
+    corefilt.filter(full, out, filter="all", minimal=True)
+    places = [[phdr.p_type for phdr in parse_core(path.read_bytes())[1]].index(4) for path in (full, out)]
+    assert places[0] < places[1]
+    assert verify(full, out).holds
+    whole = bytearray(out.read_bytes())
+    whole[parse_core(whole)[1][places[1]].p_offset + parse_core(whole)[1][places[1]].p_filesz - 40] ^= 1
+    out.write_bytes(whole)
+    assert [finding.what for finding in verify(full, out).findings] == ["notes"]
 
 
 # --- memory tags by a filter ----------------------------------------------------------------------------------------
