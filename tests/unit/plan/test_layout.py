@@ -336,6 +336,47 @@ def test_gdbs_sections_follow_their_segments(layout: str, bits: int, little_endi
     assert out[after[-1].sh_offset :][: after[-1].sh_size] == core[before[-1].sh_offset :][: before[-1].sh_size]
 
 
+@pytest.mark.parametrize(
+    ("address", "inside", "size", "sh_type", "left"),
+    [
+        pytest.param(B, 0, 2 * PAGE, 1, PAGE, id="all of the mapping"),
+        pytest.param(B + 0x800, 0x800, PAGE, 1, 0x800, id="over the end of what is kept"),
+        pytest.param(B + PAGE, PAGE, PAGE, 8, PAGE, id="behind what is kept"),
+        pytest.param(5, 0x800, PAGE, 1, 0x800, id="over the end, by its place alone"),
+        pytest.param(5, 0x1800, 0x100, 8, 0x100, id="behind it, by its place alone"),
+    ],
+)
+def test_a_section_anywhere_in_a_mapping_has_what_is_kept_of_it(
+    address: int, inside: int, size: int, sh_type: int, left: int
+) -> None:
+    image = elf_image([Image(0, 0x1000), Image(0x1000, 0x1000)], size=2 * PAGE)
+    load = Load(B, image, flags="r--")
+    place = {"sh_addr": address, "sh_offset": 64 + 2 * 56 + inside, "sh_size": size}
+    core = make_core(
+        [load],
+        kernel_notes([(B, B + 2 * PAGE, 0, FILE)]),
+        layout="gcore",
+        patch={f"shdr[2].{name}": value for name, value in place.items()},
+    )
+    assert parse_core(core)[1][1].p_offset == 64 + 2 * 56
+    out = planned(core, 0x11, unknown="guess")
+    assert kept_sizes(out) == [PAGE]
+    section = parse_sections(out)[2]
+    assert (section.sh_type, section.sh_size) == (sh_type, left)
+
+
+def test_sections_of_mappings_in_one_place_go_by_their_addresses() -> None:
+    """One is dropped, and its bytes stay for the other."""
+    core = make_core(
+        [Load(A, noise(3)), Load(B, filesz=3 * PAGE, memsz=3 * PAGE, offset=64 + 3 * 56)],
+        kernel_notes([(A, A + 3 * PAGE, 0, SHARED)]),
+        layout="gcore",
+    )
+    out = planned(core, 0x1)
+    assert kept_sizes(out) == [0, 3 * PAGE]
+    assert [(section.sh_addr, section.sh_type) for section in parse_sections(out)[2:4]] == [(A, 8), (B, 1)]
+
+
 def test_the_header_counts_no_sections_where_there_are_none() -> None:
     core = sample_core(layout="gcore")
     cut = core[: parse_core(core)[0].e_shoff]
@@ -434,6 +475,16 @@ def test_a_truncated_core_is_laid_out_by_what_is_there() -> None:
     assert kept_sizes(out) == [3 * PAGE, 100, 0]
     assert_promises(cut, out)
     assert parse_core(out)[1][3].p_offset == len(out)
+
+
+def test_what_a_truncated_core_lacks_is_told_of_each_mapping() -> None:
+    core = make_core([Load(A, noise(3)), Load(B, noise(2, 1)), Load(C, noise(1, 2))], kernel_notes())
+    with opened(core[: parse_core(core)[1][2].p_offset + 100]) as it:
+        plan = it.plan("all")
+        there = [(mapping.present, mapping.missing) for mapping in plan.mappings]
+        assert there == [(3 * PAGE, 0), (100, 2 * PAGE - 100), (0, PAGE)]
+        # A mapping equals itself alone, and is found again.
+        assert [plan.mappings.index(mapping) for mapping in plan.mappings] == [0, 1, 2]
 
 
 def test_a_plan_counts_bytes_by_kind() -> None:
