@@ -53,10 +53,11 @@ class Cuts:
     def shift(self, offset: int) -> int:
         """Where a byte of the input at ``offset`` stands in the output; one that is cut, where it would."""
         if self.inserted and offset >= self.at:
-            return self._shift(offset) + self.inserted
-        return self._shift(offset)
+            return max(self.shift_ahead(offset) + self.inserted, self.shift_ahead(self.at))
+        return self.shift_ahead(offset)
 
-    def _shift(self, offset: int) -> int:
+    def shift_ahead(self, offset: int) -> int:
+        """As shift, of what stands ahead of the bytes that come in."""
         at = bisect_right(self.starts, offset) - 1
         if at < 0:
             return offset
@@ -67,9 +68,10 @@ class Cuts:
         shifted = array("Q", bytes(8 * len(offsets)))
         _fast.shift(offsets, shifted, self.starts, self.ends, self._before, last)
         if self.inserted:
+            least = self.shift_ahead(self.at)
             for i, offset in enumerate(offsets):
                 if min(offset, last) >= self.at:
-                    shifted[i] += self.inserted
+                    shifted[i] = max(shifted[i] + self.inserted, least)
         return shifted
 
     @property

@@ -129,7 +129,7 @@ def lay_out(
     if note is not None:
         sizes = array("Q", sizes)
         sizes[note.phdr] = note.size_of(sizes[note.phdr])
-        offsets[note.phdr] = cuts.shift(table.p_offset[note.phdr]) - cuts.inserted
+        offsets[note.phdr] = cuts.shift_ahead(table.p_offset[note.phdr])
     new_table = table.replaced(offsets, sizes)
     e_phoff = cuts.shift(ehdr.e_phoff)
     puts.append(Step(ehdr.e_phoff, len(table) * ehdr.phdr_size, e_phoff, new_table.encode(ehdr)))
@@ -228,7 +228,7 @@ def section_headers(
         # A note that comes in must not take it past what the field holds.
         sh_offset = min(cuts.shift(section.sh_offset), (1 << (64 if ehdr.wide else 32)) - 1)
         if note is not None and section.sh_offset == note.offset and sh_type == SHT_NOTE:
-            sh_offset, size = sh_offset - cuts.inserted, note.size_of(size)
+            sh_offset, size = cuts.shift_ahead(section.sh_offset), note.size_of(size)
         out += section.moved(ehdr, sh_type=sh_type, sh_offset=sh_offset, sh_size=size)
     return bytes(out)
 

@@ -26,6 +26,7 @@ from support.builder import (
     make_core,
     nt_auxv,
     nt_prpsinfo,
+    nt_prstatus,
     page,
     parse_core,
     parse_notes,
@@ -40,6 +41,7 @@ from corefilt.corefile.corefilt_note import decode_origin
 from corefilt.corefile.elf import Ehdr
 from corefilt.corefile.loadmaps import find, read
 from corefilt.corefile.notes import NT_PRSTATUS
+from corefilt.verify import verify
 
 EM_BLACKFIN, EM_TI_C6000, EM_FRV = 106, 140, 0x5441
 # e_machine, class, whether little-endian, plain size, FDPIC size, where the loadmaps' addresses stand, e_flags.
@@ -225,6 +227,20 @@ def test_with_a_limit_and_fitted(tmp_path: Path) -> None:
     fitted = converted(core, tmp_path, "--format", "elf", "--fit", "64K")
     assert [len(n.desc) for n in parse_notes(fitted) if n.type == 1] == [154, 154]
     assert parse_core(fitted)[0].e_flags == 0
+
+
+def test_many_threads_lose_more_of_their_notes_than_stands_before_them(tmp_path: Path) -> None:
+    """Two words each: at 600 threads that is a page, and all payload moves up."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    wide = [nt_prstatus(n, 32, machine=EM_ARM, size=156) for n in range(1, 601)]
+    full.write_bytes(make_core([Load(OTHER, page(b"x"))], wide, bits=32, machine=EM_ARM))
+    assert corefilt("all", full, "-o", out, "--format", "elf", "-q").code == 0
+    before, after = (parse_core(path.read_bytes())[1] for path in (full, out))
+    assert after[1].p_offset < before[1].p_offset
+    assert payload_at(out.read_bytes(), OTHER, PAGE) == page(b"x")
+    assert verify(full, out).holds
+    piped = corefilt("all", "--format", "elf", "-q", source=full)
+    assert (piped.code, piped.out) == (0, out.read_bytes())
 
 
 def test_the_report_says_the_format(tmp_path: Path) -> None:

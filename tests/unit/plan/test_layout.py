@@ -270,6 +270,32 @@ def test_a_note_takes_the_place_of_another(layout: str, wanted: int) -> None:
     assert out == plain[:at] + b"8 bytes!" + plain[at + 8 :]
 
 
+@pytest.mark.parametrize("layout", ["kernel", "gcore", "gcore-notes-first"])
+@pytest.mark.parametrize("left", [0, 8, 3000])
+def test_notes_that_become_shorter_by_more_than_stands_before_them(layout: str, left: int) -> None:
+    """--format elf takes eight bytes a thread: of many threads that is more than headers take."""
+    empty = Load(C, memsz=PAGE)
+    core = make_core([Load(A, noise(2)), Load(B, noise(1, 1)), empty], kernel_notes(threads=40), layout=layout)
+    with opened(core) as it:
+        first = next(i for i, p_type in enumerate(it.table.p_type) if p_type == PT_NOTE)
+        at, size = it.table.p_offset[first], it.table.p_filesz[first]
+        assert size > 3 * PAGE
+        note = Note(first, at, size, b"n" * left, size=left)
+        out = written(core, it.plan("all").laid_out(note))
+    before, after = parse_core(core)[1], parse_core(out)[1]
+    moved = size - left
+    assert (after[first].p_offset, after[first].p_filesz) == (at, left)
+    assert out[at : at + left] == note.data
+    for old, new in zip(before, after, strict=True):
+        if old.p_type == PT_LOAD:
+            assert out[new.p_offset : new.p_offset + new.p_filesz] == core[old.p_offset :][: old.p_filesz]
+            assert new.p_offset in (old.p_offset, max(old.p_offset - moved, at))
+    assert len(out) == len(core) - moved
+    assert [section.sh_offset for section in parse_sections(out)[1 : 2 + len(before)] if section.sh_type == 7] == [
+        at for _ in range(layout != "kernel")
+    ]
+
+
 # --- what follows the segments ------------------------------------------------------------------------------
 
 

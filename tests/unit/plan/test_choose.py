@@ -1,0 +1,90 @@
+"""What --fit chooses by the sizes that it counts, and what it tells of its choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.builder import EM_ARM, Load, kernel_notes, make_core, nt_prstatus, parse_core, parse_notes
+from support.samples import noise
+
+import corefilt
+from corefilt.plan.fit import choose
+from corefilt.plan.fit.choose import FitError
+
+A, B, PAGE = 0x10000, 0x4000000, 4096
+
+
+def process(threads: int = 2) -> bytes:
+    """Make a core with a stack of which half is needed, and with a heap."""
+    notes = kernel_notes([], threads=threads, stack_pointers=[B + 10 * PAGE])
+    return make_core([Load(A, noise(40)), Load(B, noise(20, 1))], notes)
+
+
+def fdpic() -> bytes:
+    """Make an FDPIC core, of which --format elf makes shorter notes and leaves one of its own."""
+    shape = {"bits": 32, "machine": EM_ARM}
+    first, *others = kernel_notes(None, stack_pointers=[B + 10 * PAGE], **shape)  # type: ignore[arg-type]
+    notes = [nt_prstatus(1, 32, machine=EM_ARM, size=156, stack_pointer=B + 10 * PAGE), *others]
+    assert first.type == notes[0].type
+    return make_core([Load(A, noise(40)), Load(B, noise(20, 1))], notes, **shape)  # type: ignore[arg-type]
+
+
+def smallest(core: Path, **options: Any) -> int:
+    with pytest.raises(FitError) as caught:
+        corefilt.filter(core, core.with_name("out"), filter="all", fit=0, **options)
+    return caught.value.smallest
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (process, {}),
+        (process, {"annotate": True}),
+        (process, {"unreadable": True}),
+        (process, {"annotate": True, "unreadable": True}),
+        (lambda: process(60), {"annotate": True}),
+        (fdpic, {"format": "elf"}),
+        (fdpic, {"format": "elf", "annotate": True}),
+    ],
+)
+def test_the_smallest_size_is_that_of_the_smallest_core(
+    make: Any, options: dict[str, Any], annotated: bool, tmp_path: Path
+) -> None:
+    """To the byte, whatever becomes of the notes: a limit that is named too large keeps a user from a smaller one."""
+    core, out = tmp_path / "core", tmp_path / "out"
+    core.write_bytes(make())
+    if annotated:
+        corefilt.filter(core, out, filter="all", annotate=True, sync=False)
+        out.replace(core)
+    least = smallest(core, **options)
+    report = corefilt.filter(core, out, filter="all", fit=least, sync=False, **options)
+    assert report.fit is not None
+    assert out.stat().st_size == report.fit.size == report.fit.smallest == least
+    ours = [note for note in parse_notes(out.read_bytes()) if note.name == "COREFILT"]
+    assert len({note.type for note in ours}) == len(ours)
+    assert len(parse_core(out.read_bytes())[1]) == report.fit.segments
+
+
+def told(core: bytes, tmp_path: Path, **options: Any) -> list[str]:
+    (tmp_path / "core").write_bytes(core)
+    report = corefilt.filter(tmp_path / "core", tmp_path / "out", filter="all", sync=False, force=True, **options)
+    return report.notices
+
+
+def test_a_ladder_of_which_no_rung_fits_says_so(tmp_path: Path) -> None:
+    words = "no filter of the ladder fits as a whole"
+    for ladder, missing in ((["0x0"], False), (["all", "0x0"], False), (["all"], True), (["all", "0x1"], True)):
+        assert (words in told(process(), tmp_path, fit=40 * PAGE, ladder=ladder)) == missing, ladder
+    assert words not in told(process(), tmp_path, fit=40 * PAGE)
+
+
+def test_what_pointers_lead_to_is_said_to_be_cut_where_not_all_was_looked_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "there was more to look through than was looked through"
+    assert not any(words in notice for notice in told(process(), tmp_path, minimal=True))
+    monkeypatch.setattr(choose, "MOST_READ", 0)
+    assert any(words in notice for notice in told(process(), tmp_path, minimal=True))
