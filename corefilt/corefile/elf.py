@@ -306,7 +306,7 @@ def read_sections(source: Source, ehdr: Ehdr, table: Phdrs) -> list[Shdr]:
     """
     size, end = ehdr.shdr_size, source.size
     if end is None:
-        if not 0 < ehdr.e_shoff <= MOST_BEFORE_TABLES:
+        if ehdr.e_shoff > MOST_BEFORE_TABLES:
             return []
         # Held in memory, like the program headers.
         rows = zip(table.p_offset, table.p_filesz, table.p_type, strict=True)

@@ -425,3 +425,41 @@ def test_section_header_0_counts_only_where_it_is_whole(bits: int, little_endian
                 assert it.warnings == [elf.MISSING_COUNT], patch
                 assert it.miscounted
                 assert len(it.table) == 3
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_section_header_0_is_not_looked_for_where_none_can_be(piped: bool) -> None:
+    """In the table, which is no section header, and behind the last offset of any file."""
+    for e_shoff in (64, 100, 64 + 56, 1 << 63, (1 << 64) - 1):
+        with opened(make_core(LOADS, kernel_notes(), xnum=True, patch={"e_shoff": e_shoff}), piped=piped) as it:
+            assert list(it.table.p_vaddr) == [0, A, B]
+            # What a pipe brings in the end, or had where it is not looked for, nobody misses.
+            assert bool(it.warnings) != piped
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_without_a_place_there_are_no_section_headers(piped: bool) -> None:
+    """Whatever the header counts: at offset 0 stands the ELF header."""
+    core = make_core(LOADS, kernel_notes(), patch={"e_shnum": 1, "e_shentsize": 64})
+    with opened(core, piped=piped) as it:
+        assert it.sections == []
+
+
+@pytest.mark.parametrize(("sh_size", "count"), [(0, 1), (1, 1), (2, 2), (4, 4), (5, 5), (6, 1), ((1 << 64) - 1, 1)])
+def test_more_section_headers_than_e_shnum_can_say(sh_size: int, count: int) -> None:
+    """The null section's sh_size says how many; one that the file has no room for is not believed."""
+    core = make_core(LOADS, kernel_notes(), layout="gcore", patch={"e_shnum": 0, "shdr[0].sh_size": sh_size})
+    with opened(core) as it:
+        assert len(it.sections) == count
+
+
+@pytest.mark.parametrize(("length", "room"), [(64 + 2 * 56, 2), (64 + 3 * 56 - 1, 2), (64 + 55, 0), (64, 0)])
+def test_a_table_that_is_cut_says_how_much_there_is(length: int, room: int) -> None:
+    with pytest.raises(DamagedCoreError, match=f"but there is room for {room}$"), opened(make_core(LOADS)[:length]):
+        raise AssertionError("opened")
+
+
+def test_a_table_behind_the_end_says_so() -> None:
+    core = make_core(LOADS, kernel_notes(), patch={"e_phoff": 1 << 40})
+    with pytest.raises(DamagedCoreError, match=r"0x10000000000 \(e_phoff\), but there is room for 0$"), opened(core):
+        raise AssertionError("opened")
