@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from support.builder import (
     EM_AARCH64,
+    EM_ARM,
     Load,
     Note,
     kernel_notes,
     make_core,
     mte_tags,
     note_bytes,
+    nt_prstatus,
     parse_core,
     parse_notes,
     patched,
@@ -180,6 +182,26 @@ def test_notes_are_paired_where_other_program_headers_come_before_them(tmp_path:
     whole[parse_core(whole)[1][places[1]].p_offset + parse_core(whole)[1][places[1]].p_filesz - 40] ^= 1
     out.write_bytes(whole)
     assert [finding.what for finding in verify(full, out).findings] == ["notes"]
+
+
+@pytest.mark.parametrize("sizes", [(148,), (148, 148), (148, 156)])
+@pytest.mark.parametrize("last", ["NT_FILE", "NT_PRSTATUS"])
+def test_what_format_fdpic_leaves_out_is_counted(sizes: tuple[int, ...], last: str, tmp_path: Path) -> None:
+    """The notes that the FDPIC dumper does not write may be the last ones, and a thread may be wide already."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    shape = {"bits": 32, "machine": EM_ARM}
+    _, *others = kernel_notes([(A, A + 2 * PAGE, 0, "/data")], **shape)  # type: ignore[arg-type]
+    threads = [nt_prstatus(n, 32, machine=EM_ARM, size=size) for n, size in enumerate(sizes, 1)]
+    ordered = [*threads, *others] if last == "NT_FILE" else [*others, *threads]
+    full.write_bytes(make_core(LOADS, ordered, **shape))  # type: ignore[arg-type]
+    corefilt.filter(full, out, filter="all", format="fdpic", loadmaps=(0, 0))
+    verdict = verify(full, out)
+    assert verdict.holds, verdict
+    count = "1 thread" if len(sizes) == 1 else f"{len(sizes)} threads"
+    words = f"NT_PRSTATUS of {count} has two words more, and 2 notes were left out (--format)"
+    assert words in verdict.changes
+    out.write_bytes(out.read_bytes().replace(b"victim --now", b"victim --how"))
+    assert not verify(full, out).holds
 
 
 # --- memory tags by a filter ----------------------------------------------------------------------------------------
