@@ -17,9 +17,11 @@ from support.samples import noise
 import corefilt
 from corefilt.classify.classifier import classifier_for
 from corefilt.corefile.corefilt_note import note_size
+from corefilt.corefile.elf import Ehdr, Shdr
 from corefilt.filterbits import Bit
-from corefilt.plan.fit import pages
+from corefilt.plan.fit import pages, split_layout
 from corefilt.plan.fit.pages import SMALL_HOLE, Holes, Selection
+from corefilt.plan.fit.split_layout import lay_out_pieces
 from corefilt.plan.plan import KeepPlan
 
 A, B, PAGE = 0x10000, 0x4000000, 4096
@@ -229,6 +231,29 @@ def test_sizes_are_what_is_written(plan: KeepPlan, tmp_path: Path) -> None:
         assert report.fit.segments in (0, len(parse_core((tmp_path / "out").read_bytes())[1]))
         sizes.add(report.fit.size)
     assert len(sizes) > 20
+
+
+@pytest.mark.parametrize("most", [5, 6])
+def test_more_program_headers_than_e_phnum_can_say(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Section header 0 counts them at the end, and counts in the size; one less needs none."""
+    monkeypatch.setattr(pages, "PN_XNUM", most)
+    monkeypatch.setattr(split_layout, "PN_XNUM", most)
+    for plan in planned(paged()):
+        core, selection = plan.core, fresh(plan)
+        filled(selection, range(1, 5, 2))
+        parts = list(selection.pieces())
+        assert len(parts) == 5
+        note = bytes(selection.mark_size())
+        layout = lay_out_pieces(core.ehdr, core.table, parts, notes=note, without=None, unit=PAGE)
+        steps = list(layout.steps(layout.size))
+        header = Ehdr(steps[0].put or b"")
+        assert layout.size == selection.size_with()
+        assert header.e_phnum == 5
+        if most == 5:
+            assert (header.e_shnum, header.e_shoff) == (1, layout.size - 64)
+            assert Shdr(steps[-1].put or b"", header).sh_info == 5
+        else:
+            assert (header.e_shnum, header.e_shoff) == (0, 0)
 
 
 # --- holes ------------------------------------------------------------------------------------------------
