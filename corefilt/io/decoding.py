@@ -98,8 +98,7 @@ class _Input:
 
     def take(self) -> bytes:
         """The next bytes for the decoder; none at the end."""
-        self.peek(1)
-        piece, self._held, self._last = self._held, b"", self._at
+        piece, self._held, self._last = self._held or self._read(), b"", self._at
         self._at += len(piece)
         if self._kept is not None:
             self._kept.append(piece)
@@ -148,11 +147,14 @@ def decoded(
     while _finds_stream(name, source, whole=whole):
         whole = True
         source.begin()
-        stream = _Stream(new(), damages, most)
-        while not stream.ended:
-            asked = stream.needs_input
+        decoder = new()
+        stream = _Stream(decoder, damages, most)
+        decode = stream.decode
+        # Once for 32 KiB of zstd.
+        while not decoder.eof:
+            asked = decoder.needs_input
             data = source.take() if asked else b""
-            piece = stream.decode(data)
+            piece = decode(data)
             if piece:
                 yield piece
             elif stream.fault is not None:
@@ -161,9 +163,9 @@ def decoded(
                     on_fault(fault)
                 yield from _saved(_Stream(new(), damages, most), source.once_more(), stream.made)
                 raise fault
-            elif asked and not data and not stream.ended:
+            elif asked and not data and not decoder.eof:
                 raise StreamFault(f"the {name} stream that the core was in is cut off")
-        source.give_back(stream.unused)
+        source.give_back(decoder.unused_data or b"")
 
 
 class _Stream:
@@ -171,6 +173,7 @@ class _Stream:
 
     def __init__(self, decoder: Decoder, damages: tuple[type[Exception], ...], most: int) -> None:
         self._decoder, self._damages, self._most = decoder, damages, most
+        self._decompress = decoder.decompress
         self.made = 0
         self.fault: Exception | None = None
 
@@ -182,14 +185,10 @@ class _Stream:
     def needs_input(self) -> bool:
         return self._decoder.needs_input
 
-    @property
-    def unused(self) -> bytes:
-        return self._decoder.unused_data or b""
-
     def decode(self, data: bytes) -> bytes:
         """What comes of the data, up to ``most`` bytes; none where it is damaged."""
         try:
-            piece = self._decoder.decompress(data, self._most)
+            piece = self._decompress(data, self._most)
         except self._damages as error:
             self.fault = error
             return b""

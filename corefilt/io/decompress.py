@@ -93,7 +93,10 @@ class MadeSource(PipeSource):
         """Up to ``length`` of the bytes that come next; none at the end."""
         if not self._batch:
             self._batch = self._made()
-        found: list[Chunk] = []
+        if sum(map(len, self._batch)) <= length:
+            found, self._batch = self._batch, []
+            return found
+        found = []
         while length and self._batch:
             piece = self._batch[0]
             if len(piece) > length:
