@@ -23,6 +23,7 @@ from bench.measure import (
     bytecode_in,
     peak_memory,
     run,
+    warm,
 )
 from bench.options import Options
 from bench.report import Results
@@ -47,6 +48,8 @@ def measure(options: Options, tell: Callable[[str], None]) -> Results:
         core, named, some, out = folder / "core", folder / "named", folder / "some", folder / "out"
         tell(f"writing cores of {_SEGMENTS:,} segments")
         write(core)
+        # The first to read a hole fills the page cache with its zeros.
+        warm(core)
         write(named, files=_FILES)
         write(some, _LISTED)
         with bytecode_in(folder / "bytecode"):
