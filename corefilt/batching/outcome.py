@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 
 from corefilt import __version__
-from corefilt.crash.repeats import CrashSummary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from corefilt.crash.repeats import CrashSummary
 
 # filtered: a smaller core was written. unchanged: it had been done before, or there was nothing to take out.
 # skipped: no core, and why. failed: and why. kept: left alone on purpose, and why. deleted: by a policy.
@@ -66,5 +67,9 @@ class Outcome:
             raise ValueError("no outcome of a task")
         known["kinds"] = {str(name): (int(before), int(after)) for name, (before, after) in kinds.items()}
         crash = known.get("crash")
-        known["crash"] = CrashSummary.of_dict(crash) if isinstance(crash, dict) else None
+        known["crash"] = None
+        if isinstance(crash, dict):
+            from corefilt.crash.repeats import CrashSummary
+
+            known["crash"] = CrashSummary.of_dict(crash)
         return cls(**known)  # type: ignore[arg-type]

@@ -141,6 +141,9 @@ def run_in_pool(
     No more than ``writers`` of them are at one device at a time. Raises CorefiltError where no process can be had.
     """
     waiting = list(tasks)
+    if waiting:
+        # Once for all workers.
+        from corefilt.batching.work import filter_task  # noqa: F401
     workers: list[Worker] = []
     busy: Counter[int] = Counter()
     try:

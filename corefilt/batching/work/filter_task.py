@@ -14,7 +14,6 @@ from corefilt.batching.sources import containers as wrappings
 from corefilt.batching.sources.apport import APPORT
 from corefilt.batching.task import Task
 from corefilt.batching.work import provenance
-from corefilt.batching.work.apply_policy import decided, delete
 from corefilt.batching.work.core_opening import opened_core
 from corefilt.batching.work.endpoint import TaskOutput
 from corefilt.batching.work.execution import Watch, options_of, outcome_of, safely
@@ -44,6 +43,9 @@ if TYPE_CHECKING:
 
 def filter_task(task: Task, on_progress: Told | None) -> Outcome:
     """Do it. Raises CorefiltError's children and OSError."""
+    if task.policy is not None:
+        # Before a core's owner does the work, who may not be able to read this package.
+        from corefilt.batching.work import apply_policy  # noqa: F401
     if task.replace:
         return _replaced(task, on_progress)
     with _source(task) as source:
@@ -105,7 +107,11 @@ def _article(task: Task) -> str:
 def _replaced_here(task: Task, file: LocalEndpoint, on_progress: Told | None) -> Outcome:
     chosen = _chosen(task, file)
     if not isinstance(chosen, Task):
-        return chosen if chosen.status != "deleted" or task.dry_run else delete(chosen, file.fd, file.place)
+        if chosen.status != "deleted" or task.dry_run:
+            return chosen
+        from corefilt.batching.work.apply_policy import delete
+
+        return delete(chosen, file.fd, file.place)
     mark = file.mark()
     if mark is not None and mark.is_of(chosen):
         return unchanged(chosen, file.stored, mark)
@@ -117,6 +123,8 @@ def _chosen(task: Task, source: Endpoint) -> Task | Outcome:
     """The task as its policy wants it, or an outcome where that leaves nothing to do."""
     if task.policy is None:
         return task
+    from corefilt.batching.work.apply_policy import decided
+
     return decided(task, task.policy, partial(source.open, task), age=source.age, stored=source.stored)
 
 
