@@ -247,7 +247,7 @@ class Inspection:
         from corefilt.cli.inspection.address import show_filter
         from corefilt.cli.inspection.head import show_head
         from corefilt.cli.inspection.overview import groups, show_ambiguous, show_groups
-        from corefilt.cli.inspection.table import columns_for, lines
+        from corefilt.cli.inspection.table import blocks, columns_for
 
         rows, view = self.rows, self.view
         show_head(self.core, self.identity, page, verbose=view.verbose)
@@ -268,7 +268,9 @@ class Inspection:
         numbers = view.numbers(rows)
         self._say_which(numbers, page)
         columns = view.columns or columns_for(page, listed=view.all, verbose=view.verbose)
-        page.lines(lines(rows, self._counted(numbers), columns, page, verbose=view.verbose or view.columns is not None))
+        page.blocks(
+            blocks(rows, self._counted(numbers), columns, page, verbose=view.verbose or view.columns is not None)
+        )
 
     def _say_which(self, numbers: Sequence[int], page: Page) -> None:
         """What list it is, where it is not that of all mappings."""

@@ -71,6 +71,7 @@ class CoreFile:
         self.fdpic = fdpic_of(self.ehdr, self.table, self.notes)
         self.maps = Mappings(self.ehdr, self.table, self.notes)
         self.opened: dict[str, Closable] = {}
+        self._memory: Memory | None = None
         self.gaps: list[tuple[int, int]] = []
         # What of a pipe was let pass although a run in place had left it behind, in bytes.
         self.left_behind = 0
@@ -124,6 +125,7 @@ class CoreFile:
 
         Notes that were cut count up to the last whole one, where ``peek`` can read them by their offset in the core.
         """
+        self._memory = None
         ended = self.end is None and end is not None
         self.end = end
         if ended:
@@ -199,7 +201,9 @@ class CoreFile:
         """The process's memory by address, of a core that can be sought; ``budget`` bytes of it at most are read."""
         from corefilt.corefile.memory import Memory
 
-        return Memory(self.ehdr, self.maps.table, self.maps.phdr, self.present, self.source.peek, budget)
+        if self._memory is None:
+            self._memory = Memory(self.ehdr, self.maps.table, self.maps.phdr, self.present, self.source.peek, budget)
+        return self._memory.again(budget)
 
     def loadmap_pieces(self) -> list[tuple[int, int]]:
         """Where the loadmaps begin, and how many bytes they can have."""

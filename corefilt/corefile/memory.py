@@ -41,6 +41,12 @@ class Memory:
         self._order = sorted(loads, key=table.p_vaddr.__getitem__)
         self._starts = array("Q", map(table.p_vaddr.__getitem__, self._order))
 
+    def again(self, budget: int) -> Memory:
+        """The same memory, of which ``budget`` bytes at most are read."""
+        other = object.__new__(Memory)
+        other.__dict__.update(self.__dict__, budget=budget)
+        return other
+
     def find(self, address: int) -> int | None:
         """The program header whose mapping has the address, whether or not the core holds it."""
         at = bisect_right(self._starts, address) - 1

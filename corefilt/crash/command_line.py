@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from corefilt.corefile.notes import AT_EXECFN, AT_NULL, AT_PLATFORM, AT_RANDOM
+from corefilt.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
+    from typing import Final
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.memory import Memory
@@ -28,8 +28,7 @@ _PSARGS = {136: 56, 128: 48, 124: 44}
 _ELF_PRARGSZ = 80
 
 
-@dataclass(frozen=True, slots=True)
-class CommandLine:
+class CommandLine(Value):
     """The arguments; ``source`` says where they were read.
 
     ``stack``: whole and as they were given. ``stack, rewritten by the program``: what the program wrote there
@@ -37,8 +36,11 @@ class CommandLine:
     program moved them elsewhere (prctl PR_SET_MM_ARG_START).
     """
 
-    arguments: tuple[bytes, ...]
-    source: str
+    __slots__ = ("arguments", "source")
+
+    def __init__(self, arguments: tuple[bytes, ...], source: str) -> None:
+        self.arguments: Final = arguments
+        self.source: Final = source
 
     def __str__(self) -> str:
         """The arguments as a shell takes them; what is no text is shown escaped."""

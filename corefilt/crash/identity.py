@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 
 from corefilt import _fast
 from corefilt.corefile.elf import PT_NOTE
@@ -18,11 +17,12 @@ from corefilt.crash.writer import writer_of
 from corefilt.evidence.when import written_at
 from corefilt.evidence.where import host_of, kernel_of
 from corefilt.text import moment, printable
+from corefilt.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, Final
 
     from corefilt.corefile.corefile import CoreFile
 
@@ -33,18 +33,19 @@ _MOST_OF_NOTES = 1 << 16
 VDSO_NOTE = "note of the vDSO"
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadInfo:
+class ThreadInfo(Value):
     """A thread: its number (LWP) in its own pid namespace, program counter, stack pointer, whether it crashed."""
 
-    tid: int
-    pc: int
-    sp: int
-    crashed: bool
+    __slots__ = ("crashed", "pc", "sp", "tid")
+
+    def __init__(self, tid: int, pc: int, sp: int, crashed: bool) -> None:
+        self.tid: Final = tid
+        self.pc: Final = pc
+        self.sp: Final = sp
+        self.crashed: Final = crashed
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Value):
     """What a core tells of the process; None is what it does not.
 
     ``pid`` is the process's and ``tid`` the crashed thread's number in their own pid namespace, ``uid`` and ``gid`` are
@@ -54,28 +55,59 @@ class Identity:
     their sources are in no core: ``with_metadata`` fills them in.
     """
 
-    pid: int | None
-    tid: int | None
-    uid: int | None
-    gid: int | None
-    comm: bytes | None
-    executable: bytes | None
-    execfn: bytes | None
-    command_line: CommandLine | None
-    signal: Signal | None
-    threads: tuple[ThreadInfo, ...]
-    modules: tuple[Module, ...]
-    elf_class: int
-    machine: str
-    page_size: int
-    writer: str
-    kernel: str | None = None
-    kernel_source: str | None = None
-    host: str | None = None
-    host_source: str | None = None
-    time: float | None = None
-    time_source: str | None = None
-    environment: tuple[bytes, ...] | None = None
+    __slots__ = (
+        "comm", "command_line", "elf_class", "environment", "execfn", "executable", "gid", "host", "host_source",
+        "kernel", "kernel_source", "machine", "modules", "page_size", "pid", "signal", "threads", "tid", "time",
+        "time_source", "uid", "writer",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        pid: int | None,
+        tid: int | None,
+        uid: int | None,
+        gid: int | None,
+        comm: bytes | None,
+        executable: bytes | None,
+        execfn: bytes | None,
+        command_line: CommandLine | None,
+        signal: Signal | None,
+        threads: tuple[ThreadInfo, ...],
+        modules: tuple[Module, ...],
+        elf_class: int,
+        machine: str,
+        page_size: int,
+        writer: str,
+        kernel: str | None = None,
+        kernel_source: str | None = None,
+        host: str | None = None,
+        host_source: str | None = None,
+        time: float | None = None,
+        time_source: str | None = None,
+        environment: tuple[bytes, ...] | None = None,
+    ) -> None:
+        self.pid: Final = pid
+        self.tid: Final = tid
+        self.uid: Final = uid
+        self.gid: Final = gid
+        self.comm: Final = comm
+        self.executable: Final = executable
+        self.execfn: Final = execfn
+        self.command_line: Final = command_line
+        self.signal: Final = signal
+        self.threads: Final = threads
+        self.modules: Final = modules
+        self.elf_class: Final = elf_class
+        self.machine: Final = machine
+        self.page_size: Final = page_size
+        self.writer: Final = writer
+        self.kernel: Final = kernel
+        self.kernel_source: Final = kernel_source
+        self.host: Final = host
+        self.host_source: Final = host_source
+        self.time: Final = time
+        self.time_source: Final = time_source
+        self.environment: Final = environment
 
     @property
     def build_id(self) -> bytes | None:
@@ -177,7 +209,7 @@ def with_metadata(identity: Identity, core: CoreFile) -> Identity:
     for name, told in (("time", written_at(fd, path)), ("host", host_of(fd, path)), ("kernel", kernel_of(path))):
         if told is not None:
             found[name], found[f"{name}_source"] = told
-    return replace(identity, **found)
+    return identity.but(**found)
 
 
 def threads_of(core: CoreFile) -> tuple[ThreadInfo, ...]:

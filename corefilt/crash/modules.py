@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
 
 from corefilt import _fast
 from corefilt.corefile import images
@@ -11,11 +10,12 @@ from corefilt.corefile.elf import ELFMAG, PF_X, PT_LOAD, PT_NOTE, Ehdr, Phdrs
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.corefile.notes import AT_EXECFN, AT_PHDR, AT_SYSINFO_EHDR
 from corefilt.io.sources import NO_MORE
+from corefilt.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import TypeAlias
+    from typing import Final, TypeAlias
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.memory import Memory
@@ -37,8 +37,7 @@ MOST_MODULES = 1 << 14
 VDSO = b"[vdso]"
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(Value):
     """An ELF file in memory: addresses ``[start, end)``, in whole pages.
 
     ``build_id`` is None where there is none, or where the core does not hold it; ``path`` is NT_FILE's, ``[vdso]``, or
@@ -46,13 +45,31 @@ class Module:
     program headers, which ``table`` then lacks. ``go_id`` is the build ID that Go's linker writes.
     """
 
-    start: int
-    end: int
-    path: bytes | None
-    build_id: bytes | None = None
-    bias: int | None = None
-    table: Phdrs | None = field(default=None, repr=False, compare=False)
-    go_id: bytes | None = None
+    __slots__ = ("bias", "build_id", "end", "go_id", "path", "start", "table")
+
+    def __init__(
+        self,
+        start: int,
+        end: int,
+        path: bytes | None,
+        build_id: bytes | None = None,
+        bias: int | None = None,
+        table: Phdrs | None = None,
+        go_id: bytes | None = None,
+    ) -> None:
+        self.start: Final = start
+        self.end: Final = end
+        self.path: Final = path
+        self.build_id: Final = build_id
+        self.bias: Final = bias
+        self.table: Final = table
+        self.go_id: Final = go_id
+
+    def fields(self) -> dict[str, object]:
+        """All but the program headers, which follow from the others."""
+        found = super().fields()
+        del found["table"]
+        return found
 
     @property
     def name(self) -> bytes:

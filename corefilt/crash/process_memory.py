@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from corefilt.crash.image_files import ImageFiles
     from corefilt.crash.modules import ModuleIndex
 
+# How far below the fault address of a stack that has run over its stack pointer can be, and above it.
+OVERRUN = 64 << 10
 BLOCK = 4096
 # Blocks that are held, 32 MiB: a backtrace needs some hundred.
 MOST_BLOCKS = 1 << 13

@@ -81,7 +81,7 @@ def summarize(core: CoreFile, *, sysroot: str | None = None) -> CrashSummary:
     files = _files(sysroot, fd)
     try:
         if core.source.seekable:
-            crash = crash_of(core, identity, sysroot=files)
+            crash = crash_of(core, identity, opened=lambda: files)
             frames = tuple(_shown(frame.text, frame.module, frame.function) for frame in crash.frames)
             found = crash.recorded
         else:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from corefilt.corefile.elf import EM_MIPS
 from corefilt.corefile.signals import NAMES, OTHERWISE, number_of
+from corefilt.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from corefilt.corefile.elf import Ehdr
     from corefilt.corefile.notes import Notes
 
@@ -66,22 +67,34 @@ _CODES: dict[str, dict[int, tuple[str, str]]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(Value):
     """A signal; None is what the core does not tell.
 
     ``name`` is its name on the core's machine, ``code`` is si_code and ``code_name`` its name, ``address`` is the fault
     address, ``sender_pid`` and ``sender_uid`` are who sent it, as the crashed process saw them.
     """
 
-    number: int
-    name: str
-    code: int | None = None
-    code_name: str | None = None
-    address: int | None = None
-    sender_pid: int | None = None
-    sender_uid: int | None = None
-    words: str = ""
+    __slots__ = ("address", "code", "code_name", "name", "number", "sender_pid", "sender_uid", "words")
+
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        code: int | None = None,
+        code_name: str | None = None,
+        address: int | None = None,
+        sender_pid: int | None = None,
+        sender_uid: int | None = None,
+        words: str = "",
+    ) -> None:
+        self.number: Final = number
+        self.name: Final = name
+        self.code: Final = code
+        self.code_name: Final = code_name
+        self.address: Final = address
+        self.sender_pid: Final = sender_pid
+        self.sender_uid: Final = sender_uid
+        self.words: Final = words
 
     def as_dict(self) -> dict[str, object]:
         """The signal as JSON: the address is a hex string."""

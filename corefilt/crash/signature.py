@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-
 from corefilt.corefile.elf import PF_W
 from corefilt.corefile.registers import Thread
 from corefilt.crash.identity import MOST_READ, identify
-from corefilt.crash.image_files import ImageFiles
-from corefilt.crash.modules import ModuleIndex
-from corefilt.crash.process_memory import ProcessMemory
+from corefilt.crash.process_memory import OVERRUN, ProcessMemory
 from corefilt.crash.recorded import NONE, PARTIAL, PC_ONLY, UNWOUND, RecordedSignature
 from corefilt.crash.signal import SI_QUEUE, SI_TKILL, SI_USER
 from corefilt.crash.skipped import VERSION, counted
-from corefilt.crash.unwind.unwinder import MOST_FRAMES, OVERRUN, Backtrace, Frame, Unwinder
 from corefilt.errors import EvidenceError
 from corefilt.text import printable
+from corefilt.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Final
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.memory import Memory
     from corefilt.crash.identity import Identity
+    from corefilt.crash.unwind.unwinder import Backtrace, Frame
     from corefilt.evidence.sysroot import Sysroot
 
 COUNTED = 3
@@ -32,13 +29,15 @@ COUNTED = 3
 OVERFLOW_FRAMES, SEEN_OFTEN = 96, 3
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(Value):
     """A frame as the signature has it: ``text`` is ``build-id+0xfunction``; ``module`` is for people."""
 
-    text: str
-    module: bytes | None
-    function: str | None = None
+    __slots__ = ("function", "module", "text")
+
+    def __init__(self, text: str, module: bytes | None, function: str | None = None) -> None:
+        self.text: Final = text
+        self.module: Final = module
+        self.function: Final = function
 
     def as_dict(self) -> dict[str, object]:
         """The frame as JSON; ``function`` is null where no symbol is needed to know it."""
@@ -49,19 +48,23 @@ class Named:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Crash:
+class Crash(Value):
     """``signature`` has 16 hex digits, or is None where nothing is known; ``kind`` is the class.
 
     ``unwinder`` says what found the frames. Only where ``quality`` is ``unwound`` do two cores of one signature count
     as the same crash.
     """
 
-    signature: str | None
-    kind: str
-    quality: str
-    unwinder: str
-    frames: tuple[Named, ...]
+    __slots__ = ("frames", "kind", "quality", "signature", "unwinder")
+
+    def __init__(
+        self, signature: str | None, kind: str, quality: str, unwinder: str, frames: tuple[Named, ...]
+    ) -> None:
+        self.signature: Final = signature
+        self.kind: Final = kind
+        self.quality: Final = quality
+        self.unwinder: Final = unwinder
+        self.frames: Final = frames
 
     def as_dict(self) -> dict[str, object]:
         """The key ``crash`` of JSON reports."""
@@ -89,19 +92,32 @@ class Crash:
         return RecordedSignature(self.quality, self.signature, self.kind)
 
 
-def crash_of(core: CoreFile, identity: Identity, *, sysroot: Sysroot | None = None, unwinder: str = "auto") -> Crash:
+def crash_of(
+    core: CoreFile,
+    identity: Identity,
+    *,
+    opened: Callable[[], Sysroot | None] = lambda: None,
+    unwinder: str = "auto",
+) -> Crash:
     """The crash of a core that can be sought.
 
-    ``sysroot`` is where files of the same build-ids are looked for (None: nowhere). ``unwinder`` is ``auto``, or
-    ``eu-stack``, which opens the files that the core names itself. Raises InputError where that fails, and UsageError
-    where it is missing.
+    ``opened`` gives the folder where files of the same build-ids are looked for (None: nowhere), once it is needed.
+    ``unwinder`` is ``auto``, or ``eu-stack``, which opens the files that the core names itself. Raises InputError where
+    that fails, and UsageError where it is missing.
     """
     memory = core.memory(MOST_READ)
-    index = ModuleIndex(identity.modules)
     thread = _thread(core)
     if thread is None:
         return Crash(None, kind_of(identity, None, memory), NONE, "none", ())
-    files = ImageFiles(index, lambda: sysroot)
+    if not thread.pc and unwinder == "auto":
+        return Crash(None, kind_of(identity, thread, memory), NONE, "registers", ())
+    # The unwinder takes 5 ms to load.
+    from corefilt.crash.image_files import ImageFiles
+    from corefilt.crash.modules import ModuleIndex
+    from corefilt.crash.unwind.unwinder import MOST_FRAMES, Unwinder
+
+    index = ModuleIndex(identity.modules)
+    files = ImageFiles(index, opened)
     process = ProcessMemory(core, memory, index, files)
     try:
         kind = kind_of(identity, thread, memory)
@@ -128,19 +144,40 @@ def find_crash(
     """
     if not core.source.seekable:
         return None
-    from corefilt.evidence.sysroot import sysroot_for
-
-    who = identity if identity is not None else identify(core)
+    files = _Files(core, sysroot)
     try:
-        files = sysroot_for(sysroot, core.source.origin.fd)
-    except EvidenceError:
-        if sysroot is not None:
-            raise
-        return crash_of(core, who, unwinder=unwinder)
-    try:
-        return crash_of(core, who, sysroot=files, unwinder=unwinder)
+        who = identity if identity is not None else identify(core)
+        return crash_of(core, who, opened=files.open, unwinder=unwinder)
     finally:
         files.close()
+
+
+class _Files:
+    """The folder of files for one core: one that was named is opened at once, ``/`` when it is needed."""
+
+    def __init__(self, core: CoreFile, folder: str | None) -> None:
+        self._core, self._folder = core, folder
+        self._opened: Sysroot | None = None
+        if folder is not None:
+            self.open()
+
+    def open(self) -> Sysroot | None:
+        """The folder, or None where ``/`` may not be used. Raises EvidenceError for one that was named."""
+        if self._opened is None:
+            # It takes 10 ms to load.
+            from corefilt.evidence.sysroot import sysroot_for
+
+            try:
+                self._opened = sysroot_for(self._folder, self._core.source.origin.fd)
+            except EvidenceError:
+                if self._folder is not None:
+                    raise
+        return self._opened
+
+    def close(self) -> None:
+        """Give it back."""
+        if self._opened is not None:
+            self._opened.close()
 
 
 def _thread(core: CoreFile) -> Thread | None:
@@ -190,8 +227,8 @@ def signed(kind: str, trace: Backtrace, unwinder: str) -> Crash:
 
 def _overflow(kind: str, frames: Sequence[Frame], unwinder: str) -> Crash:
     """The set of functions that are seen often, whichever of them met the end of the stack."""
-    often = Counter(_named(frame).text for frame in frames if _known(frame))
-    chosen = {name.text: name for name in map(_named, frames) if often[name.text] >= SEEN_OFTEN}
+    known = [_named(frame).text for frame in frames if _known(frame)]
+    chosen = {name.text: name for name in map(_named, frames) if known.count(name.text) >= SEEN_OFTEN}
     sure = all(_sure(frame) for frame in frames)
     if not chosen:
         names = [_named(frame) for frame in frames[:COUNTED]]

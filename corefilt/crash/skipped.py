@@ -5,8 +5,6 @@ The list is a part of the signature's version: another list is another version.
 
 from __future__ import annotations
 
-import re
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.crash.unwind.unwinder import Frame
@@ -25,16 +23,20 @@ SKIPPED = (
 # frame where the machine gives itself up (-XX:+CrashOnOutOfMemoryError).
 REPORTERS = (("Java", r"libjvm\.so"),)
 
-_SKIPPED = re.compile("|".join(f"(?:{pattern})" for _, pattern in SKIPPED).encode())
-_REPORTERS = re.compile("|".join(f"(?:{pattern})" for _, pattern in REPORTERS).encode())
 _GO_RUNTIME = (b"runtime.", b"runtime/")
 
 
 def counted(frames: list[Frame], *, aborted: bool) -> list[Frame]:
     """The frames without those on top that are skipped; ``aborted`` tells that the process gave itself up."""
+    # It takes 6 ms to load, and VERSION is asked for where there are no frames.
+    import re
+
+    skipped, reporters = (
+        re.compile("|".join(f"(?:{pattern})" for _, pattern in names).encode()) for names in (SKIPPED, REPORTERS)
+    )
     for n, frame in enumerate(frames):
         name = frame.module.name if frame.module is not None else b""
         of_go = frame.name is not None and frame.name.startswith(_GO_RUNTIME)
-        if not (_SKIPPED.fullmatch(name) or of_go or (aborted and _REPORTERS.fullmatch(name))):
+        if not (skipped.fullmatch(name) or of_go or (aborted and reporters.fullmatch(name))):
             return frames[n:]
     return []

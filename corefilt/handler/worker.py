@@ -24,6 +24,7 @@ from corefilt.io.opening import open_source
 from corefilt.io.sources import PipeSource
 from corefilt.io.steps import TO_THE_END, Step
 from corefilt.sizes import RLIM_INFINITY, show_size
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +71,16 @@ _FOR_FIT = (
     "corefilt.plan.fit.split_layout",
     *_FOR_TRUNCATION,
 )
-_FOR_SIGNATURE = ("corefilt.crash.signature", "corefilt.crash.command_line", "corefilt.corefile.images", "hashlib")
+_FOR_SIGNATURE = (
+    "corefilt.crash.signature",
+    "corefilt.crash.command_line",
+    "corefilt.crash.image_files",
+    "corefilt.crash.process_memory",
+    "corefilt.crash.unwind.unwinder",
+    "corefilt.corefile.images",
+    "hashlib",
+    "re",
+)
 
 
 def needed(config: Config) -> tuple[str, ...]:
@@ -260,7 +270,7 @@ class Work:
         limits = [config.most] if config.most is not None else []
         words = f"made to fit external-size-max or its rule ({config.most} bytes)"
         if config.rlimit == "fit" and self.crash.limit < (config.most or RLIM_INFINITY):
-            limits, words = [self.crash.limit], f"made to fit RLIMIT_CORE ({self.crash.limit} bytes)"
+            limits, words = [self.crash.limit], f"made to fit RLIMIT_CORE ({counted(self.crash.limit, 'byte')})"
         if limits and result.output_bytes > limits[0]:
             self._again(result, process, words, fit=limits[0])
         if allowance.budget is not None and self._taken(result) > allowance.budget:

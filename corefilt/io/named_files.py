@@ -12,7 +12,6 @@ None of this bounds the time that a file system takes to answer, nor does it cha
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -224,6 +223,9 @@ def openat2(folder: int, path: bytes, flags: int, resolve: int) -> int:
     """Open a path from a folder by rules of ``resolve``. Raises OSError; ENOSYS where it is not known."""
     if os.uname().machine.startswith(_NUMBERED_OTHERWISE):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    # It takes 3 ms to load, and many commands open no file that a core names.
+    import ctypes
+
     # struct open_how: flags, mode, resolve.
     how = (ctypes.c_uint64 * 3)(flags, 0, resolve)
     syscall = ctypes.CDLL(None, use_errno=True).syscall

@@ -251,7 +251,7 @@ def test_options_may_stand_before_between_and_behind(order: str, core: Path) -> 
         pytest.param(["0x33", "CORE", "--max-headers", "many"], "size 'many' cannot be read", id="no size"),
         pytest.param(["0x33", "CORE", "--truncate", "much"], "size 'much' cannot be read", id="no limit"),
         pytest.param(["0x33", "CORE", "--truncate", "-1"], "size '-1' cannot be read", id="a limit below nothing"),
-        pytest.param(["0x33", "CORE", "--assume", "x"], "is no SELECTOR=KIND", id="no selector"),
+        pytest.param(["0x33", "CORE", "--assume", "x"], "is not a SELECTOR=KIND", id="no selector"),
         pytest.param(["0x33", "CORE", "--assume", "x=y"], "no kind 'y'", id="no kind"),
         pytest.param(["demo", "--filter", "33"], "could be decimal", id="a filter for the demo"),
         pytest.param(["inspect", "CORE", "--filter", "33"], "could be decimal", id="a filter to inspect"),
@@ -259,7 +259,7 @@ def test_options_may_stand_before_between_and_behind(order: str, core: Path) -> 
         pytest.param(["0x33", "CORE", "--maps", "m", "--pid", "1"], "both give the map", id="two maps"),
         pytest.param(["inspect", "CORE", "--maps", "auto", "--pid", "1"], "both give the map", id="two to inspect"),
         *(
-            pytest.param([*command, "--pid", pid], f"{pid!r} is no process number", id=f"pid {pid!r} {command[0]}")
+            pytest.param([*command, "--pid", pid], f"{pid!r} is not a process ID", id=f"pid {pid!r} {command[0]}")
             for command in (["0x33", "CORE"], ["inspect", "CORE"])
             for pid in ("0", "+1", "self", "1.5", " 1", "1 ", "0x1", "", "\u0661", "2147483648", "9" * 50)
         ),
@@ -556,6 +556,12 @@ def test_filtering_loads_nothing_heavy(args: tuple[str, ...], core: Path, tmp_pa
     assert not {name for name in names if name.partition(".")[0] in HEAVY or name in HEAVY}
 
 
+def test_inspecting_loads_no_tools_for_making_classes(core: Path, tmp_path: Path) -> None:
+    names = loaded("inspect", str(core), "--all", tmp_path=tmp_path)
+    assert "corefilt.crash.signature" in names
+    assert not names & {"ctypes", "dataclasses", "inspect", "json", "typing"}
+
+
 # What only evidence beside the core needs.
 BESIDE = {
     "classify.rules_evidence", "corefile.corefilt_note", "evidence.apport", "evidence.evidence",
@@ -581,8 +587,8 @@ def test_what_evidence_needs_is_loaded_for_evidence(core: Path, tmp_path_factory
         "classify.rules_evidence", "corefile.corefilt_note", "evidence.evidence", "evidence.file_compare",
         "evidence.sysroot",
     }  # fmt: skip
-    # The files are for the signature of the crash.
-    assert beside(loaded(*run, "--annotate", tmp_path=folder)) == {"corefile.corefilt_note", "evidence.sysroot"}
+    # The signature of the crash needs files only for what the core lacks.
+    assert beside(loaded(*run, "--annotate", tmp_path=folder)) == {"corefile.corefilt_note"}
 
 
 def test_filtering_does_not_load_the_other_commands(core: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from corefilt import __version__
@@ -107,6 +106,10 @@ def _attribute(core: CoreFile) -> bytes:
 
 def _filter_of(told: bytes) -> str | None:
     """The filter that a batch made a core with, by what it tells of that; None where it tells nothing."""
+    if not told:
+        return None
+    import json
+
     try:
         found = json.loads(told)
     except ValueError:

@@ -80,6 +80,11 @@ class Page:
         if held:
             tell("\n".join(held) + "\n")
 
+    def blocks(self, blocks: Iterable[str]) -> None:
+        """Write many lines as they are, some at once."""
+        for block in blocks:
+            tell(block + "\n")
+
 
 def _width() -> int:
     columns = os.environ.get("COLUMNS", "")

@@ -20,7 +20,7 @@ from corefilt.text import printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
     from corefilt.kinds import Classification
     from corefilt.plan.plan import KeepPlan
@@ -66,18 +66,18 @@ class Rows:
         """Make the evidence for mappings, or only for those that are ``ambiguous``; equal texts are made once."""
         findings, inferred = self.plan.findings, self.plan.inferred
         classes, of_class = findings.numbers, findings.of_class
-        firsts: dict[int, int] = {}
-
-        def text(key: int) -> str:
-            return "" if ambiguous and of_class[key >> 1].certainty != "assumed" else self.reasons(firsts[key])
-
-        texts = Remembered(text)
+        texts: dict[int, str] = {}
 
         def column(numbers: Sequence[int]) -> Iterable[str]:
             # By class, and whether bytes are dropped on a convention.
-            pairs = zip(_picked(classes, numbers), _picked(inferred, numbers), strict=True)
-            keys = [number << 1 | (dropped > 0) for number, dropped in pairs]
-            firsts.update(zip(keys, numbers, strict=True))
+            keys, dropped = _picked(classes, numbers), _picked(inferred, numbers)
+            if any(dropped):
+                keys = [~number if size else number for number, size in zip(keys, dropped, strict=True)]
+            if len(texts) >= MOST_REMEMBERED:
+                texts.clear()
+            for key in set(keys).difference(texts):
+                shown = not ambiguous or of_class[max(key, ~key)].certainty == "assumed"
+                texts[key] = self.reasons(numbers[keys.index(key)]) if shown else ""
             return map(texts.__getitem__, keys)
 
         return column
@@ -175,18 +175,18 @@ def _picked(values: array[int], numbers: Sequence[int]) -> Sequence[int]:
     return [values[number] for number in numbers]
 
 
-class Remembered(dict[int, str]):
-    """The texts of numbers, each made once: most mappings have sizes and files that others have too."""
+class Remembered(dict[object, str]):
+    """Texts by what they are made of, each made once: most mappings have sizes and files that others have too."""
 
-    def __init__(self, make: Callable[[int], str]) -> None:
-        """Take what makes a number's text."""
+    def __init__(self, make: Callable[[Any], str]) -> None:
+        """Take what makes a text."""
         super().__init__()
         self._make = make
 
-    def __missing__(self, number: int) -> str:
+    def __missing__(self, key: object) -> str:
         if len(self) >= MOST_REMEMBERED:
             self.clear()
-        found = self[number] = self._make(number)
+        found = self[key] = self._make(key)
         return found
 
 

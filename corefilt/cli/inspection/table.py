@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.cli.inspection.page import ELLIPSIS, shorten
-from corefilt.cli.inspection.rows import COLUMNS, NUMBERS
+from corefilt.cli.inspection.rows import COLUMNS, NUMBERS, Remembered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,8 +42,11 @@ def columns_for(page: Page, *, listed: bool, verbose: bool) -> Sequence[str]:
     return WIDE_COLUMNS if page.width >= WIDE else NARROW_COLUMNS
 
 
-def lines(rows: Rows, batches: Batches, columns: Sequence[str], page: Page, *, verbose: bool) -> Iterator[str]:
-    """The heads of the columns, and a line for each mapping; evidence only of what is ambiguous, or ``verbose``."""
+def blocks(rows: Rows, batches: Batches, columns: Sequence[str], page: Page, *, verbose: bool) -> Iterator[str]:
+    """The heads of the columns, and the lines of the mappings of each batch.
+
+    Evidence is shown only of what is ambiguous, or ``verbose``.
+    """
     widths = _widths(rows, columns)
     made = rows.columns(ambiguous=not verbose)
     gap = " " if page.width is not None and page.width < WIDE else "  "
@@ -58,8 +61,16 @@ def lines(rows: Rows, batches: Batches, columns: Sequence[str], page: Page, *, v
     # Formatting a row at once takes half the time of padding each of its cells.
     row = gap.join(_slot(name, widths[name], last=name == columns[-1]) for name in columns)
     yield (row % tuple(HEADS.get(name, name) for name in columns)).rstrip()
-    for record in _records(made, batches, columns):
-        yield (row % record).rstrip()
+    # Mostly only the first cell is new: the others are formatted once for all rows that have them.
+    first, *others = columns
+    lead = _slot(first, widths[first], last=not others) + "%s"
+    rest = "".join(gap + _slot(name, widths[name], last=name == columns[-1]) for name in others)
+    tails = Remembered(rest.__mod__)
+    for numbers in batches:
+        if numbers:
+            cells = zip(*[made[name](numbers) for name in others], strict=True) if others else [()] * len(numbers)
+            pairs = zip(made[first](numbers), map(tails.__getitem__, cells), strict=True)
+            yield "\n".join(map(str.rstrip, map(lead.__mod__, pairs)))
 
 
 def csv_lines(rows: Rows, batches: Batches, columns: Sequence[str]) -> Iterator[str]:
@@ -106,7 +117,9 @@ def plain_table(heads: Sequence[str], records: Sequence[tuple[str, ...]], page: 
 def _widths(rows: Rows, columns: Sequence[str]) -> dict[str, int]:
     """How wide each column is. Only the gate page has addresses that are longer than the others'."""
     table = rows.maps.table
-    last = max((at for at in table.p_vaddr if at < LAST_USER_ADDRESS), default=0)
+    last = max(table.p_vaddr, default=0)
+    if last >= LAST_USER_ADDRESS:
+        last = max((at for at in table.p_vaddr if at < LAST_USER_ADDRESS), default=0)
     digits = len(f"{last:x}")
     findings = rows.plan.findings
     found = (findings.of_class[number] for number in set(findings.numbers))

@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from corefilt.crash.unwind.bad import BadFrame
+from corefilt.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from corefilt.crash.unwind.cursor import Cursor
 
 # The longest entry in libc, libstdc++, libjvm, node and python is 1.5 KiB.
 MOST_OF_A_RECORD = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Cie:
+class Cie(Value):
     """What entries have in common (DWARF 5, 6.4.1); ``signal`` is augmentation S, ``augmented`` z."""
 
-    code_align: int
-    data_align: int
-    ra: int
-    encoding: int
-    signal: bool
-    augmented: bool
-    instructions: bytes
+    __slots__ = ("augmented", "code_align", "data_align", "encoding", "instructions", "ra", "signal")
+
+    def __init__(
+        self,
+        code_align: int,
+        data_align: int,
+        ra: int,
+        encoding: int,
+        signal: bool,
+        augmented: bool,
+        instructions: bytes,
+    ) -> None:
+        self.code_align: Final = code_align
+        self.data_align: Final = data_align
+        self.ra: Final = ra
+        self.encoding: Final = encoding
+        self.signal: Final = signal
+        self.augmented: Final = augmented
+        self.instructions: Final = instructions
 
 
-@dataclass(frozen=True, slots=True)
-class Fde:
+class Fde(Value):
     """An entry: addresses ``[start, end)`` of a function or a part of one, and its instructions."""
 
-    start: int
-    end: int
-    cie: Cie
-    instructions: bytes
-    base: int
+    __slots__ = ("base", "cie", "end", "instructions", "start")
+
+    def __init__(self, start: int, end: int, cie: Cie, instructions: bytes, base: int) -> None:
+        self.start: Final = start
+        self.end: Final = end
+        self.cie: Final = cie
+        self.instructions: Final = instructions
+        self.base: Final = base
 
 
 def parse_cie(cursor: Cursor) -> Cie:

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from corefilt.corefile.elf import EM_386, EM_AARCH64, EM_PPC, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64
+from corefilt.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Final
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Value):
     """``words`` maps DWARF's numbers to words of pr_reg; ``sp``, ``fp`` and ``ra`` are DWARF's.
 
     ``on_stack`` tells that a call pushes the return address, ``mask`` are the bits of a code address.
     """
 
-    words: Mapping[int, int]
-    sp: int
-    ra: int
-    fp: int | None = None
-    on_stack: bool = False
-    mask: int = (1 << 64) - 1
+    __slots__ = ("fp", "mask", "on_stack", "ra", "sp", "words")
+
+    def __init__(
+        self,
+        words: Mapping[int, int],
+        sp: int,
+        ra: int,
+        fp: int | None = None,
+        on_stack: bool = False,
+        mask: int = (1 << 64) - 1,
+    ) -> None:
+        self.words: Final = words
+        self.sp: Final = sp
+        self.ra: Final = ra
+        self.fp: Final = fp
+        self.on_stack: Final = on_stack
+        self.mask: Final = mask
 
 
 # The order of pr_reg is that of struct elf_gregset (arch/*/include/uapi/asm/ptrace.h of Linux 6.18), DWARF's numbers

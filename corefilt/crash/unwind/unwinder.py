@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from corefilt.corefile.elf import EM_AARCH64, EM_PPC, EM_PPC64, EM_X86_64, PF_X
+from corefilt.crash.process_memory import OVERRUN
 from corefilt.crash.unwind.bad import BadFrame
 from corefilt.crash.unwind.cfa import apply, row_at
 from corefilt.crash.unwind.eh_frame import Frames
 from corefilt.crash.unwind.go import GoTable, go_table
 from corefilt.crash.unwind.machines import MACHINES
+from corefilt.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from corefilt.corefile.registers import Thread
     from corefilt.crash.modules import Module
     from corefilt.crash.process_memory import ProcessMemory
@@ -22,24 +24,32 @@ if TYPE_CHECKING:
 # Frames that are looked at. Three count for a signature, behind those of a handler and of a runtime's reporter: Java's
 # has 20.
 MOST_FRAMES = 64
-# How far below the fault address of a stack that has run over its stack pointer can be, and above it.
-OVERRUN = 64 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Value):
     """One frame: ``pc`` is an address in the function (behind a call: in the call), ``start`` the function's first.
 
     ``how`` tells what found this frame: ``registers``, ``cfi``, or the name of a chain. ``name`` is known of Go alone;
     ``signal`` tells that the frame is the one that the kernel puts on the stack for a handler.
     """
 
-    pc: int
-    start: int | None
-    module: Module | None
-    how: str
-    name: bytes | None = None
-    signal: bool = False
+    __slots__ = ("how", "module", "name", "pc", "signal", "start")
+
+    def __init__(
+        self,
+        pc: int,
+        start: int | None,
+        module: Module | None,
+        how: str,
+        name: bytes | None = None,
+        signal: bool = False,
+    ) -> None:
+        self.pc: Final = pc
+        self.start: Final = start
+        self.module: Final = module
+        self.how: Final = how
+        self.name: Final = name
+        self.signal: Final = signal
 
 
 class Backtrace:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from corefilt.corefile.elf import Phdrs
@@ -43,8 +41,8 @@ def test_three_functions_by_build_and_start() -> None:
 
 
 def test_where_it_was_loaded_and_in_which_instruction_do_not_count() -> None:
-    moved = replace(PROGRAM, start=0x7F0000, end=0x8F0000, bias=0x7F0000)
-    frames = [replace(each, start=(each.start or 0) + 0x3F0000, pc=each.pc + 0x3F0007, module=moved) for each in main()]
+    moved = PROGRAM.but(start=0x7F0000, end=0x8F0000, bias=0x7F0000)
+    frames = [each.but(start=(each.start or 0) + 0x3F0000, pc=each.pc + 0x3F0007, module=moved) for each in main()]
     assert crash(*frames).signature == crash(*main()).signature
 
 
@@ -53,7 +51,7 @@ def test_where_it_was_loaded_and_in_which_instruction_do_not_count() -> None:
     [
         {"kind": "fault SIGSEGV"},
         {"frames": [frame(0x401100), *main()[1:]]},
-        {"frames": [replace(main()[0], module=replace(PROGRAM, build_id=b"\x09" * 20)), *main()[1:]]},
+        {"frames": [main()[0].but(module=PROGRAM.but(build_id=b"\x09" * 20)), *main()[1:]]},
         {"frames": [main()[1], main()[0], main()[2]]},
     ],
     ids=["class", "function", "build", "order"],
@@ -77,13 +75,13 @@ def test_the_c_library_on_top_is_skipped_and_below_it_counts() -> None:
      "libclang_rt.asan-x86_64.so", "libc.so.6 (deleted)"],
 )  # fmt: skip
 def test_modules_that_are_skipped(name: str) -> None:
-    module = replace(LIBC, path=b"/x/" + name.encode() if name != "[vdso]" else name.encode())
+    module = LIBC.but(path=b"/x/" + name.encode() if name != "[vdso]" else name.encode())
     assert counted([frame(0x701000, module), *main()], aborted=False) == main()
 
 
 @pytest.mark.parametrize("name", ["libcrypto.so.3", "libcurl.so.4", "program", "libldap.so", "libstdcxx.so"])
 def test_modules_that_are_not(name: str) -> None:
-    frames = [frame(0x701000, replace(LIBC, path=b"/x/" + name.encode())), *main()]
+    frames = [frame(0x701000, LIBC.but(path=b"/x/" + name.encode())), *main()]
     assert counted(frames, aborted=True) == frames
 
 
@@ -117,7 +115,7 @@ def test_end_of_the_stack_is_enough_and_its_loss_is_not() -> None:
 @pytest.mark.parametrize(
     "bad",
     [frame(None), frame(0x402000, how="x29"), frame(0x402000, None),
-     frame(0x402000, replace(PROGRAM, build_id=None))],
+     frame(0x402000, PROGRAM.but(build_id=None))],
     ids=["function not known", "by frame pointers", "in no module", "no build-id"],
 )  # fmt: skip
 def test_frames_that_are_not_certain_never_count_as_seen_before(bad: Frame) -> None:
