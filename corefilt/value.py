@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class Value:
+class ValueObject:
     """A value whose fields are its class's ``__slots__``."""
 
     __slots__: tuple[str, ...] = ()
@@ -21,7 +21,7 @@ class Value:
         return type(self)(**{**{name: getattr(self, name) for name in self.__slots__}, **changes})
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Value) and type(self) is type(other) and self.fields() == other.fields()
+        return isinstance(other, ValueObject) and type(self) is type(other) and self.fields() == other.fields()
 
     def __hash__(self) -> int:
         return hash(tuple(self.fields().values()))

@@ -11,7 +11,7 @@ from corefilt.crash.signal import SI_QUEUE, SI_TKILL, SI_USER
 from corefilt.crash.skipped import VERSION, counted
 from corefilt.errors import EvidenceError
 from corefilt.text import printable
-from corefilt.value import Value
+from corefilt.value import ValueObject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ COUNTED = 3
 OVERFLOW_FRAMES, SEEN_OFTEN = 96, 3
 
 
-class Named(Value):
+class Named(ValueObject):
     """A frame as the signature has it: ``text`` is ``build-id+0xfunction``; ``module`` is for people."""
 
     __slots__ = ("function", "module", "text")
@@ -48,7 +48,7 @@ class Named(Value):
         }
 
 
-class Crash(Value):
+class Crash(ValueObject):
     """``signature`` has 16 hex digits, or is None where nothing is known; ``kind`` is the class.
 
     ``unwinder`` says what found the frames. Only where ``quality`` is ``unwound`` do two cores of one signature count

@@ -5,10 +5,10 @@ from __future__ import annotations
 from corefilt.corefile.elf import Phdrs
 from corefilt.crash.modules import Module
 from corefilt.crash.unwind.unwinder import Frame
-from corefilt.value import Value
+from corefilt.value import ValueObject
 
 
-class Pair(Value):
+class Pair(ValueObject):
     __slots__ = ("left", "right")
 
     def __init__(self, left: object, right: object = None) -> None:

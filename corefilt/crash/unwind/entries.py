@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.crash.unwind.bad import BadFrame
-from corefilt.value import Value
+from corefilt.value import ValueObject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MOST_OF_A_RECORD = 1 << 16
 
 
-class Cie(Value):
+class Cie(ValueObject):
     """What entries have in common (DWARF 5, 6.4.1); ``signal`` is augmentation S, ``augmented`` z."""
 
     __slots__ = ("augmented", "code_align", "data_align", "encoding", "instructions", "ra", "signal")
@@ -39,7 +39,7 @@ class Cie(Value):
         self.instructions: Final = instructions
 
 
-class Fde(Value):
+class Fde(ValueObject):
     """An entry: addresses ``[start, end)`` of a function or a part of one, and its instructions."""
 
     __slots__ = ("base", "cie", "end", "instructions", "start")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.corefile.elf import EM_386, EM_AARCH64, EM_PPC, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64
-from corefilt.value import Value
+from corefilt.value import ValueObject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 
-class Machine(Value):
+class Machine(ValueObject):
     """``words`` maps DWARF's numbers to words of pr_reg; ``sp``, ``fp`` and ``ra`` are DWARF's.
 
     ``on_stack`` tells that a call pushes the return address, ``mask`` are the bits of a code address.

@@ -9,7 +9,7 @@ from corefilt.crash.unwind.cfa import apply, row_at
 from corefilt.crash.unwind.eh_frame import Frames
 from corefilt.crash.unwind.go import GoTable, go_table
 from corefilt.crash.unwind.machines import MACHINES
-from corefilt.value import Value
+from corefilt.value import ValueObject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MOST_FRAMES = 64
 
 
-class Frame(Value):
+class Frame(ValueObject):
     """One frame: ``pc`` is an address in the function (behind a call: in the call), ``start`` the function's first.
 
     ``how`` tells what found this frame: ``registers``, ``cfi``, or the name of a chain. ``name`` is known of Go alone;
