@@ -37,6 +37,7 @@ from support.builder import (
     library,
     make_core,
     mte_tags,
+    nt_prstatus,
     parse_core,
     parse_notes,
     payload_at,
@@ -172,6 +173,35 @@ def test_a_signal_handlers_stack_leads_to_the_interrupted_one(tmp_path: Path) ->
     kept = pages(fit(write(tmp_path / "core", core), minimal=True)[0])
     assert [n for n in range(32) if STACK + n * PAGE in kept] == list(range(11, 32))
     assert [n for n in range(16) if HEAP + n * PAGE in kept] == list(range(8, 16))
+
+
+@pytest.mark.parametrize(
+    "other", [STACK - PAGE, STACK, STACK - 2 * PAGE + 64], ids=["guard", "beginning", "another stack below"]
+)
+def test_what_points_near_a_stack_is_not_where_it_was_interrupted(other: int, tmp_path: Path) -> None:
+    """Thread libraries write down where a stack and its guard begin, and another stack can end below that."""
+    handler = bytearray(noise(16, 2))
+    struct.pack_into("<QQ", handler, 8 * PAGE + 1000, other, STACK + 11 * PAGE + 2000)
+    below = [Load(STACK - 4 * PAGE, noise(3, 4)), Load(STACK - PAGE, b"", memsz=PAGE, flags="---")]
+    core = make_core(
+        [Load(HEAP, bytes(handler)), *below, Load(STACK, noise(32, 1))],
+        kernel_notes([], {AT_RANDOM: STACK + 32 * PAGE - 64}, stack_pointers=[HEAP + 8 * PAGE + 600]),
+    )
+    kept = pages(fit(write(tmp_path / "core", core), minimal=True)[0])
+    assert [n for n in range(32) if STACK + n * PAGE in kept] == list(range(11, 32))
+
+
+@pytest.mark.parametrize("thread", [0, 1])
+def test_only_other_threads_have_their_stacks_where_their_storage_is(thread: int, tmp_path: Path) -> None:
+    """The main thread's storage lies elsewhere; what points there is no stack pointer."""
+    storage, handler = 0x710000000000, bytearray(noise(16, 2))
+    struct.pack_into("<Q", handler, 8 * PAGE + 1000, storage + 2 * PAGE + 600)
+    _, *notes = kernel_notes([])
+    status = nt_prstatus(4242 + thread, stack_pointer=HEAP + 8 * PAGE + 600, thread_pointer=storage + 28 * PAGE)
+    core = make_core([Load(HEAP, bytes(handler)), Load(storage, noise(32, 1))], [status, *notes])
+    kept = pages(fit(write(tmp_path / "core", core), minimal=True)[0])
+    expected = range(2, 32) if thread else range(27, 29)
+    assert [n for n in range(32) if storage + n * PAGE in kept] == list(expected)
 
 
 def test_a_large_mapping_is_no_stack_to_its_end(tmp_path: Path) -> None:

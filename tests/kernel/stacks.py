@@ -39,17 +39,21 @@ def python(folder: Path, sizes: Sequence[int], how: str, before: Sequence[str] =
     return program, core_of(folder, [*before, program, str(SOURCES / "stacks.py"), *map(str, sizes)], how)
 
 
-def go(folder: Path, sizes: Sequence[int], how: str, before: Sequence[str] = ()) -> tuple[str, Path]:
-    """A program of Go: goroutines, depth, heap."""
-    (compiler,) = need("go")
+def go(
+    folder: Path, sizes: Sequence[int], how: str, before: Sequence[str] = (), *,
+    build: Sequence[str] = (), c: bool = False,
+) -> tuple[str, Path]:  # fmt: skip
+    """A program of Go: goroutines, depth, heap; ``build`` are options of the compiler, ``c`` adds threads of C."""
+    compiler, *_ = need("go", *(["gcc"] if c else []))
     program = str(folder / "stacks")
     environment = os.environ | {
-        "CGO_ENABLED": "0",
+        "CGO_ENABLED": str(int(c)),
         "GOCACHE": str(folder / "cache"),
         "GOFLAGS": "-mod=mod",
         "HOME": str(folder),
     }
-    output_of([compiler, "build", "-o", program, str(SOURCES / "stacks.go")], cwd=folder, env=environment)
+    sources = [str(SOURCES / name) for name in ("stacks.go", *(["native.go"] if c else []))]
+    output_of([compiler, "build", *build, "-o", program, *sources], cwd=folder, env=environment)
     return program, core_of(folder, [*before, "env", "GOTRACEBACK=crash", program, *map(str, sizes)], how)
 
 

@@ -190,8 +190,12 @@ def nt_prstatus(
     signal: int = 6,
     size: int | None = None,
     stack_pointer: int = 0,
+    thread_pointer: int = 0,
 ) -> Note:
-    """NT_PRSTATUS of one thread with zeroed registers but the stack pointer; `size` overrides the machine's own."""
+    """NT_PRSTATUS of one thread with zeroed registers but the stack pointer; `size` overrides the machine's own.
+
+    `thread_pointer` is fs_base of x86-64.
+    """
     if size is None:
         size = _PRSTATUS_SIZE.get((machine, bits), 376 if bits == 64 else 148)
     order = "<>"[not little_endian]
@@ -201,6 +205,8 @@ def nt_prstatus(
     struct.pack_into(order + "iiii", desc, at, pid, 1, pid, pid)
     if stack_pointer:
         struct.pack_into(order + ("Q" if bits == 64 else "I"), desc, _STACK_POINTER[machine, bits], stack_pointer)
+    if thread_pointer:
+        struct.pack_into(order + "Q", desc, 112 + 21 * 8, thread_pointer)
     return Note("CORE", NT_PRSTATUS, bytes(desc))
 
 

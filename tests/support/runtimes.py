@@ -9,11 +9,13 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from support.builder import Load, kernel_notes, make_core
+from support.builder import Load, kernel_notes, make_core, nt_prstatus
 from support.samples import PAGE
 
 EXE, HEAP, UNUSED, STACK = 0x400000, 0x7F0000000000, 0x7F0000200000, 0x7E0000000000
 UNUSED_PAGES = 32
+# The process's, and its first thread's.
+PID = 4242
 PT_DYNAMIC, PT_NOTE, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_GNU_HASH = 2, 4, 4, 5, 6, 0x6FFFFEF5
 
 
@@ -29,6 +31,8 @@ class Space:
 
     def __init__(self) -> None:
         self.pages: dict[int, bytearray] = {}
+        # Pages at which another mapping begins.
+        self.breaks: set[int] = set()
 
     def put(self, address: int, data: bytes) -> None:
         """Write bytes, over what stands there."""
@@ -43,7 +47,7 @@ class Space:
         """A segment for each run of pages, writable."""
         found: list[tuple[int, bytearray]] = []
         for n in sorted(self.pages):
-            if found and found[-1][0] + len(found[-1][1]) == n * PAGE:
+            if found and found[-1][0] + len(found[-1][1]) == n * PAGE and n not in self.breaks:
                 found[-1][1].extend(self.pages[n])
             else:
                 found.append((n * PAGE, bytearray(self.pages[n])))
@@ -96,23 +100,27 @@ def image(base: int, symbols: dict[str, int], data_pages: int, *, gnu: bool = Fa
     return (head.ljust(0x200, b"\0") + body).ljust(dynamic_at, b"\0") + dynamic
 
 
-def program(symbols: dict[str, int]) -> bytes:
-    """The file of a program with a page of data, whose names of functions and data are in .symtab alone."""
+def program(symbols: dict[str, int], data_pages: int = 1) -> bytes:
+    """The file of a program with some pages of data, whose names of functions and data are in .symtab alone."""
     names = b"\0" + b"".join(name.encode() + b"\0" for name in symbols)
     table = bytes(24)
     for name, address in symbols.items():
         table += struct.pack("<IBBHQQ", names.index(name.encode()), 0x11, 0, 2, address, 8)
-    at = 2 * PAGE + 3 * 64
+    end = (1 + data_pages) * PAGE
+    at = end + 3 * 64
     rows = [(0,) * 10, (0, 2, 0, 0, at, len(table), 2, 1, 8, 24), (0, 3, 0, 0, at + len(table), len(names), 0, 0, 1, 0)]
-    first = image(EXE, {}, 1, sections=3).ljust(2 * PAGE, b"\0")
+    first = image(EXE, {}, data_pages, sections=3).ljust(end, b"\0")
     return first + b"".join(struct.pack("<IIQQQQIIQQ", *row) for row in rows) + table + names
 
 
 def process(
     space: Space, path: str, symbols: dict[str, int], data_pages: int, *, gnu: bool = False, sections: int = 0,
-    stack_pointers: Sequence[int] = (),
+    stack_pointers: Sequence[int] = (), thread_pointer: int = 0,
 ) -> bytes:  # fmt: skip
-    """A core of a program whose data and heap are ``space``, and some pages that nothing leads to."""
+    """A core of a program whose data and heap are ``space``, and some pages that nothing leads to.
+
+    ``thread_pointer`` is the first thread's.
+    """
     first = image(EXE, symbols, data_pages, gnu=gnu, sections=sections).ljust(PAGE, b"\0")
     files = [
         (EXE, EXE + PAGE, 0, path),
@@ -121,17 +129,31 @@ def process(
     for n in range(UNUSED_PAGES):
         space.put(UNUSED + n * PAGE, b"unused")
     loads = [Load(EXE, first, flags="r-x"), *space.loads()]
-    return make_core(loads, kernel_notes(files, stack_pointers=stack_pointers))  # type: ignore[arg-type]
+    first_thread, *notes = kernel_notes(files, stack_pointers=stack_pointers)  # type: ignore[arg-type]
+    if thread_pointer:
+        first_thread = nt_prstatus(PID, stack_pointer=stack_pointers[0], thread_pointer=thread_pointer)
+    return make_core(loads, [first_thread, *notes])
 
 
-def go_core(version: str = "go1.19.8", count: int = 5, *, allgs: int = 0x100, sections: int = 0) -> Made:
-    """Go: as many goroutines, each with a stack of two pages of which the upper one is in use; the last has ended."""
+def go_core(
+    version: str = "go1.19.8", count: int = 5, *, allgs: int = 0x100, sections: int = 0, data_pages: int = 1,
+    info_page: int = 0, on: str = "signals",
+) -> Made:  # fmt: skip
+    """Go: as many goroutines, each with a stack of two pages of which the upper one is in use; the last has ended.
+
+    Build information is in the data's page ``info_page``, in which another mapping begins. ``on`` says what stack the
+    thread is on: one of C's for "signals", the second goroutine's, or g0's, in whose m its thread pointer points.
+    """
     minor = int(version.split(".")[1])
     space, data = Space(), EXE + PAGE
-    space.put(data, b"\xff Go buildinf:" + b"\x08\x02" + bytes(16) + bytes([len(version)]) + version.encode())
+    for n in range(data_pages):
+        space.put(data + n * PAGE, b"\0data")
+    space.breaks.add(data // PAGE + info_page)
+    told = b"\xff Go buildinf:" + b"\x08\x02" + bytes(16) + bytes([len(version)]) + version.encode()
+    space.put(data + info_page * PAGE, told)
     array = HEAP
     space.words(data + allgs, array, count, count + 3)
-    needed = [data, array]
+    needed = [data + allgs, data + info_page * PAGE, array]
     for n in range(count):
         g, stack = HEAP + (1 + n) * 0x400, HEAP + 0x10000 + n * 2 * PAGE
         low, high = stack, stack + 2 * PAGE
@@ -147,9 +169,30 @@ def go_core(version: str = "go1.19.8", count: int = 5, *, allgs: int = 0x100, se
     machine, running = HEAP + 0x80000, HEAP + 0x10000 + PAGE - 128
     space.words(HEAP + 0x400 + 48, machine)
     space.words(machine, 0)
-    space.words(STACK + PAGE, 0, running, 0)
-    needed += [machine, running]
-    core = process(space, "/usr/bin/service", {}, 1, sections=sections, stack_pointers=[STACK + PAGE])
+    needed.append(machine)
+    pointer, storage = STACK + PAGE, 0
+    if on == "signals":
+        space.words(STACK + PAGE, 0, running, 0)
+        needed.append(running)
+    elif on == "goroutine":
+        pointer = HEAP + 0x10000 + 3 * PAGE + 512
+    else:
+        # g0 and gsignal have stacks of two pages; it is the upper one of g0's that is in use.
+        g0, signals, stack, storage = HEAP + 0x84000, HEAP + 0x85000, HEAP + 0x88000, machine + 144
+        space.words(machine, g0)
+        space.words(machine + 72, PID, signals)
+        space.words(storage - 8, g0)
+        for at, low in ((g0, stack), (signals, stack + 2 * PAGE)):
+            space.words(at, low, low + 2 * PAGE)
+            space.words(at + 48, machine)
+            space.words(at + 440, 0)
+            space.words(low, 1)
+            space.words(low + PAGE, 1)
+        pointer = stack + PAGE + 512
+        needed += [g0, signals, pointer]
+    core = process(
+        space, "/usr/bin/service", {}, data_pages, sections=sections, stack_pointers=[pointer], thread_pointer=storage
+    )
     return Made(core, needed)
 
 

@@ -30,10 +30,11 @@ from corefilt.corefile.link_map import dynamic_entries, read_link_maps
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.corefile.memory import Memory
 from corefilt.corefile.notes import AT_BASE, AT_ENTRY, AT_EXECFN, AT_PHDR, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
+from corefilt.corefile.owner import Owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterable
 
     from corefilt.corefile.corefile import CoreFile
     from corefilt.corefile.registers import Thread
@@ -71,12 +72,14 @@ class BacktraceMemory:
         headers are not in the core, they are its data segments.
         """
         self._core, self._memory, self.threads, self._written = core, memory, threads, written
-        self.required: list[Range] = []
+        self._needed: list[Range] = []
         # Those of them without which modules or their build-ids would be missing.
         self.essential: set[Range] = set()
         self.wanted: list[Range] = []
         self.stacks: list[list[Range]] = []
+        self._allocated: list[Range] = []
         self._page, self._nodes = core.maps.page_size, 0
+        self._pid = Owner(core.notes, core.ehdr).pid
         auxv = core.notes.auxv
         self._main_stack = memory.find(auxv[AT_RANDOM]) if auxv.get(AT_RANDOM) else None
         self._code = self._code_without_file()
@@ -88,11 +91,16 @@ class BacktraceMemory:
         for thread in threads:
             self._add_storage(thread.tp)
 
+    @property
+    def required(self) -> list[Range]:
+        """What a debugger must have."""
+        return [there for stacks in self.stacks for there in stacks] + self._needed
+
     def _need(self, start: int, end: int, *, essential: bool = False) -> None:
         if start < end:
-            self.required.append((max(start, 0), end))
+            self._needed.append((max(start, 0), end))
             if essential:
-                self.essential.add(self.required[-1])
+                self.essential.add(self._needed[-1])
 
     def _add_loadmaps(self) -> None:
         """Where an FDPIC program was loaded stands on its stack, far above the frames."""
@@ -107,7 +115,6 @@ class BacktraceMemory:
         for thread in self.threads:
             stacks = self._stacks_of(thread)
             self.stacks.append(stacks)
-            self.required += stacks
             if self._in_code(thread.pc):
                 self._need(thread.pc - self._page, thread.pc + self._page)
             if self._code:
@@ -134,13 +141,18 @@ class BacktraceMemory:
         stacks = [(start, end)]
         # A signal handler's frame on an alternate stack has the interrupted stack pointer in it, and other registers
         # that point there; the lowest of them is where that stack has to begin.
-        homes = {self._main_stack, memory.find(thread.tp) if thread.tp else None} - {None, i}
+        homes = {self._main_stack} - {None, i}
+        if thread.tp and thread.pid != self._pid:
+            # The main thread's storage lies elsewhere, as on the heap.
+            homes |= {memory.find(thread.tp)} - {None, i}
         if homes:
             words = memory.words(thread.sp, min(end, thread.sp + LOOKED_THROUGH))
             for home in sorted(home for home in homes if home is not None):
                 first = memory.start(home)
                 last = self._end_of_stack(home, first, thread.tp)
-                low = min((word for word in words if first - OVERRUN <= word < last), default=None)
+                near = sorted(word for word in set(words) if first - OVERRUN <= word < last)
+                # Below it another stack can end; and where it begins, and its guard, thread libraries write down.
+                low = next((w for w in near if self._mapping_of(w) == home and not self._begins_mapping(w)), None)
                 if low is not None:
                     stacks.append((max(low - RED_ZONE, first), last))
         return stacks
@@ -156,14 +168,26 @@ class BacktraceMemory:
             return above
         return None
 
+    def _begins_mapping(self, address: int) -> bool:
+        i = self._memory.find(address)
+        return i is not None and self._memory.start(i) == address
+
     def _end_of_stack(self, i: int, sp: int, tp: int) -> int:
         """Where the stack in a mapping ends: the kernel puts arguments there, thread libraries a thread's storage."""
         end = self._memory.end(i)
+        at = bisect_right(self._allocated, (sp, 1 << 64)) - 1
+        if at >= 0 and sp < self._allocated[at][1]:
+            return min(end, sp + UNKNOWN_STACK, self._allocated[at][1])
         if i == self._main_stack:
             return end
         if sp <= tp < end:
             return min(end, tp + BEHIND_TP)
         return min(end, sp + UNKNOWN_STACK)
+
+    def end_stacks(self, allocated: Iterable[Range]) -> None:
+        """Look at stacks anew where a runtime allocated them: ``allocated`` are such, apart from each other."""
+        self._allocated = sorted(allocated)
+        self.stacks = [self._stacks_of(thread) for thread in self.threads]
 
     def _code_without_file(self) -> list[Range]:
         """Executable mappings that no file backs, but for the kernel's own: what a JIT compiler wrote."""

@@ -104,6 +104,7 @@ class _Fitting:
             from corefilt.plan.fit.runtimes.walks import walk_runtimes
 
             self._walks = walk_runtimes(plan, self._memory, threads, self._needs.stacks, request.runtimes)
+            self._needs.end_stacks(there for walk in self._walks for there in walk.stacks)
 
     def choose(self) -> tuple[KeepPlan, Fit]:
         """Fill up in order."""
@@ -170,8 +171,10 @@ class _Fitting:
 
     def _first(self, selection: Selection) -> Iterator[Range]:
         """What comes right behind the required, in order."""
-        yield from self._needs.wanted
         request = self._request
+        # Without a limit the aim is a small core, so a walk's ranges stand for the data segments that it covers.
+        covered = {there for walk in self._walks if walk.kept and request.minimal for there in walk.data}
+        yield from (there for there in self._needs.wanted if there not in covered)
         worth = {i: self._sizes[i] for i in self._followed()} if request.levels or not request.minimal else {}
         if worth:
             levels, budget = (request.levels, request.budget) if request.levels else (0, FOLLOWED)

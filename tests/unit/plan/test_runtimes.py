@@ -113,6 +113,50 @@ def test_where_allgs_is_by_the_symbols_of_the_file(tmp_path: Path) -> None:
     assert "not found" in small(core, minimal=True, sysroot=tmp_path)[1].fit.runtimes[0].reason
 
 
+GO_VARIABLES = ("allgs", "allglen", "allm", "iscgo", "firstmoduledata", "g0", "m0")
+
+
+@pytest.mark.parametrize("how", ["all are known", "one is not", "a C library is in it"])
+def test_of_a_programs_data_the_pages_that_delve_reads_are_kept(how: str, tmp_path: Path) -> None:
+    """If symbols say where all of these are, and if gdb needs nothing of them; else all of its data are kept."""
+    data = EXE + PAGE
+    core, needed = go_core(data_pages=5, sections=3)
+    symbols = {f"runtime.{name}": data + 3 * PAGE for name in GO_VARIABLES} | {"runtime.allgs": data + 0x100}
+    if how == "one is not":
+        del symbols["runtime.allm"]
+    elif how == "a C library is in it":
+        # A byte that is not 0.
+        symbols["runtime.iscgo"] += 1
+    place = tmp_path / "usr/bin/service"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(program(symbols, 5))
+    kept = pages(small(core, minimal=True, sysroot=tmp_path)[0])
+    assert [n for n in range(5) if data + n * PAGE in kept] == ([0, 3] if how == "all are known" else [0, 1, 2, 3, 4])
+    assert all(address // PAGE * PAGE in kept for address in needed)
+
+
+def test_build_information_behind_the_first_mapping_of_the_data() -> None:
+    """What the dynamic linker has written to is a mapping of its own."""
+    core, needed = go_core(data_pages=3, info_page=2)
+    out, report = small(core)
+    assert report.fit.runtimes[0].threads == 4
+    assert all(address // PAGE * PAGE in pages(out) for address in needed)
+
+
+@pytest.mark.parametrize("on", ["goroutine", "g0"])
+def test_a_stack_that_go_allocated_ends_where_go_says(on: str) -> None:
+    """Not 256 KiB above the stack pointer, nor behind a thread pointer in the same mapping."""
+    core, needed = go_core(on=on)
+    kept = pages(small(core)[0])
+    assert all(address // PAGE * PAGE in kept for address in needed)
+    # The unused halves of the other goroutines' stacks, and the whole stack of signals.
+    assert not [n for n in range(5) if HEAP + 0x10000 + 2 * n * PAGE in kept]
+    assert HEAP + 0x8A000 not in kept
+    assert HEAP + 0x8B000 not in kept
+    if on == "g0":
+        assert HEAP + 0x88000 not in kept
+
+
 def test_none_keeps_nothing_of_it(made: tuple[str, Made]) -> None:
     out, report = small(made[1].core, minimal=True, runtime="none")
     assert not report.fit.runtimes

@@ -11,6 +11,7 @@ from corefilt.corefile.elf import (
     DT_STRTAB,
     DT_SYMTAB,
     PT_DYNAMIC,
+    PT_INTERP,
     PT_LOAD,
     SHT_SYMTAB,
     Ehdr,
@@ -52,6 +53,11 @@ class LoadedImage:
         loads = [k for k, p_type in enumerate(self.table.p_type) if p_type == PT_LOAD]
         self.bias = start - next((self.table.p_vaddr[k] for k in loads if not self.table.p_offset[k]), 0)
         self._dynamic: dict[int, int] | None = None
+
+    @property
+    def is_static(self) -> bool:
+        """Whether it is a program that no dynamic linker loads libraries for."""
+        return PT_INTERP not in self.table.p_type
 
     def segments(self) -> Iterator[tuple[int, int, int]]:
         """The PT_LOADs: first address, address behind, p_flags."""

@@ -14,7 +14,9 @@ class Walk:
     """What was found of one runtime: the ``ranges`` of addresses that its tools need, or why there are none.
 
     ``threads`` are the runtime's own (goroutines for Go), ``frames`` those that were counted (None: not countable),
-    ``missing`` says in words what of them is not reachable. ``kept`` tells whether the ranges were.
+    ``missing`` says in words what of them is not reachable. ``kept`` tells whether the ranges were. ``stacks`` are
+    stacks that the runtime allocated, from end to end; ``data`` are data segments of which the ranges have all that
+    the tools read.
     """
 
     def __init__(self, name: str) -> None:
@@ -23,6 +25,7 @@ class Walk:
         self.threads = 0
         self.frames: int | None = None
         self.missing: list[str] = []
+        self.stacks, self.data = list[tuple[int, int]](), list[tuple[int, int]]()
         self.reason: str | None = None
         self.kept = False
 

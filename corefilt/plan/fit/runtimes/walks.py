@@ -84,9 +84,9 @@ def _with_file(reason: str, path: bytes, files: ImageFiles) -> str:
 def _recognised(name: str, reader: MemoryReader, images: list[tuple[bytes, int]]) -> list[tuple[bytes, int]] | None:
     """Where the images lie that may be the runtime; None where there are none."""
     if name == "go":
-        from corefilt.plan.fit.runtimes.go import build_version
+        from corefilt.plan.fit.runtimes.go import build_info
 
-        found = [image for image in images[:1] if build_version(reader, image[1]) is not None]
+        found = [image for image in images[:1] if build_info(reader, image[1]) is not None]
     else:
         found = [image for image in images if NAMES[name].search(image[0])]
     return found[:MOST_PLACES] or None
