@@ -157,10 +157,13 @@ until_it_holds serves
 [ "$(systemctl is-active corefilt-serve.service)" = active ]
 step "vacuum and serve run as units: $(serves | tail -n 1)"
 
-# A service that failed is not remembered either.
+# A service that failed is not remembered either. The timer may have started it just now: its OnActiveSec begins anew
+# with each daemon-reload, and so with each `systemctl enable`.
+systemctl stop "$batch.timer" "$batch.service"
 printf '[Service]\nExecStart=\nExecStart=/bin/false\n' >/etc/systemd/system/corefilt-batch@.service.d/false.conf
 systemctl daemon-reload
 if systemctl start "$batch.service" 2>/try/log; then false; fi
+systemctl start "$batch.timer"
 dpkg --purge corefilt >/try/log 2>&1 || { cat /try/log; false; }
 [ "$(pattern) $(limit)" = "$first $first_limit" ]
 if dpkg-query -W corefilt 2>/try/log; then false; fi
