@@ -74,7 +74,8 @@ savedmaps.MOST = 1 << 20
 MOST_DECODED = 1 << 20
 # A core that was made for the evidence that a target brings.
 SAMPLE = sample_core()
-GO, PYTHON, JAVA = go_core().core, python_core().core, java_core().core
+PYTHON, JAVA = python_core().core, java_core().core
+GO = [go_core(on=on).core for on in ("signals", "g0")]
 
 
 def filtered(core: bytes, wanted: int, **options: object) -> tuple[bytes, corefilt.Report]:
@@ -474,8 +475,9 @@ def _walked(core: bytes, data: bytes) -> None:
 
 
 def goroutines(data: bytes) -> None:
-    """A process of Go."""
-    _walked(GO, data)
+    """A process of Go whose thread is on a stack of C's, and one whose is on Go's."""
+    for core in GO:
+        _walked(core, data)
 
 
 def frames(data: bytes) -> None:
