@@ -10,13 +10,9 @@ import binascii
 import os
 import re
 import stat
-import tarfile
-import zipfile
 
 from corefilt.batching.sources import apport
-from corefilt.batching.sources import tar as tars
-from corefilt.batching.sources import zip as zips
-from corefilt.batching.sources.content import Content, why_no_core
+from corefilt.batching.sources.content import TAR, ZIP, Content, why_no_core
 from corefilt.corefile.corefile import MAX_HEADERS
 from corefilt.corefile.formats import HEAD, is_report, is_tar
 from corefilt.errors import EvidenceError, InputError
@@ -34,15 +30,15 @@ if TYPE_CHECKING:
 
 SYSTEMD, ABRT = "systemd-coredump", "abrt"
 # What has to be taken out of something else, which then stays what it is.
-CONTAINERS = (tars.TAR, zips.ZIP, apport.APPORT)
+CONTAINERS = (TAR, ZIP, apport.APPORT)
 
 _SYSTEMD_XATTR = "user.coredump.pid"
 # How systemd-coredump names them (make_filename in coredump.c).
 _SYSTEMD_NAME = re.compile(r"core\..+\.[0-9a-f]{32}\.[0-9]+\.[0-9]+(?:\.zst|\.lz4|\.xz)?", re.DOTALL)
 _ABRT_NAME = "coredump"
 _BESIDE_ABRT = ("analyzer", "type", "maps", "executable")
-# What the readers of all these raise for what is damaged.
-_DAMAGES = (tarfile.TarError, zipfile.BadZipFile, binascii.Error, EvidenceError, RuntimeError, NotImplementedError)
+# What the readers of all these raise for what is damaged, beside what is tar's or zip's own.
+_DAMAGES: tuple[type[Exception], ...] = (binascii.Error, EvidenceError, RuntimeError, NotImplementedError)
 
 
 def contents(source: FileSource, leaf: str, folder: int) -> Iterator[Content]:
@@ -51,8 +47,12 @@ def contents(source: FileSource, leaf: str, folder: int) -> Iterator[Content]:
     head = source.peek(0, HEAD)
     name = compression.recognise(head)
     if head.startswith(b"PK\3\4"):
+        from corefilt.batching.sources import zip as zips
+
         yield from zips.contents(source)
     elif is_tar(head):
+        from corefilt.batching.sources import tar as tars
+
         yield from tars.contents(stream(from_start(source), ()), ())
     elif is_report(head):
         yield from apport.contents(stream(from_start(source), ()), source.name)
@@ -61,6 +61,8 @@ def contents(source: FileSource, leaf: str, folder: int) -> Iterator[Content]:
     else:
         inner = first_bytes(from_start(source), name, HEAD)
         if is_tar(inner):
+            from corefilt.batching.sources import tar as tars
+
             yield from tars.contents(stream(from_start(source), (name,)), (name,))
         else:
             yield Content((*keeper, name), reason=why_no_core(inner, name))
@@ -81,15 +83,20 @@ def opened(
 
     Raises InputError.
     """
-    if tars.TAR in wrapping:
-        layers = wrapping[: wrapping.index(tars.TAR)]
+    if TAR in wrapping:
+        from corefilt.batching.sources import tar as tars
+
+        layers = wrapping[: wrapping.index(TAR)]
         # A member can be read to its end before the stream around it says that it is damaged.
         faults: list[decoding.StreamFault] = []
         inner = _fed(
-            source, lambda read: tars.member_of(stream(read, layers, faults.append), member or ""), max_headers, faults
-        )
-    elif zips.ZIP in wrapping:
-        inner = _fed(source, lambda read: zips.member_of(source, member or ""), max_headers)
+            source, lambda read: tars.member_of(stream(read, layers, faults.append), member or ""), max_headers,
+            tars.DAMAGES, faults,
+        )  # fmt: skip
+    elif ZIP in wrapping:
+        from corefilt.batching.sources import zip as zips
+
+        inner = _fed(source, lambda read: zips.member_of(source, member or ""), max_headers, zips.DAMAGES)
     elif apport.APPORT in wrapping:
         inner = _fed(source, lambda read: apport.core_of(stream(read, ()), source.name), max_headers)
     else:
@@ -108,12 +115,13 @@ def _fed(
     source: FileSource,
     make: Callable[[SourceReader], Iterator[bytes]],
     max_headers: int,
+    damages: tuple[type[Exception], ...] = (),
     faults: Sequence[decoding.StreamFault] = (),
 ) -> DerivedSource:
     def mended(read: SourceReader) -> Iterator[bytes]:
         try:
             yield from make(read)
-        except _DAMAGES as error:
+        except _DAMAGES + damages as error:
             raise InputError(f"{source.name}: is damaged: {error}") from None
         if faults:
             raise faults[0]

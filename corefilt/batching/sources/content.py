@@ -8,6 +8,8 @@ from corefilt.corefile.elf import ELFMAG
 from corefilt.corefile.formats import HEAD, described
 from corefilt.io import compression
 
+# Archives, as a member's wrapping names them.
+TAR, ZIP = "tar", "zip"
 # More members of one archive are not looked at: a hostile one has no end.
 MOST_MEMBERS = 100_000
 

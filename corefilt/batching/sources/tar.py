@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 
-from corefilt.batching.sources.content import MOST_MEMBERS, Content, member_content, unsafe
+from corefilt.batching.sources.content import MOST_MEMBERS, TAR, Content, member_content, unsafe
 from corefilt.corefile.formats import HEAD
 from corefilt.errors import InputError
 from corefilt.io.streams import pieces_of
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-TAR = "tar"
+# What a reader of them raises for what is damaged.
+DAMAGES = (tarfile.TarError,)
 # A member that is stored sparse is read with its holes as zeros, and so must end.
 MOST_OF_SPARSE = 64 << 30
 

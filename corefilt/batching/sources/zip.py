@@ -7,7 +7,7 @@ import zipfile
 from contextlib import contextmanager
 from itertools import islice
 
-from corefilt.batching.sources.content import MOST_MEMBERS, Content, member_content, unsafe
+from corefilt.batching.sources.content import MOST_MEMBERS, ZIP, Content, member_content, unsafe
 from corefilt.corefile.formats import HEAD
 from corefilt.errors import InputError
 from corefilt.io.streams import pieces_of
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from corefilt.io.sources import FileSource
 
-ZIP = "zip"
+# What a reader of them raises for what is damaged.
+DAMAGES = (zipfile.BadZipFile,)
 # Of the directory of all members, which has 46 bytes and a name for each, and takes ten times that in memory.
 MOST_OF_DIRECTORY = 16 << 20
 # Where the record that ends a zip can begin: it has 22 bytes, and a comment that is no longer than 16 bits tell.
