@@ -10,14 +10,14 @@ import os
 from pathlib import Path
 
 import pytest
-from kernel.handling import Handled, Place, handle, need_root, numbers
+from kernel.handling import Handled, Place, handle, need_root, numbers, place_in
 from support.frames import crash_core
 
 from corefilt.crash.recorded import ATTRIBUTE
 from corefilt.handler import request
 from corefilt.handler.keeping import MOST_FULL
 from corefilt.handler.request import Allowance
-from corefilt.store.attributes import OWNER, SMALL
+from corefilt.store.attributes import SMALL
 from corefilt.store.ledger import NAME, Ledger
 
 # Code that takes the place of the child's own.
@@ -39,12 +39,7 @@ MINE = b"1 unwound 00000000000000aa abort"
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     need_root()
-    tmp_path.chmod(0o755)
-    place = Place(tmp_path)
-    try:
-        os.setxattr(place.out, OWNER, b"0")
-    except OSError:
-        pytest.skip("no attributes here")
+    place = place_in(tmp_path)
     place.write(filter="all", keep_per_signature=1, repeats="minimal", max_use="64M", name="%t", deadline=60)
     return place
 

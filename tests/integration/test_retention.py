@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from kernel.handling import Handled, Place, handle, need_root, numbers, start
+from kernel.handling import Handled, Place, handle, need_root, numbers, place_in, start
 from support.builds import PATIENCE
 from support.disks import disk, need_mounts
 from support.frames import crash_core
@@ -38,13 +38,7 @@ KNOWN = "1 unwound {} abort"
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     need_root()
-    tmp_path.chmod(0o755)
-    place = Place(tmp_path)
-    try:
-        os.setxattr(place.out, OWNER, b"0")
-    except OSError:
-        pytest.skip("no attributes here")
-    return place
+    return place_in(tmp_path)
 
 
 def cores(place: Place) -> list[str]:

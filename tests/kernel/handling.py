@@ -18,6 +18,7 @@ from support.builds import PATIENCE
 from support.run import environment
 
 from corefilt.handler.crash_info import PATTERN
+from corefilt.store.attributes import OWNER
 
 # Nobody's account: it owns nothing and needs no row in /etc/passwd.
 ACCOUNT = 61999
@@ -97,6 +98,17 @@ class Place:
         """Return the one core."""
         (core,) = self.cores()
         return core
+
+
+def place_in(folder: Path) -> Place:
+    """Make a place that other accounts reach and whose cores can have attributes, by which they count; or skip."""
+    folder.chmod(0o755)
+    place = Place(folder)
+    try:
+        os.setxattr(place.out, OWNER, b"0")
+    except OSError:
+        pytest.skip("no attributes here")
+    return place
 
 
 def toml(value: object) -> str:

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 from kernel.crowd import FIRST, Crowd, crowd, kept, opened, patch_of
 from kernel.dumps import CannotCompileError, compile_c, may_change_system
-from kernel.handling import Place, in_core_pattern
+from kernel.handling import Place, in_core_pattern, place_in
 from support.frames import crash_core
 
 from corefilt.handler.reservation import BESIDE
-from corefilt.store.attributes import OWNER
 from corefilt.store.ledger import NAME
 
 MIB = 1 << 20
@@ -33,13 +32,7 @@ def place() -> Iterator[Place]:
     if not may_change_system():
         pytest.skip("starts handlers by the dozen: needs root and COREFILT_TEST_SYSTEM=1")
     with tempfile.TemporaryDirectory(prefix="cf", dir="/tmp") as folder:
-        Path(folder).chmod(0o755)
-        place = Place(Path(folder))
-        try:
-            os.setxattr(place.out, OWNER, b"0")
-        except OSError:
-            pytest.skip("no attributes here")
-        yield place
+        yield place_in(Path(folder))
 
 
 def start_one(them: Crowd, number: int) -> None:
