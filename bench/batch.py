@@ -20,7 +20,8 @@ from pathlib import Path
 
 from bench import before, rivals, small
 from bench.cores import KEPT, plan_core
-from bench.measure import SAME, BenchError, Comparison, Memory, Peak, bytecode_in, warm
+from bench.figures import SAME, Comparison, Memory, Peak
+from bench.measure import BenchError, bytecode_in, warm
 from bench.options import Options
 from bench.places import file_system
 from bench.report import Results

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from bench import rivals
 from bench.cores import KEPT, Core, plan_core
-from bench.measure import SAME, BenchError, Comparison, Contestant, Pipeline, bytecode_in, check, interleave, run
+from bench.figures import SAME, Comparison
+from bench.measure import BenchError, Contestant, Pipeline, bytecode_in, check, interleave, run
 from bench.options import Options
 from bench.places import Place, temporary_place
 from bench.report import Results

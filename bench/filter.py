@@ -19,21 +19,8 @@ from pathlib import Path
 
 from bench import memory, rivals
 from bench.cores import KEPT, Core, plan_core
-from bench.measure import (
-    SAME,
-    BenchError,
-    Comparison,
-    Contestant,
-    Memory,
-    Peak,
-    Pipeline,
-    bytecode_in,
-    check,
-    interleave,
-    peak_memory,
-    run,
-    warm,
-)
+from bench.figures import SAME, Comparison, Memory, Peak
+from bench.measure import BenchError, Contestant, Pipeline, bytecode_in, check, interleave, peak_memory, run, warm
 from bench.options import Options
 from bench.places import Place, find_tmpfs, temporary_place
 from bench.report import Results

@@ -25,7 +25,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench import memory
-from bench.measure import SAME, BenchError, Comparison
+from bench.figures import SAME, Comparison
+from bench.measure import BenchError
 from bench.options import Options
 from bench.places import temporary_place
 from bench.process import ALL_BITS, Process, build, running

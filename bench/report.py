@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.measure import Comparison, Peak, Trial
+from bench.figures import Comparison, Peak, Trial
 
 _MIB, _GIB = 1 << 20, 1 << 30
 

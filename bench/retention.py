@@ -18,7 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import cores
-from bench.measure import SAME, BenchError, Comparison, Taken
+from bench.figures import SAME, Comparison, Taken
+from bench.measure import BenchError
 from bench.options import Options
 from bench.places import find_tmpfs, temporary_place
 from bench.report import Results

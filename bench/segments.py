@@ -14,17 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import rivals
-from bench.measure import (
-    SAME,
-    Comparison,
-    Contestant,
-    Peak,
-    Pipeline,
-    bytecode_in,
-    peak_memory,
-    run,
-    warm,
-)
+from bench.figures import SAME, Comparison, Peak
+from bench.measure import Contestant, Pipeline, bytecode_in, peak_memory, run, warm
 from bench.options import Options
 from bench.report import Results
 

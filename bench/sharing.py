@@ -21,7 +21,8 @@ from pathlib import Path
 
 from bench import rivals
 from bench.cores import KEPT, PAGE, plan_core
-from bench.measure import SAME, BenchError, Comparison, Contestant, Pipeline, bytecode_in, check, interleave
+from bench.figures import SAME, Comparison
+from bench.measure import BenchError, Contestant, Pipeline, bytecode_in, check, interleave
 from bench.options import Options
 from bench.report import Results
 from bench.rivals import Programs

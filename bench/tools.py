@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import memory, process, rivals, worth
-from bench.measure import BenchError, Trial, bytecode_in, warm
+from bench.figures import Trial
+from bench.measure import BenchError, bytecode_in, warm
 from bench.options import Options
 from bench.places import temporary_place
 from bench.process import Process

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.measure import SAME
+from bench.figures import SAME
 from bench.process import Mapping
 from bench.report import size_text
 
