@@ -103,11 +103,9 @@ def follow(
     """The pages that registers and stacks point to, and what those point to, ``levels`` deep, ``budget`` bytes at most.
 
     With no level at all only registers count. ``worth`` are the program headers of mappings that may be followed into,
-    and how many of their bytes there are; ``at_hand`` tells of a program header and an offset in its mapping whether
-    that page is kept already.
+    at least one, and how many of their bytes there are; ``at_hand`` tells of a program header and an offset in its
+    mapping whether that page is kept already.
     """
-    if not worth:
-        return
     low, high = min(map(memory.start, worth)), max(map(memory.end, worth))
     taken = set[int]()
     registers = (register + more for thread in essentials.threads for register in thread.registers for more in AROUND)

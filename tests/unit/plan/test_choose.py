@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.builder import EM_ARM, Load, kernel_notes, make_core, nt_prstatus, parse_core, parse_notes
-from support.samples import noise
+from support.fitting import pages as memory_of
+from support.opening import opened
+from support.samples import HUGE, noise
 
 import corefilt
 from corefilt.plan.fit import choose
 from corefilt.plan.fit.choose import FitError
+from corefilt.plan.fit.priority import by_worth
 
-A, B, PAGE = 0x10000, 0x4000000, 4096
+A, B, C, PAGE = 0x10000, 0x4000000, 0x8000000, 4096
 
 
-def process(threads: int = 2) -> bytes:
+def process(threads: int = 2, layout: str = "kernel") -> bytes:
     """Make a core with a stack of which half is needed, and with a heap."""
     notes = kernel_notes([], threads=threads, stack_pointers=[B + 10 * PAGE])
-    return make_core([Load(A, noise(40)), Load(B, noise(20, 1))], notes)
+    return make_core([Load(A, noise(40)), Load(B, noise(20, 1))], notes, layout=layout)
 
 
 def fdpic() -> bytes:
@@ -46,6 +50,7 @@ def smallest(core: Path, **options: Any) -> int:
         (process, {"unreadable": True}),
         (process, {"annotate": True, "unreadable": True}),
         (lambda: process(60), {"annotate": True}),
+        (lambda: process(layout="gcore"), {"annotate": True}),
         (fdpic, {"format": "elf"}),
         (fdpic, {"format": "elf", "annotate": True}),
     ],
@@ -66,6 +71,57 @@ def test_the_smallest_size_is_that_of_the_smallest_core(
     ours = [note for note in parse_notes(out.read_bytes()) if note.name == "COREFILT"]
     assert len({note.type for note in ours}) == len(ours)
     assert len(parse_core(out.read_bytes())[1]) == report.fit.segments
+
+
+# --- in which order ---------------------------------------------------------------------------------------
+
+
+def test_what_a_register_points_at_comes_first_and_is_not_minimal(tmp_path: Path) -> None:
+    core, out = tmp_path / "core", tmp_path / "out"
+    raw = process()
+    at = raw.index(struct.pack("<Q", B + 10 * PAGE)) - 8 * 15
+    core.write_bytes(raw[:at] + struct.pack("<Q", A + 30 * PAGE + 5) + raw[at + 8 :])
+    corefilt.filter(core, out, filter="all", minimal=True, sync=False)
+    assert not [address for address in memory_of(out.read_bytes()) if address < B]
+    # A page with its program headers and their note.
+    corefilt.filter(core, out, filter="all", fit=smallest(core) + 2 * PAGE, force=True, sync=False)
+    assert [address for address in memory_of(out.read_bytes()) if address < B] == [A + 30 * PAGE]
+
+
+def test_nothing_comes_before_what_did_not_fit_as_a_whole(tmp_path: Path) -> None:
+    """However little it is: a larger limit would take it away again."""
+    core, out = tmp_path / "core", tmp_path / "out"
+    heap, table = Load(A, noise(3)[:9001]), Load(C, noise(1, 2)[:100], flags="r--")
+    stack = Load(B, noise(1, 1)[:600])
+    notes = kernel_notes([(C, C + 100, 0, "/data/table")], stack_pointers=[B + 8])
+    core.write_bytes(make_core([heap, stack, table], notes))
+    whole = set()
+    for limit in range(smallest(core), core.stat().st_size, 57):
+        corefilt.filter(core, out, filter="all", fit=limit, force=True, sync=False)
+        kept = {phdr.p_vaddr: phdr.p_filesz for phdr in parse_core(out.read_bytes())[1]}
+        assert kept[A] == len(heap.data) or not kept[C], limit
+        whole.add(kept[A] == len(heap.data))
+    assert whole == {False, True}
+
+
+def test_mappings_come_by_their_kinds_however_large_they_are() -> None:
+    """What only the process knew before what it shared, huge pages, and what files still have."""
+    files = {
+        A: ("/data/table", "r--"), 2 * A: ("/dev/shm/table", "rw-"), HUGE: ("/anon_hugepage (deleted)", "rw-"),
+        2 * HUGE: ("/dev/zero (deleted)", "rw-"), 3 * HUGE: (None, "r--"), 4 * HUGE: (None, "rw-"),
+    }  # fmt: skip
+    loads = [
+        Load(at, noise(n, n), memsz=HUGE if at == HUGE else None, flags=flags)
+        for n, (at, (_, flags)) in enumerate(files.items(), 1)
+    ]
+    notes = kernel_notes([(at, at + (loads[n].memsz or len(loads[n].data)), 0, path)
+                          for n, (at, (path, _)) in enumerate(files.items()) if path is not None])  # fmt: skip
+    with opened(make_core(loads, notes)) as it:
+        plan = it.plan("all")
+        order = by_worth(plan, {i: it.present[i] for i in it.maps.phdr})
+        assert [it.table.p_vaddr[i] for i in order] == sorted(files, reverse=True)
+        alike = by_worth(plan, {2: 5, 6: 5, 1: 5})
+        assert alike == [6, 2, 1]
 
 
 def told(core: bytes, tmp_path: Path, **options: Any) -> list[str]:
