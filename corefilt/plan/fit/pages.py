@@ -183,11 +183,11 @@ class Selection:
         size = self._most(i)
         first = min(self._page, size)
         if b > first and (needed or size <= SMALL_MAPPING or (a, b) == (0, size)):
-            if self.holds(i, 0, size) or self._add_within(i, size, limit):
+            if self._add_within(i, size, limit):
                 return True
             self._add_within(i, first, limit)
             return False
-        return a >= first or self.holds(i, 0, first) or self._add_within(i, first, limit)
+        return a >= first or self._add_within(i, first, limit)
 
     def _add_within(self, i: int, end: int, limit: int | None) -> bool:
         """Keep the beginning of a mapping, if the limit allows all of that."""

@@ -16,6 +16,7 @@ import corefilt
 from corefilt.plan.fit import choose
 from corefilt.plan.fit.choose import FitError
 from corefilt.plan.fit.priority import by_worth
+from corefilt.verify import verify
 
 A, B, C, PAGE = 0x10000, 0x4000000, 0x8000000, 4096
 
@@ -71,6 +72,18 @@ def test_the_smallest_size_is_that_of_the_smallest_core(
     ours = [note for note in parse_notes(out.read_bytes()) if note.name == "COREFILT"]
     assert len({note.type for note in ours}) == len(ours)
     assert len(parse_core(out.read_bytes())[1]) == report.fit.segments
+
+
+def test_one_part_more_of_what_was_cut_before_is_noted(tmp_path: Path) -> None:
+    """An earlier note says that mappings were cut, and not which of them stand in parts now."""
+    full, once, twice = (tmp_path / name for name in ("full", "once", "twice"))
+    full.write_bytes(process())
+    corefilt.filter(full, once, filter="all", fit=smallest(full) + 30 * PAGE, sync=False)
+    corefilt.filter(once, twice, filter="all", minimal=True, sync=False)
+    parts = [len(parse_core(path.read_bytes())[1]) for path in (full, once, twice)]
+    assert parts[2] in (parts[0] + 1, parts[1] + 1)
+    assert verify(once, twice).holds
+    assert verify(full, twice).holds
 
 
 # --- in which order ---------------------------------------------------------------------------------------

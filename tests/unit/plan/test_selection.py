@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.builder import EM_AARCH64, Load, kernel_notes, make_core, mte_tags, parse_core
 from support.limited import patterned, write_sparse
 from support.opening import in_memory, open_file
@@ -20,7 +22,7 @@ from corefilt.corefile.corefilt_note import note_size
 from corefilt.corefile.elf import Ehdr, Shdr
 from corefilt.filterbits import Bit
 from corefilt.plan.fit import pages, split_layout
-from corefilt.plan.fit.pages import SMALL_HOLE, Holes, Selection
+from corefilt.plan.fit.pages import SMALL_HOLE, Holes, Selection, within
 from corefilt.plan.fit.split_layout import lay_out_pieces
 from corefilt.plan.plan import KeepPlan
 
@@ -287,3 +289,16 @@ def test_a_hole_is_large_from_a_page_more_than_a_program_header_is_worth(tmp_pat
         third = second + few + 2
         assert list(found.large(1)) == [(PAGE, (second + 1) * PAGE), (third * PAGE, (third + 4) * PAGE)]
         assert list(found.large(2)) == [(0, PAGE)]
+
+
+@given(
+    bounds=st.lists(st.integers(0, 60), max_size=12, unique=True).map(sorted),
+    low=st.integers(0, 60),
+    length=st.integers(1, 60),
+)
+def test_parts_of_ranges_are_those_between_two_places(bounds: list[int], low: int, length: int) -> None:
+    ranges = list(zip(bounds[::2], bounds[1::2], strict=False))
+    found = list(within(ranges, low, low + length))
+    assert all(a < b for a, b in found)
+    parts = [at for a, b in ranges for at in range(a, b) if low <= at < low + length]
+    assert [at for a, b in found for at in range(a, b)] == parts
