@@ -436,6 +436,20 @@ def test_a_section_header_is_not_written_over_the_payload_that_it_would_reach_in
     assert parse_sections(out)[0].sh_info == 2
 
 
+@pytest.mark.parametrize(
+    "patch",
+    [{"e_shnum": 3}, {"e_shnum": 3, "shdr[0].sh_info": 9}, {"e_shnum": 0}, {"e_shentsize": 0}, {"e_shoff": 0}],
+    ids=str,
+)
+def test_the_one_section_header_of_pn_xnum_is_announced_as_one(patch: dict[str, int]) -> None:
+    """Where the header counts more than there are, its readers would look for what is not in the file."""
+    core = make_core([Load(A, noise(2)), Load(B, noise(1, 1))], kernel_notes(), xnum=True, patch=patch)
+    out = planned(core, "all")
+    ehdr = parse_core(out)[0]
+    assert (ehdr.e_shnum, ehdr.e_shentsize, ehdr.e_shoff) == (1, 64, len(out) - 64)
+    assert [section.sh_info for section in parse_sections(out)] == [3]
+
+
 def test_a_header_that_counts_sections_without_a_place_stays_as_it_is() -> None:
     core = make_core([Load(A, noise(2))], kernel_notes(), patch={"e_shnum": 7, "e_shstrndx": 3})
     assert planned(core, "all") == core
