@@ -189,6 +189,19 @@ def test_what_is_counted_before_is_what_there_is_afterwards(name: str, annotated
         assert len(list(other.pieces())) == len(list(one.pieces()))
 
 
+def test_what_was_added_since_a_mark_can_be_forgotten() -> None:
+    """What a runtime needs is tried, and given up as a whole."""
+    for plan in planned(paged()):
+        selection = fresh(plan)
+        filled(selection, range(1, 5, 2))
+        before, runs = selection.size_with(), {i: list(own) for i, own in selection.runs.items()}
+        mark = selection.mark()
+        filled(selection, range(2, 30, 3))
+        assert selection.fill(2, 0, 3 * PAGE, None)
+        selection.back_to(mark)
+        assert (selection.size_with(), selection.runs) == (before, runs)
+
+
 @pytest.mark.parametrize("options", [{}, {"annotate": True}, {"unreadable": True}], ids=str)
 @pytest.mark.parametrize("name", CORES)
 def test_sizes_are_what_is_written_with_every_note(name: str, options: dict[str, Any], tmp_path: Path) -> None:
