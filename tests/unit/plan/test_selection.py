@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builder import EM_AARCH64, Load, kernel_notes, make_core, mte_tags, parse_core
+from support.builder import EM_AARCH64, PT_AARCH64_MEMTAG_MTE, Load, kernel_notes, make_core, mte_tags, parse_core
 from support.limited import patterned, write_sparse
 from support.opening import in_memory, open_file
 from support.samples import noise
@@ -25,6 +25,7 @@ from corefilt.plan.fit import pages, split_layout
 from corefilt.plan.fit.pages import SMALL_HOLE, Holes, Selection, within
 from corefilt.plan.fit.split_layout import lay_out_pieces
 from corefilt.plan.plan import KeepPlan
+from corefilt.verify import verify
 
 A, B, PAGE = 0x10000, 0x4000000, 4096
 
@@ -218,6 +219,26 @@ def test_sizes_are_what_is_written_with_every_note(name: str, options: dict[str,
         assert limit - report.fit.size < 2 * PAGE
         sizes.add(report.fit.size)
     assert len(sizes) > 2
+    verdict = verify(core, out)
+    assert verdict.holds, str(verdict)
+
+
+def test_memory_tags_of_a_part_in_the_middle_are_paired_with_it(tmp_path: Path) -> None:
+    """32 bytes of memory for each byte of tags: what stands in the middle of the one stands there in the other."""
+    core, out = tmp_path / "core", tmp_path / "out"
+    load = Load(A, noise(40))
+    tags = Load(A, noise(2)[: 40 * 128], flags="", memsz=40 * PAGE, align=0, type=PT_AARCH64_MEMTAG_MTE)
+    notes = kernel_notes([], machine=EM_AARCH64, stack_pointers=[A + 30 * PAGE])
+    core.write_bytes(make_core([load], notes, machine=EM_AARCH64, extra_phdrs=[tags]))
+    corefilt.filter(core, out, filter="all", minimal=True, sync=False)
+    parts = [phdr for phdr in parse_core(out.read_bytes())[1] if phdr.p_type == PT_AARCH64_MEMTAG_MTE]
+    part = next(phdr for phdr in parts if phdr.p_filesz)
+    assert part.p_vaddr > A
+    assert verify(core, out).holds
+    raw = bytearray(out.read_bytes())
+    raw[part.p_offset] ^= 1
+    out.write_bytes(raw)
+    assert [finding.what for finding in verify(core, out).findings] == ["payload"]
 
 
 def test_notes_of_kinds_have_room_for_every_program_header(tmp_path: Path) -> None:
