@@ -136,7 +136,7 @@ def test_behind_the_notes_counts_too(tmp_path: Path) -> None:
         assert words in str(verify(full, out))
 
 
-@pytest.mark.parametrize("chunk", [21, 22, 35, 64, 333])
+@pytest.mark.parametrize("chunk", [21, 64, 152, 160, 168, 176, 333])
 def test_notes_are_found_wherever_what_is_read_at_a_time_ends(
     chunk: int, annotated: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
