@@ -13,6 +13,7 @@ from support.opening import opened
 from support.samples import HUGE, noise
 
 import corefilt
+from corefilt.corefile.corefilt_note import NT_COREFILT_FITS
 from corefilt.plan.fit import choose
 from corefilt.plan.fit.choose import FitError
 from corefilt.plan.fit.priority import by_worth
@@ -25,6 +26,12 @@ def process(threads: int = 2, layout: str = "kernel") -> bytes:
     """Make a core with a stack of which half is needed, and with a heap."""
     notes = kernel_notes([], threads=threads, stack_pointers=[B + 10 * PAGE])
     return make_core([Load(A, noise(40)), Load(B, noise(20, 1))], notes, layout=layout)
+
+
+def unpaged() -> bytes:
+    """Make one of a system without an MMU, where mappings are no whole pages."""
+    loads = [Load(A, noise(40)[:-1001]), Load(B, noise(20, 1)[:-77])]
+    return make_core(loads, kernel_notes([], stack_pointers=[B + 10 * PAGE]))
 
 
 def fdpic() -> bytes:
@@ -47,6 +54,7 @@ def smallest(core: Path, **options: Any) -> int:
     ("make", "options"),
     [
         (process, {}),
+        (unpaged, {}),
         (process, {"annotate": True}),
         (process, {"unreadable": True}),
         (process, {"annotate": True, "unreadable": True}),
@@ -84,6 +92,7 @@ def test_one_part_more_of_what_was_cut_before_is_noted(tmp_path: Path) -> None:
     assert parts[2] in (parts[0] + 1, parts[1] + 1)
     assert verify(once, twice).holds
     assert verify(full, twice).holds
+    assert [note.type for note in parse_notes(twice.read_bytes()) if note.name == "COREFILT"] == [NT_COREFILT_FITS] * 2
 
 
 # --- in which order ---------------------------------------------------------------------------------------
