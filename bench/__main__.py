@@ -55,7 +55,7 @@ SCRIPTS: dict[str, ModuleType] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run what was asked for; return the exit code: 0 whether the bars are met or not, 1 if a row failed."""
+    """Run what was asked for; return the exit code: 0 whether the targets are met or not, 1 if a row failed."""
     wanted = options.parse(arguments, {name: script.QUESTION for name, script in SCRIPTS.items()})
     signal.signal(signal.SIGTERM, _leave)
     facts = machine.facts() | {

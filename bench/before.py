@@ -3,7 +3,7 @@
 Both run in turn, in an order that changes with every pair, on a tiny core and on one of 200,000 segments, from a file
 and from a pipe. CPU seconds are those of all processes of a run (wait4), which other programs on the machine disturb
 less than wall time. The ratio is that of the sums over all pairs; its interval holds 95 % of 2,000 resamplings of the
-pairs. A row is slower where the whole interval lies above the bar.
+pairs. A row is slower where the whole interval lies above the target.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench.report import Results
 
 QUESTION = "Does it take more CPU time than another installed corefilt (--before COMMAND)?"
 
-BAR = 1.03
+TARGET = 1.03
 LEAST_PAIRS = 31
 SEGMENTS = 200_000
 _FILTER, _TINY = "0x33", 1 << 20
@@ -102,5 +102,5 @@ def verdict(found: Sequence[tuple[float, float]]) -> str:
     """One line: the ratio, its interval, both medians, and whether it is slower."""
     ratio, low, high = interval(found)
     ours, theirs = (statistics.median(side) for side in zip(*found, strict=True))
-    answer = "slower" if low > BAR else "not slower"
+    answer = "slower" if low > TARGET else "not slower"
     return f"{ratio:.3f} ({low:.3f}-{high:.3f}), {ours:.4f} s and {theirs:.4f} s of CPU, {len(found)} pairs: {answer}"

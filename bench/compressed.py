@@ -22,11 +22,11 @@ from bench.report import Results
 
 QUESTION = "How long do compressed cores take, beside zstd itself?"
 
-BAR_TO = 1.05
+TARGET_TO = 1.05
 """Of ``zstd -T2`` of the same bytes."""
-BAR_FROM = 1.0
+TARGET_FROM = 1.0
 """Of ``zstd -d`` of the whole core to a file."""
-BAR_BOTH = 0.9
+TARGET_BOTH = 0.9
 """Of ``zstd -dc | C stage | zstd -T2``."""
 _BLOCK = 1 << 20
 _WORDS, _LONGEST = 4000, 16
@@ -58,22 +58,22 @@ def measure(options: Options, tell: Callable[[str], None]) -> Results:
             size = core.size(KEPT[50])
             rows = (
                 (
-                    "to .zst", 100, full, BAR_TO, "zstd -T2 -3",
+                    "to .zst", 100, full, TARGET_TO, "zstd -T2 -3",
                     _one("corefilt", programs.corefilt(KEPT[100], full, packed_out, False), packed_out),
                     _one("zstd", ("zstd", "-q", "-T2", "-3", str(full), "-o", str(packed_out)), packed_out),
                 ),
                 (
-                    "from .zst", 50, packed, BAR_FROM, "zstd -d",
+                    "from .zst", 50, packed, TARGET_FROM, "zstd -d",
                     _one("corefilt", programs.corefilt(KEPT[50], packed, out, False), out, size),
                     _one("zstd", ("zstd", "-q", "-d", str(packed), "-o", str(out)), out),
                 ),
                 (
-                    ".zst to .zst", 50, packed, BAR_BOTH, "zstd -dc | C | zstd -T2",
+                    ".zst to .zst", 50, packed, TARGET_BOTH, "zstd -dc | C | zstd -T2",
                     _one("corefilt", programs.corefilt(KEPT[50], packed, packed_out, False), packed_out),
                     Contestant("zstd", (Pipeline(piped, None, out),), out),
                 ),
             )  # fmt: skip
-            for work, percent, source, bar, rival, ours, theirs in rows:
+            for work, percent, source, target, rival, ours, theirs in rows:
                 tell(f"{name}: {work}")
                 row = f"{work}, {name}"
                 try:
@@ -85,7 +85,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Results:
                 moved = core.size(KEPT[percent])
                 times = tuple(seconds[0]), tuple(seconds[1])
                 results.comparisons.append(
-                    Comparison(row, percent, place.file_system, rival, *times, moved, bar, outcome)
+                    Comparison(row, percent, place.file_system, rival, *times, moved, target, outcome)
                 )
             for path in (full, packed):
                 path.unlink()

@@ -23,7 +23,7 @@ from bench.rivals import Programs
 
 QUESTION = "What do engines, threads, a cold disk and holes make of one copy from file to file?"
 
-BAR_COLD = 1 / 0.95
+TARGET_COLD = 1 / 0.95
 """Of dd that reads what is kept: 0.95 of its rate."""
 
 _ENGINES = ("copy_file_range", "sendfile", "readwrite")
@@ -88,7 +88,7 @@ class _Bench:
         for kept in (100, 50):
             rival = Contestant("dd", (Pipeline((rivals.read(self.files[kept]),)),))
             for name, more in (("", ()), (" --cache keep", ("--cache", "keep")), (" --threads 4", ("--threads", "4"))):
-                self._compare(f"cold{name}", kept, more, rival, bar=BAR_COLD, cold=True)
+                self._compare(f"cold{name}", kept, more, rival, target=TARGET_COLD, cold=True)
 
     def holes(self) -> None:
         """Time a core that is nearly all holes against cp of as much data as it holds."""
@@ -122,7 +122,7 @@ class _Bench:
         more: tuple[str, ...],
         rival: Contestant,
         *,
-        bar: float | None = None,
+        target: float | None = None,
         cold: bool = False,
     ) -> None:
         row = f"{work}, {kept} % kept, {self.place.file_system}"
@@ -137,7 +137,7 @@ class _Bench:
         except BenchError as error:
             self.results.failures.append(f"{row}: {error}")
             return
-        self._record(work, kept, rival.name, seconds, size, bar, output)
+        self._record(work, kept, rival.name, seconds, size, target, output)
 
     def _record(
         self,
@@ -146,11 +146,11 @@ class _Bench:
         rival: str,
         seconds: list[list[float]],
         moved: int,
-        bar: float | None,
+        target: float | None,
         output: str,
     ) -> None:
         self.results.comparisons.append(
             Comparison(
-                work, kept, self.place.file_system, rival, tuple(seconds[0]), tuple(seconds[1]), moved, bar, output
+                work, kept, self.place.file_system, rival, tuple(seconds[0]), tuple(seconds[1]), moved, target, output
             )
         )

@@ -40,7 +40,7 @@ class Comparison:
     ours_seconds: tuple[float, ...]
     rival_seconds: tuple[float, ...]
     moved: int
-    bar: float | None
+    target: float | None
     output: str
 
     @property
@@ -78,8 +78,8 @@ class Comparison:
 
     @property
     def met(self) -> bool | None:
-        """Whether the bar was met, which takes the right output too; None where there is no bar."""
-        return None if self.bar is None else self.ratio <= self.bar and self.output == SAME
+        """Whether the target was met, which takes the right output too; None where there is no target."""
+        return None if self.target is None else self.ratio <= self.target and self.output == SAME
 
 
 @dataclass(frozen=True)

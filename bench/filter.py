@@ -28,11 +28,11 @@ from bench.rivals import Argv, Programs
 
 QUESTION = "How fast is one core, file to file and through pipes, and at what peak memory?"
 
-BAR_COPY = 1.0
+TARGET_COPY = 1.0
 """Of the faster of cp and dd of the kept bytes, and of ``cat core | cat > out``."""
-BAR_STAGE = 1.05
+TARGET_STAGE = 1.05
 """Of a minimal C stage in the same place of a pipeline."""
-BAR_START = 2.0
+TARGET_START = 2.0
 """Of the bare interpreter."""
 
 _TINY = 128 << 10
@@ -46,7 +46,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Results:
     with temporary_place(options.folder, options.size) as place, bytecode_in(place.folder / "bytecode"):
         programs = rivals.prepare(options.corefilt, options.engine, place.folder)
         if options.quick:
-            results.remarks.append("a quick run: so small a core is mostly start-up, the bars are not for it")
+            results.remarks.append("a quick run: so small a core is mostly start-up, the targets are not for it")
         if memory.available() < 3 * options.size:
             results.remarks.append("little memory: the page cache may not have stayed warm")
         bench = _Bench(options, programs, results, tell, place, plan_core(options.size), plan_core(_TINY))
@@ -123,7 +123,7 @@ class _Bench:
                     kept,
                     Contestant("corefilt", (Pipeline((argv,)),), out, size),
                     others,
-                    [BAR_COPY, BAR_COPY],
+                    [TARGET_COPY, TARGET_COPY],
                     moved=size,
                 )
 
@@ -140,7 +140,7 @@ class _Bench:
                     self._drained(f"C {mode}", kept, feed, self.programs.stage(mode, ranges))
                     for mode in ("readwrite", "splice")
                 ],
-                [BAR_STAGE, BAR_STAGE],
+                [TARGET_STAGE, TARGET_STAGE],
                 moved=self.core.size(KEPT[100]),
             )
 
@@ -161,7 +161,7 @@ class _Bench:
                 kept,
                 Contestant("corefilt", (Pipeline((feed, argv)),), out, size),
                 [Contestant(name, (Pipeline((feed, last), sink=out),), out, size)],
-                [BAR_COPY if kept == 100 else None],
+                [TARGET_COPY if kept == 100 else None],
                 moved=self.core.size(KEPT[100]),
             )
 
@@ -178,7 +178,7 @@ class _Bench:
                     self._drained(f"C {mode}", kept, self.programs.stage(mode, ranges), source=self.full)
                     for mode in ("readwrite", "splice")
                 ],
-                [BAR_STAGE, BAR_STAGE],
+                [TARGET_STAGE, TARGET_STAGE],
                 moved=self.core.size(coredump_filter),
             )
 
@@ -203,7 +203,7 @@ class _Bench:
             ),
         )
         for work, ours, rival in pairs:
-            self._compare(work, 50, ours, [rival], [BAR_START], moved=moved, runs=runs, expected=expected)
+            self._compare(work, 50, ours, [rival], [TARGET_START], moved=moved, runs=runs, expected=expected)
 
     def memory(self) -> None:
         """Watch how much anonymous memory corefilt holds, for the core and for a tiny one."""
@@ -267,7 +267,7 @@ class _Bench:
         kept: int,
         ours: Contestant,
         others: list[Contestant],
-        bars: list[float | None],
+        targets: list[float | None],
         *,
         moved: int,
         runs: int | None = None,
@@ -292,7 +292,7 @@ class _Bench:
             return
         if output == SAME and sizes[0] != ours.expected:
             output = f"{sizes[0]:,} bytes, not {ours.expected:,}"
-        for index, (rival, bar) in enumerate(zip(others, bars, strict=True), 1):
+        for index, (rival, target) in enumerate(zip(others, targets, strict=True), 1):
             self.results.comparisons.append(
                 Comparison(
                     work,
@@ -302,7 +302,7 @@ class _Bench:
                     tuple(seconds[0]),
                     tuple(seconds[index]),
                     moved,
-                    bar,
+                    target,
                     output,
                 )
             )

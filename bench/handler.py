@@ -34,7 +34,7 @@ from bench.report import Results, size_text
 
 QUESTION = "How long does a crashed process wait for the handler, beside cat > file?"
 
-BAR = 1.1
+TARGET = 1.1
 """Of cat's time, from 1 GiB up."""
 _LARGE = 1 << 30
 _MORE = 0.1
@@ -130,8 +130,8 @@ def _compare(
             continue
         outcome = SAME if kept < 100 or sizes[name] == sizes["cat"] else f"{sizes[name]} and {sizes['cat']} MiB"
         times = tuple(seconds[name]), tuple(seconds["cat"])
-        bar = BAR if size >= _LARGE else None
-        row = Comparison(f"crash of {size_text(size)}{way}", kept, on, "cat > file", *times, size, bar, outcome)
+        target = TARGET if size >= _LARGE else None
+        row = Comparison(f"crash of {size_text(size)}{way}", kept, on, "cat > file", *times, size, target, outcome)
         results.comparisons.append(row)
         more = _MORE_THAN_CAT[name] if size == _SMALL[0] else _MORE
         results.remarks.append(

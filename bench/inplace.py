@@ -26,7 +26,7 @@ from bench.report import Results
 
 QUESTION = "How fast is a core filtered in place, beside bare fallocate --punch-hole?"
 
-BAR = 1.1
+TARGET = 1.1
 """Of punching the same ranges."""
 RANGES = (1, 16, 2000)
 FEW = 16
@@ -88,7 +88,7 @@ def _compare(
         work_name = f"in place{what}, {count} range{'s' * (count > 1)}"
         times = tuple(seconds[0]), tuple(seconds[1])
         moved = sum(length for _, length in dropped)
-        results.comparisons.append(Comparison(work_name, 50, on, rival, *times, moved, BAR, outcome))
+        results.comparisons.append(Comparison(work_name, 50, on, rival, *times, moved, TARGET, outcome))
 
 
 def _fresh(core: Path, work: Path) -> None:

@@ -12,7 +12,7 @@ _MIB, _GIB = 1 << 20, 1 << 30
 
 _COMPARISON = (
     *("work", "kept", "on", "beside", "ours s", "rival s"),
-    *("ratio", "(min-max)", "ours cpu", "rival cpu", "GiB/s", "bar", "met", "output"),
+    *("ratio", "(min-max)", "ours cpu", "rival cpu", "GiB/s", "target", "met", "output"),
 )
 _PEAK = ("memory of", "core", "RssAnon", "bare", "over", "allowed", "met", "VmHWM", "bare VmHWM")
 _TRIAL = ("tool", "works on", "seconds", "ratio", "(min-max)", "size", "on disk", "what came back")
@@ -82,7 +82,7 @@ def as_json(results: Results) -> dict[str, Any]:
                 "cpu_medians": each.cpu,
                 "moved_bytes": each.moved,
                 "bytes_per_second": each.rate,
-                "bar": each.bar,
+                "target": each.target,
                 "met": each.met,
                 "output": each.output,
             }
@@ -145,7 +145,7 @@ def _comparison_row(each: Comparison) -> tuple[str, ...]:
         f"({min(each.ratios):.2f}-{max(each.ratios):.2f})",
         *(("", "") if each.cpu is None else (f"{seconds:.3f}" for seconds in each.cpu)),
         f"{each.rate / _GIB:.2f}" if each.moved >= _MIB else "",
-        "" if each.bar is None else f"{each.bar:.2f}",
+        "" if each.target is None else f"{each.target:.2f}",
         {None: "", True: "yes", False: "NO"}[each.met],
         each.output,
     )

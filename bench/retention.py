@@ -26,7 +26,7 @@ from bench.report import Results
 
 QUESTION = "How much longer does a crashed process wait where a thousand cores are kept?"
 
-BAR = 0.005
+TARGET = 0.005
 """Seconds."""
 _KEPT = 1000
 _SIZE = 4 << 20
@@ -118,10 +118,14 @@ def _compare(results: Results, folder: Path, on: str, runs: int) -> None:
         pairs = list(zip(ours, theirs, strict=True))
         wall = statistics.median(mine - other for mine, other in pairs)
         used = statistics.median(mine.cpu - other.cpu for mine, other in pairs)
-        bar = f"; at most {BAR * 1000:.0f} ms more CPU: {'met' if used <= BAR else 'missed'}" if rival == empty else ""
+        target = (
+            f"; at most {TARGET * 1000:.0f} ms more CPU: {'met' if used <= TARGET else 'not met'}"
+            if rival == empty
+            else ""
+        )
         results.remarks.append(
             f"{on}, {name} beside {rival}: waits {wall * 1000:+.1f} ms, CPU {used * 1000:+.1f} ms "
-            f"(medians of {len(pairs)} pairs{bar})"
+            f"(medians of {len(pairs)} pairs{target})"
         )
 
 

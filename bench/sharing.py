@@ -29,7 +29,7 @@ from bench.rivals import Programs
 
 QUESTION = "What does a core cost where extents are shared, beside cp --reflink=always of all of it?"
 
-BAR_SHARE = 1.2
+TARGET_SHARE = 1.2
 
 _MAKE = {"xfs": ("mkfs.xfs", "-q", "-m", "reflink=1"), "btrfs": ("mkfs.btrfs", "-q")}
 _EXTENTS = (1, 1_000, 100_000)
@@ -110,7 +110,7 @@ def _measure_on(
                     tuple(seconds[0]),
                     tuple(seconds[1]),
                     core.size(KEPT[kept]),
-                    BAR_SHARE,
+                    TARGET_SHARE,
                     SAME if output == SAME else output,
                 )
             )

@@ -130,21 +130,21 @@ def measure(options: Options, tell: Callable[[str], None]) -> Results:
         kept = len(core.kept_ranges(KEPT[50])) - 1
         parts = -(-core.size(KEPT[50]) // PART)
         with bytecode_in(folder / "bytecode"):
-            for work, count, bars in (
+            for work, count, targets in (
                 ("small", COUNT, {"GET in": 2, "PUT out": 1}),
                 ("large", 1, {"GET in": 2 + kept, "PUT out": parts, "POST out": 2}),
             ):
                 for path in sorted((folder / work).iterdir()):
                     store.put(f"/{BUCKET}/{work}/{path.name}", path)
                 tell(f"{work} cores, first run")
-                _row(options, store, work, count, f"{count} {work} cores, first run", bars, results)
+                _row(options, store, work, count, f"{count} {work} cores, first run", targets, results)
                 tell(f"{work} cores, nothing to do")
                 _row(options, store, work, count, f"{count} {work} cores, nothing to do", {"HEAD out": 1}, results)
     return results
 
 
 def _row(
-    options: Options, store: _Store, work: str, count: int, name: str, bars: dict[str, int], results: Results
+    options: Options, store: _Store, work: str, count: int, name: str, targets: dict[str, int], results: Results
 ) -> None:
     """Tell the requests of one run, for each core, and the median CPU seconds of as many runs as were asked for."""
     first = "first" in name
@@ -159,9 +159,9 @@ def _row(
     told = {key.replace(out, "out").replace(work, "in"): number / count for key, number in asked.items()}
     words = [f"{number:g} {key}" for key, number in sorted(told.items()) if not key.startswith("LIST")]
     lists = sum(number for key, number in asked.items() if key.startswith("LIST"))
-    more = {key for key, number in told.items() if not key.startswith("LIST") and number > bars.get(key, 0)}
-    bar = ", ".join(f"{number} {key}" for key, number in bars.items())
+    more = {key for key, number in told.items() if not key.startswith("LIST") and number > targets.get(key, 0)}
+    target = ", ".join(f"{number} {key}" for key, number in targets.items())
     results.remarks.append(
-        f"{name}: {', '.join(words)} a core, {lists} listings in all; bar {bar}: {'missed' if more else 'met'}; "
+        f"{name}: {', '.join(words)} a core, {lists} listings in all; target {target}: {'not met' if more else 'met'}; "
         f"{statistics.median(seconds) / count * 1e3:.0f} ms of CPU a core"
     )

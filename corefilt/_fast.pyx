@@ -310,7 +310,7 @@ cdef int with_columns(data, columns, bint wide, bint big, bint decoding) except 
     try:
         count = <size_t>raw.len / entry
         if <size_t>raw.len % entry:
-            raise ValueError("the table's length is no multiple of its entry's")
+            raise ValueError("the table's length is not a multiple of its entry's")
         for i in range(8):
             PyObject_GetBuffer(columns[i], &view[i], PyBUF_WRITABLE)
             held += 1

@@ -70,7 +70,7 @@ def toctree(section: str) -> str:
 
 
 def take_literally(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Have nothing in docstrings but ``code`` mean something: ``EM_`` is no link, and ``*`` no emphasis."""
+    """Have nothing in docstrings but ``code`` mean something: ``EM_`` is not a link, and ``*`` no emphasis."""
     for n, line in enumerate(lines):
         parts = re.split(r"(``.*?``)", line)
         lines[n] = "".join(part if part.startswith("``") else re.sub(r"([*|_])(?!\w)", r"\\\1", part) for part in parts)

@@ -93,7 +93,7 @@ def _outcome_of(future: Any, task: Task, address: str) -> Outcome:
         outcome: Outcome = future.result()
     except CancelledError:
         raise ClusterError(
-            f"--dask {address}: the scheduler was lost", "the same command goes on where it was"
+            f"--dask {address}: the scheduler was lost", "run the same command again to continue"
         ) from None
     except Exception as error:
         return task.outcome("failed", f"on the cluster: {' '.join(str(error).split()) or type(error).__name__}")

@@ -58,13 +58,13 @@ class Job:
     def __post_init__(self) -> None:
         """Refuse what cannot be meant. Raises UsageError."""
         if self.to is not None and self.replace:
-            raise UsageError("--to and --replace both say where the cores go", "leave one of them out")
+            raise UsageError("--to and --replace both name the destination", "leave one of them out")
         if self.to is None and not self.replace and not self.dry_run:
             raise UsageError("missing --to DIR or --replace", "--replace writes each core where it was")
         if self.replace and any(is_url(local_path(source)) for source in self.sources):
             raise UsageError("--replace works on files, not behind URLs", "--to writes the cores elsewhere")
         if self.scrub is not None and self.replace:
-            raise UsageError("--scrub writes other cores, and --replace loses the first ones", "--to DIR keeps them")
+            raise UsageError("--scrub would overwrite the originals with --replace", "--to DIR keeps them")
         if self.scrub is not None and any(is_url(local_path(name)) for name in (*self.sources, self.to or "")):
             raise UsageError("--scrub works on files, not behind URLs", "copy the cores to a directory first")
         if self.scrub is not None and any(self.options.get(name) for name in ("annotate", "loadmaps", "truncate")):
@@ -73,7 +73,7 @@ class Job:
             raise UsageError("--bundle writes a file beside each filtered core", "--to DIR says where")
         if not self.sources:
             raise UsageError(
-                "no SOURCE is named", "give a directory, a file, a glob, or - for a list on standard input"
+                "no SOURCE is named", "name a directory, a file, a glob, or - for a list on standard input"
             )
 
     @property

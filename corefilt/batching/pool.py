@@ -160,7 +160,7 @@ def run_in_pool(
                     workers.remove(worker)
                     how = worker.how_it_died()
                     worker.stop()
-                    told = task.outcome("failed", f"the process that worked on it was ended by {how}")
+                    told = task.outcome("failed", f"the process that worked on it was killed by {how}")
                 if isinstance(told, int):
                     if on_progress is not None:
                         on_progress(task, told)

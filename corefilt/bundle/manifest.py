@@ -112,7 +112,7 @@ def _of_hex(value: object) -> bytes:
     try:
         return bytes.fromhex(a_text(value))
     except ValueError:
-        raise UsageError(f"{value!r} is no text of hexadecimal digits") from None
+        raise UsageError(f"{value!r} is not a string of hexadecimal digits") from None
 
 
 def _or_none(read: Callable[[object], object]) -> Callable[[object], object]:

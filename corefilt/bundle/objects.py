@@ -65,11 +65,11 @@ def loaded_objects(core: CoreFile) -> LoadedObjects:
 def look_up(objects: LoadedObjects, path: bytes, sysroot: Sysroot) -> tuple[BundledFile | None, MappedFile | None]:
     """What is below a directory in the place of an object, and the open file where it is usable.
 
-    Nothing for a file that is no ELF file after all.
+    Nothing for a file that is not an ELF file after all.
     """
     wanted = objects.build_ids[path]
     if not is_plain(path):
-        return _lacking(path, wanted, "is no path that a file can be bundled by"), None
+        return _lacking(path, wanted, "is not a path that can be bundled"), None
     try:
         file = sysroot.find(path)
     except NotUsable as error:

@@ -63,7 +63,7 @@ def prepared(path: str, *, sysroot: str | None, trusted: bool) -> Iterator[Prepa
         folder = os.path.realpath(tempfile.mkdtemp(prefix="corefilt-open-"))
         stack.callback(_remove, folder)
         if not is_plain(folder):
-            raise InputError(f"{folder}: has characters that debuggers read otherwise", "set TMPDIR to a plain path")
+            raise InputError(f"{folder}: has characters that debuggers interpret", "set TMPDIR to a plain path")
         os.mkdir(os.path.join(folder, "cwd"), 0o700)
         source = _opened(path)
         stack.callback(source.close)
@@ -73,7 +73,7 @@ def prepared(path: str, *, sysroot: str | None, trusted: bool) -> Iterator[Prepa
             yield _of_core(core, folder, sysroot, trusted=trusted)
         else:
             if sysroot is not None:
-                raise BundleError(f"{path}: has files of its own, so --sysroot has no use", "leave --sysroot out")
+                raise BundleError(f"{path}: contains its own files, so --sysroot is not used", "leave --sysroot out")
             yield _of_bundle(source, layers, folder, stack, trusted=trusted)
 
 
@@ -119,7 +119,7 @@ def _opened(path: str) -> FileSource:
 
 
 def _layers_of_tar(source: FileSource) -> tuple[str, ...] | None:
-    """How the tar that a file is was compressed; None for what is no tar."""
+    """How the tar that a file is was compressed; None for what is not a tar."""
     head = source.peek(0, HEAD)
     if is_tar(head):
         return ()

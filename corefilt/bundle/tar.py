@@ -105,7 +105,7 @@ def _pieces(file: BundleMember, readable: Readable, offset: int, length: int) ->
         piece = readable.read(offset, min(length, PIECE))
         if not piece:
             name = file.name.decode(errors="backslashreplace")
-            raise BundleError(f"{name}: ends at byte {offset}: it was cut while it was read", "try again")
+            raise BundleError(f"{name}: ends at byte {offset}: it was truncated while it was read", "try again")
         yield piece
         offset, length = offset + len(piece), length - len(piece)
 

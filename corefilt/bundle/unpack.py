@@ -18,7 +18,7 @@ from corefilt.io.openat import walk
 from corefilt.io.sinks import reported
 from corefilt.io.tar import members, open_tar
 from corefilt.sizes import show_size
-from corefilt.text import printable
+from corefilt.text import counted, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,14 +53,16 @@ def unpack(stream: BinaryIO, name: str, folder: int, packed_size: int) -> Bundle
                 unpacking.add(tar, info)
         # The end of the stream has its checksum.
         if len(stream.read(MOST_BEHIND)) == MOST_BEHIND:
-            raise BundleError(f"{name}: goes on behind the end of its tar", "corefilt bundle makes no such bundle")
+            raise BundleError(
+                f"{name}: continues past the end of its tar", "corefilt bundle does not make such bundles"
+            )
         unpacking.finish()
     except EOFError as error:
         raise BundleError(f"{name}: {str(error) or 'the tar is cut off'}") from None
     except tarfile.TarError as error:
         raise BundleError(f"{name}: the tar is damaged: {printable(str(error))}") from None
     if unpacking.manifest is None or not unpacking.has_core:
-        raise BundleError(f"{name}: has no {CORE if unpacking.manifest is not None else MANIFEST}: it is no bundle")
+        raise BundleError(f"{name}: has no {CORE if unpacking.manifest is not None else MANIFEST}: it is not a bundle")
     return unpacking.manifest
 
 
@@ -77,7 +79,7 @@ class _Unpacking:
         self.has_core = False
 
     def _refuse(self, name: str, reason: str) -> BundleError:
-        return BundleError(f"{self._name}: {printable(name)}: {reason}", "corefilt bundle makes no such bundle")
+        return BundleError(f"{self._name}: {printable(name)}: {reason}", "corefilt bundle does not make such bundles")
 
     def add(self, tar: tarfile.TarFile, info: tarfile.TarInfo) -> None:
         """Unpack one member; a link waits for the end."""
@@ -114,20 +116,20 @@ class _Unpacking:
             end = offset + length
             self._left -= length
         if self._left < 0:
-            raise self._refuse(info.name, f"ends behind the {show_size(self._most)} that there is space and reason for")
+            raise self._refuse(info.name, f"is larger than the {show_size(self._most)} that are allowed")
         above = self._enter(steps[:-1])
         try:
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(steps[-1], flags, 0o600, dir_fd=above)
         except FileExistsError:
-            raise self._refuse(info.name, "is there twice") from None
+            raise self._refuse(info.name, "is in it twice") from None
         finally:
             os.close(above)
         try:
             _copy(tar, info, extents, fd)
             if info.name == MANIFEST:
                 if info.size > MOST_OF_MANIFEST:
-                    raise self._refuse(info.name, f"has {info.size} bytes")
+                    raise self._refuse(info.name, f"has {counted(info.size, 'byte')}")
                 self.manifest = decode_manifest(os.pread(fd, info.size, 0), f"{self._name}: {MANIFEST}")
             self.has_core = self.has_core or info.name == CORE
             # An extended header can say inf or nan.
@@ -145,7 +147,7 @@ class _Unpacking:
             try:
                 os.symlink(target, steps[-1], dir_fd=above)
             except FileExistsError:
-                raise self._refuse("/".join(steps), "is there twice") from None
+                raise self._refuse("/".join(steps), "is in it twice") from None
             finally:
                 os.close(above)
 

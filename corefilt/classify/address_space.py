@@ -163,7 +163,7 @@ class AddressSpace:
         return path is not None and self._mappings.file_offset(m) == 0 and self.role_by_order(m) is not None
 
     def role_by_order(self, m: int) -> str | None:
-        """What the order of a file's segments says that this one is; None if it is no image's order.
+        """What the order of a file's segments says that this one is; None if it is not an image's order.
 
         In an image offsets rise with addresses from 0 on, flags differ, and something is executable. ``data`` is what
         is writable, and a read-only segment between a read-only and a writable one (PT_GNU_RELRO as GNU ld lays it

@@ -64,7 +64,7 @@ def _main(argv: list[str], *, interruptible: bool) -> int:
     except Exception as error:
         if os.environ.get("COREFILT_TRACEBACK"):
             raise
-        hint = "this is a bug of corefilt: please report it; COREFILT_TRACEBACK=1 shows where it is"
+        hint = "this is a bug in corefilt: please report it; COREFILT_TRACEBACK=1 shows where it is"
         return _fail(CorefiltError(f"{type(error).__name__}: {error}", hint), argv)
 
 

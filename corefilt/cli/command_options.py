@@ -30,7 +30,7 @@ def _jobs(option: str, text: str) -> int:
 
 def _handlers(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 31:
-        raise UsageError(f"--pipe-limit: {text!r} is no number of handlers", "0 means no limit")
+        raise UsageError(f"--pipe-limit: {text!r} is not a number of handlers", "0 means no limit")
     return int(text)
 
 
@@ -49,13 +49,13 @@ def _count(text: str) -> int:
 
 def _uid(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) >= 1 << 32:
-        raise UsageError(f"--uid: {text!r} is no user's number", "id -u NAME tells it")
+        raise UsageError(f"--uid: {text!r} is not a user ID", "id -u NAME tells it")
     return int(text)
 
 
 def _signature(text: str) -> str:
     if len(text) != 16 or set(text) - set("0123456789abcdef"):
-        raise UsageError(f"--signature: {text!r} is no signature", "it has 16 hex digits, as corefilt list shows it")
+        raise UsageError(f"--signature: {text!r} is not a signature", "it has 16 hex digits, as corefilt list shows it")
     return text
 
 
@@ -108,7 +108,7 @@ OPTIONS = (
     Option("--unwinder", "what finds the frames of the crash: corefilt itself (auto), or eu-stack of elfutils, which "
            "opens the files that CORE names without protection", choices=("auto", "eu-stack"), default="auto",
            group=EVIDENCE, takers="inspect"),
-    Option("--sysroot", "the directory below which the mapped files are (default: / for your own cores)", metavar="DIR",
+    Option("--sysroot", "look for the mapped files below DIR (default: / for your own cores)", metavar="DIR",
            group=EVIDENCE, takers="bundle open"),
     Option("--debug-dir", "look for debug files here too, as .build-id/XX/YYYY.debug", metavar="DIR", default=(),
            group=EVIDENCE, takers="bundle"),
@@ -164,9 +164,9 @@ OPTIONS = (
            group=SIZE, takers="vacuum"),
     Option("--max-age", "remove what is older, like 30d", metavar="AGE", read=_limit("max-age"), group=SIZE,
            takers="vacuum"),
-    Option("--max-per-executable", "keep so many cores of each executable of a user", metavar="N",
+    Option("--max-per-executable", "keep at most N cores of each executable of a user", metavar="N",
            read=_limit("max-per-executable"), group=SIZE, takers="vacuum"),
-    Option("--keep-per-signature", "keep so many full cores of each crash of a user", metavar="N",
+    Option("--keep-per-signature", "keep at most N full cores of each crash of a user", metavar="N",
            read=_limit("keep-per-signature"), group=SIZE, takers="vacuum"),
     Option("-n --dry-run", "say what would be removed, and remove nothing", default=False, group=OUTPUT,
            takers="vacuum"),
@@ -193,7 +193,7 @@ OPTIONS = (
     Option("--kind", "list mappings of these kinds only", metavar="KIND,...", default=(), group=SHOW, takers="inspect"),
     Option("--sort", "time: oldest first (default); size: smallest first; name", choices=("time", "size", "name"),
            default="time", group=SHOW, takers="list"),
-    Option("-r --reverse", "the other way round", default=False, group=SHOW, takers="list"),
+    Option("-r --reverse", "reverse the order", default=False, group=SHOW, takers="list"),
     Option("--uid", "only cores of this user's processes", metavar="UID", read=_uid, group=SHOW, takers="list"),
     Option("--executable", "only of executables whose path matches; * also matches slashes", metavar="GLOB",
            group=SHOW, takers="list"),
@@ -210,7 +210,7 @@ OPTIONS = (
            default=False, group=SHOW, takers="inspect"),
     Option("-v --verbose", "cut nothing, and show the evidence for every mapping", default=False, group=SHOW,
            takers="inspect"),
-    Option("--json", "one JSON object a line for everything that was found, on standard output or in FILE",
+    Option("--json", "one line of JSON for each core that was found, on standard output or in FILE",
            metavar="[=FILE]", group=REPORT, takers="batch list"),
     Option("--prometheus", "metrics for the textfile collector of node_exporter: cores by executable and signal, bytes "
            "before and after, failures, disk space", default=False, group=REPORT, takers="status"),
@@ -224,5 +224,6 @@ OPTIONS = (
            default=False, group=REPORT, takers="batch"),
     Option("-v --verbose", "report everything that was found", default=False, group=REPORT, takers="batch"),
     Option("-v --verbose", "list every match", default=False, group=REPORT, takers="scrub"),
-    Option("-v --verbose", "every mapping, and the reasons for its kind", default=False, group=REPORT, takers="show"),
+    Option("-v --verbose", "list every mapping, with the reasons for its kind", default=False, group=REPORT,
+           takers="show"),
 )  # fmt: skip

@@ -6,7 +6,7 @@ EXAMPLES = {
     "filter": (
         ("corefilt 0x33 core -o small.core", "keep what the kernel keeps by default (0x33)"),
         ("corefilt default,-shared-anonymous core -o small.core", "the same without anonymous shared memory (0x31)"),
-        ("corefilt 0x33 core -n", "only say how much would be kept and dropped"),
+        ("corefilt 0x33 core -n", "only show how much would be kept and dropped"),
         ("corefilt 0x33 core --minimal -o stacks.core", "keep only what a backtrace needs"),
         ("corefilt 0x33 core --fit 500M -o fits.core", "write a complete core of at most 500 MiB, stacks first"),
         ("corefilt 0x33 core -i", "punch holes into the core itself"),

@@ -41,8 +41,8 @@ other commands (corefilt COMMAND --help):
 exit status: 0 done; 1 failed, OUT neither created nor changed, CORE (with -i) still valid; 2 usage; 3 written, but the
 input was damaged or truncated; 4 --strict found ambiguous bytes
 
-environment: COREFILT_ENGINE demands an engine, as --engine does; COREFILT_TRACEBACK=1 shows where a bug of corefilt is;
-NO_COLOR turns colours off"""
+environment: COREFILT_ENGINE selects an engine, as --engine does; COREFILT_TRACEBACK=1 prints a traceback if corefilt
+fails; NO_COLOR turns colours off"""
 
 
 def _other_commands() -> Iterator[str]:

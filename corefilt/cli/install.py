@@ -89,5 +89,5 @@ def _without(accepted: bool) -> list[str]:
             f"{sys.executable}: {missing['seccomp']}: nothing was installed", "--without-seccomp does without it"
         )
     for name, why in missing.items():
-        say(f"corefilt: the process that reads cores goes without {name}: {why}")
+        say(f"corefilt: the process that reads cores runs without {name}: {why}")
     return ["seccomp"] if "seccomp" in missing else []

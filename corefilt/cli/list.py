@@ -73,7 +73,7 @@ class Wanted:
         self.uid, self.signature = arguments.uid, arguments.signature
         self.executable, self.signal = arguments.executable, arguments.signal
         if self.signal is not None and self.signal not in NAMES and not self.signal.isdigit():
-            raise UsageError(f"--signal: {self.signal!r} is no signal", f"write a number, or {', '.join(NAMES)}")
+            raise UsageError(f"--signal: {self.signal!r} is not a signal", f"write a number, or {', '.join(NAMES)}")
 
     def fits(self, core: StoredCore) -> bool:
         """Whether a core is listed."""

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Unpacks a bundle into a private directory, compares its files with the core by build-id once more, and starts gdb or
-lldb there with commands of its own. Nothing in the bundle is run, no gdbinit, no script, no library, unless --trust
-is given. CORE without a bundle is shown with the files of this machine, or of --sysroot DIR.
+lldb there with its own commands. Nothing in the bundle is run, no gdbinit, no script, no library, unless --trust is
+given. A CORE without a bundle is shown with the files of this machine, or of --sysroot DIR.
 
-Arguments behind -- go to the debugger."""
+Arguments after -- are passed to the debugger."""
 
 EPILOG = """\
-exit status: 0 done; 1 failed, or the debugger did; 2 usage; 4 a file is of another build than the core's"""
+exit status: 0 done; 1 failed, or the debugger did; 2 usage; 4 a file is from another build than the core's"""
 
 
 def parser() -> Parser:

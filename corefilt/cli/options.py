@@ -40,9 +40,9 @@ OWN = (
            takers="filter inspect verify digest doctor restore show status bundle"),
     Option("--progress", "a progress bar on a terminal, after one second", choices=ON_TERMINALS, default="auto",
            group=REPORT, takers="filter batch inspect verify digest"),
-    Option("-q --quiet", "say nothing but warnings and errors", default=False, group=REPORT,
+    Option("-q --quiet", "print only warnings and errors", default=False, group=REPORT,
            takers="filter batch restore scrub set bundle"),
-    Option("-v --verbose", "say more", default=False, group=REPORT, takers="filter"),
+    Option("-v --verbose", "print more details", default=False, group=REPORT, takers="filter"),
 )  # fmt: skip
 
 

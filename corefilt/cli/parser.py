@@ -63,7 +63,8 @@ class _Version(argparse.Action):
 
     def __init__(self, option_strings: Sequence[str], dest: str, version: str, **options: Any) -> None:
         """Take no value; ``version`` is the first line."""
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="the version, the engines and the libraries")
+        words = "print the version, the engines and the libraries"
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=words)
         self.version = version
 
     def __call__(self, parser: argparse.ArgumentParser, *about: object) -> None:
@@ -96,7 +97,7 @@ class Parser(argparse.ArgumentParser):
             add_help=False,
         )
         self.register("action", "help", _Help)
-        self.add_argument("-h", "--help", action="help", help="what matters most (-h), or everything (--help)")
+        self.add_argument("-h", "--help", action="help", help="show the main options (-h), or all of them (--help)")
         # Lines that show how the command is called, each with what it does.
         self.examples: tuple[tuple[str, str], ...] = ()
         self.register("action", "version", _Version)
@@ -150,7 +151,7 @@ class Parser(argparse.ArgumentParser):
 
     def _meant(self, name: str) -> str:
         if name in self.renamed:
-            return f"it is now {self.renamed[name]}"
+            return f"use {self.renamed[name]}"
         return f"{did_you_mean(name, self._option_string_actions)} {self.prog} --help".lstrip()
 
 
@@ -164,5 +165,5 @@ def wrapped(before: str, words: str) -> list[str]:
 def pid_number(text: str) -> int:
     """A process's number; argparse says what is wrong with another text."""
     if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 1 << 31:
-        raise argparse.ArgumentTypeError(f"{text!r} is no process number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a process ID")
     return int(text)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
-Restores cores from which --shared-once took blocks of shared memory, byte for byte. A manifest means all of its cores;
-it is deleted when all of them are complete."""
+Restores cores from which --shared-once removed blocks of shared memory, byte for byte. A manifest stands for all of its
+cores; it is deleted when all of them are complete."""
 
 
 def parser() -> Parser:

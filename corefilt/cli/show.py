@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from corefilt.cli.parser import Parser
 
 DESCRIPTION = """\
-Shows the coredump_filter of processes, what it would keep of each as it is now, by kind, and the limits for cores.
+Shows the coredump_filter of processes, what it would keep of each at the moment, by kind, and the limits for cores.
 
 size: of the mappings; resident: how much of that is in memory or in swap; kept: what the core would hold of it;
 data: how much of that is not holes, at most; ambiguous: how much of what is kept depends on an assumption"""

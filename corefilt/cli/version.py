@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corefilt.cli.parser import Parser
 
-DESCRIPTION = "Shows the version, the engines of this machine and the libraries, which a bug report should contain."
+DESCRIPTION = "Shows the version, the engines of this machine and the libraries. Include this in a bug report."
 
 
 def parser() -> Parser:

@@ -64,7 +64,7 @@ class CoreFile:
         self.miscounted = bool(warnings)
         self.sections: list[Shdr] = elf.read_sections(source, self.ehdr, self.table)
         if self.ehdr.e_shoff and self.ehdr.e_phnum != elf.PN_XNUM and source.size is not None and not self.sections:
-            self.warnings.append(f"the section headers (e_shoff {self.ehdr.e_shoff:#x}) are not there")
+            self.warnings.append(f"the section headers (e_shoff {self.ehdr.e_shoff:#x}) are missing")
         check_layout(source, self.ehdr, self.table, self.sections)
         self.notes: Notes = read_notes(source, self.ehdr, self.table)
         self.warnings += self.notes.warnings

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 
 from corefilt.kinds import Kind
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def encode_shared(ehdr: Ehdr, shared: Shared) -> bytes:
 def decode_shared(desc: bytes, ehdr: Ehdr) -> Shared:
     """What a note's descriptor says. Raises ValueError with what is wrong."""
     if len(desc) < 28 or b"\0" not in desc[24:]:
-        raise ValueError(f"its {len(desc)} bytes name no manifest")
+        raise ValueError(f"{counted(len(desc), 'byte')} do not name a manifest")
     (version,) = struct.unpack_from(ehdr.order + "I", desc)
     if version != VERSION:
         raise ValueError(f"version {version} is unknown here")
@@ -99,12 +100,12 @@ def encode_origin(ehdr: Ehdr, origin: Origin) -> bytes:
 def decode_origin(desc: bytes, ehdr: Ehdr) -> Origin:
     """What a note's descriptor says. Raises ValueError with what is wrong."""
     if len(desc) < 16:
-        raise ValueError(f"its {len(desc)} bytes do not even hold a count")
+        raise ValueError(f"{counted(len(desc), 'byte')} cannot hold a count")
     version, e_flags, count, _ = struct.unpack_from(ehdr.order + "IIII", desc)
     if version != VERSION:
         raise ValueError(f"version {version} is unknown here")
     if not 0 < count <= (len(desc) - 16) // 16:
-        raise ValueError(f"count is {count}, and its {len(desc)} bytes have room for {(len(desc) - 16) // 16}")
+        raise ValueError(f"count is {count}, but {counted(len(desc), 'byte')} can hold only {(len(desc) - 16) // 16}")
     pairs = list(struct.iter_unpack(ehdr.order + "QQ", desc[16 : 16 + 16 * count]))
     if not ehdr.wide and any(address >> 32 for pair in pairs for address in pair):
         raise ValueError("an address in it has more than 32 bits")
@@ -161,16 +162,16 @@ def decode_fits(desc: bytes, ehdr: Ehdr) -> tuple[set[int], dict[int, int]]:
     Raises ValueError with what is wrong.
     """
     if len(desc) < 8:
-        raise ValueError(f"its {len(desc)} bytes do not even hold a count")
+        raise ValueError(f"{counted(len(desc), 'byte')} cannot hold a count")
     version, count = struct.unpack_from(ehdr.order + "II", desc)
     if version != VERSION:
         raise ValueError(f"version {version} is unknown here")
     if count > (len(desc) - 8) // 8:
-        raise ValueError(f"count is {count}, but its {len(desc)} bytes have room for {(len(desc) - 8) // 8}")
+        raise ValueError(f"count is {count}, but {counted(len(desc), 'byte')} can hold only {(len(desc) - 8) // 8}")
     starts, rest = set(struct.unpack_from(f"{ehdr.order}{count}Q", desc, 8)), desc[8 + 8 * count :]
     (extents,) = struct.unpack_from(ehdr.order + "Q", rest) if len(rest) >= 8 else (0,)
     if extents > max(0, len(rest) - 8) // 16:
-        raise ValueError(f"it counts {extents} extents, but has room for {max(0, len(rest) - 8) // 16}")
+        raise ValueError(f"it counts {extents} extents, but can hold only {max(0, len(rest) - 8) // 16}")
     return starts, dict(struct.iter_unpack(ehdr.order + "QQ", rest[8 : 8 + 16 * extents]))
 
 
@@ -195,12 +196,14 @@ def encode(ehdr: Ehdr, records: Sequence[tuple[int, int, Classification]], size:
 def decode(desc: bytes, ehdr: Ehdr) -> dict[tuple[int, int], Record]:
     """The records of a note's descriptor by address range. Raises ValueError with what is wrong."""
     if len(desc) < _HEADER:
-        raise ValueError(f"its {len(desc)} bytes do not even hold a count")
+        raise ValueError(f"{counted(len(desc), 'byte')} cannot hold a count")
     version, size, count, _ = struct.unpack_from(ehdr.order + "IIII", desc)
     if version != VERSION or size != _RECORD:
         raise ValueError(f"version {version} with records of {size} bytes is unknown here")
     if count > (len(desc) - _HEADER) // _RECORD:
-        raise ValueError(f"count is {count}, but its {len(desc)} bytes have room for {(len(desc) - _HEADER) // size}")
+        raise ValueError(
+            f"count is {count}, but {counted(len(desc), 'byte')} can hold only {(len(desc) - _HEADER) // size}"
+        )
     records: dict[tuple[int, int], Record] = {}
     interned: dict[tuple[int, ...], Record] = {}
     layout = struct.Struct(ehdr.order + "QQHHBBH")

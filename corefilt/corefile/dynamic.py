@@ -14,7 +14,7 @@ _MOST_OF_A_PATH = 1 << 16
 
 
 def search_paths(path: str) -> list[str]:
-    """The folders of DT_RPATH and DT_RUNPATH, absolute; none for what is no ELF file.
+    """The folders of DT_RPATH and DT_RUNPATH, absolute; none for what is not an ELF file.
 
     A relative one is relative to /, where the kernel starts its helpers. One with a token other than ``$ORIGIN``
     ends before it. Raises OSError.

@@ -227,7 +227,7 @@ def read_ehdr(source: Source) -> Ehdr:
     if len(raw) < 16 or (raw[4] in (1, 2) and len(raw) < (64 if raw[4] == 2 else 52)):
         raise DamagedCoreError(f"{source.name}: ends in the ELF header, after {counted(len(raw), 'byte')}")
     if raw[4] not in (1, 2):
-        raise DamagedCoreError(f"{source.name}: ELF header: EI_CLASS is {raw[4]}, neither 32-bit nor 64-bit")
+        raise DamagedCoreError(f"{source.name}: ELF header: EI_CLASS is {raw[4]}, neither 1 (32-bit) nor 2 (64-bit)")
     if raw[5] not in (1, 2):
         raise DamagedCoreError(f"{source.name}: ELF header: EI_DATA is {raw[5]}, neither byte order")
     ehdr = Ehdr(raw)
@@ -235,11 +235,13 @@ def read_ehdr(source: Source) -> Ehdr:
         kind = {1: "a relocatable file", 2: "a program", 3: "a shared object or program"}.get(ehdr.e_type)
         raise NotACoreError(f"{source.name}: is not a core dump but {kind or 'an ELF file'} (e_type {ehdr.e_type})")
     if ehdr.e_phnum == 0:
-        raise DamagedCoreError(f"{source.name}: ELF header: e_phnum is 0, there are no program headers")
+        raise DamagedCoreError(f"{source.name}: ELF header: e_phnum is 0: there are no program headers")
     if ehdr.e_phentsize != ehdr.phdr_size:
         raise DamagedCoreError(f"{source.name}: ELF header: e_phentsize is {ehdr.e_phentsize}, not {ehdr.phdr_size}")
     if ehdr.e_phoff < ehdr.size or ehdr.e_phoff >= END_OF_OFFSETS:
-        raise DamagedCoreError(f"{source.name}: ELF header: e_phoff is {ehdr.e_phoff:#x}, where no table can be")
+        raise DamagedCoreError(
+            f"{source.name}: ELF header: e_phoff is {ehdr.e_phoff:#x}, which cannot be the offset of a table"
+        )
     if source.size is None and ehdr.e_phoff > MOST_BEFORE_TABLES:
         raise phdrs_behind_payload(source.name, ehdr)
     return ehdr
@@ -278,7 +280,7 @@ def count_phdrs(source: Source, ehdr: Ehdr) -> tuple[int, list[str]]:
         if derived is None:
             raise DamagedCoreError(
                 f"{source.name}: ELF header: e_phnum is PN_XNUM and section header 0, which has the real count, "
-                "cannot be read; nor is this the kernel's layout, from which it would follow"
+                "cannot be read; the layout is not the kernel's, which would show the count"
             )
         lost = source.size is not None or not ehdr.counts_elsewhere
         return derived, [MISSING_COUNT] if lost else []
@@ -286,7 +288,7 @@ def count_phdrs(source: Source, ehdr: Ehdr) -> tuple[int, list[str]]:
     if derived is None or derived == shdr0.sh_info:
         if not shdr0.sh_info:
             raise DamagedCoreError(
-                f"{source.name}: section header 0: sh_info is 0, so that there are no program headers (PN_XNUM)"
+                f"{source.name}: section header 0: sh_info is 0: there are no program headers (PN_XNUM)"
             )
         return shdr0.sh_info, missing
     return derived, [mismatch(shdr0.sh_info, derived), *missing]
@@ -346,10 +348,10 @@ def read_phdrs(source: Source, ehdr: Ehdr, count: int) -> Phdrs:
         room = max(0, source.size - ehdr.e_phoff)
         raise DamagedCoreError(
             f"{source.name}: ends in the program header table: {count} entries of {ehdr.phdr_size} bytes at "
-            f"{ehdr.e_phoff:#x} (e_phoff), but there is room for {room // ehdr.phdr_size}"
+            f"{ehdr.e_phoff:#x} (e_phoff), but there is space for only {room // ehdr.phdr_size}"
         )
     if count > MOST_PHDRS:
-        raise DamagedCoreError(f"{source.name}: more program headers ({count}) than any process can have mappings")
+        raise DamagedCoreError(f"{source.name}: more program headers ({count}) than a process can have mappings")
     raw = source.peek(ehdr.e_phoff, length)
     if len(raw) < length:
         raise DamagedCoreError(

@@ -1,4 +1,4 @@
-"""What a file that is no ELF core is, by its first bytes, and what to try with it.
+"""What a file that is not an ELF core is, by its first bytes, and what to try with it.
 
 Signatures are those of the formats' own documents and writers; magic(5) has most of them.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from corefilt.corefile.elf import ELFMAG, ET_CORE
+from corefilt.text import counted
 
 # Bytes that are looked at; tar has its magic at 257.
 HEAD = 512
@@ -126,7 +127,7 @@ def _after_a_header(head: bytes, at: int) -> tuple[str, str, bytes, int]:
     words = [int.from_bytes(head[i : i + 4], "little") for i in range(0, at, 4)]
     of_esp = at in (20, 24) and words[1] >> 8 & 0xFF == 1
     what = "a core of ESP-IDF with its own header" if of_esp else "an ELF core with other bytes before it"
-    return what, f"tail -c +{at + 1} {{name}} | corefilt FILTER leaves the first {at} bytes out", ELFMAG, at
+    return what, f"tail -c +{at + 1} {{name}} | corefilt FILTER skips the first {counted(at, 'byte')}", ELFMAG, at
 
 
 def _is_lzma(head: bytes) -> bool:

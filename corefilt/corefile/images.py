@@ -18,7 +18,7 @@ from corefilt.corefile.elf import (
     Phdrs,
 )
 
-# Linkers write some 15 program headers; what has more than this is no loadable object.
+# Linkers write some 15 program headers; what has more than this is not a loadable object.
 MOST_PHDRS = 256
 
 DF_TEXTREL = 4
@@ -140,7 +140,7 @@ class Image:
 
 
 def needs(first: bytes) -> tuple[int, int] | None:
-    """Where the program headers of an ELF image stand, as file offset and length, or None for what is no image."""
+    """Where the program headers of an ELF image stand, as file offset and length, or None for what is not an image."""
     try:
         ehdr = Ehdr(first)
     except (ValueError, struct.error):

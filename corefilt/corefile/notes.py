@@ -141,7 +141,7 @@ def read_notes(source: Source, ehdr: Ehdr, table: Phdrs) -> Notes:
         if table.p_filesz[i] and budget > 0:
             budget = _walk(source, ehdr, table.p_offset[i], table.p_filesz[i], notes, budget)
     if budget <= 0:
-        notes.warnings.append(f"the notes are more than {show_size(MOST_WALKED)}; the rest was not looked at")
+        notes.warnings.append(f"the notes are more than {show_size(MOST_WALKED)}; the rest was ignored")
     if not (notes.auxv or notes.files or notes.prpsinfo):
         _refuse_guest_memory(source.name, table)
     return notes
@@ -192,7 +192,7 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget
         complete = complete or (notes.files is not None and bool(notes.auxv) and first_type == NT_PRSTATUS)
         at, budget = at + done, budget - done
         if found and found[-1][0] == found[-1][2] == found[-1][4] == 0:
-            notes.warnings.append(f"notes before {at:#x}: there are empty ones, which nobody writes")
+            notes.warnings.append(f"notes before {at:#x}: there are empty notes, which no dumper writes")
             return budget
         window = WINDOW
         if not done:
@@ -203,7 +203,7 @@ def _walk(source: Source, ehdr: Ehdr, at: int, length: int, notes: Notes, budget
                 )
                 return budget
             if window > MOST_OF_A_NOTE:
-                notes.warnings.append(f"note at {at:#x}: is passed over, it claims {show_size(window)}")
+                notes.warnings.append(f"note at {at:#x}: is skipped: it claims {show_size(window)}")
                 at, window = at + window, WINDOW
             elif len(chunk) < min(WINDOW, end - at) or (source.size is not None and at + window > source.size):
                 return budget
@@ -227,7 +227,7 @@ def _refuse_foreign(core: str, name: bytes) -> None:
         raise NotACoreError(f"{core}: is {what}, not of a process (it has a {name.decode()} note)", hint)
     system = next((system for mark, system in _FOREIGN.items() if name.startswith(mark)), None)
     if system:
-        raise NotACoreError(f"{core}: is no Linux core but one of {system} (note name {name.decode('latin-1')!r})")
+        raise NotACoreError(f"{core}: is not a Linux core but one of {system} (note name {name.decode('latin-1')!r})")
 
 
 def _refuse_guest_memory(core: str, table: Phdrs) -> None:

@@ -32,11 +32,11 @@ class FileNote:
         """Decode the descriptor; raises ValueError with what is wrong."""
         word = 8 if ehdr.wide else 4
         if len(desc) < 2 * word:
-            raise ValueError(f"its {len(desc)} bytes do not even hold a count")
+            raise ValueError(f"{counted(len(desc), 'byte')} cannot hold a count")
         count = ehdr.number(desc[:word])
         room = (len(desc) - 2 * word) // (3 * word + 1)
         if count > room:
-            raise ValueError(f"count is {count}, but its {len(desc)} bytes have room for {room}")
+            raise ValueError(f"count is {count}, but {counted(len(desc), 'byte')} can hold only {room}")
         self._desc = desc
         self._numbered: tuple[list[bytes], array[int]] | None = None
         self.unit = ehdr.number(desc[word : 2 * word])

@@ -23,6 +23,7 @@ from corefilt.corefile.elf import (
 )
 from corefilt.corefile.fdpic import loadmaps_in
 from corefilt.corefile.notes import MOST_OF_A_NOTE, NT_PRSTATUS, OF_THE_PROCESS, STACK_POINTERS, WINDOW
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Thread:
         if loadmaps_in(desc, ehdr) is not None:
             end -= 2 * word
         if end < at:
-            raise ValueError(f"NT_PRSTATUS of {len(desc)} bytes holds no registers")
+            raise ValueError(f"NT_PRSTATUS of {counted(len(desc), 'byte')} holds no registers")
         self.pid = ehdr.number(desc[pid : pid + 4])
         count = (end - at) // word
         self.registers = list(struct.unpack_from(f"{ehdr.order}{count}{'Q' if word == 8 else 'I'}", desc, at))

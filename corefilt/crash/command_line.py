@@ -43,7 +43,7 @@ class CommandLine(ValueObject):
         self.source: Final = source
 
     def __str__(self) -> str:
-        """The arguments as a shell takes them; what is no text is shown escaped."""
+        """The arguments as a shell takes them; what is not text is shown escaped."""
         import shlex
 
         from corefilt.text import printable

@@ -26,7 +26,7 @@ _FRAME = re.compile(r"#(\d+)\s+0x([0-9a-f]+)")
 def backtrace(core: CoreFile, walker: Unwinder, index: ModuleIndex, thread: Thread, most: int) -> Backtrace:
     """The frames, named as our own. Raises UsageError where eu-stack is missing, InputError where it fails."""
     if not core.source.seekable or core.source.base:
-        raise UsageError("--unwinder eu-stack reads files alone", "name the core, uncompressed")
+        raise UsageError("--unwinder eu-stack reads uncompressed files only", "decompress the core to a file first")
     core.source.need(0, core.source.size or 0)
     fd = core.source.fd
     # LLVM's debuginfod would be asked over the network.

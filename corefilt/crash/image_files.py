@@ -42,7 +42,7 @@ class ImageFiles:
         if module is None:
             return b""
         if module.table is None or module.bias is None:
-            self._refuse(module, "the core has no ELF header of it")
+            self._refuse(module, "its ELF header is not in the core")
             return b""
         table, at = module.table, address - module.bias
         for i, p_type in enumerate(table.p_type):
@@ -95,11 +95,11 @@ class ImageFiles:
         if module.path is None or len(self._files) >= MOST_FILES:
             return None
         if not (module.build_id or module.go_id):
-            self._refuse(module, "the core has no build-id of it")
+            self._refuse(module, "its build-id is not in the core")
             return None
         sysroot = self._opened()
         if sysroot is None:
-            self._refuse(module, "it was not looked for")
+            self._refuse(module, "files are not searched for this core")
             return None
         try:
             if module.build_id is not None:
@@ -108,7 +108,7 @@ class ImageFiles:
             if go_build_id(file.read) == module.go_id:
                 return file
             file.close()
-            self._refuse(module, "is of another build")
+            self._refuse(module, "is from another build")
         except EvidenceError as error:
             self._refuse(module, str(error))
         return None

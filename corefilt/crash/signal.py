@@ -28,9 +28,9 @@ _SENT = {
     SI_TKILL: ("SI_TKILL", "tgkill"),
 }
 _OTHERS = {
-    -2: ("SI_TIMER", "a timer ran out"),
-    -3: ("SI_MESGQ", "a message came into a queue"),
-    -4: ("SI_ASYNCIO", "asynchronous input or output ended"),
+    -2: ("SI_TIMER", "a timer expired"),
+    -3: ("SI_MESGQ", "a message arrived in a queue"),
+    -4: ("SI_ASYNCIO", "asynchronous I/O completed"),
     -5: ("SI_SIGIO", "a descriptor became ready"),
     SI_KERNEL: ("SI_KERNEL", "sent by the kernel, without an address"),
 }

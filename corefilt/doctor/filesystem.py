@@ -34,12 +34,12 @@ def filesystem_facts(folder: str = ".") -> list[Fact]:
     try:
         with _unnamed(folder) as (first, by_o_tmpfile), _unnamed(folder) as (second, _):
             facts.append(
-                _fact("O_TMPFILE", by_o_tmpfile, "an output has no name before it is whole", "a temporary one")
+                _fact("O_TMPFILE", by_o_tmpfile, "an output has no name until it is complete", "a temporary one")
             )
             os.pwrite(first, b"x" * PIECE, PIECE)
             os.fsync(first)
             for name, works, yes, no in (
-                ("SEEK_DATA", _finds_data, "holes of a core are passed over", "holes are read as zeros"),
+                ("SEEK_DATA", _finds_data, "holes of a core are skipped", "holes are read as zeros"),
                 (
                     "reflink",
                     lambda fd: _shares(fd, second),
@@ -50,8 +50,8 @@ def filesystem_facts(folder: str = ".") -> list[Fact]:
                 (
                     "RWF_DONTCACHE",
                     _dontcache,
-                    "large copies pass by the page cache",
-                    "the cache is tidied up behind them",
+                    "large copies bypass the page cache",
+                    "pages are dropped from the cache afterwards",
                 ),
             ):
                 facts.append(_fact(name, works(first), yes, no))

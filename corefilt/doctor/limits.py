@@ -19,7 +19,7 @@ def core_limit(subject: Subject, settings: Settings) -> Row:
     soft, hard = subject.limits["Max core file size"]
     raised = f"prlimit --pid {subject.pid} --core=unlimited"
     if settings.way == PIPE and soft == 1:
-        return Row(name, NO, "it is 1, which a pipe takes for a program that crashed in its turn", raised)
+        return Row(name, NO, "it is 1, which marks a crash of the pipe's own program", raised)
     if settings.way != FILE:
         return Row(name, OK, f"it does not count for a {settings.way}")
     if soft is None:

@@ -38,10 +38,10 @@ def kernel_facts() -> list[Fact]:
     }
     facts.append(Fact(GROUP, "suid_dumpable", str(settings.suid_dumpable), modes.get(settings.suid_dumpable, "")))
     for name, meaning in (
-        ("core_pipe_limit", "how many readers of pipes are waited for; 0: none is"),
-        ("core_file_note_size_limit", "NT_FILE is left out of a core where it would be longer"),
+        ("core_pipe_limit", "how many pipe readers the kernel waits for; 0: none"),
+        ("core_file_note_size_limit", "a longer NT_FILE is left out of the core"),
         ("core_sort_vma", "1: small mappings come first in a core"),
-        ("core_modes", "ways that this kernel knows"),
+        ("core_modes", "ways that this kernel supports"),
     ):
         value = read_sysctl(f"kernel/{name}")
         if value is not None:

@@ -19,8 +19,8 @@ def alive(subject: Subject) -> Row:
     if subject.has_memory:
         return Row("process", OK, f"{subject.name} is there" + (", being dumped" if _dumping(subject) else ""))
     if state.startswith(("Z", "X")):
-        return Row("process", NO, "it has ended, and its parent has not yet asked how")
-    return Row("process", NO, "it is a thread of the kernel, and has no memory of its own")
+        return Row("process", NO, "it is a zombie: it has ended, and its parent has not waited for it")
+    return Row("process", NO, "it is a kernel thread, and has no memory")
 
 
 def _dumping(subject: Subject) -> bool:
@@ -30,7 +30,7 @@ def _dumping(subject: Subject) -> bool:
 def filter_row(live: Live | None) -> Row:
     """A filter never stops a core, but can leave it without any memory worth having."""
     if live is None:
-        return Row("coredump_filter", UNKNOWN, "what it keeps may not be looked at", "ask as root")
+        return Row("coredump_filter", UNKNOWN, "you may not read what it keeps", "ask as root")
     kinds = dict(live.by_kind(live.filter))
     kept = sum(share.kept for name, share in kinds.items() if name != "special")
     size = sum(share.size for share in kinds.values())
@@ -44,7 +44,7 @@ def left_out(live: Live | None) -> Row:
     """Mappings that are marked, by MADV_DONTDUMP or by a driver, are in no core (VmFlags dd)."""
     name = "MADV_DONTDUMP"
     if live is None:
-        return Row(name, UNKNOWN, "its mappings may not be looked at", "ask as root")
+        return Row(name, UNKNOWN, "you may not read its mappings", "ask as root")
     natures = live.areas.nature
     if all(nature.flags is None for nature in natures):
         return Row(name, UNKNOWN, "this kernel's smaps has no VmFlags")
@@ -53,7 +53,7 @@ def left_out(live: Live | None) -> Row:
         return Row(name, OK, "no mapping is marked")
     size = sum(live.areas.end[m] - live.areas.start[m] for m in marked)
     return Row(
-        name, OK, f"{show_size(size)} in {counted(len(marked), 'mapping')} are marked, and no filter brings them back"
+        name, OK, f"{show_size(size)} in {counted(len(marked), 'mapping')} are marked, and no filter can keep them"
     )
 
 

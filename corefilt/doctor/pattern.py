@@ -39,7 +39,7 @@ def _helper(subject: Subject, settings: Settings, pattern: bytes) -> Row:
     name = "core_pattern"
     words = arguments(pattern, lambda letter: foreseen(b"%" + letter.encode(), subject, settings))
     if not words:
-        return Row(name, NO, "it is a pipe to no program", _SET)
+        return Row(name, NO, "it is a pipe without a program", _SET)
     path = os.path.join(b"/", words[0])
     shown = printable(path)
     try:
@@ -47,7 +47,7 @@ def _helper(subject: Subject, settings: Settings, pattern: bytes) -> Row:
     except OSError as error:
         return Row(name, NO, f"a pipe to {shown}: {error.strerror}", f"install it, or {_SET}")
     if not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o111:
-        return Row(name, NO, f"a pipe to {shown}, which is no executable file", f"chmod +x {shown}, or {_SET}")
+        return Row(name, NO, f"a pipe to {shown}, which is not an executable file", f"chmod +x {shown}, or {_SET}")
     if os.statvfs(path).f_flag & os.ST_NOEXEC:
         return Row(name, NO, f"a pipe to {shown}, on a file system that is mounted noexec", _SET)
     missing = _missing_interpreter(path)
@@ -55,8 +55,8 @@ def _helper(subject: Subject, settings: Settings, pattern: bytes) -> Row:
         return Row(name, NO, f"a pipe to {shown}, whose interpreter {missing} does not exist", "install it")
     if status.st_uid != 0 or status.st_mode & 0o022:
         why = f"it is user {status.st_uid}'s, mode {stat.filemode(status.st_mode)}"
-        return Row(name, OK, f"a pipe to {shown}", f"{why}: who may write to it becomes root at the next crash")
-    return Row(name, OK, f"a pipe to {shown}, which decides what becomes of the core")
+        return Row(name, OK, f"a pipe to {shown}", f"{why}: anybody who can write to it becomes root at the next crash")
+    return Row(name, OK, f"a pipe to {shown}, which decides what happens to the core")
 
 
 def _missing_interpreter(path: bytes) -> str:
@@ -77,15 +77,15 @@ def _socket(pattern: bytes) -> Row:
     path = pattern.lstrip(b"@")
     shown = printable(path)
     if path[:1] != b"/" or b".." in path.split(b"/") or b" " in path or len(path) > MOST_OF_A_SOCKET:
-        return Row(name, NO, f"a socket by the name {shown!r}, which the kernel does not take", _SET)
+        return Row(name, NO, f"a socket with the name {shown!r}, which the kernel does not accept", _SET)
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return Row(name, NO, f"{shown} is no socket", _SET)
+            return Row(name, NO, f"{shown} is not a socket", _SET)
     except OSError as error:
         return Row(name, NO, f"the socket {shown}: {error.strerror}", f"start its server, or {_SET}")
     if _is_listening(path):
-        return Row(name, OK, f"the socket {shown}, whose server decides what becomes of the core")
-    return Row(name, UNKNOWN, f"nobody is seen to listen at the socket {shown}", "start its server")
+        return Row(name, OK, f"the socket {shown}, whose server decides what happens to the core")
+    return Row(name, UNKNOWN, f"no process is seen to listen on the socket {shown}", "start its server")
 
 
 def _is_listening(path: bytes) -> bool:

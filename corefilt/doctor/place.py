@@ -181,7 +181,7 @@ def _name(place: CoreFolder, subject: Subject, settings: Settings) -> Row:
     if stat.S_ISDIR(there.st_mode):
         return Row(row, NO, f"{shown} is a directory", "remove it, or set another kernel.core_pattern")
     if place.as_root:
-        return Row(row, NO, f"{shown} exists, and a core for root replaces nothing", "remove it")
+        return Row(row, NO, f"{shown} exists, and a core for root does not replace files", "remove it")
     above = os.fstat(place.folder)
     mine = subject.uids[3] in (there.st_uid, above.st_uid) or subject.may(CAP_FOWNER)
     if above.st_mode & stat.S_ISVTX and not mine:

@@ -110,7 +110,7 @@ def program_readable(subject: Subject, settings: Settings) -> Row:
 
 def _cause(name: str, cause: str, fine: str, subject: Subject, settings: Settings) -> Row:
     if subject.program is None:
-        return Row(name, UNKNOWN, "its program may not be looked at", "ask as root")
+        return Row(name, UNKNOWN, "you may not read its program", "ask as root")
     if not cause:
         return Row(name, OK, fine)
     if dump_mode_is_ordinary(subject, settings):

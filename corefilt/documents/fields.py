@@ -27,9 +27,9 @@ def decode_toml(raw: bytes, place: str, raising: type[CorefiltError], hint: str 
     try:
         return tomllib.loads(raw.decode())
     except UnicodeDecodeError as error:
-        raise raising(f"{place}: is no TOML: byte {error.start} is no UTF-8", hint) from None
+        raise raising(f"{place}: is not TOML: byte {error.start} is not UTF-8", hint) from None
     except tomllib.TOMLDecodeError as error:
-        raise raising(f"{place}: is no TOML: {error}", hint) from None
+        raise raising(f"{place}: is not TOML: {error}", hint) from None
     except RecursionError:
         raise raising(f"{place}: is nested too deeply", hint) from None
 
@@ -41,7 +41,7 @@ def decode_json(raw: bytes, place: str, raising: type[CorefiltError], hint: str 
     try:
         found: object = json.loads(raw)
     except ValueError as error:
-        raise raising(f"{place}: is no JSON: {error}", hint) from None
+        raise raising(f"{place}: is not JSON: {error}", hint) from None
     except RecursionError:
         raise raising(f"{place}: is nested too deeply", hint) from None
     return found
@@ -66,7 +66,7 @@ def read_fields(
 ) -> dict[str, Any]:
     """What the readers make of a table's values, by key; only the keys that are there.
 
-    Messages have ``prefix`` before a key. Raises ``raising``, which names ``place``, for what is no table, for a key
+    Messages have ``prefix`` before a key. Raises ``raising``, which names ``place``, for what is not a table, for a key
     that is unknown, or needed and missing, and for a value that its reader objects to.
     """
     table = read_field(a_table, values, place, raising)
@@ -84,28 +84,28 @@ def read_fields(
 def a_table(value: object) -> dict[str, Any]:
     """A table of TOML, or an object of JSON. Raises UsageError."""
     if not isinstance(value, dict):
-        raise UsageError(f"{value!r} is no table")
+        raise UsageError(f"{value!r} is not a table")
     return value
 
 
 def a_list(value: object) -> list[Any]:
     """A list of anything. Raises UsageError."""
     if not isinstance(value, list):
-        raise UsageError(f"{value!r} is no list")
+        raise UsageError(f"{value!r} is not a list")
     return value
 
 
 def list_of_tables(value: object) -> list[dict[str, Any]]:
     """A list with nothing but tables. Raises UsageError."""
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise UsageError(f"{value!r} is no list of tables")
+        raise UsageError(f"{value!r} is not a list of tables")
     return value
 
 
 def a_text(value: object) -> str:
     """A text, which may be empty. Raises UsageError."""
     if not isinstance(value, str):
-        raise UsageError(f"{value!r} is no text in quotes")
+        raise UsageError(f"{value!r} is not a quoted string")
     return value
 
 
@@ -113,7 +113,7 @@ def a_name(value: object) -> str:
     """A text with something in it, and no NUL. Raises UsageError."""
     text = a_text(value)
     if not text or "\0" in text:
-        raise UsageError(f"{value!r} is no text that can name anything")
+        raise UsageError(f"{value!r} cannot be used as a name")
     return text
 
 
@@ -129,7 +129,7 @@ def a_size(value: object) -> int:
     if isinstance(value, str):
         return parse_size(value)
     if type(value) is not int or not 0 <= value <= MOST_SIZE:
-        raise UsageError(f"{value!r} is no size", 'write it like 1073741824 or "1G"')
+        raise UsageError(f"{value!r} is not a size", 'write it like 1073741824 or "1G"')
     return value
 
 
@@ -145,7 +145,7 @@ def a_number(least: int, most: int) -> Reader[int]:
 
     def read(value: object) -> int:
         if type(value) is not int or not least <= value <= most:
-            raise UsageError(f"{value!r} is no number from {least} to {most}")
+            raise UsageError(f"{value!r} is not a number from {least} to {most}")
         return value
 
     return read
@@ -156,7 +156,7 @@ def seconds(most: int) -> Reader[float]:
 
     def read(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
-            raise UsageError(f"{value!r} is no number of seconds from 0 to {most}")
+            raise UsageError(f"{value!r} is not a number of seconds from 0 to {most}")
         return float(value)
 
     return read

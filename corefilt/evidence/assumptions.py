@@ -14,7 +14,7 @@ class Assumption:
         """Read it; SELECTOR is an address, ``size>64G`` (or ``<``, ``>=``, ``<=``) or a path glob."""
         selector, equals, self.kind = text.rpartition("=")
         if not equals or not selector:
-            raise UsageError(f"--assume {text!r} is no SELECTOR=KIND", "for example '/dev/shm/*=shared-file-backed'")
+            raise UsageError(f"--assume {text!r} is not a SELECTOR=KIND", "for example '/dev/shm/*=shared-file-backed'")
         if self.kind not in NAMES:
             raise UsageError(f"--assume {text!r}: no kind {self.kind!r}", f"the kinds are {', '.join(NAMES)}")
         self.text, self.used = text, False
@@ -28,7 +28,7 @@ class Assumption:
             try:
                 self._address = int(selector, 16)
             except ValueError:
-                raise UsageError(f"--assume {text!r}: {selector!r} is no address") from None
+                raise UsageError(f"--assume {text!r}: {selector!r} is not an address") from None
         else:
             self._glob = selector.encode("utf-8", "surrogateescape")
 

@@ -152,11 +152,11 @@ def entries_of_json(file: BinaryIO, name: str) -> Iterator[JournalEntry]:
             # Old versions of journalctl write bytes that are no UTF-8 as they are.
             entry = json.loads(text.decode("utf-8", "surrogateescape"))
             if not isinstance(entry, dict):
-                raise ValueError("it is no object")
+                raise ValueError("it is not an object")
             names = [value for value in _values(entry.get(_FILENAME.decode())) if value is not None]
             maps = next((value for value in _values(entry.get(_MAPS.decode())) if value is not None), None)
         except (ValueError, RecursionError) as error:
-            raise EvidenceError(f"{name}: object {number} is no entry of a journal in JSON: {error}") from None
+            raise EvidenceError(f"{name}: object {number} is not a journal entry in JSON: {error}") from None
         if _MAPS.decode() in entry:
             yield names, maps
 

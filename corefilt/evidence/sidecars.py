@@ -176,7 +176,7 @@ def _file_beside(path: str) -> Sidecar:
 def _open_found(path: str) -> _MapInput:
     """A regular file that nobody has named; anything else could block, or do something when it is opened."""
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise EvidenceError(f"{path}: is no file")
+        raise EvidenceError(f"{path}: is not a file")
     return _MapInput(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
 
 
@@ -212,5 +212,5 @@ def _listed(folder: str, device: int, inode: int, changed_ns: int) -> list[str]:
 def _report_beside(path: str) -> Sidecar:
     with _open_found(path) as stream:
         if not _REPORT.search(stream.head()):
-            raise EvidenceError(f"{path}: is no report of apport")
+            raise EvidenceError(f"{path}: is not an apport report")
         return from_report(io.BufferedReader(stream, PIECE), path, MOST_OF_REPORT)

@@ -17,7 +17,7 @@ def written_at(fd: int, path: str | None = None) -> tuple[float, str] | None:
     """Return when the open core at ``path`` was written, in seconds since the epoch, and what tells so.
 
     systemd-coredump and corefilt's handler note it on the file, systemd-coredump also in the name, abrt in a file
-    beside it; the time of the last change is what is left. None for what is no regular file.
+    beside it; the time of the last change is what is left. None for what is not a regular file.
     """
     try:
         status = os.fstat(fd)

@@ -71,8 +71,8 @@ class _InPlace:
         core = plan.core
         if core.source.compression is not None:
             raise UsageError(
-                f"{core.source.name}: is compressed with {core.source.compression}, and a hole cannot be made in that",
-                "write another file: -o OUT --compress same; corefilt batch --replace puts it in the place of this one",
+                f"{core.source.name}: is compressed with {core.source.compression}, so holes cannot be punched in it",
+                "write another file: -o OUT --compress same; corefilt batch --replace replaces this one",
             )
         source = core.source.file
         if source is None or not source.owned or source.spooled:
@@ -126,7 +126,7 @@ class _InPlace:
         if new != _as_bytes(core.sections)[: len(new)] and taken(
             core.ehdr, core.table, self.plan.sizes, at, at + len(new)
         ):
-            raise InPlaceError(f"{self.name}: the section headers at {at:#x} (e_shoff) share bytes with others")
+            raise InPlaceError(f"{self.name}: the section headers at {at:#x} (e_shoff) overlap other data")
         return new
 
     # --- what stands against it -------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class _InPlace:
         if core.damaged:
             yield f"is damaged: {core.warnings[0]}", elsewhere
         if status.st_nlink > 1:
-            yield f"has {status.st_nlink} names (hard links), and would change under all of them", elsewhere
+            yield f"has {status.st_nlink} hard links, and all of them would change", elsewhere
         lost = count = 0
         for m, finding in enumerate(plan.findings):
             if plan.assumed[m]:
@@ -146,7 +146,7 @@ class _InPlace:
                 lost, count = lost + most - plan.kept(m), count + (most > plan.kept(m))
         if lost:
             yield (
-                f"{show_size(lost)} in {counted(count, 'mapping')} would be lost on an assumption",
+                f"{show_size(lost)} in {counted(count, 'mapping')} would be dropped on an assumption",
                 "--assume SELECTOR=KIND settles them, --unknown keep keeps them, -f goes ahead",
             )
 
@@ -169,8 +169,8 @@ class _InPlace:
         word = 8 if ehdr.wide else 4
         if self.head.e_shoff % word:
             raise InPlaceError(
-                f"{self.name}: ELF header: e_shoff is {self.head.e_shoff:#x}, no multiple of {word}: a power cut could "
-                "tear a number"
+                f"{self.name}: ELF header: e_shoff is {self.head.e_shoff:#x}, not a multiple of {word}: a power "
+                "failure could leave half of a number written"
             )
         if not self.options.force:
             for words, hint in self._objections(status):
@@ -240,7 +240,7 @@ class _InPlace:
             try:
                 os.fdatasync(place.fd)
             except OSError as error:
-                raise self._stopped("the disk did not take all of it", error) from None
+                raise self._stopped("the disk did not accept all of it", error) from None
         place.allocated = place.allocation()
         if self.options.on_progress is not None:
             self.options.on_progress(self.end - self.punched)
@@ -283,11 +283,11 @@ class _InPlace:
             place.write_through(offset, new)
         except OSError as error:
             put_back = [place.put_back(at, data) for at, data in self._undo] + [place.cut_back(self.end)]
-            state = "nothing was changed" if all(put_back) else "some are the old ones and some the new, a valid core"
+            state = "nothing was changed" if all(put_back) else "some are old and some new, which is a valid core"
             hint = None
             if error.errno in _NO_ROOM:
                 hint = (
-                    f"free {show_size(len(new) + (1 << 20))} of the file system that it lies on, or of the quota: one "
+                    f"free {show_size(len(new) + (1 << 20))} of its file system, or of the quota: one "
                     "that copies on write needs space even to overwrite (old snapshots hold some)"
                 )
             raise InPlaceError(
@@ -298,7 +298,7 @@ class _InPlace:
         try:
             os.ftruncate(place.fd, size)
         except OSError as error:
-            raise self._stopped(f"cannot be cut to {size} bytes", error) from None
+            raise self._stopped(f"cannot be cut to {counted(size, 'byte')}", error) from None
         # Whoever reads it now should not take it for one that somebody else cut.
         self.core.source.size = size
         return size
@@ -319,7 +319,7 @@ class _InPlace:
             for data in (between, after) if between != before else (after,):
                 place.write_through(ehdr.e_phoff, data)
         except OSError as error:
-            raise self._stopped("empty program headers point behind the end", error) from None
+            raise self._stopped("empty program headers point past the end", error) from None
 
     def _punch(self, place: InPlaceFile, ranges: list[tuple[int, int]]) -> None:
         block = block_of(place.fd)
@@ -353,8 +353,8 @@ class _InPlace:
                 raise
         except CorefiltError as error:
             raise InPlaceError(
-                f"{self.name}: what was dropped is out of it, but it could not be made shorter: {error}",
-                f"{show_size(layout.size)} of space are needed for the copy; without --compact, none is",
+                f"{self.name}: the dropped bytes are removed, but the file could not be shortened: {error}",
+                f"{show_size(layout.size)} of space are needed for the copy; without --compact, no space is needed",
             ) from None
         place.allocated = sink.allocated
         return engine
@@ -362,7 +362,7 @@ class _InPlace:
     def _stopped(self, what: str, error: OSError) -> InPlaceError:
         return InPlaceError(
             f"{self.name}: {what}: {error.strerror}; it is a valid core, {show_size(self.punched)} punched",
-            "the same command again goes on with the rest",
+            "run the same command again to finish the rest",
         )
 
     def _data_bytes(self, block: int) -> Iterator[int]:

@@ -59,7 +59,7 @@ class InPlaceReport(Report):
             return f"{before}{show_size(self.freed_bytes)} of {show_size(self.allocated_before)} on disk would be freed"
         if self._was_done:
             on_disk = f"{show_size(self.allocated_before)} on disk"
-            return f"{before}nothing was to do, it holds only what the filter keeps: {on_disk}"
+            return f"{before}nothing to do: it holds only what the filter keeps: {on_disk}"
         shorter = self.output_bytes != self.input_bytes
         length = f"{show_size(self.input_bytes or 0)} -> {show_size(self.output_bytes)}, " if shorter else ""
         on_disk = f"{show_size(self.allocated_before)} -> {show_size(self.allocated_bytes or 0)} on disk"
@@ -70,7 +70,7 @@ class InPlaceReport(Report):
         lines = [super().summary(verbose=verbose)]
         unchanged = not self.freed_bytes and self.output_bytes == self.input_bytes
         if self.output is not None and unchanged and not self._was_done:
-            lines.append("  note: nothing was freed: the dropped bytes were holes already")
+            lines.append("  note: no space was freed: the dropped bytes were already holes")
         if self.output is not None and (self.allocated_bytes or 0) < self.output_bytes:
             lines.append("  note: plain copies write the holes out as zeros: cp --sparse=always and tar -S keep them")
         told = {"on": "on", "off": "off (fstrim tells the device later)", None: "not known"}[self.discard]

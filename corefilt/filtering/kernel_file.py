@@ -44,11 +44,11 @@ class KernelFile(NamedFile):
 
     def _check_mode(self) -> None:
         if self.dumpable == SUID_DUMP_DISABLE:
-            raise NoCoreError("dump mode 0 (%d): the kernel writes no core", "modes 1 and 2 have one")
+            raise NoCoreError("dump mode 0 (%d): the kernel writes no core", "use mode 1 or 2")
         if self.dumpable == SUID_DUMP_ROOT:
             if not os.path.isabs(self.path):
                 raise NoCoreError(
-                    f"{self.path}: with dump mode 2 the kernel writes no core under a relative name",
+                    f"{self.path}: with dump mode 2 the kernel writes no core to a relative name",
                     "name the directory by its absolute path",
                 )
             if os.geteuid():
@@ -70,7 +70,7 @@ class KernelFile(NamedFile):
         if source is not None and (status.st_dev, status.st_ino) == source.identity:
             raise OutputError(f"{self.path}: is the input itself", "write to another file")
         if self.dumpable == SUID_DUMP_ROOT:
-            raise OutputError(f"{self.path}: exists, and dump mode 2 replaces nothing")
+            raise OutputError(f"{self.path}: exists, and dump mode 2 does not replace files")
         if not self.replace:
             raise OutputError(f"{self.path}: exists", "-f replaces it")
         if not _may_remove(self.path, status):

@@ -53,7 +53,7 @@ class Naming:
         adds_pid = self.uses_pid == "yes" or (self.uses_pid == "threads" and core.notes.threads > 1)
         name = os.fsdecode(expand(self.template, values.of, uses_pid=adds_pid))
         if not name:
-            raise NameTemplateError(f"the template {os.fsdecode(self.template)!r} makes no name of this core")
+            raise NameTemplateError(f"the template {os.fsdecode(self.template)!r} gives no name for this core")
         if name.endswith("/"):
             raise NameTemplateError(f"the template gives the name {name!r}, which is a directory")
         return os.path.join(self.directory or "", name), values.notices
@@ -85,7 +85,7 @@ def parse_given(words: Sequence[str]) -> dict[str, str]:
 
 def _checked(letter: str, value: str) -> bytes:
     if letter not in SPECIFIERS:
-        raise NameTemplateError(f"there is no specifier {letter!r}", f"there are {' '.join(SPECIFIERS)}")
+        raise NameTemplateError(f"unknown specifier {letter!r}", f"there are {' '.join(SPECIFIERS)}")
     raw = os.fsencode(value)
     if letter not in ESCAPED and not (raw.isdigit() and len(raw) <= _MOST_DIGITS):
         raise NameTemplateError(f"%{letter} ({SPECIFIERS[letter]}) is a number, not {value!r}")
@@ -110,7 +110,7 @@ class Values:
         if value is None:
             raise NameTemplateError(
                 f"{self._core.source.name}: does not tell what %{letter} is ({SPECIFIERS[letter]})",
-                f"--set {letter}=VALUE gives it",
+                f"--set {letter}=VALUE sets it",
             )
         return value
 
@@ -121,7 +121,7 @@ class Values:
             return b""
         if letter == "e":
             if who.comm is not None and who.tid != who.pid:
-                self.notices.append("%e is the name of the process; the thread that crashed can have had another one")
+                self.notices.append("%e is the name of the process; the thread that crashed may have had another")
             return who.comm
         if letter == "E":
             return who.executable

@@ -51,7 +51,7 @@ def option(flags: str, help: str, **record: Any) -> Any:
 
 def _pid(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 1 << 31:
-        raise UsageError(f"--pid: {text!r} is no process number", "ps -e lists the processes")
+        raise UsageError(f"--pid: {text!r} is not a process ID", "ps -e lists the processes")
     return int(text)
 
 
@@ -103,13 +103,13 @@ class Options:
     )  # fmt: skip
     follow: int | str | None = option(
         "--follow",
-        "with --minimal or --fit: keep also what registers and stacks point to, N levels deep, at most SIZE bytes "
+        "with --minimal or --fit: also keep what registers and stacks point to, N levels deep, at most SIZE bytes "
         "(default 16M)",
         metavar="N[:SIZE]", group=KEEP, takers="filter batch corefilt.filter()",
     )  # fmt: skip
     runtime: str | Sequence[str] | None = option(
         "--runtime",
-        "with --minimal or --fit: keep also what the tools of these runtimes need to show all stacks, separated by "
+        "with --minimal or --fit: also keep what the tools of these runtimes need to show all stacks, separated by "
         "commas: java, python, go; auto: those that are recognised (default), or none",
         metavar="RUNTIME", read=_runtime, group=KEEP, takers="filter batch corefilt.filter()",
     )  # fmt: skip
@@ -128,15 +128,15 @@ class Options:
         metavar="FILE", group=EVIDENCE, takers="filter inspect verify corefilt.filter() Core.plan()",
     )  # fmt: skip
     pid: int | None = option(
-        "--pid", "the process, while it still exists",
+        "--pid", "read the mappings of this process, while it still exists",
         metavar="PID", read=_pid, group=EVIDENCE, takers="filter inspect verify corefilt.filter() Core.plan()",
     )  # fmt: skip
     sysroot: str | None = option(
-        "--sysroot", "the directory below which the mapped files are",
+        "--sysroot", "look for the mapped files below DIR",
         metavar="DIR", group=EVIDENCE, takers="filter batch inspect list verify corefilt.filter() Core.plan()",
     )  # fmt: skip
     assume: Sequence[str] = option(
-        "--assume", "say what a mapping is; SELECTOR is an address, a path glob, or like 'size>64G'",
+        "--assume", "state the kind of a mapping; SELECTOR is an address, a path glob, or a size like 'size>64G'",
         metavar="SELECTOR=KIND", default=(), group=EVIDENCE,
         takers="filter batch inspect verify corefilt.filter() Core.plan()",
     )  # fmt: skip
@@ -151,7 +151,7 @@ class Options:
     )  # fmt: skip
 
     truncate: int | str | None = option(
-        "--truncate", "cut where the kernel would have under RLIMIT_CORE = SIZE; rlimit: this process's soft limit",
+        "--truncate", "cut the core where the kernel would with RLIMIT_CORE = SIZE; rlimit: this process's soft limit",
         metavar="SIZE", read=_truncate, group=SIZE, takers="filter batch corefilt.filter() Plan.write()",
     )  # fmt: skip
     fit: int | str | None = option(
@@ -165,7 +165,7 @@ class Options:
         default=False, group=SIZE, takers="filter batch corefilt.filter()",
     )  # fmt: skip
     ladder: str | Sequence[str] | None = option(
-        "--ladder", "with --fit: first take the richest of these filters that fits whole; minimal is one of them",
+        "--ladder", "with --fit: begin with the one of these filters that keeps most and fits; minimal is one of them",
         metavar="F1,F2,...", group=SIZE, takers="filter batch corefilt.filter()",
     )  # fmt: skip
 
@@ -188,7 +188,7 @@ class Options:
         metavar="TEMPLATE", group=OUTPUT, takers="filter corefilt.filter()",
     )  # fmt: skip
     directory: str | None = option(
-        "--directory", "with --name: the directory for it (default: this one)",
+        "--directory", "with --name: the directory for OUT (default: the current one)",
         metavar="DIR", group=OUTPUT, takers="filter corefilt.filter()",
     )  # fmt: skip
     values: Mapping[str, str] | None = option(
@@ -197,7 +197,7 @@ class Options:
     )  # fmt: skip
     uses_pid: UsesPid = option(
         "--uses-pid",
-        "with --name: end a name without %p in .PID: yes as core_uses_pid does, threads as Linux 2.6.27 and before "
+        "with --name: append .PID to a name without %p: yes as core_uses_pid does, threads as Linux 2.6.27 and before "
         "did for processes of several threads",
         metavar="no|yes|threads", default="no", group=OUTPUT, takers="filter corefilt.filter()",
     )  # fmt: skip
@@ -223,7 +223,7 @@ class Options:
     dry_run: bool = option("-n --dry-run", "plan and report only", default=False, group=OUTPUT, takers="filter")
 
     engine: Engine = option(
-        "--engine", "demand one way to move bytes, or probe: compare them on the first 36 MiB (or COREFILT_ENGINE)",
+        "--engine", "how to move bytes; probe: compare all ways on the first 36 MiB (COREFILT_ENGINE sets it, too)",
         choices=ENGINES, default="auto", environment="COREFILT_ENGINE", group=PERFORMANCE,
         takers="filter batch corefilt.filter() Plan.write()",
     )  # fmt: skip
@@ -312,15 +312,13 @@ def check_output(values: Mapping[str, object], output: object) -> None:
     """
     in_place = bool(values.get("in_place"))
     if values.get("name") is not None and (output is not None or in_place):
-        raise UsageError(
-            f"--name and {'-i' if in_place else '-o'} both say where the core goes", "leave one of them out"
-        )
+        raise UsageError(f"--name and {'-i' if in_place else '-o'} both name the output", "leave one of them out")
     if in_place:
         if output is not None:
             raise UsageError("-i and -o cannot be combined", "leave -i or -o out")
         for name in NOT_IN_PLACE:
             if values.get(name) not in (None, False, "same"):
-                raise UsageError(f"-i leaves everything where it is, and --{name} does not", "use -o OUT")
+                raise UsageError(f"-i cannot move anything, and --{name} does", "use -o OUT")
     elif values.get("compact"):
         raise UsageError("--compact needs -i: what -o writes has no holes to remove", "add -i, or leave it out")
 

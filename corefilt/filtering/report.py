@@ -214,12 +214,12 @@ def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
     dax = Bit.PRIVATE_DAX | Bit.SHARED_DAX
     files = Bit.PRIVATE_FILE_BACKED | Bit.SHARED_FILE_BACKED
     if plan.filter & dax and plan.filter & files != files:
-        told.append("a core does not show DAX: what is mapped from such a file system counts as file-backed")
+        told.append("a core does not show DAX: mappings from such a file system count as file-backed")
     told += _lost_loadmaps(plan, fitted=fitted)
     if plan.core.left_behind:
         told.append(
             f"{show_size(plan.core.left_behind)} that -i dropped at the end of the input are in the output, as zeros: "
-            "where a pipe ends is not known beforehand, and that is too much to read ahead (name the core as a file, "
+            "the end of a pipe is not known beforehand, and this is too much to read ahead (name the core as a file, "
             "or add --spool)"
         )
     known = plan.findings.of_class
@@ -230,9 +230,7 @@ def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
         told.append(f"kept although the evidence contradicts itself: {counted(contradicting, 'mapping')}")
     disbelieved = sum(count for finding, count in found if finding.disbelieved)
     if disbelieved:
-        told.append(
-            f"the COREFILT note was not believed where it contradicts the core: {counted(disbelieved, 'mapping')}"
-        )
+        told.append(f"the COREFILT note was ignored where it contradicts the core: {counted(disbelieved, 'mapping')}")
     return told
 
 
@@ -276,11 +274,11 @@ def _changes(
             behind = min(core.end or 0, offset + claimed) - offset - there
             if p_type == PT_NOTE and behind > 0:
                 changes.append(
-                    f"the notes end with the last whole one; {show_size(behind)} of a cut one stand behind it"
+                    f"the notes end with the last whole one; {show_size(behind)} of a cut note come after it"
                 )
     if core.gaps and moved:
         left = sum(end - start for start, end in core.gaps)
-        changes.append(f"{show_size(left)} that no header claims, as a run in place leaves them, were taken out")
+        changes.append(f"{show_size(left)} of gaps, as -i leaves them, were removed")
     if core.ehdr.e_phnum == PN_XNUM:
         if core.miscounted and not fitted:
             how = "made anew" if core.ehdr.e_shoff else "added"
@@ -288,7 +286,7 @@ def _changes(
                 f"section header 0, which counts {counted(len(table), 'program header')} (PN_XNUM), was {how}"
             )
     elif core.ehdr.e_shoff and mended and core.end is not None and not core.sections:
-        changes.append("the section headers, which are not there, are no longer announced")
+        changes.append("the reference to missing section headers was removed")
     if conversion is not None:
         changes += conversion.changes
     for put in layout.puts:

@@ -53,7 +53,7 @@ class StreamedRun(FilterRun):
     def write(self, sink: Sink) -> None:
         """Write as much as can be wanted, then take out what turned out not to be. Raises UndecidedError."""
         if not sink.seekable:
-            raise OutputError(f"{sink.name}: was a file, and is none any more")
+            raise OutputError(f"{sink.name}: was a file and is not one now")
         engine, core = self._engine(sink), self.core
         engine.run(self._steps())
         inserted = self._note.grown if self._note is not None else 0
@@ -97,9 +97,7 @@ class StreamedRun(FilterRun):
     def dry(self) -> None:
         """Read the pipe to its end. Raises UndecidedError, or UnstreamableError where only writing tells."""
         if self.limit is not None:
-            raise UnstreamableError(
-                f"{self.core.source.name}: where a limit cuts what comes from a pipe is found out by writing it"
-            )
+            raise UnstreamableError(f"{self.core.source.name}: -n cannot tell where a limit cuts a pipe")
         with open(os.devnull, "wb") as nowhere:
             engine = Engine(self.core.source, Sink(nowhere.fileno(), os.devnull, owned=False))
             engine.run(self._steps())

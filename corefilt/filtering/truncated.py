@@ -38,7 +38,7 @@ class CuttingEngine(Engine):
         """Begin at the output's first byte. Raises EngineError for a demand that does not see the bytes."""
         if demand not in ("auto", "probe", "readwrite"):
             raise EngineError(
-                f"--truncate from a pipe looks at the bytes, which --engine {demand} does not see",
+                f"--truncate from a pipe reads the bytes, which --engine {demand} cannot do",
                 "use --engine readwrite",
             )
         super().__init__(source, sink, demand="readwrite", on_progress=on_progress)

@@ -140,15 +140,15 @@ def _check_input(core: CoreFile, options: Options) -> None:
         core.warnings.append(damage)
     if options.strict and not core.source.whole:
         raise UndecidedError(
-            f"{core.source.name}: {damage}, and --strict writes nothing of what is not whole",
-            "leave --strict out to have what came before the damage",
+            f"{core.source.name}: {damage}, and --strict writes only complete cores",
+            "leave --strict out to write what came before the damage",
         )
 
 
 def check_fit(core: CoreFile, output: Place | NamedFile, options: Options) -> None:
     """Refuse what cannot be chosen from. Raises UnstreamableError or UsageError."""
     if options.truncate is not None or options.in_place:
-        other = "--truncate cuts blindly" if options.truncate is not None else "-i moves nothing"
+        other = "--truncate cuts at an offset" if options.truncate is not None else "-i cannot move anything"
         raise UsageError(f"{other}, and --fit and --minimal choose what to keep", "leave one of them out")
     if not core.source.seekable:
         raise UnstreamableError(
@@ -161,4 +161,4 @@ def check_fit(core: CoreFile, output: Place | NamedFile, options: Options) -> No
         and not options.dry_run
         and not seekable_from(output)
     ):
-        raise UsageError("--fit-allocated counts disk use, and the output is no file", "-o FILE names one")
+        raise UsageError("--fit-allocated counts disk use, and the output is not a file", "-o FILE names one")

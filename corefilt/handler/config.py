@@ -114,23 +114,23 @@ def parse_config(text: bytes, path: str) -> Config:
     for key, value in values.items():
         setattr(config, _ATTRIBUTES.get(key) or key.replace("-", "_"), value)
     if (config.limit_interval is None) != (config.limit_burst is None):
-        raise ConfigError(f"{path}: limit-interval and limit-burst go together", "write both, or none")
+        raise ConfigError(f"{path}: limit-interval and limit-burst go together", "set both, or neither")
     if "repeats" in values and config.keep_per_signature is None:
-        raise ConfigError(f"{path}: repeats: says what becomes of more than keep-per-signature", "write that, too")
+        raise ConfigError(f"{path}: repeats: needs keep-per-signature", "write that, too")
     if config.is_systemds and not config.name.startswith(SYSTEMD_NAME):
         raise ConfigError(
             f"{path}: name: in {SYSTEMD} names begin with {SYSTEMD_NAME.decode()}, as systemd's own vacuum reads the "
             "user out of them", "write that, or name another directory",
         )  # fmt: skip
     if config.annotate_full and "filter" in values:
-        raise ConfigError(f"{path}: annotate-full keeps all that came, and filter does not", "leave one of them out")
+        raise ConfigError(f"{path}: annotate-full needs a filter that keeps everything", "leave one of them out")
     return config
 
 
 def _directory(value: object) -> str:
     path = a_name(value)
     if path[0] != "/" or {".", ".."} & set(path.split("/")):
-        raise ConfigError(f"{path!r} is no absolute path without . and ..")
+        raise ConfigError(f"{path!r} is not an absolute path without . and ..")
     return path
 
 
@@ -141,7 +141,7 @@ def _name(value: object) -> bytes:
         raise ConfigError(f"{value!r} leads out of the directory", "the key directory names the directory")
     unknown = [letter for letter in specifiers(template) if letter in UNKNOWN]
     if unknown:
-        raise ConfigError(f"{value!r} asks for %{unknown[0]}, which a handler is not told")
+        raise ConfigError(f"{value!r} has %{unknown[0]}, which a handler does not receive")
     return template
 
 
@@ -168,7 +168,7 @@ def _keep_free(value: object) -> tuple[int, int]:
     if isinstance(value, str) and value.endswith("%"):
         digits = value[:-1]
         if not (digits.isascii() and digits.isdigit()) or not 0 < int(digits[:4]) < 100:
-            raise ConfigError(f"{value!r} is no share from 1% to 99%")
+            raise ConfigError(f"{value!r} is not a percentage from 1% to 99%")
         return 0, int(digits)
     return a_size(value), 0
 

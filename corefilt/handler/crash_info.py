@@ -43,11 +43,11 @@ def parse_crash(words: Sequence[str]) -> CrashInfo:
     """The crash that the arguments tell; ``%F`` may be missing, and is empty before Linux 6.16. Raises UsageError."""
     names = PATTERN.split()
     if len(words) not in (len(names) - 1, len(names)):
-        raise UsageError(f"there are {len(words)} numbers, not those of {PATTERN}", "corefilt install sets the pattern")
+        raise UsageError(f"got {len(words)} numbers, not those of {PATTERN}", "corefilt install sets the pattern")
     pidfd = words[len(names) - 1 :] or [""]
     numbers = [_number(name, word) for name, word in zip(names[:-1], words, strict=False)]
     if not numbers[0]:
-        raise UsageError("%P is 0, and no process has that number")
+        raise UsageError("%P is 0, which is not a process ID")
     pid, uid, gid, signal, time, limit, dumpable = numbers
     return CrashInfo(pid, uid, gid, signal, time, limit, dumpable, _number("%F", pidfd[0]) if pidfd[0] else None)
 

@@ -78,7 +78,7 @@ def _finish(crash: CrashInfo, child: Forked, record: StoreRecord, messages: Mess
     if words:
         messages.say(f"process {crash.pid}: {words}", ERROR)
     if record.why_not:
-        messages.say(f"process {crash.pid}: had this handler been killed, nobody would know: {record.why_not}", WARNING)
+        messages.say(f"process {crash.pid}: a kill of this handler would not be noticed: {record.why_not}", WARNING)
     if child.stuck:
         record.leave_stuck()
     else:

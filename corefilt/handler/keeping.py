@@ -69,7 +69,7 @@ class Keeping:
                 budget = self._budget(cores, self._ledger.reserved())
                 if budget is not None and budget <= 0:
                     raise NoCoreError(
-                        "there is no room, and what is kept is protected or another user's only core",
+                        "there is no space, and what is kept is protected or another user's only core",
                         "corefilt vacuum -n shows what may go",
                     )
                 if budget is not None:

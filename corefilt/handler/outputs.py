@@ -60,6 +60,4 @@ def floor_under(fd: int, least: int) -> Callable[[int], None]:
 def check_floor(fd: int, least: int) -> None:
     """Raise OutputError where the file system of a descriptor has less than ``least`` bytes left."""
     if least and free(fd) < least:
-        raise OutputError(
-            f"less than {show_size(least)} would stay free (free-space)", "a core is no reason to fill up"
-        )
+        raise OutputError(f"less than {show_size(least)} would stay free (free-space)", "cores may not fill it")

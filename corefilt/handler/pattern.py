@@ -29,12 +29,12 @@ def handler_line(python: str, *, pidfd: bool) -> bytes:
     user's own folder out of what the interpreter imports.
     """
     if not os.path.isabs(python):
-        raise InstallError(f"{python!r}: the kernel wants the whole path of an interpreter")
+        raise InstallError(f"{python!r}: the kernel needs the absolute path of an interpreter")
     specifiers = PATTERN.split() if pidfd else PATTERN.split()[:-1]
     words = [python.replace("%", "%%"), "-I", "-m", MODULE, *specifiers]
     if re.search(r"\s|\xa0", python):
         raise InstallError(
-            f"{python!r}: the kernel splits core_pattern at blanks", "install corefilt into another directory"
+            f"{python!r}: the kernel splits core_pattern at spaces", "install corefilt into another directory"
         )
     return _checked(b"|" + os.fsencode(" ".join(words)))
 
@@ -46,7 +46,7 @@ def socket_line(path: str) -> bytes:
     """
     raw = os.fsencode(path)
     if not raw.startswith(b"/") or b".." in raw.split(b"/") or re.search(rb"[\s\xa0%]", raw):
-        raise InstallError(f"{path!r}: the kernel wants a whole path without .. and blanks", "/run/corefilt.sock")
+        raise InstallError(f"{path!r}: the kernel needs an absolute path without .. and blanks", "/run/corefilt.sock")
     if len(raw) > MOST_OF_A_SOCKET:
         raise InstallError(f"{path!r} has {len(raw)} bytes, and the path of a socket at most {MOST_OF_A_SOCKET}")
     return _checked(b"@@" + raw)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 SUID_DUMPABLE = "/proc/sys/fs/suid_dumpable"
 SUID_DUMP_USER = 1
-# Whose cores stay root's: system users, systemd's greeters and dynamic users, nobody, and what is no user
+# Whose cores stay root's: system users, systemd's greeters and dynamic users, nobody, and what is not a user
 # (uid_is_system, uid_is_greeter, uid_is_dynamic and fix_acl in systemd 258).
 _NOT_FOR = (range(1000), range(60578, 60706), range(61184, 65520), range(65534, 65536), range((1 << 32) - 1, 1 << 32))
 

@@ -64,7 +64,7 @@ class Handed(Seen):
         if not done.is_set():
             self.notices.append(f"{self.name}: its files did not all answer within {DEADLINE:g} s")
         if refused:
-            self.notices.append(f"{self.name}: {len(refused)} of its files could not be looked at for links and modes")
+            self.notices.append(f"{self.name}: {len(refused)} of its files could not be examined for links and modes")
 
 
 def read_within(fd: int, budget: float, most: int = MOST_OF_SMAPS, *, at_start: bool = False) -> bytes | None:

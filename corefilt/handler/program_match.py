@@ -39,7 +39,7 @@ class ProgramMatch:
 
 def _executable(value: object) -> re.Pattern[bytes]:
     if not isinstance(value, str) or not value.startswith(("/", "*")):
-        raise ConfigError(f"{value!r} is no absolute path", "* and ? stand for what is not named")
+        raise ConfigError(f"{value!r} is not an absolute path", "* and ? match any characters")
     return re.compile(os.fsencode(fnmatch.translate(value)))
 
 

@@ -30,7 +30,7 @@ class ProgramRule(ProgramMatch):
 def parse_rules(value: object) -> list[ProgramRule]:
     """The rules of a list of tables. Raises ConfigError."""
     if not isinstance(value, list):
-        raise ConfigError(f"{value!r} is no list of tables", "write each under [[rule]]")
+        raise ConfigError(f"{value!r} is not a list of tables", "write each under [[rule]]")
     return [_parse(entry) for entry in value]
 
 
@@ -41,7 +41,7 @@ def _parse(value: object) -> ProgramRule:
         setattr(rule, attribute(key), found)
     unused = [key for key in ("filter", "size") if key in fields and key not in _PARAMETERS[rule.action]]
     if unused:
-        raise ConfigError(f"rule: {unused[0]}: says nothing about the action {rule.action}", "leave it out")
+        raise ConfigError(f"rule: {unused[0]}: is not used by the action {rule.action}", "leave it out")
     if rule.action == FIT and rule.size is None:
         raise ConfigError("rule: size: is missing", 'write size = "64M"')
     return rule

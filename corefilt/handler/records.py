@@ -156,7 +156,7 @@ def _parse(raw: bytes) -> Lost | None:
 
 
 def _open_own(path: str, *, make: bool = True) -> int:
-    """The folder, which must be root's alone; no link is followed. Raises ConfigError or OSError."""
+    """The folder, which must belong to root and be private; no link is followed. Raises ConfigError or OSError."""
     if make:
         try:
             os.mkdir(path, 0o700)
@@ -169,6 +169,6 @@ def _open_own(path: str, *, make: bool = True) -> int:
     if status.st_uid or status.st_mode & 0o077:
         os.close(fd)
         raise ConfigError(
-            f"{path}: must be root's alone (owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):o})"
+            f"{path}: must belong to root and be private (owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):o})"
         )
     return fd

@@ -19,7 +19,7 @@ def open_folder(path: str) -> int:
     """
     parts = path.split("/")
     if parts[0] or ".." in parts or "." in parts:
-        raise ConfigError(f"{path!r} is no absolute path without . and ..")
+        raise ConfigError(f"{path!r} is not an absolute path without . and ..")
     try:
         return walk(
             os.open("/", FOLDER),
@@ -48,7 +48,7 @@ def read_own_file(path: str) -> bytes | None:
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"{path}: is no regular file")
+            raise ConfigError(f"{path}: is not a regular file")
         _check_owner(status, path, sticky=False)
         text = os.read(fd, MOST_OF_A_FILE + 1)
     finally:

@@ -39,8 +39,8 @@ class Target:
         try:
             return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
         except OSError as error:
-            hint = "its file system must know O_TMPFILE, as ext4, XFS, Btrfs and tmpfs do"
-            raise OutputError(f"{self.path}: no file can be made in it: {error.strerror}", hint) from None
+            hint = "its file system must support O_TMPFILE, as ext4, XFS, Btrfs and tmpfs do"
+            raise OutputError(f"{self.path}: cannot create a file in it: {error.strerror}", hint) from None
 
     def give_name(self, fd: int, name: bytes, ending: bytes) -> str:
         """Link a file under a name that nothing has, with a number before the ending if need be. Raises OutputError.

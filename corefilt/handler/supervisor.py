@@ -81,13 +81,15 @@ def _save(
 ) -> tuple[str, Result, list[str]]:
     account = find_account(config.user)
     if account.uid == crash.uid:
-        raise NoCoreError(f"it ran under the handler's own account ({config.user})", "nothing else should own it")
+        raise NoCoreError(
+            f"it ran under the handler's own account ({config.user})", "use an account that owns nothing else"
+        )
     if config.rules:
         from corefilt.handler.apply_rules import apply_rules
 
         apply_rules(config, crash, child.victim)
     if config.rlimit != "ignore" and crash.limit < LEAST_LIMIT:
-        raise NoCoreError(f"RLIMIT_CORE is {crash.limit}", 'rlimit = "ignore" saves cores all the same')
+        raise NoCoreError(f"RLIMIT_CORE is {crash.limit}", 'rlimit = "ignore" saves cores anyway')
     target = Target(open_folder(config.directory), config.directory)
     undo.callback(os.close, target.fd)
     if target.free < config.free_space:
@@ -167,7 +169,7 @@ def _give_rights(fd: int, crash: CrashInfo, child: Forked, result: Result) -> li
         try:
             os.setxattr(fd, permissions.ACL, permissions.acl(uid))
         except OSError as error:
-            notices.append(f"user {uid} cannot be let read it: {error.strerror}")
+            notices.append(f"user {uid} cannot get read permission for it: {error.strerror}")
     return notices
 
 

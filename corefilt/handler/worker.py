@@ -222,7 +222,7 @@ class Work:
         engine = Engine(source, sink, on_progress=self.check)
         engine.run([Step(0, TO_THE_END, 0)])
         if not engine.moved:
-            raise OutputError("the kernel sent no byte")
+            raise OutputError("the kernel sent no data")
         sink.commit(engine.moved, sync=False)
         result = Result(WHOLE)
         result.damaged, result.input_bytes, result.output_bytes = True, engine.moved, engine.moved

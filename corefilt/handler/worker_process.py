@@ -126,7 +126,7 @@ class Forked:
         raw = os.read(self._listener, result.MOST)
         # Nothing writes to the files from here on.
         if not self._end(max(TO_END, until - time.monotonic())):
-            raise OutputError("the child that read it does not end")
+            raise OutputError("the child that read it did not end")
         found = result.unpack(raw)
         if found is None:
             raise OutputError(

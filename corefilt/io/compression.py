@@ -70,7 +70,7 @@ def parse_compress(text: str, threads: int = 1) -> Compression | str:
         return Compression(name, threads=threads, seekable=seekable)
     least, most, _ = LEVELS[name]
     if not (level.isascii() and level.isdigit() and len(level) <= 2 and least <= int(level) <= most):
-        raise UsageError(f"--compress {text!r}: the level is no number from {least} to {most}")
+        raise UsageError(f"--compress {text!r}: the level is not a number from {least} to {most}")
     return Compression(name, int(level), threads, seekable=seekable)
 
 

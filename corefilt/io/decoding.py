@@ -209,14 +209,14 @@ def _finds_stream(name: str, source: _Input, *, whole: bool) -> bool:
             break
         length = 8 + int.from_bytes(head[4:], "little")
         if source.skip(length) < length:
-            raise StreamFault(f"a frame of the {name} stream that is to be skipped is cut off", whole=whole)
+            raise StreamFault(f"a skippable frame of the {name} stream is cut off", whole=whole)
     if not head or not whole or any(head.startswith(magic) for magic in MAGICS if MAGICS[magic] == name):
         return bool(head) or not whole
     behind = 0
     while passed := source.skip(PIECE):
         behind += passed
     raise StreamFault(
-        f"behind the end of the {name} stream stand {show_size(behind)} that are no part of it", whole=True
+        f"behind the end of the {name} stream stand {show_size(behind)} that are not part of it", whole=True
     )
 
 

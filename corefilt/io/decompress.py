@@ -63,7 +63,7 @@ class MadeSource(PipeSource):
             return words
         if isinstance(self._error, EOFError):
             self.whole = isinstance(self._error, decoding.StreamFault) and self._error.whole
-            told = str(self._error) or "what the core was in is cut off"
+            told = str(self._error) or "the compressed stream is cut off"
             return told + (f", and {words}" if words is not None else "")
         if isinstance(self._error, CorefiltError):
             raise self._error

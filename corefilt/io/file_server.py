@@ -119,7 +119,7 @@ class _Clock:
     def check(self) -> float:
         """How long the next answer may take, in seconds. Raises NotUsable where there is no patience left."""
         if self.left <= 0:
-            raise NotUsable(f"was not looked at: file systems did not answer for {PATIENCE:.0f} s")
+            raise NotUsable(f"was skipped: file systems did not answer for {PATIENCE:.0f} s")
         return min(DEADLINE, self.left)
 
 

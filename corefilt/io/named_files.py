@@ -114,7 +114,7 @@ class Root:
         self._root = -1
         name = os.fsdecode(folder)
         if not os.path.isdir("/proc/self/fd"):
-            raise EvidenceError(f"{name}: cannot be looked through without /proc", "mount /proc")
+            raise EvidenceError(f"{name}: cannot be searched without /proc", "mount /proc")
         try:
             self._root = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
@@ -155,12 +155,12 @@ class Root:
         return file
 
     def _resolved(self, path: bytes) -> int:
-        """The O_PATH descriptor of what a path leads to, which is no folder. Raises NotUsable and OSError."""
+        """The O_PATH descriptor of what a path leads to, which is not a folder. Raises NotUsable and OSError."""
         for _ in range(_TRIES):
             try:
                 place = openat2(self._root, path, os.O_PATH | os.O_CLOEXEC, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
             except FileNotFoundError:
-                raise NotUsable("is not there") from None
+                raise NotUsable("does not exist") from None
             except BlockingIOError:
                 continue
             except OSError:
@@ -172,9 +172,9 @@ class Root:
         return self._walk(path)
 
     def _walk(self, path: bytes) -> int:
-        """The O_PATH descriptor of what a path leads to, which is no folder and no link. Raises NotUsable, OSError.
+        """The O_PATH descriptor of what a path leads to, neither a folder nor a link. Raises NotUsable, OSError.
 
-        ``..`` goes back to the folder that was come from, never through the file system: so no move of a folder
+        ``..`` goes back to the folder that led here, never through the file system: so no move of a folder
         while it is walked through leads out of the root.
         """
         folders = [self._root]
@@ -185,7 +185,7 @@ class Root:
                 name = ahead.pop()
                 opened += 1
                 if opened + len(ahead) > MOST_NAMES:
-                    raise NotUsable("leads through too many folders")
+                    raise NotUsable("leads through too many directories")
                 if name == b".":
                     continue
                 if name == b"..":
@@ -204,10 +204,10 @@ class Root:
                     ahead += _names(target)
                 elif kind != stat.S_IFDIR:
                     if ahead:
-                        raise NotUsable("leads through a file that is not a directory")
+                        raise NotUsable("leads through a file instead of a directory")
                     return folders.pop()
                 elif len(folders) > MOST_FOLDERS:
-                    raise NotUsable("leads through too many folders")
+                    raise NotUsable("leads through too many directories")
             raise NotUsable(_NO_FILE_TO_READ[stat.S_IFDIR])
         finally:
             _leave(folders, len(folders))
@@ -243,12 +243,12 @@ def openat2(folder: int, path: bytes, flags: int, resolve: int) -> int:
 def why_no_file(path: bytes) -> str | None:
     """Why a name cannot be that of a file on a disk, by its wording alone; None where it can."""
     if path.startswith(NO_FILES) or not path.startswith(b"/"):
-        return "is no file"
+        return "is not a file"
     if path.endswith(DELETED):
         return "was deleted"
     if len(path) > MOST_OF_A_NAME:
         return f"has a name of {len(path)} bytes"
-    return "is no name of a file" if b"\0" in path else None
+    return "is not a file name" if b"\0" in path else None
 
 
 def _names(path: bytes) -> list[bytes]:
@@ -263,7 +263,7 @@ def _step(name: bytes, folder: int) -> int:
     try:
         return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     except FileNotFoundError:
-        raise NotUsable("is not there") from None
+        raise NotUsable("does not exist") from None
 
 
 def _leave(folders: list[int], count: int) -> None:
@@ -279,14 +279,14 @@ def _refuse_made_up(place: int) -> None:
     blocks; so do ramfs and hugetlbfs. Their links, magic ones among them, are not followed either.
     """
     if os.fstatvfs(place).f_blocks == 0:
-        raise NotUsable("lies in a file system that has no blocks, as /proc and /sys")
+        raise NotUsable("is in a file system without blocks, such as /proc or /sys")
 
 
 def _reopened(place: int) -> OpenFile:
     """What an O_PATH descriptor stands for, opened for reading if it is regular. Raises NotUsable or OSError."""
     status = os.fstat(place)
     if not stat.S_ISREG(status.st_mode):
-        raise NotUsable(_NO_FILE_TO_READ.get(stat.S_IFMT(status.st_mode), "is no regular file"))
+        raise NotUsable(_NO_FILE_TO_READ.get(stat.S_IFMT(status.st_mode), "is not a regular file"))
     _refuse_made_up(place)
     again = f"/proc/self/fd/{place}"
     try:

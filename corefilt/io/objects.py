@@ -60,7 +60,7 @@ def _pieces(file: BinaryIO, name: str) -> Iterator[bytes]:
         yield piece
     # What does not block says None where there is nothing yet.
     if piece is None:
-        raise InputError(f"{name}: cannot be read: it does not block, and nothing is there yet")
+        raise InputError(f"{name}: cannot be read: it is non-blocking, and no data has arrived")
 
 
 class ObjectSink(HandoverSink):
@@ -84,7 +84,7 @@ class ObjectSink(HandoverSink):
                 while view:
                     done = self._file.write(view)
                     if not done:
-                        raise BlockingIOError("it does not block, and takes nothing now")
+                        raise BlockingIOError("it is non-blocking, and accepts no data now")
                     view = view[done:]
                 at += len(piece)
             self._file.flush()
@@ -99,6 +99,6 @@ def _why_not(file: BinaryIO, method: str, question: str) -> str | None:
         return f"it has no {method}()"
     try:
         answer = getattr(file, question, bool)
-        return None if answer is bool or answer() else "it is not open for that"
+        return None if answer is bool or answer() else "it is not open for this"
     except ValueError as error:
         return str(error)

@@ -31,13 +31,13 @@ def walk(
 
     ``make`` makes what is not there, 0700. ``flags`` are those of every open. ``check`` is shown every directory, with
     the way to it, before a name in it is opened; what it raises ends the walk. Raises StepError, with ELOOP or ENOTDIR
-    for a link or what is no directory.
+    for a link or what is not a directory.
     """
     fd, at = folder, ""
     try:
         for step in steps:
             if step in ("", os.curdir, os.pardir) or "/" in step:
-                raise ValueError(f"{step!r} is no single name")
+                raise ValueError(f"{step!r} is not a single name")
             if check is not None:
                 check(fd, at)
             at = os.path.join(at, step)

@@ -82,7 +82,7 @@ class OutputPlace:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
     def _follow_magic(self) -> None:
-        """Take what a link of /proc/PID/fd stands for: its text is no path."""
+        """Take what a link of /proc/PID/fd stands for: its text is not a path."""
         own = (f"/proc/{part}/fd" for part in ("self", "thread-self"))
         self._own = any(os.path.samestat(os.fstat(self.folder), os.stat(path)) for path in own)
         link, self._fd = self._fd, -1
@@ -97,7 +97,7 @@ class OutputPlace:
         """
         status = self.status
         if status is None:
-            raise AssertionError("something stands there")
+            raise AssertionError("it exists")
         if not force:
             self._refuse_planted(status)
         again = f"/proc/self/fd/{self._fd}"
@@ -131,7 +131,7 @@ class OutputPlace:
         ):
             raise OutputError(
                 f"{self.name}: is a FIFO of user {status.st_uid}, in a directory that others can write to",
-                "-f writes to it all the same",
+                "-f writes to it anyway",
             )
 
 

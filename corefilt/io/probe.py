@@ -33,7 +33,7 @@ class Probe:
     def told(self) -> str:
         """What came of it, in words."""
         if self.best is None:
-            return f"--engine probe: too few bytes to tell; it takes {PIECE * ROUNDS * len(self._rates) >> 20} MiB"
+            return f"--engine probe: too few bytes to compare; it needs {PIECE * ROUNDS * len(self._rates) >> 20} MiB"
         if len(self._rates) == 1:
             return f"--engine probe: only {self.best} can move these bytes"
         rates = (f"{name} {statistics.median(rates) / 1e9:.2f}" for name, rates in self._rates.items())

@@ -231,7 +231,7 @@ def _made_private(fd: int) -> str | None:
         if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
             raise
     mode = stat.S_IMODE(os.fstat(fd).st_mode)
-    return f"its file system gives files mode {mode:04o}: others may be able to read it" if mode & 0o077 else None
+    return f"its file system gives files mode {mode:04o}: other users may be able to read it" if mode & 0o077 else None
 
 
 class NamedFile:
@@ -317,7 +317,7 @@ def named_sink(name: str, source: Source | None, *, force: bool, text: bool = Fa
         fd = place.open_stream(force=force)
     if os.isatty(fd) and not text:
         os.close(fd)
-        raise UsageError(f"{name} is a terminal, and a core is no text", "-o FILE names a file")
+        raise UsageError(f"{name} is a terminal, and a core is binary", "-o FILE names a file")
     if stat.S_ISFIFO(status.st_mode):
         enlarge_pipe(fd)
     return StreamSink(fd, name, owned=True)
@@ -331,7 +331,7 @@ def descriptor_sink(fd: int, source: Source | None, *, text: bool = False) -> Si
         if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             raise OSError(errno.EBADF, "it is closed, or open for reading only")
     if os.isatty(fd) and not text:
-        raise UsageError(f"{name} is a terminal, and a core is no text", "-o FILE names a file")
+        raise UsageError(f"{name} is a terminal, and a core is binary", "-o FILE names a file")
     _refuse_same(source, status, name)
     if stat.S_ISFIFO(status.st_mode):
         enlarge_pipe(fd)

@@ -219,7 +219,7 @@ class SkippedSource(DerivedSource):
 def _not_as_told(name: str, table: SeekTable, frame: int) -> InputError:
     size = table.held[frame + 1] - table.held[frame]
     where = f"frame {frame} of the zstd stream, at byte {table.stored[frame]}"
-    return InputError(f"{name}: {where}, holds not the {counted(size, 'byte')} that the seek table says")
+    return InputError(f"{name}: {where}, does not hold the {counted(size, 'byte')} that the seek table says")
 
 
 class _Extents(Extents):

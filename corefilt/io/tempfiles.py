@@ -74,7 +74,7 @@ def create(folder: int) -> tuple[str, int]:
             os.unlink(name, dir_fd=folder)
         except FileNotFoundError:
             continue
-    raise BlockingIOError(errno.EAGAIN, f"{_ATTEMPTS} new files were taken away")
+    raise BlockingIOError(errno.EAGAIN, f"{_ATTEMPTS} new files were removed")
 
 
 def rename_to_new(temporary: str, name: str, folder: int) -> None:

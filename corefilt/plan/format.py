@@ -116,7 +116,9 @@ def _notes_of(core: CoreFile) -> int:
     if len(there) != 1:
         raise VariantError(f"{name}: has {len(there)} note segments, and a dumper writes one")
     if core.present[there[0]] > MOST_WALKED:
-        raise VariantError(f"{name}: its notes are {core.present[there[0]]} bytes, more than is read at once")
+        raise VariantError(
+            f"{name}: its notes are {counted(core.present[there[0]], 'byte')}, more than is read at once"
+        )
     return there[0]
 
 
@@ -229,8 +231,8 @@ def _to_fdpic(
 def _check_size(name: str, note: _Note, machine: FdpicMachine, known: tuple[int, ...]) -> None:
     if note.n_descsz not in known:
         raise VariantError(
-            f"{name}: note at {note.at:#x}: NT_PRSTATUS of {note.n_descsz} bytes is neither this machine's plain one "
-            f"({machine.plain}) nor its FDPIC one ({machine.wide})"
+            f"{name}: note at {note.at:#x}: NT_PRSTATUS of {counted(note.n_descsz, 'byte')} is neither this machine's "
+            f"plain one ({machine.plain}) nor its FDPIC one ({machine.wide})"
         )
 
 

@@ -26,13 +26,13 @@ def place_for_note(core: CoreFile, conversion: Conversion | None, *, annotate: b
     if not size:
         return None
     if not core.ehdr.wide and max(core.table.p_offset, default=0) + size >= 1 << 32:
-        raise AnnotationError(f"{core.source.name}: a note would move segments behind what 32 bits can tell")
+        raise AnnotationError(f"{core.source.name}: a note would move segments past what 32 bits can address")
     table, there = core.table, core.present
     first = next((i for i, p_type in enumerate(table.p_type) if p_type == PT_NOTE and there[i]), None)
     if first is None:
-        raise AnnotationError(f"{core.source.name}: has no notes that another one could be put before")
+        raise AnnotationError(f"{core.source.name}: has no notes to insert another one before")
     if annotate and len({(core.maps.start(m), core.maps.end(m)) for m in range(len(core.maps))}) < len(core.maps):
-        raise AnnotationError(f"{core.source.name}: two segments have the same addresses, by which a note knows them")
+        raise AnnotationError(f"{core.source.name}: two segments have the same addresses, which a note refers to")
     old = core.notes.record_at
     if old is not None and not texts and old[1] == size and old[0] + size <= table.p_offset[first] + there[first]:
         return Note(first, old[0], size, bytes(size))
@@ -53,7 +53,7 @@ def _refuse_over_notes(core: CoreFile, notes: int) -> None:
     others = ((i, start) for i, start in enumerate(table.p_offset) if i != notes and there[i])
     over = next((i for i, start in others if start <= at < start + there[i]), None)
     if over is not None:
-        raise AnnotationError(f"{core.source.name}: program header {over} lies over the notes (program header {notes})")
+        raise AnnotationError(f"{core.source.name}: program header {over} overlaps the notes (program header {notes})")
 
 
 def _place_for_all(core: CoreFile, conversion: Conversion, size: int) -> Note:
@@ -67,5 +67,5 @@ def _place_for_all(core: CoreFile, conversion: Conversion, size: int) -> Note:
     unit = max(core.maps.exec_page_size, core.maps.page_size) if followed else 8
     room = len(data) + (behind - start - len(data)) % unit
     if not core.ehdr.wide and max(table.p_offset) + room - (behind - start) >= 1 << 32:
-        raise AnnotationError(f"{core.source.name}: longer notes would move segments behind what 32 bits can tell")
+        raise AnnotationError(f"{core.source.name}: longer notes would move segments past what 32 bits can address")
     return Note(phdr, start, behind - start, data.ljust(room, b"\0"), size=len(data), e_flags=conversion.e_flags)

@@ -100,7 +100,7 @@ class KeepPlan:
         self.findings: Final = classifier.decide_all()
         unused = [a.text for a in classifier.assumptions if not a.used]
         if unused:
-            raise SelectorError(f"--assume {unused[0]!r} fits no mapping of this core")
+            raise SelectorError(f"--assume {unused[0]!r} matches no mapping of this core")
         self.sizes: Final = array("Q", core.present)
         self.assumed: Final = array("Q", bytes(8 * len(self.findings)))
         self.inferred: Final = array("Q", bytes(8 * len(self.findings)))

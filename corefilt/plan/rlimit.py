@@ -281,7 +281,7 @@ class Cut:
             short = sum(1 for i in whole.core.maps.phdr if lost[i])
             notes = any(lost[i] for i, p_type in enumerate(whole.core.table.p_type) if p_type == PT_NOTE)
             return [
-                f"cut at {self.size} of {self.full} bytes, as the kernel cuts under {self.limit}: "
+                f"cut at {self.size} of {counted(self.full, 'byte')}, as the kernel cuts under {self.limit}: "
                 f"{show_size(sum(lost))} of {counted(short, 'mapping')}{' and of the notes' if notes else ''} dropped"
             ]
         return []
@@ -293,7 +293,7 @@ class Cut:
         return []
 
 
-FROM_A_PIPE = "a pipe does not tell which pages were holes, and those of zeros were taken for them"
+FROM_A_PIPE = "a pipe does not tell which pages were holes, and pages of zeros were treated as holes"
 
 
 def cut_of_input(core: CoreFile, layout: Layout, limit: Limit) -> Cut | None:
@@ -309,7 +309,7 @@ def _why_a_guess(core: CoreFile, source: FileSource, layout: Layout, size: int) 
     """What keeps the count from being the kernel's, or None."""
     page = core.maps.page_size
     if not _in_the_kernels_layout(core):
-        return "the core is not laid out as the kernel lays it out"
+        return "the core does not have the kernel's layout"
     if source.spooled:
         return FROM_A_PIPE
     block = os.fstatvfs(source.fd).f_frsize

@@ -56,14 +56,14 @@ def check_template(template: bytes) -> None:
         raise NameTemplateError("the template is empty, and the kernel writes no core then")
     if template[:1] in (b"|", b"@"):
         what = "a program" if template[:1] == b"|" else "a socket"
-        raise NameTemplateError(f"the template {shown!r} names {what}, not a file", "write ./ before it for a file")
+        raise NameTemplateError(f"the template {shown!r} names {what}, not a file", "write ./ before it to name a file")
     if len(template) > MOST_OF_A_PATTERN:
         raise NameTemplateError(
             f"the template has {len(template)} bytes, and the kernel keeps {MOST_OF_A_PATTERN} of them",
             "use --directory for the directory",
         )
     if as_kept(template) != template:
-        raise NameTemplateError(f"the template {shown!r} has a newline or a zero byte, where the kernel stops to read")
+        raise NameTemplateError(f"the template {shown!r} has a newline or a zero byte, where the kernel stops reading")
 
 
 def escaped(value: bytes) -> bytes:

@@ -34,7 +34,7 @@ def set_filter(folder: ProcFolder, wanted: int) -> tuple[int, int]:
     if after & ~wanted:
         raise ProcessError(
             f"{folder.name}: its filter was set to {wanted:#x} and reads {after:#x}",
-            "something else sets it, too",
+            "another process sets it too",
         )
     return before, after
 

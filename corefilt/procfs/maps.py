@@ -93,9 +93,9 @@ def parse(text: bytes, name: str, *, most: int = 1 << 24, sizes: bool = False) -
         behind = attributes.end() if attributes is not None else line.end()
         start, end = int(line[1], 16), int(line[2], 16)
         if len(areas) == most:
-            raise EvidenceError(f"{name}: has more than {most} mappings, many more than the core")
+            raise EvidenceError(f"{name}: has more than {most} mappings, many more than the core has")
         if start >= end:
-            raise _bad(text, line.start(), name, "its addresses are no range")
+            raise _bad(text, line.start(), name, "its addresses are not a range")
         path = (line[8] or b"").rstrip(b"\r") or None
         if path is not None and path[:1] == b"[" and path[-1:] != b"]" and line.end() == len(text):
             break
@@ -115,7 +115,7 @@ def parse(text: bytes, name: str, *, most: int = 1 << 24, sizes: bool = False) -
         reached = behind
         line = _LINE.match(text, reached)
     if text[reached:].strip():
-        raise _bad(text, reached, name, "is no line of maps or smaps")
+        raise _bad(text, reached, name, "is not a line of maps or smaps")
     if not areas:
         raise EvidenceError(f"{name}: is empty", "a saved /proc/PID/maps or smaps has a line for every mapping")
     return areas

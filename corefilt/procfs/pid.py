@@ -63,7 +63,7 @@ class ProcFolder:
     def failure(self, error: OSError, what: str) -> ProcessError:
         """What an error of the system means for a process of which ``what`` was tried."""
         if isinstance(error, ProcessLookupError) or (isinstance(error, FileNotFoundError) and not self.exists()):
-            return ProcessError(f"{self.name} ended while it was looked at")
+            return ProcessError(f"{self.name} ended while it was examined")
         if isinstance(error, PermissionError):
-            return ProcessError(f"{self.name}: you may not {what}", "that takes its owner or root")
+            return ProcessError(f"{self.name}: you may not {what}", "run as its owner or as root")
         return ProcessError(f"{self.name}: cannot {what}: {error.strerror}")

@@ -115,7 +115,7 @@ class Process(Seen):
                 # smaps is left out of kernels without CONFIG_PROC_PAGE_MONITOR.
                 continue
             except ProcessLookupError:
-                raise EvidenceError(f"{self.name} ended while it was looked at") from None
+                raise EvidenceError(f"{self.name} ended while it was examined") from None
             except PermissionError:
                 raise EvidenceError(
                     f"{self.name}: you may not read its {file}", "run as root, or as a user who may trace it"
@@ -125,7 +125,7 @@ class Process(Seen):
             if not text:
                 raise EvidenceError(f"{self.name} has no memory: it ended, or it is a kernel thread")
             return parse(text, f"{self.name}: {file}", sizes=self._sizes)
-        raise EvidenceError(f"{self.name} ended while it was looked at, or /proc has neither smaps nor maps of it")
+        raise EvidenceError(f"{self.name} ended while it was examined, or /proc has neither smaps nor maps of it")
 
     def _look_at_files(self, folder: int) -> None:
         """Ask for every mapped file, on a thread that is left behind where a server does not answer."""
@@ -141,7 +141,7 @@ class Process(Seen):
             self.notices.append(f"{self.name}: its files did not all answer within {DEADLINE:g} s")
         if refused:
             self.notices.append(
-                f"{self.name}: {len(refused)} of its files could not be looked at for links and modes "
+                f"{self.name}: {len(refused)} of its files could not be examined for links and modes "
                 "(that takes CAP_CHECKPOINT_RESTORE)"
             )
 

@@ -64,7 +64,7 @@ class SecondPass:
         literals = Literals(enumerate(words))
         if literals.left_out:
             self._found.notices.append(
-                f"{literals.left_out} forms of values were not looked for again: too many begin alike, or are long"
+                f"{literals.left_out} forms of values were not searched for again: too many begin alike or are long"
             )
         text, all_bytes = Ranges(self._found.ranges()), Ranges(self._found.ranges(BYTES))
         for run in runs:

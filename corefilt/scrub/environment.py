@@ -76,7 +76,7 @@ def _vectors(core: CoreFile, memory: Memory) -> tuple[list[int], list[int]] | No
 
 
 def _backwards(memory: Memory, at: int) -> Iterator[int]:
-    """The pointers below the null at an address, down to the next null, or to argc, which is no address."""
+    """The pointers below the null at an address, down to the next null, or to argc, which is not an address."""
     if memory.numbers(at, 1) != [0]:
         return
     block = _MOST_OF_BLOCK // 64

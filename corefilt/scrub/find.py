@@ -23,7 +23,7 @@ SECRET_FILE = "secret-file"
 def find(core: CoreFile, request: ScrubRequest, on_progress: Callable[[int], None] | None = None) -> Matches:
     """Look through a core that is a file. Raises InputError, UnstreamableError and ScrubError."""
     if not core.source.seekable:
-        raise UnstreamableError(f"{core.source.name}: is looked through twice, and a pipe cannot be read twice")
+        raise UnstreamableError(f"{core.source.name}: needs to be searched twice, and a pipe cannot be read twice")
     found, captured = Matches(core.source.name), Captured()
     if request.reaches(STACKS):
         from corefilt.scrub.stacks import take_stacks
@@ -48,5 +48,5 @@ def find(core: CoreFile, request: ScrubRequest, on_progress: Callable[[int], Non
         add_keys(factors, second, big=core.ehdr.big)
     second.run(reader, parts, on_progress)
     if captured.left_out:
-        found.notices.append(f"{captured.left_out} values were not looked for again: they are too many")
+        found.notices.append(f"{captured.left_out} values were not searched for again: there are too many")
     return found

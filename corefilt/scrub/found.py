@@ -48,7 +48,7 @@ class Matches:
     def add(self, match: Match) -> None:
         """Take a match. Raises ScrubError for more than can be told."""
         if len(self.matches) >= MOST_MATCHES:
-            raise ScrubError(f"{self._name}: more than {MOST_MATCHES} places hold secrets, by the rules")
+            raise ScrubError(f"{self._name}: more than {MOST_MATCHES} places match the rules")
         self.matches.append(match)
 
     def ranges(self, fill: str | None = None) -> list[tuple[int, int]]:

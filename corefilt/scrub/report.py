@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from corefilt.scrub.found import Match, Matches
     from corefilt.scrub.request import ScrubRequest
 
-NOT_CLEAN = "a scrubbed core is not a clean core: docs/scrub.md says what cannot be found"
+NOT_CLEAN = "a scrubbed core is not a clean core: docs/scrub.md lists what cannot be found"
 
 
 def listed(ranges: list[tuple[int, Match]], level: str) -> dict[str, object]:

@@ -151,13 +151,13 @@ class Factors:
             moduli -= self._authorities
         self._packed.clear()
         self._found.notices.append(
-            f"RSA keys of {len(self._authorities)} certificate authorities were not looked for to the end"
+            f"RSA keys of {len(self._authorities)} certificate authorities were not searched for completely"
         )
         self._authorities = set()
 
     def _end(self) -> None:
         if self.open:
-            self._found.notices.append("RSA keys were not looked for to the end: too much looks like primes")
+            self._found.notices.append("RSA keys were not searched for completely: too many numbers look like primes")
         self.open.clear()
 
 

@@ -49,7 +49,7 @@ def is_value(value: bytes) -> bool:
 
 
 def is_no_path(value: bytes) -> bool:
-    """Whether a text that can hardly be anything but a secret is no path and no placeholder all the same."""
+    """Whether a text that can hardly be anything but a secret is neither a path nor a placeholder all the same."""
     if re.fullmatch(rb"%.*|\$[({].*|\$[A-Za-z_]\w*[\[{(].*|<.*|\{[\w.]*\}|\*+|(.)\1*", value, re.DOTALL) is not None:
         return False
     return not is_path(value) and not (value[:1] == b"$" and is_name(value[1:]))

@@ -11,6 +11,7 @@ from corefilt.scrub.keywords import KEYWORDS
 from corefilt.scrub.rule import LEAST_ANCHOR, MOST_BEHIND, MOST_VALUE, RULES_VERSION, ScrubRule
 from corefilt.scrub.tables import LEAST_LITERAL
 from corefilt.scrub.tokens import TOKENS
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def read_secrets(path: str) -> list[bytes]:
     for number, value in enumerate(values, 1):
         if value and not LEAST_LITERAL <= len(value) <= MOST_VALUE:
             raise UsageError(
-                f"{path}: line {number} has {len(value)} bytes",
-                f"a value has {LEAST_LITERAL} to {MOST_VALUE} bytes: shorter ones stand everywhere by chance",
+                f"{path}: line {number} has {counted(len(value), 'byte')}",
+                f"a value has {LEAST_LITERAL} to {MOST_VALUE} bytes: shorter ones occur everywhere by chance",
             )
     return [value for value in dict.fromkeys(values) if value]
 
@@ -86,7 +87,7 @@ def _rule(path: str, number: int, entry: dict[str, object]) -> ScrubRule:
         raise UsageError(f"{where}: reach is {reach!r}", f"it can be as long as the anchor, to {MOST_BEHIND}")
     word = anchor.encode()
     if len(word) < LEAST_ANCHOR or b"\0" in word:
-        raise UsageError(f"{where}: anchor is {anchor!r}", f"{LEAST_ANCHOR} bytes are the least, and none is NUL")
+        raise UsageError(f"{where}: anchor is {anchor!r}", f"{LEAST_ANCHOR} bytes or more, without NUL")
     try:
         compiled = re.compile(pattern.encode())
     except re.error as error:

@@ -64,7 +64,7 @@ class Captured:
             into.setdefault(value, address)
 
     def take_numbers_of(self, raw: bytes) -> None:
-        """Take all of a text in DER that is no part of the core: a certificate, or a key that was encoded."""
+        """Take all of a text in DER that is not part of the core: a certificate, or a key that was encoded."""
         for head in _NUMBERS:
             at = raw.find(head)
             while at >= 0:

@@ -38,7 +38,7 @@ def check_machine(core: CoreFile) -> None:
     """Raise ScrubError for a machine of which it is not known what a debugger needs of its stacks."""
     if core.ehdr.e_machine != EM_X86_64 or not core.ehdr.wide:
         raise ScrubError(
-            f"{core.source.name}: level stacks is known for x86-64 only, and this is a core of {core.machine}",
+            f"{core.source.name}: level stacks supports only x86-64, and this is a core of {core.machine}",
             "--level env leaves the stacks as they are",
         )
 

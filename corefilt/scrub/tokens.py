@@ -14,7 +14,7 @@ _WORD = re.compile(rb"[A-Za-z0-9_]")
 
 
 def _apart(data: Data, at: int) -> bool:
-    """Whether no word goes on at an offset; one character behind what is no text is a length (PostgreSQL's varlena)."""
+    """Whether no word goes on at an offset; one character behind binary data is a length (PostgreSQL's varlena)."""
     return at == 0 or _WORD.match(data, at - 1, at) is None or at == 1 or not 0x20 <= data[at - 2] < 0x7F
 
 

@@ -74,7 +74,7 @@ class Ledger:
         until = time.monotonic() + patience
         while not self._lock(what):
             if time.monotonic() > until:
-                raise OutputError(f"{self._path}: is locked for more than {patience:g} s")
+                raise OutputError(f"{self._path}: has been locked for more than {patience:g} s")
             time.sleep(_PAUSE)
         try:
             yield

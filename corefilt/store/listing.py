@@ -105,7 +105,7 @@ def candidates(places: Sequence[str], *, by: str = TIME, reverse: bool = False) 
 
 
 def _add(found: dict[tuple[int, int], Candidate], path: str, name: str, at: int | None) -> None:
-    """Add what stands there, unless it is no regular file, cannot be read, or has been found by another name."""
+    """Add what stands there, unless it is not a regular file, cannot be read, or has been found by another name."""
     try:
         fd = os.open(name, _OPEN, dir_fd=at)
     except OSError:
@@ -120,7 +120,7 @@ def _add(found: dict[tuple[int, int], Candidate], path: str, name: str, at: int 
 
 
 def look(candidate: Candidate, *, sysroot: str | None = None) -> StoredCore | None:
-    """Look at a core, and note the signature of its crash on it; None for what is no core.
+    """Look at a core, and note the signature of its crash on it; None for what is not a core.
 
     Files that a backtrace needs are looked for below ``sysroot``; for None in ``/``, where the core is the caller's
     own. Raises InputError, and EvidenceError for a ``sysroot`` that cannot be used.

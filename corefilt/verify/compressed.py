@@ -52,7 +52,7 @@ def decompressed(file: MappedCore, name: str) -> Iterator[bytes]:
             return
         if ended and format_at(file, at) != name:
             raise Damage(
-                f"behind the end of the {name} stream stand {show_size(file.size - at)} that are no part of it"
+                f"behind the end of the {name} stream stand {show_size(file.size - at)} that are not part of it"
             )
         decoder, start, made = new(), at, 0
         while not decoder.eof:

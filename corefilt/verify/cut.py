@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from corefilt.text import counted
 from corefilt.verify.files import WINDOW
 from corefilt.verify.notes import MOST_WALKED, walk
 from corefilt.verify.pairs import MTE, Pair
@@ -57,7 +58,7 @@ def check_cut(
         text = f"the file ends at {size}, and under {limit} the kernel ends it at {ends}"
         verdict.findings.append(Finding("segment", text, bytes=max(least - size, size - most)))
     elif cores[1].is_short:
-        verdict.changes.append(f"cut at {size} bytes, as the kernel cuts under {limit}")
+        verdict.changes.append(f"cut at {counted(size, 'byte')}, as the kernel cuts under {limit}")
 
 
 class _Count:

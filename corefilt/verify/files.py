@@ -52,7 +52,7 @@ class MappedCore:
         self._data, self._data_end, self._asked = 0, 0, 0
         if not stat.S_ISREG(self._before.st_mode):
             os.close(self.fd)
-            raise InputError(f"{self.name}: is no regular file", "save the core to a file first")
+            raise InputError(f"{self.name}: is not a regular file", "save the core to a file first")
 
     def __enter__(self) -> MappedCore:
         return self
@@ -135,7 +135,7 @@ class MappedCore:
 
     def _cut(self, offset: int) -> InputError:
         return InputError(
-            f"{self.name}: was cut while it was read: byte {offset} was there and is gone",
+            f"{self.name}: was truncated while it was read: byte {offset} is gone",
             "wait until nobody writes to it",
         )
 

@@ -89,7 +89,9 @@ def guarded(
     reporter = _Reporter(passed, progress) if passed is not None and progress is not None else None
     raw, status = answer_of(partial(_outcome, work), meanwhile=reporter)
     if status == -signal.SIGBUS:
-        raise InputError(f"{which}: was cut while it was read, or its disk failed", "wait until nobody writes to it")
+        raise InputError(
+            f"{which}: was truncated while it was read, or its disk failed", "wait until nobody writes to it"
+        )
     if status or not raw:
         raise CorefiltError(f"{which}: the process that read it ended early ({told_of(status)})")
     good, value = pickle.loads(raw)

@@ -141,7 +141,7 @@ def _section_fault(
         return None
     reached = was["sh_offset"] + was["sh_size"] > files[0].size
     if not cut and not reached and now["sh_offset"] + now["sh_size"] > size:
-        return "reaches behind the end of the file"
+        return "extends past the end of the file"
     if now["sh_type"] == "SHT_NOTE":
         return None
     if now["sh_size"] > was["sh_size"]:

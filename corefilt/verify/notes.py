@@ -197,7 +197,7 @@ def _tell_own(old: _NoteSegment, new: _NoteSegment, verdict: Verdict, *, cut: bo
         else:
             verdict.changes.append(f"a COREFILT note {_OURS[n_type]} of {len(desc)} bytes is new")
     if not cut:
-        verdict.changes += [f"a COREFILT note {_OURS[n_type]} was taken out" for n_type, _ in before]
+        verdict.changes += [f"a COREFILT note {_OURS[n_type]} was removed" for n_type, _ in before]
 
 
 def _difference(old: _NoteSegment, new: _NoteSegment) -> Difference | None:
@@ -254,7 +254,7 @@ def _named(old: _NoteSegment, new: _NoteSegment, segment: int, apart: Difference
             return Finding("notes", text, segment=segment, bytes=found.count)
     extra = next(after, None)
     if extra is not None:
-        text = f"{extra.called} is none of the full core's"
+        text = f"{extra.called} is not in the full core"
         return Finding("notes", text, segment=segment, bytes=extra.end - extra.start)
     if apart is not None:
         text = f"{counted(apart.count, 'byte behind the notes differs', 'bytes behind the notes differ')}: {apart}"

@@ -80,14 +80,14 @@ class _Pairing:
             place = pieces[-1] + 1
         for j, segment in enumerate(self.filtered.segments):
             if not self.used[j]:
-                text = f"segment {j} of the filtered core ({segment.where}) is none of the full core's"
+                text = f"segment {j} of the filtered core ({segment.where}) is not in the full core"
                 self.verdict.findings.append(Finding("segment", text, address=segment.p_vaddr, bytes=segment.p_filesz))
         if self.splits:
             split = counted(self.splits, "segment is split where it was", "segments are split where they were")
             self.verdict.changes.append(f"{split} cut, as a note says")
         if self.unreadable:
             self.verdict.changes.append(
-                f"p_memsz of {counted(self.unreadable, 'segment')} tells of less memory than there was, as a note says "
+                f"p_memsz of {counted(self.unreadable, 'segment')} shows less memory than there was, as a note records "
                 "(--unreadable)"
             )
 
@@ -163,7 +163,7 @@ class _Pairing:
             return
         self.splits += len(pieces) > 1
         if not self.may_split:
-            self._broken(i, segment, f"segment {i} ({segment.where}) is split in {len(pieces)}, and no note says so")
+            self._broken(i, segment, f"segment {i} ({segment.where}) is split in {len(pieces)}, and no note records it")
         for other in others:
             if other.p_type == "PT_LOAD" and other.p_filesz > other.p_memsz:
                 text = f"segment {i} ({segment.where}): a part at {other.p_vaddr:#x} has more bytes than memory"
@@ -189,7 +189,7 @@ def check_places(full: Tables, filtered: Tables, pairs: list[Pair], verdict: Ver
         if beyond and not cut:
             text = (
                 f"segment {j} of the filtered core ({segment.where}): {show_size(beyond)} of its "
-                f"{show_size(segment.p_filesz)} lie behind the end of the file"
+                f"{show_size(segment.p_filesz)} are past the end of the file"
             )
             verdict.findings.append(
                 Finding("segment", text, segment=partner.get(j), address=segment.p_vaddr, bytes=beyond)
@@ -201,7 +201,7 @@ def check_places(full: Tables, filtered: Tables, pairs: list[Pair], verdict: Ver
             both = [before.get(partner.get(one, -1) if one >= 0 else one, (0, 0)) for one in (furthest[2], label)]
             (_, first_end), (second_start, _) = sorted(both)
             if first_end <= second_start:
-                text = f"{_called(furthest[2])} and {_called(label)} of the filtered core share bytes of the file"
+                text = f"{_called(furthest[2])} and {_called(label)} of the filtered core overlap in the file"
                 shared = min(end, furthest[1]) - start
                 verdict.findings.append(Finding("segment", text, segment=partner.get(label), bytes=shared))
         if furthest is None or end > furthest[1]:

@@ -57,7 +57,7 @@ class ScrubList:
                 raw = file.read(_MOST_OF_A_REPORT + 1)
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path}: {getattr(error, 'strerror', None) or error}") from None
-        place = f"{self.path}: is no report of corefilt scrub"
+        place = f"{self.path}: is not a report by corefilt scrub"
         if len(raw) > _MOST_OF_A_REPORT:
             raise InputError(f"{place}: has more than {_MOST_OF_A_REPORT} bytes")
         table = read_field(a_table, decode_json(raw, place, InputError), place, InputError)
@@ -93,7 +93,7 @@ def _address(value: object) -> int | None:
     try:
         return int(a_text(value), 16)
     except ValueError:
-        raise UsageError(f"{value!r} is no address in hex") from None
+        raise UsageError(f"{value!r} is not an address in hex") from None
 
 
 _OFFSET = a_number(0, MOST_SIZE)
@@ -167,7 +167,7 @@ def _check_fill(
         k = bisect_right(starts, at) - 1
         if k < 0 or at >= places[k].end:
             # Told already, or the range goes on where nothing is.
-            verdict.findings.append(Finding("payload", f"byte {at} is listed, and no segment has it", bytes=end - at))
+            verdict.findings.append(Finding("payload", f"byte {at} is listed, but is in no segment", bytes=end - at))
             return
         place = places[k]
         stop = min(end, place.end, at + _PIECE)
@@ -177,7 +177,7 @@ def _check_fill(
         if now != filled:
             where = f"byte {at}" if place.address is None else f"{place.address + at - place.start:#x}"
             listed = counted(stop - at, "byte is", "bytes are")
-            text = f"{where}: {listed} listed as overwritten, and other bytes than fill ({fill}) are there"
+            text = f"{where}: {listed} listed as overwritten, and other bytes than the fill ({fill}) are present"
             verdict.findings.append(Finding("payload", text, bytes=stop - at))
         at = stop
 

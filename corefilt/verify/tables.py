@@ -184,7 +184,7 @@ class Tables:
         if first["p_type"] == "PT_NOTE" and not rest and length > 0:
             return int(length)
         if not self.sections:
-            raise DamagedCoreError(f"{self.name}: nothing tells how many program headers there are (PN_XNUM)")
+            raise DamagedCoreError(f"{self.name}: the number of program headers is missing (PN_XNUM)")
         counted: int = self.sections[0]["sh_info"]
         return counted
 

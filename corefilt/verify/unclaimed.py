@@ -41,7 +41,7 @@ def check_unclaimed(files: tuple[MappedCore, MappedCore], cores: tuple[Tables, T
         if found is None:
             count = _count(files[1], start, end)
             where = f"{show_size(count)} at {start:#x} of the file"
-            text = f"{where} belong to no segment, and are none that the full core had"
+            text = f"{where} are in no segment, and the full core does not have them"
             verdict.findings.append(Finding("unclaimed", text, bytes=count))
             return
         at = found

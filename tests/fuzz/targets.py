@@ -548,7 +548,7 @@ def unwinding(data: bytes) -> None:
 
 
 def _literal(template: bytes) -> bytes:
-    """What of a template is no specifier."""
+    """What of a template is not a specifier."""
     out, at = b"", 0
     while at < len(template):
         if template[at : at + 1] == b"%":

@@ -206,15 +206,15 @@ def test_equal_records_are_one_object() -> None:
 
 FIRST = Row(A, A + 2 * PAGE)
 MALFORMED = [
-    pytest.param(b"", "its 0 bytes do not even hold a count", id="empty"),
-    pytest.param(desc_of([FIRST])[:15], "its 15 bytes do not even hold a count", id="short"),
+    pytest.param(b"", "0 bytes cannot hold a count", id="empty"),
+    pytest.param(desc_of([FIRST])[:15], "15 bytes cannot hold a count", id="short"),
     pytest.param(desc_of([FIRST], version=2), "version 2 with records of 24 bytes", id="version"),
     pytest.param(desc_of([FIRST], size=0), "version 1 with records of 0 bytes", id="records of nothing"),
     pytest.param(desc_of([FIRST], size=28), "version 1 with records of 28 bytes", id="longer records"),
     pytest.param(desc_of([FIRST], ">"), "is unknown here", id="the other byte order"),
-    pytest.param(desc_of([FIRST], count=2), "count is 2, but its 40 bytes have room for 1", id="count"),
+    pytest.param(desc_of([FIRST], count=2), "count is 2, but 40 bytes can hold only 1", id="count"),
     pytest.param(desc_of([FIRST], count=(1 << 32) - 1), "count is 4294967295, but", id="the largest count"),
-    pytest.param(desc_of([FIRST])[:-1], "count is 1, but its 39 bytes have room for 0", id="cut"),
+    pytest.param(desc_of([FIRST])[:-1], "count is 1, but 39 bytes can hold only 0", id="cut"),
     pytest.param(desc_of([FIRST, FIRST]), "two records for 0x10000-0x12000", id="twice"),
     pytest.param(desc_of([Row(A, B, 0, 0)]), "impossible kinds (0x0, 0x0)", id="no kind"),
     pytest.param(desc_of([Row(A, B, 1 << 13, 1 << 13, 13)]), "impossible kinds", id="no such kind"),
@@ -310,7 +310,7 @@ def test_a_record_that_contradicts_the_core_is_reported_and_not_believed(tmp_pat
     for wanted in range(0, 0x200, 7):
         assert kept_sizes(filtered(core, wanted)[0])[1] == kept_sizes(filtered(core_with(), wanted)[0])[1]
     report = filtered(core, 0x33)[1]
-    assert "the COREFILT note was not believed where it contradicts the core: 1 mapping" in report.notices
+    assert "the COREFILT note was ignored where it contradicts the core: 1 mapping" in report.notices
     done = corefilt("inspect", tmp_path / "core", "-v")
     assert done.code == 0
     assert DISBELIEVED in done.out.decode()
@@ -492,7 +492,7 @@ def test_a_note_larger_than_a_window_of_notes() -> None:
 )
 @pytest.mark.parametrize("piped", [False, True])
 def test_a_core_without_notes_has_no_place_for_one(core: bytes, piped: bool, tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match="has no notes that another one could be put before"):
+    with pytest.raises(AnnotationError, match="has no notes to insert another one before"):
         filtered(core, annotate=True, piped=piped)
     (tmp_path / "core").write_bytes(core)
     done = corefilt("0x33", tmp_path / "core", "-o", tmp_path / "out", "--annotate")
@@ -503,7 +503,7 @@ def test_a_core_without_notes_has_no_place_for_one(core: bytes, piped: bool, tmp
 def test_a_segment_over_the_notes_leaves_no_place() -> None:
     notes = parse_core(core_with())[1][0].p_offset
     over = make_core([Load(A, filesz=PAGE, memsz=PAGE, offset=notes), Load(B, noise(2))], kernel_notes([]))
-    with pytest.raises(AnnotationError, match=r"program header 1 lies over the notes \(program header 0\)"):
+    with pytest.raises(AnnotationError, match=r"program header 1 overlaps the notes \(program header 0\)"):
         filtered(over, annotate=True)
 
 
@@ -730,5 +730,5 @@ def test_32_bits_that_cannot_tell_where_segments_would_go() -> None:
     core = make_core([Load(A, page(b"x"))], kernel_notes([], bits=32, machine=EM_386), bits=32, machine=EM_386)
     with opened(core) as it:
         it.table.p_offset[1] = 0xFFFFF000
-        with pytest.raises(AnnotationError, match="behind what 32 bits can tell"):
+        with pytest.raises(AnnotationError, match="past what 32 bits can address"):
             place_for_note(it, None, annotate=True)

@@ -150,8 +150,8 @@ def test_what_is_read_once_is_spooled_when_it_is_to_be_looked_into() -> None:
     ("source", "why"),
     [
         (Raw(CORE[:9000], OSError(5, "the store is gone")), "the store is gone"),
-        (Raw(CORE, blocks=False), "does not block"),
-        (io.BufferedWriter(Raw()), "not open for that"),
+        (Raw(CORE, blocks=False), "is non-blocking"),
+        (io.BufferedWriter(Raw()), "not open for this"),
     ],
 )
 def test_what_cannot_be_read_says_why(source: Any, why: str) -> None:
@@ -179,8 +179,8 @@ def test_a_file_that_only_writes_and_one_that_is_closed() -> None:
     [
         (Raw(wrong=OSError(28, "No space left on device")), "No space left"),
         (Raw(wrong=ValueError("quota\nis used up")), "quota"),
-        (Raw(blocks=False), "takes nothing now"),
-        (io.BufferedReader(Raw()), "not open for that"),
+        (Raw(blocks=False), "accepts no data now"),
+        (io.BufferedReader(Raw()), "not open for this"),
     ],
 )
 def test_what_cannot_be_written_says_why(out: Any, why: str) -> None:
@@ -323,7 +323,7 @@ def test_in_place_says_what_it_does_not_do_in_the_words_of_the_call(core: Path) 
         ("-f replaces it", "force=True replaces it"),
         ("settle them with --assume SELECTOR=KIND", "settle them with assume=['SELECTOR=KIND']"),
         ("--unknown keep keeps them", "unknown='keep' keeps them"),
-        ("--set h=VALUE gives it", "values={'h': 'VALUE'} gives it"),
+        ("--set h=VALUE sets it", "values={'h': 'VALUE'} sets it"),
         ("add --name TEMPLATE", "add name=TEMPLATE"),
         ("leave --engine and COREFILT_ENGINE out", "leave engine and COREFILT_ENGINE out"),
         ("or add --spool to keep a copy", "or add spool=True to keep a copy"),

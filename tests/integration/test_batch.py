@@ -316,7 +316,7 @@ def test_format_and_suffix_can_be_chosen(tmp_path: Path) -> None:
         (("--replace", "--jobs", "0"), "--jobs"),
         (("--replace", "--writers", "x"), "--writers"),
         (("--replace", "--keep-free", "much"), "size"),
-        (("--replace", "--maps", "auto"), "it is now --evidence auto or --evidence none"),
+        (("--replace", "--maps", "auto"), "use --evidence auto or --evidence none"),
         (("--replace", "--evidence", "/etc/passwd"), "--evidence"),
         (("--replace", "--compress", "rar"), "rar"),
         (("--replace", "-i"), "-i"),
@@ -493,7 +493,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
         tar.addfile(info)
     put(tmp_path / "t/x.tar", held.getvalue())
     assert by_source(batch(tmp_path / "t", "--to", tmp_path / "out"), tmp_path / "t") == {
-        "x.tar!link": ("skipped", "is no regular file")
+        "x.tar!link": ("skipped", "is not a regular file")
     }
 
 
@@ -678,7 +678,9 @@ def test_a_core_that_is_cut_while_it_is_checked(way: str, monkeypatch: pytest.Mo
         outcome = run_task(Task(path, 0x31, output=out, verify=True))
     which = "" if way == "replaced" else f"{path} or {out}: "
     assert outcome.status == "failed", outcome
-    assert outcome.reason == (f"{which}was cut while it was read, or its disk failed (wait until nobody writes to it)")
+    assert outcome.reason == (
+        f"{which}was truncated while it was read, or its disk failed (wait until nobody writes to it)"
+    )
     assert not Path(out).exists()
     assert not list(tmp_path.rglob(".corefilt-*"))
 
@@ -728,7 +730,7 @@ def test_what_the_filter_takes_nothing_from_is_not_written(tmp_path: Path) -> No
     inode = path.stat().st_ino
     done = corefilt("batch", "all", path, "--replace", "--json")
     (line,) = lines_of(done.out)
-    assert (line["status"], line["reason"]) == ("unchanged", "the filter takes nothing out")
+    assert (line["status"], line["reason"]) == ("unchanged", "the filter drops nothing")
     assert path.stat().st_ino == inode
     (line,) = lines_of(corefilt("batch", "all", path, "--replace", "--json").out)
     assert "done before" in str(line["reason"])

@@ -35,7 +35,7 @@ def core_of(executable: str | None = "/usr/bin/server", shared: int = 40) -> byt
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Write a folder of cores of several ages and executables, and what is no core."""
+    """Write a folder of cores of several ages and executables, and what is not a core."""
     folder = tmp_path / "archive"
     folder.mkdir()
     for name, data, days in (

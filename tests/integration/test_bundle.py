@@ -312,7 +312,7 @@ def test_a_core_alone_with_the_files_of_a_directory(tmp_path: Path) -> None:
     done = opened(core, "--bt", "--sysroot", str(root), "--", "-ex", "info files", folder=tmp_path / "t")
     assert done.code == 0 and b"file type elf64-x86-64" in done.out, done.err
     out, _ = bundle(core, root)
-    assert_error(opened(out, "--sysroot", str(root), folder=tmp_path / "t"), "has files of its own")
+    assert_error(opened(out, "--sysroot", str(root), folder=tmp_path / "t"), "contains its own files")
 
 
 def test_what_is_missing_is_said_and_what_is_another_build_is_refused(tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_a_debugger_that_fails_or_is_not_there(tmp_path: Path) -> None:
 def test_a_place_whose_name_debuggers_would_read_otherwise(tmp_path: Path) -> None:
     core, root = system(tmp_path)
     out, _ = bundle(core, root)
-    assert_error(opened(out, "--list", folder=tmp_path / "t:u"), "debuggers read otherwise", "TMPDIR")
+    assert_error(opened(out, "--list", folder=tmp_path / "t:u"), "debuggers interpret", "TMPDIR")
 
 
 # --- hostile ----------------------------------------------------------------------------------------------
@@ -354,9 +354,9 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("../../planted", {}, "could lead out"),
     ("/tmp/planted", {}, "could lead out"),
     ("root/../../planted", {}, "could lead out"),
-    (".gdbinit", {}, "no part of a bundle"),
-    (".lldbinit", {}, "no part of a bundle"),
-    ("cwd/.gdbinit", {}, "no part of a bundle"),
+    (".gdbinit", {}, "not part of a bundle"),
+    (".lldbinit", {}, "not part of a bundle"),
+    ("cwd/.gdbinit", {}, "not part of a bundle"),
     ("root/x", {"type": LINK, "linkname": "/etc"}, "could lead out"),
     ("root/x", {"type": LINK, "linkname": "../../../.."}, "could lead out"),
     ("core2", {"type": LINK, "linkname": "core"}, "outside root/"),
@@ -364,8 +364,8 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("root/x", {"type": HARD, "linkname": "core"}, "is a hard link"),
     ("root/x", {"type": DEVICE, "devmajor": 1, "devminor": 8}, "is a device"),
     ("root/x", {"type": FIFO}, "is a FIFO"),
-    ("core", {}, "is there twice"),
-    ("core/x", {"raw": b"x"}, "no part of a bundle"),
+    ("core", {}, "is in it twice"),
+    ("core/x", {"raw": b"x"}, "not part of a bundle"),
     ("root/" + "/".join("d" * 70), {}, "too long"),
     ("root/\x1b[2J\n", {"type": HARD, "linkname": "core"}, "is a hard link"),
 ]
@@ -389,7 +389,7 @@ def test_files_do_not_go_through_links(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     archive = Archive().file("root/d", type=LINK, linkname="e").file("root/d/x", b"x").write(tmp_path / "hostile")
-    assert_error(opened(archive, "--list", folder=tmp_path / "t"), "root/d", "is there twice")
+    assert_error(opened(archive, "--list", folder=tmp_path / "t"), "root/d", "is in it twice")
     assert list(outside.iterdir()) == []
 
 
@@ -418,7 +418,7 @@ def test_the_limits_of_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         pass
     behind = Archive().write(tmp_path / "hostile")
     behind.write_bytes(behind.read_bytes() + zstd.compress(bytes(2 << 20)))
-    with pytest.raises(BundleError, match="goes on behind"), prepared(str(behind), sysroot=None, trusted=False):
+    with pytest.raises(BundleError, match="continues past"), prepared(str(behind), sysroot=None, trusted=False):
         pass
 
 

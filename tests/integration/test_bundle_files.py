@@ -187,7 +187,7 @@ def collected(root: Path, core: Path) -> Iterator[Collected]:
         yield collect(loaded_objects(opened), Places(sysroot))
 
 
-@pytest.mark.parametrize(("change", "words"), [("cut", "was changed"), ("gone", "is not there any more")])
+@pytest.mark.parametrize(("change", "words"), [("cut", "was changed"), ("gone", "does not exist any more")])
 def test_a_file_that_changes_while_the_bundle_is_made(tmp_path: Path, change: str, words: str) -> None:
     core, root = system(tmp_path)
     with collected(root, core) as found:

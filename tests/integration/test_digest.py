@@ -89,7 +89,7 @@ def test_a_core_that_is_cut_while_it_is_read(
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.splitlines() == [
-        f"corefilt: {core}: was cut while it was read, or its disk failed",
+        f"corefilt: {core}: was truncated while it was read, or its disk failed",
         "  try: wait until nobody writes to it",
     ]
     assert core.stat().st_size == 0
@@ -112,7 +112,7 @@ def test_what_stands_behind_a_compressed_core(form: str, core: Path, tmp_path: P
     done = corefilt("digest", packed, "--json")
     report = json.loads(done.out)
     assert done.code == 3
-    assert report["damage"] == f"behind the end of the {form} stream stand 8 B that are no part of it"
+    assert report["damage"] == f"behind the end of the {form} stream stand 8 B that are not part of it"
     assert report["segments"] == [one.as_dict() for one in digest(core)]
     assert digest(packed).damage == report["damage"]
     assert digest(core).damage is None
@@ -125,4 +125,4 @@ def test_no_core(tmp_path: Path) -> None:
         digest(path)
     assert_error(corefilt("digest", path), "is not an ELF file")
     assert_error(corefilt("digest", tmp_path / "no"), "No such file")
-    assert_error(corefilt("digest", tmp_path), "is no regular file")
+    assert_error(corefilt("digest", tmp_path), "is not a regular file")

@@ -170,11 +170,11 @@ def _bytes(content: bytes | str) -> bytes:
 
 
 def _assert_told(ended: Ended, where: str) -> None:
-    """One line of error, at most one that helps; nothing that calls it a bug of corefilt's own."""
+    """One line of error, at most one that helps; nothing that calls it a bug in corefilt's own."""
     said = "\n".join(ended.err)
     errors = [line for line in ended.err if line.startswith("corefilt: ")]
     assert errors or not ended.err, f"{where}: {said}"
-    assert "bug of corefilt" not in said, f"{where}: {said}"
+    assert "bug in corefilt" not in said, f"{where}: {said}"
     assert "Traceback" not in said, f"{where}: {said}"
 
 

@@ -112,7 +112,7 @@ def test_what_cannot_be_filtered_is_saved_as_it_came(what: bytes, place: Place) 
 def test_nothing_came(place: Place) -> None:
     done = handle(place, b"")
     assert (done.code, place.cores()) == (1, [])
-    assert "no core was saved: the kernel sent no byte" in done.said
+    assert "no core was saved: the kernel sent no data" in done.said
 
 
 def test_a_core_that_was_cut(place: Place) -> None:
@@ -823,7 +823,7 @@ def test_a_child_that_takes_long_to_end_costs_no_core(place: Place) -> None:
     place.core().unlink()
     done = handle(place, sample_core(), patch=TAKES.format(seconds=300))
     assert (done.code, place.cores()) == (1, [])
-    assert "the child that read it does not end" in done.said
+    assert "the child that read it did not end" in done.said
 
 
 def test_less_room_than_the_floor(place: Place) -> None:

@@ -198,7 +198,7 @@ def test_no_room_to_shorten_it(tmp_path: Path) -> None:
     with disk("ext4", tmp_path) as place:
         path = on_disk(place, core)
         fill(place)
-        assert_error(corefilt("0x31", path, "-i", "--compact"), "could not be made shorter", "No space left", "space")
+        assert_error(corefilt("0x31", path, "-i", "--compact"), "could not be shortened", "No space left", "space")
         assert_done(core, path.read_bytes(), least)
         assert sorted(os.listdir(place)) == ["core", "junk", "lost+found"]
         path.write_bytes(b"")
@@ -220,7 +220,7 @@ def test_a_quota(tmp_path: Path) -> None:
         assert path.read_bytes() == core
         set_limit(place, len(core) + (2 << 20))
         done = corefilt("0x31", path, "-i", "--compact", "--engine", "readwrite")
-        assert_error(done, "could not be made shorter", "quota", "space")
+        assert_error(done, "could not be shortened", "quota", "space")
         assert_done(core, path.read_bytes(), copied(core, 0x31, tmp_path))
 
 

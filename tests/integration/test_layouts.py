@@ -395,7 +395,7 @@ def test_a_dump_that_qemu_made_is_refused(system: str, args: str, tmp_path: Path
     assert_error(corefilt("none", dump, "-o", tmp_path / "out"), "virtual machine's memory", "QEMU note")
 
 
-# --- what is no ELF core ----------------------------------------------------------------------------------
+# --- what is not an ELF core ----------------------------------------------------------------------------------
 
 
 def zipped(data: bytes) -> bytes:

@@ -204,7 +204,7 @@ def test_a_process_that_ends_while_it_is_looked_at(running: subprocess.Popen[str
         running.wait()
         assert not folder.exists()
         for ask in (Live, read_filter, read_limits, lambda folder: set_filter(folder, Bit.ALL)):
-            with pytest.raises(ProcessError, match=f"process {running.pid} ended while it was looked at"):
+            with pytest.raises(ProcessError, match=f"process {running.pid} ended while it was examined"):
                 ask(folder)
 
 
@@ -331,7 +331,7 @@ def test_set_without_the_right_to() -> None:
         done = corefilt("set", "0x1", str(running.pid), prefix=prefix)
         assert file.read_text() == before
         running.kill()
-    assert_error(done, f"process {running.pid}: you may not write its coredump_filter", "owner or root")
+    assert_error(done, f"process {running.pid}: you may not write its coredump_filter", "owner or as root")
 
 
 def test_a_command_has_the_filter_and_so_have_its_children() -> None:

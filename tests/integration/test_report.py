@@ -189,7 +189,7 @@ def test_what_is_missing_of_the_notes_is_told(tmp_path: Path) -> None:
     done = corefilt("all", tmp_path / "core", "-o", tmp_path / "out")
     whole = 20 + 336
     assert (
-        f"  changed: the notes end with the last whole one; {show_size(400 - whole)} of a cut one stand behind it"
+        f"  changed: the notes end with the last whole one; {show_size(400 - whole)} of a cut note come after it"
         in done.err
     )
     assert f"  missing: the notes: {show_size(notes.p_filesz - whole)} of {show_size(notes.p_filesz)}" in done.err
@@ -211,7 +211,7 @@ def test_section_headers_that_are_lost(way: str, tmp_path: Path) -> None:
         gdbs = make_core([Load(A, page(b"x"))], kernel_notes([]), layout="gcore")
         with in_memory(gdbs[:-1]) as fd:
             report = api.filter(fd, tmp_path / "gdbs", filter="all")
-        assert report.changes == ["the section headers, which are not there, are no longer announced"]
+        assert report.changes == ["the reference to missing section headers was removed"]
 
 
 def test_what_had_left_is_not_said_to_be_mended() -> None:
@@ -290,7 +290,7 @@ def test_a_report_that_cannot_be_written_is_an_error(core: Path, capsys: pytest.
         pytest.param(b"", [], 1, "NotACoreError", "is empty", id="empty"),
         pytest.param(b"\x7fELF\x02\x01", [], 1, "DamagedCoreError", "ends in the ELF header", id="cut"),
         pytest.param(hostile(b"/d"), ["--engine", "splice"], 1, "EngineError", "needs a pipe", id="engine"),
-        pytest.param(hostile(b"/d"), ["--assume", "/e=special"], 1, "SelectorError", "fits no mapping", id="selector"),
+        pytest.param(hostile(b"/d"), ["--assume", "/e=special"], 1, "SelectorError", "matches no map", id="selector"),
         pytest.param(hostile(b"/d"), ["--strict"], 4, "UndecidedError", "depend on an assumption", id="strict"),
     ],
 )

@@ -228,7 +228,7 @@ def test_more_values_than_are_looked_for_again(tmp_path: Path, monkeypatch: pyte
     with open_core(path) as core:
         told = find(core, make_request())
     assert len(told.matches) == 5
-    assert told.notices == ["3 values were not looked for again: they are too many"]
+    assert told.notices == ["3 values were not searched for again: there are too many"]
 
 
 def test_read_only_files_are_left_alone(tmp_path: Path) -> None:
@@ -441,7 +441,9 @@ def test_the_proof_fails_for_every_byte_outside(tmp_path: Path) -> None:
     done.list.write_text(json.dumps({**done.report, "level": "env"}))
     done.prove("no COREFILT note")
     done.list.write_text("[]")
-    assert_error(corefilt("verify", done.path, done.out_path, "--scrubbed", done.list), "no report of corefilt scrub")
+    assert_error(
+        corefilt("verify", done.path, done.out_path, "--scrubbed", done.list), "not a report by corefilt scrub"
+    )
 
 
 def test_the_command(tmp_path: Path) -> None:

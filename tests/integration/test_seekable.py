@@ -201,7 +201,7 @@ def test_a_frame_that_holds_more_than_told_before_frames_that_are_skipped(tmp_pa
     frames[n - 1], told = zstd.compress(core[(n - 1) * PAGE : n * PAGE] + b"more", 1), bytearray(table)
     struct.pack_into("<I", told, 8 + 8 * (n - 1), len(frames[n - 1]))
     (tmp_path / "core.zst").write_bytes(b"".join(frames) + told)
-    with pytest.raises(InputError, match=f"frame {n - 1} of the zstd stream.*holds not the 4096 bytes"):
+    with pytest.raises(InputError, match=f"frame {n - 1} of the zstd stream.*does not hold the 4096 bytes"):
         api.filter(tmp_path / "core.zst", tmp_path / "out", filter=1)
 
 
@@ -309,7 +309,7 @@ def test_modules_in_frames_that_nobody_has_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("in_table", "words"), [(True, "holds not the"), (False, "is damaged")], ids=["size", "damage"]
+    ("in_table", "words"), [(True, "does not hold the"), (False, "is damaged")], ids=["size", "damage"]
 )
 def test_a_frame_that_is_not_as_the_table_says(folder: Path, tmp_path: Path, in_table: bool, words: str) -> None:
     raw = bytearray((folder / "core.zst").read_bytes())
@@ -361,7 +361,7 @@ def test_a_frame_that_holds_something_is_no_empty_frame(tmp_path: Path, place: i
     table += struct.pack("<IBI", len(frames), 0, 0x8F92EAB1)
     (tmp_path / "core.zst").write_bytes(b"".join(frames) + struct.pack("<II", 0x184D2A5E, len(table)) + table)
     with (
-        pytest.raises(InputError, match=f"frame {place} of .* holds not the 0 bytes"),
+        pytest.raises(InputError, match=f"frame {place} of .* does not hold the 0 bytes"),
         open_core(tmp_path / "core.zst", seeks=True),
     ):
         pass

@@ -48,7 +48,7 @@ def test_a_batch_asks_it_too(core: Path, tmp_path: Path) -> None:
 def test_a_second_run_in_place_had_nothing_to_do(core: Path) -> None:
     first, second = corefilt("0x31", core, "-i"), corefilt("0x31", core, "-i")
     assert "changed in place" in first.err[0]
-    assert re.match(rf"corefilt: {core}: nothing was to do, it holds only what the filter keeps: ", second.err[0])
+    assert re.match(rf"corefilt: {core}: nothing to do: it holds only what the filter keeps: ", second.err[0])
     assert not any("changed" in text or "freed" in text for text in second.err)
     third = corefilt("0x1", core, "-i")
     assert "changed in place" in third.err[0]
@@ -120,7 +120,7 @@ def test_hints_of_errors_are_the_commands_own(tmp_path: Path) -> None:
     (tmp_path / "core").write_bytes(CORE)
     core = tmp_path / "core"
     wrong = corefilt("verify", core, core, "--filter", "all", "--assume", "/none=special")
-    assert any("--assume '/none=special' fits no mapping" in text for text in wrong.err)
+    assert any("--assume '/none=special' matches no mapping" in text for text in wrong.err)
 
 
 def test_whole_command_lines_are_reported_on_demand_only(core: Path, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_verify_tells_of_it(core: Path) -> None:
     small = cut(core, "small", fit=80 << 10, unreadable=True)
     verdict = verify(core, small)
     assert verdict.holds
-    assert "p_memsz of 2 segments tells of less memory than there was, as a note says (--unreadable)" in verdict.changes
+    assert "p_memsz of 2 segments shows less memory than there was, as a note records (--unreadable)" in verdict.changes
 
 
 def test_a_claim_that_no_note_excuses_is_found(core: Path) -> None:

@@ -145,7 +145,7 @@ def test_another_format_is_told(tmp_path: Path) -> None:
     assert corefilt("all", full, "-o", plain, "--format", "elf", "-q").code == 0
     assert_holds(verify(full, plain, filter="all"), "of --format", "two words less")
     assert corefilt("all", plain, "-o", back, "--format", "fdpic", "-q").code == 0
-    assert_holds(verify(plain, back), "taken out", "two words more")
+    assert_holds(verify(plain, back), "removed", "two words more")
     assert_holds(verify(full, back))
     raw = bytearray(plain.read_bytes())
     raw[raw.index(b"victim")] ^= 1
@@ -273,7 +273,7 @@ def test_swapped_payload(pair: tuple[Path, Path]) -> None:
         ("p_flags", 1, "segment", "p_flags"),
         ("p_align", PAGE, "segment", "p_align"),
         ("p_offset", PAGE, "payload", "differ"),
-        ("p_type", 5, "segment", "none of the full core's"),
+        ("p_type", 5, "segment", "not in the full core"),
     ],
 )
 def test_a_changed_program_header(pair: tuple[Path, Path], field: str, change: int, what: str, word: str) -> None:
@@ -300,7 +300,7 @@ def test_segments_that_share_bytes(tmp_path: Path) -> None:
     core = make_core([Load(A, page(b"same")), Load(B, page(b"same"))], kernel_notes())
     full.write_bytes(core)
     out.write_bytes(patched(core, {"phdr[2].p_offset": parse_core(core)[1][1].p_offset})[:-PAGE])
-    assert_broken(full, out, "segment", "share bytes")
+    assert_broken(full, out, "segment", "overlap in the file")
 
 
 def test_a_dropped_segment(pair: tuple[Path, Path]) -> None:
@@ -318,7 +318,7 @@ def test_a_segment_too_many(pair: tuple[Path, Path]) -> None:
     full, out = pair
     whole = full.read_bytes()
     full.write_bytes(without(whole, index_of(whole, STACK)))
-    assert_broken(full, out, "segment", "none of the full core's", f"{STACK:#x}")
+    assert_broken(full, out, "segment", "not in the full core", f"{STACK:#x}")
 
 
 def test_a_split_that_nothing_declares(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_a_split_that_nothing_declares(tmp_path: Path) -> None:
     data = noise(4, 1)
     full.write_bytes(make_core([Load(A, data)], kernel_notes()))
     out.write_bytes(make_core([Load(A, data[:PAGE]), Load(A + PAGE, data[PAGE:])], kernel_notes()))
-    assert_broken(full, out, "segment", "is split in 2, and no note says so")
+    assert_broken(full, out, "segment", "is split in 2, and no note records it")
 
 
 def with_notes(full: Path, out: Path, change: Callable[[list[Note]], list[Note]]) -> None:
@@ -344,7 +344,7 @@ def with_notes(full: Path, out: Path, change: Callable[[list[Note]], list[Note]]
         (lambda notes: [*notes[:-1], Note("CORE", 7, notes[-1].desc)], "0x7"),
         (lambda notes: [*notes[:-1], Note("CORX", 1, notes[-1].desc)], "CORX"),
         (lambda notes: [notes[1], notes[0], *notes[2:]], "NT_PRPSINFO"),
-        (lambda notes: [*notes, notes[-1]], "none of the full core's"),
+        (lambda notes: [*notes, notes[-1]], "not in the full core"),
         (lambda notes: [*notes[:-1], Note("CORE", 1, notes[-1].desc + bytes(16))], "NT_PRSTATUS"),
     ],
 )
@@ -376,7 +376,7 @@ def test_bytes_between_segments(tmp_path: Path) -> None:
     for old, new in ((b"between ", b"betweem "), (b"the end", b"the END"), (b"the end", b"the end, and more")):
         assert old in raw
         out.write_bytes(raw.replace(old, new))
-        assert_broken(full, out, "unclaimed", "belong to no segment")
+        assert_broken(full, out, "unclaimed", "are in no segment")
 
 
 def test_what_a_filter_drops_must_not_stay_behind(tmp_path: Path) -> None:
@@ -389,7 +389,7 @@ def test_what_a_filter_drops_must_not_stay_behind(tmp_path: Path) -> None:
     moved[start + PAGE : start + 2 * PAGE], moved[start + 2 * PAGE :] = core[start + 2 * PAGE :], core[start:][:PAGE]
     fields = {"phdr[1].p_filesz": PAGE, "phdr[2].p_offset": start + PAGE}
     out.write_bytes(patched(bytes(moved), fields))
-    assert_broken(full, out, "unclaimed", "belong to no segment")
+    assert_broken(full, out, "unclaimed", "are in no segment")
 
 
 @pytest.mark.parametrize(
@@ -484,7 +484,7 @@ def test_a_file_that_is_cut_under_a_window(tmp_path: Path) -> None:
             os.truncate(path, 0)
             return view[2 * PAGE]
 
-    with pytest.raises(InputError, match="was cut while it was read"):
+    with pytest.raises(InputError, match="was truncated while it was read"):
         guarded(work, str(path))
 
 
@@ -501,7 +501,7 @@ def test_command_when_a_core_is_cut(
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.splitlines() == [
-        f"corefilt: {pair[0]} or {pair[1]}: was cut while it was read, or its disk failed",
+        f"corefilt: {pair[0]} or {pair[1]}: was truncated while it was read, or its disk failed",
         "  try: wait until nobody writes to it",
     ]
     assert pair[which].stat().st_size == 0
@@ -512,7 +512,7 @@ def test_a_file_that_is_cut_before_a_window(tmp_path: Path) -> None:
     path.write_bytes(noise(4))
     with MappedCore(path) as file:
         os.truncate(path, PAGE)
-        with pytest.raises(InputError, match="byte 4096 was there and is gone"):
+        with pytest.raises(InputError, match="byte 4096 is gone"):
             file.window(PAGE, PAGE)
         with pytest.raises(InputError, match="was cut"):
             file.read(0, 4 * PAGE)
@@ -611,7 +611,7 @@ def test_command_errors(pair: tuple[Path, Path], tmp_path: Path) -> None:
     full, out = pair
     assert_error(corefilt("verify", tmp_path / "no", out), "No such file")
     assert_error(corefilt("verify", full, tmp_path / "no"), "No such file")
-    assert_error(corefilt("verify", full, tmp_path), "is no regular file")
+    assert_error(corefilt("verify", full, tmp_path), "is not a regular file")
     assert_error(corefilt("verify", full, out, f"--json={out}"), "is a core of this run", code=2)
     assert_error(corefilt("verify", full, out, "--filter", "33"), code=2)
     assert_error(corefilt("verify", full), "FILTERED", code=2)

@@ -562,7 +562,7 @@ def test_a_zombie() -> None:
 
 def test_a_thread_of_the_kernel() -> None:
     if Path("/proc/2/comm").read_text() != "kthreadd\n":
-        pytest.skip("pid 2 is no thread of the kernel here")
+        pytest.skip("pid 2 is not a thread of the kernel here")
     assert Says(2).no == {"process"}
 
 

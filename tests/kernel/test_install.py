@@ -191,7 +191,7 @@ def test_an_environment_in_a_folder_of_anybodys(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.symlink_to(sys.executable)
     command = [str(python), "-m", "corefilt", "install", "-n"]
-    # Where it lies if it is installed editable is no entry of sys.path.
+    # Where it lies if it is installed editable is not an entry of sys.path.
     places = [str(Path(corefilt.__file__).parents[1]), *sys.path]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     done = subprocess.run(

@@ -380,7 +380,7 @@ def test_it_stops_once_what_it_began_is_done(installed: Installation, crasher: P
         assert not server.path.exists()
         process.wait()
         assert set(installed.cores_of(1)) == {process.pid}
-        assert server.said("stops once")
+        assert server.said("stops when")
 
 
 def test_a_second_signal_leaves_nothing_half_done(installed: Installation, crasher: Path) -> None:
@@ -388,7 +388,7 @@ def test_a_second_signal_leaves_nothing_half_done(installed: Installation, crash
         handler = in_flight(server)
         os.kill(handler, signal.SIGSTOP)
         os.kill(server.process.pid, signal.SIGTERM)
-        server.said("stops once")
+        server.said("stops when")
         os.kill(handler, signal.SIGCONT)
         assert server.stop() == 0
         assert not server.path.exists()

@@ -46,7 +46,7 @@ class OpenPlace:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)
-            raise InputError(f"{self.path}: is no regular file")
+            raise InputError(f"{self.path}: is not a regular file")
         return fd, status
 
 

@@ -56,7 +56,7 @@ def load_policy(path: str) -> Policy:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > MOST_BYTES:
-        raise PolicyError(f"{path}: more than {MOST_BYTES} bytes are no policy")
+        raise PolicyError(f"{path}: has more than {MOST_BYTES} bytes, the limit for a policy file")
     return parse_policy(raw, path)
 
 
@@ -70,10 +70,10 @@ def parse_policy(raw: bytes, name: str) -> Policy:
     for count, entry in enumerate(entries, 1):
         title = entry.get("name")
         if not isinstance(title, str) or not title.strip() or not title.isprintable():
-            raise PolicyError(f"{name}: rule {count}: name: a rule needs one, in words", 'write name = "old cores"')
+            raise PolicyError(f"{name}: rule {count}: name: every rule needs a name", 'write name = "old cores"')
         where = f"{name}: rule {title!r}"
         if title in [rule.name for rule in rules]:
-            raise PolicyError(f"{where}: name: two rules have it", "reports go by the name")
+            raise PolicyError(f"{where}: name: two rules have it", "reports use the name")
         if rules and not rules[-1].when:
             raise PolicyError(f"{where}: is never reached: {rules[-1].name!r} before it has no conditions")
         fields = read_fields(entry, _RULE, where, PolicyError, needed=("action",))
@@ -88,7 +88,7 @@ def _action(fields: dict[str, Any], where: str) -> Action:
     action = fields["action"]
     for key in ("filter", "size"):
         if key in fields and key not in _PARAMETERS[action]:
-            raise PolicyError(f"{where}: {key}: says nothing about the action {action}", "leave it out")
+            raise PolicyError(f"{where}: {key}: is not used by the action {action}", "leave it out")
     if action == FIT and "size" not in fields:
         raise PolicyError(f"{where}: size: is missing", 'write size = "64M"')
     return Action(action, fields.get("filter"), fields.get("size"))
@@ -99,12 +99,12 @@ def _signal(value: object) -> str | int:
         return str(value)
     if type(value) is int and 0 < value <= MOST_SIGNAL:
         return value
-    raise UsageError(f"{value!r} is no signal", f"write a number, or {', '.join(SIGNALS)}")
+    raise UsageError(f"{value!r} is not a signal", f"write a number, or {', '.join(SIGNALS)}")
 
 
 def _uid(value: object) -> int:
     if type(value) is not int or not 0 <= value < 1 << 32:
-        raise UsageError(f"{value!r} is no user's number", "archives do not know this machine's names")
+        raise UsageError(f"{value!r} is not a user ID", "archives do not know this machine's names")
     return value
 
 
@@ -120,7 +120,7 @@ def _repeat(value: object) -> int:
     text = a_text(value)
     digits = text.removeprefix(">").strip()
     if not text.startswith(">") or not (digits.isascii() and digits.isdigit()) or not 0 < int(digits[:10]) < 1 << 31:
-        raise UsageError(f"repeat {text!r} cannot be read", "write it like >3: the three oldest stay")
+        raise UsageError(f"repeat {text!r} cannot be read", "write it like >3, which keeps the three oldest")
     return int(digits)
 
 

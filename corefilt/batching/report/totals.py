@@ -128,7 +128,7 @@ def total(outcomes: Iterable[Outcome]) -> Totals:
 
 
 def lengths(outcome: Outcome) -> tuple[int, int] | None:
-    """The core's length before and after; None of what is no core, or of unknown length.
+    """The core's length before and after; None of what is not a core, or of unknown length.
 
     What was not written is as long as it was, what was deleted has none.
     """

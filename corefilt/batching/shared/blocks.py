@@ -172,6 +172,6 @@ def objection(core: CoreFile) -> str:
     if core.damaged:
         return f"is damaged: {core.warnings[0]}"
     if core.notes.shared is not None:
-        return "has its shared memory elsewhere already"
+        return "is already reduced by --shared-once"
     names = os.fstat(core.source.fd).st_nlink
     return f"has {names} names (hard links)" if names > 1 else ""

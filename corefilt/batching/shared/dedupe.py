@@ -132,5 +132,5 @@ def _refused(name: str, number: int) -> OutputError:
             f"{name}: its file system shares no extents: {words}", "XFS and btrfs do; --shared-once works everywhere"
         )
     if number == errno.EXDEV:
-        return OutputError(f"{name}: lies on another file system than a core that it has blocks in common with")
+        return OutputError(f"{name}: is on another file system than a core that shares blocks with it")
     return OutputError(f"{name}: its extents cannot be shared: {words}")

@@ -82,6 +82,6 @@ def literals(file: MappedCore, covered: list[tuple[int, int]]) -> list[tuple[int
                     found.append((first, raw))
                     room -= len(raw)
                 if room < 0:
-                    raise InputError(f"{file.name}: has more than {MOST_LITERAL} bytes that belong to no segment")
+                    raise InputError(f"{file.name}: has more than {MOST_LITERAL} bytes outside any segment")
         at = end
     return found

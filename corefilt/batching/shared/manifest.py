@@ -17,6 +17,7 @@ from corefilt import _fast
 from corefilt.documents.fields import MOST_SIZE, a_list, a_number, a_table, a_text, decode_json
 from corefilt.errors import InputError, UsageError
 from corefilt.io.sinks import NewFileSink, reported
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,38 +103,38 @@ def read_manifest(path: str) -> Manifest:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > MOST_OF_A_MANIFEST:
-                raise InputError(f"{path}: has {size} bytes, more than any manifest")
+                raise InputError(f"{path}: has {counted(size, 'byte')}, more than any manifest")
             raw = file.read(size)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     try:
-        return _decode(decode_json(raw, f"{path}: is no manifest of --shared-once", InputError))
+        return _decode(decode_json(raw, f"{path}: is not a --shared-once manifest", InputError))
     except (ValueError, KeyError, TypeError, OverflowError, zlib.error, UsageError) as error:
         words = f"{type(error).__name__} {error}" if isinstance(error, KeyError) else error
-        raise InputError(f"{path}: is no manifest of --shared-once: {words}") from None
+        raise InputError(f"{path}: is not a --shared-once manifest: {words}") from None
 
 
 def _decode(found: object) -> Manifest:
     whole = a_table(found)
     if whole.get("corefilt") != "shared-once":
-        raise ValueError("it does not say that it is one")
+        raise ValueError("its format field is missing")
     if whole["version"] != VERSION:
         raise ValueError(f"version {whole['version']!r} is unknown here")
     block = an_offset(whole["block"])
     id = bytes.fromhex(a_text(whole["id"]))
     if block not in (1 << n for n in range(12, 25)) or len(id) != 16:
-        raise ValueError("block or id cannot be")
+        raise ValueError("block or id is invalid")
     cores = [_entry(entry, block) for entry in a_list(whole["cores"])]
     blocks: list[Block] = []
     for row in a_list(whole["blocks"]):
         core, offset, digest = a_list(row)
         made = Block(an_offset(core), an_offset(offset), bytes.fromhex(a_text(digest)))
         if made.core >= len(cores) or made.offset + block > cores[made.core].size or len(made.digest) != 16:
-            raise ValueError(f"block {len(blocks)} lies outside its core")
+            raise ValueError(f"block {len(blocks)} is outside its core")
         blocks.append(made)
     for entry in cores:
         if any(first + count > len(blocks) for _, first, count in entry.taken):
-            raise ValueError(f"{entry.name} lacks blocks that nobody holds")
+            raise ValueError(f"{entry.name} lacks blocks that no core holds")
     return Manifest(id, block, cores, blocks)
 
 
@@ -155,12 +156,12 @@ def _entry(entry: object, block: int) -> Entry:
             raise ValueError(f"literal bytes of {name}: {error}") from None
         room -= len(raw)
         if room < 0 or not inflate.eof:
-            raise ValueError(f"literal bytes of {name} are too many, or cut")
+            raise ValueError(f"literal bytes of {name} are too many, or cut off")
         literals.append((an_offset(at), raw))
     ends = [at + length for at, length, _ in kept] + [at + len(raw) for at, raw in literals]
     ends += [at + count * block for at, _, count in taken]
     if max(ends, default=0) > size:
-        raise ValueError(f"{name} has bytes behind its end")
+        raise ValueError(f"{name} has bytes past its end")
     return Entry(name, size, kept, literals, taken)
 
 

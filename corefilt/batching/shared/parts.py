@@ -7,6 +7,7 @@ from bisect import bisect_right
 
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import InputError
+from corefilt.text import counted
 from corefilt.verify.files import MappedCore
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ class Part:
             size = self.file.size
             self.__exit__(None, None, None)
             raise InputError(
-                f"{self.path}: has {size} bytes, and the manifest knows it with {entry.size}: it is another core now"
+                f"{self.path}: has {counted(size, 'byte')}, but {entry.size} in the manifest: the core was replaced"
             )
         self._starts = [at for at, _, _ in entry.kept]
 
@@ -47,7 +48,9 @@ class Part:
             n = bisect_right(self._starts, offset) - 1
             start, count, place = self.entry.kept[n] if n >= 0 else (0, 0, 0)
             if offset + length > start + count:
-                raise InputError(f"{self.path}: no longer has the {length} bytes at {offset}, which it should hold")
+                raise InputError(
+                    f"{self.path}: no longer has the {counted(length, 'byte')} at {offset} that it should hold"
+                )
             at = place + offset - start
         raw = self.file.read(at, length)
         if len(raw) < length:

@@ -60,7 +60,7 @@ class SharedOnce:
     def __str__(self) -> str:
         shared = f"{counted(self.blocks, 'block')} of {show_size(BLOCK)}"
         return (
-            f"{counted(len(self.reduced), 'core')} gave up {shared} that stand elsewhere: "
+            f"{counted(len(self.reduced), 'core')} dropped {shared} that are stored elsewhere: "
             f"{show_size(self.before)} -> {show_size(self.after)} on disk"
         )
 
@@ -221,19 +221,19 @@ def _reduce(path: str, manifest: Manifest, parts: Parts, entry: Entry) -> bool:
 def _write(core: CoreFile, part: Part, layout: FittedLayout, parts: Parts, entry: Entry) -> None:
     source = core.source.file
     if source is None:
-        raise InputError(f"{part.path}: is no regular file")
+        raise InputError(f"{part.path}: is not a regular file")
     sink = Successor(part.path, source.fd)
     try:
         Engine(source, sink, writeback=True, expected=layout.size).run(layout.steps(source.size))
         os.ftruncate(sink.fd, layout.size)
         verdict = verify(part.path, f"/proc/self/fd/{sink.fd}")
         if not verdict.holds:
-            raise OutputError(f"{part.path}: the core without its shared blocks is not sound: {verdict.findings[0]}")
+            raise OutputError(f"{part.path}: the core without its shared blocks is invalid: {verdict.findings[0]}")
         for at, first, count in entry.taken:
             for n in range(count):
                 here = part.file.read(at + n * BLOCK, BLOCK)
                 if here != parts.block(first + n):
-                    raise InputError(f"{part.path}: its block at {at + n * BLOCK} is another than the one that is held")
+                    raise InputError(f"{part.path}: its block at {at + n * BLOCK} differs from the one that is kept")
         part.file.check_unchanged()
         sink.commit(layout.size, sync=True)
     except BaseException:

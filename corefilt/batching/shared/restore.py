@@ -109,6 +109,4 @@ def _check(raw: bytes, manifest: Manifest, number: int, parts: Parts) -> None:
     block = manifest.blocks[number]
     if xxh3_128_digest(raw) != block.digest:
         holder = os.path.join(parts.folder, manifest.cores[block.core].name)
-        raise InputError(
-            f"{holder}: the block at {block.offset} that it holds for others is no longer the one that was given up"
-        )
+        raise InputError(f"{holder}: the block at {block.offset} that it holds for others has changed")

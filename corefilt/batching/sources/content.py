@@ -45,7 +45,7 @@ def why_no_core(head: bytes, name: str | None = None) -> str:
     if told is None:
         return f"{inside}is not an ELF file"
     words, hint = told
-    return f"{inside}is no ELF core but {words}{f'; {hint}' if hint else ''}"
+    return f"{inside}is not an ELF core but {words}{f'; {hint}' if hint else ''}"
 
 
 def member_content(head: bytes, wrapping: tuple[str, ...], name: str) -> Content:

@@ -155,12 +155,12 @@ def _item(folder: int, name: str, below: str, root: str) -> Item | None:
     try:
         mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except OSError as error:
-        return Item(path, root, below, error.strerror or "is not there any more", unreadable=True)
+        return Item(path, root, below, error.strerror or "does not exist any more", unreadable=True)
     if stat.S_ISDIR(mode):
         return None
     if stat.S_ISLNK(mode):
         return Item(path, root, below, "is a symbolic link, which is not followed")
-    return Item(path, root, below, "" if stat.S_ISREG(mode) else "is no regular file")
+    return Item(path, root, below, "" if stat.S_ISREG(mode) else "is not a regular file")
 
 
 def look_into(item: Item) -> Iterator[tuple[Content, int]]:
@@ -190,7 +190,7 @@ def look_into(item: Item) -> Iterator[tuple[Content, int]]:
     except OSError as error:
         yield Content((), reason=error.strerror or str(error), unreadable=True), size
     except MemoryError:
-        yield Content((), reason="takes more memory than there is to look into", unreadable=True), size
+        yield Content((), reason="needs more memory than is available", unreadable=True), size
     except Exception as error:
         # Whatever a reader of archives makes of hostile bytes, one file does not end the job.
         yield Content((), reason=f"cannot be read: {type(error).__name__}: {error}", unreadable=True), size

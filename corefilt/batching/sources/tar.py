@@ -9,6 +9,7 @@ from corefilt.corefile.formats import HEAD
 from corefilt.errors import InputError
 from corefilt.io.streams import pieces_of
 from corefilt.io.tar import members, open_tar
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def contents(stream: BinaryIO, layers: tuple[str, ...]) -> Iterator[Content]:
                 if number == MOST_MEMBERS:
                     yield Content(
                         wrapping,
-                        reason=f"has more than {MOST_MEMBERS} members; the rest was not looked at",
+                        reason=f"has more than {MOST_MEMBERS} members; the rest was ignored",
                         unreadable=True,
                     )
                     return
@@ -47,9 +48,11 @@ def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, wrapping: tuple[str, .
     if why:
         return Content(wrapping, info.name, why)
     if not info.isreg():
-        return Content(wrapping, info.name, "is no regular file")
+        return Content(wrapping, info.name, "is not a regular file")
     if info.issparse() and info.size > MOST_OF_SPARSE:
-        return Content(wrapping, info.name, f"is stored sparse, and has {info.size} bytes: take it out with tar first")
+        return Content(
+            wrapping, info.name, f"is stored sparse, and has {counted(info.size, 'byte')}: extract it with tar first"
+        )
     file = tar.extractfile(info)
     return member_content(file.read(HEAD) if file is not None else b"", wrapping, info.name)
 

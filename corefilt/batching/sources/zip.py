@@ -11,6 +11,7 @@ from corefilt.batching.sources.content import MOST_MEMBERS, ZIP, Content, member
 from corefilt.corefile.formats import HEAD
 from corefilt.errors import InputError
 from corefilt.io.streams import pieces_of
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def _opened(source: FileSource) -> Iterator[zipfile.ZipFile]:
     at = tail.rfind(b"PK\5\6")
     size = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
     if size > MOST_OF_DIRECTORY:
-        raise zipfile.BadZipFile(f"its directory of members claims {size} bytes")
+        raise zipfile.BadZipFile(f"its directory of members claims {counted(size, 'byte')}")
     with os.fdopen(os.dup(source.fd), "rb") as file, zipfile.ZipFile(file) as archive:
         yield archive
 

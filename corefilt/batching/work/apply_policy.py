@@ -43,7 +43,7 @@ def decided(
     """What the policy makes of a task, whose core is opened for that and closed.
 
     ``age`` is the file's in seconds, ``stored`` are the bytes that it takes. An outcome says ``deleted`` of what is to
-    be deleted; nothing is deleted here. Raises InputError for what is no core.
+    be deleted; nothing is deleted here. Raises InputError for what is not a core.
     """
     with opened_core(open_source, None) as core:
         sysroot = task.options.get("sysroot")

@@ -40,7 +40,7 @@ def safely(task: Task, work: Callable[[], Outcome]) -> Outcome:
     except OSError as error:
         reason = f"{error.filename or 'system'}: {error.strerror or error}"
     except Exception as error:
-        reason = f"{type(error).__name__}: {error} (this is a bug of corefilt: please report it)"
+        reason = f"{type(error).__name__}: {error} (this is a bug in corefilt: please report it)"
     return task.outcome(status, reason.removeprefix(f"{task.source}: "), seconds=time.monotonic() - began)
 
 
@@ -72,8 +72,8 @@ class Watch:
         free = room.f_bavail * room.f_frsize
         if free < self._task.keep_free:
             raise OutputError(
-                f"{self._task.output or self._task.source}: only {show_size(free)} are free on its file system",
-                "free some, or say with --keep-free how many must be",
+                f"{self._task.output or self._task.source}: only {show_size(free)} free on its file system",
+                "free some space, or set --keep-free",
             )
 
 
@@ -98,7 +98,7 @@ def outcome_of(
     executable = identity.executable if identity.executable is not None else identity.comm
     reasons = list(report.warnings)
     if marked is False:
-        reasons.append("its file system keeps no attributes: another run cannot tell that this was done")
+        reasons.append("its file system keeps no attributes: another run cannot see that this was done")
     return task.outcome(
         "filtered",
         "; ".join(reasons),

@@ -82,11 +82,13 @@ def _target(task: Task, output: str) -> LocalEndpoint | RemoteEndpoint:
 def _replaced(task: Task, on_progress: Told | None) -> Outcome:
     """Put the output in the place of the file, as that one's owner, where nothing stands against it."""
     if any(layer in wrappings.CONTAINERS for layer in task.wrapping):
-        return task.outcome("kept", f"is inside {_article(task)}, which stays as it is: --to DIR takes the core out")
+        return task.outcome(
+            "kept", f"is inside {_article(task)}, which is not changed: use --to DIR to extract the core"
+        )
     with LocalEndpoint(enter(task.source, task.root)) as file:
         status = file.place.status()
         if status is None:
-            raise InputError(f"{task.source}: is not there any more")
+            raise InputError(f"{task.source}: does not exist any more")
         if status.st_nlink > 1 and not task.force:
             return task.outcome("kept", f"has {status.st_nlink} names (hard links); -f replaces this one")
         try:
@@ -220,7 +222,7 @@ def _stays(file: LocalEndpoint, task: Task, core: CoreFile) -> Outcome | None:
     # Of a copy it is known by now what was wrong with its stream.
     damage = core.warnings[0] if core.damaged else core.source.check() if core.source.seekable else None
     if damage is not None and not task.force:
-        return task.outcome("kept", f"is damaged: {damage}; -f replaces it all the same")
+        return task.outcome("kept", f"is damaged: {damage}; -f replaces it anyway")
     if task.dry_run:
         return None
     options = options_of(task, None)
@@ -231,7 +233,7 @@ def _stays(file: LocalEndpoint, task: Task, core: CoreFile) -> Outcome | None:
     provenance.write(file.fd, task, file.fingerprint(), report.assumed_bytes)
     before = file.stored
     outcome = outcome_of(task, core, report, before, marked=None, seconds=report.seconds)
-    return replace(outcome, status="unchanged", reason="the filter takes nothing out", allocated_after=before)
+    return replace(outcome, status="unchanged", reason="the filter drops nothing", allocated_after=before)
 
 
 def _owning(source: Source, make: Callable[[], FileSource]) -> FileSource:

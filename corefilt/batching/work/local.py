@@ -132,7 +132,7 @@ class LocalEndpoint:
         there = self.place.status()
         if there is not None:
             if output.source.is_file(there):
-                raise OutputError(f"{self.name}: is the input itself", "--replace puts the core in its own place")
+                raise OutputError(f"{self.name}: is the input itself", "use --replace to replace it")
             if not output.task.force:
                 raise OutputError(f"{self.name}: exists", "-f replaces it")
         return _BesideSink(output, self.place)

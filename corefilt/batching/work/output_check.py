@@ -40,7 +40,7 @@ def check(full: FileSource, fd: int, task: Task, folder: str | None, scrubbed: s
             written = spooled(written, folder)
         damage = written.check()
         if damage is not None:
-            raise OutputError(f"{name}: what was written cannot be read back: {damage}")
+            raise OutputError(f"{name}: the output cannot be read back: {damage}")
         verdict = verify(
             f"/proc/self/fd/{full.fd}",
             f"/proc/self/fd/{written.fd}",
@@ -53,6 +53,6 @@ def check(full: FileSource, fd: int, task: Task, folder: str | None, scrubbed: s
     if verdict.findings:
         more = f", and {len(verdict.findings) - 1} more" if len(verdict.findings) > 1 else ""
         raise OutputError(
-            f"{name}: what was written does not stand the check: {verdict.findings[0]}{more}",
-            "this is a bug of corefilt, or an error of the disk: please report it; nothing was replaced",
+            f"{name}: the output failed the check: {verdict.findings[0]}{more}",
+            "this is a bug in corefilt, or a disk error: please report it; nothing was replaced",
         )

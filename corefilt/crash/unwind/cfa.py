@@ -84,11 +84,11 @@ def _run(cursor: Cursor, fde: Fde, row: UnwindRow, first: UnwindRow | None, unti
             continue
         elif op == 0x0A:
             if len(remembered) == MOST_REMEMBERED:
-                raise BadFrame("remembers too much")
+                raise BadFrame("saves too many states")
             remembered.append(row.copy())
         elif op == 0x0B:
             if not remembered:
-                raise BadFrame("restores what it has not remembered")
+                raise BadFrame("restores a state that was not saved")
             before = remembered.pop()
             row.cfa, row.rules = before.cfa, before.rules
         else:
@@ -114,7 +114,7 @@ def _define(op: int, cursor: Cursor, align: int, row: UnwindRow, first: UnwindRo
         row.cfa = _register(cursor), cursor.sleb() * align
     elif op in (0x0D, 0x0E, 0x13):
         if not isinstance(row.cfa, tuple):
-            raise BadFrame("changes a rule that there is not")
+            raise BadFrame("changes a rule that does not exist")
         if op == 0x0D:
             row.cfa = _register(cursor), row.cfa[1]
         else:
@@ -252,4 +252,4 @@ def evaluate(memory: ProcessMemory, expression: bytes, registers: Registers, fir
                 raise BadFrame(f"operator {op:#x} is not known")
         except (IndexError, KeyError):
             raise BadFrame("an expression lacks an operand") from None
-    raise BadFrame("an expression comes to nothing")
+    raise BadFrame("an expression has no result")

@@ -102,7 +102,7 @@ class Frames:
     def _cie(self, at: int, before: int) -> Cie:
         """The common entry at an address, which stands before those that mean it."""
         if not 0 <= at < before:
-            raise BadFrame("a common entry stands behind what means it")
+            raise BadFrame("a CIE comes after the FDE that refers to it")
         if (at, 0) not in self._cies:
             memory = self._memory
             length = memory.number(at, 4)

@@ -98,7 +98,7 @@ def plan_uninstall(*, root: str = "/", force: bool = False) -> InstallPlan:
             raise InstallError("corefilt is not installed: neither the kernel nor a drop-in names it")
         if not force:
             raise InstallError(
-                f"{DROP_IN} is missing, and with it what core_pattern was before",
+                f"{DROP_IN} is missing, and with it the previous core_pattern",
                 f"--force sets the kernel's own, {os.fsdecode(KERNELS_OWN[PATTERN])}",
             )
         return InstallPlan(root, [Change(PATTERN, live, KERNELS_OWN[PATTERN])], None, [])
@@ -110,7 +110,7 @@ def plan_uninstall(*, root: str = "/", force: bool = False) -> InstallPlan:
         if is_ours(name, now, old) or force:
             changes.append(Change(name, now, value))
         else:
-            notices.append(f"{name} is {os.fsdecode(now)!r}, which is not corefilt's, and stays")
+            notices.append(f"{name} is {os.fsdecode(now)!r}, which is not corefilt's, and is not changed")
     changes.sort(key=lambda change: change.name != PATTERN)
     return InstallPlan(root, changes, None, notices)
 
@@ -130,5 +130,5 @@ def _refuse_to_replace(line: bytes, sysctls: Sysctls, old: DropIn | None, root: 
     if is_handler(live) and live != line and not is_ours(PATTERN, live, old) and not force:
         raise InstallError(
             f"{where} names another handler: {os.fsdecode(live)!r}",
-            "--force takes its place; corefilt uninstall brings it back",
+            "--force replaces it; corefilt uninstall restores it",
         )

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 # Recommended as systemd-coredump has it: each waits for a core, and has a process or two of some 20 MiB.
 USUAL_PIPE_LIMIT = 16
 NO_PIPE_LIMIT = (
-    f"{PIPE_LIMIT} is 0: the kernel bounds no number of handlers, and a process that crashed can be gone before its "
-    f"/proc was read; corefilt install --pipe-limit {USUAL_PIPE_LIMIT} makes it wait"
+    f"{PIPE_LIMIT} is 0: the kernel does not limit the number of handlers, and a process that crashed can be gone "
+    f"before its /proc was read; corefilt install --pipe-limit {USUAL_PIPE_LIMIT} makes it wait"
 )
 MAKE_ACCOUNT = "useradd --system --no-create-home --shell /usr/sbin/nologin"
 
@@ -106,7 +106,9 @@ class Status:
             return found
         found += [NO_PIPE_LIMIT] if self.pipe_limit == 0 else []
         if knows_pidfd(os.uname().release) and b"%F" not in self.pattern.split():
-            found.append("this kernel hands over a pidfd (%F), and core_pattern does not ask: corefilt install adds it")
+            found.append(
+                "this kernel can pass a pidfd (%F), and core_pattern does not request it: corefilt install adds it"
+            )
         return found
 
     def as_dict(self) -> dict[str, object]:
@@ -166,8 +168,8 @@ class Status:
 
     def _no_layer_is_missing(self) -> str:
         if self.untrusted:
-            return "not looked at: others can change what would tell"
-        return "none" if not os.geteuid() else "not seccomp; of the others only root can tell"
+            return "not checked: other users can change what would be checked"
+        return "none" if not os.geteuid() else "not seccomp; only root can check the others"
 
     def _misplaced(self) -> list[str]:
         """What keeps cores from the handler, now and after the next start."""
@@ -176,7 +178,7 @@ class Status:
             found.append(f"core_pattern is not corefilt's: {_text(self.pattern)!r}")
         if self.listening is False:
             found.append(
-                "nobody listens at the socket that core_pattern names, and cores are lost: corefilt serve does"
+                "no process listens on the socket that core_pattern names, and cores are lost: start corefilt serve"
             )
         if self.drop_in is not None and self.at_start is not None:
             path, value = self.at_start
@@ -200,7 +202,7 @@ def _left_behind(folder: str) -> tuple[list[str], list[str], str | None]:
     lost = [f"{record}: no core was saved: its handler was killed" for record in records if record.state == BEGUN]
     stuck = [
         f"{record}: stands in its dump, waits for a page of its memory, and holds one of {PIPE_LIMIT}'s places: "
-        "what serves its mapped files does not answer"
+        "the server of its mapped files does not answer"
         for record in records
         if stands_still(record)
     ]
@@ -208,7 +210,7 @@ def _left_behind(folder: str) -> tuple[list[str], list[str], str | None]:
 
 
 def _without(layer: str, why: str) -> str:
-    return f"the process that reads cores goes without {layer}: {why}"
+    return f"the process that reads cores runs without {layer}: {why}"
 
 
 def _sentence(error: CorefiltError) -> str:

@@ -90,7 +90,7 @@ class DropIn:
             before = {name: os.fsencode(value) for name, value in values.items()}
             return cls(dict(settings_in(text)), before, without[0] if without else ())
         except (IndexError, ValueError, TypeError, AttributeError):
-            raise InstallError(f"{path}: does not tell what was set before", "remove it by hand") from None
+            raise InstallError(f"{path}: does not record the previous value", "remove it yourself") from None
 
     def text(self) -> bytes:
         """The file."""

@@ -29,7 +29,7 @@ class Listening:
         self.socket, self.path = listener, path
         status = _status(path)
         if status is None or not stat.S_ISSOCK(status.st_mode):
-            raise ServeError(f"{path}: is no socket")
+            raise ServeError(f"{path}: is not a socket")
         if status.st_uid != 0 or status.st_mode & 0o077:
             raise ServeError(
                 f"{path}: belongs to user {status.st_uid} and has mode {stat.S_IMODE(status.st_mode):04o}",
@@ -50,7 +50,9 @@ def listen(path: str | None, environment: MutableMapping[str, str]) -> Listening
     taken = take(environment)
     if taken is None:
         if path is None:
-            raise ServeError("no socket: systemd gave none, and no path was named", "corefilt serve /run/corefilt.sock")
+            raise ServeError(
+                "no socket: systemd passed none, and no path was given", "corefilt serve /run/corefilt.sock"
+            )
         return make(path)
     where = os.fsdecode(taken.getsockname() or b"")
     if path is not None and path != where:
@@ -82,7 +84,9 @@ def take(environment: MutableMapping[str, str]) -> socket.socket | None:
     except OSError as error:
         raise ServeError(f"descriptor {FIRST_FD}, which systemd gave: {error.strerror}") from None
     if not (good and listens):
-        raise ServeError("what systemd gave is no listening stream socket", "ListenStream=/run/corefilt.sock")
+        raise ServeError(
+            "the socket passed by systemd is not a listening stream socket", "ListenStream=/run/corefilt.sock"
+        )
     taken.set_inheritable(False)
     return taken
 
@@ -90,7 +94,7 @@ def take(environment: MutableMapping[str, str]) -> socket.socket | None:
 def make(path: str) -> Listening:
     """A socket of mode 0600 at an absolute path, in the place of one that nobody listens at. Raises ServeError."""
     if not os.path.isabs(path):
-        raise ServeError(f"{path!r} is no absolute path", "/run/corefilt.sock")
+        raise ServeError(f"{path!r} is not an absolute path", "/run/corefilt.sock")
     _check_folder(os.path.dirname(path))
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -111,7 +115,7 @@ def _check_folder(folder: str) -> None:
     if trust.path(folder, "the directory of the socket") is None:
         raise ServeError(f"{folder}: does not exist")
     if trust.faults:
-        raise ServeError(str(trust.faults[0]), "/run is root's alone")
+        raise ServeError(str(trust.faults[0]), "/run belongs to root")
 
 
 def _remove_stale(path: str) -> None:
@@ -119,7 +123,7 @@ def _remove_stale(path: str) -> None:
     if status is None:
         return
     if not stat.S_ISSOCK(status.st_mode):
-        raise ServeError(f"{path}: is there, and no socket")
+        raise ServeError(f"{path}: exists and is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -130,7 +134,7 @@ def _remove_stale(path: str) -> None:
         except OSError:
             # A full queue is that of somebody who listens.
             pass
-    raise ServeError(f"{path}: somebody listens there already")
+    raise ServeError(f"{path}: another process already listens there")
 
 
 def _status(path: str) -> os.stat_result | None:

@@ -40,7 +40,7 @@ class Peer:
 
 
 def read_peer(dumping: Dumping, pidfd: int, now: int | None = None) -> Peer:
-    """Read a dumping process from /proc. Raises ProtocolError where it is not there any more."""
+    """Read a dumping process from /proc. Raises ProtocolError where it does not exist any more."""
     try:
         folder = os.open(f"/proc/{dumping.pid}", _FOLDER)
     except OSError as error:

@@ -11,6 +11,7 @@ import struct
 from typing import NamedTuple
 
 from corefilt.errors import ProtocolError
+from corefilt.text import counted
 
 _REQUEST = _ACK = struct.Struct("=IIQ")
 _MARK = struct.Struct("=I")
@@ -23,11 +24,11 @@ COREDUMP_KERNEL, COREDUMP_USERSPACE, COREDUMP_REJECT, COREDUMP_WAIT = 1, 2, 4, 8
 
 # enum coredump_mark, as it is answered to an acknowledgement.
 MARKS = {
-    0: "it is as wanted",
+    0: "it matches",
     1: "the acknowledgement is too short",
     2: "the acknowledgement is too long",
-    3: "it does not know what is wanted",
-    4: "what is wanted contradicts itself",
+    3: "it does not support the request",
+    4: "the request contradicts itself",
 }
 
 
@@ -47,12 +48,14 @@ class CoredumpRequest(NamedTuple):
 def decode_request(raw: bytes) -> CoredumpRequest:
     """The request that begins with these bytes. Raises ProtocolError."""
     if len(raw) < REQUEST_SIZE:
-        raise ProtocolError(f"the request has {len(raw)} bytes, not {REQUEST_SIZE}")
+        raise ProtocolError(f"the request has {counted(len(raw), 'byte')}, not {REQUEST_SIZE}")
     request = CoredumpRequest(*_REQUEST.unpack_from(raw))
     if not REQUEST_SIZE <= request.size <= MOST_OF_A_REQUEST:
-        raise ProtocolError(f"the request says that it has {request.size} bytes")
+        raise ProtocolError(f"the request says that it has {counted(request.size, 'byte')}")
     if request.size_ack < ACK_SIZE:
-        raise ProtocolError(f"the request asks for {request.size_ack} bytes, and an acknowledgement has {ACK_SIZE}")
+        raise ProtocolError(
+            f"the request asks for {counted(request.size_ack, 'byte')}, and an acknowledgement has {ACK_SIZE}"
+        )
     return request
 
 

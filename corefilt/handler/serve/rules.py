@@ -75,7 +75,7 @@ def _parse_rule(value: object) -> ServeRule:
 
 def _rules(value: object) -> list[ServeRule]:
     if not isinstance(value, list):
-        raise ConfigError(f"{value!r} is no list of tables", "write each under [[serve.rule]]")
+        raise ConfigError(f"{value!r} is not a list of tables", "write each under [[serve.rule]]")
     return [_parse_rule(entry) for entry in value]
 
 

@@ -91,7 +91,7 @@ class Server:
         self._accept()
         self._listener.close()
         if self._tasks:
-            self._messages.say(f"stops once what it began is done ({len(self._tasks)})", NOTICE)
+            self._messages.say(f"stops when the cores that it began are saved ({len(self._tasks)})", NOTICE)
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -142,7 +142,7 @@ class Server:
         try:
             who = dumping(pidfd)
             if who is None:
-                raise ProtocolError("it connected, and does not dump core")
+                raise ProtocolError("it connected, but does not dump core")
             if who.parent in {os.getpid(), *self._handlers}:
                 await self._refuse(connection, "a handler itself crashed")
             elif self._slots.locked() and self._rules.beyond != QUEUE:

@@ -91,7 +91,9 @@ class Remote:
         found = _SCHEME.match(url)
         name = found[1].lower() if found is not None else ""
         if name not in SCHEMES:
-            raise UsageError(f"{url}: corefilt does not know {name}://", f"it knows {', '.join(SCHEMES)} and file")
+            raise UsageError(
+                f"{url}: corefilt does not support {name}://", f"it supports {', '.join(SCHEMES)} and file"
+            )
         self.url, self.scheme = url, SCHEMES[name]
         self._options = {**self.scheme.options, **(storage_options or {})}
         self.path = self._connected(fresh=False)[1]
@@ -151,7 +153,7 @@ class Remote:
 
         def attempt(fs: Any, fresh: bool) -> ObjectInfo | None:
             try:
-                # A bucket is no object.
+                # A bucket is not an object.
                 if self.scheme.s3 and "/" in self.path:
                     from corefilt.io.remote.s3 import head
 

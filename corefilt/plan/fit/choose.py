@@ -23,6 +23,7 @@ from corefilt.plan.fit.request import FOLLOWED, MINIMAL, FitRequest
 from corefilt.plan.fit.split_layout import SplitPhdr, fit_note, lay_out_pieces
 from corefilt.plan.layout import kept_bytes
 from corefilt.sizes import show_size
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ WRITTEN = Kind.PRIVATE_ANON | Kind.WRITTEN | Kind.SHARED_ANON | Kind.PRIVATE_HUG
 class FitError(CorefiltError):
     """The limit is too small even for what a backtrace needs; ``smallest`` is the one that works, in bytes."""
 
-    hint = "give it that much, or a FILTER that keeps less"
+    hint = "allow that much, or use a FILTER that keeps less"
 
     def __init__(self, message: str, smallest: int) -> None:
         super().__init__(message)
@@ -113,8 +114,8 @@ class _Fitting:
         smallest = selection.size_with()
         if request.limit is not None and smallest > request.limit:
             raise FitError(
-                f"{self._core.source.name}: {request.limit} bytes are too few for what a backtrace needs; the smallest "
-                f"size that works is {smallest}",
+                f"{self._core.source.name}: {counted(request.limit, 'byte')} cannot hold what a backtrace "
+                f"needs; the smallest size that works is {smallest}",
                 smallest,
             )
         rung = None
@@ -275,15 +276,13 @@ class _Fitting:
 
             done.notices += unwalked(self._plan.core.maps.whole, [walk.name for walk in self._walks])
         if request.ladder and rung is None:
-            done.notices.append("no filter of the ladder fits as a whole")
+            done.notices.append("no filter of the ladder fits")
         stacks = self._needs.stacks
         done.tell_threads(
             self._needs, sum(bool(own) and all(self._has(selection, there) for there in own) for own in stacks)
         )
         if self._memory.budget <= 0:
-            done.notices.append(
-                "there was more to look through than was looked through; what pointers lead to may be cut"
-            )
+            done.notices.append("the search stopped at its limit; some of what pointers lead to may be missing")
         if done.layout is None:
             return plan, done
         sizes = plan.sizes[:]
@@ -301,14 +300,14 @@ class _Fitting:
         kept = sum(piece.size for piece in pieces)
         if core.end is not None and kept > core.end:
             raise DamagedCoreError(
-                f"{core.source.name}: its segments lie over each other: {show_size(kept)} of them are more than its "
+                f"{core.source.name}: its segments overlap: {show_size(kept)} of them are more than its "
                 f"{show_size(core.end)}"
             )
         has_notes = any(
             p_type == PT_NOTE and there for p_type, there in zip(core.table.p_type, core.present, strict=True)
         )
         if not has_notes:
-            raise DamagedCoreError(f"{core.source.name}: has no notes, in which it could say that it was cut to fit")
+            raise DamagedCoreError(f"{core.source.name}: has no notes to record that it was cut to fit")
         size = selection.mark_size()
         # Without any part that continues a mapping, an earlier note says already that some were cut.
         notes = fit_note(core, pieces, size) if size else b""

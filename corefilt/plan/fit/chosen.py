@@ -65,7 +65,7 @@ class Fit:
                 "(--unreadable); a note has the true extents"
             )
         if not core.notes.fitted:
-            self.changes.append("a COREFILT note was added, which says that mappings were cut")
+            self.changes.append("a COREFILT note was added, which records that mappings were cut")
         if selection.annotation_size():
             self.changes.append(f"a COREFILT note of {selection.annotation_size()} bytes was added or replaced")
         if core.sections:

@@ -43,17 +43,17 @@ class FitRequest:
     ) -> None:
         """Read the options of ``corefilt filter``. Raises UsageError for what cannot be meant."""
         if fit is None and allocated:
-            raise UsageError("--fit-allocated says how --fit counts, and there is no --fit")
+            raise UsageError("--fit-allocated needs --fit: it says how sizes are counted")
         if fit is None and ladder is not None:
-            raise UsageError("--ladder chooses by the size that --fit gives, and there is no --fit")
+            raise UsageError("--ladder needs --fit, which gives the size")
         if follow is not None and fit is None and not minimal:
-            raise UsageError("--follow adds to what --minimal or --fit keeps, and there is neither")
+            raise UsageError("--follow needs --minimal or --fit")
         if ladder is not None and minimal:
-            raise UsageError("--ladder takes whole filters, and --minimal none", f"name {MINIMAL} in the ladder")
+            raise UsageError("--ladder and --minimal cannot be combined", f"name {MINIMAL} in the ladder")
         if runtime is not None and fit is None and not minimal:
-            raise UsageError("--runtime adds to what --minimal or --fit keeps, and there is neither")
+            raise UsageError("--runtime needs --minimal or --fit")
         if unreadable and fit is None and not minimal:
-            raise UsageError("--unreadable is for what --minimal or --fit drops, and there is neither")
+            raise UsageError("--unreadable needs --minimal or --fit")
         self.limit = parse_limit(fit) if fit is not None else None
         self.allocated, self.minimal, self.unreadable = allocated, minimal, unreadable
         self.levels, self.budget = parse_follow(follow) if follow is not None else (0, 0)
@@ -71,7 +71,7 @@ def parse_follow(value: int | str) -> tuple[int, int]:
     """Levels and bytes of ``N`` or ``N:SIZE``. Raises UsageError."""
     levels, colon, size = str(value).partition(":")
     if not (levels.isascii() and levels.isdigit()) or not 0 < int(levels[:4]) <= 100 or len(levels) > 3:
-        raise UsageError(f"--follow {value!r} is no number of levels from 1 to 100", "for example 2, or 2:64M")
+        raise UsageError(f"--follow {value!r} is not a number of levels from 1 to 100", "for example 2, or 2:64M")
     return int(levels), parse_size(size) if colon else FOLLOWED
 
 
@@ -97,6 +97,6 @@ def parse_runtimes(value: str | Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in RUNTIMES and names != (AUTO,):
             raise UsageError(
-                f"--runtime {name!r} is no runtime that is known", f"it can be {AUTO}, {NONE}, or {', '.join(RUNTIMES)}"
+                f"--runtime {name!r} is not a known runtime", f"it can be {AUTO}, {NONE}, or {', '.join(RUNTIMES)}"
             )
     return names

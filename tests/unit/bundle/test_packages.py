@@ -87,7 +87,7 @@ def test_headers_that_lie(tmp_path: Path, sysroot: Sysroot, blob: bytes) -> None
 
 
 def test_databases_that_lie(tmp_path: Path, sysroot: Sysroot) -> None:
-    """What is no database, and one that would count for ever."""
+    """What is not a database, and one that would count for ever."""
     path = tmp_path / DATABASE
     path.parent.mkdir(parents=True)
     path.write_bytes(b"SQLite format 3\0" + b"\xff" * 500)

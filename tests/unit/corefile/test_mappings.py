@@ -97,7 +97,7 @@ def test_what_of_two_is_one_mapping(second: int, flags: str, files: list[Entry],
 
 @pytest.mark.parametrize(("end", "continues"), [((1 << 64) - PAGE, [1]), (1 << 64, [])])
 def test_what_ends_with_the_address_space_continues_nothing(end: int, continues: list[int]) -> None:
-    """Its end is no number of 64 bits, which the entry that would have to cover it has."""
+    """Its end is not a number of 64 bits, which the entry that would have to cover it has."""
     start = end - 2 * PAGE
     loads = [Load(start, page(b"a")), Load(start + PAGE, page(b"b"))]
     with opened(make_core(loads, kernel_notes([]))) as it:

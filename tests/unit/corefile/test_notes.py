@@ -212,8 +212,8 @@ def test_a_note_that_reaches_past_its_segment(note: Note, past: int | None, pipe
 @pytest.mark.parametrize(
     ("note", "words"),
     [
-        (Note("CORE", NT_FILE, b""), "0 bytes do not even hold a count"),
-        (Note("CORE", NT_FILE, bytes(15)), "15 bytes do not even hold a count"),
+        (Note("CORE", NT_FILE, b""), "0 bytes cannot hold a count"),
+        (Note("CORE", NT_FILE, bytes(15)), "15 bytes cannot hold a count"),
         (nt_file(FILES, count=1 << 63), f"count is {1 << 63}, but"),
         (nt_file(FILES, count=(1 << 64) - 1), "count is 18446744073709551615, but"),
         (nt_file(FILES, count=7), "count is 7, but"),
@@ -268,7 +268,7 @@ def test_any_bytes_are_notes_or_a_warning(raw: bytes, piped: bool) -> None:
     ],
 )  # fmt: skip
 def test_cores_of_other_systems_are_refused(name: bytes, system: str) -> None:
-    with pytest.raises(NotACoreError, match=f"is no Linux core but one of {system}"):
+    with pytest.raises(NotACoreError, match=f"is not a Linux core but one of {system}"):
         notes_of([Note(name, 1, b"")])
 
 

@@ -68,10 +68,10 @@ def test_text_comes_from_the_file(root: Path) -> None:
     ("build_id", "go_id", "where", "said"),
     [
         (b"another", None, "here", "has build-id 30313233343536373839"),
-        (None, None, "here", "the core has no build-id of it"),
-        (None, b"go", "here", "is of another build"),
-        (b"0123456789", None, "nowhere", "it was not looked for"),
-        (b"0123456789", None, "elsewhere", "is not there"),
+        (None, None, "here", "its build-id is not in the core"),
+        (None, b"go", "here", "is from another build"),
+        (b"0123456789", None, "nowhere", "files are not searched for this core"),
+        (b"0123456789", None, "elsewhere", "does not exist"),
     ],
 )
 def test_why_a_file_did_not_serve(
@@ -93,4 +93,4 @@ def test_why_a_file_did_not_serve(
 def test_an_image_without_its_headers_is_not_looked_for() -> None:
     files = ImageFiles(ModuleIndex([Module(BIAS, BIAS + PAGE, PATH)]), lambda: pytest.fail("it was"))
     assert files.read(BIAS, 10) == b""
-    assert files.refused == {PATH: "the core has no ELF header of it"}
+    assert files.refused == {PATH: "its ELF header is not in the core"}

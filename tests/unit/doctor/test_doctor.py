@@ -102,7 +102,7 @@ def test_a_process_that_ends_while_it_is_examined(running: subprocess.Popen[byte
     with ProcFolder(running.pid) as folder:
         running.kill()
         running.wait()
-        with pytest.raises(ProcessError, match="ended while it was looked at"):
+        with pytest.raises(ProcessError, match="ended while it was examined"):
             diagnose(folder)
 
 
@@ -122,17 +122,17 @@ def test_a_process_of_another_user_is_told_as_far_as_it_may_be(running: subproce
     [
         (b"", NO, "empty"),
         (b"core.%p", OK, "a file: core.%p"),
-        (b"|", NO, "no program"),
+        (b"|", NO, "without a program"),
         (b"|/no/such/program %P", NO, "No such file"),
-        (b"|/etc", NO, "no executable file"),
-        (b"|/etc/passwd", NO, "no executable file"),
+        (b"|/etc", NO, "not an executable file"),
+        (b"|/etc/passwd", NO, "not an executable file"),
         (b"|/bin/sh %P", OK, "a pipe to /bin/sh"),
         (b"|bin/sh", OK, "a pipe to /bin/sh"),
-        (b"@relative", NO, "does not take"),
-        (b"@/a/../b", NO, "does not take"),
-        (b"@/" + b"x" * 120, NO, "does not take"),
+        (b"@relative", NO, "does not accept"),
+        (b"@/a/../b", NO, "does not accept"),
+        (b"@/" + b"x" * 120, NO, "does not accept"),
         (b"@@/no/such/socket", NO, "No such file"),
-        (b"@/etc/passwd", NO, "no socket"),
+        (b"@/etc/passwd", NO, "not a socket"),
     ],
     ids=repr,
 )

@@ -39,7 +39,7 @@ from corefilt.io.named_files import NotUsable, OpenFile, Root, why_no_file
 PAGE = 4096
 MIB = 1 << 20
 SECRET = b"what lies outside"
-MADE_UP = "lies in a file system that has no blocks, as /proc and /sys"
+MADE_UP = "is in a file system without blocks, such as /proc or /sys"
 BUILD_ID = bytes(range(20))
 NT_GNU_BUILD_ID, NT_GNU_ABI_TAG, NT_GNU_PROPERTY = 3, 1, 5
 is_root = os.geteuid() == 0
@@ -177,7 +177,7 @@ def test_what_lies_outside_is_not_there(root: Path, path: str) -> None:
     (root / "up").symlink_to("../secret")
     (root / "absolute").symlink_to(root.parent / "secret")
     (root / "usr/lib/up").symlink_to("../../../secret")
-    assert why_not(root, path) == "is not there"
+    assert why_not(root, path) == "does not exist"
 
 
 def test_a_root_that_is_a_link_is_what_it_leads_to(root: Path, tmp_path: Path) -> None:
@@ -243,16 +243,16 @@ def test_a_path_may_be_longer_than_one_call_takes(root: Path) -> None:
     ("path", "why"),
     [
         ("/" + "n" * 256, "cannot be opened: File name too long"),
-        ("/n/n", "is not there"),
-        ("/usr/lib/../" * 5000 + "file", "leads through too many folders"),
+        ("/n/n", "does not exist"),
+        ("/usr/lib/../" * 5000 + "file", "leads through too many directories"),
         ("/usr/.." * 2000 + "/file", None),
-        ("/" + "./" * 5000 + "file", "leads through too many folders"),
-        ("/file/", "leads through a file that is not a directory"),
-        ("/file/.", "leads through a file that is not a directory"),
-        ("/file/..", "leads through a file that is not a directory"),
-        ("/file/x", "leads through a file that is not a directory"),
-        ("/to-file/", "leads through a file that is not a directory"),
-        ("/slash", "leads through a file that is not a directory"),
+        ("/" + "./" * 5000 + "file", "leads through too many directories"),
+        ("/file/", "leads through a file instead of a directory"),
+        ("/file/.", "leads through a file instead of a directory"),
+        ("/file/..", "leads through a file instead of a directory"),
+        ("/file/x", "leads through a file instead of a directory"),
+        ("/to-file/", "leads through a file instead of a directory"),
+        ("/slash", "leads through a file instead of a directory"),
         ("/usr", "is a directory"),
         ("/usr/", "is a directory"),
         ("/", "is a directory"),
@@ -278,28 +278,28 @@ def test_folders_in_one_another_take_no_more_than_some_descriptors(root: Path, w
         if opens or way == "openat2":
             assert content(root, path) == b"deep"
         else:
-            assert why_not(root, path) == "leads through too many folders"
+            assert why_not(root, path) == "leads through too many directories"
 
 
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        (b"", "is no file"),
-        (b"file", "is no file"),
-        (b"usr/lib/libx.so", "is no file"),
-        (b"anon_inode:[perf_event]", "is no file"),
-        (b"socket:[4026531840]", "is no file"),
-        (b"(unreachable)/file", "is no file"),
-        (b"[heap]", "is no file"),
-        (b"/memfd:file (deleted)", "is no file"),
-        (b"/SYSV00000000 (deleted)", "is no file"),
-        (b"/dev/zero", "is no file"),
-        (b"/dev/zero (deleted)", "is no file"),
-        (b"/anon_hugepage (deleted)", "is no file"),
-        (b"/[aio] (deleted)", "is no file"),
+        (b"", "is not a file"),
+        (b"file", "is not a file"),
+        (b"usr/lib/libx.so", "is not a file"),
+        (b"anon_inode:[perf_event]", "is not a file"),
+        (b"socket:[4026531840]", "is not a file"),
+        (b"(unreachable)/file", "is not a file"),
+        (b"[heap]", "is not a file"),
+        (b"/memfd:file (deleted)", "is not a file"),
+        (b"/SYSV00000000 (deleted)", "is not a file"),
+        (b"/dev/zero", "is not a file"),
+        (b"/dev/zero (deleted)", "is not a file"),
+        (b"/anon_hugepage (deleted)", "is not a file"),
+        (b"/[aio] (deleted)", "is not a file"),
         (b"/file (deleted)", "was deleted"),
-        (b"/file\0", "is no name of a file"),
-        (b"/usr\0/file", "is no name of a file"),
+        (b"/file\0", "is not a file name"),
+        (b"/usr\0/file", "is not a file name"),
     ],
 )
 def test_names_that_are_no_files(root: Path, path: bytes, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +408,7 @@ def test_what_the_kernel_makes_up_is_not_opened(root: Path, path: str, monkeypat
     with (root.parent / "secret").open("rb") as secret:
         opens = Opens(monkeypatch)
         why = why_not("/", path.format(fd=secret.fileno(), pid=os.getpid()))
-    assert why == MADE_UP or (why == "is not there" and not os.path.lexists(path.split("{")[0]))
+    assert why == MADE_UP or (why == "does not exist" and not os.path.lexists(path.split("{")[0]))
     assert opens.for_reading() == 0
 
 
@@ -417,10 +417,10 @@ def test_magic_links_are_nothing_but_their_text(root: Path, by_names: None, monk
     monkeypatch.setattr(named_files, "_refuse_made_up", lambda place: None)
     with (root.parent / "secret").open("rb") as secret:
         path = f"/self/fd/{secret.fileno()}"
-        assert why_not("/proc", path) == "is not there"
+        assert why_not("/proc", path) == "does not exist"
         assert content("/", f"/proc{path}") == SECRET
         (root.parent / "secret").unlink()
-        assert why_not("/", f"/proc{path}") == "is not there"
+        assert why_not("/", f"/proc{path}") == "does not exist"
 
 
 def test_reading_leaves_no_trace_where_that_is_allowed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_what_no_core_tells_is_an_error_unless_given(letter: str, tmp_path: Path
     template = f"c.%{letter}"
     with pytest.raises(NameTemplateError, match=f"does not tell what %{letter} is") as caught:
         api.filter(tmp_path / "core", filter="all", name=template, directory=str(tmp_path))
-    assert caught.value.hint == f"values={{{letter!r}: 'VALUE'}} gives it"
+    assert caught.value.hint == f"values={{{letter!r}: 'VALUE'}} sets it"
     done = corefilt("all", tmp_path / "core", "--name", template, "--directory", tmp_path, "--set", f"{letter}=1")
     assert (done.code, (tmp_path / "c.1").exists()) == (0, True)
 
@@ -149,19 +149,19 @@ def test_no_value_adds_an_argument() -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--name", "c", "-o", "x"), "--name and -o both say where"),
-        (("--name", "c", "-i"), "--name and -i both say where"),
+        (("--name", "c", "-o", "x"), "--name and -o both name the output"),
+        (("--name", "c", "-i"), "--name and -i both name the output"),
         (("--directory", "d"), "go with --name"),
         (("--set", "h=x"), "go with --name"),
         (("--uses-pid", "yes"), "go with --name"),
         (("--name", "c", "--uses-pid", "maybe"), "no, yes, threads"),
         (("--name", "/x/c", "--directory", "d"), "names its directory itself"),
         (("--name", "c", "--set", "h"), "has no value"),
-        (("--name", "c", "--set", "z=1"), "there is no specifier 'z'"),
+        (("--name", "c", "--set", "z=1"), "unknown specifier 'z'"),
         (("--name", "c", "--set", "p=x"), "is a number, not 'x'"),
         (("--name", "c", "--set", "d=3"), "dump modes are 0, 1 and 2"),
         (("--name", "|x"), "names a program"),
-        (("--name", "%"), "makes no name"),
+        (("--name", "%"), "gives no name"),
         (("--name", "c/"), "which is a directory"),
     ],
 )
@@ -201,7 +201,7 @@ def test_the_input_is_never_replaced(core: Path) -> None:
 def test_from_python_either_a_place_or_a_name(core: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="missing output"):
         api.filter(core, filter="all")
-    with pytest.raises(UsageError, match="where the core goes"):
+    with pytest.raises(UsageError, match="both name the output"):
         api.filter(core, tmp_path / "out", filter="all", name="c")
     with pytest.raises(CorefiltError, match="its directory does not exist"):
         api.filter(core, filter="all", name="missing/c", directory=str(tmp_path))

@@ -156,7 +156,7 @@ def test_a_file_that_is_no_core(tmp_path: Path) -> None:
 
 
 def test_no_byte(tmp_path: Path) -> None:
-    assert_failed(work(b"", tmp_path), "the kernel sent no byte")
+    assert_failed(work(b"", tmp_path), "the kernel sent no data")
 
 
 # --- limits -----------------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ def test_the_files_that_it_has_mapped(core: Path, tmp_path: Path) -> None:
     victim.close()
     named = [i for i, nature in enumerate(handed.areas.nature) if nature.what == "file"]
     assert handed.facts == {}
-    assert handed.notices == [f"{NAME}: 1 of its files could not be looked at for links and modes"]
+    assert handed.notices == [f"{NAME}: 1 of its files could not be examined for links and modes"]
     table = tmp_path / "table"
     table.write_bytes(b"rows")
     victim = opened(smaps=shown)

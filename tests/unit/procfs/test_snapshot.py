@@ -250,7 +250,7 @@ def test_names_lead_to_files_where_map_files_may_not_be_followed(tmp_path: Path)
         if os.path.isdir("/proc/self/map_files"):
             assert f"{name} (deleted)\tNone" in lines
     assert lines[-1].startswith(f"process {pid}: ")
-    assert lines[-1].endswith("could not be looked at for links and modes (that takes CAP_CHECKPOINT_RESTORE)")
+    assert lines[-1].endswith("could not be examined for links and modes (that takes CAP_CHECKPOINT_RESTORE)")
 
 
 def test_files_that_were_not_looked_at_are_counted_once_each(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_a_thread_of_the_kernel() -> None:
     except OSError:
         name = ""
     if name != "kthreadd\n":
-        pytest.skip("pid 2 is no thread of the kernel here")
+        pytest.skip("pid 2 is not a thread of the kernel here")
     if os.geteuid() != 0:
         pytest.skip("only root may look at threads of the kernel")
     assert refused(2) == "process 2 has no memory: it ended, or it is a kernel thread"
@@ -342,7 +342,7 @@ def test_a_process_that_ends_while_it_is_looked_at(after: str, pid: int, monkeyp
         return text
 
     monkeypatch.setattr(process, "_read", read)
-    assert "ended while it was looked at" in refused(pid)
+    assert "ended while it was examined" in refused(pid)
     assert calls[0] == "smaps"
 
 

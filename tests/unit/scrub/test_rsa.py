@@ -93,7 +93,7 @@ def test_there_is_only_so_much_labour(monkeypatch: pytest.MonkeyPatch, tmp_path:
     factors = Factors(captured(), found)
     heaps(KEY.p).search(tmp_path, factors)
     assert not factors.split
-    assert found.notices == ["RSA keys were not looked for to the end: too much looks like primes"]
+    assert found.notices == ["RSA keys were not searched for completely: too many numbers look like primes"]
 
 
 def test_there_are_only_so_many_divisions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_there_are_only_so_many_divisions(monkeypatch: pytest.MonkeyPatch) -> No
         factors.divide(KEY.p + 2 * n + 2, None)
     factors.divide(KEY.p, None)
     assert not factors.split
-    assert found.notices == ["RSA keys were not looked for to the end: too much looks like primes"]
+    assert found.notices == ["RSA keys were not searched for completely: too many numbers look like primes"]
 
 
 def test_moduli_of_authorities_are_left_out_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_moduli_of_authorities_are_left_out_first(monkeypatch: pytest.MonkeyPatc
     heaps(KEY.p).search(tmp_path, factors)
     heaps(other.q, length=72).search(tmp_path, factors)
     assert set(factors.split) == {other.n}
-    assert found.notices == ["RSA keys of 1 certificate authorities were not looked for to the end"]
+    assert found.notices == ["RSA keys of 1 certificate authorities were not searched for completely"]
 
 
 def test_moduli_of_certificates(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_names_and_descriptors_of_every_length_are_padded_alike(length: int, ann
     ("change", "words"),
     [
         (lambda notes: notes[:-1], "is missing"),
-        (lambda notes: [*notes, notes[-1]], "is none of the full core's"),
+        (lambda notes: [*notes, notes[-1]], "is not in the full core"),
         (lambda notes: [notes[0], notes[2], notes[1], *notes[3:]], "stands for"),
     ],
     ids=["one less", "one more", "swapped"],
@@ -120,7 +120,7 @@ def test_own_notes_are_changes(annotated: tuple[Path, Path]) -> None:
     full, out = annotated
     size = next(len(note.desc) for note in parse_notes(out.read_bytes()) if note.name == "COREFILT")
     assert verify(full, out).changes == [f"a COREFILT note of kinds (--annotate) of {size} bytes is new"]
-    assert verify(out, full).changes == ["a COREFILT note of kinds (--annotate) was taken out"]
+    assert verify(out, full).changes == ["a COREFILT note of kinds (--annotate) was removed"]
     assert verify(out, out).changes == []
     out.write_bytes(make_core(LOADS, [Note("COREFILT", 7, b"x"), *NOTES]))
     assert not verify(full, out).holds
@@ -159,7 +159,7 @@ def test_what_is_not_claimed_is_as_the_note_of_a_fit_tells(tmp_path: Path) -> No
         corefilt.filter(full, out, filter="all", fit=20 * PAGE, unreadable=True, annotate=annotate, force=True)
         verdict = verify(full, out)
         assert verdict.holds, verdict
-        assert any("tells of less memory than there was, as a note says" in change for change in verdict.changes)
+        assert any("shows less memory than there was, as a note records" in change for change in verdict.changes)
     for name, holds in (("COREFILT", True), ("OTHER", False)):
         told = Note(name, notes.FITS, struct.pack("<IIQQQ", 1, 0, 1, A, 2 * PAGE))
         full.write_bytes(make_core(LOADS, [told, *NOTES]))

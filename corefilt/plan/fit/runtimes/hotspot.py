@@ -16,7 +16,7 @@ _TYPE = b"gHotSpotVMTypeEntry"
 
 
 def target_of(kind: bytes) -> bytes:
-    """The type that a pointer's type leads to; empty for what is no pointer."""
+    """The type that a pointer's type leads to; empty for what is not a pointer."""
     return kind[:-1].removeprefix(b"const ").strip() if kind.endswith(b"*") else b""
 
 
@@ -51,7 +51,7 @@ class Structures:
         at, stride = self._word(b"gHotSpotVMStructs"), self._word(_ENTRY + b"ArrayStride")
         reader = self._reader
         if max(places) + 8 > stride or stride > 1 << 10:
-            raise LostError("libjvm's table of fields is not one")
+            raise LostError("libjvm's table of fields is invalid")
         for _ in range(MOST_ENTRIES):
             kind, name, of, static, offset, address = (at + place for place in places)
             if not reader.pointer(kind):
@@ -71,7 +71,7 @@ class Structures:
         places = [self._word(_TYPE + name + b"Offset") for name in (b"TypeName", b"Size")]
         at, stride = self._word(b"gHotSpotVMTypes"), self._word(_TYPE + b"ArrayStride")
         if max(places) + 8 > stride or stride > 1 << 10:
-            raise LostError("libjvm's table of types is not one")
+            raise LostError("libjvm's table of types is invalid")
         for _ in range(MOST_ENTRIES):
             name = self._reader.pointer(at + places[0])
             if not name:
@@ -86,7 +86,7 @@ class Structures:
             found = self._offsets.get((kind.encode(), name.encode()))
             if found is not None and found < 1 << 20:
                 return found
-        raise LostError(f"libjvm tells of no field {kind}.{names[0]}")
+        raise LostError(f"libjvm does not describe field {kind}.{names[0]}")
 
     def pointers(self, kind: bytes) -> list[tuple[int, bytes]]:
         """Where a type has pointers, and to which types."""
@@ -100,12 +100,12 @@ class Structures:
         """The address of a static field. Raises LostError."""
         found = self.statics.get((kind.encode(), name.encode()))
         if found is None:
-            raise LostError(f"libjvm tells of no static field {kind}.{name}")
+            raise LostError(f"libjvm does not describe static field {kind}.{name}")
         return found[0]
 
     def size(self, kind: str | bytes) -> int:
         """The size of a type. Raises LostError."""
         found = self._sizes.get(kind.encode() if isinstance(kind, str) else kind)
         if found is None or found > 1 << 20:
-            raise LostError(f"libjvm tells of no type {kind!r}")
+            raise LostError(f"libjvm does not describe type {kind!r}")
         return found

@@ -63,7 +63,7 @@ class JavaFrames:
         self._pair = tuple(vm.offset("PcDesc", name) for name in ("_pc_offset", "_scope_decode_offset"))
         self._stride = vm.size("PcDesc")
         if max(self._pair) + 4 > self._stride:
-            raise LostError("libjvm's PcDesc is not one")
+            raise LostError("libjvm's PcDesc is invalid")
         major = reader.number(vm.static("Abstract_VM_Version", "_vm_major_version"), 4)
         self._shift = int(major >= SHIFTED_SINCE)
         self._inlined: dict[tuple[int, int], int] = {}
@@ -112,7 +112,7 @@ class JavaFrames:
             blob, name, words = self._blob(pc)
             if name == b"Interpreter":
                 if not self._metadata.keep_method(reader.pointer(fp + METHOD)):
-                    raise LostError(f"{fp:#x} is no frame of the interpreter")
+                    raise LostError(f"{fp:#x} is not a frame of the interpreter")
                 count += 1
                 frame = JavaFrame(reader.pointer(fp + 8), reader.pointer(fp), reader.pointer(fp + SENDER_SP))
             elif words > 0:
@@ -163,7 +163,7 @@ class JavaFrames:
         if near and known and not at_it:
             at_it = [max(before, default=known[0])]
         if not at_it:
-            raise LostError(f"nothing tells of the frame at {pc:#x}")
+            raise LostError(f"nothing describes the frame at {pc:#x}")
         scope = at_it[0][1]
         scopes, count = reader.pointer(blob + self._scopes), 0
         while scope and count < MOST_FRAMES:

@@ -62,14 +62,14 @@ class Metadata:
         pool = reader.pointer(const + self._constants)
         holder = reader.pointer(pool + self._holder)
         if const & 7 or pool & 7 or holder & 7 or reader.pointer(holder + self._pool_of) != pool:
-            raise LostError(f"{method:#x} is no method")
+            raise LostError(f"{method:#x} is not a method")
         length = reader.number(const + self._size, 4) * 8
         if not self._const <= length <= MOST_OF_A_METHOD:
-            raise LostError(f"{method:#x} is no method")
+            raise LostError(f"{method:#x} is not a method")
         entries = reader.number(pool + self._length, 4)
         indices = [reader.number(const + at, 2) for at in (self._name_index, self._signature_index)]
         if max(indices) >= entries:
-            raise LostError(f"{method:#x} is no method")
+            raise LostError(f"{method:#x} is not a method")
         reader.keep(method, self._method)
         reader.keep(const, length)
         reader.keep(pool, self._pool)
@@ -100,6 +100,6 @@ class Metadata:
         length = self._reader.number(symbol + self._symbol_length, 2)
         found = self._reader.data(symbol + self._symbol_body, length)
         if not found or symbol & 7:
-            raise LostError(f"{symbol:#x} is no symbol")
+            raise LostError(f"{symbol:#x} is not a symbol")
         self._reader.keep(symbol, self._symbol_body + length)
         return found

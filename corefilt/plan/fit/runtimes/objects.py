@@ -78,7 +78,7 @@ class Objects:
                 self._reader.keep(place, HEADER)
 
     def _klass_of(self, oop: int) -> int | None:
-        """The class of an object, which is kept; None for what is no object."""
+        """The class of an object, which is kept; None for what is not an object."""
         reader = self._reader
         base, shift = self._narrow_klass
         compressed = reader.number(oop + self._klass, 4)
@@ -134,7 +134,7 @@ class Objects:
     def _keep_thread_at(self, oop: int) -> None:
         reader, klass = self._reader, self._klass_of(oop)
         if klass is None:
-            raise LostError(f"{oop:#x} is no thread")
+            raise LostError(f"{oop:#x} is not a thread")
         size = min(reader.number(klass + self._layout, 4), MOST_OF_A_THREAD)
         reader.keep(oop, size)
         for target in self._references(oop, size):

@@ -139,7 +139,7 @@ class MemoryReader:
             at = address + len(found)
             piece = self._read(at, BLOCK - at % BLOCK)
             if not piece:
-                raise LostError(f"{address:#x} is no text")
+                raise LostError(f"{address:#x} is not text")
             before, nul, _ = piece.partition(b"\0")
             found += before
             if nul:

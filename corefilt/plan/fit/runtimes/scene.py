@@ -49,7 +49,7 @@ class Walk:
 
     def warning(self) -> str:
         """Why nothing was kept."""
-        return f"the core is as if --runtime none had been given for {self.name}: {self.reason}"
+        return f"nothing was added for {self.name}, as with --runtime none: {self.reason}"
 
 
 class Scene:

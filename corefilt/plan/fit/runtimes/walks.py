@@ -78,7 +78,7 @@ def _with_file(reason: str, path: bytes, files: ImageFiles) -> str:
     refused = files.refused.get(path)
     if refused is None:
         return reason
-    return f"{reason}; {printable(os.fsdecode(path))} was not used in its place: {refused}"
+    return f"{reason}; {printable(os.fsdecode(path))} was not used instead: {refused}"
 
 
 def _recognised(name: str, reader: MemoryReader, images: list[tuple[bytes, int]]) -> list[tuple[bytes, int]] | None:

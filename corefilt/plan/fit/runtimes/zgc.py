@@ -66,7 +66,7 @@ class ZBarrier:
         except TooMuchError:
             raise
         except LostError:
-            # A word that is no pointer.
+            # A word that is not a pointer.
             pass
         return found
 

@@ -193,28 +193,28 @@ def test_hiding_facts_never_makes_the_outcome_harsher(rules: list[tuple[list[str
     [
         ('action = "shred"', "rule 'rule 0': action: 'shred' is none"),
         ("", "rule 'rule 0': action: is missing"),
-        ('action = "keep"\nsize = "1M"', "rule 'rule 0': size: says nothing about the action keep"),
-        ('action = "delete"\nfilter = "0x33"\nwhen.uid = 0', "filter: says nothing about the action delete"),
+        ('action = "keep"\nsize = "1M"', "rule 'rule 0': size: is not used by the action keep"),
+        ('action = "delete"\nfilter = "0x33"\nwhen.uid = 0', "filter: is not used by the action delete"),
         ('action = "fit"', "rule 'rule 0': size: is missing"),
         ('action = "fit"\nsize = "1 QB"', "size: size '1 QB' cannot be read"),
-        ('action = "fit"\nsize = -1', "size: -1 is no size"),
+        ('action = "fit"\nsize = -1', "size: -1 is not a size"),
         ('action = "filter"\nfilter = "33"', "filter: filter '33' could be decimal"),
         ('action = "delete"', "when: deleting needs a condition"),
         ('action = "delete"\nwhen = {}', "when: deleting needs a condition"),
-        ('action = "keep"\nwhen = "old"', "when: 'old' is no table"),
+        ('action = "keep"\nwhen = "old"', "when: 'old' is not a table"),
         ('action = "keep"\nwhen.age = "1d"', "when.age: no such key"),
         ('action = "keep"\nolder = "1d"', "rule 'rule 0': older: no such key"),
         ('action = "keep"\nwhen.older = "1 day"', "when.older: age '1 day' cannot be read"),
         ('action = "keep"\nwhen.older = "-1d"', "when.older: age '-1d' cannot be read"),
-        ('action = "keep"\nwhen.older = 30', "when.older: 30 is no text"),
-        ('action = "keep"\nwhen.larger = ["1G"]', "when.larger: ['1G'] is no size"),
+        ('action = "keep"\nwhen.older = 30', "when.older: 30 is not a quoted string"),
+        ('action = "keep"\nwhen.larger = ["1G"]', "when.larger: ['1G'] is not a size"),
         ('action = "keep"\nwhen.executable = []', "when.executable: the list is empty"),
-        ('action = "keep"\nwhen.executable = [7]', "when.executable: 7 is no text"),
-        ('action = "keep"\nwhen.signal = "SEGV"', "when.signal: 'SEGV' is no signal"),
-        ('action = "keep"\nwhen.signal = 0', "when.signal: 0 is no signal"),
-        ('action = "keep"\nwhen.signal = true', "when.signal: True is no signal"),
-        ('action = "keep"\nwhen.uid = "root"', "when.uid: 'root' is no user's number"),
-        ('action = "keep"\nwhen.uid = -1', "when.uid: -1 is no user's number"),
+        ('action = "keep"\nwhen.executable = [7]', "when.executable: 7 is not a quoted string"),
+        ('action = "keep"\nwhen.signal = "SEGV"', "when.signal: 'SEGV' is not a signal"),
+        ('action = "keep"\nwhen.signal = 0', "when.signal: 0 is not a signal"),
+        ('action = "keep"\nwhen.signal = true', "when.signal: True is not a signal"),
+        ('action = "keep"\nwhen.uid = "root"', "when.uid: 'root' is not a user ID"),
+        ('action = "keep"\nwhen.uid = -1', "when.uid: -1 is not a user ID"),
         ('action = "keep"\nwhen.share = "shared-anonymous"', "when.share: share 'shared-anonymous' cannot be read"),
         ('action = "keep"\nwhen.share = "shared-anonymous>101%"', "cannot be read"),
         ('action = "keep"\nwhen.share = "shared-anonymous>%"', "cannot be read"),
@@ -233,12 +233,12 @@ def test_refused(rule: str, said: str) -> None:
     ("text", "said"),
     [
         ("", "policy.toml: holds no rules"),
-        ("rule = 1", "policy.toml: rule: 1 is no list of tables"),
+        ("rule = 1", "policy.toml: rule: 1 is not a list of tables"),
         ("rule = []", "policy.toml: holds no rules"),
-        ("[rule]\nname = 'x'", "policy.toml: rule: {'name': 'x'} is no list of tables"),
+        ("[rule]\nname = 'x'", "policy.toml: rule: {'name': 'x'} is not a list of tables"),
         ("[[rules]]\n", "policy.toml: rules: no such key"),
         ("[[rule]]\nname = ?\n", "line 2"),
-        ("[[rule]]\naction = 'keep'", "policy.toml: rule 1: name: a rule needs one"),
+        ("[[rule]]\naction = 'keep'", "policy.toml: rule 1: name: every rule needs a name"),
         ("[[rule]]\nname = ' '", "rule 1: name"),
         ('[[rule]]\nname = "a\\u001b"', "rule 1: name"),
         ("[[rule]]\nname='a'\naction='keep'\nwhen.uid=0\n[[rule]]\nname='a'\naction='keep'", "rule 'a': name: two"),
@@ -265,10 +265,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_policy(str(tmp_path / "none.toml"))
     path = tmp_path / "policy.toml"
     path.write_bytes(b"# caf\xe9")
-    with pytest.raises(PolicyError, match="byte 5 is no UTF-8"):
+    with pytest.raises(PolicyError, match="byte 5 is not UTF-8"):
         load_policy(str(path))
     path.write_bytes(b"#" * (1 << 20) + b"\n")
-    with pytest.raises(PolicyError, match="no policy"):
+    with pytest.raises(PolicyError, match="the limit for a policy"):
         load_policy(str(path))
 
 

@@ -35,7 +35,7 @@ def outcomes() -> list[Outcome]:
         ),
         Outcome(HOSTILE, "filtered", input_bytes=1000, output_bytes=10, executable=HOSTILE, rule=HOSTILE),
         Outcome("/cores/b", "unchanged", input_bytes=77, output_bytes=77, signal=7),
-        Outcome("/cores/c", "skipped", reason="is no core <b>at all</b>"),
+        Outcome("/cores/c", "skipped", reason="is not a core <b>at all</b>"),
         Outcome("/cores/d", "failed", input_bytes=9000, reason=HOSTILE),
         Outcome("/cores/e", "kept", input_bytes=5 * gib, executable="/bin/java", rule="java"),
         Outcome(

@@ -227,7 +227,7 @@ def test_the_first_rule_that_fits_decides() -> None:
         ({"patience": float("nan")}, "patience"),
         ({"socket": "/run/x"}, "socket"),
         ({"rule": {}}, "serve.rule"),
-        ({"rule": [1]}, "no table"),
+        ({"rule": [1]}, "not a table"),
         ({"rule": [{}]}, "action: is missing"),
         ({"rule": [{"action": "x"}]}, "filter, reject, leave"),
         ({"rule": [{"action": "reject", "user": 0}]}, "user"),
@@ -269,7 +269,7 @@ def test_a_socket_is_made_and_removed(run_folder: Path) -> None:
     listening = make(str(path))
     assert path.stat().st_mode & 0o7777 == 0o600
     assert is_listened_at(str(path)) is True
-    with pytest.raises(ServeError, match="listens there already"):
+    with pytest.raises(ServeError, match="already listens there"):
         make(str(path))
     listening.close()
     assert not path.exists()
@@ -297,7 +297,7 @@ def test_the_socket_of_another_server_is_not_removed(run_folder: Path) -> None:
 def test_what_stands_in_the_way_stays(run_folder: Path) -> None:
     path = run_folder / "socket"
     path.write_text("precious")
-    with pytest.raises(ServeError, match="no socket"):
+    with pytest.raises(ServeError, match="not a socket"):
         make(str(path))
     assert path.read_text() == "precious"
 
@@ -366,12 +366,12 @@ def test_the_socket_of_systemd(run_folder: Path) -> None:
         ({"mode": 0o660}, "0660"),
         ({"count": 2}, "2 sockets"),
         ({"path": "/run/other.sock"}, "other.sock"),
-        ({"pid": "1"}, "no path was named"),
-        ({"count": 0}, "no path was named"),
+        ({"pid": "1"}, "no path was given"),
+        ({"count": 0}, "no path was given"),
         ({"made": "open('/dev/null')"}, "descriptor 3"),
-        ({"made": "socket.socket(socket.AF_UNIX)"}, "no listening"),
-        ({"made": "socket.socket(socket.AF_INET); listener.listen()"}, "no listening"),
-        ({"made": "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)"}, "no listening"),
+        ({"made": "socket.socket(socket.AF_UNIX)"}, "not a listening"),
+        ({"made": "socket.socket(socket.AF_INET); listener.listen()"}, "not a listening"),
+        ({"made": "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)"}, "not a listening"),
     ],
 )
 def test_what_systemd_should_not_give(run_folder: Path, what: dict[str, object], word: str) -> None:
@@ -673,7 +673,7 @@ def test_the_second_signal_ends_handlers(played: Played) -> None:
 
     played.run(body)
     assert played.started[0].returncode == -signal.SIGTERM
-    assert played.said[0] == "stops once what it began is done (1)"
+    assert played.said[0] == "stops when the cores that it began are saved (1)"
     assert played.said[1:] == [KILLED.format(pid=os.getpid(), name="SIGTERM")]
 
 
