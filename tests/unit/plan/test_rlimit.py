@@ -31,7 +31,7 @@ from support.builder import (
     parse_core,
     patched,
 )
-from support.limited import NOTES, PATTERNS, SHAPES, A, B, patterned, write_sparse
+from support.limited import NOTES, PATTERNS, SHAPES, XSAVE_LAYOUT, A, B, patterned, write_sparse
 from support.opening import in_pipe, open_file
 from support.run import COREFILT, assert_error, assert_usage, corefilt, environment, finish, listing, start
 from support.samples import noise, sample_core
@@ -632,3 +632,17 @@ def test_notes_that_do_not_follow_the_table_are_no_kernels(tmp_path: Path) -> No
         assert "does not have the kernel's layout" in guess
     (tmp_path / "core").write_bytes(core)
     assert notices_of(tmp_path / "core", truncate=size - 1) == []
+
+
+@pytest.mark.parametrize("machine", [EM_X86_64, EM_AARCH64])
+def test_records_of_an_xsave_layout_are_pieces_of_their_own(machine: int, tmp_path: Path) -> None:
+    """On x86 alone: elsewhere a note of that type is written at once."""
+    source, cut, lengths = tmp_path / "core", tmp_path / "cut", set()
+    notes = [Note("FILLER", 7, noise(2)), XSAVE_LAYOUT]
+    source.write_bytes(make_core([Load(A, noise(2))], notes, machine=machine))
+    end = parse_core(source.read_bytes())[1][0].p_offset + len(b"".join(note.encode() for note in notes))
+    for limit in range(end - 130, end + 8, 5):
+        api.filter(source, cut, filter="all", truncate=limit, force=True, sync=False)
+        assert cut.stat().st_size == naive_cut(source, limit), limit
+        lengths.add(cut.stat().st_size)
+    assert (len(lengths) > 6) == (machine == EM_X86_64)
