@@ -591,7 +591,7 @@ def test_standard_input_is_only_read(core: Path) -> None:
 def test_a_hard_link_needs_force(core: Path) -> None:
     other = core.with_name("other")
     os.link(core, other)
-    assert_error(corefilt("0x31", core, "-i"), "2 names", "-f")
+    assert_error(corefilt("0x31", core, "-i"), "2 hard links", "-f")
     assert core.read_bytes() == sample_core()
     assert corefilt("0x31", core, "-i", "-f").code == 0
     assert_done(sample_core(), core.read_bytes(), copied(sample_core(), 0x31, core.parent))
@@ -779,14 +779,14 @@ def test_a_dry_run_says_what_would_be_freed_and_what_needs_force(core: Path) -> 
     assert report["output"] is None
     assert report["allocated_before"] == allocated(core)
     assert report["freed_bytes"] == report["dropped_bytes"]
-    assert [warning for warning in report["warnings"] if "needs -f" in warning and "2 names" in warning]
+    assert [warning for warning in report["warnings"] if "needs -f" in warning and "2 hard links" in warning]
     assert "would be freed" in done.err[0]
 
 
 def test_a_copy_tells_that_it_left_gaps_out(core: Path) -> None:
     in_place(core, 0x31)
     done = corefilt("all", core, "-o", core.with_name("out"), "--json")
-    assert any("no header claims" in change for change in json.loads(done.out)["changes"])
+    assert any("of gaps, as -i leaves them" in change for change in json.loads(done.out)["changes"])
 
 
 def test_the_kinds_are_those_of_the_full_core(core: Path) -> None:
