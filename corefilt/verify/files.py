@@ -1,4 +1,7 @@
-"""A core's bytes by offset: read for tables and notes, mapped in windows for the payload, holes passed over."""
+"""A core's bytes by offset: read for tables and notes, mapped in windows for the payload, holes passed over.
+
+No hole is mapped: on tmpfs, to look at a page of one through a mapping gives the file that page.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,8 @@ class MappedCore:
         self._before = os.fstat(self.fd)
         self.size = self._before.st_size
         self._data, self._data_end, self._asked = 0, 0, 0
+        # The data that windows were in last, as the file system has it.
+        self._run = 0, 0
         if not stat.S_ISREG(self._before.st_mode):
             os.close(self.fd)
             raise InputError(f"{self.name}: is not a regular file", "save the core to a file first")
@@ -82,6 +87,10 @@ class MappedCore:
         """
         if os.fstat(self.fd).st_size < offset + length:
             raise self._cut(offset)
+        if not self._run[0] <= offset < self._run[1]:
+            self._run = self.next_data(offset)
+        if not self._run[0] <= offset <= offset + length <= self._run[1]:
+            return Window(self.read(offset, length), 0)
         aligned = offset // _ALIGNMENT * _ALIGNMENT
         try:
             whole = mmap.mmap(self.fd, offset - aligned + length, prot=mmap.PROT_READ, offset=aligned)
@@ -141,10 +150,10 @@ class MappedCore:
 
 
 class Window:
-    """Bytes of a file that are mapped while the body of a with statement runs."""
+    """Bytes of a file that are there while the body of a with statement runs."""
 
-    def __init__(self, whole: mmap.mmap, skip: int) -> None:
-        """Take the mapping, which begins ``skip`` bytes before what was asked for."""
+    def __init__(self, whole: mmap.mmap | bytes, skip: int) -> None:
+        """Take a mapping, or a copy, which begins ``skip`` bytes before what was asked for."""
         self._whole = whole
         self._all = memoryview(whole)
         self._view = self._all[skip:]
@@ -155,7 +164,8 @@ class Window:
     def __exit__(self, *about: object) -> None:
         self._view.release()
         self._all.release()
-        self._whole.close()
+        if isinstance(self._whole, mmap.mmap):
+            self._whole.close()
 
 
 class Difference:

@@ -135,7 +135,7 @@ def test_a_file_of_another_build_stays_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("left", "status", "words"),
-    [(None, "missing", "is not there"), (b"text", "mismatched", "not an ELF file"), ("fifo", "missing", "is a FIFO")],
+    [(None, "missing", "does not exist"), (b"text", "mismatched", "not an ELF file"), ("fifo", "missing", "is a FIFO")],
 )
 def test_a_file_that_is_not_there(tmp_path: Path, left: bytes | str | None, status: str, words: str) -> None:
     core, root = system(tmp_path)
@@ -400,7 +400,7 @@ def test_bombs(tmp_path: Path) -> None:
     zeros = Archive().file("root/zeros", bytes(1 << 20))
     # So many bytes are claimed that the file system may have space for, and that no such bundle needs.
     zeros.file("root/more", bytes(1 << 10), size=1 << 40)
-    assert_error(opened(zeros.write(tmp_path / "zeros"), "--list", folder=tmp_path / "t"), "root/more: ends behind the")
+    assert_error(opened(zeros.write(tmp_path / "zeros"), "--list", folder=tmp_path / "t"), "root/more: is larger than the")
 
 
 def test_the_limits_of_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,13 +29,14 @@ from support.builder import (
     patched,
 )
 from support.cutting import cut_under_windows
+from support.limited import patterned, write_sparse
 from support.run import assert_error, corefilt
 from support.samples import ANON, PAGE, SHARED, STACK, noise, sample_core, tagged
 
 import corefilt as api
 from corefilt.cli import main
 from corefilt.errors import InputError
-from corefilt.verify import Verdict, verify
+from corefilt.verify import Verdict, digest, verify
 from corefilt.verify.files import MappedCore
 from corefilt.verify.guard import guarded
 
@@ -290,7 +291,7 @@ def test_a_segment_behind_the_end(pair: tuple[Path, Path]) -> None:
     full, out = pair
     raw = out.read_bytes()
     out.write_bytes(raw[:-5])
-    verdict = assert_broken(full, out, "segment", "5 B of its", "behind the end of the file")
+    verdict = assert_broken(full, out, "segment", "5 B of its", "past the end of the file")
     assert verdict.findings[0].bytes == 5
 
 
@@ -366,6 +367,25 @@ def test_a_byte_in_a_hole(tmp_path: Path) -> None:
         file.seek(0x2000 + (700 << 20) + 3)
         file.write(b"!")
     assert_broken(full, out, "payload", f"{B + (700 << 20) + 3:#x}", "00 00 00")
+
+
+def test_no_hole_of_a_core_in_memory_is_filled() -> None:
+    """On tmpfs, whose files those of memfd_create are, a page that is looked at through a mapping is allocated."""
+    core, holes = patterned(["x.x", "..x", "x..x", "0.x", "."])
+    files = [os.memfd_create(name) for name in ("full", "same")]
+    full, same = (Path(f"/proc/{os.getpid()}/fd/{fd}") for fd in files)
+    try:
+        write_sparse(full, core, holes)
+        # Holes in one that are zeros in the other.
+        write_sparse(same, core, {at for at in holes if at // PAGE % 2})
+        before = [os.fstat(fd).st_blocks for fd in files]
+        assert before[0] * 512 < len(core)
+        assert verify(full, same).holds and verify(same, full).holds
+        assert [one.as_dict() for one in digest(full)] == [one.as_dict() for one in digest(same)]
+        assert [os.fstat(fd).st_blocks for fd in files] == before
+    finally:
+        for fd in files:
+            os.close(fd)
 
 
 def test_bytes_between_segments(tmp_path: Path) -> None:

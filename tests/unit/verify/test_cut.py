@@ -179,6 +179,6 @@ def test_command(tmp_path: Path) -> None:
     done = corefilt("verify", full, out)
     assert done.code == 4
     assert "--truncate SIZE" in done.err[-1]
-    assert b"behind the end of the file" in done.out
+    assert b"past the end of the file" in done.out
     assert corefilt("verify", full, out, "--truncate", "unlimited").code == 4
     assert_usage(corefilt("verify", full, out, "--truncate", "much"), "'much'")
