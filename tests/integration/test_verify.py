@@ -534,7 +534,7 @@ def test_a_file_that_is_cut_before_a_window(tmp_path: Path) -> None:
         os.truncate(path, PAGE)
         with pytest.raises(InputError, match="byte 4096 is gone"):
             file.window(PAGE, PAGE)
-        with pytest.raises(InputError, match="was cut"):
+        with pytest.raises(InputError, match="was truncated"):
             file.read(0, 4 * PAGE)
 
 
