@@ -44,7 +44,7 @@ USES = {
     "0x33 core --loadmaps 1": ("--loadmaps is '1'", "two addresses"),
     # What does not go together.
     "0x33 core -i -o small": ("-i and -o cannot be combined", "leave -i or -o out"),
-    "0x33 core -i --truncate 1M": ("-i leaves everything where it is, and --truncate does not", "use -o OUT"),
+    "0x33 core -i --truncate 1M": ("-i cannot move anything, and --truncate does", "use -o OUT"),
     "0x33 core --compact -o small": ("--compact needs -i", "add -i"),
     "0x33 core --follow 2 -o small": ("--follow needs --minimal or --fit", ""),
     "0x33 core --directory d -o small": ("--directory, --set and --uses-pid go with --name", "add --name TEMPLATE"),

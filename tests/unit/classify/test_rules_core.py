@@ -928,7 +928,7 @@ def test_the_first_statement_that_fits_counts() -> None:
 
 
 def test_a_statement_about_nothing_is_an_error() -> None:
-    with opened(mapped(A, "/data/table")) as core, pytest.raises(SelectorError, match=r"'/date/\*=special' fits no"):
+    with opened(mapped(A, "/data/table")) as core, pytest.raises(SelectorError, match=r"'/date/\*=special' matches no"):
         core.plan("all", assume=["/date/*=special"])
 
 

@@ -204,7 +204,7 @@ def told(report: dict[str, Any], why: str, name: str = TABLE) -> None:
 
 
 def test_a_file_that_is_not_there(root: Path) -> None:
-    told(look(mapped((A, STORED, 0, "rw-")), root), "is not there")
+    told(look(mapped((A, STORED, 0, "rw-")), root), "does not exist")
 
 
 def test_a_file_that_was_changed_after_the_dump(root: Path) -> None:
@@ -243,14 +243,14 @@ def test_links_do_not_lead_out_of_the_folder(root: Path) -> None:
     store(root.parent, "secret", noise(4))
     (root / "data").mkdir()
     (root / "data/table").symlink_to("../../secret")
-    told(look(mapped((A, STORED, 0, "rw-")), root), "is not there")
+    told(look(mapped((A, STORED, 0, "rw-")), root), "does not exist")
 
 
 def test_three_files_are_named_and_the_others_counted(root: Path) -> None:
     loads = [Load(A + i * 8 * PAGE, noise(1, i)) for i in range(5)]
     core = make_core(loads, kernel_notes([(x.vaddr, x.vaddr + PAGE, 0, f"/f/{i}") for i, x in enumerate(loads)]))
     warnings = look(core, root)["warnings"]
-    assert warnings[:3] == [f"/f/{i} below --sysroot was not used: it is not there" for i in range(3)]
+    assert warnings[:3] == [f"/f/{i} below --sysroot was not used: it does not exist" for i in range(3)]
     assert warnings[3:] == ["2 more files below --sysroot not used"]
 
 

@@ -120,7 +120,7 @@ def test_what_the_child_answers(root: Path) -> None:
     mode, uid, size, *_ = file_server._FILE.unpack(found[5:])
     status = (root / "usr/file").stat()
     assert (found[:5], mode, uid, size) == (b"+\x01\0\0\0", status.st_mode & 0o7777, status.st_uid, 2560)
-    assert others == [b"+\x03\0\0\0", b"-has 2560 bytes, more than 100", b"-is not there", b"+"]
+    assert others == [b"+\x03\0\0\0", b"-has 2560 bytes, more than 100", b"-does not exist", b"+"]
     assert window[:3] == b"\xff\x00\x01"
     assert not child.is_alive()
 
@@ -164,7 +164,7 @@ def make_device(path: Path) -> None:
         (make_socket, "is a socket"),
         (make_device, "is a device"),
         (lambda path: path.symlink_to("/usr"), "is a directory"),
-        (lambda path: path.symlink_to("/nowhere"), "is not there"),
+        (lambda path: path.symlink_to("/nowhere"), "does not exist"),
         (lambda path: path.symlink_to(path.name), "leads through more than 40 links"),
     ],
 )
@@ -180,16 +180,16 @@ def test_links_out_lead_nowhere(target: str, opener: FileServer | Root, root: Pa
     (root.parent / "secret").write_bytes(b"secret")
     (root / "link").symlink_to(target)
     (root / "usr/link").symlink_to("../../..")
-    assert why_not(opener, b"/link") == "is not there"
-    assert why_not(opener, b"/usr/link/secret") == "is not there"
-    assert why_not(opener, b"/../secret") == "is not there"
+    assert why_not(opener, b"/link") == "does not exist"
+    assert why_not(opener, b"/usr/link/secret") == "does not exist"
+    assert why_not(opener, b"/../secret") == "does not exist"
 
 
 def test_magic_links_are_not_followed(root: Path) -> None:
     with closing(Root("/")) as opened, closing(FileServer(opened)) as server:
         for path in (b"/proc/self/root/etc/passwd", b"/proc/self/exe", b"/proc/self/cwd/pyproject.toml"):
-            assert "no blocks" in why_not(server, path)
-        assert "no blocks" in why_not(server, b"/proc/version")
+            assert "without blocks" in why_not(server, path)
+        assert "without blocks" in why_not(server, b"/proc/version")
 
 
 @pytest.mark.parametrize("way", ["grows", "shrinks", "is replaced"])

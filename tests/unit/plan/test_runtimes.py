@@ -254,7 +254,7 @@ def test_names() -> None:
 
 
 def test_it_goes_with_what_cuts() -> None:
-    with pytest.raises(UsageError, match="there is neither"):
+    with pytest.raises(UsageError, match="--runtime needs --minimal or --fit"):
         FitRequest(runtime="go")
     assert FitRequest(minimal=True).runtimes == ("auto",)
     assert FitRequest(fit=1, runtime="none").runtimes == ()

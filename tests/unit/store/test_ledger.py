@@ -74,7 +74,7 @@ def test_whoever_lists_the_directory_keeps_its_locks(tmp_path: Path) -> None:
         (tmp_path / NAME).read_bytes()
         with opened(tmp_path) as second:
             assert second.reserved() == 1000
-            with pytest.raises(OutputError, match="is locked"), second.held(patience=0.01):
+            with pytest.raises(OutputError, match="has been locked"), second.held(patience=0.01):
                 raise AssertionError("it was lost")
 
 
@@ -94,7 +94,7 @@ def test_no_more_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_lock_is_waited_for_only_so_long(tmp_path: Path) -> None:
-    late = pytest.raises(OutputError, match="is locked")
+    late = pytest.raises(OutputError, match="has been locked")
     with other(tmp_path, 1, "holding"), opened(tmp_path) as ledger, late, ledger.held(patience=0.01):
         raise AssertionError("it is held elsewhere")
     with opened(tmp_path) as ledger, ledger.held(patience=0.01):
@@ -105,7 +105,7 @@ def test_a_crash_does_not_wait_for_those_who_look_at_cores(tmp_path: Path) -> No
     with opened(tmp_path) as one, opened(tmp_path) as other, one.held(CORES):
         with other.held(patience=0.0):
             pass
-        with pytest.raises(OutputError, match="is locked"), other.held(CORES, patience=0.01):
+        with pytest.raises(OutputError, match="has been locked"), other.held(CORES, patience=0.01):
             raise AssertionError("it is held elsewhere")
 
 

@@ -65,7 +65,7 @@ def test_what_is_invented_is_counted_and_placed(pair: tuple[Path, Path]) -> None
     out.write_bytes(out.read_bytes().replace(b"after the other", b"an other's text"))
     (finding,) = verify(full, out).findings
     assert (finding.what, finding.bytes) == ("unclaimed", 30)
-    assert finding.text.startswith("30 B at 0x4000 of the file belong to no segment")
+    assert finding.text.startswith("30 B at 0x4000 of the file are in no segment")
 
 
 def test_zeros_may_stand_for_what_nobody_claims(pair: tuple[Path, Path]) -> None:

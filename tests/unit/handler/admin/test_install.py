@@ -506,8 +506,8 @@ def test_nothing_is_installed_without_seccomp(
     assert (sound.pattern, sound.drop_in.exists()) == (b"core", False)
     code, _, err = run(capsys, "install", "--without-seccomp", *root)
     assert code == 0
-    assert "goes without seccomp: no binding" in err
-    assert "goes without network: Operation not permitted" in err
+    assert "runs without seccomp: no binding" in err
+    assert "runs without network: Operation not permitted" in err
     assert starts_handler(sound.pattern)
     assert "\n# without: seccomp\n" in sound.drop_in.read_text()
 
@@ -520,15 +520,15 @@ def test_what_was_accepted_is_named_and_what_was_lost_is_a_problem(
     assert run(capsys, "install", "--without-seccomp", *root)[0] == 0
     code, report = status_of(sound, capsys)
     assert (code, report["problems"]) == (0, [])
-    assert "the process that reads cores goes without seccomp: gone" in report["recommendations"]  # type: ignore[operator]
+    assert "the process that reads cores runs without seccomp: gone" in report["recommendations"]  # type: ignore[operator]
     # Once it is installed with it, its loss is one.
     missing(monkeypatch, pids="refused")
     assert run(capsys, "install", *root)[0] == 0
     assert "# without" not in sound.drop_in.read_text()
     missing(monkeypatch, seccomp="gone", pids="refused")
     code, report = status_of(sound, capsys)
-    assert (code, report["problems"]) == (4, ["the process that reads cores goes without seccomp: gone"])
-    assert "the process that reads cores goes without pids: refused" in report["recommendations"]  # type: ignore[operator]
+    assert (code, report["problems"]) == (4, ["the process that reads cores runs without seccomp: gone"])
+    assert "the process that reads cores runs without pids: refused" in report["recommendations"]  # type: ignore[operator]
     code, out, _ = run(capsys, "status", *root)
     assert code == 4
     assert "layers missing   seccomp, pids\n" in out
