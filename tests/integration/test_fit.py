@@ -49,11 +49,14 @@ from support.samples import PAGE, VDSO, VDSO_LOAD, noise, sample_core
 
 import corefilt as api
 from corefilt.cli import main
+from corefilt.corefile.registers import read_threads
 from corefilt.errors import UnstreamableError, UsageError
 from corefilt.evidence.gather import gather
+from corefilt.plan.fit.backtrace import BacktraceMemory
 from corefilt.plan.fit.choose import FitError
 from corefilt.plan.fit.priority import chunks
 from corefilt.plan.fit.request import parse_follow, parse_ladder, parse_limit
+from corefilt.plan.fit.signal_frames import MOST_FRAMES
 from corefilt.verify import verify
 
 STACK, HEAP, BIG = 0x7FFD00000000, 0x555500000000, 0x600000000000
@@ -173,6 +176,34 @@ def test_a_signal_handlers_stack_leads_to_the_interrupted_one(tmp_path: Path) ->
     kept = pages(fit(write(tmp_path / "core", core), minimal=True)[0])
     assert [n for n in range(32) if STACK + n * PAGE in kept] == list(range(11, 32))
     assert [n for n in range(16) if HEAP + n * PAGE in kept] == list(range(8, 16))
+
+
+ALTERNATE, ELSEWHERE = 8 * PAGE, 0x700000000000
+
+
+@pytest.mark.parametrize(("interrupted", "first"), [(STACK + 3 * PAGE + 600, 3), (ELSEWHERE + 5 * PAGE + 600, 5)])
+def test_a_signal_frame_tells_what_it_interrupted(interrupted: int, first: int, tmp_path: Path) -> None:
+    """An alternate stack can be a part of the thread's own, and what it interrupted a coroutine's."""
+    stack = bytearray(noise(32, 1))
+    frame = struct.pack("<QQQ15QQ", STACK + ALTERNATE, 0, 16 * PAGE, *[0] * 15, interrupted)
+    stack[ALTERNATE + 4 * PAGE : ALTERNATE + 4 * PAGE + len(frame)] = frame
+    core = make_core(
+        [Load(ELSEWHERE, noise(32, 2)), Load(STACK, bytes(stack))],
+        kernel_notes([], {AT_RANDOM: STACK + 32 * PAGE - 64}, stack_pointers=[STACK + ALTERNATE + 3 * PAGE + 600]),
+    )
+    kept = pages(fit(write(tmp_path / "core", core), minimal=True)[0])
+    home = interrupted // (32 * PAGE) * (32 * PAGE)
+    assert [n for n in range(32) if home + n * PAGE in kept] == list(range(first, 32))
+
+
+def test_a_stack_of_nothing_but_signal_frames_ends(tmp_path: Path) -> None:
+    """Wherever one begins, its stack pointer is that stack's, too; few are followed."""
+    frame = struct.pack("<QQQ", STACK, 0, 16 * PAGE)
+    core = make_core([Load(STACK, frame * (8 * PAGE // len(frame)))], kernel_notes([], stack_pointers=[STACK + 600]))
+    with open_file(write(tmp_path / "core", core)) as opened:
+        threads = read_threads(opened.source, opened.ehdr, opened.table)
+        stacks = BacktraceMemory(opened, opened.memory(1 << 20), threads).stacks
+    assert [len(own) for own in stacks] == [1 + MOST_FRAMES]
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@
  *     fit HOW THREADS MIB
  *
  * HOW is threads (a null pointer is written to), handler (the same, and the signal handler on an alternate stack
- * aborts), overflow (the main thread's stack runs over; a handler on an alternate stack aborts), overflow-thread (the
- * same in another thread), bare (a stack runs over without any handler) or fiber (a null pointer is written to on a
- * stack from malloc). Each of THREADS threads waits at a depth of its own, and MIB MiB of heap are written to.
+ * aborts), handler-within (the same on an alternate stack above, in the stack itself), handler-fiber (the same, and
+ * what is interrupted is on a stack from malloc), overflow (the main thread's stack runs over; a handler on an
+ * alternate stack aborts), overflow-thread (the same in another thread), bare (a stack runs over without any handler)
+ * or fiber (a null pointer is written to on a stack from malloc). Each of THREADS threads waits at a depth of its own,
+ * and MIB MiB of heap are written to.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -21,6 +23,8 @@
 
 /* Of the threads whose stack runs over: some hundred frames, which readers take their time for. */
 #define STACK (1 << 20)
+/* Of alternate stacks. */
+#define ANOTHER (64 << 10)
 
 struct node {
     struct node *next;
@@ -77,13 +81,11 @@ static void on_signal(int number)
     abort();
 }
 
-static void catch_on_another_stack(int mapped)
+static void catch_on_another_stack(void *where)
 {
-    size_t size = 64 << 10;
-    stack_t stack = {.ss_size = size};
+    stack_t stack = {.ss_sp = where, .ss_size = ANOTHER};
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK};
 
-    stack.ss_sp = mapped ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : malloc(size);
     sigaltstack(&stack, NULL);
     sigaction(SIGSEGV, &action, NULL);
 }
@@ -91,8 +93,16 @@ static void catch_on_another_stack(int mapped)
 static void *over_in_a_thread(void *unused)
 {
     (void)unused;
-    catch_on_another_stack(0);
+    catch_on_another_stack(malloc(ANOTHER));
     return (void *)(long)run_over(0);
+}
+
+static __attribute__((noinline)) int crash_below(void)
+{
+    char stack[ANOTHER];
+
+    catch_on_another_stack(stack);
+    return crash_at(3, NULL) + stack[5];
 }
 
 static void on_a_fiber(void)
@@ -134,9 +144,11 @@ int main(int argc, char **argv)
     pthread_barrier_wait(&all_there);
     usleep(100000); /* lets the others reach pause() */
     if (strcmp(how, "handler") == 0)
-        catch_on_another_stack(1);
-    if (strcmp(how, "overflow") == 0)
-        catch_on_another_stack(0);
+        catch_on_another_stack(mmap(NULL, ANOTHER, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (strcmp(how, "handler-within") == 0)
+        return crash_below();
+    if (strcmp(how, "overflow") == 0 || strcmp(how, "handler-fiber") == 0)
+        catch_on_another_stack(malloc(ANOTHER));
     if (strcmp(how, "overflow") == 0 || strcmp(how, "bare") == 0)
         return run_over(0);
     if (strcmp(how, "overflow-thread") == 0) {
@@ -145,7 +157,7 @@ int main(int argc, char **argv)
         pthread_create(&thread, &small, over_in_a_thread, NULL);
         pthread_join(thread, NULL);
     }
-    if (strcmp(how, "fiber") == 0) {
+    if (strcmp(how, "fiber") == 0 || strcmp(how, "handler-fiber") == 0) {
         getcontext(&fiber);
         fiber.uc_stack.ss_size = 64 << 10;
         fiber.uc_stack.ss_sp = malloc(fiber.uc_stack.ss_size);

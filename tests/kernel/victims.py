@@ -96,6 +96,8 @@ def postgresql(folder: Path) -> tuple[str, Path]:
 VICTIMS: dict[str, Callable[[Path], tuple[str, Path]]] = {
     "threads": ours("threads", 200),
     "handler": ours("handler", 5),
+    "handler within the stack": ours("handler-within", 5),
+    "handler of a fiber": ours("handler-fiber", 5),
     "overflow": ours("overflow", 5),
     "overflow in a thread": ours("overflow-thread", 5),
     "overflow without handler": ours("bare", 5),

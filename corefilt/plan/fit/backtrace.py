@@ -31,6 +31,7 @@ from corefilt.corefile.mappings import NO_FILE
 from corefilt.corefile.memory import Memory
 from corefilt.corefile.notes import AT_BASE, AT_ENTRY, AT_EXECFN, AT_PHDR, AT_PLATFORM, AT_RANDOM, AT_SYSINFO_EHDR
 from corefilt.corefile.owner import Owner
+from corefilt.plan.fit.signal_frames import interrupted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,23 +140,39 @@ class BacktraceMemory:
             self._end_of_stack(i, max(thread.sp, memory.start(i)), thread.tp),
         )
         stacks = [(start, end)]
-        # A signal handler's frame on an alternate stack has the interrupted stack pointer in it, and other registers
-        # that point there; the lowest of them is where that stack has to begin.
+        words = memory.words(thread.sp, min(end, thread.sp + LOOKED_THROUGH))
+        for sp in interrupted(words, -(-thread.sp // memory.word) * memory.word, self._core.ehdr):
+            on = self._mapping_of(sp)
+            if on is not None:
+                first = memory.start(on)
+                stacks.append((max(sp - RED_ZONE, first), self._end_of_stack(on, max(sp, first), thread.tp)))
+        # Where the registers of this machine's frames are not known, and where a program changes stacks by itself: the
+        # lowest word that points to another stack of the thread is where that one has to begin.
         homes = {self._main_stack} - {None, i}
         if thread.tp and thread.pid != self._pid:
             # The main thread's storage lies elsewhere, as on the heap.
             homes |= {memory.find(thread.tp)} - {None, i}
-        if homes:
-            words = memory.words(thread.sp, min(end, thread.sp + LOOKED_THROUGH))
-            for home in sorted(home for home in homes if home is not None):
-                first = memory.start(home)
-                last = self._end_of_stack(home, first, thread.tp)
-                near = sorted(word for word in set(words) if first - OVERRUN <= word < last)
-                # Below it another stack can end; and where it begins, and its guard, thread libraries write down.
-                low = next((w for w in near if self._mapping_of(w) == home and not self._begins_mapping(w)), None)
-                if low is not None:
-                    stacks.append((max(low - RED_ZONE, first), last))
+        for home in sorted(home for home in homes if home is not None):
+            first = memory.start(home)
+            last = self._end_of_stack(home, first, thread.tp)
+            low = self._lowest(home, {word for word in words if first - OVERRUN <= word < last})
+            if low is not None:
+                stacks.append((max(low - RED_ZONE, first), last))
         return stacks
+
+    def _lowest(self, home: int, words: set[int]) -> int | None:
+        """The lowest word that is a stack pointer of a mapping, by the page that it points to.
+
+        Below it another stack can end; and where it begins, and its guard, thread libraries write down.
+        """
+        known: dict[int, bool] = {}
+        for word in sorted(words):
+            page = word // self._page
+            if page not in known:
+                known[page] = self._mapping_of(word) == home
+            if known[page] and not self._begins_mapping(word):
+                return word
+        return None
 
     def _mapping_of(self, sp: int) -> int | None:
         """The mapping that a stack pointer means: where the stack has run over, the one above."""
@@ -187,6 +204,8 @@ class BacktraceMemory:
     def end_stacks(self, allocated: Iterable[Range]) -> None:
         """Look at stacks anew where a runtime allocated them: ``allocated`` are such, apart from each other."""
         self._allocated = sorted(allocated)
+        if not self._allocated:
+            return
         self.stacks = [self._stacks_of(thread) for thread in self.threads]
 
     def _code_without_file(self) -> list[Range]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 
 from corefilt.corefile.elf import PF_W
 from corefilt.plan.fit.runtimes.images import LoadedImage
@@ -108,7 +109,7 @@ def walk(walk: Walk, scene: Scene, path: bytes, start: int) -> None:
         own = _keep_machine(reader, thread)
         stacks += own
         words |= _words_of_thread(reader, thread, native, own)
-    status = STATUS if int(parts[1]) < 23 else STATUS_SINCE_23
+    status, sorted_words = STATUS if int(parts[1]) < 23 else STATUS_SINCE_23, sorted(words)
     for g in reader.words(array_at, count):
         reader.keep(g, G)
         if reader.number(g + status, 4) == DEAD:
@@ -125,7 +126,8 @@ def walk(walk: Walk, scene: Scene, path: bytes, start: int) -> None:
         tops = [reader.pointer(g + SP), reader.pointer(g + SYSCALLSP)]
         if machine:
             # It may be running: its stack begins where a thread's registers, or what a signal saved of them, point.
-            tops += [word for word in words if low <= word < high]
+            # The lowest word suffices; a hostile core can have many words and many goroutines.
+            tops += sorted_words[(at := bisect_left(sorted_words, low)) : at + 1]
         top = min((top for top in tops if low <= top < high), default=high)
         reader.keep(top, high - top)
     walk.stacks = stacks
