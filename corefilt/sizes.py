@@ -72,5 +72,5 @@ def parse_limit(value: int | str, option: str = "--truncate") -> Limit:
     else:
         size = parse_size(value) if isinstance(value, str) else value
     if not 0 <= size <= RLIM_INFINITY:
-        raise UsageError(f"limit {value!r} is not between 0 and 2^64 - 1 bytes", "unlimited is the word for no limit")
+        raise UsageError(f"limit {value!r} is not between 0 and 2^64 - 1 bytes", "write unlimited for no limit")
     return Limit(size, source)

@@ -30,7 +30,7 @@ PATIENCE = 10
 class ClusterError(CorefiltError):
     """The cluster is not there, or not fit for the tasks."""
 
-    hint = "the scheduler's address is what dask-scheduler says, like tcp://host:8786"
+    hint = "the scheduler's address is what dask-scheduler prints, like tcp://host:8786"
 
 
 def run_on_cluster(tasks: Iterable[Task], address: str) -> Iterator[tuple[Task, Outcome]]:

@@ -114,7 +114,7 @@ def _opened(path: str) -> FileSource:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     if not os.path.isfile(f"/proc/self/fd/{fd}"):
         os.close(fd)
-        raise InputError(f"{path}: is not a file", "name a bundle or a core that is a file")
+        raise InputError(f"{path}: not a file", "name a bundle or a core that is a file")
     return FileSource(fd, path, size=os.fstat(fd).st_size)
 
 

@@ -24,19 +24,19 @@ exec gdb -nx -x gdbinit "$@"
 """
 
 _README = """\
-A core dump with the executable, libraries and debug files that it belongs to, made by corefilt.
+A core dump with the executable, libraries and debug files that belong to it, made by corefilt.
 
     corefilt open BUNDLE            checks the build-ids and starts gdb; nothing of the bundle is run
     corefilt open BUNDLE --trust    also runs the bundle's Python and loads its libthread_db
 
-Without corefilt, which means to trust who made the bundle, because gdb then runs the Python in it:
+Without corefilt (only if you trust whoever made the bundle, because gdb then runs the Python in it):
 
     mkdir bundle && tar --zstd -xf BUNDLE -C bundle && sh bundle/open.sh
 
 core            the core dump
 root/           the files that were mapped, by their paths
 debug/          debug files, by their build-ids
-manifest.json   every file with its build-id and whether the core verifies it, and what is lacking
+manifest.json   every file with its build-id and whether the core verifies it, and what is missing
 """
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from corefilt.evidence.assumptions import Assumption
     from corefilt.evidence.evidence import Evidence
 
-DISBELIEVED = "the COREFILT note contradicts the core and is not believed"
+DISBELIEVED = "the COREFILT note contradicts the core and is ignored"
 
 
 class Classifier:
@@ -185,7 +185,7 @@ class Classifier:
             possible = possible & NAMES[stated.kind] or candidates.proven & NAMES[stated.kind]
         contradiction = not possible
         if contradiction:
-            candidates.evidence.append("contradiction: nothing is left, so anything is possible")
+            candidates.evidence.append("contradiction: every kind is ruled out, so each one is possible")
             possible, proven, certainty = Kind.ALL, Kind.ALL, "assumed"
         elif stated is not None or (record and record.certainty == "stated" and not possible & ~record.possible):
             certainty = "stated"

@@ -47,7 +47,7 @@ SYSTEM_FILE = Convention(
 )
 SHM_ONE_LINK = Convention("shm-one-link", "an unlinked file in /dev/shm has no second link")
 SHARED_NAME = Convention(
-    "shared-name", "some names (memfd:java_heap, PostgreSQL.*, psm_*, ...) only shared mappings bear"
+    "shared-name", "some names (memfd:java_heap, PostgreSQL.*, psm_*, ...) occur only on shared mappings"
 )
 READ_ONLY_FILE = Convention("read-only-file", "a file that the process maps for reading only was not written")
 SCRIPT = Convention("script", "a file that begins with #! is executable")

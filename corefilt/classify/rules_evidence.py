@@ -167,7 +167,7 @@ def below_root(context: Context, candidates: Candidates) -> None:
     if copy is None:
         return
     if copy.reason is not None:
-        candidates.evidence.append(f"not held against its file below --sysroot, which {copy.reason}")
+        candidates.evidence.append(f"not compared with its file below --sysroot, which {copy.reason}")
         return
     guessed = None if copy.same else conventions.FILE_COPY
     if copy.differs is not None and not (candidates.area is not None and candidates.area.nature.shared):

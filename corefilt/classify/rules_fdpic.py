@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def without_mmu(context: Context, candidates: Candidates) -> None:
     """Without an MMU no page is copied on writing, so bit 0 keeps all that is private (vma_dump_size, Linux 5.10)."""
     if context.mmu is False:
-        candidates.rule_out(Kind.CLEAN, "without an MMU bit 0 keeps all that is private")
+        candidates.rule_out(Kind.CLEAN, "without an MMU, bit 0 keeps everything private")
 
 
 def loaded(context: Context, candidates: Candidates) -> None:
@@ -49,7 +49,7 @@ def old_flags(context: Context, candidates: Candidates) -> None:
 def old_present(context: Context, candidates: Candidates) -> None:
     """What cannot be read is not dumped; what has bytes in the core otherwise was not excluded."""
     if not candidates.flags & PF_R:
-        candidates.only(Kind.EXCLUDED, "cannot be read, and --dumper fdpic-old keeps none such")
+        candidates.only(Kind.EXCLUDED, "cannot be read, and --dumper fdpic-old keeps no such mapping")
     elif candidates.present:
         candidates.rule_out(Kind.EXCLUDED, "")
 
@@ -62,14 +62,16 @@ def maybe_without_mmu(context: Context, candidates: Candidates) -> None:
             (Kind.PRIVATE_FILE_HEADED, Kind.WRITTEN_FILE_HEADED),
         ):
             if candidates.possible & clean:
-                candidates.add(written, "the core does not tell whether there is an MMU")
+                candidates.add(written, "the core does not show whether there is an MMU")
 
 
 def old_untouched(context: Context, candidates: Candidates) -> None:
     """With an MMU bit 2 keeps what was never written to, memory too."""
     touched = candidates.area is not None and candidates.area.nature.copied
     if candidates.possible & Kind.PRIVATE_ANON and context.mmu is not False and not touched:
-        candidates.add(Kind.PRIVATE_FILE, "memory that was never written to goes by bit 2 with --dumper fdpic-old")
+        candidates.add(
+            Kind.PRIVATE_FILE, "with --dumper fdpic-old, bit 2 decides about memory that was never written to"
+        )
 
 
 FIRST: tuple[Callable[[Context, Candidates], None], ...] = (without_mmu, loaded)

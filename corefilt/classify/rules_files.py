@@ -111,7 +111,7 @@ def written_text(context: Context, candidates: Candidates, image: Image) -> str:
     if own and own != {candidates.flags} and not _executable_by_personality(context, candidates, own):
         return "its flags are not the segment's"
     if own and image.textrel is None:
-        return "its dynamic section, which could tell of relocated text, is not in the core"
+        return "its dynamic section, which would show relocated text, is not in the core"
     if own and image.textrel:
         return "the image relocates its text (DT_TEXTREL)"
     if any(not image.wrote(*span) for span in context.like(candidates.m, image)):
@@ -119,7 +119,7 @@ def written_text(context: Context, candidates: Candidates, image: Image) -> str:
     return ""
 
 
-SPLIT = "the kernel would have merged it with its neighbour if nothing had set them apart"
+SPLIT = "the kernel would have merged it with its neighbour if nothing had separated them"
 
 
 def _executable_by_personality(context: Context, candidates: Candidates, own: set[int]) -> bool:
@@ -151,7 +151,7 @@ def mapped_again(context: Context, candidates: Candidates) -> None:
         return
     if not context.payload.holds_unwritten(candidates.m):
         return
-    why = "part of an unwritable segment of an image, once more"
+    why = "part of an unwritable segment of an image, mapped again"
     candidates.only(Kind.CLEAN | Kind.EXCLUDED, why, convention=conventions.MAPPED_AGAIN)
 
 
@@ -222,7 +222,7 @@ def shared_names(context: Context, candidates: Candidates) -> None:
         return
     if candidates.path in SHARED_MEMFDS or candidates.path.startswith(SHARED_IN_SHM):
         shared = Kind.SHARED_ANON | Kind.SHARED_FILE | Kind.SHARED_HUGE | Kind.EXCLUDED
-        candidates.only(shared, "a name that only shared mappings bear", convention=conventions.SHARED_NAME)
+        candidates.only(shared, "a name that only shared mappings have", convention=conventions.SHARED_NAME)
 
 
 def unwritable_image(context: Context, candidates: Candidates) -> None:

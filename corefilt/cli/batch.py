@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Filters all cores of an archive. SOURCE is a directory with everything below it, a file, a glob, a URL (s3://, gs://,
-sftp://, file://) with everything below it, or - for a list of paths on standard input, one a line or ended by NUL.
+sftp://, file://) with everything below it, or - for a list of paths on standard input, one per line or ended by NUL.
 Files are recognised by content: cores, also compressed (zstd, lz4, xz, gzip, bzip2), in tar and zip archives, in
 directories of systemd-coredump and abrt, and in apport reports.
 
-An interrupted job continues where it was; reruns skip cores that are already filtered."""
+An interrupted job continues where it stopped; reruns skip cores that are already filtered."""
 
 EPILOG = """\
 exit status: 0 done; 1 the job could not begin; 2 usage; 4 done, but some cores could not be filtered"""

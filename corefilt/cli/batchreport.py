@@ -161,7 +161,7 @@ def summary(
     if totals.undecided:
         yield f"  ambiguous: {show_size(totals.undecided)} could be of several kinds (corefilt inspect shows which)"
     if unfinished > 0:
-        yield f"  {unfinished} not done yet: run the same command again to go on"
+        yield f"  {unfinished} not done yet: run the same command again to continue"
     shown = list(outcomes) if verbose else failed[:MOST_SHOWN]
     yield from (_line(outcome) for outcome in shown)
     if len(failed) > MOST_SHOWN and not verbose:
@@ -207,7 +207,7 @@ def _damaged(outcomes: Sequence[Outcome], *, everything: bool) -> Iterator[str]:
     found = [outcome for outcome in outcomes if outcome.damage]
     if not found:
         return
-    yield f"  damaged    {len(found):>7} (filtered all the same; what is missing from them is missing from the output)"
+    yield f"  damaged    {len(found):>7} (filtered anyway; the output lacks what they lack)"
     for outcome in found if everything else found[:MOST_REASONS]:
         yield f"    {printable(os.fsencode(outcome.source))}: {printable(outcome.damage)}"
     if len(found) > MOST_REASONS and not everything:

@@ -49,7 +49,10 @@ def run(argv: list[str]) -> int:
         if report is not None and report.damaged:
             why_not, report = "the kernel cut it short (ulimit -c, or a full disk)", None
         if core is None or report is None:
-            tell(f"No core file can be had here: {why_not}. So this shows a small core that ships with corefilt.\n")
+            tell(
+                f"No core file can be made here: {why_not}. "
+                "Instead, this shows a small core that ships with corefilt.\n"
+            )
             core, program = demo.small_core(folder), None
             report = filter_core(core, small, filter=arguments.filter, force=True)
         else:
@@ -84,7 +87,7 @@ def gdb_says(core: str, program: str | None) -> str:
     """Whether gdb opens the core, in a sentence."""
     gdb = shutil.which("gdb")
     if gdb is None:
-        return "gdb is not installed, so it was not asked to open the result."
+        return "gdb is not installed, so the result was not opened with it."
     command = [gdb, "-nx", "-batch", "-ex", "info threads", "-ex", "bt -3", "-c", core, *([program] if program else [])]
     environment = {**os.environ, "DEBUGINFOD_URLS": ""}
     try:
@@ -92,8 +95,8 @@ def gdb_says(core: str, program: str | None) -> str:
             command, capture_output=True, text=True, errors="replace", timeout=PATIENCE, env=environment, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"gdb could not be asked to open the result: {error}"
+        return f"gdb could not be started to open the result: {error}"
     line = next((line for line in answer.stdout.splitlines() if line.startswith("Program terminated")), None)
     if answer.returncode or line is None:
-        return f"gdb does not open the result: {(answer.stderr.strip() or 'no reason given').splitlines()[-1]}"
+        return f"gdb cannot open the result: {(answer.stderr.strip() or 'no reason given').splitlines()[-1]}"
     return f"gdb opens the result: {line}"

@@ -119,7 +119,7 @@ class View:
         if self.columns is not None and chosen:
             raise UsageError(f"--columns and {chosen[0]} cannot be combined", "leave one of them out")
         if self.csv and self.addresses:
-            raise UsageError("--csv and ADDRESS cannot be combined", "--json tells of addresses, too")
+            raise UsageError("--csv and ADDRESS cannot be combined", "--json reports addresses too")
         if self.csv and arguments.json == STDOUT:
             raise UsageError("--csv and --json both go to standard output", "write the report to a file: --json=FILE")
 

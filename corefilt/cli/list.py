@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from corefilt.store.listing import StoredCore
 
 DESCRIPTION = """\
-Lists the cores below directories, or the named cores, one a line: time, process, user, signal, size, signature of the
+Lists the cores below directories, or the named cores, one per line: time, process, user, signal, size, signature of the
 crash, executable and file. Files are recognised by content, also compressed.
 
 A signature that is not stored on a file yet (user.corefilt.signature) is computed, and stored there if permitted.

@@ -26,8 +26,8 @@ _JOURNAL = "JOURNAL_STREAM"
 
 DESCRIPTION = """\
 Listens on a socket that kernel.core_pattern names as @@/run/corefilt.sock (Linux 6.17 and later; corefilt install
---socket sets it). For every crash the kernel asks what to do: the core is filtered on its way by a handler of its
-own, rejected, or left, by the rules under [serve] in /etc/corefilt.conf. The socket is created with mode 0600, or
+--socket sets it). The kernel connects for every crash, and the rules under [serve] in /etc/corefilt.conf decide: a
+handler process filters the core on its way, or the core is rejected or left. The socket is created with mode 0600, or
 taken from systemd. SIGTERM and SIGINT stop the server once the cores that it has begun are saved; a second signal stops
 it at once."""
 

@@ -242,8 +242,8 @@ def _refuse_other_files(source: Source) -> None:
     told = described(source.peek(0, HEAD), source.name)
     inside = f", in {source.compression}" if source.compression is not None else ""
     if told is None:
-        raise NotACoreError(f"{source.name}: is not an ELF file{inside}")
-    raise NotACoreError(f"{source.name}: is not an ELF core but {told[0]}{inside}", told[1])
+        raise NotACoreError(f"{source.name}: not an ELF file{inside}")
+    raise NotACoreError(f"{source.name}: not an ELF core but {told[0]}{inside}", told[1])
 
 
 def check_layout(source: Source, ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr]) -> None:

@@ -233,7 +233,7 @@ def read_ehdr(source: Source) -> Ehdr:
     ehdr = Ehdr(raw)
     if ehdr.e_type != ET_CORE:
         kind = {1: "a relocatable file", 2: "a program", 3: "a shared object or program"}.get(ehdr.e_type)
-        raise NotACoreError(f"{source.name}: is not a core dump but {kind or 'an ELF file'} (e_type {ehdr.e_type})")
+        raise NotACoreError(f"{source.name}: not a core dump but {kind or 'an ELF file'} (e_type {ehdr.e_type})")
     if ehdr.e_phnum == 0:
         raise DamagedCoreError(f"{source.name}: ELF header: e_phnum is 0: there are no program headers")
     if ehdr.e_phentsize != ehdr.phdr_size:

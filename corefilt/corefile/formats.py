@@ -61,7 +61,7 @@ _LZMA_LONGEST = 1 << 38
 
 
 def is_report(head: bytes) -> bool:
-    """Whether this begins like a report of apport."""
+    """Whether this begins like an apport report."""
     return _REPORT.search(head) is not None
 
 
@@ -106,7 +106,7 @@ def _further_in(head: bytes) -> tuple[str, str, bytes, int] | None:
         return "an ELF file in base64", "base64 -d {name} | corefilt FILTER decodes it first", b"f0VMR", 0
     report = _REPORT.search(head)
     if report is not None:
-        return "a report of apport", _BATCH, report.group(), report.start()
+        return "an apport report", _BATCH, report.group(), report.start()
     if _is_lzma(head):
         return "an lzma stream (.lzma)", _UNPACK.replace("{tool}", "xz -dc"), head[:5], 0
     if _is_zlib(head):

@@ -227,7 +227,7 @@ def _refuse_foreign(core: str, name: bytes) -> None:
         raise NotACoreError(f"{core}: is {what}, not of a process (it has a {name.decode()} note)", hint)
     system = next((system for mark, system in _FOREIGN.items() if name.startswith(mark)), None)
     if system:
-        raise NotACoreError(f"{core}: is not a Linux core but one of {system} (note name {name.decode('latin-1')!r})")
+        raise NotACoreError(f"{core}: not a Linux core but one of {system} (note name {name.decode('latin-1')!r})")
 
 
 def _refuse_guest_memory(core: str, table: Phdrs) -> None:

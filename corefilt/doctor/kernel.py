@@ -46,9 +46,9 @@ def kernel_rows(files: Sequence[str] | None = None) -> list[Row]:
         configured = f"{option}=y".encode() in lines
         said = f"; {name} says {'y' if configured else 'n'}" if name else ""
         if os.path.exists(shown):
-            rows.append(Row(option, OK, f"{shown} is there{said}"))
+            rows.append(Row(option, OK, f"{shown} exists{said}"))
         elif configured:
-            rows.append(Row(option, UNKNOWN, f"{shown} is not there{said}", "mount /proc"))
+            rows.append(Row(option, UNKNOWN, f"{shown} does not exist{said}", "mount /proc"))
         else:
-            rows.append(Row(option, NO, f"{shown} is not there{said}", f"a kernel with {option}"))
+            rows.append(Row(option, NO, f"{shown} does not exist{said}", f"a kernel with {option}"))
     return rows

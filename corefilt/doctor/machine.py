@@ -27,7 +27,7 @@ def kernel_facts() -> list[Fact]:
     facts = [Fact(GROUP, "release", f"{os.uname().release} {os.uname().machine}")]
     facts += [Fact(GROUP, row.name, "yes" if row.answer == OK else row.answer, row.reason) for row in kernel_rows()]
     if settings.pattern is not None:
-        uses_pid = ", with .PID behind it" if settings.way == FILE and settings.uses_pid else ""
+        uses_pid = ", with .PID appended" if settings.way == FILE and settings.uses_pid else ""
         facts.append(
             Fact(GROUP, "core_pattern", printable(settings.pattern) or "empty", _WAYS[settings.way] + uses_pid)
         )

@@ -17,7 +17,7 @@ def alive(subject: Subject) -> Row:
     """Only what has memory of its own can leave a core."""
     state = subject.status.get("State", "")
     if subject.has_memory:
-        return Row("process", OK, f"{subject.name} is there" + (", being dumped" if _dumping(subject) else ""))
+        return Row("process", OK, f"{subject.name} exists" + (", being dumped" if _dumping(subject) else ""))
     if state.startswith(("Z", "X")):
         return Row("process", NO, "it is a zombie: it has ended, and its parent has not waited for it")
     return Row("process", NO, "it is a kernel thread, and has no memory")

@@ -18,7 +18,7 @@ from corefilt.io.openat import StepError, walk
 from corefilt.sizes import show_size
 from corefilt.text import printable
 
-_CLOSED = "may not be looked at"
+_CLOSED = "may not be examined"
 _FLAGS = os.O_PATH | os.O_CLOEXEC
 # How long test(1) may take on a file system that does not answer, in seconds.
 PATIENCE = 5

@@ -114,6 +114,6 @@ def _cause(name: str, cause: str, fine: str, subject: Subject, settings: Setting
     if not cause:
         return Row(name, OK, fine)
     if dump_mode_is_ordinary(subject, settings):
-        return Row(name, OK, f"{cause}, but it is dumpable all the same")
+        return Row(name, OK, f"{cause}, but it is dumpable anyway")
     answer, why = _verdict(settings)
     return Row(name, answer, f"{cause}; {why}", _REMEDY)

@@ -27,7 +27,7 @@ def layer_rows(pattern: bytes) -> list[Row]:
         # The kernel runs it as root at every crash; nobody is to have it run by asking.
         status = os.stat(python)
         if status.st_uid or status.st_mode & 0o022:
-            return [Row(_NAME, UNKNOWN, f"{printable(words[0])} is not root's alone, and is not asked")]
+            return [Row(_NAME, UNKNOWN, f"{printable(words[0])} can be changed by other users, so it was not run")]
         done = subprocess.run(
             [python, "-I", "-m", _PROGRAM],
             env={},
@@ -44,5 +44,5 @@ def layer_rows(pattern: bytes) -> list[Row]:
         found = "; ".join(f"{name}: {why}" for name, why in missing.items())
         return [Row(_NAME, OK, f"the core is read without {found}", "corefilt status says more")]
     if os.geteuid():
-        return [Row(_NAME, OK, "a binding of libseccomp is there; of the others only root can tell")]
+        return [Row(_NAME, OK, "a binding of libseccomp is installed; only root can check the others")]
     return [Row(_NAME, OK, "none is missing")]

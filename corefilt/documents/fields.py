@@ -27,9 +27,9 @@ def decode_toml(raw: bytes, place: str, raising: type[CorefiltError], hint: str 
     try:
         return tomllib.loads(raw.decode())
     except UnicodeDecodeError as error:
-        raise raising(f"{place}: is not TOML: byte {error.start} is not UTF-8", hint) from None
+        raise raising(f"{place}: not TOML: byte {error.start} is not UTF-8", hint) from None
     except tomllib.TOMLDecodeError as error:
-        raise raising(f"{place}: is not TOML: {error}", hint) from None
+        raise raising(f"{place}: not TOML: {error}", hint) from None
     except RecursionError:
         raise raising(f"{place}: is nested too deeply", hint) from None
 
@@ -41,7 +41,7 @@ def decode_json(raw: bytes, place: str, raising: type[CorefiltError], hint: str 
     try:
         found: object = json.loads(raw)
     except ValueError as error:
-        raise raising(f"{place}: is not JSON: {error}", hint) from None
+        raise raising(f"{place}: not JSON: {error}", hint) from None
     except RecursionError:
         raise raising(f"{place}: is nested too deeply", hint) from None
     return found
@@ -136,7 +136,7 @@ def a_size(value: object) -> int:
 def a_filter(value: object) -> int:
     """The bits of a filter, as a number or as the command line takes it. Raises UsageError."""
     if not isinstance(value, str) and (type(value) is not int or value < 0):
-        raise UsageError(f"{value!r} is no filter", 'write it like 0x33 or "default,-shared-anonymous"')
+        raise UsageError(f"{value!r} is not a filter", 'write it like 0x33 or "default,-shared-anonymous"')
     return parse_filter(value if isinstance(value, str) else f"{value:#x}")[0]
 
 
@@ -177,7 +177,7 @@ def one_of(*words: str) -> Reader[str]:
     def read(value: object) -> str:
         if value not in words:
             near = did_you_mean(value, words) if isinstance(value, str) else ""
-            raise UsageError(f"{value!r} is none of {', '.join(words)}", near or None)
+            raise UsageError(f"{value!r} is not one of {', '.join(words)}", near or None)
         return str(value)
 
     return read

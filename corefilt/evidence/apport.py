@@ -1,4 +1,4 @@
-"""The field ProcMaps, or another, of a report of apport: the format of its problem_report.py, and as hostile as any."""
+"""The field ProcMaps, or another, of an apport report: the format of its problem_report.py, and as hostile as any."""
 
 from __future__ import annotations
 

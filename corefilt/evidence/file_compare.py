@@ -84,7 +84,7 @@ def compare(
     if dumped_ns is None and groups:
         told.append("a pipe does not tell when the core was written: files that were changed since go unnoticed")
     if peek is None and groups:
-        told.append("the payload of a pipe has passed before it can be held against files")
+        told.append("the payload of a pipe has passed before it can be compared with files")
     evidence.told_of_copies = told
 
 

@@ -40,7 +40,8 @@ def gather(
         evidence.records = records_by_mapping(core.notes.records, core.maps)
         unknown = strangers(core.notes.records, core.maps)
         if unknown:
-            evidence.notices.append(f"{counted(unknown, 'record')} of the COREFILT note fit no mapping")
+            match = counted(unknown, "record of the COREFILT note matches", "records of the COREFILT note match")
+            evidence.notices.append(f"{match} no mapping")
     names = evidence.file_names() if core.notes.files is None else None
     if names is not None:
         notes = core.notes.with_files(FileNote.of(names, core.ehdr))

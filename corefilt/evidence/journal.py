@@ -87,7 +87,7 @@ def chosen_from(entries: Iterable[JournalEntry], name: str, core_path: str | Non
         raise EvidenceError(f"{name}: has {count} entries with COREDUMP_PROC_MAPS, and {why}", SAVE_ENTRY)
     if chosen is None:
         raise EvidenceError(
-            f"{name}: COREDUMP_PROC_MAPS is null, for journalctl -o json leaves out what is long",
+            f"{name}: COREDUMP_PROC_MAPS is null, because journalctl -o json leaves out long fields",
             "save it with journalctl -o json --all, or with -o export",
         )
     return checked(f"{name} (COREDUMP_PROC_MAPS)", chosen)
@@ -110,7 +110,7 @@ def entries_of_export(file: BinaryIO, name: str) -> Iterator[JournalEntry]:
         else:
             field, pieces = field.removesuffix(b"\n"), _counted(file, name, number)
         if not _FIELD.fullmatch(field):
-            raise EvidenceError(f"{name}: begins like a journal export, but its entry {number} is none")
+            raise EvidenceError(f"{name}: begins like a journal export, but entry {number} is invalid")
         if field not in (_FILENAME, _MAPS):
             for _ in pieces:
                 pass
@@ -142,7 +142,7 @@ def _counted(file: BinaryIO, name: str, number: int) -> Iterator[bytes]:
         yield piece
         count -= len(piece)
     if count or file.read(1) != b"\n":
-        raise EvidenceError(f"{name}: is cut off in entry {number}, or no journal export", "save it once more")
+        raise EvidenceError(f"{name}: is cut off in entry {number}, or is not a journal export", "save it once more")
 
 
 def entries_of_json(file: BinaryIO, name: str) -> Iterator[JournalEntry]:
@@ -248,4 +248,4 @@ def _all_of(pipe: int, until: float) -> bytes:
         if not piece:
             return held.getvalue()
         held.write(piece)
-    raise EvidenceError("journalctl takes too long or says too much")
+    raise EvidenceError("journalctl took too long or printed too much")

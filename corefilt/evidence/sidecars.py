@@ -1,6 +1,6 @@
 """Where crash handlers put the text of a ``maps`` or ``smaps`` file: it is found there, or read from what is named.
 
-It stands in a file of its own (by hand, abrt, apport-unpack), in a report of apport, or in systemd's journal. All of it
+It stands in a file of its own (by hand, abrt, apport-unpack), in an apport report, or in systemd's journal. All of it
 is untrusted: what is read is bounded, and nothing of it is run.
 """
 
@@ -51,14 +51,14 @@ def read_sidecar(path: str | bytes | os.PathLike[str], core_path: str | None) ->
         if stat.S_ISDIR(mode):
             raise EvidenceError(f"{name}: is a directory", "name the file in it: maps, smaps, or a report")
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            raise EvidenceError(f"{name}: is a device", "name a file or a pipe that brings a saved maps or smaps")
+            raise EvidenceError(f"{name}: is a device", "name a file or a pipe with a saved maps or smaps")
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
         with _MapInput(fd) as stream:
             return _sidecar_in(stream, name, core_path)
     except (OSError, ValueError) as error:
         raise EvidenceError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except MemoryError:
-        raise EvidenceError(f"{name}: takes more memory than there is") from None
+        raise EvidenceError(f"{name}: needs more memory than is available") from None
 
 
 def find_sidecars(core_path: str) -> Iterator[Sidecar]:
@@ -146,7 +146,9 @@ def _sidecar_in(stream: _MapInput, name: str, core_path: str | None) -> Sidecar:
 
 def _unknown(head: bytes, name: str) -> EvidenceError:
     if not head:
-        return EvidenceError(f"{name}: is empty", "a maps read after its process has ended is empty; save it before")
+        return EvidenceError(
+            f"{name}: is empty", "a maps file read after its process has ended is empty; save it before that"
+        )
     packer = recognise(head)
     if packer is not None:
         return EvidenceError(f"{name}: is compressed with {packer}", "decompress it first")
@@ -176,7 +178,7 @@ def _file_beside(path: str) -> Sidecar:
 def _open_found(path: str) -> _MapInput:
     """A regular file that nobody has named; anything else could block, or do something when it is opened."""
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise EvidenceError(f"{path}: is not a file")
+        raise EvidenceError(f"{path}: not a file")
     return _MapInput(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
 
 
@@ -212,5 +214,5 @@ def _listed(folder: str, device: int, inode: int, changed_ns: int) -> list[str]:
 def _report_beside(path: str) -> Sidecar:
     with _open_found(path) as stream:
         if not _REPORT.search(stream.head()):
-            raise EvidenceError(f"{path}: is not an apport report")
+            raise EvidenceError(f"{path}: not an apport report")
         return from_report(io.BufferedReader(stream, PIECE), path, MOST_OF_REPORT)

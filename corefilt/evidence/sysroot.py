@@ -115,7 +115,7 @@ def sysroot_for(folder: str | None, core: int) -> Sysroot:
         own = stat.S_ISREG(status.st_mode) and owner == os.geteuid() == status.st_uid and not status.st_mode & 0o022
         if not own:
             raise EvidenceError(
-                "files that a core of another user's names are not looked for in /", "--sysroot DIR names a directory"
+                "files named by another user's core are not looked for in /", "--sysroot DIR names a directory"
             )
         folder = "/"
     return Sysroot(folder, owner if os.geteuid() == 0 and owner != 0 else None)
@@ -166,7 +166,7 @@ def objection(
     is when the dump was over, in nanoseconds since the epoch. Raises NotUsable where the file cannot be read.
     """
     if expected is not None and not _same_inode(file, *expected):
-        return "is another file (inode) than was mapped"
+        return "is not the file that was mapped (its inode differs)"
     if begins >= file.size + page_size - 1 & -page_size:
         return f"is too small for what was mapped of it (at byte {begins})"
     if first and not _fast.is_zero(first):
@@ -217,7 +217,7 @@ def _same_inode(file: MappedFile, major: int, minor: int, inode: int) -> bool:
 def _other_image(file: MappedFile, first: bytes) -> str | None:
     """Why the file is not the one that begins with ``first`` in memory, by build-ids or else by the ELF headers."""
     if (first[:4] == ELFMAG) != (file.read(0, 4) == ELFMAG):
-        return "begins otherwise than what was mapped: one of the two is ELF"
+        return "begins differently from what was mapped: only one of the two is ELF"
     if first[:4] != ELFMAG:
         return None
     mapped, stored = build_id_in(first), file.build_id()

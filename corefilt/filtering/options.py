@@ -94,7 +94,7 @@ class Options:
     unknown: Unknown = option(
         "--unknown",
         "what to do with an ambiguous mapping, which could be of several kinds: keep what any of them would keep "
-        "(default), guess the likeliest, or drop all but what each of them would keep",
+        "(default), guess the likeliest, or drop everything that not all of them would keep",
         choices=UNKNOWN, default="keep", group=KEEP, takers="filter batch inspect corefilt.filter() Core.plan()",
     )  # fmt: skip
     minimal: bool = option(

@@ -77,8 +77,8 @@ class Report(Shown):
         late = core.miscounted and core.ehdr.counts_elsewhere
         if (core.truncated or late) and not mended:
             self.notices.append(
-                "the headers had left before the end of the core was seen, and claim what may not be there; "
-                "corefilt all mends what was written, as a file"
+                "the headers were written before the end of the core was seen, and may claim bytes that are missing; "
+                "to repair the output, save it to a file and filter it again with corefilt all"
             )
         self.fit = fit
         if fit is not None:
@@ -208,7 +208,7 @@ def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
         ]
         if hedged:
             told.append(
-                "the input cannot be read twice, so payload was not looked at: "
+                "the input cannot be read twice, so payload was not examined: "
                 f"{counted(len(hedged), 'mapping keeps', 'mappings keep')} a page that may not be a header page"
             )
     dax = Bit.PRIVATE_DAX | Bit.SHARED_DAX
@@ -267,7 +267,7 @@ def _changes(
     changes = []
     if core.truncated and mended:
         cut = sum(1 for there, claimed in zip(core.present, table.p_filesz, strict=True) if there < claimed)
-        changes.append(f"p_filesz of {counted(cut, 'program header')} was set to what is there")
+        changes.append(f"p_filesz of {counted(cut, 'program header')} was set to what is present")
         for offset, there, claimed, p_type in zip(
             table.p_offset, core.present, table.p_filesz, table.p_type, strict=True
         ):

@@ -141,7 +141,7 @@ def _limit(value: int | str, core: CoreFile) -> Limit | None:
     payload = (o for o, size in zip(core.table.p_offset, core.table.p_filesz, strict=True) if size)
     if limit.cuts and min(payload, default=core.ehdr.e_phoff) < core.ehdr.e_phoff:
         raise NoCoreError(
-            f"{core.source.name}: its program headers (e_phoff {core.ehdr.e_phoff:#x}) stand behind the payload, and "
+            f"{core.source.name}: its program headers (e_phoff {core.ehdr.e_phoff:#x}) come after the payload, and "
             "--truncate would leave none of them",
             "--fit SIZE makes a core of at most that size",
         )

@@ -152,7 +152,7 @@ def check_fit(core: CoreFile, output: Place | NamedFile, options: Options) -> No
         raise UsageError(f"{other}, and --fit and --minimal choose what to keep", "leave one of them out")
     if not core.source.seekable:
         raise UnstreamableError(
-            f"{core.source.name}: --fit and --minimal look into stacks before anything is copied, and a pipe cannot be "
+            f"{core.source.name}: --fit and --minimal read the stacks before anything is copied, and a pipe cannot be "
             "read twice"
         )
     if (

@@ -119,8 +119,8 @@ def parse_config(text: bytes, path: str) -> Config:
         raise ConfigError(f"{path}: repeats: needs keep-per-signature", "write that, too")
     if config.is_systemds and not config.name.startswith(SYSTEMD_NAME):
         raise ConfigError(
-            f"{path}: name: in {SYSTEMD} names begin with {SYSTEMD_NAME.decode()}, as systemd's own vacuum reads the "
-            "user out of them", "write that, or name another directory",
+            f"{path}: name: in {SYSTEMD} names begin with {SYSTEMD_NAME.decode()}, because systemd's own vacuum reads "
+            "the user from them", "write that, or name another directory",
         )  # fmt: skip
     if config.annotate_full and "filter" in values:
         raise ConfigError(f"{path}: annotate-full needs a filter that keeps everything", "leave one of them out")

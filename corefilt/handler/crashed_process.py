@@ -182,7 +182,7 @@ def _look(victim: Victim, folder: int, crash: CrashInfo) -> None:
     try:
         files = os.open("map_files", _FOLDER, dir_fd=folder)
     except OSError as error:
-        victim.notices.append(f"its files cannot be looked at: {error.strerror}")
+        victim.notices.append(f"its files cannot be examined: {error.strerror}")
         return
     try:
         _open_files(victim, files)
@@ -239,7 +239,7 @@ def _open_files(victim: Victim, folder: int) -> None:
         return
     most = _room(len(names))
     if len(names) > most:
-        victim.notices.append(f"only {most} of its {len(names)} mapped files are looked at")
+        victim.notices.append(f"only {most} of its {len(names)} mapped files are examined")
     for name in names[:most]:
         try:
             victim.files[name] = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=folder)

@@ -110,7 +110,7 @@ class Trust:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
-            self.faults.append(Fault(shown, f"cannot be looked at: {error.strerror}", why))
+            self.faults.append(Fault(shown, f"cannot be examined: {error.strerror}", why))
         else:
             mode = status.st_mode
             if status.st_uid != self._owner:

@@ -41,7 +41,7 @@ def _parse(value: object) -> ProgramRule:
         setattr(rule, attribute(key), found)
     unused = [key for key in ("filter", "size") if key in fields and key not in _PARAMETERS[rule.action]]
     if unused:
-        raise ConfigError(f"rule: {unused[0]}: is not used by the action {rule.action}", "leave it out")
+        raise ConfigError(f"rule: {unused[0]}: not used by the action {rule.action}", "leave it out")
     if rule.action == FIT and rule.size is None:
         raise ConfigError("rule: size: is missing", 'write size = "64M"')
     return rule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-# The core was filtered; was saved as it came; was not saved.
+# The core was filtered; was saved unfiltered; was not saved.
 FILTERED, WHOLE, FAILED = range(3)
 _FORM = struct.Struct("<BBBBBQQQQHH")
 # Written to a pipe in one piece (PIPE_BUF).

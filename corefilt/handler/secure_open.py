@@ -48,7 +48,7 @@ def read_own_file(path: str) -> bytes | None:
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"{path}: is not a regular file")
+            raise ConfigError(f"{path}: not a regular file")
         _check_owner(status, path, sticky=False)
         text = os.read(fd, MOST_OF_A_FILE + 1)
     finally:

@@ -226,7 +226,7 @@ class Work:
         sink.commit(engine.moved, sync=False)
         result = Result(WHOLE)
         result.damaged, result.input_bytes, result.output_bytes = True, engine.moved, engine.moved
-        self.notices.append(f"saved as it came: {error}")
+        self.notices.append(f"saved unfiltered: {error}")
         return result
 
     def _allowance(self) -> Allowance:

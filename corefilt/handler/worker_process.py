@@ -152,12 +152,12 @@ class Forked:
         if self.victim.pidfd < 0:
             self.stuck = True
             why = f"was not killed, as its pidfd is not proven: {self.victim.unproven}"
-            return f"it waits for a page of its memory, {why}; it holds one of core_pipe_limit's places"
+            return f"it waits for a page of its memory, {why}; it occupies a slot of core_pipe_limit"
         pidfds.kill(self.victim.pidfd)
         if self._has_finished(TO_DIE):
-            return "it waited for a page of its memory, and was killed: it held one of core_pipe_limit's places"
+            return "it waited for a page of its memory, and was killed: it occupied a slot of core_pipe_limit"
         self.stuck = True
-        return "it waits for a page of its memory, cannot be killed, and holds one of core_pipe_limit's places"
+        return "it waits for a page of its memory, cannot be killed, and occupies a slot of core_pipe_limit"
 
     def _has_finished(self, seconds: float) -> bool:
         """Whether the process leaves its dump within so many seconds; its own end can take longer."""

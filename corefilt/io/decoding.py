@@ -164,7 +164,7 @@ def decoded(
                 yield from _saved(_Stream(new(), damages, most), source.once_more(), stream.made)
                 raise fault
             elif asked and not data and not decoder.eof:
-                raise StreamFault(f"the {name} stream that the core was in is cut off")
+                raise StreamFault(f"the {name} stream that holds the core is cut off")
         source.give_back(decoder.unused_data or b"")
 
 
@@ -215,9 +215,7 @@ def _finds_stream(name: str, source: _Input, *, whole: bool) -> bool:
     behind = 0
     while passed := source.skip(PIECE):
         behind += passed
-    raise StreamFault(
-        f"behind the end of the {name} stream stand {show_size(behind)} that are not part of it", whole=True
-    )
+    raise StreamFault(f"{show_size(behind)} after the end of the {name} stream are not part of it", whole=True)
 
 
 def _saved(stream: _Stream, pieces: Iterator[bytes], skip: int) -> Iterator[bytes]:

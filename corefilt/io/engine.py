@@ -174,8 +174,9 @@ class Engine(Sides):
         if (self.sink.base + shift) % block:
             if self.demanded:
                 raise EngineError(
-                    f"--engine reflink cannot share what is at byte {at} of {self.source.name}: "
-                    f"its place in {self.sink.name} is not a whole number of blocks of {block} bytes away"
+                    f"--engine reflink cannot share what is at byte {at} of {self.source.name}: its offset in "
+                    f"{self.sink.name} differs by {shift + self.sink.base}, "
+                    f"not a multiple of the block size ({block} bytes)"
                 )
             self._copy_data(at, target, length)
             return

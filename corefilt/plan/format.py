@@ -150,7 +150,7 @@ class _Note:
 def _each(name: str, ehdr: Ehdr, raw: bytes, offset: int) -> Iterator[_Note]:
     found, done = _fast.walk_notes(raw, big=ehdr.big)
     if done < len(raw):
-        raise VariantError(f"{name}: note at {offset + done:#x}: is cut off, so that the notes cannot be written anew")
+        raise VariantError(f"{name}: note at {offset + done:#x}: is cut off, so the notes cannot be rewritten")
     for n_type, name_at, n_namesz, desc_at, n_descsz in found:
         start, end = name_at - 12, min(desc_at + (n_descsz + 3 & ~3), len(raw))
         yield _Note(

@@ -82,9 +82,11 @@ def _rule(path: str, number: int, entry: dict[str, object]) -> ScrubRule:
     fields = read_fields(entry, _KEYS, where, UsageError, needed=("name", "anchor", "pattern"))
     name, anchor, pattern, reach = fields["name"], fields["anchor"], fields["pattern"], fields.get("reach", 1024)
     if re.fullmatch(r"[a-z][a-z0-9-]{0,40}", name) is None or name in _NAMES:
-        raise UsageError(f"{where}: name is {name!r}", "small letters, digits and dashes, and none of --list-rules")
+        raise UsageError(
+            f"{where}: name is {name!r}", "lowercase letters, digits and dashes, and no name in --list-rules"
+        )
     if reach < len(anchor):
-        raise UsageError(f"{where}: reach is {reach!r}", f"it can be as long as the anchor, to {MOST_BEHIND}")
+        raise UsageError(f"{where}: reach is {reach!r}", f"it can be from the length of the anchor to {MOST_BEHIND}")
     word = anchor.encode()
     if len(word) < LEAST_ANCHOR or b"\0" in word:
         raise UsageError(f"{where}: anchor is {anchor!r}", f"{LEAST_ANCHOR} bytes or more, without NUL")

@@ -56,7 +56,7 @@ class Ledger:
         own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
         if not own or status.st_mode & 0o077:
             os.close(self._fd)
-            raise OutputError(f"{self._path}: is not a file of this user alone", "remove it")
+            raise OutputError(f"{self._path}: must be a file that only this user can access", "remove it")
 
     def __enter__(self) -> Ledger:
         return self

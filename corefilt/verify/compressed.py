@@ -51,14 +51,12 @@ def decompressed(file: MappedCore, name: str) -> Iterator[bytes]:
         if at >= file.size and ended:
             return
         if ended and format_at(file, at) != name:
-            raise Damage(
-                f"behind the end of the {name} stream stand {show_size(file.size - at)} that are not part of it"
-            )
+            raise Damage(f"{show_size(file.size - at)} after the end of the {name} stream are not part of it")
         decoder, start, made = new(), at, 0
         while not decoder.eof:
             before, data = at, file.read(at, _PIECE) if decoder.needs_input else b""
             if decoder.needs_input and not data:
-                raise Damage(f"the {name} stream that the core was in is cut off")
+                raise Damage(f"the {name} stream that holds the core is cut off")
             at += len(data)
             try:
                 piece = decoder.decompress(data, _PIECE)

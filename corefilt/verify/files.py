@@ -57,7 +57,7 @@ class MappedCore:
         self._run = 0, 0
         if not stat.S_ISREG(self._before.st_mode):
             os.close(self.fd)
-            raise InputError(f"{self.name}: is not a regular file", "save the core to a file first")
+            raise InputError(f"{self.name}: not a regular file", "save the core to a file first")
 
     def __enter__(self) -> MappedCore:
         return self

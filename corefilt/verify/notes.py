@@ -257,7 +257,7 @@ def _named(old: _NoteSegment, new: _NoteSegment, segment: int, apart: Difference
         text = f"{extra.called} is not in the full core"
         return Finding("notes", text, segment=segment, bytes=extra.end - extra.start)
     if apart is not None:
-        text = f"{counted(apart.count, 'byte behind the notes differs', 'bytes behind the notes differ')}: {apart}"
+        text = f"{counted(apart.count, 'byte after the notes differs', 'bytes after the notes differ')}: {apart}"
         return Finding("notes", text, segment=segment, bytes=apart.count)
     text = f"the notes take {new.length} bytes, not {old.length}"
     return Finding("notes", text, segment=segment, bytes=abs(new.length - old.length))

@@ -57,7 +57,7 @@ class ScrubList:
                 raw = file.read(_MOST_OF_A_REPORT + 1)
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path}: {getattr(error, 'strerror', None) or error}") from None
-        place = f"{self.path}: is not a report by corefilt scrub"
+        place = f"{self.path}: not a report by corefilt scrub"
         if len(raw) > _MOST_OF_A_REPORT:
             raise InputError(f"{place}: has more than {_MOST_OF_A_REPORT} bytes")
         table = read_field(a_table, decode_json(raw, place, InputError), place, InputError)

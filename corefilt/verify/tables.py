@@ -95,13 +95,13 @@ class Tables:
         self.name, self.size = file.name, file.size
         raw = file.read(0, 64)
         if raw[:4] != b"\x7fELF" or len(raw) < 52 or raw[4] not in (1, 2) or raw[5] not in (1, 2):
-            raise NotACoreError(f"{file.name}: is not an ELF file")
+            raise NotACoreError(f"{file.name}: not an ELF file")
         self.little, self.wide = raw[5] == 1, raw[4] == 2
         structs = ELFStructs(little_endian=self.little, elfclass=64 if self.wide else 32)
         structs.create_basic_structs()
         self.header: dict[str, Any] = self._parse(structs.Elf_Ehdr, BytesIO(raw), "the ELF header")
         if self.header["e_type"] != "ET_CORE":
-            raise NotACoreError(f"{file.name}: is not a core dump (e_type {self.header['e_type']})")
+            raise NotACoreError(f"{file.name}: not a core dump (e_type {self.header['e_type']})")
         ident = self.header["e_ident"]
         structs.create_advanced_structs(self.header["e_type"], self.header["e_machine"], ident["EI_OSABI"])
         self._structs = structs

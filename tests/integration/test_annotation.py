@@ -298,7 +298,7 @@ def test_any_bytes_are_records_or_an_error(desc: bytes) -> None:
 def test_records_of_no_mapping_are_told(tmp_path: Path) -> None:
     core = core_with(forged([FIRST, Row(A, A + PAGE), Row(0x99000, 0x9A000)]))
     out, report = filtered(core, 0x33)
-    assert "2 records of the COREFILT note fit no mapping" in report.notices
+    assert "2 records of the COREFILT note match no mapping" in report.notices
     assert not report.damaged
     # The one that fits still counts.
     assert found(out)[0].sources & Basis.SMAPS

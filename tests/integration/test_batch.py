@@ -329,8 +329,8 @@ def test_what_cannot_be_meant(args: tuple[str, ...], words: str, core: Path) -> 
 
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
-    assert_usage(corefilt("batch", FLT, tmp_path / "no", "--to", tmp_path / "out"), "is not there")
-    assert_usage(corefilt("batch", FLT, f"{tmp_path}/*.core", "--to", tmp_path / "out"), "fits nothing")
+    assert_usage(corefilt("batch", FLT, tmp_path / "no", "--to", tmp_path / "out"), "does not exist")
+    assert_usage(corefilt("batch", FLT, f"{tmp_path}/*.core", "--to", tmp_path / "out"), "matches nothing")
 
 
 def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
@@ -376,14 +376,14 @@ def test_the_summary_counts_and_names_what_failed(tmp_path: Path) -> None:
     assert done.out == b""
     text = "\n".join(done.err)
     assert "filtered         1" in text
-    assert re.search(r"skipped +1\n +1 is not an ELF file\n", text)
+    assert re.search(r"skipped +1\n +1 not an ELF file\n", text)
     assert "failed           1" in text
     assert f"failed: {tmp_path}/p/torn" in text
     assert "/notes" not in text
     quiet = corefilt("batch", FLT, tmp_path / "p", "--to", tmp_path / "out", "-q")
     assert len(quiet.err) == 1
     verbose = corefilt("batch", FLT, tmp_path / "p", "--to", tmp_path / "out", "-v")
-    assert f"skipped: {tmp_path}/p/notes: is not an ELF file" in "\n".join(verbose.err)
+    assert f"skipped: {tmp_path}/p/notes: not an ELF file" in "\n".join(verbose.err)
 
 
 def test_the_summary_groups_reasons_and_names_what_is_truncated(tmp_path: Path) -> None:
@@ -395,7 +395,7 @@ def test_the_summary_groups_reasons_and_names_what_is_truncated(tmp_path: Path) 
     done = corefilt("batch", FLT, tmp_path / "p", "--to", tmp_path / "out", f"--json={tmp_path / 'lines'}")
     assert done.code == 0
     lines = [line.strip() for line in done.err]
-    assert lines[lines.index("3 is not an ELF file") + 1] == "1 is empty"
+    assert lines[lines.index("3 not an ELF file") + 1] == "1 empty"
     assert f"{tmp_path}/p/cut: the core is truncated: 1 B of its segments are missing" in lines
     damage = {line["source"]: line["damage"] for line in lines_of((tmp_path / "lines").read_bytes())}
     assert [source for source, told in damage.items() if told] == [f"{tmp_path}/p/cut"]
@@ -493,7 +493,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
         tar.addfile(info)
     put(tmp_path / "t/x.tar", held.getvalue())
     assert by_source(batch(tmp_path / "t", "--to", tmp_path / "out"), tmp_path / "t") == {
-        "x.tar!link": ("skipped", "is not a regular file")
+        "x.tar!link": ("skipped", "not a regular file")
     }
 
 
@@ -854,7 +854,7 @@ def test_an_interrupted_job_says_what_is_done_and_leaves_nothing_half(number: si
     process.send_signal(number)
     done = finish(process)
     assert done.code == -number
-    assert any("run the same command again to go on" in line for line in done.err)
+    assert any("run the same command again to continue" in line for line in done.err)
     for path in (tmp_path / "out").rglob("*"):
         assert path.is_dir() or (not path.name.startswith(".") and os.getxattr(path, "user.corefilt"))
 

@@ -126,7 +126,7 @@ def test_a_count_that_nothing_leads_to(patch: dict[str, int], shape: dict[str, o
     streamed.write_bytes(done.out)
     if patch.get("e_shoff") == 0x7FFFFFF0:
         # The header had left when it turned out that nothing is there.
-        assert any("corefilt all mends" in line for line in done.err)
+        assert any("corefilt all" in line for line in done.err)
         assert corefilt("all", streamed, "-o", tmp_path / "mended").code == 3
         streamed = tmp_path / "mended"
     for path in (out, streamed):

@@ -76,8 +76,8 @@ def test_where_no_core_may_be_written_it_says_so_and_shows_the_small_one(tmp_pat
     done = run_demo(no_core=True, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     first = done.stdout.splitlines()[0]
-    assert first.startswith("No core file can be had here: ")
-    assert first.endswith("So this shows a small core that ships with corefilt.")
+    assert first.startswith("No core file can be made here: ")
+    assert first.endswith("Instead, this shows a small core that ships with corefilt.")
     rows = sizes(done.stdout)
     assert rows["shared-anonymous"][2] == "0 B"
     assert os.listdir(tmp_path) == []

@@ -101,7 +101,7 @@ def test_a_compressed_core(core: Path, tmp_path: Path) -> None:
     (tmp_path / "packed").write_bytes(PACK["gzip"](core.read_bytes())[:-3000])
     done = corefilt("digest", tmp_path / "packed")
     assert done.code == 3
-    assert done.err[-1].endswith("the gzip stream that the core was in is cut off")
+    assert done.err[-1].endswith("the gzip stream that holds the core is cut off")
 
 
 @pytest.mark.parametrize("form", PACK)
@@ -112,7 +112,7 @@ def test_what_stands_behind_a_compressed_core(form: str, core: Path, tmp_path: P
     done = corefilt("digest", packed, "--json")
     report = json.loads(done.out)
     assert done.code == 3
-    assert report["damage"] == f"behind the end of the {form} stream stand 8 B that are not part of it"
+    assert report["damage"] == f"8 B after the end of the {form} stream are not part of it"
     assert report["segments"] == [one.as_dict() for one in digest(core)]
     assert digest(packed).damage == report["damage"]
     assert digest(core).damage is None
@@ -123,6 +123,6 @@ def test_no_core(tmp_path: Path) -> None:
     path.write_text("text")
     with pytest.raises(NotACoreError):
         digest(path)
-    assert_error(corefilt("digest", path), "is not an ELF file")
+    assert_error(corefilt("digest", path), "not an ELF file")
     assert_error(corefilt("digest", tmp_path / "no"), "No such file")
-    assert_error(corefilt("digest", tmp_path), "is not a regular file")
+    assert_error(corefilt("digest", tmp_path), "not a regular file")

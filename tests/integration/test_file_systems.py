@@ -212,7 +212,7 @@ def test_standard_output_behind_something_else(place: Path) -> None:
                 file.seek(0, os.SEEK_END)
                 done = corefilt("0x31", core, "--engine", engine, stdout=file)
             if engine == "reflink" and not shared:
-                assert_error(done, "not a whole number of blocks")
+                assert_error(done, "not a multiple of the block size")
                 assert out.read_bytes() == before
                 continue
             assert done.code == 0, done.err

@@ -105,7 +105,7 @@ def test_the_full_core_with_a_note(place: Place) -> None:
 def test_what_cannot_be_filtered_is_saved_as_it_came(what: bytes, place: Place) -> None:
     done = handle(place, what)
     assert done.code == 0
-    assert "saved as it came" in done.said
+    assert "saved unfiltered" in done.said
     assert place.core().read_bytes() == what
 
 
@@ -950,7 +950,7 @@ def test_more_mapped_files_than_descriptors(why: str, monkeypatch: pytest.Monkey
     try:
         assert seen.why_not == ""
         assert len(seen.files) == (there if why == "none" else 2)
-        assert seen.notices == ([] if why == "none" else [f"only 2 of its {there} mapped files are looked at"])
+        assert seen.notices == ([] if why == "none" else [f"only 2 of its {there} mapped files are examined"])
         assert min(seen.smaps, seen.maps) >= 0
     finally:
         seen.close()

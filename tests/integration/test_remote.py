@@ -303,7 +303,7 @@ def test_the_beginning_tells_what_something_is(how: str, memory: str, monkeypatc
     asked: list[int] = []
     real = MemoryFile.read
     monkeypatch.setattr(MemoryFile, "read", lambda self, count: asked.append(count) or real(self, count))
-    for inside, reason in ((sample_core() + rest, ""), (rest, f"{how}, and what is in it is not an ELF file")):
+    for inside, reason in ((sample_core() + rest, ""), (rest, f"{how}, whose content is not an ELF file")):
         url = f"{memory}/{len(asked)}"
         put(url, PACK[how](inside))
         (found,) = files_below(url)
@@ -313,8 +313,8 @@ def test_the_beginning_tells_what_something_is(how: str, memory: str, monkeypatc
         assert asked[0] == LOOK
         assert len(asked) == 1 or how in ("bzip2", "lz4")
     content = content_of(put(f"{memory}/plain", rest), Remote(f"{memory}/plain").info())
-    assert (content.wrapping, content.reason) == ((), "is not an ELF file")
-    assert content_of(put(f"{memory}/empty", b""), Remote(f"{memory}/empty").info()).reason == "is empty"
+    assert (content.wrapping, content.reason) == ((), "not an ELF file")
+    assert content_of(put(f"{memory}/empty", b""), Remote(f"{memory}/empty").info()).reason == "empty"
 
 
 def test_names_are_listed_as_far_as_it_is_worth_it() -> None:

@@ -153,7 +153,7 @@ def test_damage_is_a_warning_a_change_and_exit_3(core: Path, tmp_path: Path) -> 
     report = report_of(cut, "all", tmp_path=tmp_path, code=3)
     (warning,) = report["warnings"]
     assert warning.startswith("the core is truncated: 4.00 KiB of its segments are missing; it was written to ")
-    assert report["changes"] == ["p_filesz of 1 program header was set to what is there"]
+    assert report["changes"] == ["p_filesz of 1 program header was set to what is present"]
     assert report["output_bytes"] == len(cut)
 
 
@@ -220,7 +220,7 @@ def test_what_had_left_is_not_said_to_be_mended() -> None:
     done = corefilt("all", pipe=core[:-PAGE])
     assert (done.code, done.out) == (3, core[:-PAGE])
     assert not [line for line in done.err if "changed:" in line]
-    assert [line for line in done.err if "the headers had left before the end of the core was seen" in line]
+    assert [line for line in done.err if "the headers were written before the end of the core was seen" in line]
     assert "  missing: 10000-12000 rw-: 4.00 KiB of 8.00 KiB" in done.err
 
 
@@ -434,7 +434,7 @@ def test_quiet_says_nothing_unless_something_is_wrong(core: Path, capsys: pytest
 def test_a_pipe_into_a_pipe_says_what_it_could_not_know(core: Path) -> None:
     loads = [Load(A, page(b"text", 2), flags="r--")]
     core.write_bytes(make_core(loads, kernel_notes([(A, A + 2 * PAGE, 0, "/data/text")])))
-    note = "the input cannot be read twice, so payload was not looked at: 1 mapping keeps a page"
+    note = "the input cannot be read twice, so payload was not examined: 1 mapping keeps a page"
     assert any(note in line for line in corefilt("0x10", pipe=core.read_bytes()).err)
     assert not any(note in line for line in corefilt("0x10", core).err)
 

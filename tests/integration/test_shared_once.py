@@ -444,7 +444,7 @@ def test_a_manifest_that_cannot_be(change: object, tmp_path: Path) -> None:
     change(whole)  # type: ignore[operator]
     path.write_text(json.dumps(whole))
     reduced = sums(paths)
-    assert_error(corefilt("restore", paths[1]), "is not a --shared-once manifest")
+    assert_error(corefilt("restore", paths[1]), "not a --shared-once manifest")
     assert sums(paths) == reduced
 
 

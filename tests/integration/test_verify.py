@@ -631,12 +631,12 @@ def test_command_errors(pair: tuple[Path, Path], tmp_path: Path) -> None:
     full, out = pair
     assert_error(corefilt("verify", tmp_path / "no", out), "No such file")
     assert_error(corefilt("verify", full, tmp_path / "no"), "No such file")
-    assert_error(corefilt("verify", full, tmp_path), "is not a regular file")
+    assert_error(corefilt("verify", full, tmp_path), "not a regular file")
     assert_error(corefilt("verify", full, out, f"--json={out}"), "is a core of this run", code=2)
     assert_error(corefilt("verify", full, out, "--filter", "33"), code=2)
     assert_error(corefilt("verify", full), "FILTERED", code=2)
     (tmp_path / "text").write_text("no core")
-    assert_error(corefilt("verify", tmp_path / "text", out), "is not an ELF file")
+    assert_error(corefilt("verify", tmp_path / "text", out), "not an ELF file")
 
 
 def test_what_is_missing_is_said(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_without_a_proven_pidfd_nobody_is_killed(programs: Path, place: Place) -
         crash(victim)
         said = messages(handler, 2, victim.pid)
         assert "deadline" in said[0]
-        assert "was not killed, as its pidfd is not proven: a test; it holds one of core_pipe_limit's places" in said[1]
+        assert "was not killed, as its pidfd is not proven: a test; it occupies a slot of core_pipe_limit" in said[1]
         assert dumps(victim.pid)
         (left,) = left_behind(str(place.records))
         assert (left.state, left.pid) == (STUCK, victim.pid)

@@ -95,7 +95,7 @@ def zip_of(members: dict[str, bytes]) -> bytes:
 
 
 def report_of(core: bytes | None, maps: str = MAPS) -> bytes:
-    """Make a report of apport, as problem_report.py writes it: gzip in pieces, each a base64 of its own."""
+    """Make an apport report, as problem_report.py writes it: gzip in pieces, each a base64 of its own."""
     lines = [b"ProblemType: Crash", b"Architecture: amd64"]
     if core is not None:
         lines.append(b"CoreDump: base64")

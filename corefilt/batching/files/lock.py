@@ -32,7 +32,7 @@ class Lock:
             for folder in folders:
                 self._fds.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
                 if not _taken(self._fds[-1], PATIENCE):
-                    raise LockedError(f"{folder}: is locked: another corefilt batch works on it")
+                    raise LockedError(f"{folder}: is locked: another corefilt batch is working on it")
         except BaseException:
             self.__exit__()
             raise
@@ -48,7 +48,7 @@ class Lock:
 def lock_file(fd: int, name: str) -> None:
     """Lock an open file until it is closed. Raises LockedError."""
     if not _taken(fd, 0):
-        raise LockedError(f"{name}: is locked: another job works on it")
+        raise LockedError(f"{name}: is locked: another job is working on it")
 
 
 def _taken(fd: int, patience: float) -> bool:

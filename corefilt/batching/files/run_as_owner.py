@@ -26,7 +26,7 @@ def owner_to_become(folder: int, status: os.stat_result) -> int | None:
     us = os.geteuid()
     if us != 0:
         if status.st_uid != us:
-            raise Refused(f"belongs to user {status.st_uid}, whom only root can give a file")
+            raise Refused(f"belongs to user {status.st_uid}; only root can create files for that user")
         return None
     above = os.fstat(folder)
     if above.st_uid == 0 and not above.st_mode & 0o022:

@@ -46,7 +46,7 @@ class OpenPlace:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)
-            raise InputError(f"{self.path}: is not a regular file")
+            raise InputError(f"{self.path}: not a regular file")
         return fd, status
 
 
@@ -59,7 +59,7 @@ def enter(path: str, root: str) -> OpenPlace:
     below = os.path.relpath(path, root)
     steps, leaf = os.path.split(below)
     if os.path.isabs(below) or below.split(os.sep)[0] == os.pardir:
-        raise InputError(f"{path}: is not below {root}")
+        raise InputError(f"{path}: not below {root}")
     return OpenPlace(open_folder(root, steps), leaf, path)
 
 
@@ -98,5 +98,5 @@ def make_place(path: str, root: str) -> OpenPlace:
     root = root or os.path.dirname(path)
     folder, leaf = os.path.split(os.path.relpath(path, root or os.curdir))
     if folder.split(os.sep)[0] == os.pardir or leaf in ("", os.curdir, os.pardir):
-        raise OutputError(f"{path}: is not below {root}")
+        raise OutputError(f"{path}: not below {root}")
     return OpenPlace(make_folder(root, folder), leaf, path)

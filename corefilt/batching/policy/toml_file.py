@@ -88,7 +88,7 @@ def _action(fields: dict[str, Any], where: str) -> Action:
     action = fields["action"]
     for key in ("filter", "size"):
         if key in fields and key not in _PARAMETERS[action]:
-            raise PolicyError(f"{where}: {key}: is not used by the action {action}", "leave it out")
+            raise PolicyError(f"{where}: {key}: not used by the action {action}", "leave it out")
     if action == FIT and "size" not in fields:
         raise PolicyError(f"{where}: size: is missing", 'write size = "64M"')
     return Action(action, fields.get("filter"), fields.get("size"))

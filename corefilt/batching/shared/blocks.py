@@ -174,4 +174,4 @@ def objection(core: CoreFile) -> str:
     if core.notes.shared is not None:
         return "is already reduced by --shared-once"
     names = os.fstat(core.source.fd).st_nlink
-    return f"has {names} names (hard links)" if names > 1 else ""
+    return f"has {names} hard links" if names > 1 else ""

@@ -108,10 +108,10 @@ def read_manifest(path: str) -> Manifest:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     try:
-        return _decode(decode_json(raw, f"{path}: is not a --shared-once manifest", InputError))
+        return _decode(decode_json(raw, f"{path}: not a --shared-once manifest", InputError))
     except (ValueError, KeyError, TypeError, OverflowError, zlib.error, UsageError) as error:
         words = f"{type(error).__name__} {error}" if isinstance(error, KeyError) else error
-        raise InputError(f"{path}: is not a --shared-once manifest: {words}") from None
+        raise InputError(f"{path}: not a --shared-once manifest: {words}") from None
 
 
 def _decode(found: object) -> Manifest:

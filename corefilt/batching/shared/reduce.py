@@ -221,7 +221,7 @@ def _reduce(path: str, manifest: Manifest, parts: Parts, entry: Entry) -> bool:
 def _write(core: CoreFile, part: Part, layout: FittedLayout, parts: Parts, entry: Entry) -> None:
     source = core.source.file
     if source is None:
-        raise InputError(f"{part.path}: is not a regular file")
+        raise InputError(f"{part.path}: not a regular file")
     sink = Successor(part.path, source.fd)
     try:
         Engine(source, sink, writeback=True, expected=layout.size).run(layout.steps(source.size))

@@ -32,7 +32,7 @@ def contents(stream: BinaryIO, name: str) -> Iterator[Content]:
     except (binascii.Error, EvidenceError) as error:
         yield Content((APPORT,), reason=f"a report whose CoreDump cannot be read: {error}", unreadable=True)
         return
-    yield Content((APPORT,), reason=why_no_core(head) if first else "a report of apport without a CoreDump")
+    yield Content((APPORT,), reason=why_no_core(head) if first else "an apport report without a CoreDump")
 
 
 def core_of(file: BinaryIO, name: str) -> Iterator[bytes]:

@@ -31,21 +31,21 @@ class Content:
 
 def why_no_core(head: bytes, name: str | None = None) -> str:
     """Nothing for the first bytes of a core, else what they are instead."""
-    inside = f"{name}, and what is in it " if name is not None else ""
+    inside = f"{name}, whose content is " if name is not None else ""
     if head.startswith(ELFMAG) and len(head) >= 18:
         big = head[5:6] == b"\2"
         e_type = int.from_bytes(head[16:18], "big" if big else "little")
         kinds = {1: "an object file", 2: "an executable", 3: "a shared object or executable"}
-        return "" if e_type == 4 else f"{inside}is {kinds.get(e_type, f'of e_type {e_type}')}, not a core"
+        return "" if e_type == 4 else f"{inside}{kinds.get(e_type, f'of e_type {e_type}')}, not a core"
     if not head:
-        return f"{inside}is empty"
+        return f"{inside}empty"
     if name is not None and compression.recognise(head) is not None:
-        return f"{inside}is compressed once more"
+        return f"{inside}compressed once more"
     told = described(head[:HEAD], "FILE")
     if told is None:
-        return f"{inside}is not an ELF file"
+        return f"{inside}not an ELF file"
     words, hint = told
-    return f"{inside}is not an ELF core but {words}{f'; {hint}' if hint else ''}"
+    return f"{inside}not an ELF core but {words}{f'; {hint}' if hint else ''}"
 
 
 def member_content(head: bytes, wrapping: tuple[str, ...], name: str) -> Content:

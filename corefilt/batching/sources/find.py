@@ -78,12 +78,12 @@ def _all_items(sources: Iterable[str], without: frozenset[tuple[int, int]]) -> I
         elif glob.has_magic(source):
             found = sorted(glob.iglob(source, include_hidden=True))
             if not found:
-                raise UsageError(f"{source}: fits nothing")
+                raise UsageError(f"{source}: matches nothing")
             fixed = _fixed_part(source)
             for path in found:
                 yield from _named(path, os.path.relpath(path, fixed), without)
         else:
-            raise UsageError(f"{source}: is not there")
+            raise UsageError(f"{source}: does not exist")
 
 
 def _behind(url: str) -> Iterator[Item]:
@@ -160,7 +160,7 @@ def _item(folder: int, name: str, below: str, root: str) -> Item | None:
         return None
     if stat.S_ISLNK(mode):
         return Item(path, root, below, "is a symbolic link, which is not followed")
-    return Item(path, root, below, "" if stat.S_ISREG(mode) else "is not a regular file")
+    return Item(path, root, below, "" if stat.S_ISREG(mode) else "not a regular file")
 
 
 def look_into(item: Item) -> Iterator[tuple[Content, int]]:

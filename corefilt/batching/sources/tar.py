@@ -48,7 +48,7 @@ def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, wrapping: tuple[str, .
     if why:
         return Content(wrapping, info.name, why)
     if not info.isreg():
-        return Content(wrapping, info.name, "is not a regular file")
+        return Content(wrapping, info.name, "not a regular file")
     if info.issparse() and info.size > MOST_OF_SPARSE:
         return Content(
             wrapping, info.name, f"is stored sparse, and has {counted(info.size, 'byte')}: extract it with tar first"

@@ -90,7 +90,7 @@ def _replaced(task: Task, on_progress: Told | None) -> Outcome:
         if status is None:
             raise InputError(f"{task.source}: does not exist any more")
         if status.st_nlink > 1 and not task.force:
-            return task.outcome("kept", f"has {status.st_nlink} names (hard links); -f replaces this one")
+            return task.outcome("kept", f"has {status.st_nlink} hard links; -f replaces this one")
         try:
             owner = owner_to_become(file.place.folder, status)
             if owner is None or task.dry_run:
@@ -103,7 +103,7 @@ def _replaced(task: Task, on_progress: Told | None) -> Outcome:
 
 def _article(task: Task) -> str:
     container = next(layer for layer in task.wrapping if layer in wrappings.CONTAINERS)
-    return "a report of apport" if container == APPORT else f"a {container}"
+    return "an apport report" if container == APPORT else f"a {container}"
 
 
 def _replaced_here(task: Task, file: LocalEndpoint, on_progress: Told | None) -> Outcome:

@@ -126,16 +126,16 @@ def _why(rows: Rows, m: int) -> str:
     i, finding = maps.phdr[m], plan.findings[m]
     present = core.present[i]
     if core.maps.given_up.get(i):
-        return "an earlier run of corefilt in place took it out"
+        return "an earlier run of corefilt -i dropped it"
     if core.notes.fitted:
-        return "an earlier run of corefilt with --fit or --minimal left it out"
+        return "an earlier run of corefilt with --fit or --minimal dropped it"
     if finding.possible == Kind.EXCLUDED:
         return "the kernel never dumps this mapping: it belongs to a device, or has MADV_DONTDUMP"
     enough = WHOLE if present else ONE_PAGE
     keep = [name for name, bit in BITS.items() if finding.levels(bit)[2] >= enough]
-    left = "only the first page was dumped" if 0 < present <= core.maps.page_size else "nothing of it was dumped"
+    left = "only the first page was dumped" if 0 < present <= core.maps.page_size else "none of this mapping was dumped"
     if present > core.maps.page_size:
-        left = f"only {show_size(present)} of it were dumped"
+        left = f"only {show_size(present)} of this mapping were dumped"
     if not keep:
         return f"{left}; no bit of coredump_filter keeps this kind"
     return f"{left}; these bits of coredump_filter keep it: {', '.join(keep)}"
@@ -144,7 +144,7 @@ def _why(rows: Rows, m: int) -> str:
 def show_answer(rows: Rows, answer: Answer, page: Page) -> None:
     """Three to five lines about an address."""
     plan, m = rows.plan, answer.m
-    name = {"missing": "not there", "dropped": "not there", "unmapped": "not mapped", "unknown": "not read"}
+    name = {"missing": "not present", "dropped": "not present", "unmapped": "not mapped", "unknown": "not read"}
     page.text(f"{answer.address:#x}: {name.get(answer.state, answer.state)}: {answer.why}", indent=2)
     if m is None:
         return

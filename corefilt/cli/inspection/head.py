@@ -175,7 +175,7 @@ def fdpic_lines(core: CoreFile) -> list[str]:
         return []
     mmu = {True: "with an MMU", False: "without an MMU", None: "with or without an MMU"}[core.fdpic.mmu]
     first, second = core.fdpic.loadmaps
-    kind = "ELF-FDPIC" if core.notes.of_fdpic else "made of an ELF-FDPIC core"
+    kind = "ELF-FDPIC" if core.notes.of_fdpic else "made from an ELF-FDPIC core"
     lines = [f"{kind}, {mmu}; loadmaps at {first:#x} (program) and {second:#x} (loader)"]
     for whose, address, loadmap in core.loadmaps():
         if isinstance(loadmap, str):

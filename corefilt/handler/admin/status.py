@@ -151,7 +151,7 @@ class Status:
             lines.append(f"before           {_text(former) if former is not None else 'not known'}")
         ground = self.ground
         lines += [
-            f"core_pipe_limit  {self.pipe_limit if self.pipe_limit is not None else 'not there'}",
+            f"core_pipe_limit  {self.pipe_limit if self.pipe_limit is not None else 'missing'}",
             f"configuration    {ground.config_path}: {'not usable' if ground.config_error else 'good'}",
             f"account          {ground.config.user}: {'not usable' if ground.account_error else 'good'}",
             f"directory        {ground.directory}: {'not usable' if ground.directory_error else 'good'}",
@@ -159,7 +159,7 @@ class Status:
         ]
         lines.append(f"layers missing   {', '.join(self.missing) if self.missing else self._no_layer_is_missing()}")
         if self.lost_error is not None:
-            lines.append(f"lost cores       cannot be told: {self.lost_error}")
+            lines.append(f"lost cores       unknown: {self.lost_error}")
         return lines + [f"said             {line}" for line in self.messages]
 
     def _is_lost(self, layer: str) -> bool:
@@ -201,7 +201,7 @@ def _left_behind(folder: str) -> tuple[list[str], list[str], str | None]:
         return [], [], str(error)
     lost = [f"{record}: no core was saved: its handler was killed" for record in records if record.state == BEGUN]
     stuck = [
-        f"{record}: stands in its dump, waits for a page of its memory, and holds one of {PIPE_LIMIT}'s places: "
+        f"{record}: hangs in its dump, waiting for a page of its memory, and occupies a slot of {PIPE_LIMIT}: "
         "the server of its mapped files does not answer"
         for record in records
         if stands_still(record)
@@ -218,4 +218,4 @@ def _sentence(error: CorefiltError) -> str:
 
 
 def _text(value: bytes | None) -> str:
-    return os.fsdecode(value) if value is not None else "not there"
+    return os.fsdecode(value) if value is not None else "missing"

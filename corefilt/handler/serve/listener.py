@@ -29,7 +29,7 @@ class Listening:
         self.socket, self.path = listener, path
         status = _status(path)
         if status is None or not stat.S_ISSOCK(status.st_mode):
-            raise ServeError(f"{path}: is not a socket")
+            raise ServeError(f"{path}: not a socket")
         if status.st_uid != 0 or status.st_mode & 0o077:
             raise ServeError(
                 f"{path}: belongs to user {status.st_uid} and has mode {stat.S_IMODE(status.st_mode):04o}",

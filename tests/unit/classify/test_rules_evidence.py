@@ -683,7 +683,7 @@ def test_a_pipe_does_not_show_whether_an_unexecutable_file_is_elf() -> None:
 def test_a_file_that_was_not_used_says_why() -> None:
     case = Case("", "", "", "", 0, copy=Copy("was changed after the dump"))
     found = finding(case)
-    assert "not held against its file below --sysroot, which was changed after the dump" in found.evidence
+    assert "not compared with its file below --sysroot, which was changed after the dump" in found.evidence
     assert not found.sources & SYSROOT
     assert could_be(found) == BOTH_PRIVATE
 

@@ -264,7 +264,7 @@ def test_a_damaged_field_is_named(patch: dict[str, int], words: str, piped: bool
     [
         (b"", NotACoreError, "is empty"),
         (b"\x7f", DamagedCoreError, "ends in the ELF header, after 1 byte"),
-        (b"MZ", NotACoreError, "is not an ELF file"),
+        (b"MZ", NotACoreError, "not an ELF file"),
         (b"\x7fELF\x05\x01" + bytes(9), DamagedCoreError, "ends in the ELF header, after 15 bytes"),
         (b"\x7fELF\x05\x01" + bytes(10), DamagedCoreError, "EI_CLASS is 5"),
         (ident(64, True), DamagedCoreError, "ends in the ELF header, after 16 bytes"),
@@ -275,7 +275,7 @@ def test_a_damaged_field_is_named(patch: dict[str, int], words: str, piped: bool
         (ident(64, True) + bytes(48), NotACoreError, "an ELF file (e_type 0)"),
         (b"\x7fELF\x05\x01" + bytes(58), DamagedCoreError, "EI_CLASS is 5"),
         (b"\x7fELF\x02\x07" + bytes(58), DamagedCoreError, "EI_DATA is 7"),
-        (make_core(LOADS, patch={"e_type": 2}), NotACoreError, "is not a core dump but a program (e_type 2)"),
+        (make_core(LOADS, patch={"e_type": 2}), NotACoreError, "not a core dump but a program (e_type 2)"),
         (make_core(LOADS, patch={"e_type": 3}), NotACoreError, "a shared object or program (e_type 3)"),
         (make_core(LOADS, patch={"e_type": 77}), NotACoreError, "an ELF file (e_type 77)"),
         (make_core(LOADS)[:200], DamagedCoreError, "ends in the program header table"),

@@ -268,7 +268,7 @@ def test_any_bytes_are_notes_or_a_warning(raw: bytes, piped: bool) -> None:
     ],
 )  # fmt: skip
 def test_cores_of_other_systems_are_refused(name: bytes, system: str) -> None:
-    with pytest.raises(NotACoreError, match=f"is not a Linux core but one of {system}"):
+    with pytest.raises(NotACoreError, match=f"not a Linux core but one of {system}"):
         notes_of([Note(name, 1, b"")])
 
 

@@ -29,8 +29,8 @@ def test_the_values_by_their_keys() -> None:
         ({"size": 1}, "here: name: is missing", "it needs name"),
         ({"name": "a", "size": -1}, "here: size: -1 is not a size", "write it like"),
         ({"name": "a", "size": "1X"}, "here: size: size '1X' cannot be read", "write it like"),
-        ({"name": "a", "colour": "gren"}, "here: colour: 'gren' is none of red, green", "did you mean green?"),
-        ({"name": "a", "colour": ["red"]}, "here: colour: ['red'] is none of red, green", "docs/handler.md"),
+        ({"name": "a", "colour": "gren"}, "here: colour: 'gren' is not one of red, green", "did you mean green?"),
+        ({"name": "a", "colour": ["red"]}, "here: colour: ['red'] is not one of red, green", "docs/handler.md"),
         ({"name": ""}, "here: name: '' cannot be used as a name", "docs/handler.md"),
     ],
 )
@@ -85,11 +85,11 @@ def test_values_of_another_kind(read: Callable[[object], object], values: list[o
 @pytest.mark.parametrize(
     ("decode", "raw", "said"),
     [
-        (fields.decode_toml, b"a = ?", "here: is not TOML: Invalid value (at line 1, column 5)"),
-        (fields.decode_toml, b"# caf\xe9", "here: is not TOML: byte 5 is not UTF-8"),
+        (fields.decode_toml, b"a = ?", "here: not TOML: Invalid value (at line 1, column 5)"),
+        (fields.decode_toml, b"# caf\xe9", "here: not TOML: byte 5 is not UTF-8"),
         (fields.decode_toml, b"a = " + b"[" * 9000, "here: is nested too deeply"),
-        (fields.decode_json, b"{", "here: is not JSON: "),
-        (fields.decode_json, b"\xff{", "here: is not JSON: "),
+        (fields.decode_json, b"{", "here: not JSON: "),
+        (fields.decode_json, b"\xff{", "here: not JSON: "),
         (fields.decode_json, b"[" * 100_000, "here: is nested too deeply"),
     ],
 )

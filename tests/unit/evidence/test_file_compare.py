@@ -199,7 +199,7 @@ def test_the_file_begins_with_what_a_pipe_has_brought_already(root: Path) -> Non
 def told(report: dict[str, Any], why: str, name: str = TABLE) -> None:
     assert [f"{name} below --sysroot was not used: it {why}"] == report["warnings"]
     (mapping,) = (mapping for mapping in report["mappings"] if mapping["path"] is not None)
-    assert f"not held against its file below --sysroot, which {why}" in mapping["evidence"]
+    assert f"not compared with its file below --sysroot, which {why}" in mapping["evidence"]
     assert "differs" not in reasons(mapping)
 
 
@@ -331,7 +331,7 @@ def test_from_a_pipe_into_a_pipe_the_payload_has_passed(root: Path) -> None:
     core = sample(root)
     done = corefilt("0x1", "--sysroot", root, pipe=core)
     assert done.code == 0
-    assert any("the payload of a pipe has passed before it can be held against files" in line for line in done.err)
+    assert any("the payload of a pipe has passed before it can be compared with files" in line for line in done.err)
     whole = corefilt("0x1", "-", "--sysroot", root, "-o", root.parent / "out", pipe=core)
     assert not any("has passed" in line for line in whole.err)
     # Modes and first bytes are looked at all the same.

@@ -474,7 +474,7 @@ def test_json_that_takes_more_memory_than_there_is(tmp_path: Path) -> None:
         "except EvidenceError as error: print(error)\n"
     )
     told = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True)
-    assert told.stdout == f"{path}: takes more memory than there is\n", told.stderr
+    assert told.stdout == f"{path}: needs more memory than is available\n", told.stderr
 
 
 def test_export_without_its_last_line_end(tmp_path: Path) -> None:

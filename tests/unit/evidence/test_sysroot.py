@@ -836,8 +836,8 @@ def test_nothing_speaks_against_a_file_of_which_nothing_is_known(tmp_path: Path)
         ),
         pytest.param(image(b"", e_type=ET_CORE), image(b"", e_type=ET_CORE), None, id="no image"),
         pytest.param(image(b"", e_type=ET_CORE), image(b"", e_type=ET_CORE, patch={"e_entry": 1}), "other", id="other"),
-        pytest.param(image(b""), b"#!/bin/sh\n", "begins otherwise", id="a script now"),
-        pytest.param(b"#!/bin/sh\n".ljust(PAGE, b"\0"), image(b""), "begins otherwise", id="ELF now"),
+        pytest.param(image(b""), b"#!/bin/sh\n", "begins differently", id="a script now"),
+        pytest.param(b"#!/bin/sh\n".ljust(PAGE, b"\0"), image(b""), "begins differently", id="ELF now"),
         pytest.param(b"", identified(), None, id="nothing in the core"),
         pytest.param(bytes(PAGE), identified(), None, id="a hole in the core"),
         # What is no ELF may have been written to.
@@ -874,7 +874,7 @@ def test_a_mapping_begins_inside_its_file(tmp_path: Path, size: int, page_size: 
     assert said == (None if fits else f"is too small for what was mapped of it (at byte {begins})")
 
 
-ANOTHER = "is another file (inode) than was mapped"
+ANOTHER = "is not the file that was mapped (its inode differs)"
 
 
 @pytest.mark.parametrize(

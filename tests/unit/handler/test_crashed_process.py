@@ -106,7 +106,7 @@ def test_what_is_missing_is_noticed(folder: Path) -> None:
     victim.close()
     assert victim.notices == [
         "its smaps cannot be opened: No such file or directory",
-        "its files cannot be looked at: No such file or directory",
+        "its files cannot be examined: No such file or directory",
     ]
 
 
@@ -173,7 +173,7 @@ def test_no_more_files_than_there_are_descriptors_for(folder: Path, monkeypatch:
     victim = looked_at(folder, crash_of())
     assert len(victim.files) == 1
     victim.close()
-    assert victim.notices == ["only 1 of its 2 mapped files are looked at"]
+    assert victim.notices == ["only 1 of its 2 mapped files are examined"]
 
 
 @pytest.mark.parametrize("allowed", [True, False])

@@ -144,7 +144,7 @@ def test_half_a_core(core: Path, tmp_path: Path) -> None:
 def test_what_is_no_core(what: bytes, tmp_path: Path) -> None:
     done = work(what, tmp_path)
     assert (done.result.status, done.core) == (WHOLE, what)
-    assert "saved as it came" in done.result.words
+    assert "saved unfiltered" in done.result.words
 
 
 def test_a_file_that_is_no_core(tmp_path: Path) -> None:

@@ -115,12 +115,12 @@ def test_a_file_of_another_is_not_used(tmp_path: Path) -> None:
         raise AssertionError("a link was followed")
     (tmp_path / NAME).unlink()
     os.mkfifo(tmp_path / NAME)
-    with pytest.raises(OutputError, match="alone"), opened(tmp_path):
+    with pytest.raises(OutputError, match="only this user"), opened(tmp_path):
         raise AssertionError("a FIFO was opened")
     (tmp_path / NAME).unlink()
     (tmp_path / NAME).write_bytes(b"")
     (tmp_path / NAME).chmod(0o666)
-    with pytest.raises(OutputError, match="alone"), opened(tmp_path):
+    with pytest.raises(OutputError, match="only this user"), opened(tmp_path):
         raise AssertionError("others can write to it")
     assert not (tmp_path / "elsewhere").exists()
 

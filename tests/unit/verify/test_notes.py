@@ -131,7 +131,7 @@ def test_behind_the_notes_counts_too(tmp_path: Path) -> None:
     full, out = tmp_path / "full", tmp_path / "out"
     raw = note_bytes(NOTES)
     full.write_bytes(make_core(LOADS, raw + b"rest of it"))
-    for other, words in ((b"rest of iT", "1 byte behind the notes differs"), (b"rest", "the notes take")):
+    for other, words in ((b"rest of iT", "1 byte after the notes differs"), (b"rest", "the notes take")):
         out.write_bytes(make_core(LOADS, raw + other))
         assert words in str(verify(full, out))
 

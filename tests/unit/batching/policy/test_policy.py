@@ -191,10 +191,10 @@ def test_hiding_facts_never_makes_the_outcome_harsher(rules: list[tuple[list[str
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ('action = "shred"', "rule 'rule 0': action: 'shred' is none"),
+        ('action = "shred"', "rule 'rule 0': action: 'shred' is not one of"),
         ("", "rule 'rule 0': action: is missing"),
-        ('action = "keep"\nsize = "1M"', "rule 'rule 0': size: is not used by the action keep"),
-        ('action = "delete"\nfilter = "0x33"\nwhen.uid = 0', "filter: is not used by the action delete"),
+        ('action = "keep"\nsize = "1M"', "rule 'rule 0': size: not used by the action keep"),
+        ('action = "delete"\nfilter = "0x33"\nwhen.uid = 0', "filter: not used by the action delete"),
         ('action = "fit"', "rule 'rule 0': size: is missing"),
         ('action = "fit"\nsize = "1 QB"', "size: size '1 QB' cannot be read"),
         ('action = "fit"\nsize = -1', "size: -1 is not a size"),
