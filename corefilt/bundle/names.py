@@ -126,7 +126,7 @@ def why_unsafe(name: str, kind: str, target: str = "") -> str | None:
     if len(steps) > MOST_FOLDERS + 1 or any(len(os.fsencode(step)) > MOST_OF_A_NAME for step in steps):
         return "has a name that is too long"
     if kind == "folder":
-        return None if steps[0] in (ROOT, DEBUG) else "is not part of a bundle"
+        return None if steps[0] in (ROOT, DEBUG) else "not part of a bundle"
     if kind == "link":
         if steps[0] != ROOT or len(steps) < 2:
             return "is a link outside root/"
@@ -134,7 +134,7 @@ def why_unsafe(name: str, kind: str, target: str = "") -> str | None:
     if kind != "file":
         return f"is a {kind}"
     alone = len(steps) == 1 and name in (MANIFEST, CORE, *TEXTS)
-    return None if alone or (len(steps) > 1 and steps[0] in (ROOT, DEBUG)) else "is not part of a bundle"
+    return None if alone or (len(steps) > 1 and steps[0] in (ROOT, DEBUG)) else "not part of a bundle"
 
 
 def _why_unsafe_link(depth: int, target: str) -> str | None:

@@ -91,7 +91,7 @@ def _held_against(objects: LoadedObjects, path: bytes, wanted: bytes | None, fil
     if file.read(0, len(ELFMAG)) != ELFMAG:
         if path not in objects.proven:
             return None
-        return BundledFile(path, OBJECT, MISMATCHED, wanted, reason="is not an ELF file")
+        return BundledFile(path, OBJECT, MISMATCHED, wanted, reason="not an ELF file")
     own = file.build_id()
     if wanted is None:
         return BundledFile(path, OBJECT, UNVERIFIED, own, size=file.size, reason="the core does not hold its build-id")

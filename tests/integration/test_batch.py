@@ -718,7 +718,7 @@ def test_damaged_cores_and_those_with_several_names_are_not_replaced(tmp_path: P
     assert listing(tmp_path) == before
     assert {name: status for name, (status, _) in lines.items()} == {"cut": "kept", "one": "kept", "cut.zst": "kept"}
     assert "damaged" in lines["cut"][1]
-    assert "2 names" in lines["one"][1]
+    assert "2 hard links" in lines["one"][1]
     lines = by_source(batch(tmp_path / "p", "--replace", "-f"), tmp_path / "p")
     assert {status for status, _ in lines.values()} == {"filtered"}
     assert (tmp_path / "other").read_bytes() == before["other"]
