@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from support.builder import EM_AARCH64, PT_LOAD, parse_core
 from support.fitting import assert_fits, pages
 from support.jvm import JAVA, java_core
 from support.opening import in_memory
-from support.runtimes import EXE, HEAP, UNUSED, Made, go_core, program, python_core
+from support.runtimes import EXE, HEAP, STACK, UNUSED, Made, Space, go_core, process, program, python_core
 from support.samples import PAGE
 
 import corefilt
@@ -155,6 +156,22 @@ def test_a_stack_that_go_allocated_ends_where_go_says(on: str) -> None:
     assert HEAP + 0x8B000 not in kept
     if on == "g0":
         assert HEAP + 0x88000 not in kept
+
+
+def test_words_and_goroutines_are_not_compared_each_with_each() -> None:
+    """32,000 words of a stack and 40,000 times one goroutine that runs would be a billion."""
+    space, data, array, g, count = Space(), EXE + PAGE, HEAP + 0x100000, HEAP, 40_000
+    space.put(data, b"\xff Go buildinf:" + b"\x08\x02" + bytes(16) + b"\x08go1.19.8")
+    space.words(data + 0x100, array, count, count)
+    space.words(array, *[g] * count)
+    space.words(g, HEAP + 0x10000, HEAP + 0x12000)
+    space.words(g + 48, HEAP + PAGE, HEAP + 0x11000, EXE, g)
+    space.words(HEAP + 0x10000, *[0] * 1024)
+    space.words(STACK, *range(HEAP, HEAP + 32768))
+    core = process(space, "/usr/bin/service", {}, 1, stack_pointers=[STACK + 512])
+    began = time.process_time()
+    assert small(core)[1].fit.runtimes[0].threads == count
+    assert time.process_time() - began < 15
 
 
 def test_none_keeps_nothing_of_it(made: tuple[str, Made]) -> None:
