@@ -603,7 +603,7 @@ def test_other_readers_count_the_parts_too(scattered: Path, reader: str) -> None
 @pytest.mark.parametrize("limit", ["0", "1", "4095", "4096"])
 def test_too_small_names_the_smallest(limit: str, process: Path) -> None:
     done = corefilt("all", process, "--fit", limit, "-o", process.with_name("out"))
-    assert_error(done, f"{limit} bytes", f"smallest size that works is {smallest(process)}")
+    assert_error(done, f"{limit} byte", f"smallest size that works is {smallest(process)}")
     assert os.listdir(process.parent) == [process.name]
 
 
@@ -723,7 +723,7 @@ def test_segments_over_each_other_do_not_grow(tmp_path: Path) -> None:
     patch = {f"phdr[{n}].p_offset": parse_core(core)[1][1].p_offset for n in range(2, 51)}
     core = make_core(loads, kernel_notes([], threads=50, stack_pointers=pointers), patch=patch)
     done = corefilt("all", write(tmp_path / "core", core), "--minimal", "-o", tmp_path / "out")
-    assert_error(done, "segments lie over each other")
+    assert_error(done, "its segments overlap")
 
 
 def test_garbage_in_notes_and_images_is_survived(tmp_path: Path) -> None:
