@@ -229,7 +229,7 @@ def test_a_note_that_counts_more_than_it_has(tmp_path: Path) -> None:
 
 def test_it_goes_with_what_cuts(core: Path) -> None:
     assert_usage(corefilt("all", core, "-o", core.with_name("out"), "--unreadable"), "needs --minimal or --fit")
-    assert_usage(corefilt("all", "-i", core, "--unreadable"), "--unreadable does not")
+    assert_usage(corefilt("all", "-i", core, "--unreadable"), "-i cannot move anything, and --unreadable does")
 
 
 def test_the_report_says_so(core: Path) -> None:
