@@ -465,7 +465,7 @@ def test_a_tar_of_something_else(tmp_path: Path) -> None:
     with tarfile.open(path, "w") as tar:
         tar.add(ORIGINAL, "root/x")
     assert_error(opened(path, folder=tmp_path / "t"), "has no manifest.json")
-    assert_error(opened(tmp_path, folder=tmp_path / "t"), "is not a file")
+    assert_error(opened(tmp_path, folder=tmp_path / "t"), "not a file")
     assert_error(opened(tmp_path / "none", folder=tmp_path / "t"), "none")
 
 

@@ -54,7 +54,7 @@ def crashed(tmp_path_factory: pytest.TempPathFactory) -> str:
         done = run_demo(folder=folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert os.listdir(folder) == []
-    if "No core file can be had here" in done.stdout:
+    if "No core file can be made here" in done.stdout:
         pytest.skip("the kernel wrote no core file")
     return done.stdout
 

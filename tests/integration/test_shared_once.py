@@ -477,7 +477,7 @@ def test_command(tmp_path: Path) -> None:
     assert_error(corefilt("restore", tmp_path / "none"), "No such file")
     assert_error(corefilt("restore"), "MANIFEST", code=2)
     (tmp_path / "text").write_text("text")
-    assert_error(corefilt("restore", tmp_path / "text"), "is not a --shared-once manifest")
+    assert_error(corefilt("restore", tmp_path / "text"), "not a --shared-once manifest")
 
 
 def test_a_reduced_core_filters_as_the_whole_one(tmp_path: Path) -> None:
