@@ -448,7 +448,7 @@ def test_bytes_behind_a_whole_stream_are_a_warning(form: str, behind: bytes, tmp
     for args in ((core,), ()):
         done = corefilt("all", *args, "-o", out, "-f", "--strict", **({} if args else {"pipe": packed}))
         assert done.code == 3, done.err
-        assert any(f"stand {show_size(count)} that" in line and form in line for line in done.err), done.err
+        assert any(f"{show_size(count)} after the end" in line and form in line for line in done.err), done.err
         assert out.read_bytes() == data
     done = corefilt("all", core)
     assert done.code == 3
@@ -480,7 +480,7 @@ def test_another_format_behind_a_stream_is_no_part_of_it(form: str, tmp_path: Pa
     other = COMPRESS["gzip" if form != "gzip" else "xz"](data)
     done = corefilt("all", "-o", out, pipe=COMPRESS[form](data) + other)
     assert done.code == 3
-    assert any(f"stand {show_size(len(other))} that" in line for line in done.err)
+    assert any(f"{show_size(len(other))} after the end" in line for line in done.err)
     assert out.read_bytes() == data
 
 
@@ -500,7 +500,7 @@ def test_a_batch_says_so_too(tmp_path: Path) -> None:
     lines = {Path(line["source"]).name: line for line in map(json.loads, done.out.splitlines())}
     assert done.code == 0, done.err
     assert {name: line["status"] for name, line in lines.items()} == dict.fromkeys(before, "filtered")
-    assert "stand 9 B that" in lines["behind.gz"]["reason"]
+    assert "9 B after the end" in lines["behind.gz"]["reason"]
     assert "damaged" in lines["damaged.gz"]["reason"]
     assert "cut off" in lines["cut.gz"]["reason"]
     assert "of its segments are missing" in lines["cut.gz"]["reason"]
@@ -515,7 +515,7 @@ def test_the_same_from_python(tmp_path: Path) -> None:
     core.write_bytes(gzip.compress(sample_core()) + b"trailing\n")
     report = api.filter(core, out, filter="all")
     assert report.damaged
-    assert any("stand 9 B that" in warning for warning in report.warnings)
+    assert any("9 B after the end" in warning for warning in report.warnings)
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -342,7 +342,7 @@ def test_a_rule_for_a_size_does_not_loosen_the_settings() -> None:
         ("keep-free = '101%'", "percentage"), ("max-use = -1", "size"), ("limit-burst = 2", "go together"),
         ("repeats = 'minimal'", "keep-per-signature"), ("max-age = 3", "quoted"), ("keep-per-signature = 0", "number"),
         ("[[rule]]\nuid = 1", "action"), ("[[rule]]\naction = 'fit'", "size"), ("rule = 1", "tables"),
-        ("[[rule]]\naction = 'keep'\nsize = 1", "is not used by"), ("[[rule]]\naction = 'kep'", "none of"),
+        ("[[rule]]\naction = 'keep'\nsize = 1", "not used by"), ("[[rule]]\naction = 'kep'", "is not one of"),
         ("[[rule]]\naction = 'keep'\nexecutable = 'x'", "path"),
     ],
 )  # fmt: skip
