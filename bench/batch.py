@@ -80,7 +80,7 @@ def _small(folder: Path, programs: Programs, options: Options, results: Results,
     small.write(source, count)
     sides = {
         "1 job": [*programs.command, "batch", "0x31", str(source), "--to", str(out), "--jobs=1", "-q"],
-        "one process": [programs.python, "-c", _ONE_BY_ONE, str(source), str(out)],
+        "one process": [programs.python, "-P", "-c", _ONE_BY_ONE, str(source), str(out)],
     }
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(options.runs):
