@@ -199,18 +199,22 @@ def test_words_of_programs_are_no_secrets(tmp_path: Path) -> None:
 
 # What takes longest, of some forty that were tried; texts of programs take 0.001 seconds a MB.
 LABOUR = (b"eyJ-", b"token=", b"password='", b"ookie: ", b"\0TOKEN=", b"TOKEN=", b"sk--", b"$6$", b"t\0o\0k\0e\0n\0=\0")
-MOST_SECONDS_A_MB = 8
 
 
 @pytest.mark.parametrize("unit", LABOUR, ids=repr)
-def test_a_core_of_anchors_takes_a_bounded_time(tmp_path: Path, unit: bytes) -> None:
-    """Each is looked at, and what stands behind it as far as a rule reaches, and no further."""
-    path, size = tmp_path / "core", 1 << 18
-    path.write_bytes(make_core([Load(HEAP, (unit * (size // len(unit) + 1))[:size])], kernel_notes()))
-    with open_core(path) as core:
-        began = time.process_time()
-        find(core, make_request())
-        assert time.process_time() - began < MOST_SECONDS_A_MB * size / 1e6
+def test_the_time_grows_with_the_anchors_only(tmp_path: Path, unit: bytes) -> None:
+    """Each is looked at, and what stands behind it as far as a rule reaches, and no further.
+
+    Of four times as many the time is four times as long, or sixteen times if each were held against each.
+    """
+    path, took = tmp_path / "core", []
+    for size in (1 << 16, 1 << 18):
+        path.write_bytes(make_core([Load(HEAP, (unit * (size // len(unit) + 1))[:size])], kernel_notes()))
+        with open_core(path) as core:
+            began = time.process_time()
+            find(core, make_request())
+            took.append(time.process_time() - began)
+    assert took[1] < 10 * took[0]
 
 
 def test_more_secrets_than_can_be_told_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.builder import EM_PPC, VSYSCALL, Load, kernel_notes, make_core, nt_file, page, parse_core
+from support.builds import of_a_plain_build
 from support.maps import Area, maps_text, saved, smaps_text
 from support.opening import in_pipe, open_file, opened
 from support.ready import descriptors
@@ -407,6 +408,7 @@ def test_mappings_that_look_alike_lie_on_different_devices(tmp_path: Path) -> No
     assert "shared-huge" in (mappings[2 * size].kind, *mappings[2 * size].finding.others())
 
 
+@of_a_plain_build
 @pytest.mark.parametrize(
     "path", [pytest.param("/memfd:java_heap (deleted)", id="memfd"), pytest.param("/mnt/pool", id="file")]
 )

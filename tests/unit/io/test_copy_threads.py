@@ -143,7 +143,7 @@ real = _fast.move
 def slow(*args, **options):
     if threading.current_thread().name == "corefilt":
         print("copying", flush=True)
-    time.sleep(0.2)
+    time.sleep(0.5)
     return real(*args, **options)
 _fast.move = slow
 from corefilt.cli import entry
@@ -168,6 +168,6 @@ def test_a_signal_ends_all_threads(number: int, times: int, core: Path) -> None:
         process.send_signal(number)
         time.sleep(0.01)
     _, err = process.communicate(timeout=30)
-    assert time.monotonic() - began < 0.8, "the copy takes longer than that"
+    assert time.monotonic() - began < 2, "the copy takes longer than that"
     assert (process.returncode, err) == (-number, b"")
     assert listing(core.parent) == before

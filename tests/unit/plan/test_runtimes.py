@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.builder import EM_AARCH64, PT_LOAD, parse_core
+from support.builds import of_a_plain_build
 from support.fitting import assert_fits, pages
 from support.jvm import JAVA, java_core
 from support.opening import in_memory
@@ -158,6 +159,7 @@ def test_a_stack_that_go_allocated_ends_where_go_says(on: str) -> None:
         assert HEAP + 0x88000 not in kept
 
 
+@of_a_plain_build
 def test_words_and_goroutines_are_not_compared_each_with_each() -> None:
     """32,000 words of a stack and 40,000 times one goroutine that runs would be a billion."""
     space, data, array, g, count = Space(), EXE + PAGE, HEAP + 0x100000, HEAP, 40_000
