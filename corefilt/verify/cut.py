@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from corefilt.text import counted
 from corefilt.verify.files import WINDOW
-from corefilt.verify.notes import MOST_WALKED, walk
+from corefilt.verify.note_segments import MOST_WALKED, walk
 from corefilt.verify.pairs import MTE, Pair
 from corefilt.verify.verdict import Finding
 

@@ -15,7 +15,8 @@ from corefilt.verify.expected import Expectation
 from corefilt.verify.files import difference
 from corefilt.verify.guard import Passed, guarded
 from corefilt.verify.headers import check_header, check_sections
-from corefilt.verify.notes import FITS, check_notes, extents, own_notes
+from corefilt.verify.note_segments import FITS, extents, own_notes
+from corefilt.verify.notes import check_notes
 from corefilt.verify.pairs import MTE, Pair, check_places, pair_segments
 from corefilt.verify.plain import open_plain
 from corefilt.verify.scrubbed import ScrubList, check_scrubbed

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from corefilt.documents.fields import MOST_SIZE, a_list, a_number, a_table, a_text, decode_json, one_of, read_field
 from corefilt.errors import InputError, UsageError
 from corefilt.text import counted
-from corefilt.verify.notes import SCRUBBED, aligned, own_texts
+from corefilt.verify.note_segments import SCRUBBED, own_texts
+from corefilt.verify.notes import aligned
 from corefilt.verify.verdict import Finding
 
 TYPE_CHECKING = False

@@ -25,7 +25,7 @@ from support.builder import (
 from support.samples import noise, tagged
 
 import corefilt
-from corefilt.verify import Verdict, notes, verify
+from corefilt.verify import Verdict, note_segments, verify
 
 A, B, PAGE = 0x10000, 0x40000, 4096
 LOADS = [Load(A, noise(2, 1)), Load(B, noise(1, 2))]
@@ -143,7 +143,7 @@ def test_notes_are_found_wherever_what_is_read_at_a_time_ends(
     """A process of many threads has more notes than are read at a time."""
     full, out = annotated
     own = next(note for note in parse_notes(out.read_bytes()) if note.name == "COREFILT")
-    monkeypatch.setattr(notes, "_CHUNK", chunk)
+    monkeypatch.setattr(note_segments, "_CHUNK", chunk)
     for order in (ours_first, ours_between, ours_last):
         out.write_bytes(make_core(LOADS, order(own, list(NOTES))))
         verdict = verify(full, out)
@@ -161,7 +161,7 @@ def test_what_is_not_claimed_is_as_the_note_of_a_fit_tells(tmp_path: Path) -> No
         assert verdict.holds, verdict
         assert any("shows less memory than there was, as a note records" in change for change in verdict.changes)
     for name, holds in (("COREFILT", True), ("OTHER", False)):
-        told = Note(name, notes.FITS, struct.pack("<IIQQQ", 1, 0, 1, A, 2 * PAGE))
+        told = Note(name, note_segments.FITS, struct.pack("<IIQQQ", 1, 0, 1, A, 2 * PAGE))
         full.write_bytes(make_core(LOADS, [told, *NOTES]))
         shorter = [replace(LOADS[0], data=noise(1, 1), memsz=PAGE), *LOADS[1:]]
         out.write_bytes(make_core(shorter, [told, *NOTES]))

@@ -1,0 +1,203 @@
+"""Notes that --format wrote anew, as `verify` holds them: every byte but addresses that the full core lacks."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from support.builder import (
+    EM_68K,
+    EM_ARM,
+    EM_RISCV,
+    Load,
+    Note,
+    kernel_notes,
+    make_core,
+    nt_prstatus,
+    parse_core,
+    parse_notes,
+)
+from support.samples import noise
+
+import corefilt
+from corefilt.verify import proof, verify
+
+A, B = 0x10000, 0x40000
+NT_SIGINFO = 0x53494749
+LOADMAPS = (0xBDFFFFA8, 0xBDFFFF70)
+
+
+class Machine(NamedTuple):
+    """The ``size`` of its plain struct elf_prstatus, and ``at`` which byte of it the two words stand in the other."""
+
+    e_machine: int
+    bits: int
+    little: bool
+    size: int
+    at: int
+
+
+MACHINES = {
+    "ARM": Machine(EM_ARM, 32, True, 148, 144),
+    "m68k": Machine(EM_68K, 32, False, 154, 150),
+    "RISC-V": Machine(EM_RISCV, 64, True, 376, 368),
+}
+
+
+def notes_of(machine: str, wide: int, pairs: list[tuple[int, int]]) -> list[Note]:
+    """Threads, of which the first ``wide`` are an FDPIC dumper's; where all are, there is no note that it lacks."""
+    e_machine, bits, little, size, at = MACHINES[machine]
+    shape = {"bits": bits, "machine": e_machine, "little_endian": little}
+    threads = []
+    for n, pair in enumerate(pairs):
+        desc = nt_prstatus(n + 1, bits, machine=e_machine, size=size, little_endian=little).desc
+        words = struct.pack(("<" if little else ">") + ("II" if bits == 32 else "QQ"), *pair)
+        threads.append(Note("CORE", 1, desc[:at] + words + desc[at:] if n < wide else desc))
+    others = [note for note in kernel_notes(None, **shape)[1:] if wide < len(pairs) or note.type != NT_SIGINFO]  # type: ignore[arg-type]
+    return [*threads[:1], *others, *threads[1:]]
+
+
+def write(path: Path, machine: str, notes: list[Note]) -> None:
+    e_machine, bits, little, *_ = MACHINES[machine]
+    loads = [Load(A, noise(2, 1)), Load(B, noise(1, 2))]
+    path.write_bytes(make_core(loads, notes, bits=bits, machine=e_machine, little_endian=little))
+
+
+def unseen(full: Path, out: Path, machine: str) -> Iterator[int]:
+    """Places in the notes, looked at more closely in the first two, where a flipped bit breaks no promise."""
+    raw = out.read_bytes()
+    phdr = parse_core(raw)[1][0]
+    size = MACHINES[machine].size
+    places = {*range(0, phdr.p_filesz, 17), *range(80), *range(size - 10, size + 40)}
+    for at in sorted(places):
+        damaged = bytearray(raw)
+        damaged[phdr.p_offset + at] ^= 1 << at % 8
+        out.write_bytes(damaged)
+        if verify(full, out).holds:
+            yield at
+    out.write_bytes(raw)
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, Path]:
+    """Name three files; they are not cut while they are read, and a child for each look would take the longest."""
+    monkeypatch.setattr(proof, "guarded", lambda work, *_, **__: work())
+    return tmp_path / "full", tmp_path / "out", tmp_path / "back"
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("pairs", [[LOADMAPS], [LOADMAPS, (1, 2)]], ids=["alike", "of their own"])
+def test_every_flipped_bit_of_a_plain_cores_notes_is_found(
+    machine: str, pairs: list[tuple[int, int]], paths: tuple[Path, Path, Path]
+) -> None:
+    """Also in zeros, in padding, and in the note that keeps what NT_PRSTATUS lost."""
+    full, out, back = paths
+    write(full, machine, notes_of(machine, len(pairs), pairs))
+    corefilt.filter(full, out, filter="all", format="elf", sync=False)
+    verdict = verify(full, out)
+    assert verdict.holds, verdict
+    threads = "1 thread" if len(pairs) == 1 else "2 threads"
+    assert verdict.changes[1:] == [f"NT_PRSTATUS of {threads} has two words less (--format)"]
+    corefilt.filter(out, back, filter="all", format="fdpic", sync=False)
+    assert verify(out, back).changes == [
+        "a COREFILT note of --format was removed",
+        f"NT_PRSTATUS of {threads} has two words more (--format)",
+    ]
+    assert list(unseen(full, out, machine)) == []
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_addresses_that_only_an_fdpic_core_has_are_told(machine: str, paths: tuple[Path, Path, Path]) -> None:
+    """One thread's are compared with nothing; of two threads they must be the same. Each other byte is compared."""
+    full, out, _ = paths
+    at = MACHINES[machine].at
+    told = (
+        "the loadmaps' addresses in NT_PRSTATUS, 0xbdffffa8 and 0xbdffff70, are in no note of the full core (--format)"
+    )
+    for count in (1, 2):
+        write(full, machine, notes_of(machine, 0, [LOADMAPS] * count))
+        corefilt.filter(full, out, filter="all", format="fdpic", loadmaps=LOADMAPS, force=True, sync=False)
+        verdict = verify(full, out)
+        assert verdict.holds, verdict
+        assert verdict.changes[1:2] == [told], verdict
+        words = range(20 + at, 20 + at + (16 if machine == "RISC-V" else 8))
+        assert list(unseen(full, out, machine)) == (list(words) if count == 1 else [])
+
+
+def test_notes_that_the_fdpic_dumper_writes_may_not_be_missing(paths: tuple[Path, Path, Path]) -> None:
+    full, out, _ = paths
+    plain = notes_of("ARM", 0, [LOADMAPS])
+    write(full, "ARM", plain)
+    dumped = notes_of("ARM", 1, [LOADMAPS])
+    siginfo = next(note for note in plain if note.type == NT_SIGINFO)
+    write(out, "ARM", dumped)
+    assert verify(full, out).holds
+    assert "NT_PRSTATUS of 1 thread has two words more, and 1 note was left out (--format)" in verify(full, out).changes
+    for left_out in dumped[1:]:
+        write(out, "ARM", [note for note in dumped if note is not left_out])
+        assert [finding.what for finding in verify(full, out).findings] == ["notes"], left_out.type
+    for more in ([*dumped, dumped[-1]], [*dumped, siginfo]):
+        write(out, "ARM", more)
+        assert [finding.what for finding in verify(full, out).findings] == ["notes"]
+    # Whatever else corefilt wrote, the dumper or not, stays.
+    own = Note("COREFILT", 7, b"of a later one")
+    write(full, "ARM", [*plain, own])
+    write(out, "ARM", dumped)
+    assert not verify(full, out).holds
+    write(out, "ARM", [*dumped, own])
+    assert verify(full, out).holds
+
+
+def test_a_plain_core_keeps_every_note_and_has_one_more(paths: tuple[Path, Path, Path]) -> None:
+    full, out, _ = paths
+    wide = notes_of("ARM", 1, [LOADMAPS])
+    write(full, "ARM", wide)
+    corefilt.filter(full, out, filter="all", format="elf", sync=False)
+    origin, *plain = parse_notes(out.read_bytes())
+    write(out, "ARM", [origin, *plain])
+    assert verify(full, out).holds
+    for left_out in range(1, len(plain)):
+        write(out, "ARM", [origin, *plain[:left_out], *plain[left_out + 1 :]])
+        assert [finding.what for finding in verify(full, out).findings] == ["notes"]
+    for own in ([], [origin, origin]):
+        write(out, "ARM", [*own, *plain])
+        (finding,) = verify(full, out).findings
+        assert (finding.what, finding.segment) == ("notes", 0)
+        assert finding.text == "no COREFILT note of --format records what NT_PRSTATUS and e_flags were"
+
+
+def test_threads_that_are_wide_already_tell_the_addresses(paths: tuple[Path, Path, Path]) -> None:
+    full, out, _ = paths
+    write(full, "ARM", notes_of("ARM", 1, [LOADMAPS, LOADMAPS]))
+    write(out, "ARM", notes_of("ARM", 2, [LOADMAPS, LOADMAPS]))
+    verdict = verify(full, out)
+    assert verdict.holds, verdict
+    assert verdict.changes == ["NT_PRSTATUS of 2 threads has two words more, and 1 note was left out (--format)"]
+    write(out, "ARM", notes_of("ARM", 2, [LOADMAPS, (1, 2)]))
+    assert (
+        verify(full, out).changes[1].startswith("the loadmaps' addresses in NT_PRSTATUS, 0x1 and 0x2, are in no note")
+    )
+
+
+def test_notes_of_another_format_that_are_cut(paths: tuple[Path, Path, Path]) -> None:
+    """Wherever they end, each byte of what is there is compared, but for addresses that no other thread has."""
+    full, out, _ = paths
+    for wide, to in ((40, "elf"), (0, "fdpic")):
+        write(full, "ARM", notes_of("ARM", wide, [LOADMAPS] * 40))
+        loadmaps = LOADMAPS if to == "fdpic" else None
+        for limit in (4096, 4500, 5000, 5600):
+            options = {"filter": "all", "truncate": limit, "force": True, "sync": False}
+            corefilt.filter(full, out, format=to, loadmaps=loadmaps, **options)  # type: ignore[arg-type]
+            assert out.stat().st_size < parse_core(full.read_bytes())[1][1].p_offset
+            verdict = verify(full, out, truncate=limit)
+            assert verdict.holds, verdict
+            assert any("two words" in change for change in verdict.changes)
+            raw = bytearray(out.read_bytes())
+            for back in (1, 30, 100):
+                raw[-back] ^= 1
+                out.write_bytes(raw)
+                assert not verify(full, out, truncate=limit).holds, (to, limit, back)
+                raw[-back] ^= 1
