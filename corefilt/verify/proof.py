@@ -86,7 +86,7 @@ def _prove(
     with ExitStack() as stack:
         one = stack.enter_context(open_plain(paths[0], names[0]))
         old = Tables(one)
-        verdict.segments = len(old.segments)
+        verdict.segments, verdict.damage = len(old.segments), one.damage
         try:
             other = stack.enter_context(open_plain(paths[1], names[1]))
             new = Tables(other, cut=cut)

@@ -1,10 +1,14 @@
 """Bytes that no header claims: they must be zeros, or stand so in the full core.
 
-A run in place leaves them where they were; a copy moves them up behind what was cut out before them. So what is not
-zero must be found at the same offset of the full core, or, zeros apart, as its next unclaimed bytes.
+A run in place leaves them where they were, and with them what it drops of a block that has other bytes too; a copy
+moves them up behind what was cut out before them. So what is not zero must be found at the same offset of the full
+core, or, zeros apart, among its unclaimed bytes, each of them once and in their order.
 """
 
 from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from itertools import pairwise
 
 from xxhash import xxh3_128
 
@@ -14,7 +18,7 @@ from corefilt.verify.verdict import Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from corefilt.verify.files import MappedCore
     from corefilt.verify.tables import Tables
@@ -27,41 +31,104 @@ _ONES = b"\0" + b"\xff" * 255
 
 def check_unclaimed(files: tuple[MappedCore, MappedCore], cores: tuple[Tables, Tables], verdict: Verdict) -> None:
     """Find unclaimed bytes of the filtered core that are none of the full one's; the first are told."""
-    moved = [(start, end) for start, end in unclaimed(cores[1]) if not _in_place(files, start, end)]
-    if not moved:
-        return
-    # What was in sections may be there still, when the headers of these are cut off.
-    theirs = _ranges(files[0], unclaimed(cores[0], sections=not cores[1].sections_lost))
-    at = 0
-    for start, end in moved:
-        found = _find(files, start, end, theirs, at)
-        anything = unclaimed(cores[0], sections=False, cut_notes=False) if found is None else iter(())
-        if found is None and _is_among(files, start, end, _ranges(files[0], anything)):
-            continue
-        if found is None:
-            count = _count(files[1], start, end)
-            where = f"{show_size(count)} at {start:#x} of the file"
-            text = f"{where} are in no segment, and the full core does not have them"
-            verdict.findings.append(Finding("unclaimed", text, bytes=count))
-            return
-        at = found
+    ranges = [(start, end, _in_place(files, start, end)) for start, end in unclaimed(cores[1])]
+    row = _Row(files[0], cores[0])
+    stayed = ranges
+    if not all(in_place for *_, in_place in ranges):
+        stayed, reached = [], 0
+        for start, end, in_place in ranges:
+            found = row.find(files[1], start, end, reached)
+            if found is None and in_place and row.place(start) >= reached:
+                stayed.append((start, end, True))
+                found = row.place(end)
+            if found is None:
+                count = _count(files[1], start, end)
+                text = (
+                    f"{show_size(count)} at {start:#x} of the file are in no segment, and the full core does not have "
+                    "them outside its segments, each once and in this order"
+                )
+                verdict.findings.append(Finding("unclaimed", text, bytes=count))
+                return
+            reached = found
+    left = sum(_count(files[1], *there) for start, end, _ in stayed for there in row.outside(start, end))
+    if left:
+        verdict.changes.append(
+            f"{show_size(left)} that were dropped are still in the file where they were, outside its segments (-i)"
+        )
 
 
-def _ranges(file: MappedCore, ranges: Iterator[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """Those of some ranges that are not all zeros: (start, end, how many bytes are not)."""
-    counted = ((start, end, _count(file, start, end)) for start, end in ranges)
-    return [there for there in counted if there[2]]
+class _Row:
+    """The unclaimed bytes of the full core, but zeros, one after the other.
 
-
-def _is_among(files: tuple[MappedCore, MappedCore], start: int, end: int, theirs: list[tuple[int, int, int]]) -> bool:
-    """Whether a range holds a part of what the full core has unclaimed, zeros apart.
-
-    In a damaged core headers that were repaired claim a part of what nobody had claimed. Much is not looked through.
+    Sections and notes that are not all there claim nothing here: when their headers are cut off, or repaired, what
+    they claimed is unclaimed in the filtered core.
     """
-    if sum(count for *_, count in theirs) > MOST_LOOKED_THROUGH or _count(files[1], start, end) > MOST_LOOKED_THROUGH:
-        return False
-    whole = b"".join(piece for low, high, _ in theirs for piece in _content(files[0], low, high))
-    return b"".join(_content(files[1], start, end)) in whole
+
+    def __init__(self, file: MappedCore, core: Tables) -> None:
+        self._file, self._core = file, core
+        self._ranges = list(unclaimed(core, sections=False, cut_notes=False))
+        self._counted: tuple[list[tuple[int, int]], list[int]] | None = None
+        self._whole: bytes | None = None
+
+    def outside(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """What headers of the full core claim of a range of offsets."""
+        for k in range(bisect_right(self._ranges, start, key=_end_of), len(self._ranges)):
+            low, high = self._ranges[k]
+            if low >= end:
+                break
+            if start < low:
+                yield start, low
+            start = high
+        if start < end:
+            yield start, end
+
+    def place(self, offset: int) -> int:
+        """How many bytes of the row stand before an offset of the file."""
+        pieces, starts = self._pieces()
+        k = bisect_right(pieces, offset, key=_end_of)
+        return starts[k] + (_count(self._file, pieces[k][0], offset) if k < len(pieces) else 0)
+
+    def find(self, file: MappedCore, start: int, end: int, reached: int) -> int | None:
+        """Behind which byte of the row, from ``reached`` on, all ends that a range of another file holds.
+
+        Much is only found where it is some of the row's pieces as a whole.
+        """
+        count = _count(file, start, end)
+        if not count:
+            return reached
+        pieces, starts = self._pieces()
+        if max(count, starts[-1]) <= MOST_LOOKED_THROUGH:
+            if self._whole is None:
+                self._whole = b"".join(_contents(self._file, pieces))
+            at = self._whole.find(b"".join(_content(file, start, end)), reached)
+            return None if at < 0 else at + count
+        wanted = _hash(_content(file, start, end))
+        for first in range(bisect_left(starts, reached), len(pieces)):
+            last = bisect_left(starts, starts[first] + count)
+            whole = last < len(starts) and starts[last] == starts[first] + count
+            if whole and _hash(_contents(self._file, pieces[first:last])) == wanted:
+                return starts[last]
+        return None
+
+    def _pieces(self) -> tuple[list[tuple[int, int]], list[int]]:
+        """Ranges of the file that are not all zeros, and where each begins in the row; its end comes last."""
+        if self._counted is None:
+            # What sections and cut notes claim are pieces of their own.
+            edges = sorted(edge for there in unclaimed(self._core) for edge in there)
+            pieces, starts = [], [0]
+            for start, end in self._ranges:
+                inner = edges[bisect_right(edges, start) : bisect_left(edges, end)]
+                for there in pairwise([start, *inner, end]):
+                    count = _count(self._file, *there)
+                    if count:
+                        pieces.append(there)
+                        starts.append(starts[-1] + count)
+            self._counted = pieces, starts
+        return self._counted
+
+
+def _end_of(there: tuple[int, int]) -> int:
+    return there[1]
 
 
 def _in_place(files: tuple[MappedCore, MappedCore], start: int, end: int) -> bool:
@@ -88,28 +155,16 @@ def _content(file: MappedCore, start: int, end: int) -> Iterator[bytes]:
             yield bytes(view).translate(None, b"\0")
 
 
+def _contents(file: MappedCore, ranges: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    return (piece for start, end in ranges for piece in _content(file, start, end))
+
+
 def _count(file: MappedCore, start: int, end: int) -> int:
     return sum(map(len, _content(file, start, end)))
 
 
-def _find(
-    files: tuple[MappedCore, MappedCore], start: int, end: int, theirs: list[tuple[int, int, int]], at: int
-) -> int | None:
-    """Behind which of the full core's ranges, from ``at`` on, those end that together hold what a range holds."""
-    wanted, count = xxh3_128(), 0
-    for piece in _content(files[1], start, end):
-        wanted.update(piece)
-        count += len(piece)
-    for first in range(at, len(theirs)):
-        total, last = 0, first
-        while total < count and last < len(theirs):
-            total, last = total + theirs[last][2], last + 1
-        if total != count:
-            continue
-        there = xxh3_128()
-        for low, high, _ in theirs[first:last]:
-            for piece in _content(files[0], low, high):
-                there.update(piece)
-        if there.digest() == wanted.digest():
-            return last
-    return None
+def _hash(pieces: Iterable[bytes]) -> bytes:
+    hasher = xxh3_128()
+    for piece in pieces:
+        hasher.update(piece)
+    return hasher.digest()

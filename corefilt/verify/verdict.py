@@ -40,16 +40,17 @@ class Finding:
 
 
 class Verdict:
-    """The outcome: ``findings`` are broken promises, ``changes`` what an option changed and a note declares.
+    """The outcome: ``findings`` are broken promises, ``changes`` what an option changed and what -i left behind.
 
     ``segments`` counts the full core's program headers; ``kept_bytes`` and ``dropped_bytes`` are payload of the full
     core that is in the filtered one, and that is not. ``short`` tells that the filtered one's headers claim more of the
-    file than there is, as when a limit has cut it.
+    file than there is, as when a limit has cut it. ``damage`` says what is wrong with the compressed stream that holds
+    the full core, of which only what could be decoded was compared; None for nothing.
     """
 
     __slots__ = (
-        "changes", "dropped_bytes", "filter", "filtered", "findings", "full", "kept_bytes", "overwritten_bytes",
-        "segments", "short",
+        "changes", "damage", "dropped_bytes", "filter", "filtered", "findings", "full", "kept_bytes",
+        "overwritten_bytes", "segments", "short",
     )  # fmt: skip
 
     def __init__(self, full: str, filtered: str) -> None:
@@ -57,6 +58,7 @@ class Verdict:
         self.findings: list[Finding] = []
         self.changes: list[str] = []
         self.filter: str | None = None
+        self.damage: str | None = None
         self.segments = self.kept_bytes = self.dropped_bytes = 0
         self.short = False
         # What a report of corefilt scrub lists, where one was given.
@@ -80,6 +82,7 @@ class Verdict:
             "kept_bytes": self.kept_bytes,
             "dropped_bytes": self.dropped_bytes,
             **({} if self.overwritten_bytes is None else {"overwritten_bytes": self.overwritten_bytes}),
+            **({} if self.damage is None else {"damage": self.damage}),
             "changes": self.changes,
             "findings": [finding.as_dict() for finding in self.findings],
         }
@@ -103,4 +106,6 @@ class Verdict:
         if len(self.findings) > MOST_SHOWN:
             lines.append(f"  and {len(self.findings) - MOST_SHOWN} more (--json has them all)")
         lines += [f"  changed: {printable(change)}" for change in self.changes]
+        if self.damage is not None:
+            lines.append(f"  damaged: {printable(self.full)}: {printable(self.damage)}")
         return "\n".join(lines)

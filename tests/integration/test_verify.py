@@ -36,6 +36,7 @@ from support.samples import ANON, PAGE, SHARED, STACK, noise, sample_core, tagge
 import corefilt as api
 from corefilt.cli import main
 from corefilt.errors import InputError
+from corefilt.sizes import show_size
 from corefilt.verify import Verdict, digest, verify
 from corefilt.verify.files import MappedCore
 from corefilt.verify.guard import guarded
@@ -96,12 +97,28 @@ def test_what_is_punched_holds(name: str, tmp_path: Path) -> None:
     for flt in ("0x31", "0x0"):
         in_place.write_bytes(full.read_bytes())
         assert corefilt(flt, in_place, "-i", "-q").code == 0
-        assert_holds(verify(full, in_place, filter=flt))
+        verdict = verify(full, in_place, filter=flt)
+        # A block of the disk in which other bytes are kept stays as it was.
+        assert_holds(verdict, *["still in the file"] * len(verdict.changes))
         # And what is made of the punched core is what was made of the whole one.
         if name != "odd gaps":
             api.filter(in_place, out, filter="all", force=True)
             assert_holds(verify(full, out, filter=flt))
             assert_holds(verify(in_place, out, filter=flt))
+
+
+def test_what_a_run_in_place_leaves_in_a_block_is_told(tmp_path: Path) -> None:
+    """Where dropped memory and what is kept share a block of the disk, the block cannot become a hole."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    full.write_bytes(gcore("gcore"))
+    out.write_bytes(full.read_bytes())
+    assert corefilt("0x0", out, "-i", "-q").code == 0
+    lost = [phdr for phdr in parse_core(full.read_bytes())[1] if phdr.p_type == 1]
+    raw = out.read_bytes()
+    left = sum(len(raw[p.p_offset : p.p_offset + p.p_filesz].replace(b"\0", b"")) for p in lost)
+    assert 0 < left < PAGE
+    says = "that were dropped are still in the file where they were, outside its segments (-i)"
+    assert verify(full, out).changes == [f"{show_size(left)} {says}"]
 
 
 def assert_holds(verdict: Verdict, *changes: str) -> None:
@@ -180,7 +197,23 @@ def test_compressed_cores(pack: str, tmp_path: Path) -> None:
     assert_broken(full, out, "header", "is cut off")
     packed.write_bytes(packed.read_bytes()[:-9])
     assert corefilt("0x33", packed, "-o", out, "-f", "-q").code == 3
-    assert_holds(verify(packed, out))
+    verdict = verify(packed, out)
+    assert_holds(verdict)
+    assert verdict.damage == f"the {pack} stream that holds the core is cut off"
+
+
+def test_what_stands_behind_the_full_cores_stream_is_told(tmp_path: Path) -> None:
+    """All of the core is there, so its promises are kept; that other bytes follow is said, as digest does."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    full.write_bytes(PACK["gzip"](sample_core()) + b"garbage\n")
+    assert corefilt("0x33", full, "-o", out, "-f", "-q").code == 3
+    done = corefilt("verify", full, out)
+    says = "8 B after the end of the gzip stream are not part of it"
+    assert (done.code, done.out.splitlines()[1]) == (0, f"  damaged: {full}: {says}".encode())
+    done = corefilt("verify", full, out, "--json")
+    assert (done.code, json.loads(done.out)["damage"]) == (0, says)
+    full.write_bytes(sample_core())
+    assert "damage" not in json.loads(corefilt("verify", full, out, "--json").out)
 
 
 # --- every kind of breakage ---------------------------------------------------------------------------------

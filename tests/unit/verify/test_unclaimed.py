@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.builder import Load, kernel_notes, make_core
+from support.builder import Load, kernel_notes, make_core, patched
 from support.samples import PAGE, noise
 
 import corefilt
-from corefilt.verify import verify
+from corefilt.sizes import show_size
+from corefilt.verify import unclaimed, verify
 
 A, B, C = 0x10000, 0x40000, 0x80000
 # Where gaps begin, and what stands in them.
@@ -59,13 +60,102 @@ def test_gaps_are_not_each_others(order: tuple[int, ...], pair: tuple[Path, Path
     assert [finding.what for finding in verify(full, out).findings] == ["unclaimed"]
 
 
+@pytest.mark.parametrize("looked_through", [unclaimed.MOST_LOOKED_THROUGH, 20])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {0x6200: GAPS[0x4400]},
+        {0x8000: b"the first"},
+        {0x4400: GAPS[0x6200], 0x6200: GAPS[0x4400]},
+        {0x6200: b"after the other" * 2},
+        {0x6300: b"after"},
+        {0x4400: GAPS[0x8000], 0x6200: b"after \0\0\0 other", 0x8000: b""},
+    ],
+    ids=[
+        "the first twice",
+        "a part of the first twice",
+        "swapped",
+        "twice in its place",
+        "a part twice in its gap",
+        "the last first",
+    ],
+)
+def test_what_is_repeated_is_not_the_full_cores(
+    change: dict[int, bytes], looked_through: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte of the full core counts once, and in its order, also where nothing moved."""
+    monkeypatch.setattr(unclaimed, "MOST_LOOKED_THROUGH", looked_through)
+    full, out = tmp_path / "full", tmp_path / "out"
+    full.write_bytes(core(GAPS))
+    out.write_bytes(core({**GAPS, **change}))
+    assert [finding.what for finding in verify(full, out).findings] == ["unclaimed"]
+
+
+@pytest.mark.parametrize(
+    ("looked_through", "holds"),
+    [(unclaimed.MOST_LOOKED_THROUGH, True), (45, True), (44, False)],
+    ids=["all", "just all", "too much"],
+)
+def test_a_part_of_much_is_not_looked_for(
+    looked_through: int, holds: bool, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 45 bytes the end is cut off: where they are held in memory, it is found; as a whole they are found always."""
+    monkeypatch.setattr(unclaimed, "MOST_LOOKED_THROUGH", looked_through)
+    full, out = pair
+    full.write_bytes(core(dict(zip(GAPS, (b"the first 15 by", b"15 bytes behind", b"the 15 of tail!"), strict=True))))
+    corefilt.filter(full, out, filter="0x1", force=True, sync=False)
+    assert verify(full, out).holds
+    out.write_bytes(out.read_bytes().replace(b"the 15 of tail!", b"the 15 of tail\0"))
+    assert verify(full, out).holds == holds
+
+
+def test_zeros_in_a_place_of_their_own_go_with_gaps_that_moved(pair: tuple[Path, Path]) -> None:
+    """What stands before all that was cut out is where it was, so it may lack any of its bytes."""
+    full, out = pair
+    raw = out.read_bytes()
+    assert raw.index(GAPS[0x4400]) == 0x4400
+    out.write_bytes(raw.replace(b"after the first", b"after \0\0\0 first"))
+    # The gap after it, which moved, follows it at once, as the segment between them is gone.
+    assert not verify(full, out).holds
+    loads = [Load(A, noise(2, 1), offset=0x3000), Load(B, noise(1, 2), offset=0x5000), Load(C, noise(1), offset=0x7000)]
+    whole = bytearray(make_core(loads, kernel_notes([(B, B + PAGE, 0, "/dev/zero (deleted)")])))
+    whole[0x2800:0x2810], whole[0x6200:0x6210] = b"before all else.", b"and after it all"
+    full.write_bytes(whole)
+    corefilt.filter(full, out, filter="0x1", force=True, sync=False)
+    raw = out.read_bytes()
+    assert raw.index(b"and after it all") != 0x6200
+    out.write_bytes(raw.replace(b"before all else.", b"before \0\0\0 else."))
+    assert verify(full, out).holds
+    # What has gone by in its place does not come again.
+    out.write_bytes(raw.replace(b"before all else.", b"before \0\0\0 else.").replace(b"and after it all", b"else."))
+    assert not verify(full, out).holds
+
+
+def test_dropped_bytes_that_are_left_where_they_were_are_told(tmp_path: Path) -> None:
+    """So a run in place leaves them in a block that it cannot punch; all of a segment are what the headers lost."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    full.write_bytes(core(GAPS))
+    out.write_bytes(patched(core(GAPS), {"phdr[2].p_filesz": 0}))
+    left = len(noise(1, 2).replace(b"\0", b""))
+    verdict = verify(full, out)
+    assert verdict.holds
+    says = "that were dropped are still in the file where they were, outside its segments (-i)"
+    assert verdict.changes == [f"{show_size(left)} {says}"]
+    out.write_bytes(patched(core(GAPS), {"phdr[2].p_filesz": 10}))
+    left = len(noise(1, 2)[10:].replace(b"\0", b""))
+    assert verify(full, out).changes == [f"{show_size(left)} {says}"]
+
+
 def test_what_is_invented_is_counted_and_placed(pair: tuple[Path, Path]) -> None:
     """All of the gap, which two became when the segment between them went, but no zeros."""
     full, out = pair
     out.write_bytes(out.read_bytes().replace(b"after the other", b"an other's text"))
     (finding,) = verify(full, out).findings
     assert (finding.what, finding.bytes) == ("unclaimed", 30)
-    assert finding.text.startswith("30 B at 0x4000 of the file are in no segment")
+    assert finding.text == (
+        "30 B at 0x4000 of the file are in no segment, and the full core does not have them outside its segments, each "
+        "once and in this order"
+    )
 
 
 def test_zeros_may_stand_for_what_nobody_claims(pair: tuple[Path, Path]) -> None:
