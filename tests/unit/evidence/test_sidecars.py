@@ -134,7 +134,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     assert "is a directory" in str(refused(tmp_path))
     assert "is a device" in str(refused("/dev/zero"))
     assert "No such file" in str(refused(tmp_path / "none"))
-    assert "null byte" in str(refused("a\0b"))
+    assert "embedded null" in str(refused("a\0b"))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
         assert "cannot be read" in str(refused(tmp_path / "socket"))

@@ -319,7 +319,7 @@ def test_names_that_may_be_files(path: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "words"), [("none", "No such file"), ("file", "Not a directory"), ("a\0b", "null byte")]
+    ("folder", "words"), [("none", "No such file"), ("file", "Not a directory"), ("a\0b", "embedded null")]
 )
 def test_a_root_that_cannot_be_used(root: Path, folder: str, words: str) -> None:
     with pytest.raises(EvidenceError, match=words) as caught:
