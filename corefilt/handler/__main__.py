@@ -1,5 +1,9 @@
 """``python -I -m corefilt.handler``: what the line of ``corefilt install`` starts."""
 
-from corefilt.handler.entry import entry
+from corefilt.startup import before_loading
 
-entry()
+if __name__ == "__main__":
+    before_loading()
+    from corefilt.handler.entry import entry
+
+    entry()
