@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+# The module signal only gives its numbers names.
+import _signal as signal  # type: ignore[import-not-found]
 import ctypes
 import os
 import resource
 import select
-import signal
 
 from corefilt.errors import CorefiltError
 
@@ -105,7 +106,7 @@ def confine(account: Account, report: int) -> dict[str, str]:
     # Nobody of the same user traces it, and a crash of its own leaves no core.
     _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
     # A change of user takes this back, so it comes behind it.
-    _call("prctl", _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    _call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Half of what fits into memory is the kernel's own limit: less than this on a machine of a gigabyte.
     most = within_hard_limit(resource.RLIMIT_NPROC, MOST_TASKS)

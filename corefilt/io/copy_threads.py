@@ -9,7 +9,9 @@ faster, and where other programs kept the processors busy copy_file_range was fi
 from __future__ import annotations
 
 import threading
-from queue import Empty, SimpleQueue
+
+# The module queue makes classes of its own besides, for 0.7 ms.
+from _queue import Empty, SimpleQueue
 
 from corefilt import _fast
 

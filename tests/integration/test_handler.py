@@ -323,7 +323,7 @@ def test_the_account(tmp_path: Path) -> None:
 
 # The child tells about itself instead of reading a core, in the file that is to be the core.
 ASKED = """
-import os, socket, threading
+import os, signal, socket, threading
 from corefilt.handler import worker
 from corefilt.handler.result import FILTERED, Result
 def carry_out(self):
