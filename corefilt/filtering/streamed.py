@@ -17,7 +17,7 @@ from corefilt.io.relocate import relocate
 from corefilt.io.sinks import Sink
 from corefilt.io.steps import TO_THE_END, Step
 from corefilt.kinds import WHOLE, Kind, level
-from corefilt.plan.layout import Layout, kept_bytes, lay_out, tag_bytes, tagged_loads
+from corefilt.plan.layout import cuts_of, kept_bytes, tag_bytes, tagged_loads
 from corefilt.plan.note_slot import place_for_note
 from corefilt.plan.plan import KeepPlan
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from corefilt.classify.classifier import Classifier
     from corefilt.corefile.corefile import CoreFile
+    from corefilt.corefile.ranges import Cuts
     from corefilt.filtering.options import Options
 
 
@@ -49,6 +50,9 @@ class StreamedRun(FilterRun):
         # Its length is known from the start, its content at the end.
         texts = int(options.stamp is not None)
         self._note = place_for_note(core, self.conversion, annotate=options.annotate, texts=texts)
+        # The ELF header and the table where it follows that, in bytes: they are written last, and not twice.
+        ehdr = core.ehdr
+        self._headers = ehdr.size + len(core.table) * ehdr.phdr_size if ehdr.e_phoff == ehdr.size else 0
 
     def write(self, sink: Sink) -> None:
         """Write as much as can be wanted, then take out what turned out not to be. Raises UndecidedError."""
@@ -66,7 +70,7 @@ class StreamedRun(FilterRun):
         _fast.smaller(self._written, core.present, written)
         end = core.end or 0
         passed = [(start, min(stop, end)) for start, stop in gaps if start < end]
-        first = lay_out(core.ehdr, core.table, core.sections, written, core.present, end, passed, self._note)
+        first = cuts_of(core.ehdr, core.table, core.sections, written, core.present, end, passed, self._note)
         if core.gaps != passed:
             # What lies behind the last segment is known now, and with it what the dump held of that.
             self.classifier.look_over()
@@ -80,12 +84,12 @@ class StreamedRun(FilterRun):
         _fast.smaller(self.plan.sizes, written, sizes)
         self.plan = self.plan.with_sizes(sizes)
         self.layout = self._lay_out()
-        if engine.moved != end - first.cuts.total + first.cuts.inserted:
+        if self._headers + engine.moved != end - first.total + first.inserted:
             raise AssertionError("what was written is not what the layout says")
         if core.ehdr.counts_elsewhere:
-            at = sink.base + first.cuts.shift(core.ehdr.e_shoff)
+            at = sink.base + first.shift(core.ehdr.e_shoff)
             check_tail(core, os.pread(sink.reader, core.ehdr.shdr_size, at) if core.ehdr.e_shoff < end else b"")
-        relocate(sink, _moves(first, self.layout, end))
+        relocate(sink, _moves(first, self.layout.cuts, end))
         for put in self.layout.puts:
             engine.write(put.target, put.put or b"", over=True)
         if self.limit is not None:
@@ -117,7 +121,8 @@ class StreamedRun(FilterRun):
         core = self.core
         table, maps, note = core.table, core.maps, self._note
         load_of = tagged_loads(table)
-        run = target = 0
+        run = target = self._headers
+        yield Step(0, run, 0, b"")
         gaps, passed = list(core.gaps), 0
         known = self._decide_known()
         rows, at = self._rows(), 0
@@ -211,7 +216,7 @@ class StreamedRun(FilterRun):
         return found
 
 
-def _reader(sink: Sink, first: Layout, written: array[int], core: CoreFile) -> Callable[[int, int], bytes]:
+def _reader(sink: Sink, first: Cuts, written: array[int], core: CoreFile) -> Callable[[int, int], bytes]:
     """Reads the core's payload by its offset in the core, out of the output; what was not written reads as zeros."""
     table, rows = core.table, array("I")
 
@@ -223,16 +228,16 @@ def _reader(sink: Sink, first: Layout, written: array[int], core: CoreFile) -> C
         start = table.p_offset[i]
         length = max(0, min(length, start + core.present[i] - offset)) if start <= offset else 0
         there = max(0, min(length, start + written[i] - offset))
-        data = os.pread(sink.reader, there, sink.base + first.cuts.shift(offset)) if there else b""
+        data = os.pread(sink.reader, there, sink.base + first.shift(offset)) if there else b""
         return data + bytes(length - len(data))
 
     return peek
 
 
-def _moves(first: Layout, last: Layout, end: int) -> Iterator[tuple[int, int, int]]:
+def _moves(first: Cuts, last: Cuts, end: int) -> Iterator[tuple[int, int, int]]:
     """What must move within the output from its first layout to its last, which keeps less."""
     at = 0
-    for start, stop in chain(last.cuts, ((end, end),)):
-        if start > at and first.cuts.shift(at) != last.cuts.shift(at):
-            yield first.cuts.shift(at), last.cuts.shift(at), start - at
+    for start, stop in chain(last, ((end, end),)):
+        if start > at and first.shift(at) != last.shift(at):
+            yield first.shift(at), last.shift(at), start - at
         at = stop

@@ -27,7 +27,7 @@ class Skipper:
     def skip_to(self, offset: int) -> bool:
         """Consume the pipe up to an offset in bytes; False when it ends before. Raises InputError."""
         source = self._source
-        source.take(offset - source.position)
+        source.drop(offset - source.position)
         while source.position < offset:
             gone = self.discard(offset - source.position)
             if not gone:

@@ -61,6 +61,9 @@ class Source:
         """Consume up to ``length`` of the bytes that were read ahead: of what can be sought there are none."""
         return b""
 
+    def drop(self, length: int) -> None:
+        """Forget up to ``length`` of the bytes that were read ahead."""
+
     def pieces(self, length: int) -> list[Chunk]:
         """Consume up to ``length`` bytes as they were made here; none at the end."""
         raise AssertionError("its bytes come by its descriptor")
@@ -182,14 +185,15 @@ class PipeSource(Source):
                     "raise --max-headers, or name the core as a file",
                 )
             self._read_ahead(missing)
-        return bytes(self.ahead[start : start + length])
+        # A table of a million program headers has 53 MiB, of which a slice would be one more copy.
+        return bytes(memoryview(self.ahead)[start : start + length])
 
     def _read_ahead(self, count: int) -> None:
         # In pieces: the size was claimed by the input, so no more is allocated than has really arrived.
+        room = memoryview(bytearray(min(count, PIPE_SIZE)))
         while count > 0:
-            room = bytearray(min(count, PIPE_SIZE))
             try:
-                got = _fast.read_into(self.fd, -1, room)
+                got = _fast.read_into(self.fd, -1, room[:count])
             except OSError as error:
                 raise InputError(f"{self.name}: cannot be read: {error.strerror}") from None
             if not got:
@@ -203,10 +207,14 @@ class PipeSource(Source):
 
     def take(self, length: int) -> bytes:
         """Consume up to ``length`` of the bytes that are held already."""
-        taken = bytes(self.ahead[:length])
-        del self.ahead[:length]
-        self.position += len(taken)
+        taken = bytes(memoryview(self.ahead)[:length])
+        self.drop(length)
         return taken
+
+    def drop(self, length: int) -> None:
+        """Consume and forget up to ``length`` of the bytes that are held already."""
+        self.position += min(length, len(self.ahead))
+        del self.ahead[:length]
 
     def reachable(self, ahead: int) -> tuple[int, int]:
         """The range of offsets from the current position on, as far as the pipe may be read ahead."""

@@ -109,22 +109,12 @@ def lay_out(
     ranges that no header claims and that are cut out too. ``note`` comes first among the notes, or takes the place of
     one like it.
     """
-    anew = counts_anew(ehdr, table, sections, end)
-    # PN_XNUM needs one, which a pipe brings last.
-    count = 1 if anew else max(len(sections), int(ehdr.e_phnum == PN_XNUM))
-    at, length = ehdr.e_shoff, count * ehdr.shdr_size
-    # They are lost, or are said to stand where other things do.
-    astray = not at or (end is not None and at > end) or taken(ehdr, table, present, at, at + length)
-    shdrs = (0, 0) if astray else (at, at + length)
-    if astray and at and end is not None and at < end:
-        # What is left of the old ones beside segments is nobody's.
-        gaps = [*gaps, (at, min(at + length, end))]
-    cuts = _cuts(ehdr, table, [] if astray else sections, sizes, present, gaps, shdrs)
+    cuts, anew, astray = _cuts_and_headers(ehdr, table, sections, sizes, present, end, gaps, note)
+    at = ehdr.e_shoff
     last = end_of_segments(table, present) if end is None else end
     puts: list[Step] = []
     if note is not None:
-        puts.append(Step(note.offset, note.replaced, cuts.shift(note.offset), note.data))
-        cuts.at, cuts.inserted = note.offset, note.grown
+        puts.append(Step(note.offset, note.replaced, cuts.shift_ahead(note.offset), note.data))
     offsets = cuts.shift_all(table.p_offset, last)
     if note is not None:
         sizes = array("Q", sizes)
@@ -149,6 +139,48 @@ def lay_out(
     header = head.pack(e_shoff=e_shoff, sections=sectioned, e_flags=e_flags, e_phoff=e_phoff)
     puts.append(Step(0, ehdr.size, 0, header))
     return Layout(cuts, new_table, puts, last - cuts.total + cuts.inserted)
+
+
+def cuts_of(
+    ehdr: Ehdr,
+    table: Phdrs,
+    sections: list[Shdr],
+    sizes: array[int],
+    present: array[int],
+    end: int | None,
+    gaps: Sequence[tuple[int, int]] = (),
+    note: Note | None = None,
+) -> Cuts:
+    """What ``lay_out`` leaves out and puts in between, without the tables, which take longest."""
+    cuts, _, _ = _cuts_and_headers(ehdr, table, sections, sizes, present, end, gaps, note)
+    return cuts
+
+
+def _cuts_and_headers(
+    ehdr: Ehdr,
+    table: Phdrs,
+    sections: list[Shdr],
+    sizes: array[int],
+    present: array[int],
+    end: int | None,
+    gaps: Sequence[tuple[int, int]],
+    note: Note | None,
+) -> tuple[Cuts, bool, bool]:
+    """The cuts, whether PN_XNUM's section header is written anew, and whether section headers are lost or astray."""
+    anew = counts_anew(ehdr, table, sections, end)
+    # PN_XNUM needs one, which a pipe brings last.
+    count = 1 if anew else max(len(sections), int(ehdr.e_phnum == PN_XNUM))
+    at, length = ehdr.e_shoff, count * ehdr.shdr_size
+    # They are lost, or are said to stand where other things do.
+    astray = not at or (end is not None and at > end) or taken(ehdr, table, present, at, at + length)
+    shdrs = (0, 0) if astray else (at, at + length)
+    if astray and at and end is not None and at < end:
+        # What is left of the old ones beside segments is nobody's.
+        gaps = [*gaps, (at, min(at + length, end))]
+    cuts = _cuts(ehdr, table, [] if astray else sections, sizes, present, gaps, shdrs)
+    if note is not None:
+        cuts.at, cuts.inserted = note.offset, note.grown
+    return cuts, anew, astray
 
 
 def counts_anew(ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr], end: int | None) -> bool:

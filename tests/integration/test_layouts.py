@@ -144,6 +144,23 @@ def test_a_count_that_only_such_a_section_header_has(tmp_path: Path) -> None:
     assert (tmp_path / "piped").read_bytes() == out.read_bytes()
 
 
+def test_program_headers_apart_from_the_elf_header_by_a_pipe(tmp_path: Path) -> None:
+    """What lies between both comes as it is."""
+    before = bytearray(make_core([Load(0x10000, noise(2, 1), offset=0x4000)], kernel_notes()))
+    ehdr, _ = parse_core(before)
+    size = ehdr.phnum * ehdr.e_phentsize
+    before[0x2000 : 0x2000 + size] = before[ehdr.e_phoff : ehdr.e_phoff + size]
+    before[ehdr.e_phoff : ehdr.e_phoff + size] = noise(1, 2)[:size]
+    struct.pack_into("<Q", before, 0x20, 0x2000)
+    (tmp_path / "core").write_bytes(before)
+    for coredump_filter in ("0x10", "all"):
+        out, piped = tmp_path / f"out{coredump_filter}", tmp_path / f"piped{coredump_filter}"
+        assert corefilt(coredump_filter, tmp_path / "core", "-o", out).code == 0
+        assert corefilt(coredump_filter, "-o", piped, pipe=bytes(before)).code == 0
+        assert piped.read_bytes() == out.read_bytes()
+        assert parse_core(out.read_bytes())[0].e_phoff == 0x2000
+
+
 @pytest.mark.parametrize("pages", [3, 700])
 def test_program_headers_behind_the_payload_need_a_file(pages: int, tmp_path: Path) -> None:
     before = make_core([Load(0x10000, noise(pages, 1))], kernel_notes(), layout="delve")

@@ -33,7 +33,7 @@ from corefilt.corefile.ranges import Cuts, cut_out
 from corefilt.filterbits import Bit
 from corefilt.io.steps import TO_THE_END
 from corefilt.kinds import NOTHING, ONE_PAGE, WHOLE
-from corefilt.plan.layout import Layout, Note, kept_bytes, lay_out, taken
+from corefilt.plan.layout import Layout, Note, cuts_of, kept_bytes, lay_out, taken
 from corefilt.plan.note_slot import place_for_note
 from corefilt.plan.plan import KeepPlan
 
@@ -189,6 +189,7 @@ def test_overlapping_segments_share_what_any_of_them_keeps(places: list[tuple[in
         sizes = array("Q", [present[0], min(first, present[1])])
         sizes.extend(min(kept, there) for (_, _, kept), there in zip(places, present[2:], strict=True))
         layout = lay_out(it.ehdr, it.table, it.sections, sizes, present, it.end)
+        assert list(cuts_of(it.ehdr, it.table, it.sections, sizes, present, it.end)) == list(layout.cuts)
     out = written(core, layout)
     assert_promises(core, out, overlapping=True)
     assert [phdr.p_filesz for phdr in parse_core(out)[1]] == list(sizes)
