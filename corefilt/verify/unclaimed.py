@@ -33,13 +33,13 @@ def check_unclaimed(files: tuple[MappedCore, MappedCore], cores: tuple[Tables, T
     """Find unclaimed bytes of the filtered core that are none of the full one's; the first are told."""
     ranges = [(start, end, _in_place(files, start, end)) for start, end in unclaimed(cores[1])]
     row = _Row(files[0], cores[0])
-    stayed = ranges
+    stayed = [(start, end) for start, end, _ in ranges]
     if not all(in_place for *_, in_place in ranges):
         stayed, reached = [], 0
         for start, end, in_place in ranges:
             found = row.find(files[1], start, end, reached)
             if found is None and in_place and row.place(start) >= reached:
-                stayed.append((start, end, True))
+                stayed.append((start, end))
                 found = row.place(end)
             if found is None:
                 count = _count(files[1], start, end)
@@ -50,7 +50,7 @@ def check_unclaimed(files: tuple[MappedCore, MappedCore], cores: tuple[Tables, T
                 verdict.findings.append(Finding("unclaimed", text, bytes=count))
                 return
             reached = found
-    left = sum(_count(files[1], *there) for start, end, _ in stayed for there in row.outside(start, end))
+    left = sum(_count(files[1], *there) for start, end in stayed for there in row.outside(start, end))
     if left:
         verdict.changes.append(
             f"{show_size(left)} that were dropped are still in the file where they were, outside its segments (-i)"

@@ -337,6 +337,17 @@ def test_segments_that_share_bytes(tmp_path: Path) -> None:
     assert_broken(full, out, "segment", "overlap in the file")
 
 
+def test_segments_within_and_behind_another_one(tmp_path: Path) -> None:
+    """Each that begins before the furthest end has bytes of that one, also behind a short one."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    core = make_core([Load(A, noise(4, 1)), Load(B, noise(1, 2)), Load(C, noise(1, 3))], kernel_notes())
+    full.write_bytes(core)
+    start = parse_core(core)[1][1].p_offset
+    out.write_bytes(patched(core, {"phdr[2].p_offset": start + PAGE, "phdr[3].p_offset": start + 3 * PAGE}))
+    texts = [finding.text for finding in verify(full, out).findings if "overlap" in finding.text]
+    assert texts == [f"segment 1 and segment {i} of the filtered core overlap in the file" for i in (2, 3)]
+
+
 def test_a_dropped_segment(pair: tuple[Path, Path]) -> None:
     full, out = pair
     raw = out.read_bytes()

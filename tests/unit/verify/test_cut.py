@@ -9,7 +9,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.builder import EM_ARM, Load, kernel_notes, make_core, nt_prstatus, parse_core, patched
+from support.builder import (
+    EM_68K,
+    EM_ARM,
+    Load,
+    kernel_notes,
+    make_core,
+    note_bytes,
+    nt_prstatus,
+    parse_core,
+    patched,
+)
 from support.limited import PATTERNS, SHAPES, A, B, patterned, write_sparse
 from support.run import assert_usage, corefilt
 from support.samples import PAGE, noise, sample_core
@@ -44,6 +54,34 @@ def test_what_a_limit_cuts_holds_and_nothing_else_does(shape: str, tmp_path: Pat
             assert f"the file ends at {size - 1}, and under" in broken(verify(full, cut, truncate=limit))
             os.truncate(cut, size)
             assert not verify(full, cut).holds
+
+
+def test_pages_are_as_long_as_the_process_was_told(tmp_path: Path) -> None:
+    """By AT_PAGESZ, where p_align is another: m68k's is 8192 (ELF_EXEC_PAGESIZE), and its pages are of 4096 bytes."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    shape = {"bits": 32, "machine": EM_68K, "little_endian": False}
+    loads = [Load(A, noise(4, 1), align=8192), Load(B, noise(1, 2), align=8192)]
+    core = make_core(loads, kernel_notes(**shape), **shape)  # type: ignore[arg-type]
+    full.write_bytes(core)
+    start = parse_core(core)[1][1].p_offset
+    for count in range(1, 5):
+        api.filter(full, out, filter="all", truncate=start + count * PAGE + 100, force=True, sync=False)
+        assert out.stat().st_size == start + count * PAGE
+        verdict = verify(full, out, truncate=start + count * PAGE + 100)
+        assert verdict.holds, verdict
+
+
+def test_what_follows_the_notes_counts(tmp_path: Path) -> None:
+    """It takes room under the limit, though it is no note; what pads notes takes none."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    notes, rest = kernel_notes(), b"rest of it"
+    core = make_core([Load(A, noise(4, 1))], note_bytes(notes) + rest)
+    full.write_bytes(core)
+    first, load = parse_core(core)[1]
+    out.write_bytes(core[: load.p_offset + 2 * PAGE])
+    counted = first.p_offset + sum(12 + len(note.name) + 1 + len(note.desc) for note in notes) + len(rest)
+    limits = (counted + 2 * PAGE - 1, counted + 2 * PAGE, counted + 3 * PAGE - 1, counted + 3 * PAGE)
+    assert [verify(full, out, truncate=limit).holds for limit in limits] == [False, True, True, False]
 
 
 def test_a_page_more_than_the_kernel_leaves(tmp_path: Path) -> None:

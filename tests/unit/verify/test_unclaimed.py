@@ -144,6 +144,22 @@ def test_dropped_bytes_that_are_left_where_they_were_are_told(tmp_path: Path) ->
     out.write_bytes(patched(core(GAPS), {"phdr[2].p_filesz": 10}))
     left = len(noise(1, 2)[10:].replace(b"\0", b""))
     assert verify(full, out).changes == [f"{show_size(left)} {says}"]
+    # So are those that stand before what moved.
+    loads = [
+        Load(A, noise(1, 3), offset=0x3000), Load(A + 2 * PAGE, noise(1, 1), offset=0x4000),
+        Load(B, noise(1, 2), offset=0x5000), Load(C, noise(1), offset=0x7000),
+    ]  # fmt: skip
+    whole = bytearray(make_core(loads, kernel_notes([(B, B + PAGE, 0, "/dev/zero (deleted)")])))
+    whole[0x6200:0x6210] = b"and after it all"
+    full.write_bytes(whole)
+    corefilt.filter(full, out, filter="0x1", force=True, sync=False)
+    assert out.read_bytes().index(b"and after it all") == 0x5200
+    assert verify(full, out).changes == []
+    out.write_bytes(patched(out.read_bytes(), {"phdr[1].p_filesz": 0}))
+    verdict = verify(full, out)
+    assert verdict.holds
+    left = len(noise(1, 3).replace(b"\0", b""))
+    assert verdict.changes == [f"{show_size(left)} {says}"]
 
 
 def test_what_is_invented_is_counted_and_placed(pair: tuple[Path, Path]) -> None:
@@ -167,3 +183,33 @@ def test_zeros_may_stand_for_what_nobody_claims(pair: tuple[Path, Path]) -> None
         raw[place : place + len(content)] = bytes(len(content))
         out.write_bytes(raw)
         assert verify(full, out).holds
+
+
+def test_equal_gaps_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    """A note moves each to where the next one was."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    loads = [Load(A, noise(1, 1), offset=0x2000), Load(B, noise(1, 2)[:16], offset=0x4000, memsz=PAGE)]
+    raw = bytearray(make_core(loads, kernel_notes(), tail=bytes(PAGE)))
+    raw[0x3100:0x3107] = raw[0x4100:0x4107] = b"padding"
+    full.write_bytes(raw)
+    corefilt.filter(full, out, filter="all", annotate=True, sync=False)
+    assert [out.read_bytes()[at : at + 7] for at in (0x4100, 0x5100)] == [b"padding"] * 2
+    verdict = verify(full, out)
+    assert verdict.holds, verdict
+
+
+def test_what_a_cut_segment_has_is_claimed(tmp_path: Path) -> None:
+    """Of a truncated core: what was dropped of its last mapping may stay where it was, and nowhere else."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    whole = core({})
+    full.write_bytes(whole[: 0x7000 + PAGE // 2])
+    left = whole[0x7000 : 0x7000 + PAGE // 2]
+    fields = {"phdr[3].p_filesz": 0}
+    out.write_bytes(patched(whole[:0x7000] + left, fields))
+    verdict = verify(full, out)
+    assert verdict.holds, verdict
+    count = show_size(len(left.replace(b"\0", b"")))
+    says = "that were dropped are still in the file where they were, outside its segments (-i)"
+    assert verdict.changes == [f"{count} {says}"]
+    out.write_bytes(patched(whole[:0x7000] + bytes(16) + left, fields))
+    assert [finding.what for finding in verify(full, out).findings] == ["unclaimed"]
