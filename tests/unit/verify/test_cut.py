@@ -200,6 +200,24 @@ def test_section_headers_that_are_cut_off(tmp_path: Path) -> None:
         assert "section headers" in broken(verify(full, out, truncate=full.stat().st_size - 10))
 
 
+@pytest.mark.parametrize("layout", ["gcore", "gcore-notes-first"])
+def test_what_sections_hold_moves_with_their_headers_cut_off(layout: str, tmp_path: Path) -> None:
+    """The names of sections stand in no segment, and without their headers they stand in no section."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    notes = kernel_notes([(A, A + 3 * PAGE, 0, "/dev/zero (deleted)")])
+    full.write_bytes(make_core([Load(A, noise(3, 1)), Load(B, noise(3, 2))], notes, layout=layout))
+    api.filter(full, out, filter="0x1", sync=False)
+    at = out.read_bytes().index(b"note0")
+    assert full.read_bytes().index(b"note0") - at == 3 * PAGE
+    limit = out.stat().st_size - 4 * 64
+    api.filter(full, out, filter="0x1", truncate=limit, force=True, sync=False)
+    assert parse_core(out.read_bytes() + bytes(PAGE))[0].e_shoff < out.stat().st_size < limit + 4 * 64
+    verdict = verify(full, out, truncate=limit)
+    assert verdict.holds, verdict
+    out.write_bytes(out.read_bytes().replace(b"note0", b"note1"))
+    assert [finding.what for finding in verify(full, out, truncate=limit).findings] == ["unclaimed"]
+
+
 def test_a_filter_is_asked_for_too(tmp_path: Path) -> None:
     full, out = tmp_path / "full", tmp_path / "out"
     full.write_bytes(sample_core())

@@ -144,6 +144,11 @@ def test_dropped_bytes_that_are_left_where_they_were_are_told(tmp_path: Path) ->
     out.write_bytes(patched(core(GAPS), {"phdr[2].p_filesz": 10}))
     left = len(noise(1, 2)[10:].replace(b"\0", b""))
     assert verify(full, out).changes == [f"{show_size(left)} {says}"]
+    punched = bytearray(out.read_bytes())
+    punched[0x5000 + 10 : 0x5000 + PAGE // 2] = bytes(PAGE // 2 - 10)
+    out.write_bytes(punched)
+    left = len(noise(1, 2)[PAGE // 2 :].replace(b"\0", b""))
+    assert verify(full, out).changes == [f"{show_size(left)} {says}"]
     # So are those that stand before what moved.
     loads = [
         Load(A, noise(1, 3), offset=0x3000), Load(A + 2 * PAGE, noise(1, 1), offset=0x4000),
