@@ -312,21 +312,25 @@ class BacktraceMemory:
         node stands inside the storage of a thread. Whatever else is such a list there is small.
         """
         memory, word = self._memory, self._memory.word
-        words = list(memory.words(start, end))
-        start = -(-start // word) * word
-        for n, (following, before) in enumerate(pairwise(words)):
-            head = start + n * word
-            if not following or following == head:
-                continue
-            if memory.numbers(following + word, 1) != [head] or memory.numbers(before, 1) != [head]:
-                continue
-            self._need(head, head + 2 * word)
-            node = following
-            while node != head and self._nodes < MOST_OBJECTS:
-                self._need(node - self._page, node + self._page)
-                numbers = memory.numbers(node, 1)
-                node = numbers[0] if numbers else head
-                self._nodes += 1
+        # RELRO is a mapping of its own.
+        for i, a, b in memory.pieces(start, end):
+            first = -(-(memory.start(i) + a) // word) * word
+            words = memory.words(first, memory.start(i) + b)
+            for n, (following, before) in enumerate(pairwise(words)):
+                head = first + n * word
+                if not following or following == head:
+                    continue
+                if memory.numbers(following + word, 1) == memory.numbers(before, 1) == [head]:
+                    self._add_list(head, following)
+
+    def _add_list(self, head: int, node: int) -> None:
+        """The nodes of a list, and what stands around them."""
+        self._need(head, head + 2 * self._memory.word)
+        while node != head and self._nodes < MOST_OBJECTS:
+            self._need(node - self._page, node + self._page)
+            numbers = self._memory.numbers(node, 1)
+            node = numbers[0] if numbers else head
+            self._nodes += 1
 
     def _offset(self, m: int) -> int | None:
         return self._core.maps.file_offset(m)
