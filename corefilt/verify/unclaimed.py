@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from corefilt.verify.tables import Tables
     from corefilt.verify.verdict import Verdict
 
-# Bytes that nobody claims, of either core, that are held in memory to find the one's in the other's.
+# Bytes of the full core that nobody claims and that are held in memory to find the other's in them.
 MOST_LOOKED_THROUGH = 16 << 20
 _ONES = b"\0" + b"\xff" * 255
 
@@ -97,7 +97,9 @@ class _Row:
         if not count:
             return reached
         pieces, starts = self._pieces()
-        if max(count, starts[-1]) <= MOST_LOOKED_THROUGH:
+        if count > starts[-1]:
+            return None
+        if starts[-1] <= MOST_LOOKED_THROUGH:
             if self._whole is None:
                 self._whole = b"".join(_contents(self._file, pieces))
             at = self._whole.find(b"".join(_content(file, start, end)), reached)

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -851,6 +852,45 @@ def test_an_unwritable_mapping_of_a_file_is_kept_whole_or_by_its_first_page(
     # With more room there is more, in steps of whole mappings.
     assert loads[1].vaddr in dict(of_files(outs[-2])) or text == 40
     assert {kept for out in outs for vaddr, kept in of_files(out) if vaddr == loads[1].vaddr} <= {PAGE, text * PAGE}
+
+
+def test_what_is_kept_whole_or_by_its_first_page_has_its_holes_too(tmp_path: Path) -> None:
+    """A data segment is wanted, and its RELRO with it: a hole in that one does not make it less than whole."""
+    loads, files = a_library(3, 60)
+    relro = bytearray(loads[2].data)
+    relro[5 * PAGE : 55 * PAGE] = bytes(50 * PAGE)
+    loads[2] = replace(loads[2], data=bytes(relro))
+    core = make_core([*loads, Load(STACK, noise(4, 8))], kernel_notes(files, stack_pointers=[STACK + 2 * PAGE]))
+    path = write(tmp_path / "core", core, sparse=True)
+    assert path.stat().st_blocks * 512 < path.stat().st_size - 40 * PAGE
+    assert dict(of_files(fit(path, minimal=True)[0]))[loads[2].vaddr] == 60 * PAGE
+
+
+def headless(relro: int) -> tuple[list[Load], list[FileEntry]]:
+    """A library whose first page, and its headers with that, is not in the core."""
+    loads, files = a_library(3, relro)
+    return [replace(loads[0], data=b"", memsz=len(loads[0].data)), *loads[1:]], files
+
+
+def test_relro_is_not_minimal_where_no_headers_tell_of_it(tmp_path: Path) -> None:
+    """What is writable of such an image is its data, and that a debugger wants."""
+    loads, files = headless(20)
+    core = make_core([*loads, Load(STACK, noise(4, 8))], kernel_notes(files, stack_pointers=[STACK + 2 * PAGE]))
+    out = fit(write(tmp_path / "core", core), minimal=True)[0]
+    assert of_files(out) == []
+    assert loads[3].vaddr in pages(out)
+
+
+@pytest.mark.parametrize("sparse", ["auto", "never"])
+def test_an_unwritable_mapping_has_its_turn_by_its_worth(sparse: str, tmp_path: Path) -> None:
+    """What only the process had comes before what it shared, though it is kept whole or not at all."""
+    loads, files = headless(20)
+    shared = Load(BIG, noise(200, 4))
+    notes = kernel_notes([*files, (BIG, BIG + 200 * PAGE, 0, "/dev/shm/table")], stack_pointers=[STACK + 2 * PAGE])
+    path = write(tmp_path / "core", make_core([shared, *loads, Load(STACK, noise(4, 8))], notes))
+    out = fit(path, fit=smallest(path) + 40 * PAGE, sparse=sparse)[0]
+    assert of_files(out) == [(load.vaddr, len(load.data)) for load in loads[1:3]]
+    assert BIG in pages(out)
 
 
 def test_a_build_id_behind_the_first_page_stays(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class _Fitting:
         self._annotate = annotate or bool(core.notes.records)
         # What p_filesz has beyond p_memsz is no memory.
         memory = core.table.p_memsz
-        self._sizes = {i: min(plan.sizes[i], memory[i]) for i in core.maps.phdr if plan.sizes[i] and memory[i]}
+        self._sizes = {i: size for i in core.maps.phdr if (size := min(plan.sizes[i], memory[i]))}
         likely = zip(core.maps.phdr, (finding.likely for finding in plan.findings), strict=True)
         written = {i for i, kind in likely if kind & Kind.WRITTEN and core.table.p_flags[i] & PF_W}
         threads = read_threads(core.source, core.ehdr, core.table)
@@ -218,10 +218,8 @@ class _Fitting:
             return all(selection.fill(i, a, b, limit) for a, b in parts)
         if selection.undivided(i):
             return selection.fill(i, 0, self._sizes[i], limit)
-        for low, high in chunks(self._sizes[i], self._unit, targets):
-            if not all(selection.fill(i, a, b, limit) for a, b in within(ranges, low, high)):
-                return False
-        return True
+        pieces = (there for part in chunks(self._sizes[i], self._unit, targets) for there in within(ranges, *part))
+        return all(selection.fill(i, a, b, limit) for a, b in pieces)
 
     def _targets(self) -> dict[int, list[int]]:
         """Where stack pointers and other registers point to, by mapping: sorted offsets."""
