@@ -31,14 +31,16 @@ _ONES = b"\0" + b"\xff" * 255
 
 def check_unclaimed(files: tuple[MappedCore, MappedCore], cores: tuple[Tables, Tables], verdict: Verdict) -> None:
     """Find unclaimed bytes of the filtered core that are none of the full one's; the first are told."""
-    ranges = [(start, end, _in_place(files, start, end)) for start, end in unclaimed(cores[1])]
+    ranges = [there for there in unclaimed(cores[1]) if _count(files[1], *there)]
+    if not ranges:
+        return
     row = _Row(files[0], cores[0])
-    stayed = [(start, end) for start, end, _ in ranges]
-    if not all(in_place for *_, in_place in ranges):
-        stayed, reached = [], 0
-        for start, end, in_place in ranges:
+    stayed = [there for there in ranges if _in_place(files, *there)]
+    if len(stayed) < len(ranges):
+        in_place, stayed, reached = set(stayed), [], 0
+        for start, end in ranges:
             found = row.find(files[1], start, end, reached)
-            if found is None and in_place and row.place(start) >= reached:
+            if found is None and (start, end) in in_place and row.place(start) >= reached:
                 stayed.append((start, end))
                 found = row.place(end)
             if found is None:
@@ -94,8 +96,6 @@ class _Row:
         Much is only found where it is some of the row's pieces as a whole.
         """
         count = _count(file, start, end)
-        if not count:
-            return reached
         pieces, starts = self._pieces()
         if count > starts[-1]:
             return None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.builder import Load, kernel_notes, make_core, patched
+from support.limited import write_sparse
 from support.samples import PAGE, noise
 
 import corefilt
@@ -158,6 +159,16 @@ def test_what_moved_and_what_did_not_follow_each_other(
     assert not [finding.text for finding in verify(full, out).findings if finding.what == "unclaimed"]
 
 
+def test_zeros_in_their_places_need_no_order(tmp_path: Path) -> None:
+    """Where nothing moved, what is left of one gap may look like a part of a later one."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    full.write_bytes(core(GAPS))
+    left = bytes(7) + b"h\0\0\0i\0\0\0"
+    assert all(byte in (0, FIRST[n]) for n, byte in enumerate(left))
+    out.write_bytes(core({**GAPS, 0x4400: left, 0x6200: b"after \0\0\0 other"}))
+    assert verify(full, out).holds
+
+
 def test_dropped_bytes_that_are_left_where_they_were_are_told(tmp_path: Path) -> None:
     """So a run in place leaves them in a block that it cannot punch; all of a segment are what the headers lost."""
     full, out = tmp_path / "full", tmp_path / "out"
@@ -245,3 +256,18 @@ def test_what_a_cut_segment_has_is_claimed(tmp_path: Path) -> None:
     assert verdict.changes == [f"{count} {says}"]
     out.write_bytes(patched(whole[:0x7000] + bytes(16) + left, fields))
     assert [finding.what for finding in verify(full, out).findings] == ["unclaimed"]
+
+
+def test_what_is_invented_in_a_hole_of_the_full_core_is_found(tmp_path: Path) -> None:
+    """The disk has nothing of the full core there, so its zeros need not be read; the other one's bytes must."""
+    full, out = tmp_path / "full", tmp_path / "out"
+    loads = [Load(A, noise(1, 1), offset=0x2000), Load(B, noise(1, 2), offset=0x202000)]
+    raw = make_core(loads, kernel_notes())
+    holes = set(range(0x3000, 0x202000, PAGE))
+    write_sparse(full, raw, holes)
+    assert full.stat().st_blocks * 512 < len(raw) // 2
+    invented = bytearray(raw)
+    invented[0x101000] = 1
+    write_sparse(out, bytes(invented), holes - {0x101000})
+    (finding,) = verify(full, out).findings
+    assert (finding.what, finding.bytes) == ("unclaimed", 1)
