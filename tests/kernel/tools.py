@@ -135,12 +135,12 @@ def jhsdb(*words: str) -> Callable[[str, Path], list[str]]:
 
 FRAME = r"^ *#\d+ .*$|^ *frame #\d+.*$"
 VALUE = r"^(?:\$\d+ = |value |\(.*\) \$\d+ = |0x).*$"
-ALL_STACKS, WRITTEN, CONSTANT = "stacks of all threads", "a variable that was written", "a constant"
+ALL_STACKS, WRITTEN, CONSTANT = "stacks of all threads", "a variable that was written to", "a constant"
 # tools.c has it at a fixed address, which is all that is known of it without the program.
 FIXED = 0x402020
 OF_C = (
     Question("gdb", f"{ALL_STACKS}, with locals", gdb("thread apply all bt full"), FRAME + r"|^ {8}.* = .*$"),
-    Question("gdb", "a list on the heap", gdb("frame function crash_at", "print *list", "print *list->next"), VALUE),
+    Question("gdb", "a linked list", gdb("frame function crash_at", "print *list", "print *list->next"), VALUE),
     Question("gdb", WRITTEN, gdb("print changed"), VALUE),
     Question("gdb", CONSTANT, gdb("print fixed"), VALUE),
     Question("gdb", "anonymous shared memory", gdb("frame function crash_at", "x/s shared + 65536"), VALUE),
