@@ -67,7 +67,7 @@ def headless(context: Context, candidates: Candidates) -> None:
 def gate(context: Context, candidates: Candidates) -> None:
     """The gate mapping has a fixed address."""
     if candidates.path is None and (context.ehdr.e_machine, candidates.start) in GATES:
-        candidates.only(Kind.SPECIAL, "at the gate's address")
+        candidates.only(Kind.SPECIAL, "at the address of the gate page")
 
 
 def vdso(context: Context, candidates: Candidates) -> None:
@@ -88,7 +88,7 @@ def vvar(context: Context, candidates: Candidates) -> None:
         return
     readable = context.ehdr.e_machine not in UNREADABLE_VVAR
     if context.payload is None or readable or context.payload.zero.get(candidates.m, True):
-        candidates.only(Kind.SPECIAL, "unwritable, nameless, next to [vdso]", convention=conventions.VVAR)
+        candidates.only(Kind.SPECIAL, "unwritable, without a file, next to [vdso]", convention=conventions.VVAR)
 
 
 def no_file(context: Context, candidates: Candidates) -> None:
@@ -120,7 +120,7 @@ def other_special(context: Context, candidates: Candidates) -> None:
     executable = candidates.flags & (PF_W | PF_X) == PF_X
     if executable and context.named and candidates.first == elf.ELFMAG:
         candidates.only(
-            Kind.SPECIAL, "nameless, executable, begins with the ELF magic", convention=conventions.SPECIAL_SHAPE
+            Kind.SPECIAL, "executable, without a file, begins with the ELF magic", convention=conventions.SPECIAL_SHAPE
         )
     elif not (executable and candidates.size == candidates.page_size):
         candidates.rule_out(Kind.SPECIAL, "", convention=conventions.SPECIAL_SHAPE)
@@ -152,7 +152,9 @@ def partly_there(context: Context, candidates: Candidates) -> None:
     candidates.rule_out(Kind.UNHEADED, "only its first page was dumped", convention=conventions.HEADER_LEFT)
     if context.address_space.private_anonymous_dumped and candidates.m != context.address_space.last:
         candidates.rule_out(
-            Kind.WRITTEN, "written memory was dumped, it was not", convention=conventions.BIT_0_IN_FORCE
+            Kind.WRITTEN,
+            "the dump has memory that was written to, but only a page of this",
+            convention=conventions.BIT_0_IN_FORCE,
         )
 
 
@@ -170,7 +172,7 @@ def wholly_there(context: Context, candidates: Candidates) -> None:
         candidates.size > candidates.page_size or not candidates.possible & Kind.HEADED
     )
     if context.address_space.private_files_left_out and whole:
-        why = "unwritten file mappings were left out of the dump, it was not"
+        why = "the dump left out file mappings that were not written to, but not this"
         candidates.rule_out(Kind.CLEAN, why, convention=conventions.BIT_2_LEFT_OUT)
 
 
@@ -179,10 +181,10 @@ def not_there(context: Context, candidates: Candidates) -> None:
     if candidates.present:
         return
     if context.address_space.private_anonymous_dumped:
-        why = "written memory was dumped, this was not"
+        why = "the dump has memory that was written to, but not this"
         candidates.rule_out(Kind.PRIVATE_ANON | Kind.WRITTEN, why, convention=conventions.BIT_0_IN_FORCE)
     if context.address_space.shared_anonymous_dumped:
-        why = "anonymous shared memory was dumped, this was not"
+        why = "the dump has anonymous shared memory, but not this"
         candidates.rule_out(Kind.SHARED_ANON, why, convention=conventions.BIT_1_IN_FORCE)
 
 
@@ -197,7 +199,7 @@ def names(context: Context, candidates: Candidates) -> None:
     if path == b"/dev/zero":
         candidates.only(Kind.UNHEADED | Kind.EXCLUDED, "/dev/zero without (deleted) is mapped privately")
         if context.payload is not None and context.payload.zero.get(candidates.m) is False:
-            candidates.rule_out(Kind.CLEAN, "not zero, so written")
+            candidates.rule_out(Kind.CLEAN, "not all zeros, so it was written to")
     elif path == b"/dev/zero" + DELETED:
         candidates.only(Kind.SHARED_ANON | Kind.EXCLUDED, "named /dev/zero (deleted)", convention=conventions.DEV_ZERO)
     elif path == b"/anon_hugepage" + DELETED:

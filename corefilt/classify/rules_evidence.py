@@ -55,16 +55,22 @@ def sharing(context: Context, candidates: Candidates) -> None:
         candidates.only(SHARED | Kind.EXCLUDED, "shared by maps (S)", source=_source(nature))
         return
     if nature.shared and context.mmu is False:
-        candidates.rule_out(SHARED, "shared by maps, but not S: its descriptor cannot write", source=_source(nature))
+        candidates.rule_out(
+            SHARED, "shared by maps, but not S: its file was not opened for writing", source=_source(nature)
+        )
         return
     if not nature.shared:
         candidates.rule_out(SHARED, "private by maps", source=_source(nature))
         return
     candidates.rule_out(Kind.PRIVATE_ANON | Kind.WRITTEN, "shared by maps", source=_source(nature))
     if nature.flags is not None and b"sh" not in nature.flags:
-        candidates.rule_out(SHARED, "VmFlags without sh: its descriptor cannot write", source=Basis.SMAPS)
+        candidates.rule_out(SHARED, "VmFlags without sh: its file was not opened for writing", source=Basis.SMAPS)
     elif nature.flags is not None or candidates.writable:
-        why = "VmFlags with sh" if nature.flags is not None else "shared and writable by maps"
+        why = (
+            "VmFlags with sh: its file was opened for writing"
+            if nature.flags is not None
+            else "shared and writable by maps"
+        )
         candidates.only(SHARED | Kind.EXCLUDED, why, source=_source(nature))
 
 
@@ -74,15 +80,17 @@ def flags(context: Context, candidates: Candidates) -> None:
         return
     there = candidates.area.nature.flags
     if b"dd" in there or b"dp" in there:
-        candidates.only(Kind.EXCLUDED | Kind.SPECIAL, "VmFlags with dd or dp", source=Basis.SMAPS)
+        candidates.only(Kind.EXCLUDED | Kind.SPECIAL, "VmFlags with dd or dp: excluded from dumps", source=Basis.SMAPS)
     elif b"ht" in there:
-        candidates.only(Kind.HUGE, "VmFlags with ht", source=Basis.SMAPS)
+        candidates.only(Kind.HUGE, "VmFlags with ht: hugetlbfs", source=Basis.SMAPS)
     elif b"io" in there:
-        candidates.only(Kind.EXCLUDED | Kind.SPECIAL | Kind.DAX, "VmFlags with io", source=Basis.SMAPS)
+        candidates.only(Kind.EXCLUDED | Kind.SPECIAL | Kind.DAX, "VmFlags with io: device memory", source=Basis.SMAPS)
     else:
-        candidates.rule_out(Kind.HUGE, "VmFlags without ht", source=Basis.SMAPS)
+        candidates.rule_out(Kind.HUGE, "VmFlags without ht: not hugetlbfs", source=Basis.SMAPS)
         if candidates.area.nature.what == "file":
-            candidates.rule_out(Kind.EXCLUDED, "VmFlags without dd, dp and io", source=Basis.SMAPS)
+            candidates.rule_out(
+                Kind.EXCLUDED, "VmFlags without dd, dp and io: not excluded from dumps", source=Basis.SMAPS
+            )
     if b"ss" in there:
         candidates.only(Kind.PRIVATE_ANON | Kind.EXCLUDED, "VmFlags with ss: a shadow stack", source=Basis.SMAPS)
     if b"mt" in there:
@@ -109,7 +117,7 @@ def own_pages(context: Context, candidates: Candidates) -> None:
         return
     nature = candidates.area.nature
     if nature.copied:
-        candidates.rule_out(Kind.CLEAN, "smaps counts pages of its own (Anonymous)", source=Basis.SMAPS)
+        candidates.rule_out(Kind.CLEAN, "smaps counts pages that were written to (Anonymous)", source=Basis.SMAPS)
     elif nature.swapped:
         candidates.rule_out(
             Kind.CLEAN, "smaps counts pages in Swap", source=Basis.SMAPS, convention=conventions.SWAPPED
@@ -120,7 +128,11 @@ def not_excluded(context: Context, candidates: Candidates) -> None:
     """What has pages of its own is dumped unless a flag is against it (vma_dump_size)."""
     nature = candidates.area.nature if candidates.area is not None else None
     if nature is not None and nature.copied and nature.flags is not None and not nature.flags & UNDUMPED:
-        candidates.rule_out(Kind.EXCLUDED, "VmFlags without dd, dp and io, and pages of its own", source=Basis.SMAPS)
+        candidates.rule_out(
+            Kind.EXCLUDED,
+            "VmFlags without dd, dp and io, but smaps counts pages that were written to",
+            source=Basis.SMAPS,
+        )
 
 
 def never_writable(context: Context, candidates: Candidates) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def without_mmu(context: Context, candidates: Candidates) -> None:
     """Without an MMU no page is copied on writing, so bit 0 keeps all that is private (vma_dump_size, Linux 5.10)."""
     if context.mmu is False:
-        candidates.rule_out(Kind.CLEAN, "without an MMU, bit 0 keeps everything private")
+        candidates.rule_out(Kind.CLEAN, "without an MMU, 0x1 keeps everything private")
 
 
 def loaded(context: Context, candidates: Candidates) -> None:
@@ -43,7 +43,7 @@ def old_flags(context: Context, candidates: Candidates) -> None:
         and candidates.area.nature.flags is not None
         and b"io" in candidates.area.nature.flags
     ):
-        candidates.only(Kind.EXCLUDED | Kind.DAX, "VmFlags with io", source=Basis.SMAPS)
+        candidates.only(Kind.EXCLUDED | Kind.DAX, "VmFlags with io: device memory", source=Basis.SMAPS)
 
 
 def old_present(context: Context, candidates: Candidates) -> None:
@@ -69,9 +69,7 @@ def old_untouched(context: Context, candidates: Candidates) -> None:
     """With an MMU bit 2 keeps what was never written to, memory too."""
     touched = candidates.area is not None and candidates.area.nature.copied
     if candidates.possible & Kind.PRIVATE_ANON and context.mmu is not False and not touched:
-        candidates.add(
-            Kind.PRIVATE_FILE, "with --dumper fdpic-old, bit 2 decides about memory that was never written to"
-        )
+        candidates.add(Kind.PRIVATE_FILE, "with --dumper fdpic-old, 0x4 decides about memory that was never written to")
 
 
 FIRST: tuple[Callable[[Context, Candidates], None], ...] = (without_mmu, loaded)

@@ -169,7 +169,7 @@ def layout_member(context: Context, candidates: Candidates) -> None:
     if role is None:
         return
     if candidates.present and not context.address_space.image_begun(candidates.m):
-        candidates.doubt = "the image's unwritten first page was left out of the dump, this was not"
+        candidates.doubt = "the dump left out the unwritten first page of the image, but not this"
     private = Kind.PRIVATE_MAPPED | Kind.EXCLUDED
     if role == "data":
         candidates.only(private, "laid out like data of an ELF image", convention=conventions.LAYOUT_PRIVATE)
@@ -204,7 +204,7 @@ def first_page_left_out(context: Context, candidates: Candidates) -> None:
     ):
         return
     if candidates.possible & (Kind.WRITTEN | Kind.SHARED_FILE | Kind.SHARED_ANON):
-        why = "the file's first page was left out of the dump, this was not"
+        why = "the dump left out the first page of the file, but not this"
         candidates.rule_out(Kind.CLEAN, why, convention=conventions.BIT_2_LEFT_OUT)
     name = candidates.path.removesuffix(DELETED).rpartition(b"/")[2]
     named = name.endswith(b".so") or b".so." in name
@@ -233,7 +233,7 @@ def unwritable_image(context: Context, candidates: Candidates) -> None:
         and candidates.first == elf.ELFMAG
         and not candidates.file_offset
     ):
-        why = "an ELF file that is not writable here"
+        why = "an unwritable mapping of an ELF file"
         candidates.rule_out(Kind.SHARED_FILE | Kind.SHARED_ANON, why, convention=conventions.ELF_UNSHARED)
 
 
@@ -241,7 +241,7 @@ def runtime_archive(context: Context, candidates: Candidates) -> None:
     """Images of a language's heap are mapped privately, and what of them is writable gets its pointers relocated."""
     if candidates.path is None or not candidates.path.endswith(ARCHIVES):
         return
-    why = "the archive of a language's runtime"
+    why = "a heap image of a language runtime"
     candidates.rule_out(Kind.SHARED_FILE, why, convention=conventions.RUNTIME_ARCHIVE)
     if candidates.writable and candidates.possible & Kind.WRITTEN:
         candidates.only(Kind.WRITTEN | Kind.EXCLUDED, "", convention=conventions.RUNTIME_ARCHIVE)
@@ -315,4 +315,4 @@ def header_page(context: Context, candidates: Candidates) -> None:
     elif (candidates.path.startswith(DATA_FOLDERS) or candidates.path.endswith(DATA_FILES)) and not is_pe(
         context, candidates
     ):
-        candidates.header_page(False, "data of the system", convention=conventions.DATA_MODE)
+        candidates.header_page(False, "a data file of the system", convention=conventions.DATA_MODE)

@@ -398,7 +398,7 @@ def test_the_bytes_that_conventions_drop_are_counted_by_mapping_and_in_all(core:
 def test_verbose_explains_every_convention(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = said_of(core, "0x31", "-v", capsys=capsys)
     assert "  dropped on a convention: 28.0 KiB\n" in said
-    assert "    image-text: 12.0 KiB (an unwritable segment of an ELF image was not written)\n" in said
+    assert "    image-text: 12.0 KiB (an unwritable segment of an ELF image was not written to)\n" in said
     assert "    dev-zero: 16.0 KiB (/dev/zero (deleted) is shared anonymous memory)\n" in said
 
 
