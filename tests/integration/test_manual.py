@@ -72,6 +72,16 @@ def test_man_prints_a_page_that_formatters_have_nothing_to_say_about(name: str, 
     assert re.search(rf"^{name.upper()}\({PAGES[name]}\)", shown)
 
 
+def test_pages_name_each_other_and_no_file_that_man_cannot_show() -> None:
+    others = {f"{name}({section})" for name, section in PAGES.items() if name != "corefilt"}
+    text = corefilt("man").out.decode().replace("\\-", "-")
+    assert others <= set(text.partition("SEE ALSO")[2].replace(",", "").split())
+    for name in PAGES:
+        text = corefilt("man", name).out.decode().replace("\\-", "-")
+        assert re.findall(r"(?<![/\w-])[a-z-]+\.md", text) == []
+    assert "corefilt-retention(7)" in corefilt("man", "corefilt-handle").out.decode().replace("\\-", "-")
+
+
 def test_a_page_that_there_is_not() -> None:
     assert_usage(corefilt("man", "gdb"), "'gdb'", "corefilt")
 

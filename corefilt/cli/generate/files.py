@@ -27,7 +27,8 @@ def manual_pages() -> dict[str, str]:
 def manual_page(name: str) -> str:
     """Return a manual page as roff; ``name`` is one of ``manual_pages()``."""
     if name == "corefilt":
-        return roff.page(parsers.commands(), PURPOSE)
+        others = [f"{other}({section})" for other, section in manual_pages().items() if other != name]
+        return roff.page(parsers.commands(), PURPOSE, others)
     return next(markdown.page(text) for text in _documentation() if markdown.declared(text).name == name)
 
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from corefilt.cli.generate import roff
 
+_FILE = re.compile(r"[a-z-]+\.md")
 _DECLARED = re.compile(r"<!-- man: ([\w-]+)\((\d)\): (.*?) -->\n")
 
 
@@ -95,12 +98,25 @@ def _row(header: list[str], row: list[str]) -> str:
     return f".TP\n{first or chr(92) + '&'}\n{text}"
 
 
+@cache
+def _manual_names() -> dict[str, str]:
+    """The manual pages by the files of the documentation that they are made of: ``corefilt-note(5)``."""
+    found = {}
+    for file in files(__package__).joinpath("pages").iterdir():
+        about = declared(file.read_text(encoding="utf-8"))
+        found[file.name] = f"{about.name}({about.section})"
+    return found
+
+
 def _inline(token: Token) -> str:
     found = []
     for child in token.children or []:
         match child.type:
             case "text":
-                found.append(roff.escape(child.content))
+                # A link whose text is a file of the documentation leads to its manual page, if it has one.
+                text = child.content
+                shown = _manual_names().get(text, f"docs/{text}") if _FILE.fullmatch(text) else text
+                found.append(roff.escape(shown))
             case "code_inline":
                 found.append(roff.bold(child.content))
             case "softbreak" | "hardbreak":

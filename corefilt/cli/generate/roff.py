@@ -62,8 +62,8 @@ def head(name: str, section: str, purpose: str) -> str:
     return f"{title}\n.nh\n.ad l\n.SH NAME\n{escape(name)} \\- {escape(purpose)}"
 
 
-def page(commands: list[Command], purpose: str) -> str:
-    """corefilt(1): what --help says of every command."""
+def page(commands: list[Command], purpose: str, others: list[str]) -> str:
+    """corefilt(1): what --help says of every command; ``others`` are the other pages, like ``corefilt-note(5)``."""
     first = next(command for command in commands if command.name == "filter")
     parts = [head("corefilt", "1", purpose), ".SH SYNOPSIS", "\n.br\n".join(map(synopsis, commands))]
     parts += [".SH DESCRIPTION", paragraphs(first.description), '.SS "The bits of a filter"', bits()]
@@ -79,7 +79,7 @@ def page(commands: list[Command], purpose: str) -> str:
     parts += [f".TP\n{italic(name)}\n{lines(escape(what))}" for name, what in FILES]
     for title, text in sections(first.epilog):
         parts += [f'.SH "{escape(title.upper())}"', items(text)]
-    return tidy([*parts, ".SH SEE ALSO", escape(SEE_ALSO)])
+    return tidy([*parts, ".SH SEE ALSO", escape(", ".join([*others, SEE_ALSO]))])
 
 
 def bits() -> str:
