@@ -108,8 +108,8 @@ def _number(word: str, warnings: list[str]) -> int:
     unknown = value & ~Bit.ALL
     if unknown:
         if not shown_by_kernel and value != 0xFFFFFFFF:
-            raise FilterError(f"filter {word!r} has bits above 8: {_hex(unknown)}", "all is 0x1ff")
-        warnings.append(f"filter {word}: bits above 8 mean nothing and are ignored: {_hex(unknown)}")
+            raise FilterError(f"filter {word!r} has bits that do not exist: {_hex(unknown)}", "all is 0x1ff")
+        warnings.append(f"filter {word}: bits that do not exist are ignored: {_hex(unknown)}")
     return value & Bit.ALL
 
 

@@ -112,7 +112,9 @@ def plan(job: Job, found: Callable[[int], None] | None = None) -> tuple[list[Tas
     tasks: list[Task] = []
     outcomes: list[Outcome] = []
     taken: set[str] = set()
-    items: Iterable[Item] = find(job.sources, _own_folder(job))
+    own = _own_folder(job)
+    _refuse_own_folder(job, own)
+    items: Iterable[Item] = find(job.sources, own)
     before = None
     if job.to is not None and not job.dry_run and any(is_url(local_path(place)) for place in (job.to, *job.sources)):
         from corefilt.batching.work.done_before import DoneBefore
@@ -133,7 +135,11 @@ def plan(job: Job, found: Callable[[int], None] | None = None) -> tuple[list[Tas
             if content.reason:
                 outcomes.append(task.outcome("failed" if content.unreadable else "skipped", content.reason))
             elif task.output is not None and task.output in taken:
-                outcomes.append(task.outcome("failed", f"{task.output} is another core's already"))
+                outcomes.append(
+                    task.outcome(
+                        "failed", f"{task.output} is already another core's output; use another --to for one of them"
+                    )
+                )
             else:
                 tasks.append(task)
                 if task.output is not None:
@@ -200,6 +206,20 @@ def _own_folder(job: Job) -> frozenset[tuple[int, int]]:
     except OSError:
         status = None
     return frozenset() if status is None else frozenset({(status.st_dev, status.st_ino)})
+
+
+def _refuse_own_folder(job: Job, own: frozenset[tuple[int, int]]) -> None:
+    """Raise UsageError where a source is the folder of --to, in which nothing would be found."""
+    for source in job.sources:
+        try:
+            status = os.stat(source)
+        except (OSError, ValueError):
+            continue
+        if (status.st_dev, status.st_ino) in own:
+            raise UsageError(
+                f"{source} is both a source and the directory of --to",
+                "--replace writes each core where it is; or name another directory",
+            )
 
 
 def _task(job: Job, item: Item, content: Content, size: int) -> Task:

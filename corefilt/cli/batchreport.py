@@ -173,7 +173,8 @@ def _sizes(of: Sequence[Outcome]) -> str:
     planned = all(outcome.allocated_after is None for outcome in of)
     before = sum((outcome.input_bytes if planned else outcome.allocated_before) or 0 for outcome in of)
     after = sum((outcome.output_bytes if planned else outcome.allocated_after) or 0 for outcome in of)
-    return f"{show_size(before):>10} {show_size(after):>10}{'  (planned, without compression)' if planned else ''}"
+    what = "planned, without compression" if planned else "on disk"
+    return f"{show_size(before):>10} {show_size(after):>10}  ({what})"
 
 
 def _crashes(outcomes: Sequence[Outcome]) -> Iterator[str]:
@@ -183,7 +184,7 @@ def _crashes(outcomes: Sequence[Outcome]) -> Iterator[str]:
         name = part.signature or "(not known)"
         if part.signature is not None and not part.certain:
             name += "?"
-        sizes = f"{show_size(part.sum.before):>10} {show_size(part.sum.after):>10}"
+        sizes = f"{part.sum.shown_before:>10} {part.sum.shown_after:>10}"
         where = ", ".join(map(printable, (part.kind, *part.frames))) if part.signature is not None else ""
         line = f"  {name:17} {part.sum.count:>7} {sizes}  {day(part.first):10} {day(part.last):10} {where}"
         yield line.rstrip()

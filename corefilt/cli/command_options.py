@@ -43,7 +43,7 @@ def _compress(text: str) -> str:
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
-        raise UsageError(f"--top is {text!r}", "it is a number of rows, like 20")
+        raise UsageError(f"--top {text!r} is not a number of rows", "write it like 20")
     return int(text)
 
 

@@ -105,13 +105,22 @@ def _refuse_no_filter(word: str, core: str = "") -> None:
         if near:
             raise UsageError(f"{word!r} is neither a command nor a filter", near) from None
         if not os.path.isfile(word):
-            raise
+            if _may_mean_a_filter(word):
+                raise
+            hint = "corefilt help lists the commands and the names of filters"
+            raise UsageError(f"{word!r} is neither a command nor a filter", hint) from None
         try:
             parse_filter(core)
         except FilterError:
             core = "0x33"
         hint = f"the filter comes first: corefilt {core} {word}"
         raise UsageError(f"{word!r} is a file, not a filter", hint) from None
+
+
+def _may_mean_a_filter(word: str) -> bool:
+    """Whether what is no filter looks like one: a list, a number, or a name that is misspelled."""
+    letters = word.replace("-", "").replace("_", "")
+    return not letters.isalpha() or not letters.strip("abcdefABCDEF") or bool(did_you_mean(word, [*NAMES, *ALIASES]))
 
 
 def run(argv: list[str]) -> int:

@@ -25,7 +25,7 @@ def run(argv: list[str]) -> int:
     """Print it; returns the exit code."""
     name = parser().parse_args(argv).command
     if name not in COMMANDS:
-        hint = did_you_mean(name, COMMANDS) or f"there is {', '.join(COMMANDS)}"
+        hint = did_you_mean(name, COMMANDS) or f"the commands are {', '.join(COMMANDS)}"
         raise UsageError(f"there is no command {name!r}", hint)
     made: Parser = __import__(f"corefilt.cli.{name}", fromlist=["parser"]).parser()
     tell(made.format_help())

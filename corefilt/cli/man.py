@@ -29,6 +29,6 @@ def run(argv: list[str]) -> int:
     name = parser().parse_args(argv).page
     pages = manual_pages()
     if name not in pages:
-        raise UsageError(f"there is no manual page {name!r}", f"there is {', '.join(pages)}")
+        raise UsageError(f"there is no manual page {name!r}", f"the pages are {', '.join(pages)}")
     tell(manual_page(name))
     return 0

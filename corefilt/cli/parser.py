@@ -97,13 +97,19 @@ class Parser(argparse.ArgumentParser):
             add_help=False,
         )
         self.register("action", "help", _Help)
-        self.add_argument("-h", "--help", action="help", help="show the main options (-h), or all of them (--help)")
+        self._help = self.add_argument("-h", "--help", action="help", help="show this help")
         # Lines that show how the command is called, each with what it does.
         self.examples: tuple[tuple[str, str], ...] = ()
         self.register("action", "version", _Version)
         # What options were called before, and what stands for them.
         self.renamed: dict[str, str] = {}
         self._words: list[str] = []
+
+    def add_argument_group(self, *about: Any, **options: Any) -> Any:
+        """Add a group of options, of which ``-h`` shows only the names."""
+        if hasattr(self, "_help"):
+            self._help.help = "show the names of the options (-h), or explain them all (--help)"
+        return super().add_argument_group(*about, **options)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the whole usage."""

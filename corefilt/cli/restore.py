@@ -39,7 +39,7 @@ def run(argv: list[str]) -> int:
         for path in done:
             say(f"corefilt: {printable(path)}: whole again, {show_size(os.path.getsize(path))}")
         if not done:
-            say("corefilt: nothing was taken out of these")
+            say("corefilt: nothing to restore: no file is a core that --shared-once reduced")
     if arguments.json is not None:
         write_json({"schema": 1, "version": __version__, "restored": done}, arguments.json)
     return 0

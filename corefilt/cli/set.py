@@ -48,7 +48,7 @@ def run(argv: list[str]) -> int:
     wanted, warnings = parse_filter(arguments.filter)
     if bool(command) == bool(arguments.pid):
         raise UsageError(
-            "a filter is set either of processes or of a command", "corefilt set FILTER PID..., or FILTER -- COMMAND..."
+            "give either process IDs or a command after --", "corefilt set FILTER PID..., or FILTER -- COMMAND..."
         )
     for warning in warnings:
         say(f"corefilt: {warning}")

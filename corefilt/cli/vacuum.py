@@ -18,6 +18,7 @@ from corefilt.store.directory import Directory, kept_cores
 from corefilt.store.ledger import CORES, Ledger
 from corefilt.store.listing import certain_signature
 from corefilt.store.retention import decide
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ Removes cores from a directory of corefilt's handler by the handler's settings: 
 max-per-executable, max-use and keep-free of /etc/corefilt.conf, or the options. Without any of them, nothing is
 removed.
 
-Only cores that the handler saved are removed, as the user who owns them; never one that is marked (user.corefilt.keep),
-locked, or has more than one hard link, and for lack of space never the only core of a user."""
+Run it as the owner of the cores, which is root for the handler's. Only cores that the handler saved are removed; never
+one that is marked (user.corefilt.keep), locked, or has more than one hard link, and for lack of space never the only
+core of a user. Exit status 4: cores that are never removed exceed the limits."""
 
 
 def parser() -> Parser:
@@ -59,19 +61,22 @@ def run(argv: list[str]) -> int:
     try:
         limits = limits_of(config, folder)
         if not limits.any:
-            say("corefilt: nothing limits what is kept: see max-use and others in corefilt-retention(7)")
+            say("corefilt: no limit is set, so nothing is removed: set max-use or another key of corefilt-retention(7)")
             return 0
         if arguments.dry_run:
             kept = list(_signed(kept_cores(folder), path, limits, note=False))
             verdict = _decide(kept, folder, limits)
             for removal in verdict.removals:
                 say(f"corefilt: {words_of(removal, path, 'would remove')}")
+            if not verdict.removals:
+                say(f"corefilt: {path}: would remove nothing; it has {counted(len(kept), 'core')} of the handler")
         else:
             verdict = _vacuum(folder, path, limits)
     finally:
         os.close(folder)
     if verdict.short:
-        say(f"corefilt: {path}: {show_size(verdict.short)} too many are left, protected or the only core of a user")
+        why = "the cores that are left are protected, or the only one of a user"
+        say(f"corefilt: {path}: {show_size(verdict.short)} over the limits: {why}")
     return 4 if verdict.short else 0
 
 

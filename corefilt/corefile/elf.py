@@ -223,7 +223,7 @@ def read_ehdr(source: Source) -> Ehdr:
     """Read and check the ELF header of what begins like an ELF file. Raises NotACoreError or DamagedCoreError."""
     raw = source.peek(0, 64)
     if not raw:
-        raise NotACoreError(f"{source.name}: is empty")
+        raise NotACoreError(f"{source.name}: is empty", "name a core, or send one through the pipe")
     if len(raw) < 16 or (raw[4] in (1, 2) and len(raw) < (64 if raw[4] == 2 else 52)):
         raise DamagedCoreError(f"{source.name}: ends in the ELF header, after {counted(len(raw), 'byte')}")
     if raw[4] not in (1, 2):

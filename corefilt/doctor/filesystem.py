@@ -34,7 +34,12 @@ def filesystem_facts(folder: str = ".") -> list[Fact]:
     try:
         with _unnamed(folder) as (first, by_o_tmpfile), _unnamed(folder) as (second, _):
             facts.append(
-                _fact("O_TMPFILE", by_o_tmpfile, "an output has no name until it is complete", "a temporary one")
+                _fact(
+                    "O_TMPFILE",
+                    by_o_tmpfile,
+                    "an output has no name until it is complete",
+                    "an output has a temporary name until it is complete",
+                )
             )
             os.pwrite(first, b"x" * PIECE, PIECE)
             os.fsync(first)
@@ -44,7 +49,7 @@ def filesystem_facts(folder: str = ".") -> list[Fact]:
                     "reflink",
                     lambda fd: _shares(fd, second),
                     "a filtered core shares the input's blocks",
-                    "it is a copy",
+                    "a filtered core is a copy with blocks of its own",
                 ),
                 ("hole punching", _punches, "-i can filter a core in place", "-i cannot work here"),
                 (

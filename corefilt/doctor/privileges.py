@@ -91,7 +91,11 @@ def dumpable(subject: Subject, settings: Settings) -> Row:
     if ordinary:
         return Row(name, OK, "its files in /proc belong to its own user")
     if ordinary is None:
-        return Row(name, UNKNOWN, "it is root's, whose files in /proc look the same; nothing speaks against it")
+        return Row(
+            name,
+            UNKNOWN,
+            "a process of root: the owner of its files in /proc shows nothing; nothing found that prevents a core",
+        )
     answer, why = _verdict(settings)
     seen = "its files in /proc belong to root, not to its user" if subject.owner != subject.uids[1] else ""
     cause = "; ".join(causes(subject)) or "it changed its user, or called prctl(PR_SET_DUMPABLE)"

@@ -73,6 +73,10 @@ class InPlaceReport(Report):
             lines.append("  note: no space was freed: the dropped bytes were already holes")
         if self.output is not None and (self.allocated_bytes or 0) < self.output_bytes:
             lines.append("  note: plain copies write the holes out as zeros: cp --sparse=always and tar -S keep them")
-        told = {"on": "on", "off": "off (fstrim tells the device later)", None: "not known"}[self.discard]
+        told = {
+            "on": "on (the device is told which blocks are free)",
+            "off": "off (fstrim tells the device later)",
+            None: "not known",
+        }[self.discard]
         lines.append(f"  discard: {told}")
         return "\n".join(lines)

@@ -124,7 +124,7 @@ class Options:
     )  # fmt: skip
 
     maps: str | None = option(
-        "--maps", "a saved /proc/PID/maps or smaps, alone or in a report or journal; auto: look beside CORE",
+        "--maps", "a saved /proc/PID/maps or smaps, alone or in a report or journal; auto: look beside the core",
         metavar="FILE", group=EVIDENCE, takers="filter inspect verify corefilt.filter() Core.plan()",
     )  # fmt: skip
     pid: int | None = option(
@@ -146,7 +146,7 @@ class Options:
         takers="filter batch inspect verify corefilt.filter() Core.plan()",
     )  # fmt: skip
     annotate: bool = option(
-        "--annotate", "record kinds and evidence in a note of OUT, for a later filter",
+        "--annotate", "record kinds and evidence in a note of the output, for a later filter",
         default=False, group=EVIDENCE, takers="filter batch corefilt.filter() Plan.write()",
     )  # fmt: skip
 
@@ -243,7 +243,7 @@ class Options:
         metavar="N", read=_compress_threads, group=PERFORMANCE, takers="filter batch corefilt.filter() Plan.write()",
     )  # fmt: skip
     sync: bool = option(
-        "--no-sync", "do not wait for the disk before OUT gets its name",
+        "--no-sync", "do not wait until the output is on the disk",
         default=True, name="sync", group=PERFORMANCE, takers="filter batch scrub bundle corefilt.filter() Plan.write()",
     )  # fmt: skip
     spool: bool = option(

@@ -51,7 +51,7 @@ def handle(crash: CrashInfo, child: Forked, config: Config, messages: Messages) 
         return None
     how = "as it came" if result.status == WHOLE else f"filter {config.filter:#x}, {show_size(result.dropped)} dropped"
     if result.assumed:
-        how += f", {show_size(result.assumed)} of it kept on an assumption"
+        how += f", {show_size(result.assumed)} kept on an assumption"
     text = f"{_who(crash, victim)} dumped core: {path}, {show_size(result.output_bytes)}, {how}"
     words = "; ".join(word for word in (*notices, result.words) if word)
     stated = child.stated()

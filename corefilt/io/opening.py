@@ -83,7 +83,7 @@ def _source_of(fd: int, name: str, *, owned: bool, max_headers: int) -> Source:
     except OSError as error:
         raise InputError(f"{name}: {error.strerror}") from None
     if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{name}: is a directory")
+        raise InputError(f"{name}: is a directory", "corefilt batch filters the cores in it")
     if os.isatty(fd):
         raise UsageError(f"{name} is a terminal", "name a core, or redirect one: < CORE")
     if stat.S_ISREG(status.st_mode):

@@ -63,7 +63,7 @@ class ScrubReport:
         verb = "would be overwritten" if report.output is None else "overwritten"
         lines = [
             f"{report.headline()}, level {self.request.level}, rules of version {RULES_VERSION}",
-            f"  {counted(count, 'range')} of {show_size(length)} {verb}",
+            f"  {counted(count, 'range')} {verb} ({show_size(length)})",
         ]
         width = max((len(rule) for rule in self.totals), default=0)
         lines += [

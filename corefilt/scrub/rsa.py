@@ -8,18 +8,19 @@ from array import array
 from typing import NamedTuple
 
 from corefilt import _fast
+from corefilt.errors import InputError
 from corefilt.scrub.again import Known, SecondPass
 from corefilt.scrub.found import BYTES, Matches
 from corefilt.scrub.regions import MemoryRun, RunReader
 from corefilt.scrub.rules import read_small
-from corefilt.scrub.search import CertificateTexts, take_pem
+from corefilt.scrub.search import Captured, CertificateTexts, take_pem
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from corefilt.corefile.corefile import CoreFile
-    from corefilt.scrub.search import Captured
 
 RULE = "private-key-rsa"
 # Multiplications of words that a search may need: so many, and for each byte of memory some more. With all that goes
@@ -56,17 +57,20 @@ def _shapes(core: CoreFile) -> list[_Shape]:
 
 
 def add_certificates(paths: Iterable[str], captured: Captured) -> None:
-    """Take the moduli of certificates in PEM or DER. Raises InputError."""
+    """Take the moduli of certificates in PEM or DER. Raises InputError, also for a file without any."""
     for path in paths:
-        raw = read_small(path)
-        captured.take_numbers_of(raw)
+        raw, own = read_small(path), Captured()
+        own.take_numbers_of(raw)
         at = raw.find(CertificateTexts.HEAD)
         while at >= 0:
             end = raw.find(CertificateTexts.FOOT, at)
             if end < 0:
                 break
-            take_pem(raw[at + len(CertificateTexts.HEAD) : end], captured)
+            take_pem(raw[at + len(CertificateTexts.HEAD) : end], own)
             at = raw.find(CertificateTexts.HEAD, end)
+        if not own.moduli:
+            raise InputError(f"{path}: has no certificate with an RSA key", "name a certificate in PEM or DER")
+        captured.take_all(own)
 
 
 class Factors:
@@ -150,9 +154,8 @@ class Factors:
         for moduli in self.open.values():
             moduli -= self._authorities
         self._packed.clear()
-        self._found.notices.append(
-            f"RSA keys of {len(self._authorities)} certificate authorities were not searched for completely"
-        )
+        authorities = counted(len(self._authorities), "certificate authority", "certificate authorities")
+        self._found.notices.append(f"RSA keys of {authorities} were not searched for completely")
         self._authorities = set()
 
     def _end(self) -> None:

@@ -71,6 +71,14 @@ class Captured:
                 self.take_numbers(raw, at, None)
                 at = raw.find(head, at + 1)
 
+    def take_all(self, other: Captured) -> None:
+        """Take the numbers of another."""
+        for into, taken in ((self.moduli, other.moduli), (self.primes, other.primes)):
+            for value, address in taken.items():
+                if len(into) < MOST_NUMBERS:
+                    into.setdefault(value, address)
+        self.authorities |= other.authorities
+
 
 class FirstPass:
     """Looks through runs by the rules."""

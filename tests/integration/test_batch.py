@@ -288,6 +288,15 @@ def test_two_cores_for_one_path(tmp_path: Path) -> None:
     assert "another core's" in str(lines[0]["reason"])
 
 
+def test_a_source_that_is_the_output_folder_is_refused(tmp_path: Path) -> None:
+    put(tmp_path / "core", sample_core())
+    for source in (tmp_path, f"{tmp_path}/.", Path()):
+        done = corefilt("batch", "0x33", source, "--to", tmp_path, cwd=tmp_path)
+        assert done.code == 2
+        assert "is both a source and the directory of --to" in done.err[0]
+    assert list(tmp_path.iterdir()) == [tmp_path / "core"]
+
+
 def test_the_output_folder_within_the_source_is_no_source(tmp_path: Path) -> None:
     put(tmp_path / "core", sample_core())
     batch(tmp_path, "--to", tmp_path / "out")
@@ -733,7 +742,7 @@ def test_what_the_filter_takes_nothing_from_is_not_written(tmp_path: Path) -> No
     assert (line["status"], line["reason"]) == ("unchanged", "the filter drops nothing")
     assert path.stat().st_ino == inode
     (line,) = lines_of(corefilt("batch", "all", path, "--replace", "--json").out)
-    assert "done before" in str(line["reason"])
+    assert "filtered before" in str(line["reason"])
 
 
 def test_a_new_core_under_an_old_name_is_filtered(tmp_path: Path) -> None:

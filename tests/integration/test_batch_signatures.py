@@ -81,6 +81,14 @@ def test_the_report_has_the_crashes(archive: Path) -> None:
     assert "By signature" not in _page_without(archive)
 
 
+def test_a_rerun_has_no_sizes_of_cores_that_were_filtered_before(archive: Path, tmp_path: Path) -> None:
+    for sizes in (False, True):
+        done = run(archive, "--to", tmp_path / "out", "--by-signature", "--html", tmp_path / "page.html", "-f")
+        (first, *_) = (line.split() for line in done.err if re.match(r"  [0-9a-f]{16}\?? ", line))
+        assert (first[2:4] == ["-", "-"]) is sizes
+        assert ("cores, before" not in (tmp_path / "page.html").read_text()) is sizes
+
+
 def _page_without(archive: Path) -> str:
     run(archive, "-n", "--html", archive.parent / "other.html")
     return (archive.parent / "other.html").read_text()

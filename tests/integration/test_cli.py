@@ -240,7 +240,9 @@ def test_options_may_stand_before_between_and_behind(order: str, core: Path) -> 
         pytest.param(["inspect", "CORE", "0x1" + "0" * 16], "larger than 64 bits", id="too large an address"),
         pytest.param(["inspect", "CORE", "--kind", "heap"], "no kind 'heap'", id="no kind to inspect"),
         pytest.param(["inspect", "CORE", "--columns", "name"], "no column 'name'", id="no column to inspect"),
-        pytest.param(["inspect", "CORE", "--top", "few"], "--top is 'few'", id="no number to inspect"),
+        pytest.param(
+            ["inspect", "CORE", "--top", "few"], "--top 'few' is not a number of rows", id="no number to inspect"
+        ),
         pytest.param(["inspect", "CORE", "--all", "--top", "3"], "--all and --top", id="all and some to inspect"),
         pytest.param(
             ["inspect", "CORE", "--modules", "--group-by", "kind"], "--group-by and --modules", id="two lists"

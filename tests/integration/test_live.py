@@ -294,7 +294,7 @@ def test_set_for_several_of_which_one_is_gone(tmp_path: Path) -> None:
 def test_bits_that_nobody_knows_are_named(running: subprocess.Popen[str]) -> None:
     done = corefilt("set", "0xffffffff", str(running.pid))
     assert done.code == 0
-    assert "bits above 8 mean nothing and are ignored: 0xfffffe00" in done.err[0]
+    assert "bits that do not exist are ignored: 0xfffffe00" in done.err[0]
     assert own_words(running) == "000001ff"
 
 

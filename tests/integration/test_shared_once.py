@@ -471,7 +471,7 @@ def test_command(tmp_path: Path) -> None:
     assert (done.code, json.loads(done.out)["restored"]) == (0, [str(paths[1])])
     assert "whole again" in done.err[0]
     done = corefilt("restore", paths[1])
-    assert (done.code, done.err) == (0, ("corefilt: nothing was taken out of these",))
+    assert (done.code, done.err) == (0, ("corefilt: nothing to restore: no file is a core that --shared-once reduced",))
     assert corefilt("restore", *manifests(folder), "-q").err == ()
     assert sums(paths) == before
     assert_error(corefilt("restore", tmp_path / "none"), "No such file")

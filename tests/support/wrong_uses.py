@@ -7,7 +7,8 @@ USES = {
     # The filter.
     "0x33x core": ("filter '0x33x' is neither a number nor a name", "the names are private-anonymous"),
     "33 core": ("filter '33' could be decimal (0x21) or hexadecimal (0x33)", "write 0x21 or 0x33"),
-    "0x200 core": ("filter '0x200' has bits above 8: 0x200", "all is 0x1ff"),
+    "0x200 core": ("filter '0x200' has bits that do not exist: 0x200", "all is 0x1ff"),
+    "frobnicate core": ("'frobnicate' is neither a command nor a filter", "corefilt help lists the commands"),
     "ff core": ("filter 'ff' is neither a number nor a name", "write 0xff"),
     "defualt core": ("filter 'defualt' is neither a number nor a name", "did you mean default?"),
     "shared-anonimous core": ("neither a number nor a name", "did you mean shared-anonymous?"),
@@ -18,7 +19,7 @@ USES = {
     "inspekt core": ("'inspekt' is neither a command nor a filter", "did you mean inspect?"),
     "verfy core core": ("'verfy' is neither a command nor a filter", "did you mean verify?"),
     "help inspekt": ("there is no command 'inspekt'", "did you mean inspect?"),
-    "help nothing": ("there is no command 'nothing'", "there is filter, inspect"),
+    "help nothing": ("there is no command 'nothing'", "the commands are filter, inspect"),
     "core 0x33": ("'core' is a file, not a filter", "the filter comes first: corefilt 0x33 core"),
     "core": ("'core' is a file, not a filter", "the filter comes first: corefilt 0x33 core"),
     "": ("the following arguments are required: FILTER", HELP),

@@ -103,8 +103,10 @@ def _json(outcome: Outcome) -> str:
 def _tiles(found: int, totals: Totals) -> Iterator[str]:
     counts = [f"{totals.statuses[status]} {status}" for status in STATUSES if totals.statuses[status]]
     yield _tile("found", str(found), ", ".join(counts) or "nothing")
-    yield _tile(f"{counted(totals.cores.count, 'core')}, before", show_size(totals.cores.before), "without compression")
-    yield _tile("after", show_size(totals.cores.after), f"{totals.cores.percent:.0f} % less")
+    if totals.cores.count:
+        before = show_size(totals.cores.before)
+        yield _tile(f"{counted(totals.cores.count, 'core')}, before", before, "without compression")
+        yield _tile("after", show_size(totals.cores.after), f"{totals.cores.percent:.0f} % less")
     if totals.stored.count:
         stored = f"{show_size(totals.stored.before)} \u2192 {show_size(totals.stored.after)}"
         yield _tile("saved where they are stored", show_size(totals.stored.saved), stored)
@@ -163,7 +165,7 @@ def _signature_row(part: CrashSum) -> str:
     texts = (
         day(part.first), day(part.last), ", ".join(sorted(part.executables)), "\n".join((part.kind, *part.frames)),
     )  # fmt: skip
-    sizes = (str(part.sum.count), show_size(part.sum.before), show_size(part.sum.after))
+    sizes = (str(part.sum.count), part.sum.shown_before, part.sum.shown_after)
     cells = "".join(f'<td class="number">{size}</td>' for size in sizes)
     cells += "".join(f"<td>{'<br>'.join(escape(printable(line)) for line in text.splitlines())}</td>" for text in texts)
     return f"<tr><td>{escape(name)}</td>{cells}</tr>"

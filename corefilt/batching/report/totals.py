@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from corefilt.batching.outcome import STATUSES
 from corefilt.crash.recorded import UNWOUND
+from corefilt.sizes import show_size
 from corefilt.text import counted
 
 TYPE_CHECKING = False
@@ -33,6 +34,16 @@ class Sum:
         self.count += 1
         self.before += before
         self.after += after
+
+    @property
+    def shown_before(self) -> str:
+        """The bytes before, for people; ``-`` where no core's are known, as of one that an earlier run filtered."""
+        return show_size(self.before) if self.before else "-"
+
+    @property
+    def shown_after(self) -> str:
+        """The bytes after, in the same way."""
+        return show_size(self.after) if self.before else "-"
 
     @property
     def saved(self) -> int:

@@ -134,7 +134,7 @@ def unchanged(task: Task, stored: int, mark: Provenance) -> Outcome:
     """The outcome of a core whose output tells by its mark that it was done; its file takes ``stored`` bytes."""
     return task.outcome(
         "unchanged",
-        f"was done before, by corefilt {mark.version}",
+        f"filtered before, by corefilt {mark.version}",
         output=task.source if task.replace else task.output,
         allocated_before=stored,
         allocated_after=stored if task.replace else None,

@@ -95,7 +95,7 @@ def plan_uninstall(*, root: str = "/", force: bool = False) -> InstallPlan:
     live = sysctls.get(PATTERN)
     if old is None:
         if live is None or not starts_handler(live):
-            raise InstallError("corefilt is not installed: neither the kernel nor a drop-in names it")
+            raise InstallError(f"corefilt is not installed: neither {PATTERN} nor {DROP_IN} names it")
         if not force:
             raise InstallError(
                 f"{DROP_IN} is missing, and with it the previous core_pattern",

@@ -44,11 +44,12 @@ class Ground:
             parse_serve_rules(self.config.serve)
         except CorefiltError as error:
             self.config_error = _sentence(error)
+        self.config_state = "usable" if os.path.exists(self.config_path) else "missing, so the defaults apply"
         self.account_error: str | None = None
         try:
             find_account(self.config.user, os.path.join(root, "etc/passwd"))
         except CorefiltError as error:
-            self.account_error = f"{error}; {MAKE_ACCOUNT} {self.config.user} makes it"
+            self.account_error = f"{error}; {MAKE_ACCOUNT} {self.config.user} creates it"
         self.directory = os.path.join(root, self.config.directory.lstrip("/"))
         self.directory_error: str | None = None
         try:
@@ -144,7 +145,7 @@ class Status:
         pattern = _text(self.pattern)
         lines = [
             f"core_pattern     {'corefilt' if self.ours else 'not corefilt'}: {pattern}",
-            f"at start         {f'{self.at_start[0]}: {_text(self.at_start[1])}' if self.at_start else 'not set'}",
+            f"at boot          {f'{self.at_start[0]}: {_text(self.at_start[1])}' if self.at_start else 'not set'}",
         ]
         if self.drop_in is not None:
             former = self.drop_in.former.get(PATTERN)
@@ -152,15 +153,15 @@ class Status:
         ground = self.ground
         lines += [
             f"core_pipe_limit  {self.pipe_limit if self.pipe_limit is not None else 'missing'}",
-            f"configuration    {ground.config_path}: {'not usable' if ground.config_error else 'good'}",
-            f"account          {ground.config.user}: {'not usable' if ground.account_error else 'good'}",
-            f"directory        {ground.directory}: {'not usable' if ground.directory_error else 'good'}",
+            f"configuration    {ground.config_path}: {'not usable' if ground.config_error else ground.config_state}",
+            f"account          {ground.config.user}: {'not usable' if ground.account_error else 'usable'}",
+            f"directory        {ground.directory}: {'not usable' if ground.directory_error else 'usable'}",
             f"interpreter      {self.python}: {'others' if self.untrusted else 'root alone'} can change what it runs",
         ]
         lines.append(f"layers missing   {', '.join(self.missing) if self.missing else self._no_layer_is_missing()}")
         if self.lost_error is not None:
             lines.append(f"lost cores       unknown: {self.lost_error}")
-        return lines + [f"said             {line}" for line in self.messages]
+        return lines + [f"message          {line}" for line in self.messages]
 
     def _is_lost(self, layer: str) -> bool:
         """Whether an installed handler was to have this layer: all can be refused but seccomp, and that by root."""
@@ -185,7 +186,7 @@ class Status:
             if value != self.drop_in.settings.get(PATTERN):
                 found.append(f"{path} sets another core_pattern when the system starts: {_text(value)!r}")
         elif self.drop_in is None:
-            found.append(f"{DROP_IN} is missing: after the next start core_pattern will not be corefilt's")
+            found.append(f"{DROP_IN} is missing: after the next boot core_pattern will not be corefilt's")
         return found
 
     def _is_listened_at(self, table: str) -> bool | None:
