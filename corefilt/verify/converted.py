@@ -38,7 +38,7 @@ def check_converted(old: NoteSegment, new: NoteSegment, segment: int, verdict: V
     words, before = 2 * old.core.word, old.notes()
     sizes = [[note.n_descsz for note in notes if _is_thread(note)] for notes in (before, new.notes())]
     steps = {now - was for was, now in zip(*sizes, strict=False)} - {0}
-    if steps not in ({words}, {-words}) or len(set(sizes[1])) > 1 or max(old.length, new.length) > 2 * MOST_WALKED:
+    if steps not in ({words}, {-words}) or max(old.length, new.length) > 2 * MOST_WALKED:
         return False
     shrunk, size = steps == {-words}, sizes[1][0]
     here, at, left_out = new.raw_foreign(), 0, 0

@@ -23,10 +23,10 @@ from support.builder import (
 from support.samples import noise
 
 import corefilt
-from corefilt.verify import proof, verify
+from corefilt.verify import converted, proof, verify
 
 A, B = 0x10000, 0x40000
-NT_SIGINFO = 0x53494749
+NT_PRFPREG, NT_SIGINFO = 2, 0x53494749
 LOADMAPS = (0xBDFFFFA8, 0xBDFFFF70)
 
 
@@ -57,7 +57,7 @@ def notes_of(machine: str, wide: int, pairs: list[tuple[int, int]]) -> list[Note
         words = struct.pack(("<" if little else ">") + ("II" if bits == 32 else "QQ"), *pair)
         threads.append(Note("CORE", 1, desc[:at] + words + desc[at:] if n < wide else desc))
     others = [note for note in kernel_notes(None, **shape)[1:] if wide < len(pairs) or note.type != NT_SIGINFO]  # type: ignore[arg-type]
-    return [*threads[:1], *others, *threads[1:]]
+    return [*threads[:1], Note("CORE", NT_PRFPREG, noise(1)[:116]), *others, *threads[1:]]
 
 
 def write(path: Path, machine: str, notes: list[Note]) -> None:
@@ -167,6 +167,22 @@ def test_a_plain_core_keeps_every_note_and_has_one_more(paths: tuple[Path, Path,
         (finding,) = verify(full, out).findings
         assert (finding.what, finding.segment) == ("notes", 0)
         assert finding.text == "no COREFILT note of --format records what NT_PRSTATUS and e_flags were"
+
+
+@pytest.mark.parametrize(("wide", "to"), [(1, "elf"), (0, "fdpic")])
+def test_notes_of_more_than_is_read_at_once_are_no_other_format(
+    wide: int, to: str, paths: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As corefilt converts none; twice as much is room for what it adds."""
+    full, out, _ = paths
+    write(full, "ARM", [note for note in notes_of("ARM", wide, [LOADMAPS]) if note.type != NT_SIGINFO])
+    corefilt.filter(full, out, filter="all", format=to, loadmaps=None if wide else LOADMAPS, sync=False)
+    larger = parse_core((full if wide else out).read_bytes())[1][0].p_filesz
+    assert larger % 2 == 0
+    monkeypatch.setattr(converted, "MOST_WALKED", larger // 2)
+    assert verify(full, out).holds
+    monkeypatch.setattr(converted, "MOST_WALKED", larger // 2 - 1)
+    assert not verify(full, out).holds
 
 
 def test_threads_that_are_wide_already_tell_the_addresses(paths: tuple[Path, Path, Path]) -> None:
