@@ -16,6 +16,7 @@ from support.builder import (
     Note,
     kernel_notes,
     make_core,
+    note_bytes,
     nt_prstatus,
     parse_core,
     parse_notes,
@@ -60,7 +61,7 @@ def notes_of(machine: str, wide: int, pairs: list[tuple[int, int]]) -> list[Note
     return [*threads[:1], Note("CORE", NT_PRFPREG, noise(1)[:116]), *others, *threads[1:]]
 
 
-def write(path: Path, machine: str, notes: list[Note]) -> None:
+def write(path: Path, machine: str, notes: list[Note] | bytes) -> None:
     e_machine, bits, little, *_ = MACHINES[machine]
     loads = [Load(A, noise(2, 1)), Load(B, noise(1, 2))]
     path.write_bytes(make_core(loads, notes, bits=bits, machine=e_machine, little_endian=little))
@@ -142,6 +143,10 @@ def test_notes_that_the_fdpic_dumper_writes_may_not_be_missing(paths: tuple[Path
     for more in ([*dumped, dumped[-1]], [*dumped, siginfo]):
         write(out, "ARM", more)
         assert [finding.what for finding in verify(full, out).findings] == ["notes"]
+    # Of another name, the type means nothing.
+    write(full, "ARM", [*plain, Note("LINUX", NT_PRFPREG, b"x" * 8)])
+    write(out, "ARM", dumped)
+    assert verify(full, out).holds
     # Whatever else corefilt wrote, the dumper or not, stays.
     own = Note("COREFILT", 7, b"of a later one")
     write(full, "ARM", [*plain, own])
@@ -153,8 +158,9 @@ def test_notes_that_the_fdpic_dumper_writes_may_not_be_missing(paths: tuple[Path
 
 def test_a_plain_core_keeps_every_note_and_has_one_more(paths: tuple[Path, Path, Path]) -> None:
     full, out, _ = paths
-    wide = notes_of("ARM", 1, [LOADMAPS])
-    write(full, "ARM", wide)
+    siginfo = next(note for note in notes_of("ARM", 0, [LOADMAPS]) if note.type == NT_SIGINFO)
+    # As Linux 4.14 to 5.8 writes plain cores on ARM.
+    write(full, "ARM", [*notes_of("ARM", 1, [LOADMAPS]), siginfo])
     corefilt.filter(full, out, filter="all", format="elf", sync=False)
     origin, *plain = parse_notes(out.read_bytes())
     write(out, "ARM", [origin, *plain])
@@ -183,6 +189,71 @@ def test_notes_of_more_than_is_read_at_once_are_no_other_format(
     assert verify(full, out).holds
     monkeypatch.setattr(converted, "MOST_WALKED", larger // 2 - 1)
     assert not verify(full, out).holds
+
+
+def test_empty_notes_at_the_end(paths: tuple[Path, Path, Path]) -> None:
+    """A plain core has them as before, and the FDPIC dumper writes none."""
+    full, out, _ = paths
+    empty = Note(b"", 0, b"", namesz=0).encode()
+    assert empty == bytes(12)
+    wide, plain = notes_of("ARM", 1, [LOADMAPS]), notes_of("ARM", 0, [LOADMAPS])
+    write(full, "ARM", wide)
+    corefilt.filter(full, out, filter="all", format="elf", sync=False)
+    converted_notes = parse_notes(out.read_bytes())
+    held = {}
+    for to, before, after in (("elf", wide, converted_notes), ("fdpic", plain, wide)):
+        write(full, "ARM", note_bytes(before) + empty * 2)
+        for rest in (b"", empty, empty * 2, empty * 3, b"x" * 8):
+            write(out, "ARM", note_bytes(after) + rest)
+            held[to, rest] = verify(full, out).holds
+    assert [there for there, holds in held.items() if holds] == [
+        ("elf", empty * 2),
+        ("fdpic", b""),
+        ("fdpic", empty * 2),
+    ]
+    write(full, "ARM", note_bytes(plain) + b"x" * 8)
+    write(out, "ARM", wide)
+    assert not verify(full, out).holds
+    # Cut off between them.
+    write(full, "ARM", note_bytes(wide) + empty * 2)
+    write(out, "ARM", note_bytes(converted_notes) + empty * 2)
+    raw = out.read_bytes()
+    phdr = parse_core(raw)[1][0]
+    for there, found in (
+        (raw[: phdr.p_offset + phdr.p_filesz - 12], False),
+        (raw[: phdr.p_offset + phdr.p_filesz - 20] + b"x", True),
+    ):
+        out.write_bytes(there)
+        findings = [finding.what for finding in verify(full, out, truncate=len(there)).findings]
+        assert ("notes" in findings) == found
+
+
+@pytest.mark.parametrize(
+    ("kept", "got", "holds"),
+    [
+        ([LOADMAPS], [LOADMAPS, LOADMAPS], True),
+        ([LOADMAPS, (1, 2)], [LOADMAPS, (1, 2)], True),
+        ([LOADMAPS, (1, 2)], [(1, 2), LOADMAPS], False),
+        ([LOADMAPS, (1, 2)], [LOADMAPS, (1, 3)], False),
+        ([LOADMAPS], [LOADMAPS, (1, 2)], False),
+        ([LOADMAPS], [(1, 2), (1, 2)], None),
+    ],
+)
+def test_threads_get_back_what_a_note_kept_of_each(
+    kept: list[tuple[int, int]], got: list[tuple[int, int]], holds: bool | None, paths: tuple[Path, Path, Path]
+) -> None:
+    """Or all the same that --loadmaps gave, which is told."""
+    full, out, back = paths
+    write(full, "ARM", notes_of("ARM", 2, kept * 2 if len(kept) == 1 else kept))
+    corefilt.filter(full, out, filter="all", format="elf", sync=False)
+    write(back, "ARM", notes_of("ARM", 2, got))
+    verdict = verify(out, back)
+    if holds is False:
+        (finding,) = verdict.findings
+        assert finding.text == "the threads' NT_PRSTATUS have different addresses of loadmaps (--format)"
+    else:
+        assert verdict.holds, verdict
+        assert len(verdict.changes) == (2 if holds else 3)
 
 
 def test_threads_that_are_wide_already_tell_the_addresses(paths: tuple[Path, Path, Path]) -> None:
