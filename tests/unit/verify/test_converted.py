@@ -143,6 +143,9 @@ def test_notes_that_the_fdpic_dumper_writes_may_not_be_missing(paths: tuple[Path
     for more in ([*dumped, dumped[-1]], [*dumped, siginfo]):
         write(out, "ARM", more)
         assert [finding.what for finding in verify(full, out).findings] == ["notes"]
+    # Nor any other where no thread is wide.
+    write(out, "ARM", [note for note in plain if note is not siginfo])
+    assert [finding.what for finding in verify(full, out).findings] == ["notes"]
     # Of another name, the type means nothing.
     write(full, "ARM", [*plain, Note("LINUX", NT_PRFPREG, b"x" * 8)])
     write(out, "ARM", dumped)
@@ -233,6 +236,7 @@ def test_empty_notes_at_the_end(paths: tuple[Path, Path, Path]) -> None:
     [
         ([LOADMAPS], [LOADMAPS, LOADMAPS], True),
         ([LOADMAPS, (1, 2)], [LOADMAPS, (1, 2)], True),
+        ([LOADMAPS, (1, 2), (3, 4)], [LOADMAPS, (1, 2), (3, 4)], True),
         ([LOADMAPS, (1, 2)], [(1, 2), LOADMAPS], False),
         ([LOADMAPS, (1, 2)], [LOADMAPS, (1, 3)], False),
         ([LOADMAPS], [LOADMAPS, (1, 2)], False),
@@ -244,9 +248,9 @@ def test_threads_get_back_what_a_note_kept_of_each(
 ) -> None:
     """Or all the same that --loadmaps gave, which is told."""
     full, out, back = paths
-    write(full, "ARM", notes_of("ARM", 2, kept * 2 if len(kept) == 1 else kept))
+    write(full, "ARM", notes_of("ARM", len(got), kept * 2 if len(kept) == 1 else kept))
     corefilt.filter(full, out, filter="all", format="elf", sync=False)
-    write(back, "ARM", notes_of("ARM", 2, got))
+    write(back, "ARM", notes_of("ARM", len(got), got))
     verdict = verify(out, back)
     if holds is False:
         (finding,) = verdict.findings
@@ -254,6 +258,18 @@ def test_threads_get_back_what_a_note_kept_of_each(
     else:
         assert verdict.holds, verdict
         assert len(verdict.changes) == (2 if holds else 3)
+
+
+def test_a_note_of_any_length_may_have_kept_them(paths: tuple[Path, Path, Path]) -> None:
+    """Anybody can write one; what is no whole pair counts for nothing."""
+    full, out, _ = paths
+    write(out, "ARM", notes_of("ARM", 1, [LOADMAPS]))
+    whole = struct.pack("<IIIIQQQQ", 1, 0, 2, 0, *LOADMAPS, *LOADMAPS)
+    for length in range(len(whole) + 1):
+        write(full, "ARM", [Note("COREFILT", 0x46445043, whole[:length]), *notes_of("ARM", 0, [LOADMAPS])])
+        verdict = verify(full, out)
+        assert verdict.holds, verdict
+        assert any("in no note" in change for change in verdict.changes) == (length < 32)
 
 
 def test_threads_that_are_wide_already_tell_the_addresses(paths: tuple[Path, Path, Path]) -> None:
