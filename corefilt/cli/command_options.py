@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from corefilt.errors import UsageError
 from corefilt.filtering.option import (
     EVIDENCE,
@@ -157,7 +159,8 @@ OPTIONS = (
     Option("--without-seccomp", "install without a binding of libseccomp; this is recorded, and status still names "
            "what is missing", default=False, group=OUTPUT, takers="install"),
     Option("--root", "a directory that stands for / with /etc and, unless it is an image, /proc/sys; the interpreter "
-           "is this one", metavar="DIR", default="/", group=OUTPUT, takers="install uninstall status"),
+           "is this one", metavar="DIR", default="/", read=os.path.abspath, group=OUTPUT,
+           takers="install uninstall status"),
     Option("--max-use", "the most bytes that all cores may take on the disk", metavar="SIZE", read=_limit("max-use"),
            group=SIZE, takers="vacuum"),
     Option("--keep-free", "how much of the file system must stay free", metavar="SIZE|N%", read=_limit("keep-free"),

@@ -24,7 +24,8 @@ given. A CORE without a bundle is shown with the files of this machine, or of --
 Arguments after -- are passed to the debugger."""
 
 EPILOG = """\
-exit status: 0 done; 1 failed, or the debugger did; 2 usage; 4 a file is from another build than the core's"""
+exit status: 0 done; 1 failed, or the debugger did; 2 usage; 4 a file is from another build than the core's or,
+with --list, missing"""
 
 
 def parser() -> Parser:

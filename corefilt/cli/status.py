@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Shows kernel.core_pattern now and after the next boot, whether the configuration, its account and its directory can be
-used, whether anybody but root could change what the handler runs, and the handler's last error messages.
+used, whether anybody but root could change what the handler runs, and what the handler and the kernel last logged about
+cores.
 Exit status 0: cores reach the handler; 4: something prevents that. With --prometheus it is always 0."""
 IN_THE_WAY = 4
 

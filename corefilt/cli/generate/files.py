@@ -26,10 +26,10 @@ def manual_pages() -> dict[str, str]:
 
 def manual_page(name: str) -> str:
     """Return a manual page as roff; ``name`` is one of ``manual_pages()``."""
+    others = [f"{other}({section})" for other, section in manual_pages().items() if other != name]
     if name == "corefilt":
-        others = [f"{other}({section})" for other, section in manual_pages().items() if other != name]
         return roff.page(parsers.commands(), PURPOSE, others)
-    return next(markdown.page(text) for text in _documentation() if markdown.declared(text).name == name)
+    return next(markdown.page(text, others) for text in _documentation() if markdown.declared(text).name == name)
 
 
 def installed() -> dict[str, str]:

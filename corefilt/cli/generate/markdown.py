@@ -36,11 +36,11 @@ def declared(text: str) -> PageHead:
     return PageHead(match[1], match[2], match[3])
 
 
-def page(text: str) -> str:
-    """Return the manual page that a page of the documentation makes."""
+def page(text: str, others: list[str]) -> str:
+    """Return the manual page that a page of the documentation makes; ``others`` are pages like ``corefilt(1)``."""
     about = declared(text)
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
-    see_also = [".SH SEE ALSO", f"corefilt(1), {roff.escape(roff.SEE_ALSO)}"]
+    see_also = [".SH SEE ALSO", roff.escape(", ".join([*others, roff.SEE_ALSO]))]
     return roff.tidy(
         [roff.head(about.name, about.section, about.purpose), ".SH DESCRIPTION", *_blocks(tokens), *see_also]
     )
