@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from importlib.resources import files
@@ -75,6 +76,14 @@ def test_verify(core: Path) -> None:
     raw[-1] ^= 1
     small.write_bytes(raw)
     assert check("verify", corefilt("verify", core, small, "--json").out)["findings"]
+
+
+def test_verify_of_scrubbed_and_of_damaged_cores(core: Path) -> None:
+    clean, listed, packed = (core.with_name(name) for name in ("clean", "listed", "core.gz"))
+    assert corefilt("scrub", core, "-o", clean, "--report", listed).code == 0
+    assert "overwritten_bytes" in check("verify", corefilt("verify", core, clean, "--scrubbed", listed, "--json").out)
+    packed.write_bytes(gzip.compress(core.read_bytes()) + b"behind")
+    assert check("verify", corefilt("verify", packed, core, "--json").out)["damage"]
 
 
 def test_digest(core: Path) -> None:
