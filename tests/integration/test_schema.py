@@ -1,10 +1,11 @@
-"""The JSON of every command fits the schema that is in the package, and docs/json.md has every key."""
+"""The JSON of every command fits the schema that is in the package, and docs/json.md says what each key is."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import os
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -119,9 +120,41 @@ def test_a_failure(core: Path) -> None:
         check("error", corefilt(*args, "--json").out)
 
 
-def test_every_key_is_documented() -> None:
+# The heading of each definition on the page; those of the commands begin with the command.
+HEADINGS = {
+    "filter": "`corefilt FILTER --json`",
+    "inspect": "`corefilt inspect --json`",
+    "verify": "`corefilt verify --json`",
+    "batch": "`corefilt batch --json`, each line",
+    "list": "`corefilt list --json`",
+    "digest": "`corefilt digest --json`",
+    "bundle": "`corefilt bundle --json`",
+    "bundled_file": "bundled file",
+    "crash_summary": "crash",
+    "mapping": "mapping",
+    "identity": "identity",
+    "module": "module",
+    "sum": "sum",
+    "address": "address",
+}
+
+
+def test_every_definition_has_its_table() -> None:
+    assert HEADINGS.keys() == {
+        name for name, one in SCHEMA["$defs"].items() if "properties" in one and name not in ("error", "inspected_mapping")
+    }
+
+
+@pytest.mark.parametrize("name", HEADINGS)
+def test_the_page_says_of_each_key_what_the_schema_says(name: str) -> None:
+    """Each row begins with the schema's description; values and links may follow."""
     text = (ROOT / "docs" / "json.md").read_text()
-    for name, definition in SCHEMA["$defs"].items():
-        if "properties" in definition and name not in ("error", "inspected_mapping"):
-            for key in definition["properties"]:
-                assert f"| `{key}`" in text, f"{name}: {key}"
+    section = text.partition(f"\n## {HEADINGS[name]}\n")[2].partition("\n## ")[0]
+    definition = SCHEMA["$defs"][name]
+    rows = re.findall(r"^\| `(\w+)`( \(optional\))? \| (.*?) ?\|$", section, re.MULTILINE)
+    assert [key for key, _, _ in rows] == list(definition["properties"])
+    for key, optional, meaning in rows:
+        described = definition["properties"][key]["description"]
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", meaning)
+        assert described and plain.startswith(described), key
+        assert bool(optional) == (key not in definition["required"]), key

@@ -115,7 +115,7 @@ class _Fitting:
         if request.limit is not None and smallest > request.limit:
             raise FitError(
                 f"{self._core.source.name}: {counted(request.limit, 'byte')} cannot hold what a backtrace "
-                f"needs; the smallest size that works is {smallest}",
+                f"needs; the smallest size that works is {smallest} ({show_size(smallest)})",
                 smallest,
             )
         rung = None
