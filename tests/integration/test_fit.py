@@ -118,7 +118,8 @@ def smallest(core: Path, **options: Any) -> int:
     """The size that the error names."""
     with pytest.raises(FitError) as caught:
         fit(core, fit=0, **options)
-    return int(str(caught.value).rpartition(" ")[2])
+    assert f"the smallest size that works is {caught.value.smallest} (" in str(caught.value)
+    return caught.value.smallest
 
 
 # --- what is kept -----------------------------------------------------------------------------------------
