@@ -70,7 +70,7 @@ def smallest(core: Path) -> int:
     """The size that the error names."""
     with pytest.raises(FitError) as caught:
         corefilt.filter(core, os.devnull, filter="all", fit=0)
-    return int(str(caught.value).rpartition(" ")[2])
+    return caught.value.smallest
 
 
 @pytest.mark.parametrize("size", SIZES)
