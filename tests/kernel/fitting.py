@@ -55,7 +55,7 @@ def ours_at(path: Path, out: Path, limit: int) -> str:
     try:
         report = corefilt.filter(path, out, filter="all", fit=limit, force=True, sync=False)
     except FitError as error:
-        return f"needs {show_size(int(str(error).rpartition(' ')[2]))}"
+        return f"needs {show_size(error.smallest)}"
     return str(report.fit.whole)
 
 
