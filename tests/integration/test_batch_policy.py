@@ -188,7 +188,8 @@ def test_a_size_that_is_too_small_leaves_the_smallest_core_and_says_so(to: bool,
     (told,) = lines_of(done.out)
     assert (done.code, told["status"], told["rule"]) == (0, "filtered", "tiny")
     smallest = (tmp_path / "out" / "core" if to else archive / "core").stat().st_size
-    assert f"the smallest size that works is {smallest} and was taken" in str(told["reason"])
+    assert f"the smallest size that works is {smallest} (" in str(told["reason"])
+    assert str(told["reason"]).endswith(" and was taken")
     # On the command line it is a demand.
     (tmp_path / "full").write_bytes(core_of(shared=400))
     assert corefilt("all", tmp_path / "full", "--fit", "64", "-o", tmp_path / "none").code == 1
