@@ -36,7 +36,7 @@ settings.load_profile("corefilt")
 
 # What holds for the whole machine, as sysctls, the journal and the processes of the handler's account, is changed by
 # one process in turn; another has the kernel dump, and makes each set of cores once. A lock keeps the two apart
-# (kernel/dumps.py).
+# (kernel/dumps.py). One process parses the package's sources.
 SETTING = ("attacks", "doctor", "files", "handler", "install", "many_handlers", "names", "serve")
 LANES = {
     "machine": (
@@ -48,6 +48,7 @@ LANES = {
         "tests/unit/handler/serve/test_serve.py",
     ),
     "dumps": ("tests/kernel/",),
+    "sources": ("tests/unit/test_layers.py",),
 }
 SLOW = 3600
 REPORTS = pytest.StashKey[dict[str, str]]()

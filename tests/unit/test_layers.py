@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from support.pages import ROOT
@@ -27,9 +28,15 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Read a module of the package; all tests of this file are run by one process (tests/conftest.py)."""
+    return ast.parse(path.read_text())
+
+
 def imported(path: Path, known: set[str]) -> Iterator[str]:
     """Yield the modules of the package that a module imports, wherever in it the import stands."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("corefilt"):
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
@@ -95,7 +102,7 @@ def test_who_asks_the_compiled_module() -> None:
     asking = {
         name.removeprefix("corefilt.")
         for name, path in modules().items()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.ImportFrom) and node.module == "corefilt" and "_fast" in {a.name for a in node.names}
     }
     assert {name for name in asking if not {name, name.partition(".")[0]} & ASKING_FAST} == set()
@@ -111,24 +118,25 @@ def defined(module: ast.Module) -> Iterator[tuple[str, bool]]:
             yield ast.unparse(node.target), False
 
 
-def twofold(sources: dict[str, str]) -> dict[str, list[str]]:
+def twofold(sources: dict[str, ast.Module]) -> dict[str, list[str]]:
     """Return the names of classes that stand for something else too, with the modules that define them."""
     where: dict[str, list[str]] = {}
     classes = set()
-    for name, text in sources.items():
-        for called, is_class in defined(ast.parse(text)):
+    for name, source in sources.items():
+        for called, is_class in defined(source):
             where.setdefault(called, []).append(name)
             classes |= {called} if is_class else set()
     return {called: where[called] for called in sorted(classes) if len(where[called]) > 1}
 
 
 def test_no_class_name_means_two_things() -> None:
-    assert twofold({name: path.read_text() for name, path in modules().items()}) == {}
+    assert twofold({name: parsed(path) for name, path in modules().items()}) == {}
 
 
 def test_a_class_name_that_means_two_things_is_seen() -> None:
     a, b = "class Rule: pass\nclass Row: pass\nAt: TypeAlias = int", "class Rule: pass\nAt: TypeAlias = int"
-    assert twofold({"a": a, "b": b, "c": "if TYPE_CHECKING:\n    Row: TypeAlias = int"}) == {
+    texts = {"a": a, "b": b, "c": "if TYPE_CHECKING:\n    Row: TypeAlias = int"}
+    assert twofold({name: ast.parse(text) for name, text in texts.items()}) == {
         "Row": ["a", "c"],
         "Rule": ["a", "b"],
     }

@@ -869,7 +869,7 @@ COPIES = st.none() | st.builds(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(core=cores(), data=st.data(), detailed=st.booleans(), piped=st.booleans(), wanted=FILTERS)
 def test_whatever_lies_beside_a_core_findings_hold_together(
     core: bytes, data: st.DataObject, detailed: bool, piped: bool, wanted: int

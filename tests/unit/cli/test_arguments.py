@@ -29,7 +29,7 @@ WORDS = (
 PARSER = cache(parser)
 
 
-@settings(max_examples=3000)
+@settings(max_examples=1000)
 @given(st.lists(st.sampled_from(WORDS), max_size=6))
 def test_the_same_as_the_parser(argv: list[str]) -> None:
     found = read("filter", argv)

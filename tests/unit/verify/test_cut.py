@@ -158,7 +158,7 @@ def test_notes_that_are_cut(tmp_path: Path) -> None:
     assert size > 2 * PAGE
     for options in ({}, {"annotate": True}):
         lengths = set()
-        for limit in range(4096, start + size + 2000, 391):
+        for limit in range(4096, start + size + 2000, 977):
             api.filter(full, out, filter="all", truncate=limit, force=True, sync=False, **options)  # type: ignore[arg-type]
             lengths.add(out.stat().st_size)
             verdict = verify(full, out, truncate=limit)

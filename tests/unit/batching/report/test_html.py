@@ -115,6 +115,7 @@ OUTCOME = st.builds(
 )
 
 
+@settings(max_examples=30)
 @given(st.lists(OUTCOME, max_size=8))
 def test_every_way_to_part_the_cores_has_the_same_sum(found: list[Outcome]) -> None:
     totals = total(found)
