@@ -246,7 +246,7 @@ class Inspection:
     def _show_all(self, page: Page) -> None:
         from corefilt.cli.inspection.address import show_filter
         from corefilt.cli.inspection.head import show_head
-        from corefilt.cli.inspection.overview import groups, show_ambiguous, show_groups
+        from corefilt.cli.inspection.overview import groups, show_groups, show_uncertain
         from corefilt.cli.inspection.table import blocks, columns_for
 
         rows, view = self.rows, self.view
@@ -263,7 +263,7 @@ class Inspection:
         show_groups(found, "kind", page, most=len(found))
         for line in convention_lines(rows.plan, everything=view.verbose):
             page.text(line, indent=2)
-        show_ambiguous(rows, page, verbose=view.verbose)
+        show_uncertain(rows, page, verbose=view.verbose)
         page.line()
         numbers = view.numbers(rows)
         self._say_which(numbers, page)

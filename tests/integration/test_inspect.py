@@ -127,7 +127,7 @@ def test_the_overview_adds_up(open_core: Path, capsys: pytest.CaptureFixture[str
     ]
     assert lines[begin + 5 : begin + 9] == [
         "dropped on a convention: 4.00 KiB (dev-zero 4.00 KiB); --verbose explains them",
-        "ambiguous: 1 mapping, 12.0 KiB; 4.00 KiB depend on an assumption",
+        "uncertain: 1 mapping, 12.0 KiB; ambiguous under this filter: 4.00 KiB",
         "  private-file-written? 1 mapping, 12.0 KiB: NT_FILE names a file; begins with the ELF magic; could also be: "
         "private-file-backed, shared-file-backed",
         "  try: --maps, --pid, --sysroot or --assume",
@@ -136,7 +136,15 @@ def test_the_overview_adds_up(open_core: Path, capsys: pytest.CaptureFixture[str
 
 def test_what_is_settled_is_not_called_ambiguous(open_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "ambiguous" in "\n".join(table(capsys, open_core))
-    assert "ambiguous" not in "\n".join(table(capsys, open_core, "--assume", "/data/*=shared-file-backed"))
+    settled = "\n".join(table(capsys, open_core, "--assume", "/data/*=shared-file-backed"))
+    assert "ambiguous" not in settled and "uncertain" not in settled
+
+
+def test_an_uncertain_kind_is_not_ambiguous_where_the_filter_keeps_all_of_them(
+    open_core: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = table(capsys, open_core, "--filter", "all")
+    assert "uncertain: 1 mapping, 12.0 KiB; ambiguous under this filter: nothing" in lines
 
 
 @pytest.mark.parametrize(("unknown", "kept"), [("keep", 3 * PAGE), ("guess", 3 * PAGE), ("drop", 0)])

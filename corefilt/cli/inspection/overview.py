@@ -1,4 +1,4 @@
-"""Sums over the mappings of a core by kind or file, with what the filter keeps of each; and what is ambiguous."""
+"""Sums over the mappings of a core by kind or file, with what the filter keeps of each; and what is uncertain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Bars are at most so many columns wide, and at least so many, or not there.
 BAR = (6, 30)
-# Different reasons for an ambiguous kind that are told one by one.
+# Different reasons for an uncertain kind that are told one by one.
 MOST_REASONS = 3
 NO_FILE = "(no file)"
 
@@ -148,8 +148,8 @@ def _group_line(group: MappingGroup, total: MappingGroup, names: int, bar: int, 
         yield "\u2591" * (whole - kept), "red"
 
 
-def show_ambiguous(rows: Rows, page: Page, *, verbose: bool) -> None:
-    """What could be of several kinds: how much, what it could be, and how to settle it.
+def show_uncertain(rows: Rows, page: Page, *, verbose: bool) -> None:
+    """What could be of several kinds: how much, how much of it is ambiguous, what it could be, and how to settle it.
 
     Mappings of which the core holds nothing matter to nobody, but for ``verbose``.
     """
@@ -166,10 +166,11 @@ def show_ambiguous(rows: Rows, page: Page, *, verbose: bool) -> None:
         return
     found = sorted(held.items(), key=lambda item: -item[1].present)
     total = _sum("", held.values())
-    depends = (
-        f"{show_size(total.assumed)} depend on an assumption" if total.assumed else "this filter does not depend on it"
+    ambiguous = show_size(total.assumed) if total.assumed else "nothing"
+    page.line(
+        ("uncertain", "yellow"),
+        f": {counted(total.count, 'mapping')}, {show_size(total.present)}; ambiguous under this filter: {ambiguous}",
     )
-    page.line(("ambiguous", "yellow"), f": {counted(total.count, 'mapping')}, {show_size(total.present)}; {depends}")
     for finding, group in found[: len(found) if verbose else MOST_REASONS]:
         page.text(
             f"  {finding.kind}? {counted(group.count, 'mapping')}, {show_size(group.present)}: {printable(group.name)}",
