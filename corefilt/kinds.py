@@ -234,6 +234,7 @@ class Classification:
         return level(self.proven | self.possible, wanted, self.dumper)
 
     def dropped_by(self, wanted: int) -> list[Convention]:
-        """The conventions without which the filter might keep more of it, in the order of the rules."""
+        """The conventions without which the filter might keep more of it, each once, in the order of the rules."""
         most = self.levels(wanted)[2]
-        return [convention for convention, kinds in self.conventions if level(kinds, wanted, self.dumper) > most]
+        found = (convention for convention, kinds in self.conventions if level(kinds, wanted, self.dumper) > most)
+        return list(dict.fromkeys(found))

@@ -360,14 +360,17 @@ def convention_lines(plan: KeepPlan, *, everything: bool) -> list[str]:
     if not dropped:
         return []
     found = plan.by_convention()
+    overlap = sum(size for _, size in found) > dropped
     if everything:
         return [
-            f"dropped on a convention: {show_size(dropped)}",
+            f"dropped on a convention: {show_size(dropped)}"
+            + (" (bytes that need several are listed under each)" if overlap else ""),
             *(f"  {convention.name}: {show_size(size)} ({convention.words})" for convention, size in found),
         ]
     named = ", ".join(f"{convention.name} {show_size(size)}" for convention, size in found[:MOST_NAMED])
     more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
-    return [f"dropped on a convention: {show_size(dropped)} ({named}{more}); --verbose explains them"]
+    shared = ", which overlap" if overlap else ""
+    return [f"dropped on a convention: {show_size(dropped)} ({named}{more}{shared}); --verbose explains them"]
 
 
 def error_as_dict(kind: str, message: str, hint: str, exit_code: int) -> dict[str, object]:

@@ -384,6 +384,20 @@ def test_the_summary_tells_what_happened(core: Path, capsys: pytest.CaptureFixtu
     assert lines[-1] == f"  {named}; --verbose explains them"
 
 
+def test_conventions_that_drop_the_same_bytes_are_said_to_overlap(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each convention is counted once for a mapping, by however many rules it is named."""
+    core = tmp_path / "core"
+    core.write_bytes(hostile(b"/SYSV00000000 (deleted)"))
+    assert "dropped on a convention: 8.00 KiB (sysv 8.00 KiB); --verbose" in said_of(core, "0x31", capsys=capsys)
+    core.write_bytes(make_core([Load(A, page(b"x"))], kernel_notes([])))
+    said = said_of(core, "0x4", capsys=capsys)
+    assert "4.00 KiB (nt-file 4.00 KiB, special-shape 4.00 KiB, which overlap); --verbose" in said
+    said = said_of(core, "0x4", "-v", capsys=capsys)
+    assert "dropped on a convention: 4.00 KiB (bytes that need several are listed under each)\n" in said
+
+
 def test_the_bytes_that_conventions_drop_are_counted_by_mapping_and_in_all(core: Path, tmp_path: Path) -> None:
     """What nothing but a convention rules out would otherwise be kept; what is kept is not counted."""
     report = report_of(core, "0x31", tmp_path=tmp_path)
