@@ -72,6 +72,19 @@ def test_a_reduced_core_claims_only_what_it_has(tmp_path: Path) -> None:
     assert [manifests(paths[0].parent)[0].name.encode() in note.desc for note in shared] == [True]
 
 
+def test_inspect_says_what_happened_to_a_reduced_core(tmp_path: Path) -> None:
+    """No filter has run over it."""
+    paths = group(tmp_path / "cores", 2, changes=False)
+    start = next(phdr.p_vaddr for phdr in parse_core(paths[1].read_bytes())[1] if phdr.p_memsz == 8 * BLOCK)
+    share(paths, 1)
+    changed = [line for line in corefilt("inspect", paths[1]).out.decode().splitlines() if "  changed " in line]
+    assert [line.split(maxsplit=1)[1] for line in changed] == [
+        "its shared memory is stored beside it (corefilt restore puts it back)"
+    ]
+    told = corefilt("inspect", paths[1], hex(start)).out.decode()
+    assert "batch --shared-once stored it in another core" in told and "--minimal" not in told
+
+
 def test_gdb_reads_what_is_left(tmp_path: Path) -> None:
     if shutil.which("gdb") is None:
         pytest.skip("gdb is not installed")

@@ -127,6 +127,8 @@ def _why(rows: Rows, m: int) -> str:
     present = core.present[i]
     if core.maps.given_up.get(i):
         return "an earlier run of corefilt -i dropped it"
+    if core.notes.shared is not None:
+        return "batch --shared-once stored it in another core (corefilt restore puts it back), or a filter dropped it"
     if core.notes.fitted:
         return "an earlier run of corefilt with --fit or --minimal dropped it"
     if finding.possible == Kind.EXCLUDED:

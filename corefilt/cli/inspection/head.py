@@ -82,7 +82,8 @@ def changes(core: CoreFile) -> Iterator[str]:
     made = _filter_of(notes.made) or _filter_of(_attribute(core))
     if made is not None:
         yield f"filtered by corefilt batch: {made}"
-    if notes.fitted:
+    # --shared-once cuts segments too, and the note does not tell which of them did.
+    if notes.fitted and notes.shared is None:
         yield "filtered by corefilt --fit or --minimal"
     if notes.record_at is not None and not notes.made:
         yield "filtered or annotated by corefilt (--annotate)"
