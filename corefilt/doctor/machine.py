@@ -32,9 +32,9 @@ def kernel_facts() -> list[Fact]:
             Fact(GROUP, "core_pattern", printable(settings.pattern) or "empty", _WAYS[settings.way] + uses_pid)
         )
     modes = {
-        0: "no core of a process that changed its privileges",
-        1: "cores of all, owned by their users",
-        2: "root has such cores",
+        0: "a process that changed its privileges leaves no core",
+        1: "a process that changed its privileges leaves a core that its user can read",
+        2: "a process that changed its privileges leaves a core that only root can read",
     }
     facts.append(Fact(GROUP, "suid_dumpable", str(settings.suid_dumpable), modes.get(settings.suid_dumpable, "")))
     for name, meaning in (

@@ -28,7 +28,7 @@ def pattern_rows(subject: Subject, settings: Settings) -> list[Row]:
     if settings.way == PIPE:
         return [_helper(subject, settings, pattern), *layer_rows(pattern), _pipe_limit(settings)]
     if settings.way != FILE:
-        return [_socket(pattern), _pipe_limit(settings)]
+        return [_socket(pattern)]
     if not pattern and not settings.uses_pid:
         return [Row("core_pattern", NO, "it is empty, and core_uses_pid is 0", _SET)]
     return [Row("core_pattern", OK, f"a file: {printable(pattern) or '.PID'}")]

@@ -147,6 +147,8 @@ def test_where_cores_go_elsewhere_the_folder_does_not_matter(running: subprocess
     assert "nothing in the way" not in rows
     assert (rows["directory"].answer, rows["directory"].reason) == (OK, "the core goes to a pipe, not to a directory")
     assert rows["core_pipe_limit"].reason.startswith("3 cores at once")
+    # The kernel counts the cores in pipes only (coredump_pipe in fs/coredump.c, Linux 6.18).
+    assert "core_pipe_limit" not in diagnosed(running, pattern=b"@@/x", kernel__core_pipe_limit=b"3")
 
 
 def test_a_kernel_without_a_pattern(running: subprocess.Popen[bytes]) -> None:
