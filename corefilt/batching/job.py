@@ -13,7 +13,7 @@ from corefilt.batching.sources.apport import APPORT
 from corefilt.batching.sources.content import Content
 from corefilt.batching.sources.find import Item, find, look_into
 from corefilt.batching.task import Task
-from corefilt.errors import InputError, UsageError
+from corefilt.errors import InputError, OutputError, UsageError
 from corefilt.filtering.options import Options
 from corefilt.io.compression import SUFFIXES
 from corefilt.io.remote.url import is_url, local_path
@@ -86,7 +86,11 @@ class Job:
         if self.dry_run or (self.to is not None and is_url(self.to)):
             return Lock([])
         if self.to is not None:
-            os.makedirs(self.to, mode=0o700, exist_ok=True)
+            try:
+                os.makedirs(self.to, mode=0o700, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as error:
+                part = "a part of its path " if isinstance(error, NotADirectoryError) else ""
+                raise OutputError(f"{self.to}: {part}is not a directory", "name a directory for --to") from None
             return Lock([self.to])
         return Lock(sorted({os.path.realpath(source) for source in self.sources if os.path.isdir(source)}))
 

@@ -148,7 +148,7 @@ def summary(
         of = [outcome for outcome in outcomes if outcome.status == status]
         if of:
             yield f"  {status:10} {len(of):>7} {_sizes(of) if status == 'filtered' else ''}".rstrip()
-            if status == "skipped":
+            if status in ("skipped", "kept"):
                 yield from _grouped(outcome.reason for outcome in of)
     yield from _damaged(outcomes, everything=verbose)
     if set(totals.rules) - {NO_RULE}:
@@ -159,7 +159,7 @@ def summary(
     if by_signature:
         yield from _crashes(outcomes)
     if totals.undecided:
-        yield f"  ambiguous: {show_size(totals.undecided)} could be of several kinds (corefilt inspect shows which)"
+        yield f"  ambiguous: {show_size(totals.undecided)} could be of several kinds; corefilt inspect shows which"
     if unfinished > 0:
         yield f"  {unfinished} not done yet: run the same command again to continue"
     shown = list(outcomes) if verbose else failed[:MOST_SHOWN]
@@ -204,11 +204,11 @@ def _grouped(reasons: Iterable[str]) -> Iterator[str]:
 
 
 def _damaged(outcomes: Sequence[Outcome], *, everything: bool) -> Iterator[str]:
-    """The cores that are truncated or damaged otherwise: they were filtered, and lack what they lack."""
-    found = [outcome for outcome in outcomes if outcome.damage]
+    """The cores that are truncated or damaged otherwise, and were filtered."""
+    found = [outcome for outcome in outcomes if outcome.damage and outcome.status != "kept"]
     if not found:
         return
-    yield f"  damaged    {len(found):>7} (filtered anyway; the output lacks what they lack)"
+    yield f"  damaged    {len(found):>7} (filtered anyway; what was missing is missing in the output too)"
     for outcome in found if everything else found[:MOST_REASONS]:
         yield f"    {printable(os.fsencode(outcome.source))}: {printable(outcome.damage)}"
     if len(found) > MOST_REASONS and not everything:
@@ -220,5 +220,7 @@ def _line(outcome: Outcome) -> str:
     if outcome.status == "filtered" and outcome.allocated_before is not None and outcome.allocated_after is not None:
         sizes = f", {show_size(outcome.allocated_before)} -> {show_size(outcome.allocated_after)}"
     why = f": {printable(outcome.reason)}" if outcome.reason else ""
+    if outcome.status == "kept" and outcome.damage:
+        why += f" ({printable(outcome.damage)})"
     wrapping = f" ({outcome.wrapping})" if outcome.wrapping != "raw" else ""
     return f"  {outcome.status}: {printable(os.fsencode(outcome.source))}{wrapping}{sizes}{why}"

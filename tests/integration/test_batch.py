@@ -728,9 +728,23 @@ def test_damaged_cores_and_those_with_several_names_are_not_replaced(tmp_path: P
     assert {name: status for name, (status, _) in lines.items()} == {"cut": "kept", "one": "kept", "cut.zst": "kept"}
     assert "damaged" in lines["cut"][1]
     assert "2 hard links" in lines["one"][1]
+    done = corefilt("batch", "0x31", tmp_path / "p", "--replace")
+    assert [line.split(maxsplit=1) for line in done.err[2:]] == [
+        ["kept", "3"], ["2", "is damaged; -f replaces it anyway"], ["1", "has 2 hard links; -f replaces this one"],
+    ]  # fmt: skip
+    told = corefilt("batch", "0x31", tmp_path / "p", "--replace", "-v").err
+    assert any("p/cut: is damaged; -f replaces it anyway (the core is truncated: " in line for line in told)
     lines = by_source(batch(tmp_path / "p", "--replace", "-f"), tmp_path / "p")
     assert {status for status, _ in lines.values()} == {"filtered"}
     assert (tmp_path / "other").read_bytes() == before["other"]
+
+
+def test_a_destination_that_is_not_a_directory(tmp_path: Path) -> None:
+    core = tmp_path / "core"
+    core.write_bytes(sample_core())
+    for place, words in ((core, "is not a directory"), (core / "out", "a part of its path is not a directory")):
+        done = corefilt("batch", "0x31", core, "--to", place)
+        assert (done.code, done.err) == (1, (f"corefilt: {place}: {words}", "  try: name a directory for --to"))
 
 
 def test_what_the_filter_takes_nothing_from_is_not_written(tmp_path: Path) -> None:

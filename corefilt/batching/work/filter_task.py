@@ -222,7 +222,7 @@ def _stays(file: LocalEndpoint, task: Task, core: CoreFile) -> Outcome | None:
     # Of a copy it is known by now what was wrong with its stream.
     damage = core.warnings[0] if core.damaged else core.source.check() if core.source.seekable else None
     if damage is not None and not task.force:
-        return task.outcome("kept", f"is damaged: {damage}; -f replaces it anyway")
+        return task.outcome("kept", "is damaged; -f replaces it anyway", damage=damage)
     if task.dry_run:
         return None
     options = options_of(task, None)
