@@ -61,17 +61,21 @@ def run(argv: list[str]) -> int:
     try:
         limits = limits_of(config, folder)
         if not limits.any:
-            say("corefilt: no limit is set, so nothing is removed: set max-use or another key of corefilt-retention(7)")
+            say(
+                "corefilt: no limit is set, so nothing is removed: give --max-use SIZE or another limit, "
+                f"or set max-use in {arguments.config or PATH}"
+            )
             return 0
         if arguments.dry_run:
             kept = list(_signed(kept_cores(folder), path, limits, note=False))
             verdict = _decide(kept, folder, limits)
             for removal in verdict.removals:
                 say(f"corefilt: {words_of(removal, path, 'would remove')}")
-            if not verdict.removals:
-                say(f"corefilt: {path}: would remove nothing; it has {counted(len(kept), 'core')} of the handler")
         else:
-            verdict = _vacuum(folder, path, limits)
+            kept, verdict = _vacuum(folder, path, limits)
+        if not verdict.removals:
+            would = "would remove" if arguments.dry_run else "removed"
+            say(f"corefilt: {path}: {would} nothing; it has {counted(len(kept), 'core')} of the handler")
     finally:
         os.close(folder)
     if verdict.short:
@@ -99,8 +103,8 @@ def _decide(kept: list[KeptCore], folder: int, limits: Limits) -> RetentionPlan:
     return decide(kept, limits, now=time.time(), free=status.f_bavail * status.f_frsize)
 
 
-def _vacuum(folder: int, path: str, limits: Limits) -> RetentionPlan:
-    """Remove what is too much; returns what was decided."""
+def _vacuum(folder: int, path: str, limits: Limits) -> tuple[list[KeptCore], RetentionPlan]:
+    """Remove what is too much; returns what was there, and what was decided."""
     directory = Directory(folder)
     # What was looked at before the lock is not looked at again below it.
     for _ in _signed(directory.cores(), path, limits, note=True):
@@ -109,4 +113,4 @@ def _vacuum(folder: int, path: str, limits: Limits) -> RetentionPlan:
         before = directory.cores()
         verdict = _decide(before, folder, limits)
         sweep(folder, path, before, limits, Messages())
-    return verdict
+    return before, verdict

@@ -168,7 +168,7 @@ def _keep_free(value: object) -> tuple[int, int]:
     if isinstance(value, str) and value.endswith("%"):
         digits = value[:-1]
         if not (digits.isascii() and digits.isdigit()) or not 0 < int(digits[:4]) < 100:
-            raise ConfigError(f"{value!r} is not a percentage from 1% to 99%")
+            raise ConfigError(f"{value!r} is not a percentage from 1% to 99%", "write it like 15% or 20G")
         return 0, int(digits)
     return a_size(value), 0
 
