@@ -101,8 +101,7 @@ def _number(word: str, warnings: list[str]) -> int:
                 f"write {_hex(value)} or {_hex(int(word, 16))}",
             )
     else:
-        names = [*NAMES, *ALIASES]
-        near = f"{did_you_mean(word, names)} the names are {', '.join(names)}".lstrip()
+        near = f"{near_names(word)} the names are {', '.join([*NAMES, *ALIASES])}".lstrip()
         hint = f"write 0x{word}" if _is_hex(word) else near
         raise FilterError(f"filter {word!r} is neither a number nor a name", hint)
     unknown = value & ~Bit.ALL
@@ -111,6 +110,13 @@ def _number(word: str, warnings: list[str]) -> int:
             raise FilterError(f"filter {word!r} has bits that do not exist: {_hex(unknown)}", "all is 0x1ff")
         warnings.append(f"filter {word}: bits that do not exist are ignored: {_hex(unknown)}")
     return value & Bit.ALL
+
+
+def near_names(word: str) -> str:
+    """Return ``did you mean ...?`` with the names that begin with a word, or else the nearest one, if one is near."""
+    names = [*NAMES, *ALIASES]
+    begun = [name for name in names if name.startswith(word)]
+    return f"did you mean {', '.join(begun)}?" if begun else did_you_mean(word, names)
 
 
 def _interface_of_2007(word: str) -> int:

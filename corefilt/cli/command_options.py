@@ -142,8 +142,8 @@ OPTIONS = (
            "NAME.corebundle.tar.zst (corefilt bundle)", default=False, group=OUTPUT, takers="batch"),
     Option("--verify", "compare each filtered core with the full one before it gets its name", default=False,
            group=OUTPUT, takers="batch"),
-    Option("--compress", "zstd, zstd:seekable (can be read in parts), lz4, xz, gzip or bzip2; same: as CORE is; none "
-           "(default: same)",
+    Option("--compress", "zstd, lz4, xz, gzip or bzip2; zstd:seekable or zstd:LEVEL:seekable, which can be read in "
+           "parts; same: as CORE is; none (default: same)",
            metavar="FORMAT[:LEVEL]", read=_compress, group=OUTPUT, takers="batch"),
     Option("--shared-once", "when all is done, keep equal blocks of shared memory in one core only (corefilt restore "
            "puts them back)", default=False, group=OUTPUT, takers="batch"),

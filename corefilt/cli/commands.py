@@ -30,5 +30,16 @@ COMMANDS = {
     "completion": ("SHELL", "prints a completion script for bash, zsh or fish"),
 }
 
+
+def before_and_after_options(command: str) -> tuple[str, str]:
+    """What a command takes, split where its options end: what follows ``--`` is another program's."""
+    operands = COMMANDS[command][0]
+    dashes = operands.find("-- ")
+    if dashes < 0:
+        return operands, ""
+    at = max(operands.rfind(" [", 0, dashes), operands.rfind(" (", 0, dashes))
+    return operands[:at], operands[at:]
+
+
 # Commands that replace the file of a report with -f only; the others have no -f.
 FORCED = ("filter", "batch", "scrub", "bundle")

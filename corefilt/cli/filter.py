@@ -12,7 +12,7 @@ from corefilt.cli.reportfile import STDOUT, check_report_place, with_json_target
 from corefilt.cli.streams import say_report
 from corefilt.corefile.corefile import open_core
 from corefilt.errors import FilterError, ReportPlaceError, UsageError, did_you_mean
-from corefilt.filterbits import ALIASES, NAMES, parse_filter
+from corefilt.filterbits import ALIASES, NAMES, near_names, parse_filter
 from corefilt.filtering.options import Options, check_output
 from corefilt.filtering.write import write_filtered
 from corefilt.io.sinks import NamedFile
@@ -120,7 +120,7 @@ def _refuse_no_filter(word: str, core: str = "") -> None:
 def _may_mean_a_filter(word: str) -> bool:
     """Whether what is no filter looks like one: a list, a number, or a name that is misspelled."""
     letters = word.replace("-", "").replace("_", "")
-    return not letters.isalpha() or not letters.strip("abcdefABCDEF") or bool(did_you_mean(word, [*NAMES, *ALIASES]))
+    return not letters.isalpha() or not letters.strip("abcdefABCDEF") or bool(near_names(word))
 
 
 def run(argv: list[str]) -> int:

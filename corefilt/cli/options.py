@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corefilt import __version__
-from corefilt.cli.commands import COMMANDS
+from corefilt.cli.commands import before_and_after_options
 from corefilt.errors import UsageError
 from corefilt.filtering.option import (
     GROUPS,
@@ -79,8 +79,8 @@ def make_parser(command: str, description: str, epilog: str | None = None) -> Pa
 
     parser = Parser("corefilt" if command == "filter" else f"corefilt {command}", description, epilog)
     parser.renamed, parser.examples = RENAMED.get(command, {}), EXAMPLES.get(command, ())
-    operands = COMMANDS[command][0].removesuffix(" [-o OUT]")
-    parser.usage = f"{parser.prog} {operands} [options]".replace("  ", " ")
+    before, after = before_and_after_options(command)
+    parser.usage = f"{parser.prog} {before.removesuffix(' [-o OUT]')} [options]{after}".replace("  ", " ")
     found = list(taken_by(command))
     for title in GROUPS:
         records = [(name, record) for name, record in found if record.group == title]

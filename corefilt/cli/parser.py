@@ -29,6 +29,10 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
             columns = 80
         super().__init__(prog, width=max(columns - 2, 20))
 
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """Write a value that must be joined by ``=`` as it is typed: ``--json[=FILE]``."""
+        return super()._format_action_invocation(action).replace(" [=", "[=")
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         """Fold a description, whose lines are as long as the source's, for a narrower terminal; lists stay lists."""
         from textwrap import wrap
@@ -115,7 +119,12 @@ class Parser(argparse.ArgumentParser):
         """Raise instead of printing the whole usage."""
         for word, file in zip(self._words, self._words[1:], strict=False):
             if word == f"--json={STDOUT}" and message.startswith("unrecognized arguments: ") and file[:1] != "-":
-                raise UsageError(f"--json takes its file with '=', not {file!r} as the next argument", f"--json={file}")
+                hint = f"--json={file.removeprefix('=')}"
+                raise UsageError(f"--json takes its file with '=', not {file!r} as the next argument", hint)
+        surplus = message.removeprefix("unrecognized arguments: ")
+        if self.prog == "corefilt" and surplus != message and surplus[:1] != "-":
+            hint = "-o OUT names the output; corefilt batch filters several cores"
+            raise UsageError(f"there is more than one CORE: {surplus}", hint)
         raise UsageError(message, f"{self.prog} --help")
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]

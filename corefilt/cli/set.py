@@ -30,7 +30,6 @@ IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 def parser() -> Parser:
     """The options of ``corefilt set``; what follows ``--`` is not its business."""
     p = make_parser("set", DESCRIPTION)
-    p.usage = "corefilt set [-h] [-q] [--version] FILTER (PID... | -- COMMAND...)"
     p.add_argument("filter", metavar="FILTER", help="which mappings to keep")
     p.add_argument("pid", metavar="PID", nargs="*", type=pid_number, help="a process")
     return p

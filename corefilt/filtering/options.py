@@ -203,8 +203,8 @@ class Options:
     )  # fmt: skip
     compress: str | None = option(
         "--compress",
-        "zstd, zstd:seekable (can be read in parts), lz4, xz, gzip or bzip2; same: as CORE is; none (default: what "
-        "OUT's name ends in)",
+        "zstd, lz4, xz, gzip or bzip2; zstd:seekable or zstd:LEVEL:seekable, which can be read in parts; same: as CORE "
+        "is; none (default: what OUT's name ends in)",
         metavar="FORMAT[:LEVEL]", read=_compress, group=OUTPUT, takers="filter corefilt.filter() Plan.write()",
     )  # fmt: skip
     format: Format = option(

@@ -68,9 +68,10 @@ def parse_compress(text: str, threads: int = 1) -> Compression | str:
         raise UsageError(f"--compress {text!r} is unknown", f"it can be {', '.join(SUFFIXES)}, same or none")
     if not colon:
         return Compression(name, threads=threads, seekable=seekable)
-    least, most, _ = LEVELS[name]
+    least, most, usual = LEVELS[name]
     if not (level.isascii() and level.isdigit() and len(level) <= 2 and least <= int(level) <= most):
-        raise UsageError(f"--compress {text!r}: the level is not a number from {least} to {most}")
+        hint = f"write it like {name}:{usual}{SEEKABLE if name == 'zstd' and SEEKABLE in text else ''}"
+        raise UsageError(f"--compress {text!r}: the level is not a number from {least} to {most}", hint)
     return Compression(name, int(level), threads, seekable=seekable)
 
 

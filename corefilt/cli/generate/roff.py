@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import corefilt
+from corefilt.cli.commands import before_and_after_options
 from corefilt.cli.generate.parsers import Command, ParsedOption
 from corefilt.filterbits import NAMES
 
@@ -106,7 +107,9 @@ def tidy(parts: list[str]) -> str:
 def synopsis(command: Command) -> str:
     """One way to call corefilt."""
     name = "" if command.name == "filter" else f" {command.name}"
-    return f"{bold(f'corefilt{name}')} {italic(command.operands)} [options]".replace("\\fI\\fR ", "")
+    before, after = before_and_after_options(command.name)
+    words = (before and italic(before), "[options]", after and italic(after.lstrip()))
+    return " ".join([bold(f"corefilt{name}"), *filter(None, words)])
 
 
 def option(option: ParsedOption) -> str:

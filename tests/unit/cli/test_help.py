@@ -30,4 +30,14 @@ def test_a_second_column_goes_on_below_itself(monkeypatch: pytest.MonkeyPatch) -
     column = " " * 37
     purpose = f"shows whose core it is, its mappings, and\n{column}what a filter keeps"
     assert f"\n  inspect CORE [ADDRESS...]{' ' * 10}{purpose}\n" in text
+    assert "\n  --json[=FILE]  " in text
     assert f"\n  open (BUNDLE | CORE) [-- ARGUMENT...]\n{column}opens a bundle or a core in gdb or lldb," in text
+
+
+def test_options_stand_before_what_is_another_programs() -> None:
+    usages = {name: import_module(f"corefilt.cli.{name}").parser().format_usage() for name in ("open", "set", "filter")}
+    assert {name: text.split(maxsplit=2)[2] for name, text in usages.items()} == {
+        "open": "open (BUNDLE | CORE) [options] [-- ARGUMENT...]\n",
+        "set": "set FILTER [options] (PID... | -- COMMAND...)\n",
+        "filter": "FILTER [CORE] [options]\n",
+    }
