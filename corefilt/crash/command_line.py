@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.corefile.notes import AT_EXECFN, AT_NULL, AT_PLATFORM, AT_RANDOM
-from corefilt.value import ValueObject
+from corefilt.value import FrozenValue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _PSARGS = {136: 56, 128: 48, 124: 44}
 _ELF_PRARGSZ = 80
 
 
-class CommandLine(ValueObject):
+class CommandLine(FrozenValue):
     """The arguments; ``source`` says where they were read.
 
     ``stack``: whole and as they were given. ``stack, rewritten by the program``: what the program wrote there

@@ -17,7 +17,7 @@ from corefilt.crash.writer import writer_of
 from corefilt.evidence.when import written_at
 from corefilt.evidence.where import host_of, kernel_of
 from corefilt.text import moment, printable
-from corefilt.value import ValueObject
+from corefilt.value import FrozenValue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _MOST_OF_NOTES = 1 << 16
 VDSO_NOTE = "note of the vDSO"
 
 
-class ThreadInfo(ValueObject):
+class ThreadInfo(FrozenValue):
     """A thread: its number (LWP) in its own pid namespace, program counter, stack pointer, whether it crashed."""
 
     __slots__ = ("crashed", "pc", "sp", "tid")
@@ -45,7 +45,7 @@ class ThreadInfo(ValueObject):
         self.crashed: Final = crashed
 
 
-class Identity(ValueObject):
+class Identity(FrozenValue):
     """What a core tells of the process; None is what it does not.
 
     ``pid`` is the process's and ``tid`` the crashed thread's number in their own pid namespace, ``uid`` and ``gid`` are

@@ -10,7 +10,7 @@ from corefilt.corefile.elf import ELFMAG, PF_X, PT_LOAD, PT_NOTE, Ehdr, Phdrs
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.corefile.notes import AT_EXECFN, AT_PHDR, AT_SYSINFO_EHDR
 from corefilt.io.sources import NO_MORE
-from corefilt.value import ValueObject
+from corefilt.value import FrozenValue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ MOST_MODULES = 1 << 14
 VDSO = b"[vdso]"
 
 
-class Module(ValueObject):
+class Module(FrozenValue):
     """An ELF file in memory: addresses ``[start, end)``, in whole pages.
 
     ``build_id`` is None where there is none, or where the core does not hold it; ``path`` is NT_FILE's, ``[vdso]``, or

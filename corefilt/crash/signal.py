@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corefilt.corefile.elf import EM_MIPS
 from corefilt.corefile.signals import NAMES, OTHERWISE, number_of
-from corefilt.value import ValueObject
+from corefilt.value import FrozenValue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ _CODES: dict[str, dict[int, tuple[str, str]]] = {
 }  # fmt: skip
 
 
-class Signal(ValueObject):
+class Signal(FrozenValue):
     """A signal; None is what the core does not tell.
 
     ``name`` is its name on the core's machine, ``code`` is si_code and ``code_name`` its name, ``address`` is the fault

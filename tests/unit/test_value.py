@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
+import pytest
+
 from corefilt.corefile.elf import Phdrs
 from corefilt.crash.modules import Module
 from corefilt.crash.unwind.unwinder import Frame
-from corefilt.value import ValueObject
+from corefilt.value import FrozenValue, ValueObject
 
 
 class Pair(ValueObject):
@@ -34,6 +39,23 @@ def test_a_value_with_other_fields_leaves_the_first_as_it_is() -> None:
 
 def test_a_value_shows_its_fields() -> None:
     assert repr(Pair(1, b"x")) == "Pair(left=1, right=b'x')"
+
+
+class Frozen(FrozenValue):
+    __slots__ = ("left",)
+
+    def __init__(self, left: object) -> None:
+        self.left = left
+
+
+def test_a_frozen_value_cannot_be_changed() -> None:
+    value = Frozen(1)
+    with pytest.raises(AttributeError, match=r"Frozen\.left cannot be changed"):
+        value.left = 2
+    with pytest.raises(AttributeError, match=r"Frozen\.left cannot be deleted"):
+        del value.left
+    assert value == Frozen(1) == copy.copy(value) == pickle.loads(pickle.dumps(value))
+    assert value.but(left=2) == Frozen(2)
 
 
 def test_a_module_is_equal_to_one_read_again() -> None:
