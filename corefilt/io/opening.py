@@ -8,7 +8,7 @@ import stat
 from corefilt import _fast
 from corefilt.errors import InputError, UsageError
 from corefilt.io.sinks import NamedFile, at_end, descriptor_sink, named_sink, place_of, reported
-from corefilt.io.sources import PIPE_SIZE, FileSource, PipeSource, descriptor_of, enlarge_pipe
+from corefilt.io.sources import PIPE_SIZE, FileSource, PipeSource, called_as, descriptor_of, enlarge_pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,17 +36,20 @@ def open_source(
     What is compressed is decompressed as it is read; where any of it may be asked for (``seeks``), seekable zstd as far
     as it is asked for. ``storage_options`` are fsspec's for a URL. Raises InputError, or UsageError for a terminal.
     """
-    source = _opened(descriptor_of(path), max_headers=max_headers, storage_options=storage_options)
+    place = descriptor_of(path)
+    name = called_as(place, path) if isinstance(place, int) else None
+    source = _opened(place, name, max_headers=max_headers, storage_options=storage_options)
     return as_core(source, max_headers=max_headers, spool=spool, seeks=seeks)
 
 
 def _opened(
     place: str | bytes | os.PathLike[str] | int | BinaryIO,
+    called: str | None,
     *,
     max_headers: int,
     storage_options: Mapping[str, Any] | None,
 ) -> Source:
-    """Open a place, as it is."""
+    """Open a place, as it is; a descriptor has a name by which it is ``called``."""
     if isinstance(place, str) and "://" in place:
         from corefilt.io.remote.url import is_url, local_path
 
@@ -56,7 +59,7 @@ def _opened(
 
             return open_remote(place, max_headers=max_headers, storage_options=storage_options)
     if isinstance(place, int):
-        fd, name, owned = place, f"descriptor {place}", False
+        fd, name, owned = place, called or f"descriptor {place}", False
     elif place in ("-", b"-"):
         fd, name, owned = 0, "standard input", False
     elif isinstance(place, str | bytes | os.PathLike):
@@ -194,9 +197,9 @@ def open_sink(path: Place | NamedFile, *, force: bool, source: Source | None) ->
     """
     if isinstance(path, NamedFile):
         return path.open(source)
-    path = place_of(path)
+    place, path = path, place_of(path)
     if isinstance(path, int):
-        return descriptor_sink(path, source)
+        return descriptor_sink(path, source, called_as(path, place))
     if not isinstance(path, str):
         from corefilt.io.objects import ObjectSink
 

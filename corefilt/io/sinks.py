@@ -8,7 +8,7 @@ import os
 import stat
 
 from corefilt.errors import OutputError, UsageError
-from corefilt.io.sources import Source, descriptor_of, enlarge_pipe, shut
+from corefilt.io.sources import Source, called_as, descriptor_of, enlarge_pipe, shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,13 +76,13 @@ class StreamSink(Sink):
     """A pipe, a device, a socket, or standard output where it cannot be sought."""
 
 
-class StdoutSink(Sink):
-    """Standard output that is a regular file, from its end on."""
+class OpenFileSink(Sink):
+    """An open regular file, such as standard output, from its end on."""
 
     seekable = True
 
-    def __init__(self, fd: int, reader: int, base: int) -> None:
-        super().__init__(fd, "standard output", owned=False)
+    def __init__(self, fd: int, name: str, reader: int, base: int) -> None:
+        super().__init__(fd, name, owned=False)
         self.reader, self.base = reader, base
 
     def commit(self, size: int, *, sync: bool) -> None:
@@ -269,7 +269,7 @@ def open_text(path: str, *, force: bool) -> Sink:
     """Open the place of a report as ``opening.open_sink`` opens that of a core; a terminal is one, too."""
     where = place_of(path)
     if isinstance(where, int):
-        return descriptor_sink(where, None, text=True)
+        return descriptor_sink(where, None, called_as(where, path), text=True)
     if not isinstance(where, str):
         raise AssertionError("the place of a report is a name")
     return named_sink(where, None, force=force, text=True)
@@ -323,9 +323,8 @@ def named_sink(name: str, source: Source | None, *, force: bool, text: bool = Fa
     return StreamSink(fd, name, owned=True)
 
 
-def descriptor_sink(fd: int, source: Source | None, *, text: bool = False) -> Sink:
+def descriptor_sink(fd: int, source: Source | None, name: str, *, text: bool = False) -> Sink:
     """Write to what is open. Raises as ``opening.open_sink``."""
-    name = "standard output" if fd == 1 else f"descriptor {fd}"
     with reported(name):
         status = os.fstat(fd)
         if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
@@ -338,7 +337,7 @@ def descriptor_sink(fd: int, source: Source | None, *, text: bool = False) -> Si
     if stat.S_ISREG(status.st_mode) and at_end(fd, status):
         with reported(name):
             reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-        return StdoutSink(fd, reader, status.st_size)
+        return OpenFileSink(fd, name, reader, status.st_size)
     return StreamSink(fd, name, owned=False)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # A pipe of 1 MiB carries three times what one of 64 KiB does (measured on Linux 6.18, two cores); it is also the
 # most that an ordinary user may ask for (fs.pipe-max-size).
 PIPE_SIZE = 1 << 20
+_STREAMS = {0: "standard input", 1: "standard output"}
 # Behind every offset.
 NO_MORE = 1 << 63
 
@@ -300,6 +301,15 @@ def descriptor_of(place: Place) -> str | bytes | os.PathLike[str] | int | Binary
     except ValueError as error:
         raise UsageError(f"{name_of(file)}: {error}") from None
     return fd
+
+
+def called_as(fd: int, place: Place) -> str:
+    """What to call an open descriptor: as a standard stream, or as the file that was given if it has a name."""
+    if fd in _STREAMS:
+        return _STREAMS[fd]
+    is_file = hasattr(place, "read") or hasattr(place, "write")
+    name = getattr(place, "name", None) if is_file else None
+    return os.fsdecode(name) if isinstance(name, str | bytes) else f"descriptor {fd}"
 
 
 def name_of(file: object) -> str:

@@ -136,6 +136,20 @@ def test_temporary_files(make: Any) -> None:
         assert out.read() == expected(0x31)
 
 
+def test_a_file_is_called_by_its_name(core: Path, tmp_path: Path) -> None:
+    """A file without a name by its descriptor, and a standard stream by what it is."""
+    out = tmp_path / "copy.core"
+    with core.open("rb") as source, out.open("wb") as target:
+        report = corefilt.filter(source, target, filter=0x31)
+    assert (report.input, report.output) == (str(core), str(out))
+    assert f"{core} -> {out}: " in report.summary()
+    with core.open("rb") as source, open(os.fsencode(out), "wb", buffering=0) as target:
+        assert corefilt.filter(source, target, filter=0x31).output == str(out)
+    with in_memory(CORE) as source_fd, tempfile.TemporaryFile() as unnamed:
+        report = corefilt.filter(source_fd, unnamed, filter=0x31)
+        assert (report.input, report.output) == (f"descriptor {source_fd}", f"descriptor {unnamed.fileno()}")
+
+
 def test_what_is_read_once_is_spooled_when_it_is_to_be_looked_into() -> None:
     with pytest.raises(UnstreamableError) as caught:
         corefilt.filter(Raw(CORE), io.BytesIO(), filter=0x31, minimal=True)
