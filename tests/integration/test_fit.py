@@ -504,6 +504,13 @@ def test_the_richest_filter_that_fits(process: Path) -> None:
     assert any("ladder" in notice for notice in report.notices)
 
 
+def test_the_ladder_is_not_used_where_all_fits(process: Path) -> None:
+    _, report = fit(process, fit=1 << 30, ladder="0x33,minimal")
+    assert report.fit is not None
+    assert report.fit.rung is None
+    assert list(report.fit.lines()) == ["fit: at most 1.00 GiB; nothing had to be cut"]
+
+
 def test_no_rung_keeps_what_the_filter_drops(process: Path) -> None:
     settled = ["*/table.db=shared-file-backed"]
     out, _ = fit(process, filter=0x1, fit=120 * PAGE, ladder=["all", "0x8"], assume=settled)

@@ -65,9 +65,7 @@ def fitted(
     segments lie over each other so that the output would exceed it.
     """
     if not request.minimal and (request.limit is None or plain_size <= request.limit):
-        done = Fit(request, None, plain_size)
-        done.rung = f"{plan.filter:#x}" if request.ladder else None
-        return plan, done
+        return plan, Fit(request, None, plain_size)
     return _Fitting(plan, request, plain_size, conversion, sparse=sparse, annotate=annotate, texts=texts).choose()
 
 
