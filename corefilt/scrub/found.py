@@ -71,6 +71,11 @@ def totals(matches: Iterable[Match]) -> dict[str, list[int]]:
     return sums
 
 
+def overwritten(ranges: Iterable[tuple[int, Match]]) -> int:
+    """How many bytes pairs of an offset and a match overwrite; what several matches have counts once."""
+    return sum(end - start for start, end in joined([(offset, offset + match.length) for offset, match in ranges]))
+
+
 class Ranges:
     """Ranges that ascend and lie apart, to ask which of them lie in another."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corefilt import __version__
 from corefilt.scrub.again import BY_OPTION
-from corefilt.scrub.found import totals
+from corefilt.scrub.found import overwritten, totals
 from corefilt.scrub.rule import RULES_VERSION
 from corefilt.sizes import show_size
 from corefilt.text import counted, printable
@@ -25,6 +25,7 @@ def listed(ranges: list[tuple[int, Match]], level: str) -> dict[str, object]:
         "version": __version__,
         "rules_version": RULES_VERSION,
         "level": level,
+        "overwritten_bytes": overwritten(ranges),
         "totals": {
             rule: {"matches": count, "copies": copies, "bytes": length}
             for rule, (count, copies, length) in totals(match for _, match in ranges).items()
@@ -59,11 +60,10 @@ class ScrubReport:
     def summary(self, *, verbose: bool = False) -> str:
         """A few lines for a person; ``verbose`` lists every match."""
         report = self.filtered
-        count, length = len(self.ranges), sum(match.length for _, match in self.ranges)
         verb = "would be overwritten" if report.output is None else "overwritten"
         lines = [
             f"{report.headline()}, level {self.request.level}, rules of version {RULES_VERSION}",
-            f"  {counted(count, 'range')} {verb} ({show_size(length)})",
+            f"  {counted(len(self.ranges), 'range')} {verb} ({show_size(overwritten(self.ranges))})",
         ]
         width = max((len(rule) for rule in self.totals), default=0)
         lines += [

@@ -44,12 +44,12 @@ def check_notes(
 
 def _tell_own(old: NoteSegment, new: NoteSegment, verdict: Verdict, *, cut: bool) -> None:
     before = [(note.n_type, old.desc(note)) for note in old.own]
-    after = [(note.n_type, new.desc(note)) for note in new.own]
-    for n_type, desc in after:
-        if (n_type, desc) in before:
-            before.remove((n_type, desc))
+    for note in new.own:
+        told = note.n_type, new.desc(note)
+        if told in before:
+            before.remove(told)
         else:
-            verdict.changes.append(f"a COREFILT note {OURS[n_type]} of {len(desc)} bytes is new")
+            verdict.changes.append(f"a COREFILT note {OURS[note.n_type]} of {note.end - note.start} bytes is new")
     if not cut:
         verdict.changes += [f"a COREFILT note {OURS[n_type]} was removed" for n_type, _ in before]
 

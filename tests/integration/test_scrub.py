@@ -33,6 +33,7 @@ from corefilt.scrub.regions import CHUNK
 from corefilt.scrub.request import make_request
 from corefilt.scrub.rule import RULES_VERSION
 from corefilt.scrub.rules import OTHERS, RULES
+from corefilt.text import counted
 
 HEAP, STACK = 0x10000000, 0x7FFC00000000
 PAGE = 4096
@@ -228,7 +229,7 @@ def test_more_secrets_than_can_be_told_are_an_error(tmp_path: Path, monkeypatch:
 def test_more_values_than_are_looked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "MOST_VALUES", 2)
     path = tmp_path / "core"
-    path.write_bytes(heap_core(*(f"password='{some(12)}'".encode() for _ in range(5))))
+    path.write_bytes(heap_core(*(f"password='q7Zk{n}xW2vR9'".encode() for n in range(5))))
     with open_core(path) as core:
         told = find(core, make_request())
     assert len(told.matches) == 5
@@ -469,6 +470,19 @@ def test_the_command(tmp_path: Path) -> None:
     packed = tmp_path / "out.gz"
     assert corefilt("scrub", path, "-o", packed).code == 0
     assert corefilt("scrub", packed, "-n").code == 0
+
+
+def test_a_byte_that_two_rules_find_counts_once(tmp_path: Path) -> None:
+    """In the summary, in the report, and in what verify says; the note is as long in all."""
+    token = b"ghp_" + some(36).encode()
+    (tmp_path / "secrets").write_bytes(token)
+    done = Scrubbed(tmp_path, heap_core(b"token=" + token + b"\n"), "--secret-file", tmp_path / "secrets")
+    assert sum(r["length"] for r in done.ranges) > len(token) == done.report["overwritten_bytes"]
+    assert any(f"{counted(len(done.ranges), 'range')} overwritten (40 B)" in line for line in done.said), done.said
+    told = corefilt("verify", done.path, done.out_path, "--scrubbed", done.list).out.decode()
+    assert "but 40 bytes that the report lists" in told
+    assert "of corefilt scrub of 4096 bytes is new" in told
+    assert any("a COREFILT note of 4096 bytes" in line for line in done.said)
 
 
 def test_archives(tmp_path: Path) -> None:

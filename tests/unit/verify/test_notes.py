@@ -118,7 +118,7 @@ def test_other_notes_in_an_annotated_core(
 def test_own_notes_are_changes(annotated: tuple[Path, Path]) -> None:
     """New, taken out, and the same in both; one of another type is a stranger's."""
     full, out = annotated
-    size = next(len(note.desc) for note in parse_notes(out.read_bytes()) if note.name == "COREFILT")
+    size = next(24 + len(note.desc) for note in parse_notes(out.read_bytes()) if note.name == "COREFILT")
     assert verify(full, out).changes == [f"a COREFILT note of kinds (--annotate) of {size} bytes is new"]
     assert verify(out, full).changes == ["a COREFILT note of kinds (--annotate) was removed"]
     assert verify(out, out).changes == []
