@@ -54,9 +54,15 @@ class About:
     by_signature: bool = False
 
 
+def _columns(outcomes: Sequence[Outcome]) -> tuple[tuple[str, str], ...]:
+    """The columns of the table of cores; with --command-line, command lines stand where executables do."""
+    program = "command line" if any(outcome.command_line for outcome in outcomes) else "executable"
+    return tuple((program if name == "executable" else name, css) for name, css in _COLUMNS)
+
+
 def page(outcomes: Sequence[Outcome], about: About) -> str:
     """The page, in ASCII but for what names and signs bring."""
-    totals = total(outcomes)
+    totals, columns = total(outcomes), _columns(outcomes)
     room = files(__package__).joinpath("page")
     style, script = (room.joinpath(name).read_text("utf-8") for name in ("style.css", "script.js"))
     verb = "would do" if about.dry_run else "did"
@@ -76,10 +82,10 @@ def page(outcomes: Sequence[Outcome], about: About) -> str:
         by_signature=_by_signature(outcomes) if about.by_signature else "",
         statuses="".join(f"<option>{status}</option>" for status in STATUSES if totals.statuses[status]),
         heads="".join(
-            f'<th scope="col" class="{css}"><button type="button">{name}</button></th>' for name, css in _COLUMNS
+            f'<th scope="col" class="{css}"><button type="button">{name}</button></th>' for name, css in columns
         ),
         count=len(outcomes),
-        rows="\n".join(map(_row, sorted(outcomes, key=_urgency))),
+        rows="\n".join(_row(outcome, columns) for outcome in sorted(outcomes, key=_urgency)),
         json="\n".join(map(_json, outcomes)),
         version=__version__,
     )
@@ -171,7 +177,7 @@ def _signature_row(part: CrashSum) -> str:
     return f"<tr><td>{escape(name)}</td>{cells}</tr>"
 
 
-def _row(outcome: Outcome) -> str:
+def _row(outcome: Outcome, columns: tuple[tuple[str, str], ...]) -> str:
     sizes = lengths(outcome)
     before, after = sizes if sizes is not None else (None, None)
     saved = before - after if before is not None and after is not None else None
@@ -180,7 +186,7 @@ def _row(outcome: Outcome) -> str:
         outcome.source, outcome.status, outcome.command_line or outcome.executable or "", signal, before, after, saved,
         outcome.undecided_bytes or None, outcome.wrapping, outcome.rule or "", _why(outcome),
     )  # fmt: skip
-    tds = [_cell(value, css, outcome, name) for value, (name, css) in zip(cells, _COLUMNS, strict=True)]
+    tds = [_cell(value, css, outcome, name) for value, (name, css) in zip(cells, columns, strict=True)]
     return f'<tr data-status="{escape(outcome.status)}">{"".join(tds)}</tr>'
 
 

@@ -83,6 +83,14 @@ def embedded(reader: Reader) -> list[object]:
     return [json.loads(line) for line in reader.scripts[0].strip().splitlines()]
 
 
+def test_a_column_of_command_lines_is_called_so() -> None:
+    """The bars above the table are by executable in either case."""
+    assert '<button type="button">executable</button>' in page(outcomes(), ABOUT)
+    text = page([*outcomes(), Outcome("/cores/g", "filtered", executable="/bin/x", command_line="x --now")], ABOUT)
+    assert '<button type="button">command line</button>' in text and 'data-name="command line">x --now<' in text
+    assert '<button type="button">executable</button>' not in text and "By executable" in text
+
+
 # --- sums ---------------------------------------------------------------------------------------------------
 
 
