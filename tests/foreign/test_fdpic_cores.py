@@ -308,7 +308,7 @@ def test_elfutils_sees_the_registers(tmp_path: Path) -> None:
 
 def test_inspect_shows_the_loadmaps() -> None:
     arm = corefilt("inspect", ARM / "fdpic-0x33.core").out.decode().splitlines()
-    assert "  ELF-FDPIC, with an MMU; loadmaps at 0xbdffffa8 (program) and 0x0 (loader)" in arm
+    assert "  ELF-FDPIC, with an MMU; loadmaps at 0xbdffffa8 (program)" in arm
     assert "    the program (0xbdffffa8): 8000-11d14 has p_vaddr 0x10000" in arm
     m68k = corefilt("inspect", M68K / "m68knommu-0x33.core").out.decode().splitlines()
     assert any(line.startswith("  ELF-FDPIC, without an MMU; loadmaps at 0x4091ffb0 (program)") for line in m68k)

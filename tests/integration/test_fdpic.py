@@ -254,6 +254,23 @@ def test_the_report_says_the_format(tmp_path: Path) -> None:
         assert any("e_flags is 0x0 instead of 0x8000" in change for change in report["changes"]) is (form == "elf")
 
 
+@pytest.mark.parametrize(
+    ("loadmaps", "told"),
+    [
+        ("0,0", "no loadmaps"),
+        ("0x1000,0", "loadmaps at 0x1000 (program)"),
+        ("0x1000,0x2000", "loadmaps at 0x1000 (program) and 0x2000 (loader)"),
+    ],
+)
+def test_inspect_names_the_loadmaps_that_there_are(loadmaps: str, told: str, tmp_path: Path) -> None:
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    plain.write_bytes(
+        make_core([Load(0x8000, page(b"x"))], kernel_notes(bits=32, machine=EM_ARM), bits=32, machine=EM_ARM)
+    )
+    assert corefilt("all", plain, "-o", out, "--format", "fdpic", "--loadmaps", loadmaps).code in (0, 3)
+    assert f"; {told}\n" in corefilt("inspect", out).out.decode()
+
+
 def test_inspect_as_json(tmp_path: Path) -> None:
     import json
 

@@ -175,9 +175,10 @@ def fdpic_lines(core: CoreFile) -> list[str]:
             ]
         return []
     mmu = {True: "with an MMU", False: "without an MMU", None: "with or without an MMU"}[core.fdpic.mmu]
-    first, second = core.fdpic.loadmaps
+    places = zip(core.fdpic.loadmaps, ("program", "loader"), strict=True)
+    told = " and ".join(f"{address:#x} ({whose})" for address, whose in places if address)
     kind = "ELF-FDPIC" if core.notes.of_fdpic else "made from an ELF-FDPIC core"
-    lines = [f"{kind}, {mmu}; loadmaps at {first:#x} (program) and {second:#x} (loader)"]
+    lines = [f"{kind}, {mmu}; {f'loadmaps at {told}' if told else 'no loadmaps'}"]
     for whose, address, loadmap in core.loadmaps():
         if isinstance(loadmap, str):
             lines.append(f"  the loadmap of the {whose} is {loadmap}")
