@@ -18,6 +18,8 @@ from support.pages import ROOT
 from support.run import corefilt
 from support.samples import ANON, sample_core
 
+from corefilt.plan.fit.runtimes.scene import Walk
+
 SCHEMA: dict[str, Any] = json.loads(files("corefilt.cli").joinpath("schema.json").read_text())
 
 
@@ -48,6 +50,24 @@ def test_the_schema_is_one() -> None:
 def test_filter(more: tuple[str, ...], core: Path) -> None:
     check("filter", corefilt("0x31", core, "-o", core.with_name("out"), "--json", *more).out)
     check("filter", corefilt("0x31", core, "-n", "--json", *more).out)
+
+
+def test_what_fit_chose(core: Path) -> None:
+    """Of a size that fits everything, of one that does not, and of a ladder."""
+
+    def chosen(*options: str) -> dict[str, Any]:
+        found: dict[str, Any] = check("filter", corefilt("all", core, "-n", "--json", *options).out)["fit"]
+        return found
+
+    assert chosen("--minimal")["smallest"]
+    assert chosen("--fit", "60K", "--fit-allocated", "--unreadable")["cut_bytes"]
+    whole = chosen("--fit", "1M", "--ladder", "0x33,minimal")
+    assert (whole["rung"], whole["smallest"], whole["cut"]) == (None, None, {})
+    assert chosen("--fit", "60K", "--ladder", "0x0,minimal")["rung"]
+    walk = Walk("go")
+    walk.reason = "its version is unknown"
+    validator = Draft202012Validator({**SCHEMA, "anyOf": [{"$ref": "#/$defs/runtime"}]})
+    assert validator.is_valid(walk.as_dict()) and not validator.is_valid({**walk.as_dict(), "name": "perl"})
 
 
 @pytest.mark.parametrize("more", [(), ("--filter", "0x1"), (hex(ANON), "0x10"), ("--kind", "special")], ids=str)
@@ -131,6 +151,8 @@ HEADINGS = {
     "bundle": "`corefilt bundle --json`",
     "bundled_file": "bundled file",
     "crash_summary": "crash",
+    "fit": "fit",
+    "runtime": "runtime",
     "mapping": "mapping",
     "identity": "identity",
     "module": "module",
