@@ -70,7 +70,7 @@ EXAMPLES = {
         ("corefilt vacuum /var/lib/corefilt -n", "show what the settings would remove"),
         (
             "corefilt vacuum cores --max-use 10G --max-age 90d",
-            "remove what is older than 90 days, and more beyond 10 GiB",
+            "remove cores older than 90 days, then more until all take at most 10 GiB",
         ),
     ),
     "restore": (("corefilt restore small.core", "make a core complete again"),),

@@ -20,7 +20,13 @@ Prints a manual page as roff, for man to show:
 def parser() -> Parser:
     """The options of ``corefilt man``."""
     p = make_parser("man", DESCRIPTION)
-    p.add_argument("page", metavar="PAGE", nargs="?", default="corefilt", help="its name (default corefilt)")
+    p.add_argument(
+        "page",
+        metavar="PAGE",
+        nargs="?",
+        default="corefilt",
+        help=f"its name: {', '.join(manual_pages())} (default corefilt)",
+    )
     return p
 
 

@@ -223,7 +223,8 @@ class Options:
     dry_run: bool = option("-n --dry-run", "plan and report only", default=False, group=OUTPUT, takers="filter")
 
     engine: Engine = option(
-        "--engine", "how to move bytes; probe: compare all ways on the first 36 MiB (COREFILT_ENGINE sets it, too)",
+        "--engine", "how to move bytes; probe: compare all ways on the first 24 to 36 MiB (COREFILT_ENGINE sets it, "
+        "too)",
         choices=ENGINES, default="auto", environment="COREFILT_ENGINE", group=PERFORMANCE,
         takers="filter batch corefilt.filter() Plan.write()",
     )  # fmt: skip
@@ -247,7 +248,8 @@ class Options:
         default=True, name="sync", group=PERFORMANCE, takers="filter batch scrub bundle corefilt.filter() Plan.write()",
     )  # fmt: skip
     spool: bool = option(
-        "--spool", "copy a pipe, or what is compressed, to a temporary file first, for cores made by gdb",
+        "--spool", "copy a pipe, or what is compressed, to a temporary file first, for cores made by gdb and for what "
+        "reads stacks (--fit, --minimal, signatures)",
         default=False, group=PERFORMANCE, takers="filter batch inspect corefilt.filter()",
     )  # fmt: skip
     max_headers: int = option(
