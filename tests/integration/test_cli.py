@@ -234,7 +234,7 @@ def test_options_may_stand_before_between_and_behind(order: str, core: Path) -> 
     [
         pytest.param([], "FILTER", id="nothing"),
         pytest.param(["inspekt", "CORE"], "'inspekt' is neither a command nor a filter", id="unknown command"),
-        pytest.param(["0x33", "CORE", "more"], "unrecognized arguments: more", id="one too many"),
+        pytest.param(["0x33", "CORE", "more"], "there is more than one CORE: more", id="one too many"),
         pytest.param(["inspect", "CORE", "more"], "address 'more' cannot be read", id="no address to inspect"),
         pytest.param(["inspect", "CORE", "1000"], "could be decimal or hexadecimal", id="which address to inspect"),
         pytest.param(["inspect", "CORE", "0x1" + "0" * 16], "larger than 64 bits", id="too large an address"),
