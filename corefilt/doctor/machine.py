@@ -31,12 +31,7 @@ def kernel_facts() -> list[Fact]:
         facts.append(
             Fact(GROUP, "core_pattern", printable(settings.pattern) or "empty", _WAYS[settings.way] + uses_pid)
         )
-    modes = {
-        0: "a process that changed its privileges leaves no core",
-        1: "a process that changed its privileges leaves a core that its user can read",
-        2: "a process that changed its privileges leaves a core that only root can read",
-    }
-    facts.append(Fact(GROUP, "suid_dumpable", str(settings.suid_dumpable), modes.get(settings.suid_dumpable, "")))
+    facts.append(suid_dumpable(settings))
     for name, meaning in (
         ("core_pipe_limit", "how many pipe readers the kernel waits for; 0: none"),
         ("core_file_note_size_limit", "a longer NT_FILE is left out of the core"),
@@ -67,3 +62,17 @@ def _proc_facts() -> list[Fact]:
     except OSError:
         facts.append(Fact(GROUP, "VmFlags in smaps", "no", "there is no smaps: kinds by --pid are less exact"))
     return facts
+
+
+def suid_dumpable(settings: Settings) -> Fact:
+    """What becomes of a process that changed its privileges."""
+    if settings.suid_dumpable == 1:
+        left = "a core that its user can read"
+    elif settings.suid_dumpable != 2:
+        left = "no core"
+    elif settings.leads_somewhere_safe:
+        left = "a core that only root can read"
+    else:
+        left = "no core: core_pattern begins with none of /, | and @"
+    name, value = "suid_dumpable", str(settings.suid_dumpable)
+    return Fact(GROUP, name, value, f"a process that changed its privileges leaves {left}")

@@ -2,7 +2,7 @@
 
 The mode is 1 after an ordinary exec. What gains or gives up rights, and what may not be read, gets the value of
 fs.suid_dumpable instead (begin_new_exec in fs/exec.c and commit_creds in kernel/cred.c, Linux 6.18): 0 leaves no core,
-2 one for root in an absolute place, or through a pipe.
+2 one for root in an absolute place, or through a pipe or a socket.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import stat
 
 from corefilt.doctor.row import NO, OK, UNKNOWN, Row
-from corefilt.doctor.settings import FILE, Settings
+from corefilt.doctor.settings import Settings
 from corefilt.doctor.subject import Subject
 
 _REMEDY = (
-    "prctl(PR_SET_DUMPABLE, 1) in the program; or fs.suid_dumpable = 2, with a pattern that begins with / or |, "
+    "prctl(PR_SET_DUMPABLE, 1) in the program; or fs.suid_dumpable = 2, with a pattern that begins with /, | or @, "
     "before the process starts"
 )
 
@@ -77,8 +77,8 @@ def _verdict(settings: Settings) -> tuple[str, str]:
     """What becomes of a process whose mode is not 1: 0 or 2 cannot be told apart, but by what they now can be."""
     if settings.suid_dumpable != 2:
         return NO, f"fs.suid_dumpable is {settings.suid_dumpable}"
-    if settings.way == FILE and (settings.pattern or b"")[:1] != b"/":
-        return NO, "fs.suid_dumpable is 2, but kernel.core_pattern does not begin with /"
+    if not settings.leads_somewhere_safe:
+        return NO, "fs.suid_dumpable is 2, but kernel.core_pattern begins with none of /, | and @"
     return UNKNOWN, "fs.suid_dumpable is 2: root gets a core, unless the process forbade it (PR_SET_DUMPABLE 0)"
 
 

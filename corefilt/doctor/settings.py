@@ -34,3 +34,8 @@ class Settings:
     def way(self) -> str:
         """Where cores go: into a FILE, a PIPE or a SOCKET."""
         return _WAYS.get((self.pattern or b"")[:1], FILE)
+
+    @property
+    def leads_somewhere_safe(self) -> bool:
+        """Whether cores of dump mode 2 are written: through a pipe or a socket, or into a file by an absolute path."""
+        return self.way != FILE or (self.pattern or b"")[:1] == b"/"

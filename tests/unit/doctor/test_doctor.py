@@ -19,6 +19,7 @@ from corefilt import __version__, _fast
 from corefilt.doctor import filesystem, kernel, tools
 from corefilt.doctor.diagnosis import diagnose, writes_core
 from corefilt.doctor.limits import LEAST, core_limit, file_size_limit
+from corefilt.doctor.machine import suid_dumpable
 from corefilt.doctor.pattern import pattern_rows
 from corefilt.doctor.place import CoreFolder
 from corefilt.doctor.privileges import dump_mode_is_ordinary, dumpable
@@ -189,6 +190,23 @@ def test_limits_for_cores(soft: int | None, hard: int | None, way: bytes, answer
 def test_limits_for_files(soft: int | None, way: bytes, answer: str) -> None:
     subject = SimpleNamespace(pid=7, limits={"Max file size": (soft, soft)})
     assert file_size_limit(subject, settings(way)).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("value", "pattern", "left"),
+    [
+        (b"0", b"/var/core", "no core"),
+        (b"1", b"core", "a core that its user can read"),
+        (b"2", b"/var/core", "a core that only root can read"),
+        (b"2", b"|/bin/handler", "a core that only root can read"),
+        (b"2", b"@/run/socket", "a core that only root can read"),
+        (b"2", b"core", "no core: core_pattern begins with none of /, | and @"),
+        (b"2", b"", "no core: core_pattern begins with none of /, | and @"),
+    ],
+)
+def test_what_a_process_that_changed_its_privileges_leaves(value: bytes, pattern: bytes, left: str) -> None:
+    fact = suid_dumpable(settings(pattern, fs__suid_dumpable=value))
+    assert (fact.value, fact.meaning) == (value.decode(), f"a process that changed its privileges leaves {left}")
 
 
 @pytest.mark.parametrize(
