@@ -13,6 +13,7 @@ from corefilt.handler.admin.install import plan_install
 from corefilt.handler.admin.status import NO_PIPE_LIMIT, Ground
 from corefilt.handler.admin.sysctl import DROP_IN, MODES, PIPE_LIMIT, Sysctls
 from corefilt.handler.pattern import handler_line, knows_pidfd, socket_line
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def run(argv: list[str]) -> int:
         _refuse_old_kernel(sysctls)
     else:
         line = handler_line(sys.executable, pidfd=knows_pidfd(os.uname().release))
-    _refuse_bad_ground(arguments.root)
-    without = _without(arguments.without_seccomp)
+    _refuse_bad_ground(arguments.root, dry_run=arguments.dry_run)
+    without = _without(arguments.without_seccomp, dry_run=arguments.dry_run)
     plan = plan_install(
         line, root=arguments.root, pipe_limit=arguments.pipe_limit, force=arguments.force, without=without
     )
@@ -71,22 +72,26 @@ def _refuse_old_kernel(sysctls: Sysctls) -> None:
         raise InstallError(f"{MODES} has no socket: this kernel cannot ask one", "that came with Linux 6.17")
 
 
-def _refuse_bad_ground(root: str) -> None:
+def _nothing(dry_run: bool) -> str:
+    return f"nothing {'would be' if dry_run else 'was'} installed"
+
+
+def _refuse_bad_ground(root: str, *, dry_run: bool) -> None:
     """Raise InstallError while the handler would fail, or would run what others wrote."""
     problems = [*Ground(root).problems, *map(str, faults(sys.executable))]
     if problems:
-        for problem in problems[1:]:
+        for problem in problems:
             say(f"corefilt: {problem}")
-        more = f", and {len(problems) - 1} more" if problems[1:] else ""
-        raise InstallError(f"{problems[0]}{more}: nothing was installed", "corefilt status shows all that is needed")
+        count = counted(len(problems), "problem")
+        raise InstallError(f"{count}: {_nothing(dry_run)}", "corefilt status shows all that is needed")
 
 
-def _without(accepted: bool) -> list[str]:
+def _without(accepted: bool, *, dry_run: bool) -> list[str]:
     """The layers that root does without. Raises InstallError where seccomp is missing and that was not accepted."""
     missing = missing_layers(sys.executable)
     if "seccomp" in missing and not accepted:
         raise InstallError(
-            f"{sys.executable}: {missing['seccomp']}: nothing was installed", "--without-seccomp does without it"
+            f"{sys.executable}: {missing['seccomp']}: {_nothing(dry_run)}", "--without-seccomp does without it"
         )
     for name, why in missing.items():
         say(f"corefilt: the process that reads cores runs without {name}: {why}")

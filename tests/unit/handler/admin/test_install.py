@@ -396,10 +396,12 @@ def test_what_others_could_change_is_refused_and_shown(
     faults = [Fault("/home/alice", "belongs to user 1000", "on sys.path"), Fault("/opt", "may be written", "imported")]
     monkeypatch.setattr(footing, "faults", lambda python: faults)
     monkeypatch.setattr(install_command, "faults", lambda python: faults)
-    code, _, err = run(capsys, "install", "--force", "--root", str(sound.root))
-    assert code == 1
-    assert "/home/alice" in err
-    assert "/opt" in err
+    for more, nothing in ((["--force"], "nothing was installed"), (["-n"], "nothing would be installed")):
+        code, _, err = run(capsys, "install", *more, "--root", str(sound.root))
+        assert code == 1
+        *problems, count, hint = err.splitlines()
+        assert problems == [f"corefilt: {fault}" for fault in faults]
+        assert (count, hint.startswith("  try: ")) == (f"corefilt: 2 problems: {nothing}", True)
     assert sound.pattern == b"core"
     sound.install()
     code, report = status_of(sound, capsys)
@@ -503,6 +505,7 @@ def test_nothing_is_installed_without_seccomp(
     assert code == 1
     assert "no binding of libseccomp: nothing was installed" in err
     assert "--without-seccomp" in err
+    assert "libseccomp: nothing would be installed" in run(capsys, "install", "-n", *root)[2]
     assert (sound.pattern, sound.drop_in.exists()) == (b"core", False)
     code, _, err = run(capsys, "install", "--without-seccomp", *root)
     assert code == 0
