@@ -345,7 +345,8 @@ def test_a_holder_that_is_gone(tmp_path: Path) -> None:
     share(paths, 2)
     reduced = sums(paths[1:])
     aside = paths[0].rename(tmp_path / "aside")
-    assert_error(corefilt("restore", paths[1]), str(paths[0]), "No such file")
+    left = f"{paths[1]}: cannot be restored, and is left as it is: {paths[0]}: No such file"
+    assert_error(corefilt("restore", paths[1]), left, f"try: put back the original {paths[0]}")
     assert sums(paths[1:]) == reduced
     shutil.move(aside, paths[0])
     assert len(restore(paths)) == 2
@@ -366,8 +367,10 @@ def test_a_holder_that_changed(change: str, tmp_path: Path) -> None:
         os.rename(paths[0].with_suffix(".new"), paths[0])
     else:
         paths[0].write_bytes(make_core([Load(0x1000, bytes(PAGE))], kernel_notes()))
-    with pytest.raises(InputError, match=r"has changed|was replaced"):
+    with pytest.raises(InputError, match=r"has changed|was replaced") as raised:
         restore([paths[1]])
+    assert str(raised.value).startswith(f"{paths[1]}: cannot be restored, and is left as it is: {paths[0]}: ")
+    assert raised.value.hint == f"put back the original {paths[0]}"
     assert sums(paths[1:]) == reduced
 
 

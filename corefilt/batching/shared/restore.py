@@ -95,8 +95,7 @@ def _write(part: Part, parts: Parts, entry: Entry, manifest: Manifest) -> None:
                 _fast.write_at(sink.fd, offset, raw)
             for offset, first, count in entry.taken:
                 for n in range(count):
-                    raw = parts.block(first + n)
-                    _check(raw, manifest, first + n, parts)
+                    raw = _block(part, parts, manifest, first + n)
                     _fast.write_at(sink.fd, offset + n * manifest.block, raw)
         file.check_unchanged()
         sink.commit(entry.size, sync=True)
@@ -105,8 +104,15 @@ def _write(part: Part, parts: Parts, entry: Entry, manifest: Manifest) -> None:
         raise
 
 
-def _check(raw: bytes, manifest: Manifest, number: int, parts: Parts) -> None:
+def _block(part: Part, parts: Parts, manifest: Manifest, number: int) -> bytes:
+    """A block from the core that holds it. Raises InputError where that core no longer has it."""
     block = manifest.blocks[number]
-    if xxh3_128_digest(raw) != block.digest:
-        holder = os.path.join(parts.folder, manifest.cores[block.core].name)
-        raise InputError(f"{holder}: the block at {block.offset} that it holds for others has changed")
+    holder = os.path.join(parts.folder, manifest.cores[block.core].name)
+    try:
+        raw = parts.block(number)
+        if xxh3_128_digest(raw) != block.digest:
+            raise InputError(f"{holder}: the block at {block.offset} that it holds for others has changed")
+    except InputError as error:
+        what = f"{part.path}: cannot be restored, and is left as it is"
+        raise InputError(f"{what}: {error}", f"put back the original {holder}") from None
+    return raw
