@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from corefilt.errors import UsageError
+from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def parse_crash(words: Sequence[str]) -> CrashInfo:
     """The crash that the arguments tell; ``%F`` may be missing, and is empty before Linux 6.16. Raises UsageError."""
     names = PATTERN.split()
     if len(words) not in (len(names) - 1, len(names)):
-        raise UsageError(f"got {len(words)} numbers, not those of {PATTERN}", "corefilt install sets the pattern")
+        got = counted(len(words), "argument")
+        raise UsageError(f"got {got}; expected the numbers {PATTERN}", "corefilt install sets the pattern")
     pidfd = words[len(names) - 1 :] or [""]
     numbers = [_number(name, word) for name, word in zip(names[:-1], words, strict=False)]
     if not numbers[0]:

@@ -302,6 +302,11 @@ def test_numbers_that_are_none(words: list[str]) -> None:
         parse_crash(words)
 
 
+def test_too_few_numbers_are_told_with_those_that_are_expected() -> None:
+    with pytest.raises(UsageError, match=r"^got 1 argument; expected the numbers %P %u %g %s %t %c %d %F$"):
+        parse_crash(["foo"])
+
+
 def test_numbers() -> None:
     crash = parse_crash(numbers(pid=7, uid=8, gid=9, signal=6, time=5, limit=4, dumpable=2, pidfd="3"))
     assert (crash.pid, crash.uid, crash.gid, crash.signal) == (7, 8, 9, 6)
