@@ -49,6 +49,11 @@ def run(argv: list[str]) -> int:
     arguments = parser().parse_intermixed_args(with_json_target(argv))
     need_local(*arguments.places)
     wanted = Wanted(arguments)
+    if arguments.sysroot is not None:
+        from corefilt.io.named_files import Root
+
+        # What is wrong with it is told before anything is printed.
+        Root(arguments.sysroot).close()
     found = candidates(arguments.places, by=arguments.sort, reverse=arguments.reverse)
     bad: list[CorefiltError] = []
     lines = _chosen(wanted, cores(found, sysroot=arguments.sysroot), bad)

@@ -118,7 +118,8 @@ class Root:
         try:
             self._root = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
-            raise EvidenceError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
+            why = getattr(error, "strerror", None) or error
+            raise EvidenceError(f"{name}: {why}", "name an existing directory") from None
 
     @classmethod
     def of(cls, fd: int) -> Root:

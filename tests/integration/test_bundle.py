@@ -214,7 +214,7 @@ def test_wrong_uses(tmp_path: Path) -> None:
     assert_usage(corefilt("bundle", core, "-o", out, "--debuginfod", "--no-debug"), "contradict")
     assert_usage(corefilt("bundle", core, "-o", out, "0x33x"), "0x33x")
     assert_usage(corefilt("open", core, "--gdb", "--lldb"), "two debuggers")
-    assert_error(corefilt("bundle", core, "-o", out, "--sysroot", tmp_path / "none"), "none")
+    assert_error(corefilt("bundle", core, "-o", out, "--sysroot", tmp_path / "none"), "none", "try: name an existing")
     assert_error(corefilt("bundle", core, "-o", core, "-f", "--sysroot", root), "is the input itself")
     out.write_bytes(b"mine")
     assert_error(corefilt("bundle", core, "-o", out, "--sysroot", root), "exists")

@@ -135,8 +135,7 @@ def test_what_cannot_be_meant(folder: Path) -> None:
     assert_usage(corefilt("list", folder, "--uid", "root"), "--uid")
     assert_usage(corefilt("list", folder, "--signature", "abc"), "--signature")
     assert_usage(corefilt("list", folder, "--signal", "SIGNONE"), "--signal")
-    done = corefilt("list", folder, "--sysroot", folder / "none")
-    assert done.code == 1 and "none: No such file" in done.err[0]
+    assert_error(corefilt("list", folder, "--sysroot", folder / "none"), "none: No such file", "name an existing")
 
 
 def test_what_is_damaged_is_told_and_the_rest_is_listed(folder: Path) -> None:
