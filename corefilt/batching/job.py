@@ -111,7 +111,7 @@ def task_options(given: Mapping[str, Any], evidence: str) -> dict[str, Any]:
 def plan(job: Job, found: Callable[[int], None] | None = None) -> tuple[list[Task], list[Outcome]]:
     """All tasks of a job, and an outcome for everything else that was found; ``found`` hears how many so far.
 
-    Raises UsageError.
+    Raises UsageError, and InputError for a source that is not there.
     """
     tasks: list[Task] = []
     outcomes: list[Outcome] = []

@@ -338,8 +338,10 @@ def test_what_cannot_be_meant(args: tuple[str, ...], words: str, core: Path) -> 
 
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
-    assert_usage(corefilt("batch", FLT, tmp_path / "no", "--to", tmp_path / "out"), "does not exist")
-    assert_usage(corefilt("batch", FLT, f"{tmp_path}/*.core", "--to", tmp_path / "out"), "matches nothing")
+    """The job cannot begin: status 1, and what a source can be."""
+    hint = "try: a source is a directory"
+    assert_error(corefilt("batch", FLT, tmp_path / "no", "--to", tmp_path / "out"), "does not exist", hint)
+    assert_error(corefilt("batch", FLT, f"{tmp_path}/*.core", "--to", tmp_path / "out"), "matches nothing", hint)
 
 
 def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:

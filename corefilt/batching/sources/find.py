@@ -10,7 +10,7 @@ import sys
 from corefilt.batching.files.safe_paths import enter, open_folder
 from corefilt.batching.sources import containers as wrappings
 from corefilt.batching.sources.content import Content, unsafe
-from corefilt.errors import CorefiltError, InputError, UsageError
+from corefilt.errors import CorefiltError, InputError
 from corefilt.io.remote.url import files_below, is_url, local_path
 from corefilt.io.sources import FileSource
 from corefilt.io.tempfiles import is_temporary
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from corefilt.io.remote.url import ObjectInfo
 
 STDIN = "-"
+_SOURCES = "a source is a directory, a file, a glob, a URL, or - for a list of paths"
 _NEVER = frozenset[tuple[int, int]]()
 
 
@@ -51,7 +52,7 @@ class Item:
 def find(sources: Iterable[str], without: frozenset[tuple[int, int]] = _NEVER) -> Iterator[Item]:
     """All files of the sources, each once; folders ``without`` (device, inode) are not entered.
 
-    Raises UsageError for a source that is not there.
+    Raises InputError for a source that is not there.
     """
     seen: set[tuple[int, int, str]] = set()
     for item in _all_items(sources, without):
@@ -78,12 +79,12 @@ def _all_items(sources: Iterable[str], without: frozenset[tuple[int, int]]) -> I
         elif glob.has_magic(source):
             found = sorted(glob.iglob(source, include_hidden=True))
             if not found:
-                raise UsageError(f"{source}: matches nothing")
+                raise InputError(f"{source}: matches nothing", _SOURCES)
             fixed = _fixed_part(source)
             for path in found:
                 yield from _named(path, os.path.relpath(path, fixed), without)
         else:
-            raise UsageError(f"{source}: does not exist")
+            raise InputError(f"{source}: does not exist", _SOURCES)
 
 
 def _behind(url: str) -> Iterator[Item]:
