@@ -138,7 +138,7 @@ class CancelledError(CorefiltError):
 
 
 class UndecidedError(CorefiltError):
-    """With --strict: some bytes are ambiguous."""
+    """With --strict: some bytes are ambiguous, or a compressed core is cut off or damaged."""
 
     exit_code = 4
     hint = "corefilt inspect CORE shows which mappings; settle them with --assume SELECTOR=KIND"

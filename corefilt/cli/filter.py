@@ -39,7 +39,7 @@ other commands (corefilt COMMAND --help):
 {commands}
 
 exit status: 0 done; 1 failed, OUT neither created nor changed, CORE (with -i) still valid; 2 usage; 3 written, but the
-input was damaged or truncated; 4 --strict found ambiguous bytes
+input was damaged or truncated; 4 with --strict: bytes are ambiguous, or a compressed core is cut off or damaged
 
 environment: COREFILT_ENGINE selects an engine, as --engine does; COREFILT_TRACEBACK=1 prints a traceback if corefilt
 fails; NO_COLOR turns colours off"""

@@ -119,7 +119,7 @@ class Options:
         default=False, group=KEEP, takers="filter batch corefilt.filter()",
     )  # fmt: skip
     strict: bool = option(
-        "--strict", "write no output for a core of which any byte is ambiguous, and exit 4",
+        "--strict", "write no output, and exit 4, if any byte is ambiguous, or a compressed core is cut off or damaged",
         default=False, group=KEEP, takers="filter batch corefilt.filter() Plan.write()",
     )  # fmt: skip
 

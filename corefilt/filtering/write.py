@@ -140,7 +140,7 @@ def _check_input(core: CoreFile, options: Options) -> None:
         core.warnings.append(damage)
     if options.strict and not core.source.whole:
         raise UndecidedError(
-            f"{core.source.name}: {damage}, and --strict writes only complete cores",
+            f"{core.source.name}: {damage}, and --strict refuses that",
             "leave --strict out to write what came before the damage",
         )
 
