@@ -6,11 +6,15 @@ is made only for what is left: help, the version, flags in one word, and whateve
 
 from __future__ import annotations
 
+import os
+
 from corefilt.cli.options import Arguments, default_of, taken_by
 from corefilt.errors import CorefiltError, UsageError
+from corefilt.filterbits import parse_filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -21,6 +25,42 @@ def need_local(*places: str) -> None:
     for place in places:
         if is_url(place):
             raise UsageError(f"{place}: this command reads no URLs", "corefilt all URL -o FILE copies a core")
+
+
+def refuse_exchanged(
+    word: str,
+    core: str,
+    right: Callable[[str, str], str],
+    *,
+    default: str | None = None,
+    what: str = "a filter",
+    read: Callable[[str], object] = parse_filter,
+) -> None:
+    """Raise UsageError for a file in the place of ``what``, which ``read`` reads.
+
+    ``core`` is what was given for the core. Where that is not ``what``, or is a file, ``default`` takes its place, and
+    without one nothing is raised. ``right`` makes the hint of the two in their order: ``what``, the core.
+    """
+    if _can_be(word, read) or not os.path.exists(word):
+        return
+    meant = core if _can_be(core, read) and not os.path.exists(core) else default
+    if meant is not None:
+        kind = "directory" if os.path.isdir(word) else "file"
+        raise UsageError(f"{word!r} is a {kind}, not {what}", right(meant, word))
+
+
+def _can_be(word: str, read: Callable[[str], object]) -> bool:
+    try:
+        read(word)
+    except UsageError:
+        return False
+    return True
+
+
+def need_named(command: str, *places: str) -> None:
+    """Raise UsageError for ``-`` where a command reads no standard input."""
+    if "-" in places:
+        raise UsageError(f"{command} cannot read standard input", "name the core as a file")
 
 
 def read(command: str, argv: list[str]) -> tuple[Arguments, list[str]] | None:

@@ -7,6 +7,7 @@ import time
 
 from corefilt.batching.job import Job, clean_up, plan, task_options
 from corefilt.batching.pool import default_jobs, run_in_pool
+from corefilt.cli.arguments import refuse_exchanged
 from corefilt.cli.batchreport import JsonLines, Progress, refuse_report_over_sources, summary
 from corefilt.cli.options import check_environment, given_options, make_parser
 from corefilt.cli.progress import bar_for
@@ -50,6 +51,8 @@ def parser() -> Parser:
 def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments. Raises UsageError."""
     arguments = parser().parse_intermixed_args(with_json_target(argv))
+    right = "the filter comes first: corefilt batch {} {}".format
+    refuse_exchanged(arguments.filter, arguments.sources[0], right, default="0x33")
     check_environment(arguments, "batch")
     if arguments.shared_once and arguments.dedupe:
         raise UsageError("--shared-once and --dedupe both keep shared memory once", "leave one of them out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from corefilt.cli.arguments import refuse_exchanged
 from corefilt.cli.options import given_options, make_parser
 from corefilt.cli.reportfile import STDOUT, check_report_place, with_json_target, write_json
 from corefilt.cli.streams import say
@@ -40,6 +41,8 @@ def parser() -> Parser:
 def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments. Raises UsageError."""
     arguments = parser().parse_intermixed_args(with_json_target(argv))
+    if arguments.filter is not None:
+        refuse_exchanged(arguments.filter, arguments.core, "the core comes first: corefilt bundle {1} {0}".format)
     if arguments.output is None:
         raise UsageError("-o BUNDLE is missing", "corefilt bundle CORE -o CORE.corebundle.tar.zst")
     if arguments.json == STDOUT == arguments.output:

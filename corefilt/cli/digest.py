@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from corefilt import __version__
+from corefilt.cli.arguments import need_named
 from corefilt.cli.inspection.page import Page
 from corefilt.cli.options import make_parser
 from corefilt.cli.progress import bar_for
@@ -34,6 +35,7 @@ def parser() -> Parser:
 def run(argv: list[str]) -> int:
     """Digest one core; returns the exit code."""
     arguments = parser().parse_intermixed_args(with_json_target(argv))
+    need_named("digest", arguments.core)
     refuse_report_over(arguments.json, arguments.core)
     from corefilt.verify import digest
 

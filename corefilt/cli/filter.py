@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from corefilt.cli.arguments import read
+from corefilt.cli.arguments import read, refuse_exchanged
 from corefilt.cli.commands import COMMANDS
 from corefilt.cli.options import Arguments, check_environment, given_options, make_parser
 from corefilt.cli.progress import bar_for, told
@@ -109,12 +109,7 @@ def _refuse_no_filter(word: str, core: str = "") -> None:
                 raise
             hint = "corefilt help lists the commands and the names of filters"
             raise UsageError(f"{word!r} is neither a command nor a filter", hint) from None
-        try:
-            parse_filter(core)
-        except FilterError:
-            core = "0x33"
-        hint = f"the filter comes first: corefilt {core} {word}"
-        raise UsageError(f"{word!r} is a file, not a filter", hint) from None
+        refuse_exchanged(word, core, "the filter comes first: corefilt {} {}".format, default="0x33")
 
 
 def _may_mean_a_filter(word: str) -> bool:

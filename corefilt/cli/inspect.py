@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from corefilt.cli.arguments import read
+from corefilt.cli.arguments import read, refuse_exchanged
 from corefilt.cli.command_options import TOP
 from corefilt.cli.inspection.rows import COLUMNS, Rows, parse_kinds, parse_names
 from corefilt.cli.options import Arguments, make_parser
@@ -52,6 +52,8 @@ def parser() -> Parser:
 def run(argv: list[str]) -> int:
     """Show one core; returns the exit code."""
     arguments = _read(with_json_target(argv))
+    if arguments.address:
+        _refuse_exchanged(arguments.address[0], arguments.core)
     wanted, warnings = parse_filter(arguments.filter)
     view = View(arguments)
     with open_core(
@@ -91,6 +93,15 @@ def _read(argv: list[str]) -> Arguments:
     arguments, operands = found
     arguments.core, arguments.address = operands[0] if operands else "-", operands[1:]
     return arguments
+
+
+def _refuse_exchanged(word: str, core: str) -> None:
+    """Raise UsageError for a core behind a filter or an address."""
+    from corefilt.cli.inspection.address import parse_address
+
+    first, what = "the core comes first: corefilt inspect", "an address"
+    refuse_exchanged(word, core, (first + " {1} --filter {0}").format, what=what)
+    refuse_exchanged(word, core, (first + " {1} {0}").format, what=what, read=parse_address)
 
 
 class View:

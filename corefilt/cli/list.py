@@ -6,7 +6,7 @@ import os
 from fnmatch import fnmatchcase
 
 from corefilt import __version__
-from corefilt.cli.arguments import need_local
+from corefilt.cli.arguments import need_local, need_named
 from corefilt.cli.options import make_parser
 from corefilt.cli.reportfile import with_json_target
 from corefilt.cli.streams import need_standard_output, say, tell
@@ -48,6 +48,7 @@ def run(argv: list[str]) -> int:
     """List cores; returns the exit code."""
     arguments = parser().parse_intermixed_args(with_json_target(argv))
     need_local(*arguments.places)
+    need_named("list", *arguments.places)
     wanted = Wanted(arguments)
     if arguments.sysroot is not None:
         from corefilt.io.named_files import Root

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corefilt.bundle.debuggers import GDB, LLDB
-from corefilt.cli.arguments import need_local
+from corefilt.cli.arguments import need_local, need_named
 from corefilt.cli.options import make_parser
 from corefilt.cli.streams import say, tell
 from corefilt.errors import UsageError
@@ -48,6 +48,7 @@ def run(argv: list[str]) -> int:
     """Show one core; returns the exit code."""
     arguments, more = parse(argv)
     need_local(arguments.core)
+    need_named("open", arguments.core)
     from corefilt.bundle.manifest import lacking
     from corefilt.bundle.opening import prepared, run_debugger
     from corefilt.bundle.report import file_lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corefilt import __version__
-from corefilt.cli.arguments import need_local
+from corefilt.cli.arguments import need_local, need_named
 from corefilt.cli.options import make_parser
 from corefilt.cli.reportfile import with_json_target, write_json
 from corefilt.cli.streams import say
@@ -32,6 +32,7 @@ def run(argv: list[str]) -> int:
     """Restore; returns the exit code."""
     arguments = parser().parse_intermixed_args(with_json_target(argv))
     need_local(*arguments.places)
+    need_named("restore", *arguments.places)
     from corefilt.batching.shared.restore import restore
 
     done = restore(arguments.places)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from corefilt.cli.arguments import need_named
 from corefilt.cli.options import make_parser
 from corefilt.cli.progress import bar_for
 from corefilt.cli.reportfile import STDOUT, refuse_report_over, with_json_target, write_json
@@ -35,6 +36,7 @@ def run(argv: list[str]) -> int:
     """Verify one core; returns the exit code."""
     arguments = parser().parse_intermixed_args(with_json_target(argv))
     wanted, warnings = parse_filter(arguments.filter) if arguments.filter is not None else (None, [])
+    need_named("verify", arguments.full, arguments.filtered)
     refuse_report_over(arguments.json, arguments.full, arguments.filtered)
     from corefilt.verify import verify
 
