@@ -150,6 +150,12 @@ class ConfigError(CorefiltError):
     hint = "docs/handler.md lists the keys of /etc/corefilt.conf"
 
 
+class NoSettingsError(ConfigError):
+    """Settings were named that are not there."""
+
+    hint = "name a file that exists, or leave out --config to use /etc/corefilt.conf"
+
+
 class ScrubError(CorefiltError):
     """A core that cannot be scrubbed as requested; no copy is written."""
 

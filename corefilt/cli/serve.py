@@ -8,7 +8,7 @@ import sys
 
 from corefilt.cli.options import make_parser
 from corefilt.errors import UsageError
-from corefilt.handler.config import PATH, read_config
+from corefilt.handler.config import settings_of
 from corefilt.handler.log import NOTICE, Messages
 from corefilt.handler.serve.handlers import Handlers
 from corefilt.handler.serve.listener import listen
@@ -37,7 +37,7 @@ def run(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     if os.geteuid():
         raise UsageError("only root can take cores from the kernel")
-    config = read_config(arguments.config or PATH)
+    config = settings_of(arguments.config)
     rules = parse_serve_rules(config.serve)
     leave_no_core()
     listening = listen(arguments.socket, os.environ)

@@ -10,7 +10,7 @@ from corefilt.cli.arguments import need_local
 from corefilt.cli.options import given_limits, make_parser
 from corefilt.cli.streams import say
 from corefilt.errors import CorefiltError, InputError
-from corefilt.handler.config import PATH, Config, read_config
+from corefilt.handler.config import PATH, Config, settings_of
 from corefilt.handler.keeping import limits_of, sweep, words_of
 from corefilt.handler.log import Messages
 from corefilt.sizes import show_size
@@ -50,7 +50,7 @@ def run(argv: list[str]) -> int:
     need_local(arguments.folder)
     config = Config()
     if arguments.config is not None or os.geteuid() == 0:
-        config = read_config(arguments.config or PATH)
+        config = settings_of(arguments.config)
     for name, value in given_limits(arguments).items():
         setattr(config, name, value)
     path = arguments.folder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from corefilt.documents.fields import (
     a_filter,
     a_name,
@@ -15,7 +17,7 @@ from corefilt.documents.fields import (
     read_fields,
     seconds,
 )
-from corefilt.errors import ConfigError
+from corefilt.errors import ConfigError, NoSettingsError
 from corefilt.filterbits import Bit
 from corefilt.handler.secure_open import read_own_file
 from corefilt.procfs.core_pattern import check_template, specifiers
@@ -105,6 +107,19 @@ def read_config(path: str = PATH) -> Config:
     """The settings in a file of root's; without the file, those that hold then. Raises ConfigError."""
     text = read_own_file(path)
     return Config() if text is None else parse_config(text, path)
+
+
+def settings_of(named: str | None) -> Config:
+    """The settings in the file that --config named, which must exist; for None those of PATH. Raises ConfigError."""
+    if named is None:
+        return read_config()
+    if not named.startswith("/") or {".", ".."} & set(named.split("/")):
+        raise NoSettingsError(f"--config {named!r} is not an absolute path without . and ..")
+    try:
+        os.lstat(named)
+    except OSError as error:
+        raise NoSettingsError(f"{named}: cannot be read: {error.strerror}") from None
+    return read_config(named)
 
 
 def parse_config(text: bytes, path: str) -> Config:

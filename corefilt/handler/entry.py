@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from corefilt.errors import CorefiltError, UsageError
+from corefilt.errors import CorefiltError, NoSettingsError, UsageError
 from corefilt.handler.crash_info import parse_crash
 from corefilt.handler.log import ERROR, WARNING, Messages
 from corefilt.handler.worker_process import Forked
@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from corefilt.handler.config import Config
     from corefilt.handler.crash_info import CrashInfo
     from corefilt.handler.records import StoreRecord
 
@@ -46,10 +47,9 @@ def _run(crash: CrashInfo, path: str | None) -> int:
             record = StoreRecord(crash, child.victim)
             code = 1
             try:
-                from corefilt.handler.config import PATH, read_config
                 from corefilt.handler.supervisor import handle
 
-                config = read_config(path or PATH)
+                config = _settings(path, messages)
                 after_loading()
                 messages = Messages(journal=config.journal)
                 code = 0 if handle(crash, child, config, messages) is not None else 1
@@ -63,6 +63,17 @@ def _run(crash: CrashInfo, path: str | None) -> int:
     except Exception as error:
         messages.say(f"process {crash.pid}: no core was saved: {type(error).__name__}: {error}", ERROR)
     return 1
+
+
+def _settings(named: str | None, messages: Messages) -> Config:
+    """The settings; a core is not lost because the file that --config names is not there. Raises ConfigError."""
+    from corefilt.handler.config import Config, settings_of
+
+    try:
+        return settings_of(named)
+    except NoSettingsError as error:
+        messages.say(f"the default settings apply: {error}", WARNING)
+        return Config()
 
 
 def _fail(error: CorefiltError, messages: Messages) -> int:

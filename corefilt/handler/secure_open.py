@@ -18,7 +18,7 @@ def open_folder(path: str) -> int:
     A folder that others may write to is passed only where it is sticky: there they cannot exchange what is root's.
     """
     parts = path.split("/")
-    if parts[0] or ".." in parts or "." in parts:
+    if not path.startswith("/") or ".." in parts or "." in parts:
         raise ConfigError(f"{path!r} is not an absolute path without . and ..")
     try:
         return walk(

@@ -256,6 +256,36 @@ def test_without_settings(tmp_path: Path) -> None:
     assert read_config(str(tmp_path / "none")).directory == "/var/lib/corefilt"
 
 
+BUILT_IN = """
+from corefilt.handler import config
+class Built(config.Config):
+    def __init__(self):
+        super().__init__()
+        self.directory, self.user, self.free_space = {directory!r}, {user!r}, 0
+config.Config = Built
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("{root}/none", "cannot be read: No such file or directory"),
+        ("{root}/none/corefilt.conf", "cannot be read: No such file or directory"),
+        ("corefilt.conf", "is not an absolute path"),
+        ("./corefilt.conf", "is not an absolute path"),
+        ("{root}/cores/../corefilt.conf", "is not an absolute path"),
+    ],
+)
+def test_no_core_is_lost_because_named_settings_are_not_there(name: str, words: str, place: Place) -> None:
+    """What has no absolute path is not looked for in the directory that the handler starts in."""
+    patch = BUILT_IN.format(directory=str(place.out), user=str(ACCOUNT))
+    patch += f"import sys; sys.argv[2] = {name.format(root=place.root)!r}"
+    place.write(directory="/nonexistent")
+    done = handle(place, sample_core(), patch=patch, cwd=place.root)
+    assert (done.code, len(place.cores())) == (0, 1), done.said
+    assert "the default settings apply" in done.said and words in done.said
+
+
 @pytest.mark.parametrize("how", ["other's", "writable", "symlink", "folder", "fifo", "writable folder", "its folder"])
 def test_settings_that_are_not_only_roots(how: str, place: Place, tmp_path: Path) -> None:
     config, real = place.config, tmp_path / "real"

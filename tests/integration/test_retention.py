@@ -14,7 +14,7 @@ from kernel.handling import Handled, Place, handle, need_root, numbers, place_in
 from support.builds import PATIENCE
 from support.disks import disk, need_mounts
 from support.frames import crash_core
-from support.run import Done, assert_usage, corefilt
+from support.run import Done, assert_error, assert_usage, corefilt
 from support.samples import sample_core
 
 from corefilt.corefile.corefile import open_core
@@ -398,6 +398,24 @@ def test_vacuum_goes_by_the_settings(place: Place) -> None:
     put(place, "new", at=int(time.time()) - 1_600_000_000)
     place.write(max_age="1w")
     assert vacuum(place).code == 0 and cores(place) == ["new"]
+
+
+@pytest.mark.parametrize("name", ["corefilt.conf", "./corefilt.conf", "cores/../corefilt.conf"])
+def test_vacuum_goes_by_settings_with_a_relative_name(place: Place, name: str) -> None:
+    put(place, "core")
+    place.write(max_use="1K")
+    done = corefilt("vacuum", place.out, "--config", name, "-n", cwd=place.root)
+    assert done.code == 4 and "KiB over the limits" in done.err[-1]
+    place.write(max_us="1K")
+    assert_error(corefilt("vacuum", place.out, "--config", name, cwd=place.root), f"{place.config}", "max-us")
+
+
+@pytest.mark.parametrize("name", ["none.conf", "none/corefilt.conf", "/nonexistent/corefilt.conf"])
+def test_vacuum_refuses_settings_that_are_not_there(place: Place, name: str) -> None:
+    put(place, "core")
+    done = corefilt("vacuum", place.out, "--config", name, "--max-use", "1K", cwd=place.root)
+    assert_error(done, name, "cannot be read: No such file or directory", "name a file that exists")
+    assert cores(place) == ["core"]
 
 
 def test_vacuum_finds_signatures_out(place: Place) -> None:

@@ -47,12 +47,12 @@ def load(config: str | None) -> None:
     for name in _LATER:
         import_module(f"corefilt.handler.{name}")
     from corefilt.handler import seccomp, worker
-    from corefilt.handler.config import PATH, read_config
+    from corefilt.handler.config import settings_of
 
     worker.load()
     seccomp.find_library()
     try:
-        settings = read_config(config or PATH)
+        settings = settings_of(config)
     except CorefiltError:
         # What is wrong with them is said of the core that is not saved for it.
         return
