@@ -26,14 +26,14 @@ def parse_size(text: str) -> int:
 
 
 def show_size(count: int) -> str:
-    """Bytes in three figures: ``0``, ``512``, ``1.50 MiB``."""
-    value = float(count)
+    """Bytes in three figures: ``0``, ``512``, ``1.50 MiB``; a difference can be less than 0: ``-12.0 KiB``."""
+    sign, value = "-" if count < 0 else "", float(abs(count))
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if value < 1023.5 or unit == "PiB":
             figures = (
                 f"{value:.0f}" if unit == "B" or value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
             )
-            return f"{figures} {unit}"
+            return f"{sign}{figures} {unit}"
         value /= 1024
     raise AssertionError("the loop ends by returning")
 

@@ -112,7 +112,7 @@ def _tiles(found: int, totals: Totals) -> Iterator[str]:
     if totals.cores.count:
         before = show_size(totals.cores.before)
         yield _tile(f"{counted(totals.cores.count, 'core')}, before", before, "without compression")
-        yield _tile("after", show_size(totals.cores.after), f"{totals.cores.percent:.0f} % less")
+        yield _tile("after", show_size(totals.cores.after), totals.cores.shown_change)
     if totals.stored.count:
         stored = f"{show_size(totals.stored.before)} \u2192 {show_size(totals.stored.after)}"
         yield _tile("saved where they are stored", show_size(totals.stored.saved), stored)

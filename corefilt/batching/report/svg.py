@@ -34,7 +34,7 @@ def bars(rows: Sequence[tuple[str, Sum]], title: str) -> str:
         name = printable(name)
         figures = f"{show_size(part.after)} of {show_size(part.before)}"
         parts.append(
-            f"<g><title>{escape(name)}: {figures}, {part.percent:.0f} % less</title>"
+            f"<g><title>{escape(name)}: {figures}, {part.shown_change}</title>"
             f'<text class="name" x="0" y="{y + _TEXT}">{escape(shortened(name, _LONGEST_NAME))}</text>'
             f'<text class="figure" x="{WIDTH}" y="{y + _TEXT}" text-anchor="end">{figures}</text>'
             f'<rect class="track" x="0" y="{bar_y}" width="{WIDTH}" height="{_BAR}" rx="3"/>'

@@ -51,9 +51,10 @@ class Sum:
         return self.before - self.after
 
     @property
-    def percent(self) -> float:
-        """What is gone of a hundred; 0 of nothing."""
-        return 100 * self.saved / self.before if self.before else 0.0
+    def shown_change(self) -> str:
+        """By how much of the bytes before there are less now, for people, or more."""
+        percent = 100 * self.saved / self.before if self.before else 0.0
+        return f"{abs(percent):.0f} % {'less' if percent >= 0 else 'more'}"
 
 
 @dataclass(slots=True)

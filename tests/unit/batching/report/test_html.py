@@ -83,6 +83,25 @@ def embedded(reader: Reader) -> list[object]:
     return [json.loads(line) for line in reader.scripts[0].strip().splitlines()]
 
 
+def test_what_has_grown_is_told_as_such() -> None:
+    more = [
+        Outcome(
+            "/a",
+            "filtered",
+            input_bytes=100 << 10,
+            output_bytes=112 << 10,
+            executable="/a",
+            rule="all",
+            allocated_before=152 << 10,
+            allocated_after=164 << 10,
+            kinds={"private-anonymous": (10, 11)},
+        )
+    ]
+    text = page(more, ABOUT)
+    assert text.count(">-12.0 KiB<") == 3 and "12 % more<" in text and "10 % more<" in text
+    assert not re.search(r"-\d+ (B|%)", text)
+
+
 def test_a_column_of_command_lines_is_called_so() -> None:
     """The bars above the table are by executable in either case."""
     assert '<button type="button">executable</button>' in page(outcomes(), ABOUT)
