@@ -28,12 +28,13 @@ class Task:
     holds the result against the input before it gets its name, ``force`` goes over what stands against it,
     ``keep_free`` are bytes of the file system that are left free. ``size`` is the file's in bytes; ``device`` the one
     that bounds the work, or 0 where processors do. A ``policy`` has the last word on filter and options, or leaves
-    nothing to do; ``rule`` names the rule that had it, and ``work`` is what provenance tells of the task before that.
-    ``scrub`` is the level at which secrets are overwritten, ``bundle`` has a bundle written beside the output. With
-    ``command_line`` the outcome has the whole command line, which can hold passwords. ``crash`` is what was found out
-    of the crash before, and ``repeat`` the core's place among those of the same one; with ``survey`` that is all that
-    the task is for. ``listed`` is what the store told of an object that is the source; ``output_there`` whether there
-    is something at the output, which then did not come of this work, and None where that was not asked.
+    nothing to do; ``rule`` names the rule that had it, ``doubt`` says what its rules asked for and was not known, and
+    ``work`` is what provenance tells of the task before that. ``scrub`` is the level at which secrets are overwritten,
+    ``bundle`` has a bundle written beside the output. With ``command_line`` the outcome has the whole command line,
+    which can hold passwords. ``crash`` is what was found out of the crash before, and ``repeat`` the core's place among
+    those of the same one; with ``survey`` that is all that the task is for. ``listed`` is what the store told of an
+    object that is the source; ``output_there`` whether there is something at the output, which then did not come of
+    this work, and None where that was not asked.
     """
 
     source: str
@@ -54,6 +55,7 @@ class Task:
     device: int = 0
     policy: Policy | None = None
     rule: str | None = None
+    doubt: str = ""
     work: tuple[str, str] | None = None
     scrub: str | None = None
     bundle: bool = False
@@ -69,8 +71,12 @@ class Task:
         """The core's name for people."""
         return self.source if self.member is None else f"{self.source}!{self.member}"
 
+    def because(self, *reasons: str) -> str:
+        """Reasons of an outcome in one line, those that are not empty, and what the policy did not know."""
+        return "; ".join(filter(None, (*reasons, self.doubt)))
+
     def outcome(self, status: str, reason: str = "", **more: object) -> Outcome:
         """An outcome of this task."""
         wrapping = "+".join(self.wrapping) or "raw"
         known = {"crash": self.crash, **more}
-        return Outcome(self.name, status, wrapping=wrapping, reason=reason, rule=self.rule, **known)  # type: ignore[arg-type]
+        return Outcome(self.name, status, wrapping=wrapping, reason=self.because(reason), rule=self.rule, **known)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import pytest
 from support.archives import lines_of
 from support.builder import FileEntry, Load, kernel_notes, make_core
 from support.run import Done, assert_promises, assert_usage, corefilt, listing
-from support.samples import ANON, LIBRARY, PAGE, SHARED, noise
+from support.samples import ANON, HUGE, LIBRARY, PAGE, SHARED, noise
 
 from corefilt.batching.policy.toml_file import parse_policy
 
@@ -260,6 +260,33 @@ def test_the_examples_of_the_docs_run(text: str, archive: Path) -> None:
     names = {rule.name for rule in parse_policy(text.encode(), "docs/policies.md").rules}
     done = run(archive, text, "--replace", "--dry-run")
     assert {rule for _, rule in outcomes(done, archive).values() if rule is not None} <= names
+
+
+@pytest.mark.parametrize("shared", [0, 1], ids=["nothing else is shared", "a page of other shared memory"])
+def test_the_example_for_database_servers_drops_their_buffers(shared: int, archive: Path) -> None:
+    """Those in huge pages, of which a core does not tell whether they are shared, and those in small ones."""
+    (text,) = [text for text in EXAMPLES if "postgres" in text]
+    program = FileEntry(LIBRARY, LIBRARY + PAGE, 0, "/usr/lib/postgresql/16/bin/postgres")
+    huge = [FileEntry(HUGE, 3 * HUGE, 0, "/anon_hugepage (deleted)")]
+    loads = [
+        Load(HUGE, noise(2 * HUGE // PAGE, 2)),
+        Load(ANON * 16, noise(4, 1)),
+        Load(LIBRARY, noise(1, 3), flags="r-x"),
+    ]
+    if shared:
+        loads.insert(2, Load(SHARED * 16, noise(1, 4)))
+        huge.append(FileEntry(SHARED * 16, SHARED * 16 + PAGE, 0, "/dev/zero (deleted)"))
+    put(archive / "hugetlb", make_core(loads, kernel_notes([*huge, program], {3: LIBRARY + 64})), 0)
+    put(archive / "small", core_of(program.path), 0)
+    (archive / "other").write_bytes((archive / "hugetlb").read_bytes().replace(b"bin/postgres", b"bin/redisque"))
+    found = {
+        os.path.basename(str(line["source"])): line
+        for line in lines_of(run(archive, text, "--replace", "--dry-run", flt="default").out)
+    }
+    assert found["hugetlb"]["rule"] == "hugetlb buffers" and found["small"]["rule"] == "buffers"
+    assert found["other"]["rule"] is None
+    after = {name: sum(kept for _, kept in line["kinds"].values()) for name, line in found.items()}  # type: ignore[attr-defined]
+    assert after["hugetlb"] <= 8 * PAGE and after["small"] <= 8 * PAGE and after["other"] > 2 * HUGE
 
 
 def test_there_are_examples_and_the_first_one_means_all_cores(archive: Path) -> None:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.archives import lines_of
+from support.archives import PACK, lines_of
 from support.frames import crash_core
 from support.run import Done, corefilt
 from support.samples import sample_core
@@ -40,6 +40,18 @@ def with_rules(archive: Path, rules: str, *args: str | Path) -> Done:
     return run(archive, "--policy", policy, *args)
 
 
+def pack(core: Path, *, table: bool) -> Path:
+    """Put a core beside itself in zstd, with a seek table or without, and return it."""
+    packed = core.with_name(f"{core.name}.zst")
+    if table:
+        done = corefilt("all", core, "-o", packed, "--compress", "zstd:seekable", "-q", "--no-sync")
+        assert done.code == 0, done.err
+    else:
+        packed.write_bytes(PACK["zstd"](core.read_bytes()))
+    os.utime(packed, (core.stat().st_mtime, core.stat().st_mtime))
+    return core
+
+
 def test_the_oldest_three_of_a_crash_stay(archive: Path) -> None:
     done = with_rules(archive, RULES, "--replace", "--json")
     assert done.code == 0, done.err
@@ -58,6 +70,46 @@ def test_what_does_not_tell_its_crash_is_kept(archive: Path) -> None:
     found = {os.path.basename(str(line["source"])): line for line in lines_of(done.out)}
     assert found["silent"]["status"] == "kept" and "repeat is not known" in str(found["silent"]["reason"])
     assert found["same-0"]["status"] == "deleted" and found["same-1"]["status"] == "kept"
+
+
+@pytest.mark.parametrize("table", [False, True], ids=["zst", "zstd:seekable"])
+def test_compressed_cores_tell_their_crash_with_spool(archive: Path, table: bool) -> None:
+    """With the raw ones; without --spool, only seekable zstd does, and what is skipped for that is said."""
+    packed = {"same-0", "same-3", "same-6", "other-0"}
+    for name in packed:
+        pack(archive / name, table=table).unlink()
+    for spool in ([], ["--spool"]):
+        known = table or spool
+        done = run(archive, "-n", "--by-signature", *spool)
+        rows = [line.split() for line in done.err if re.match(r"  [0-9a-f]{16}\?? ", line)]
+        assert [row[1] for row in rows] == (["8", "2"] if known else ["5", "1"])
+        done = with_rules(archive, RULES, "-n", "--replace", "--json", *spool)
+        found = {os.path.basename(str(line["source"])): line for line in lines_of(done.out)}
+        gone = {"same-3.zst", "same-4", "same-5", "same-6.zst"} if known else {"same-5"}
+        assert {name for name, line in found.items() if line["status"] == "deleted"} == gone
+        skipped = {
+            name for name, line in found.items() if "'repeats' was skipped: repeat not known" in str(line["reason"])
+        }
+        assert skipped == {"silent"} | (set() if known else {f"{name}.zst" for name in packed})
+
+
+@pytest.mark.parametrize("table", [False, True], ids=["zst", "zstd:seekable"])
+def test_rules_about_memory_match_compressed_cores_with_spool(archive: Path, table: bool) -> None:
+    raw = archive / "same-0"
+    known = run(archive, "-n", "--by-signature", "--json").out
+    (signature,) = {line["crash"]["signature"] for line in lines_of(known) if line["source"] == str(raw)}  # type: ignore[index]
+    rules = f'[[rule]]\nname = "it"\nwhen.signature = "{signature}"\naction = "minimal"\n'
+    rules += '[[rule]]\nname = "module"\nwhen.module = "/bin/victim"\naction = "delete"\n'
+    pack(raw, table=table)
+    pack(archive / "other-0", table=False)
+    for spool in ([], ["--spool"]):
+        done = with_rules(archive, rules, "-n", "--replace", "--json", *spool)
+        found = {os.path.basename(str(line["source"])): line for line in lines_of(done.out)}
+        assert found["same-0"]["rule"] == "it" and found["other-0"]["rule"] == "module"
+        assert found["same-0.zst"]["rule"] == ("it" if table or spool else None)
+        assert found["other-0.zst"]["rule"] == ("module" if spool else None)
+        words = "rule 'it' was skipped: signature not known; rule 'module' was skipped: modules not known"
+        assert found["other-0.zst"]["reason"] == ("would be deleted" if spool else words)
 
 
 @pytest.mark.parametrize("value", ["3", ">0", ">", "<3", ">-1", ">3%"])

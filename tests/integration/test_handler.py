@@ -39,7 +39,7 @@ from support.builder import parse_core
 from support.builds import SANITIZED
 from support.disks import need_mounts
 from support.frames import crash_core
-from support.run import assert_promises, environment, kept_sizes
+from support.run import assert_error, assert_promises, environment, kept_sizes
 from support.run import corefilt as corefilt_command
 from support.samples import sample_core
 
@@ -1162,6 +1162,17 @@ def test_the_command_saves_a_core_too(place: Place) -> None:
     done = corefilt_command("handle", "--config", place.config, *numbers(), pipe=sample_core())
     assert (done.code, done.out) == (0, b"")
     assert_promises(sample_core(), place.core().read_bytes())
+
+
+def test_commands_take_settings_with_a_relative_name(place: Place) -> None:
+    """The server refuses those that are not there, and reads the others before it listens."""
+    done = corefilt_command("handle", "--config", "./corefilt.conf", *numbers(), pipe=sample_core(), cwd=place.root)
+    assert (done.code, len(place.cores())) == (0, 1), done.err
+    place.write(colour="red")
+    done = corefilt_command("serve", place.root / "sock", "--config", "corefilt.conf", cwd=place.root)
+    assert_error(done, str(place.config), "colour")
+    done = corefilt_command("serve", place.root / "sock", "--config", "none.conf", cwd=place.root)
+    assert_error(done, str(place.root / "none.conf"), "No such file or directory", "name a file that exists")
 
 
 @pytest.mark.parametrize("words", [["1", "2"], ["x", *numbers()[1:]]])

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from corefilt.classify.classifier import Classifier
     from corefilt.corefile.corefile import CoreFile
 
+# The facts that take a look at the core's memory.
+OF_MEMORY = ("command", "modules", "signature")
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -86,7 +89,7 @@ class _Looked(TypedDict, total=False):
 
 def _looked_at(core: CoreFile, asked: Container[str], sysroot: str | None) -> _Looked:
     found: _Looked = {}
-    if not core.source.seekable or not any(name in asked for name in ("command", "modules", "signature")):
+    if not core.source.seekable or not any(name in asked for name in OF_MEMORY):
         return found
     from corefilt.crash.command_line import PRPSINFO
     from corefilt.crash.identity import identify

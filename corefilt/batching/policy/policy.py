@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from corefilt.batching.policy.conditions import ShareCondition
+from corefilt.batching.policy.facts import OF_MEMORY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,11 +50,14 @@ class PolicyRule:
 
     def unknown(self, facts: Facts) -> str:
         """The facts that are asked for and not known."""
-        return ", ".join(condition.fact for condition in self.when if condition.fits(facts) is None)
+        return ", ".join(dict.fromkeys(condition.fact for condition in self.when if condition.fits(facts) is None))
 
 
 class Decision(NamedTuple):
-    """The name of the rule that decided, or None where none did, its action, and why it is not a harsher one."""
+    """The name of the rule that decided, or None where none did, its action, and what was not known.
+
+    ``doubt`` says why the action is not a harsher one, and which rules were skipped.
+    """
 
     rule: str | None
     action: Action
@@ -77,6 +81,11 @@ class Policy:
         return "repeat" in self.asked
 
     @property
+    def asks_for_memory(self) -> bool:
+        """Whether any rule does: then the core has to be one that can be sought."""
+        return not self.asked.isdisjoint(OF_MEMORY)
+
+    @property
     def asked(self) -> frozenset[str]:
         """The facts that some rule asks for."""
         return frozenset(condition.fact for rule in self.rules for condition in rule.when)
@@ -94,6 +103,12 @@ class Policy:
                 doubtful.append(rule)
         mildest = min(doubtful, key=lambda rule: _HARSHNESS[rule.action.name], default=None)
         if mildest is None or _HARSHNESS[mildest.action.name] >= _HARSHNESS[certain.action.name]:
-            return certain
+            return certain._replace(doubt="; ".join(_skipped(rule, facts) for rule in doubtful))
+        doubtful.remove(mildest)
         doubt = f"not {certain.action.name}, as the {mildest.unknown(facts)} is not known"
-        return Decision(mildest.name, mildest.action, doubt)
+        doubts = [doubt, *(_skipped(rule, facts) for rule in doubtful)]
+        return Decision(mildest.name, mildest.action, "; ".join(doubts))
+
+
+def _skipped(rule: PolicyRule, facts: Facts) -> str:
+    return f"rule {rule.name!r} was skipped: {rule.unknown(facts)} not known"

@@ -45,7 +45,8 @@ def decided(
     ``age`` is the file's in seconds, ``stored`` are the bytes that it takes. An outcome says ``deleted`` of what is to
     be deleted; nothing is deleted here. Raises InputError for what is not a core.
     """
-    with opened_core(open_source, None) as core:
+    spools = policy.asks_for_memory and bool(task.options.get("spool"))
+    with opened_core(open_source, None, spools=spools) as core:
         sysroot = task.options.get("sysroot")
         facts = facts_of(
             core,
@@ -57,7 +58,7 @@ def decided(
         )
         comm = Owner(core.notes, core.ehdr).comm
     decision = policy.decide(facts)
-    name, chosen = decision.action.name, replace(task, rule=decision.rule)
+    name, chosen = decision.action.name, replace(task, rule=decision.rule, doubt=decision.doubt)
     if name not in (DELETE, KEEP) or (name == KEEP and not task.replace):
         return carried_over(chosen, decision)
     told: dict[str, Any] = {
@@ -67,8 +68,7 @@ def decided(
         "signal": facts.signal,
     }
     if name == KEEP:
-        doubt = f", {decision.doubt}" if decision.doubt else ""
-        return chosen.outcome("kept", f"rule {decision.rule!r} keeps it{doubt}", **told)
+        return chosen.outcome("kept", f"rule {decision.rule!r} keeps it", **told)
     words = "is left out; it stays where it is" if not task.replace else "would be deleted" if task.dry_run else ""
     return chosen.outcome("deleted", words, **told)
 

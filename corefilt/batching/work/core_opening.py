@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from corefilt.io.sources import Source
 
 
-def opened_core(open_source: Callable[[], Source], folder: str | None) -> CoreFile:
+def opened_core(open_source: Callable[[], Source], folder: str | None, *, spools: bool = False) -> CoreFile:
     """The core in a source, which is opened again where it has to be copied to ``folder``, or where such files go.
 
-    Raises InputError.
+    ``spools`` copies what cannot be sought in any case. Raises InputError.
     """
     source = open_source()
     try:
+        if spools and not source.seekable:
+            source = spooled(source, folder)
         return CoreFile(source)
     except UnstreamableError:
         if source.seekable:

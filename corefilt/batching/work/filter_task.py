@@ -127,7 +127,9 @@ def _chosen(task: Task, source: Endpoint) -> Task | Outcome:
         return task
     from corefilt.batching.work.apply_policy import decided
 
-    return decided(task, task.policy, partial(source.open, task), age=source.age, stored=source.stored)
+    # What a rule asks about memory is looked for anywhere in the core.
+    look = replace(task, survey=task.policy.asks_for_memory)
+    return decided(task, task.policy, partial(source.open, look), age=source.age, stored=source.stored)
 
 
 def unchanged(task: Task, stored: int, mark: Provenance) -> Outcome:
@@ -233,7 +235,7 @@ def _stays(file: LocalEndpoint, task: Task, core: CoreFile) -> Outcome | None:
     provenance.write(file.fd, task, file.fingerprint(), report.assumed_bytes)
     before = file.stored
     outcome = outcome_of(task, core, report, before, marked=None, seconds=report.seconds)
-    return replace(outcome, status="unchanged", reason="the filter drops nothing", allocated_after=before)
+    return replace(outcome, status="unchanged", reason=task.because("the filter drops nothing"), allocated_after=before)
 
 
 def _owning(source: Source, make: Callable[[], FileSource]) -> FileSource:

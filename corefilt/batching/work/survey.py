@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 def survey(task: Task) -> Outcome:
     """Look at the core of a task. Raises CorefiltError's children and OSError."""
     sysroot = task.options.get("sysroot")
-    with LocalEndpoint(enter(task.source, task.root)) as source, opened_core(partial(source.open, task), None) as core:
+    spools = bool(task.options.get("spool"))
+    with (
+        LocalEndpoint(enter(task.source, task.root)) as source,
+        opened_core(partial(source.open, task), None, spools=spools) as core,
+    ):
         found = summarize(core, sysroot=sysroot if isinstance(sysroot, str) else None)
     return task.outcome("kept", crash=found)
 

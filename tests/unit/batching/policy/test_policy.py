@@ -152,6 +152,20 @@ def test_nothing_is_deleted_that_an_earlier_rule_may_have_meant_to_keep(conditio
         assert fact.removesuffix("s") in decision.doubt
 
 
+@pytest.mark.parametrize("action", ["filter", "minimal", "delete"])
+def test_a_rule_that_is_skipped_because_a_fact_is_not_known_is_named(action: str) -> None:
+    first = f'when = {{ signature = "0123456789abcdef", older = "1d" }}\naction = "{action}"'
+    for more in (["action = 'keep'"], [], ["when.uid = 1\naction = 'delete'"]):
+        decision = policy_of(first, *more).decide(replace(KNOWN, signature=None, uid=105))
+        assert decision.rule == ("rule 1" if more == ["action = 'keep'"] else None)
+        assert decision.doubt == "rule 'rule 0' was skipped: signature not known"
+    assert policy_of(first).decide(KNOWN).doubt == ""
+    both = policy_of(first, 'when = { uid = 1 }\naction = "keep"', "when.signal = 6\naction = 'delete'")
+    decision = both.decide(replace(KNOWN, signature=None, age=None, uid=None))
+    assert decision.rule == "rule 1"
+    assert decision.doubt == "not delete, as the uid is not known; rule 'rule 0' was skipped: signature, age not known"
+
+
 def test_a_share_between_its_bounds_is_not_known() -> None:
     policy = policy_of('when.share = "shared-anonymous>85%"\naction = "delete"')
     assert decided(policy, KNOWN) == (None, FILTER)
