@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from corefilt.errors import UsageError
-from corefilt.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ def parse_crash(words: Sequence[str]) -> CrashInfo:
     """The crash that the arguments tell; ``%F`` may be missing, and is empty before Linux 6.16. Raises UsageError."""
     names = PATTERN.split()
     if len(words) not in (len(names) - 1, len(names)):
+        from corefilt.text import counted
+
         got = counted(len(words), "argument")
         raise UsageError(f"got {got}; expected the numbers {PATTERN}", "corefilt install sets the pattern")
     pidfd = words[len(names) - 1 :] or [""]

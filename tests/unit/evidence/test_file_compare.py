@@ -271,7 +271,7 @@ def test_a_sysroot_that_is_not_there_is_an_error(core: Path) -> None:
     before = listing(core.parent)
     for args in (["0x33", core, "-o", core.with_name("out")], ["inspect", core]):
         assert_error(
-            corefilt(*args, "--sysroot", core.with_name("none")), "No such file or directory", "leave the option"
+            corefilt(*args, "--sysroot", core.with_name("none")), "No such file or directory", "existing directory"
         )
     assert_error(corefilt("0x33", core, "-o", core.with_name("out"), "--sysroot", core), "Not a directory")
     assert listing(core.parent) == before
