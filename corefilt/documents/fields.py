@@ -164,6 +164,8 @@ def seconds(most: int) -> Reader[float]:
 
 def an_age(value: object) -> int:
     """Seconds from ``90m``, ``12h``, ``30d`` or ``8w``. Raises UsageError."""
+    if type(value) is int:
+        raise UsageError(f"age {value} has no unit", f'write it like {value}d, in a file like "{value}d"')
     text = a_text(value)
     digits, unit = text[:-1], text[-1:]
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 9 or unit not in _AGES:

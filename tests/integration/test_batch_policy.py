@@ -206,6 +206,9 @@ def test_what_is_inside_an_archive_or_has_two_names_is_not_deleted(archive: Path
     assert found["old"][0] == "kept"
     assert found["old.gz"][0] == "deleted"
     assert {"all.tar", "old"} <= {path.name for path in archive.iterdir()}
+    done = run(archive, RULES, "--replace")
+    (reason,) = [line["reason"] for line in lines_of(done.out) if str(line["source"]).endswith("/old")]
+    assert "-f replaces or deletes this one" in str(reason)
 
 
 def test_what_does_not_tell_is_not_deleted(archive: Path) -> None:

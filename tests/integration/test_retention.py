@@ -340,7 +340,7 @@ def test_a_rule_for_a_size_does_not_loosen_the_settings() -> None:
     ("settings", "words"),
     [
         ("keep-free = '101%'", "percentage"), ("max-use = -1", "size"), ("limit-burst = 2", "go together"),
-        ("repeats = 'minimal'", "keep-per-signature"), ("max-age = 3", "quoted"), ("keep-per-signature = 0", "number"),
+        ("repeats = 'minimal'", "keep-per-signature"), ("max-age = 3", "no unit"), ("keep-per-signature = 0", "number"),
         ("[[rule]]\nuid = 1", "action"), ("[[rule]]\naction = 'fit'", "size"), ("rule = 1", "tables"),
         ("[[rule]]\naction = 'keep'\nsize = 1", "not used by"), ("[[rule]]\naction = 'kep'", "is not one of"),
         ("[[rule]]\naction = 'keep'\nexecutable = 'x'", "path"),
@@ -432,6 +432,7 @@ def test_vacuum_tells_what_it_could_not_do(place: Place) -> None:
     assert done.code == 4 and "KiB over the limits" in done.err[-1] and len(cores(place)) == 2
     assert_usage(vacuum(place, "--max-use", "many"), "--max-use")
     assert_usage(vacuum(place, "--keep-free", "200%"), "--keep-free", "write it like 15% or 20G")
+    assert_usage(vacuum(place, "--max-age", "90"), "--max-age", "age 90 has no unit", "write it like 90d")
     assert corefilt("vacuum", place.out / "none", "--config", place.config).code == 1
 
 

@@ -90,7 +90,8 @@ def _replaced(task: Task, on_progress: Told | None) -> Outcome:
         if status is None:
             raise InputError(f"{task.source}: does not exist any more")
         if status.st_nlink > 1 and not task.force:
-            return task.outcome("kept", f"has {status.st_nlink} hard links; -f replaces this one")
+            does = "replaces" if task.policy is None else "replaces or deletes"
+            return task.outcome("kept", f"has {status.st_nlink} hard links; -f {does} this one")
         try:
             owner = owner_to_become(file.place.folder, status)
             if owner is None or task.dry_run:
