@@ -141,7 +141,10 @@ class UndecidedError(CorefiltError):
     """With --strict: some bytes are ambiguous, or a compressed core is cut off or damaged."""
 
     exit_code = 4
-    hint = "corefilt inspect CORE shows which mappings; settle them with --assume SELECTOR=KIND"
+    hint = (
+        "corefilt inspect CORE shows which mappings; settle kinds with --assume SELECTOR=KIND; "
+        "settle header pages with --sysroot DIR, or --pid PID"
+    )
 
 
 class ConfigError(CorefiltError):

@@ -167,6 +167,11 @@ class Convention:
         return self.name
 
 
+def certainty_of(possible: int, proven: int) -> str:
+    """How well a kind is known that nobody stated: exact, inferred by a convention, or assumed of several."""
+    return "assumed" if possible & possible - 1 else "exact" if possible == proven else "inferred"
+
+
 class Classification:
     """What is known of a mapping, shared by all mappings of which the same is known.
 
@@ -202,6 +207,16 @@ class Classification:
         self.evidence, self.sources, self.conventions = evidence, sources, conventions
         self.kind, self.dumper = name_of(likely), dumper
 
+    @property
+    def uncertain(self) -> bool:
+        """Whether several kinds are left; of a kind that is known or stated, the header page can be in doubt."""
+        return bool(self.possible & self.possible - 1)
+
+    @property
+    def header_in_doubt(self) -> bool:
+        """Whether bit 4 keeps the first page is open; the old FDPIC dumper knows no header pages."""
+        return bool(self.possible & Kind.HEADED and self.possible & Kind.UNHEADED) and self.dumper == CURRENT
+
     def others(self) -> list[str]:
         """The names of the kinds that it could be instead."""
         return sorted({name_of(kind) for kind in single(self.possible)} - {self.kind})
@@ -217,8 +232,9 @@ class Classification:
             for (convention, _), kinds in zip(self.conventions, ruled, strict=True)
             if kinds & ~possible
         )
+        certainty = self.certainty if self.certainty == "stated" else certainty_of(possible, proven)
         found = Classification(
-            possible, proven, likely, self.certainty, self.evidence, self.sources, self.dumper, conventions
+            possible, proven, likely, certainty, self.evidence, self.sources, self.dumper, conventions
         )
         found.contradiction, found.disbelieved = self.contradiction, self.disbelieved
         return found

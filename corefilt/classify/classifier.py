@@ -16,7 +16,7 @@ from corefilt.classify.findings import Classes, Findings
 from corefilt.classify.payload import Payload
 from corefilt.classify.rules_core import BEFORE_WITNESSES, GATES, RULES
 from corefilt.errors import UsageError
-from corefilt.kinds import CURRENT, DUMPERS, NAMES, Basis, Classification, Kind
+from corefilt.kinds import CURRENT, DUMPERS, NAMES, Basis, Classification, Kind, certainty_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,10 +189,8 @@ class Classifier:
             possible, proven, certainty = Kind.ALL, Kind.ALL, "assumed"
         elif stated is not None or (record and record.certainty == "stated" and not possible & ~record.possible):
             certainty = "stated"
-        elif possible & possible - 1:
-            certainty = "assumed"
         else:
-            certainty = "exact" if possible == proven else "inferred"
+            certainty = certainty_of(possible, proven)
         told = record.likely if record is not None else 0
         likely = told & possible
         if not likely and possible & possible - 1:

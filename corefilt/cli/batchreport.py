@@ -159,7 +159,7 @@ def summary(
     if by_signature:
         yield from _crashes(outcomes)
     if totals.undecided:
-        yield f"  ambiguous: {show_size(totals.undecided)} could be of several kinds; corefilt inspect shows which"
+        yield f"  ambiguous: {show_size(totals.undecided)} depend on an assumption; corefilt inspect shows which"
     if unfinished > 0:
         yield f"  {unfinished} not done yet: run the same command again to continue"
     shown = list(outcomes) if verbose else failed[:MOST_SHOWN]

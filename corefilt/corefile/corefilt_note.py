@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from corefilt.kinds import Kind
+from corefilt.kinds import Kind, certainty_of
 from corefilt.text import counted
 
 TYPE_CHECKING = False
@@ -223,7 +223,7 @@ def _record(start: int, possible: int, proven: int, likely: int, certainty: int,
     if likely >= 16 or not possible >> likely & 1 or certainty >= len(CERTAINTIES):
         raise ValueError(f"the record for {start:#x} has an impossible kind or certainty ({likely}, {certainty})")
     name = CERTAINTIES[certainty]
-    fitting = "assumed" if possible & possible - 1 else "exact" if proven == possible else "inferred"
+    fitting = certainty_of(possible, proven)
     if name not in (fitting, "stated"):
         raise ValueError(f"the record for {start:#x} claims to be {name}, but its kinds are {fitting}")
     return Record(possible, proven, 1 << likely, name, sources)

@@ -12,7 +12,7 @@ from corefilt.corefile.corefilt_note import (
 from corefilt.corefile.elf import PN_XNUM, PT_NOTE
 from corefilt.filterbits import Bit, describe
 from corefilt.filtering.shown import Shown, kinds_table
-from corefilt.kinds import ONE_PAGE, Kind
+from corefilt.kinds import ONE_PAGE
 from corefilt.plan.layout import kept_bytes
 from corefilt.sizes import show_size
 from corefilt.text import counted, printable
@@ -164,8 +164,9 @@ class Report(Shown):
         if self.assumed_bytes:
             verb = {"keep": "kept", "guess": "guessed", "drop": "dropped"}[self._plan.unknown]
             lines.append(
-                f"  ambiguous: {show_size(self.assumed_bytes)} could be of several kinds and were {verb}; "
-                "corefilt inspect shows which, --maps, --pid, --sysroot or --assume settle them"
+                f"  ambiguous: {show_size(self.assumed_bytes)} depend on an assumption and were {verb}; "
+                "corefilt inspect shows which; --maps, --pid, --sysroot or --assume settle kinds, "
+                "--pid or --sysroot header pages"
             )
         lines += [f"  {line}" for line in convention_lines(self._plan, everything=verbose)]
         if verbose:
@@ -202,8 +203,7 @@ def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
         hedged = [
             m
             for m, finding in enumerate(plan.findings)
-            if finding.possible & Kind.HEADED
-            and finding.possible & Kind.UNHEADED
+            if finding.header_in_doubt
             and 0 < plan.kept(m) == kept_bytes(ONE_PAGE, core.present[core.maps.phdr[m]], page)
         ]
         if hedged:
@@ -336,10 +336,17 @@ def path_as_dict(path: bytes | None) -> dict[str, str | None]:
         return {"path": path.decode("utf-8", "backslashreplace"), "path_bytes": path.hex()}
 
 
+HEADER_IN_DOUBT = "its first page may be a header page (0x10): the mode or first bytes of its file are not known"
+
+
 def evidence_texts(finding: Classification) -> list[str]:
-    """The reasons for the kind, and what it could be instead."""
-    others = finding.others()
-    return [*finding.evidence, *([f"could also be: {', '.join(others)}"] if others else [])]
+    """The reasons for the kind, whether its first page is in doubt, and what it could be instead."""
+    others, texts = finding.others(), list(finding.evidence)
+    if finding.header_in_doubt and not finding.contradiction:
+        texts.append(HEADER_IN_DOUBT)
+    if others:
+        texts.append(f"could also be: {', '.join(others)}")
+    return texts
 
 
 def dropped_texts(plan: KeepPlan, m: int) -> list[str]:

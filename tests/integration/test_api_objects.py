@@ -335,7 +335,8 @@ def test_in_place_says_what_it_does_not_do_in_the_words_of_the_call(core: Path) 
     ("flags", "keywords"),
     [
         ("-f replaces it", "force=True replaces it"),
-        ("settle them with --assume SELECTOR=KIND", "settle them with assume=['SELECTOR=KIND']"),
+        ("settle kinds with --assume SELECTOR=KIND", "settle kinds with assume=['SELECTOR=KIND']"),
+        ("with --sysroot DIR, or --pid PID", "with sysroot=DIR, or pid=PID"),
         ("--unknown keep keeps them", "unknown='keep' keeps them"),
         ("--set h=VALUE sets it", "values={'h': 'VALUE'} sets it"),
         ("add --name TEMPLATE", "add name=TEMPLATE"),

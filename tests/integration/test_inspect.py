@@ -130,7 +130,7 @@ def test_the_overview_adds_up(open_core: Path, capsys: pytest.CaptureFixture[str
         "uncertain: 1 mapping, 12.0 KiB; ambiguous under this filter: 4.00 KiB",
         "  private-file-written? 1 mapping, 12.0 KiB: NT_FILE names a file; begins with the ELF magic; could also be: "
         "private-file-backed, shared-file-backed",
-        "  try: --maps, --pid, --sysroot or --assume",
+        "  try: --maps, --pid, --sysroot or --assume for kinds, --pid or --sysroot for header pages",
     ]
 
 
@@ -145,6 +145,51 @@ def test_an_uncertain_kind_is_not_ambiguous_where_the_filter_keeps_all_of_them(
 ) -> None:
     lines = table(capsys, open_core, "--filter", "all")
     assert "uncertain: 1 mapping, 12.0 KiB; ambiguous under this filter: nothing" in lines
+
+
+@pytest.fixture
+def headed(tmp_path: Path) -> Path:
+    """A core that maps a file that is not ELF from its first byte, and the file below ``root``."""
+    content = page(b"data", 3)
+    file = tmp_path / "root/data/file"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    file.chmod(0o644)
+    core = tmp_path / "core"
+    core.write_bytes(make_core([Load(B, content, flags="r--")], kernel_notes([(B, B + 3 * PAGE, 0, "/data/file")])))
+    return core
+
+
+def test_a_header_page_stays_uncertain_when_the_kind_is_stated(
+    headed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the mode of the file settles it; --strict, the summary and inspect count the same bytes and say so."""
+    stated = ("--assume", "/data/file=private-file-backed")
+    doubt = "its first page may be a header page (0x10): the mode or first bytes of its file are not known"
+    lines = table(capsys, headed, *stated)
+    at = lines.index("uncertain: 1 mapping, 12.0 KiB; ambiguous under this filter: 4.00 KiB")
+    assert lines[at + 1].startswith("  private-file-backed? 1 mapping, 12.0 KiB: ")
+    assert lines[at + 1].endswith(f"--assume says private-file-backed; {doubt}")
+    assert lines[at + 2].endswith("--pid or --sysroot for header pages")
+    assert re.search(r" private-file-backed\? +/data/file$", row(lines, B))
+    assert doubt in as_json(capsys, headed, *stated)["mappings"][0]["evidence"]
+    out = headed.with_name("out")
+    strict = corefilt("0x33", headed, *stated, "-o", out, "--strict")
+    assert_error(strict, "4.00 KiB in 1 mapping", "settle header pages with --sysroot DIR, or --pid PID", code=4)
+    kept = corefilt("0x33", headed, *stated, "-o", out)
+    assert any("ambiguous: 4.00 KiB" in line and "--pid or --sysroot header pages" in line for line in kept.err)
+
+
+def test_the_mode_of_the_file_settles_a_header_page(headed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settling = ("--assume", "/data/file=private-file-backed", "--sysroot", str(headed.with_name("root")))
+    said = "\n".join(table(capsys, headed, *settling))
+    assert "uncertain" not in said and "header page" not in said
+    assert corefilt("0x33", headed, *settling, "-o", headed.with_name("out"), "--strict").code == 0
+
+
+def test_the_old_fdpic_dumper_leaves_no_header_page_in_doubt(headed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = as_json(capsys, headed, "--dumper", "fdpic-old", "--assume", "/data/file=private-file-backed")
+    assert not any("header page" in text for text in report["mappings"][0]["evidence"])
 
 
 @pytest.mark.parametrize(("unknown", "kept"), [("keep", 3 * PAGE), ("guess", 3 * PAGE), ("drop", 0)])

@@ -378,8 +378,10 @@ def test_the_summary_tells_what_happened(core: Path, capsys: pytest.CaptureFixtu
     rows = {line.split()[0]: line.split()[1:] for line in lines[2:] if not line.startswith("  ambiguous:")}
     assert rows["shared-anonymous"] == ["0", "B", "16.0", "KiB", "-"]
     assert "not-dumped" not in rows
-    assert lines[-2].startswith("  ambiguous: 8.00 KiB could be of several kinds and were kept;")
-    assert lines[-2].endswith("corefilt inspect shows which, --maps, --pid, --sysroot or --assume settle them")
+    assert lines[-2] == (
+        "  ambiguous: 8.00 KiB depend on an assumption and were kept; corefilt inspect shows which; "
+        "--maps, --pid, --sysroot or --assume settle kinds, --pid or --sysroot header pages"
+    )
     named = "dropped on a convention: 28.0 KiB (dev-zero 16.0 KiB, image-text 12.0 KiB)"
     assert lines[-1] == f"  {named}; --verbose explains them"
 
@@ -421,7 +423,7 @@ def test_undecided_bytes_are_counted_with_what_became_of_them(
     unknown: str, verb: str, core: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = said_of(core, "0x33", "--unknown", unknown, capsys=capsys)
-    assert f"ambiguous: 8.00 KiB could be of several kinds and were {verb};" in said
+    assert f"ambiguous: 8.00 KiB depend on an assumption and were {verb};" in said
 
 
 def test_verbose_tells_more(core: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,6 +118,26 @@ def test_behind_the_first_page_what_is_proven_stays_apart_from_what_is_possible(
     assert (rest.certainty, rest.evidence, rest.sources) == ("inferred", ("why",), Basis.CORE)
 
 
+@pytest.mark.parametrize(
+    ("possible", "proven", "certainty", "behind"),
+    [
+        (Kind.CLEAN, Kind.CLEAN, "assumed", "exact"),
+        (Kind.CLEAN, Kind.PRIVATE_MAPPED, "assumed", "inferred"),
+        (Kind.PRIVATE_MAPPED, Kind.PRIVATE_MAPPED, "assumed", "assumed"),
+        (Kind.PRIVATE_FILE, Kind.CLEAN, "inferred", "exact"),
+        (Kind.CLEAN, Kind.CLEAN, "stated", "stated"),
+    ],
+)
+def test_behind_the_first_page_only_the_kind_is_uncertain(
+    possible: int, proven: int, certainty: str, behind: str
+) -> None:
+    """A COREFILT note whose certainty does not fit its kinds is not read."""
+    rest = Classification(possible, proven, Kind.PRIVATE_FILE, certainty, (), Basis.CORE).behind_first_page()
+    assert rest.certainty == behind
+    assert rest.uncertain == (behind == "assumed")
+    assert not rest.header_in_doubt
+
+
 def test_behind_the_first_page_conventions_answer_for_what_they_alone_ruled_out() -> None:
     """A report names those by which a filter drops bytes, and no others."""
     private, whole_page = Convention("private", "it is private"), Convention("whole-page", "its file is executable")

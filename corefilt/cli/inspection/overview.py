@@ -149,7 +149,7 @@ def _group_line(group: MappingGroup, total: MappingGroup, names: int, bar: int, 
 
 
 def show_uncertain(rows: Rows, page: Page, *, verbose: bool) -> None:
-    """What could be of several kinds: how much, how much of it is ambiguous, what it could be, and how to settle it.
+    """What is uncertain: how much, how much of it is ambiguous, what it could be, and how to settle it.
 
     Mappings of which the core holds nothing matter to nobody, but for ``verbose``.
     """
@@ -159,7 +159,7 @@ def show_uncertain(rows: Rows, page: Page, *, verbose: bool) -> None:
     sums = zip(findings.of_class, counts, findings.sums(present, phdr), findings.sums(plan.assumed), strict=True)
     held: dict[Classification, MappingGroup] = {}
     for finding, count, there, assumed in sums:
-        if count and finding.certainty == "assumed":
+        if count and finding.uncertain:
             group = held.setdefault(finding, MappingGroup("; ".join(evidence_texts(finding))))
             group.add(count, 0, there, 0, assumed)
     if not held:
@@ -179,4 +179,4 @@ def show_uncertain(rows: Rows, page: Page, *, verbose: bool) -> None:
     if len(found) > MOST_REASONS and not verbose:
         page.line(f"  {counted(len(found) - MOST_REASONS, 'other reason')}: -v shows the evidence for every mapping")
     if total.assumed:
-        page.line("  try: --maps, --pid, --sysroot or --assume")
+        page.line("  try: --maps, --pid, --sysroot or --assume for kinds, --pid or --sysroot for header pages")

@@ -76,7 +76,7 @@ class Rows:
             if len(texts) >= MOST_REMEMBERED:
                 texts.clear()
             for key in set(keys).difference(texts):
-                shown = not ambiguous or of_class[max(key, ~key)].certainty == "assumed"
+                shown = not ambiguous or of_class[max(key, ~key)].uncertain
                 texts[key] = self.reasons(numbers[keys.index(key)]) if shown else ""
             return map(texts.__getitem__, keys)
 
@@ -128,10 +128,9 @@ class Rows:
         prefix = "0x" if raw else ""
         # Half the time of an f-string.
         one, two = f"{prefix}%x", f"{prefix}%x-{prefix}%x"
-        marks = {} if raw else {"assumed": "?"}
         # By class, of which there are few.
         classes, of_class = findings.numbers, findings.of_class
-        kinds = [finding.kind + marks.get(finding.certainty, "") for finding in of_class]
+        kinds = [finding.kind + ("?" if finding.uncertain and not raw else "") for finding in of_class]
         certainties = [finding.certainty for finding in of_class]
         bits = Remembered(
             lambda number: "".join(text.ljust(2) for text in self.bits(of_class[number]).values()).rstrip()

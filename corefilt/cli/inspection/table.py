@@ -123,7 +123,7 @@ def _widths(rows: Rows, columns: Sequence[str]) -> dict[str, int]:
     digits = len(f"{last:x}")
     findings = rows.plan.findings
     found = (findings.of_class[number] for number in set(findings.numbers))
-    kind = max((len(f.kind) + (f.certainty == "assumed") for f in found), default=4)
+    kind = max((len(f.kind) + f.uncertain for f in found), default=4)
     widths = {
         "address": 2 * digits + 1, "start": digits, "end": digits, "flags": 5, "kind": max(kind, 4), "certainty": 9,
         "bits": 18, "offset": 10, "file": 0, "evidence": 0,
