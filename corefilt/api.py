@@ -293,11 +293,12 @@ def local_copy(place: str, stack: ExitStack) -> str:
     """Return the path of what is to be read as a file: of a URL that of a copy, which lasts as long as ``stack``."""
     from corefilt.io.remote.url import is_url, local_path
 
-    if not is_url(place):
-        return local_path(place)
+    path = local_path(place)
+    if not is_url(path):
+        return path
     from corefilt.io.remote.download import copied
 
-    return stack.enter_context(copied(place))
+    return stack.enter_context(copied(path))
 
 
 def expected_bounds(

@@ -74,7 +74,7 @@ def check_report_place(target: str | None, source: Source, output: str | None, *
     same = status is not None and (status.st_dev, status.st_ino) == source.identity
     if output is not None and status is not None and not stat.S_ISCHR(status.st_mode):
         same = same or _is_file(target, 1 if output == STDOUT else output)
-    if same or (output is not None and os.path.realpath(target) == os.path.realpath(output)):
+    if same or (output is not None and os.path.realpath(target) == os.path.realpath(_path_of(output))):
         raise ReportPlaceError(f"--json={target} is a core of this run", "name another file for the report")
     probe_file(target, force=force)
 
@@ -112,8 +112,17 @@ def status_of(name: str) -> os.stat_result | None:
         return None
 
 
+def _path_of(name: str) -> str:
+    """The path that an argument stands for, which can be a ``file://`` URL."""
+    if "://" not in name:
+        return name
+    from corefilt.io.remote.url import local_path
+
+    return local_path(name)
+
+
 def _is_file(target: str, name: str | int) -> bool:
     try:
-        return os.path.samestat(os.stat(target), os.stat(name))
+        return os.path.samestat(os.stat(target), os.stat(_path_of(name) if isinstance(name, str) else name))
     except (OSError, ValueError):
         return False

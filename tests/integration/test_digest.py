@@ -70,6 +70,28 @@ def test_command(core: Path) -> None:
     assert set(report["segments"][0]) == {"segment", "type", "start", "end", "flags", "bytes", "missing", "xxh3_128"}
 
 
+def test_a_file_url_is_a_path(core: Path) -> None:
+    url = f"file://{core}"
+    assert corefilt("digest", url).out == corefilt("digest", core).out
+    assert corefilt("verify", url, url, "--filter", "all").code == 0
+    assert_error(corefilt("digest", "file://host/core"), "does not support file://", "file:///PATH", code=2)
+
+
+@pytest.mark.parametrize("command", [("digest",), ("verify", "file://CORE"), ("0xno",)])
+def test_a_report_is_not_written_over_a_core_that_a_file_url_names(command: tuple[str, ...], core: Path) -> None:
+    before = core.read_bytes()
+    words = [word.replace("CORE", str(core)) for word in command]
+    assert corefilt(*words, f"file://{core}", f"--json={core}").code == 2
+    assert core.read_bytes() == before
+
+
+def test_a_report_and_a_core_do_not_go_to_one_file_that_does_not_exist_yet(core: Path) -> None:
+    out = core.with_name("out")
+    done = corefilt("all", core, "-o", f"file://{out}", f"--json={out}")
+    assert_error(done, "is a core of this run", code=2)
+    assert not out.exists()
+
+
 def test_a_cut_core(core: Path) -> None:
     os.truncate(core, core.stat().st_size - 100)
     done = corefilt("digest", core)

@@ -92,7 +92,7 @@ class Remote:
         name = found[1].lower() if found is not None else ""
         if name not in SCHEMES:
             raise UsageError(
-                f"{url}: corefilt does not support {name}://", f"it supports {', '.join(SCHEMES)} and file"
+                f"{url}: corefilt does not support {name}://", f"it supports {', '.join(SCHEMES)} and file:///PATH"
             )
         self.url, self.scheme = url, SCHEMES[name]
         self._options = {**self.scheme.options, **(storage_options or {})}
