@@ -132,9 +132,12 @@ class Core(Shown):
         the core is read in one pass.
         """
         if not self._file.source.seekable:
+            compressed = self._file.source.compression is not None
             raise UnstreamableError(
                 f"{self.name}: memory is read in any order, and this core passes only once",
-                "name the core as a file, or add spool=True to keep a temporary copy",
+                "add spool=True to keep a temporary copy, or decompress it"
+                if compressed
+                else "name the core as a file, or add spool=True to keep a temporary copy",
             )
         return self._file.memory(size).read(address, size) if size > 0 else b""
 

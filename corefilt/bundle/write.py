@@ -16,7 +16,6 @@ from corefilt.bundle.objects import loaded_objects
 from corefilt.bundle.report import BundleReport
 from corefilt.bundle.tar import BundleMember, end, folder, link, member
 from corefilt.bundle.texts import texts
-from corefilt.errors import UnstreamableError
 from corefilt.evidence.sysroot import Sysroot, sysroot_for
 from corefilt.filtering.write import write_filtered
 from corefilt.io.compress import Packed
@@ -82,7 +81,7 @@ def write_bundle(
     """
     source = core.source.file
     if source is None:
-        raise UnstreamableError(f"{core.source.name}: a bundle's files are looked up before the core is copied")
+        raise core.source.refused("a bundle's files are looked up before the core is copied")
     with ExitStack() as stack:
         whose = source.fd if owner_fd is None else owner_fd
         places = _places(request, whose, stack)

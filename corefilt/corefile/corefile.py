@@ -12,7 +12,7 @@ from corefilt.corefile.fdpic import Fdpic, has_mmu, machine_of
 from corefilt.corefile.mappings import Mappings
 from corefilt.corefile.notes import Notes, read_notes
 from corefilt.corefile.ranges import cut_out, end_of_segments, in_file_order, is_dense
-from corefilt.errors import DamagedCoreError, NotACoreError, UnstreamableError
+from corefilt.errors import DamagedCoreError, NotACoreError
 from corefilt.io.opening import open_source
 from corefilt.sizes import show_size
 
@@ -261,25 +261,25 @@ def check_layout(source: Source, ehdr: Ehdr, table: Phdrs, sections: Sequence[Sh
                 f"{source.name}: program header {i}: {field}, inside the headers from {start:#x} to {stop:#x}"
             )
     if not source.seekable:
-        _refuse_late(source.name, ehdr, table, sections)
+        _refuse_late(source, ehdr, table, sections)
 
 
-def _refuse_late(name: str, ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr]) -> None:
+def _refuse_late(source: Source, ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr]) -> None:
     """Refuse what a pipe brings too late, or twice. Raises DamagedCoreError or UnstreamableError."""
     rows, apart = in_file_order(table)
     payload = next((table.p_offset[i] for i in rows if table.p_type[i] == PT_LOAD), None)
     if payload is not None and payload < ehdr.e_phoff:
-        raise elf.phdrs_behind_payload(name, ehdr)
+        raise elf.phdrs_behind_payload(source, ehdr)
     notes = (i for i in table.of_type(PT_NOTE) if table.p_filesz[i])
     late = next((i for i in notes if payload is not None and table.p_offset[i] > payload), None)
     if late is not None:
-        raise UnstreamableError(
-            f"{name}: the notes (program header {late}) come after the payload, as gdb's gcore writes them, "
-            "and a pipe cannot be read twice"
+        raise source.refused(
+            f"the notes (program header {late}) come after the payload, as gdb's gcore writes them, "
+            f"and {source.passing} cannot be read twice"
         )
     if ehdr.e_shoff and not sections and (ehdr.e_phnum != elf.PN_XNUM or ehdr.e_shnum > 1):
-        raise UnstreamableError(
-            f"{name}: has section headers (e_shoff {ehdr.e_shoff:#x}), as gdb's gcore writes them, "
+        raise source.refused(
+            f"has section headers (e_shoff {ehdr.e_shoff:#x}), as gdb's gcore writes them, "
             "and they can be adjusted only in a file"
         )
     if apart:
@@ -288,7 +288,7 @@ def _refuse_late(name: str, ehdr: Ehdr, table: Phdrs, sections: Sequence[Shdr]) 
         offset = table.p_offset[i]
         if offset < table.p_offset[before] + table.p_filesz[before]:
             raise DamagedCoreError(
-                f"{name}: program header {i}: p_offset is {offset:#x}, inside program header {before}'s bytes",
+                f"{source.name}: program header {i}: p_offset is {offset:#x}, inside program header {before}'s bytes",
                 "overlapping segments can be filtered from a file",
             )
 

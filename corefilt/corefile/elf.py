@@ -243,15 +243,15 @@ def read_ehdr(source: Source) -> Ehdr:
             f"{source.name}: ELF header: e_phoff is {ehdr.e_phoff:#x}, which cannot be the offset of a table"
         )
     if source.size is None and ehdr.e_phoff > MOST_BEFORE_TABLES:
-        raise phdrs_behind_payload(source.name, ehdr)
+        raise phdrs_behind_payload(source, ehdr)
     return ehdr
 
 
-def phdrs_behind_payload(name: str, ehdr: Ehdr) -> UnstreamableError:
-    """What is said of a pipe whose program headers come too late."""
-    return UnstreamableError(
-        f"{name}: ELF header: e_phoff is {ehdr.e_phoff:#x}, the program headers come after the payload, as delve's "
-        "dump writes them, and a pipe cannot be read twice"
+def phdrs_behind_payload(source: Source, ehdr: Ehdr) -> UnstreamableError:
+    """What is said of a source that passes once and whose program headers come too late."""
+    return source.refused(
+        f"ELF header: e_phoff is {ehdr.e_phoff:#x}, the program headers come after the payload, as delve's dump "
+        f"writes them, and {source.passing} cannot be read twice"
     )
 
 
@@ -273,8 +273,8 @@ def count_phdrs(source: Source, ehdr: Ehdr) -> tuple[int, list[str]]:
             shdr0 = Shdr(raw, ehdr)
     if shdr0 is None:
         if derived is None and source.size is None:
-            raise UnstreamableError(
-                f"{source.name}: ELF header: e_phnum is PN_XNUM, and only section header 0 has the real count, "
+            raise source.refused(
+                "ELF header: e_phnum is PN_XNUM, and only section header 0 has the real count, "
                 "because the notes do not follow the table as the kernel writes them"
             )
         if derived is None:

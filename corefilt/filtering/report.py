@@ -217,10 +217,12 @@ def notices(plan: KeepPlan, *, fitted: bool = False) -> list[str]:
         told.append("a core does not show DAX: mappings from such a file system count as file-backed")
     told += _lost_loadmaps(plan, fitted=fitted)
     if plan.core.left_behind:
+        compressed = plan.core.source.compression is not None
+        remedy = "add --spool, or decompress it" if compressed else "name the core as a file, or add --spool"
         told.append(
             f"{show_size(plan.core.left_behind)} that -i dropped at the end of the input are in the output, as zeros: "
-            "the end of a pipe is not known beforehand, and this is too much to read ahead (name the core as a file, "
-            "or add --spool)"
+            f"the end of {plan.core.source.passing} is not known beforehand, and this is too much to read ahead "
+            f"({remedy})"
         )
     known = plan.findings.of_class
     doubted = any(finding.contradiction or finding.disbelieved for finding in known)

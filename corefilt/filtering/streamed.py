@@ -10,7 +10,7 @@ from itertools import chain
 from corefilt import _fast
 from corefilt.classify.classifier import compare_files
 from corefilt.corefile.ranges import in_file_order
-from corefilt.errors import OutputError, UnstreamableError
+from corefilt.errors import OutputError
 from corefilt.filtering.run import FilterRun, check_tail, stop_if_undecided
 from corefilt.io.engine import Engine
 from corefilt.io.relocate import relocate
@@ -101,7 +101,7 @@ class StreamedRun(FilterRun):
     def dry(self) -> None:
         """Read the pipe to its end. Raises UndecidedError, or UnstreamableError where only writing tells."""
         if self.limit is not None:
-            raise UnstreamableError(f"{self.core.source.name}: -n cannot tell where a limit cuts a pipe")
+            raise self.core.source.refused(f"-n cannot tell where a limit cuts {self.core.source.passing}")
         with open(os.devnull, "wb") as nowhere:
             engine = Engine(self.core.source, Sink(nowhere.fileno(), os.devnull, owned=False))
             engine.run(self._steps())

@@ -6,7 +6,7 @@ import os
 import time
 
 from corefilt.classify.classifier import classifier_for
-from corefilt.errors import UndecidedError, UnstreamableError, UsageError
+from corefilt.errors import UndecidedError, UsageError
 from corefilt.filtering.planned import PlannedRun
 from corefilt.filtering.run import stop_if_undecided
 from corefilt.io.opening import open_sink, seekable_from
@@ -151,9 +151,9 @@ def check_fit(core: CoreFile, output: Place | NamedFile, options: Options) -> No
         other = "--truncate cuts at an offset" if options.truncate is not None else "-i cannot move anything"
         raise UsageError(f"{other}, and --fit and --minimal choose what to keep", "leave one of them out")
     if not core.source.seekable:
-        raise UnstreamableError(
-            f"{core.source.name}: --fit and --minimal read the stacks before anything is copied, and a pipe cannot be "
-            "read twice"
+        raise core.source.refused(
+            "--fit and --minimal read the stacks before anything is copied, and "
+            f"{core.source.passing} cannot be read twice"
         )
     if (
         options.fit_request is not None

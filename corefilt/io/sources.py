@@ -12,7 +12,7 @@ import stat
 from io import FileIO, TextIOBase
 
 from corefilt import _fast
-from corefilt.errors import DamagedCoreError, InputError, UsageError
+from corefilt.errors import DamagedCoreError, InputError, UnstreamableError, UsageError
 from corefilt.sizes import show_size
 
 TYPE_CHECKING = False
@@ -53,6 +53,17 @@ class Source:
         """Take a descriptor; ``base`` is where the core begins in it, ``owned`` whether close() closes it."""
         self.fd, self.name, self.base, self.size, self.owned = fd, name, base, size, owned
         self.origin = self
+
+    def refused(self, why: str) -> UnstreamableError:
+        """Say ``why`` a source that passes only once is refused, as a pipe does and what is decompressed."""
+        if self.compression is None:
+            return UnstreamableError(f"{self.name}: {why}")
+        return UnstreamableError(f"{self.name}: {why}", "add --spool to keep a temporary copy, or decompress it")
+
+    @property
+    def passing(self) -> str:
+        """What it is called where it passes only once."""
+        return "a pipe" if self.compression is None else "a compressed core"
 
     def peek(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes at ``offset`` of the core; fewer only where it ends."""

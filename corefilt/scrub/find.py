@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from corefilt.errors import UnstreamableError
 from corefilt.scrub.again import BY_OPTION, Known, SecondPass
 from corefilt.scrub.found import TEXT, Matches
 from corefilt.scrub.regions import RunReader, runs
@@ -23,7 +22,7 @@ SECRET_FILE = "secret-file"
 def find(core: CoreFile, request: ScrubRequest, on_progress: Callable[[int], None] | None = None) -> Matches:
     """Look through a core that is a file. Raises InputError, UnstreamableError and ScrubError."""
     if not core.source.seekable:
-        raise UnstreamableError(f"{core.source.name}: needs to be searched twice, and a pipe cannot be read twice")
+        raise core.source.refused(f"needs to be searched twice, and {core.source.passing} cannot be read twice")
     found, captured = Matches(core.source.name), Captured()
     if request.reaches(STACKS):
         from corefilt.scrub.stacks import take_stacks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
@@ -234,6 +235,11 @@ def test_memory_of_a_pipe_is_not_read(core: Path) -> None:
         it.read(ANON, 8)
     with in_pipe(CORE) as fd, corefilt.open(fd, spool=True) as it:
         assert len(it.read(ANON, 8)) == 8
+    packed = core.with_name("core.gz")
+    packed.write_bytes(gzip.compress(CORE))
+    with corefilt.open(packed) as it, pytest.raises(UnstreamableError) as caught:
+        it.read(ANON, 8)
+    assert caught.value.hint == "add spool=True to keep a temporary copy, or decompress it"
 
 
 def test_what_a_plan_keeps(core: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import pty
 import select
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.builder import Load, kernel_notes, make_core, parse_core
+from support.builder import Load, kernel_notes, make_core, page, parse_core
 from support.builds import PATIENCE
 from support.run import (
     COREFILT,
@@ -32,6 +33,9 @@ from support.run import (
     without_privileges,
 )
 from support.samples import ANON, SHARED, noise, sample_core
+
+import corefilt as api
+from corefilt.errors import UnstreamableError
 
 FLT = "0x31"
 
@@ -116,6 +120,21 @@ def test_standard_input_that_does_not_start_at_zero(prefix: int, core: Path, exp
         done = corefilt(FLT, "-o", out, stdin=stream)
     assert done.code == 0, done.err
     assert out.read_bytes() == expected
+
+
+def test_a_compressed_core_that_passes_only_once_is_called_that(tmp_path: Path) -> None:
+    """To name it as a file, as a pipe's hint says, would change nothing."""
+    loads = [Load(0x10000, page(b"a"))]
+    packed = tmp_path / "core.gz"
+    packed.write_bytes(gzip.compress(make_core(loads, kernel_notes([]), layout="gcore")))
+    refused = corefilt("all", packed, "-o", tmp_path / "out")
+    words = "a compressed core cannot be read twice", "add --spool to keep a temporary copy, or decompress it"
+    assert_error(refused, *words)
+    assert_error(corefilt("all", packed, "-o", tmp_path / "out", "--minimal"), *words)
+    with pytest.raises(UnstreamableError) as caught:
+        api.filter(packed, tmp_path / "out", filter="all")
+    assert caught.value.hint == "add spool=True to keep a temporary copy, or decompress it"
+    assert corefilt("all", packed, "-o", tmp_path / "out", "--spool").code == 0
 
 
 @pytest.mark.parametrize("layout", ["gcore", "gcore-notes-first"])
