@@ -405,7 +405,7 @@ FAULTS = {
     "child mad": IN_THE_MIDDLE.format(what="raise ZeroDivisionError('mad')"),
     "child silent": IN_THE_MIDDLE.format(what="os._exit(0)"),
     "parent mad": "from corefilt.handler import supervisor; supervisor._give_rights = None",
-    "settings": "config = '/none/such'",
+    "settings": "config = '/etc/passwd'",
     "no memory": IN_THE_MIDDLE.format(what="raise MemoryError"),
     "child killed early": "from corefilt.handler import worker as c; c.Work.carry_out = lambda w: os._exit(9)",
 }
