@@ -246,8 +246,12 @@ class Classification:
         return _least(possible, wanted, dumper), likely, level(possible, wanted, dumper)
 
     def undisproved(self, wanted: int) -> int:
-        """The most that the filter may keep of it if no convention holds: NOTHING, ONE_PAGE or WHOLE."""
-        return level(self.proven | self.possible, wanted, self.dumper)
+        """The most that the filter may keep of it if no convention holds: NOTHING, ONE_PAGE or WHOLE.
+
+        What was stated needs no convention.
+        """
+        proven = self.possible if self.certainty == "stated" else self.proven | self.possible
+        return level(proven, wanted, self.dumper)
 
     def dropped_by(self, wanted: int) -> list[Convention]:
         """The conventions without which the filter might keep more of it, each once, in the order of the rules."""

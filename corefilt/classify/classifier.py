@@ -198,8 +198,9 @@ class Classifier:
 
             likely = likeliest(self.context, candidates, possible)
         likely = likely or possible
-        # What was disproved as well, or came back, no convention decides.
-        ruled = [(convention, kinds & proven & ~possible) for convention, kinds in candidates.conventions]
+        # What was disproved or stated as well, or came back, no convention decides.
+        undecided = proven & ~possible if certainty != "stated" else 0
+        ruled = [(convention, kinds & undecided) for convention, kinds in candidates.conventions]
         conventions = tuple((convention, kinds) for convention, kinds in ruled if kinds)
         key = possible, proven, likely, certainty, tuple(candidates.evidence), candidates.sources, conventions
         if key not in self._findings:

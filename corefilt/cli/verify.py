@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Compares a filtered core with the full one: every kept byte is the same at its address, none was invented, program
 headers, notes and sections agree, and no two claim the same bytes. With --filter, every mapping has what that filter
-keeps; give the evidence options that the core was filtered with. With --truncate, it ends where the kernel would have
-ended it. Both cores can be compressed, or URLs.
+keeps, or at most that if --fit or --minimal cut the core; give the evidence options that the core was filtered with.
+With --truncate, it ends where the kernel would have ended it. Both cores can be compressed, or URLs.
 
 exit status: 0 every promise is kept, 4 one is broken"""
 

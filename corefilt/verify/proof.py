@@ -99,7 +99,7 @@ def _prove(
         if scrubs is not None:
             other.excused = scrubs.spans("text", "bytes", "zeros")
         files, cores = (one, other), (old, new)
-        fitted = FITS in own_notes(other, new)
+        fitted = verdict.fitted = FITS in own_notes(other, new)
         pairs = pair_segments(old, new, verdict, may_split=fitted, extents=(extents(one, old), extents(other, new)))
         check_places(old, new, pairs, verdict, cut=cut)
         passed.expect(sum(new.present(pair.filtered) for pair in pairs))

@@ -44,12 +44,13 @@ class Verdict:
 
     ``segments`` counts the full core's program headers; ``kept_bytes`` and ``dropped_bytes`` are payload of the full
     core that is in the filtered one, and that is not. ``short`` tells that the filtered one's headers claim more of the
-    file than there is, as when a limit has cut it. ``damage`` says what is wrong with the compressed stream that holds
-    the full core, of which only what could be decoded was compared; None for nothing.
+    file than there is, as when a limit has cut it, and ``fitted`` that a note says that more was cut, so that only the
+    most that a filter keeps was compared. ``damage`` says what is wrong with the compressed stream that holds the full
+    core, of which only what could be decoded was compared; None for nothing.
     """
 
     __slots__ = (
-        "changes", "damage", "dropped_bytes", "filter", "filtered", "findings", "full", "kept_bytes",
+        "changes", "damage", "dropped_bytes", "filter", "filtered", "findings", "fitted", "full", "kept_bytes",
         "overwritten_bytes", "segments", "short",
     )  # fmt: skip
 
@@ -60,7 +61,7 @@ class Verdict:
         self.filter: str | None = None
         self.damage: str | None = None
         self.segments = self.kept_bytes = self.dropped_bytes = 0
-        self.short = False
+        self.short = self.fitted = False
         # What a report of corefilt scrub lists, where one was given.
         self.overwritten_bytes: int | None = None
 
@@ -93,6 +94,8 @@ class Verdict:
         about = f"{counted(self.segments, 'segment')}, {amounts}"
         if self.holds:
             expected = f", as filter {self.filter} leaves it" if self.filter is not None else ""
+            if expected and self.fitted:
+                expected = f", nothing is kept that filter {self.filter} drops, and more was cut, as a note says"
             but = (
                 ""
                 if self.overwritten_bytes is None

@@ -250,6 +250,19 @@ def test_a_filter_in_json(open_core: Path, capsys: pytest.CaptureFixture[str]) -
     assert report["inferred_bytes"] == PAGE
 
 
+@pytest.mark.parametrize("kind", ["shared-anonymous", "shared-file-backed"])
+def test_what_is_stated_is_dropped_on_no_convention(
+    kind: str, open_core: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the first, a convention says the same; the second contradicts it."""
+    stated = ("--filter", "0x10", "--assume", f"{A:#x}={kind}", "--assume", f"{B:#x}=shared-file-backed")
+    report = as_json(capsys, open_core, *stated)
+    assert [mapping["certainty"] for mapping in report["mappings"][:2]] == ["stated", "stated"]
+    assert [mapping["inferred_bytes"] for mapping in report["mappings"]] == [0, 0, 0]
+    assert "convention" not in json.dumps(report)
+    assert not any("convention" in line for line in table(capsys, open_core, *stated, "-v"))
+
+
 def test_json_into_a_file_leaves_the_table(open_core: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = table(capsys, open_core, f"--json={tmp_path / 'report'}")
     assert row(lines, A)

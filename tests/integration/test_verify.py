@@ -145,7 +145,9 @@ def test_what_options_change_is_told(tmp_path: Path) -> None:
     assert corefilt("0x33", full, "-o", out, "--annotate", "-q").code == 0
     assert_holds(verify(full, out, filter="0x33"), "--annotate")
     assert corefilt("0x33", full, "-o", out, "-f", "--fit", "100K", "-q").code == 0
-    assert_holds(verify(full, out, filter="0x33"), "--fit")
+    fitted = verify(full, out, filter="0x33")
+    assert_holds(fitted, "--fit")
+    assert "nothing is kept that filter 0x33 drops, and more was cut, as a note says" in str(fitted)
     assert corefilt("0x33", full, "-o", out, "-f", "--minimal", "--annotate", "-q").code == 0
     assert verify(full, out, filter="0x33").holds
 
