@@ -198,8 +198,9 @@ OPTIONS = (
            default="time", group=SHOW, takers="list"),
     Option("-r --reverse", "reverse the order", default=False, group=SHOW, takers="list"),
     Option("--uid", "only cores of this user's processes", metavar="UID", read=_uid, group=SHOW, takers="list"),
-    Option("--executable", "only cores of executables whose path matches; * also matches slashes", metavar="GLOB",
-           group=SHOW, takers="list"),
+    Option("--executable", "only cores of executables whose path matches; * also matches slashes; if the path "
+           "is unknown, NAME and */NAME match the name of the first thread, which the list shows instead",
+           metavar="GLOB", group=SHOW, takers="list"),
     Option("--signal", "only cores of this signal: a name or number", metavar="SIGNAL", group=SHOW, takers="list"),
     Option("--signature", "only cores of this crash", metavar="HEX", read=_signature, group=SHOW, takers="list"),
     Option("--group-by", "list sums by kind or by file instead of mappings", choices=("kind", "file"), group=SHOW,

@@ -84,13 +84,20 @@ class Wanted:
     def fits(self, core: StoredCore) -> bool:
         """Whether a core is listed."""
         signature = core.signature.signature if core.signature is not None else None
-        path = os.fsdecode(core.executable or core.comm or b"")
         return (
             (self.uid is None or core.uid == self.uid)
             and (self.signature is None or signature == self.signature)
-            and (self.executable is None or fnmatchcase(path, self.executable))
+            and (self.executable is None or _matches(core, self.executable))
             and (self.signal is None or (core.signal is not None and self.signal in _names(core.signal)))
         )
+
+
+def _matches(core: StoredCore, glob: str) -> bool:
+    """Whether the executable matches; the name of the first thread in its place is that of a file anywhere."""
+    name = os.fsdecode(core.comm or b"")
+    if core.executable is not None or not name:
+        return fnmatchcase(os.fsdecode(core.executable or b""), glob)
+    return fnmatchcase(name, glob) or fnmatchcase(f"/{name}", glob)
 
 
 def _names(signal: int) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from support.builder import Load, make_core, nt_prpsinfo, nt_prstatus, page
 from support.frames import crash_core
 from support.run import Done, assert_error, assert_usage, corefilt
 from support.samples import sample_core
@@ -74,7 +75,8 @@ def test_every_line_fits_the_schema(folder: Path) -> None:
     ("options", "wanted"),
     [
         (("--uid", "1000"), ["two"]),
-        (("--executable", "*/victim"), ["one", "two", "three.gz"]),
+        (("--executable", "*/victim"), ["one", "two", "three.gz", "silent"]),
+        (("--executable", "/bin/*"), ["one", "two", "three.gz"]),
         (("--executable", "/usr/*"), []),
         (("--signal", "SIGABRT"), ["one", "two", "three.gz", "silent"]),
         (("--signal", "11"), []),
@@ -84,6 +86,19 @@ def test_filters(folder: Path, options: tuple[str, ...], wanted: list[str]) -> N
     (folder / "other-name").unlink()
     found = names(listed(folder, *options))
     assert found == wanted
+
+
+@pytest.mark.parametrize(
+    ("glob", "fits"),
+    [("victim", True), ("*/victim", True), ("v*m", True), ("/usr/*", False), ("*/vic", False), ("victim/", False)],
+)
+def test_a_name_in_place_of_an_executable_is_of_any_directory(tmp_path: Path, glob: str, fits: bool) -> None:
+    """A core that does not list files, as before Linux 3.7, has the name of its first thread only."""
+    core = tmp_path / "core"
+    core.write_bytes(make_core([Load(0x1000, page(b"x"))], [nt_prstatus(77), nt_prpsinfo(77)]))
+    (found,) = listed(core)
+    assert (found["executable"], found["comm"]) == (None, "victim")
+    assert bool(listed(core, "--executable", glob)) == fits
 
 
 def test_signatures_are_noted_on_the_files(folder: Path) -> None:
