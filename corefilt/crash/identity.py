@@ -152,7 +152,8 @@ class Identity(FrozenValue):
         found = [f"process: {printable(self.comm or b'(name not known)')}" + (f" ({', '.join(who)})" if who else "")]
         if self.executable is not None or self.execfn is not None:
             built = f", build-id {self.build_id.hex()}" if self.build_id is not None else ""
-            found.append(f"executable: {printable(self.executable or self.execfn or b'')}{built}")
+            label = "started as" if self.executable is None else "executable"
+            found.append(f"{label}: {printable(self.executable or self.execfn or b'')}{built}")
         if self.command_line is not None:
             source = "" if self.command_line.source == "stack" else f" (from {self.command_line.source})"
             found.append(f"command line: {self.command_line}{source}")

@@ -40,8 +40,10 @@ def show_head(core: CoreFile, identity: Identity, page: Page, *, verbose: bool =
 
 def facts(core: CoreFile, identity: Identity, *, verbose: bool = False) -> Iterator[tuple[str, str]]:
     """What is known, by its label."""
-    if identity.executable is not None or identity.execfn is not None:
-        yield "executable", printable(identity.executable or identity.execfn or b"")
+    if identity.executable is not None:
+        yield "executable", printable(identity.executable)
+    elif identity.execfn is not None:
+        yield "started as", printable(identity.execfn)
     elif identity.comm:
         yield "name", printable(identity.comm)
     if verbose and identity.build_id is not None:

@@ -108,6 +108,16 @@ def test_command_line_is_the_stack_s(tmp_path: Path, machine: int, bits: int, li
     assert "secret" not in repr(found) and "secret" not in str(found.as_dict()) + str(found.lines())
 
 
+def test_the_name_of_the_start_is_not_called_the_executable(tmp_path: Path) -> None:
+    """A core that does not list files, as before Linux 3.7."""
+    stack, auxv = stack_of([b"victim"], [])
+    path = core_of(tmp_path, stack, auxv, "victim ")
+    found = identity(path)
+    assert found.executable is None and "started as: /usr/bin/victim" in found.lines()
+    shown = run_corefilt("inspect", path).out.decode()
+    assert "\n  started as    /usr/bin/victim\n" in shown and "executable" not in shown
+
+
 def test_environment_is_told_on_request_alone(tmp_path: Path) -> None:
     stack, auxv = stack_of([b"victim"], [b"HOME=/", b"PASSWORD=secret"])
     with open_core(core_of(tmp_path, stack, auxv, "victim ")) as core:
