@@ -5,7 +5,7 @@ from __future__ import annotations
 # Each command is the module of its name in this package; what it is for, as --help says it.
 COMMANDS = {
     "filter": ("FILTER [CORE] [-o OUT]", "filters one core, as a bare FILTER does"),
-    "inspect": ("CORE [ADDRESS...]", "shows whose core it is, its mappings, and what a filter keeps"),
+    "inspect": ("[CORE [ADDRESS...]]", "shows whose core it is, its mappings, and what a filter keeps"),
     "handle": ("NUMBER...", "saves and filters the core of a crash; started by core_pattern"),
     "install": ("", "makes the kernel give cores to the handler"),
     "uninstall": ("", "restores what install changed"),

@@ -29,7 +29,7 @@ def test_a_second_column_goes_on_below_itself(monkeypatch: pytest.MonkeyPatch) -
     text = import_module("corefilt.cli.filter").parser().format_help()
     column = " " * 37
     purpose = f"shows whose core it is, its mappings, and\n{column}what a filter keeps"
-    assert f"\n  inspect CORE [ADDRESS...]{' ' * 10}{purpose}\n" in text
+    assert f"\n  inspect [CORE [ADDRESS...]]{' ' * 8}{purpose}\n" in text
     assert "\n  --json[=FILE]  " in text
     assert f"\n  open (BUNDLE | CORE) [-- ARGUMENT...]\n{column}opens a bundle or a core in gdb or lldb," in text
 
