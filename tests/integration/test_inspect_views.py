@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 from pathlib import Path
@@ -224,7 +225,17 @@ def test_an_address_behind_the_end_of_a_truncated_core(core: Path) -> None:
 def test_an_address_of_a_pipe_is_told_by_the_headers(core: Path) -> None:
     done = corefilt("inspect", "-", hex(STACK), pipe=core.read_bytes())
     assert done.code == 0
-    assert done.out.decode().startswith(f"{STACK:#x}: not read: the core is read from a pipe")
+    assert done.out.decode().startswith(f"{STACK:#x}: not read: the core is read from a pipe; its headers say")
+
+
+def test_an_address_of_a_compressed_core_is_told_by_the_headers(core: Path) -> None:
+    packed = core.with_name("core.gz")
+    packed.write_bytes(gzip.compress(core.read_bytes()))
+    lines = corefilt("inspect", packed, hex(STACK)).out.decode().splitlines()
+    assert lines[0].startswith(f"{STACK:#x}: not read: the core is compressed; its headers say that the byte is there")
+    (place,) = [line.split() for line in lines if line.startswith("  core ")]
+    assert place[:2] == ["core", "at"] and place[2].isalnum() and len(place) == 3
+    assert corefilt("inspect", packed, hex(STACK), "--spool").out.startswith(f"{STACK:#x}: present".encode())
 
 
 def test_many_mappings_are_streamed(tmp_path: Path) -> None:

@@ -84,7 +84,9 @@ def look_at(rows: Rows, address: int) -> Answer:
     answer.offset = maps.table.p_offset[i] + at
     answer.kept = at < plan.kept(m)
     if not core.source.seekable:
-        answer.state, answer.why = "unknown", "the core is read from a pipe; its headers say that the byte is there"
+        how = "read from a pipe" if core.source.compression is None else "compressed"
+        answer.state = "unknown"
+        answer.why = f"the core is {how}; its headers say that the byte is there (--spool reads it)"
         return answer
     page = core.maps.page_size
     start = at - at % page
@@ -185,4 +187,5 @@ def _about(rows: Rows, answer: Answer, m: int) -> Iterator[tuple[str, str]]:
     yield "kind", f"{kind} ({certainty}): {rows.reasons(m)}"
     if answer.offset is not None:
         text = "".join(chr(c) if 32 <= c < 127 else "." for c in answer.data)
-        yield "core", f"at {answer.offset:#x}: {answer.data.hex(' ')}  {text}".rstrip()
+        shown = f": {answer.data.hex(' ')}  {text}" if answer.data else ""
+        yield "core", f"at {answer.offset:#x}{shown}".rstrip()
