@@ -26,7 +26,7 @@ class UsageError(CorefiltError):
 
 
 class ReportPlaceError(UsageError):
-    """The report would overwrite a core, or share standard output with one."""
+    """The report would overwrite a core, or a file that is no report, or share standard output with a core."""
 
 
 class FilterError(UsageError):

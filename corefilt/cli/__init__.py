@@ -125,7 +125,7 @@ def _fail(error: CorefiltError, argv: list[str]) -> int:
     target = json_target(argv)
     # The words may be values of other options: only what surely means it makes a file be replaced.
     forced = any(word in ("-f", "--force") for word in argv)
-    force = forced or (bool(argv) and argv[0] in COMMANDS and argv[0] not in FORCED)
+    force = True if forced else None if argv and argv[0] in COMMANDS and argv[0] not in FORCED else False
     if target and not isinstance(error, ReportPlaceError) and not is_named_twice(target, argv):
         from corefilt.filtering.report import error_as_dict
 

@@ -37,7 +37,8 @@ directories of systemd-coredump and abrt, and in apport reports.
 An interrupted job continues where it stopped; reruns skip cores that are already filtered."""
 
 EPILOG = """\
-exit status: 0 done; 1 the job could not begin; 2 usage; 4 done, but some cores could not be filtered"""
+exit status: 0 done; 1 the job could not begin, or --shared-once or --dedupe failed when the cores were filtered;
+2 usage; 4 done, but some cores could not be filtered"""
 
 
 def parser() -> Parser:

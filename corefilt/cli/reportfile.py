@@ -27,15 +27,37 @@ def json_target(argv: list[str]) -> str | None:
     return words[-1].partition("=")[2] if words else None
 
 
-def write_json(report: dict[str, object], target: str, *, force: bool = True) -> None:
-    """Write one JSON object, to standard output or a file, which ``force`` replaces. Raises OutputError."""
+def write_json(report: dict[str, object], target: str, *, force: bool | None = None) -> None:
+    """Write one JSON object, to standard output or a file, which ``force`` replaces; see ``may_replace``.
+
+    Raises OutputError or ReportPlaceError.
+    """
     from corefilt.documents.strict_json import as_json
 
     text = as_json(report) + "\n"
     if target == STDOUT:
         tell(text)
         return
-    write_file(target, text, force=force)
+    write_file(target, text, force=may_replace(target, force))
+
+
+def may_replace(target: str, force: bool | None) -> bool:
+    """Whether what a name leads to may be replaced by a report: None is for a command without -f.
+
+    Such a command replaces a report. Raises ReportPlaceError for a file with something else, which may be a core.
+    """
+    if force is not None:
+        return force
+    status = status_of(target)
+    if status is not None and stat.S_ISREG(status.st_mode) and status.st_size:
+        try:
+            with open(target, "rb") as file:
+                first = file.read(1)
+        except OSError:
+            first = b""
+        if first != b"{":
+            raise ReportPlaceError(f"--json={target}: exists, and is not a report", "name another file, or remove it")
+    return True
 
 
 def write_file(target: str, text: str, *, force: bool) -> None:
@@ -63,7 +85,7 @@ def write_all(fd: int, raw: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def check_report_place(target: str | None, source: Source, output: str | None, *, force: bool = True) -> None:
+def check_report_place(target: str | None, source: Source, output: str | None, *, force: bool | None = None) -> None:
     """Find out before anything is written whether the report can be. Raises ReportPlaceError or OutputError."""
     if target is None:
         return
@@ -91,15 +113,15 @@ def is_named_twice(target: str, argv: list[str]) -> bool:
     return _is_file(target, 0) or any(_is_file(target, name) for name in names)
 
 
-def probe_file(target: str, *, force: bool) -> None:
-    """Find out whether a report could be written, without leaving anything. Raises OutputError."""
+def probe_file(target: str, *, force: bool | None = None) -> None:
+    """Find out whether a report could be written, without leaving anything. Raises OutputError or ReportPlaceError."""
     status = status_of(target)
     if status is not None and not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
         # A stream is opened once only: its reader takes the end of that for the end of the report.
         return
     from corefilt.io.sinks import NewFileSink, open_text
 
-    sink = open_text(target, force=force)
+    sink = open_text(target, force=may_replace(target, force))
     if isinstance(sink, NewFileSink):
         sink.abort()
 

@@ -7,7 +7,7 @@ import os
 from corefilt import __version__
 from corefilt.cli.arguments import need_local, need_named
 from corefilt.cli.options import make_parser
-from corefilt.cli.reportfile import with_json_target, write_json
+from corefilt.cli.reportfile import STDOUT, probe_file, with_json_target, write_json
 from corefilt.cli.streams import say
 from corefilt.sizes import show_size
 from corefilt.text import printable
@@ -33,6 +33,8 @@ def run(argv: list[str]) -> int:
     arguments = parser().parse_intermixed_args(with_json_target(argv))
     need_local(*arguments.places)
     need_named("restore", *arguments.places)
+    if arguments.json not in (None, STDOUT):
+        probe_file(arguments.json)
     from corefilt.batching.shared.restore import restore
 
     done = restore(arguments.places)

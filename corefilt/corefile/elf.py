@@ -6,7 +6,7 @@ import struct
 from array import array
 
 from corefilt import _fast
-from corefilt.errors import DamagedCoreError, NotACoreError, UnstreamableError
+from corefilt.errors import DamagedCoreError, InputError, NotACoreError, UnstreamableError
 from corefilt.text import counted
 
 TYPE_CHECKING = False
@@ -223,6 +223,10 @@ def read_ehdr(source: Source) -> Ehdr:
     """Read and check the ELF header of what begins like an ELF file. Raises NotACoreError or DamagedCoreError."""
     raw = source.peek(0, 64)
     if not raw:
+        # Of a copy it is known what was wrong with its stream.
+        damage = source.check() if source.compression is not None else None
+        if damage is not None:
+            raise InputError(f"{source.name}: {damage} before any of the core came")
         raise NotACoreError(f"{source.name}: is empty", "name a core, or send one through the pipe")
     if len(raw) < 16 or (raw[4] in (1, 2) and len(raw) < (64 if raw[4] == 2 else 52)):
         raise DamagedCoreError(f"{source.name}: ends in the ELF header, after {counted(len(raw), 'byte')}")

@@ -72,7 +72,9 @@ def pieces_of(file: BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
-def first_bytes(read: Callable[[], bytes], name: str, count: int) -> bytes:
+def first_bytes(
+    read: Callable[[], bytes], name: str, count: int, on_fault: Callable[[EOFError], None] | None = None
+) -> bytes:
     """The first bytes that a compressed stream holds, or as many as there are; of a faulty one, what came."""
     held = b""
     try:
@@ -80,6 +82,7 @@ def first_bytes(read: Callable[[], bytes], name: str, count: int) -> bytes:
             held += piece[: count - len(held)]
             if len(held) == count:
                 break
-    except EOFError:
-        pass
+    except EOFError as fault:
+        if on_fault is not None:
+            on_fault(fault)
     return held

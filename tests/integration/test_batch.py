@@ -848,6 +848,18 @@ def test_a_folder_that_became_a_link_is_not_followed(tmp_path: Path) -> None:
 # --- jobs that end early ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("packed", ["zstd", "bzip2"])
+def test_what_is_cut_off_before_its_first_block_may_be_a_core(packed: str, tmp_path: Path) -> None:
+    """Not even batch takes it for an empty file, which it skips."""
+    core = make_core([Load(0x10000, noise(64, 1))], kernel_notes())
+    put(tmp_path / "p/core", PACK[packed](core)[:5000])
+    lines = by_source(batch(tmp_path / "p", "--to", tmp_path / "out", code=4), tmp_path / "p")
+    assert lines["core"][0] == "failed"
+    assert "is cut off before any of the core came" in lines["core"][1]
+    for args in (("0x31", tmp_path / "p/core", "-n"), ("inspect", tmp_path / "p/core")):
+        assert_error(corefilt(*args, "--spool"), "is cut off before any of the core came")
+
+
 def test_two_jobs_at_once(tmp_path: Path) -> None:
     import fcntl
 

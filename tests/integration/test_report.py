@@ -251,6 +251,33 @@ def test_json_on_standard_output(core: Path, capsys: pytest.CaptureFixture[str])
     assert said.out.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("inspect", "core"), ("inspect", "core", "--sort", "nonsense"), ("verify", "core", "core"), ("digest", "core"),
+        ("list", "."), ("list", ".", "--sort", "nonsense"), ("restore", "core"), ("doctor",), ("status",),
+        ("show", "PID"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_command_without_f_replaces_a_report_and_no_other_file(
+    args: tuple[str, ...], core: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(core.parent)
+    args = tuple(str(os.getpid()) if word == "PID" else word for word in args)
+    kept, report = core.with_name("kept"), core.with_name("report")
+    kept.write_bytes(core.read_bytes())
+    done = corefilt(*args, "--json=kept")
+    assert kept.read_bytes() == core.read_bytes()
+    if "nonsense" not in args:
+        assert done.code == 2
+        assert any("kept: exists, and is not a report" in line for line in done.err)
+    for before in (b"", b'{"schema": 1}\n'):
+        report.write_bytes(before)
+        corefilt(*args, "--json=report")
+        assert report.read_bytes().startswith(b'{"schema": 1, ') and report.stat().st_size > 20
+
+
 def test_json_and_the_core_do_not_share_standard_output(core: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["0x33", str(core), "--json"]) == 2
     said = capsys.readouterr()

@@ -59,11 +59,14 @@ def contents(source: FileSource, leaf: str, folder: int) -> Iterator[Content]:
     elif name is None:
         yield Content(keeper, reason=why_no_core(head))
     else:
-        inner = first_bytes(from_start(source), name, HEAD)
+        faults: list[EOFError] = []
+        inner = first_bytes(from_start(source), name, HEAD, faults.append)
         if is_tar(inner):
             from corefilt.batching.sources import tar as tars
 
             yield from tars.contents(stream(from_start(source), (name,)), (name,))
+        elif faults and not inner:
+            yield Content((*keeper, name), reason=f"{faults[0]} before any of the core came", unreadable=True)
         else:
             yield Content((*keeper, name), reason=why_no_core(inner, name))
 

@@ -72,8 +72,11 @@ def entries(rows: Rows, numbers: Iterable[int]) -> Iterator[str]:
 
 
 def write(target: str, made: Iterable[str]) -> None:
-    """Write pieces to standard output, or to a file, which appears when it is whole. Raises OutputError."""
-    from corefilt.cli.reportfile import STDOUT, write_all
+    """Write pieces to standard output, or to a file, which appears when it is whole.
+
+    Raises OutputError or ReportPlaceError.
+    """
+    from corefilt.cli.reportfile import STDOUT, may_replace, write_all
     from corefilt.cli.streams import tell
     from corefilt.io.sinks import open_text, reported
 
@@ -81,7 +84,7 @@ def write(target: str, made: Iterable[str]) -> None:
         for piece in made:
             tell(piece)
         return
-    sink, size = open_text(target, force=True), 0
+    sink, size = open_text(target, force=may_replace(target, None)), 0
     try:
         for piece in made:
             raw = piece.encode()
