@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from support.archives import PACK
 from support.builder import FileEntry, Load, kernel_notes, make_core
+from support.builds import of_a_plain_build
 from support.cloud import BUCKET, CuttingProxy, addresses, needs_store, piped, store
 from support.opening import open_file
 from support.run import assert_promises, assert_usage, environment
@@ -503,6 +504,7 @@ def test_a_store_that_is_gone_leaves_nothing(
     assert unfinished_uploads() == []
 
 
+@of_a_plain_build
 @in_store
 def test_a_compressed_gibibyte_in_bounded_memory(bucket: str, port: int, tmp_path: Path) -> None:
     """And what a small core takes beside it, so that the libraries' own share is not counted."""
@@ -516,6 +518,7 @@ def test_a_compressed_gibibyte_in_bounded_memory(bucket: str, port: int, tmp_pat
 
 
 @pytest.mark.slow
+@of_a_plain_build
 @in_store
 def test_a_raw_gibibyte_in_bounded_memory(bucket: str, port: int, tmp_path: Path) -> None:
     """The store holds it in memory several times: that took 5 GB."""
