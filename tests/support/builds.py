@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from corefilt import _fast
+
 SANITIZED = "libasan" in Path("/proc/self/maps").read_text()
 """Under ASan a process has 16 TiB of address space and no bound on its memory."""
+
+LIMITED = ".abi3." in str(_fast.__file__)
+"""For the limited API, as wheels are built, Cython imports collections.abc and types, which takes 1.7 ms."""
 
 TRACED = "coverage" in sys.modules
 """While lines are traced, Python code runs between them, which makes calls and gets signals of its own."""

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from support.pages import ROOT
-
 import corefilt
 
-PACKAGE = ROOT / "corefilt"
+PACKAGE = Path(corefilt.__file__).parent
 # Whoever asks the compiled module; what it is asked for are tables, notes, payload and moving bytes.
 ASKING_FAST = {
     "batching", "bundle", "classify", "corefile", "crash", "doctor", "evidence", "filtering", "io", "plan", "procfs",
@@ -23,7 +21,7 @@ def modules() -> dict[str, Path]:
     """Return every module of the package by its name."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
-        parts = path.relative_to(ROOT).with_suffix("").parts
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
