@@ -206,16 +206,20 @@ LABOUR = (b"eyJ-", b"token=", b"password='", b"ookie: ", b"\0TOKEN=", b"TOKEN=",
 def test_the_time_grows_with_the_anchors_only(tmp_path: Path, unit: bytes) -> None:
     """Each is looked at, and what stands behind it as far as a rule reaches, and no further.
 
-    Of four times as many the time is four times as long, or sixteen times if each were held against each.
+    Of eight times as many the time is eight times as long, or 64 times if each were held against each. A machine that
+    is busy with something else has made one of two runs three times as long: the shortest of three counts.
     """
-    path, took = tmp_path / "core", []
-    for size in (1 << 16, 1 << 18):
+    path = tmp_path / "core"
+
+    def taken(size: int) -> float:
         path.write_bytes(make_core([Load(HEAP, (unit * (size // len(unit) + 1))[:size])], kernel_notes()))
         with open_core(path) as core:
             began = time.process_time()
             find(core, make_request())
-            took.append(time.process_time() - began)
-    assert took[1] < 10 * took[0]
+            return time.process_time() - began
+
+    short, long = (min(taken(size) for _ in range(3)) for size in (1 << 14, 1 << 17))
+    assert long < 24 * short
 
 
 def test_more_secrets_than_can_be_told_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
