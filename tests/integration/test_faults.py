@@ -82,10 +82,8 @@ OTHER_WAYS = {
     "into a compressed file": Way((*TO_FILE, "--compress", "zstd")),
     "compressed on both sides, over a file": Way((*TO_FILE, "-f"), before=("out",), form="zstd"),
 }
-ERRORS = [
-    errno.EIO, errno.ENOSPC,
-    *(pytest.param(each, marks=pytest.mark.slow) for each in (errno.EINTR, errno.EAGAIN, errno.EPIPE, errno.ENOMEM)),
-]  # fmt: skip
+OTHER_ERRORS = (errno.ENOSPC, errno.EINTR, errno.EAGAIN, errno.EPIPE, errno.ENOMEM)
+ERRORS = [errno.EIO, *(pytest.param(each, marks=pytest.mark.slow) for each in OTHER_ERRORS)]
 
 
 @pytest.fixture(scope="module")

@@ -334,7 +334,9 @@ def field_size(core: bytes) -> int:
 
 
 @by_shape
-@pytest.mark.parametrize("wanted", [0x0, 0x1, 0x8, 0x11, 0x31], ids=hex)
+@pytest.mark.parametrize(
+    "wanted", [0x0, 0x11, 0x31, *(pytest.param(each, marks=pytest.mark.slow) for each in (0x1, 0x8))], ids=hex
+)
 def test_headers_torn_at_any_field(shape: str, wanted: int, tmp_path: Path) -> None:
     """A power cut leaves the first part of the table new: that is a valid core, and the next run finishes it.
 
@@ -483,7 +485,9 @@ def test_killed_at_any_system_call(core: bytes, args: tuple[str, ...], tmp_path:
 
 
 @WAYS
-@pytest.mark.parametrize("fault", ["EIO", "ENOSPC", pytest.param("EDQUOT", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "fault", ["ENOSPC", *(pytest.param(each, marks=pytest.mark.slow) for each in ("EIO", "EDQUOT"))]
+)
 def test_an_error_at_any_step(core: bytes, args: tuple[str, ...], fault: str, tmp_path: Path) -> None:
     """The core stays valid, nothing is left beside it, and the exit code is 1 unless the step was one of courtesy."""
     least = copied(core, 0x31, tmp_path)

@@ -27,13 +27,13 @@ from kernel.servers import mariadb, postgresql, postgresql_huge, redis, slapd, v
 # What the suite visits by day.
 FAST: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
     "redis": redis,
-    "python": python,
     "huge": huge,
     "sqlite": sqlite,
 }
 
 PROGRAMS: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
     **FAST,
+    "python": python,
     "node": node,
     "emacs": emacs,
     "postgresql": postgresql,
@@ -54,7 +54,7 @@ PROGRAMS: dict[str, Callable[[Path], AbstractContextManager[Program]]] = {
 
 
 # These take 10 to 20 s of processors each, and the others minutes, or what a package index has.
-SLOWER = ("node", "emacs", "postgresql", "java")
+SLOWER = ("python", "node", "emacs", "postgresql", "java")
 VISITED = (*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOWER))
 
 

@@ -15,10 +15,13 @@ from kernel.waiting import ALL, Waiting, around, edges, full_of, masked, waiting
 import corefilt
 from corefilt.errors import NoCoreError
 
-FILTERS = (FULL, 0x33, 0x1, 0x0)
 GIB = 1 << 30
 
-by_filter = pytest.mark.parametrize("coredump_filter", FILTERS, ids=lambda value: f"{value:#x}")
+by_filter = pytest.mark.parametrize(
+    "coredump_filter",
+    [FULL, 0x33, *(pytest.param(value, marks=pytest.mark.slow) for value in (0x1, 0x0))],
+    ids=lambda value: f"{value:#x}",
+)
 
 
 @pytest.fixture(scope="module")

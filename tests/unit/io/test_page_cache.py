@@ -92,7 +92,14 @@ def one_of_three(run: Callable[[], None]) -> None:
 @pytest.mark.parametrize("sync", [True, False])
 @pytest.mark.parametrize(
     ("engine", "jobs"),
-    [("auto", 1), ("readwrite", 1), ("readwrite", 2), ("readwrite", 5), ("copy_file_range", 1), ("sendfile", 1)],
+    [
+        ("auto", 1),
+        ("readwrite", 2),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (("readwrite", 1), ("readwrite", 5), ("copy_file_range", 1), ("sendfile", 1))
+        ),
+    ],
 )
 @pytest.mark.usefixtures("any_size_is_large")
 def test_what_was_there_stays_and_the_rest_goes(

@@ -11,6 +11,7 @@ import subprocess
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -152,8 +153,8 @@ def test_counting_runs_is_counting_pieces(limit: int, lengths: list[tuple[int, i
     assert (account.written, account.end, account.refused) == (written, end, not fits)
 
 
-def naive_cut(path: Path, limit: int, *, zeros_are_holes: bool = False) -> int:
-    """Say how long the kernel leaves this core under a limit: its pieces one by one, by a reader of this file."""
+def naive_pieces(path: Path, *, zeros_are_holes: bool = False) -> tuple[int, list[tuple[int, int]]]:
+    """Return the length of a core, and the pieces that the kernel writes of it, by a reader of this file."""
     data = path.read_bytes()
     ehdr, phdrs = parse_core(data)
     order = "<>"[not ehdr.little_endian]
@@ -191,13 +192,23 @@ def naive_cut(path: Path, limit: int, *, zeros_are_holes: bool = False) -> int:
                 pieces += [(place, 128) for place, counts in there if counts]
     if ehdr.e_shoff:
         pieces.append((ehdr.e_shoff, ehdr.e_shentsize))
+    return len(data), pieces
+
+
+def cut_of(length: int, pieces: list[tuple[int, int]], limit: int) -> int:
+    """Say how long the kernel leaves a core of these pieces under a limit, one by one."""
     written = size = 0
-    for place, length in pieces:
-        if written + length > limit:
+    for place, piece in pieces:
+        if written + piece > limit:
             return size
-        written += length
-        size = place + length
-    return len(data) if size < len(data) and written + 1 <= limit else size
+        written += piece
+        size = place + piece
+    return length if size < length and written + 1 <= limit else size
+
+
+def naive_cut(path: Path, limit: int, *, zeros_are_holes: bool = False) -> int:
+    """Say how long the kernel leaves this core under a limit."""
+    return cut_of(*naive_pieces(path, zeros_are_holes=zeros_are_holes), limit)
 
 
 def interesting(size: int, seed: int) -> list[int]:
@@ -214,11 +225,11 @@ def test_the_cut_is_the_naive_count(shape: str, wanted: str, tmp_path: Path) -> 
     source, uncut, cut = tmp_path / "core", tmp_path / "uncut", tmp_path / "cut"
     write_sparse(source, core, holes)
     api.filter(source, uncut, filter=wanted, unknown="drop")
-    lengths = set()
+    pieces, lengths = naive_pieces(uncut), set()
     for limit in interesting(uncut.stat().st_size, 1):
         report = api.filter(source, cut, filter=wanted, unknown="drop", truncate=limit, force=True, sync=False)
         content = cut.read_bytes()
-        assert len(content) == naive_cut(uncut, limit) == report.output_bytes, limit
+        assert len(content) == cut_of(*pieces, limit) == report.output_bytes, limit
         assert content == uncut.read_bytes()[: len(content)]
         assert not any("guess" in notice for notice in report.notices)
         lengths.add(len(content))
@@ -255,7 +266,8 @@ def test_the_last_byte_behind_holes_must_fit(tmp_path: Path) -> None:
     """A core that ends in holes has one zero at its end, which counts as one byte."""
     core, holes = patterned(["x", "..."])
     write_sparse(tmp_path / "core", core, holes)
-    written = next(limit for limit in range(4096, 1 << 20) if naive_cut(tmp_path / "core", limit) == len(core)) - 1
+    pieces = naive_pieces(tmp_path / "core")
+    written = next(limit for limit in range(4096, 1 << 20) if cut_of(*pieces, limit) == len(core)) - 1
     for limit, size in ((written + 1, len(core)), (written, len(core) - 3 * PAGE)):
         report = api.filter(tmp_path / "core", tmp_path / "cut", filter="all", truncate=limit, force=True)
         assert report.output_bytes == size
@@ -522,17 +534,19 @@ def test_hostile_tables_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", ["X", "GN", "GNU", "LINUX", "COREFILT", ",A,AB,ABCDEFGHIJK,CORE"])
 def test_names_of_every_length_are_padded_alike(names: str, tmp_path: Path) -> None:
     """Name and descriptor are a piece each, and padding is free: every limit around every piece."""
-    notes = [Note(name, 7 + i, b"x" * (1 + i % 9)) for i, name in enumerate(names.split(",") * 400)]
+    lengths = names.split(",")
+    notes = [Note(name, 7 + i, b"x" * (1 + i % 9)) for i, name in enumerate(lengths * (400 // len(lengths)))]
     source, cut = tmp_path / "core", tmp_path / "cut"
     source.write_bytes(make_core([Load(A, noise(2))], notes))
     with source.open("rb") as file:
         end = parse_core(file.read())[1][1].p_offset
+    pieces = naive_pieces(source)
     for limit in [*range(PAGE, PAGE + 60), *range(end - 60, end)]:
         api.filter(source, cut, filter="all", truncate=limit, force=True, sync=False)
-        assert cut.stat().st_size == naive_cut(source, limit), limit
+        assert cut.stat().st_size == cut_of(*pieces, limit), limit
     with in_pipe(source.read_bytes()) as fd:
         api.filter(fd, cut, filter="all", truncate=PAGE + 17, force=True, sync=False)
-    assert cut.stat().st_size == naive_cut(source, PAGE + 17)
+    assert cut.stat().st_size == cut_of(*pieces, PAGE + 17)
 
 
 def test_notes_are_looked_at_one_by_one_no_further_than_others_read_them(
@@ -590,12 +604,13 @@ def test_memory_tags_are_cut_in_blocks_of_a_page_each(tmp_path: Path) -> None:
     source, cut = tmp_path / "core", tmp_path / "cut"
     write_sparse(source, core, holes)
     for piped in (False, True):
-        all_of_it = bisect_left(range(len(core)), len(core), key=lambda n: naive_cut(source, n, zeros_are_holes=piped))
+        pieces = naive_pieces(source, zeros_are_holes=piped)
+        all_of_it = bisect_left(range(len(core)), len(core), key=partial(cut_of, *pieces))
         lengths = set()
         for limit in range(all_of_it - 1100, all_of_it + 1, 60):
             with in_pipe(core) if piped else source.open("rb") as it:
                 api.filter(it, cut, filter="all", truncate=limit, force=True, sync=False)
-            assert cut.stat().st_size == naive_cut(source, limit, zeros_are_holes=piped), (piped, limit)
+            assert cut.stat().st_size == cut_of(*pieces, limit), (piped, limit)
             lengths.add(cut.stat().st_size)
         assert len(lengths) > 5
 
