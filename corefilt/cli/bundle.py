@@ -10,6 +10,7 @@ from corefilt.corefile.corefile import open_core
 from corefilt.errors import ReportPlaceError, UsageError
 from corefilt.filterbits import Bit, parse_filter
 from corefilt.filtering.options import Options
+from corefilt.io.compression import SUFFIXES
 from corefilt.text import printable
 
 TYPE_CHECKING = False
@@ -30,6 +31,12 @@ exit status: 0 done; 1 failed, BUNDLE not created; 2 usage; 3 written, but CORE 
 files are missing or of another build"""
 
 
+# Ends of names that stand for an archive or a compression which a bundle does not have.
+OTHER_FORMATS = (
+    ".tar", ".zip", ".tgz", ".txz", ".tbz2", *(suffix for name, suffix in SUFFIXES.items() if name != "zstd")
+)  # fmt: skip
+
+
 def parser() -> Parser:
     """The options of ``corefilt bundle``."""
     p = make_parser("bundle", DESCRIPTION, EPILOG)
@@ -45,11 +52,24 @@ def parse(argv: list[str]) -> argparse.Namespace:
         refuse_exchanged(arguments.filter, arguments.core, "the core comes first: corefilt bundle {1} {0}".format)
     if arguments.output is None:
         raise UsageError("-o BUNDLE is missing", "corefilt bundle CORE -o CORE.corebundle.tar.zst")
+    _refuse_other_format(arguments.output)
     if arguments.json == STDOUT == arguments.output:
         raise ReportPlaceError("--json and the bundle both go to standard output", "--json=FILE separates them")
     if arguments.debuginfod and not arguments.debug:
         raise UsageError("--debuginfod and --no-debug contradict each other", "leave one of them out")
     return arguments
+
+
+def _refuse_other_format(output: str) -> None:
+    """Raise UsageError for a name that stands for another format than a bundle has."""
+    name = output.rpartition("/")[2]
+    suffix = next((suffix for suffix in OTHER_FORMATS if name.endswith(suffix)), None)
+    if suffix is not None:
+        stem = name.removesuffix(suffix).removesuffix(".tar").removesuffix(".corebundle") or "core"
+        raise UsageError(
+            f"-o {output}: a bundle is tar compressed with zstd, and this name ends in {suffix}",
+            f"name it {stem}.corebundle.tar.zst",
+        )
 
 
 def run(argv: list[str]) -> int:

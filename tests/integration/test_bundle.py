@@ -213,6 +213,10 @@ def test_wrong_uses(tmp_path: Path) -> None:
     assert_usage(corefilt("bundle", core, "-o", "-", "--json"), "both go to standard output")
     assert_usage(corefilt("bundle", core, "-o", out, "--debuginfod", "--no-debug"), "contradict")
     assert_usage(corefilt("bundle", core, "-o", out, "0x33x"), "0x33x")
+    for name in ("y.tar", "y.tar.gz", "y.corebundle.tar.xz", "y.tgz", "y.lz4", "y.zip"):
+        done = corefilt("bundle", core, "-o", tmp_path / name, "--sysroot", root)
+        assert_usage(done, f"{name}: a bundle is tar compressed with zstd", "try: name it y.corebundle.tar.zst")
+        assert not (tmp_path / name).exists()
     assert_usage(corefilt("open", core, "--gdb", "--lldb"), "two debuggers")
     assert_error(corefilt("bundle", core, "-o", out, "--sysroot", tmp_path / "none"), "none", "try: name an existing")
     assert_error(corefilt("bundle", core, "-o", core, "-f", "--sysroot", root), "is the input itself")
