@@ -107,13 +107,25 @@ class Core(Shown):
 
     @property
     def threads(self) -> Sequence[ThreadInfo]:
-        """All threads, beginning with the one that crashed; none for a pipe."""
-        return self.identity.threads
+        """All threads, beginning with the one that crashed.
+
+        Raises UnstreamableError if the core is read in one pass; ``identity.threads`` is then None.
+        """
+        found = self.identity.threads
+        if found is None:
+            raise self._passes("threads are read")
+        return found
 
     @property
     def modules(self) -> Sequence[Module]:
-        """The ELF files that were loaded, with their build-ids, in the order of their addresses; none for a pipe."""
-        return self.identity.modules
+        """The ELF files that were loaded, with their build-ids, in the order of their addresses.
+
+        Raises UnstreamableError if the core is read in one pass; ``identity.modules`` is then None.
+        """
+        found = self.identity.modules
+        if found is None:
+            raise self._passes("modules are read")
+        return found
 
     @property
     def signal(self) -> Signal | None:
@@ -132,14 +144,18 @@ class Core(Shown):
         the core is read in one pass.
         """
         if not self._file.source.seekable:
-            compressed = self._file.source.compression is not None
-            raise UnstreamableError(
-                f"{self.name}: memory is read in any order, and this core passes only once",
-                "add spool=True to keep a temporary copy, or decompress it"
-                if compressed
-                else "name the core as a file, or add spool=True to keep a temporary copy",
-            )
+            raise self._passes("memory is read")
         return self._file.memory(size).read(address, size) if size > 0 else b""
+
+    def _passes(self, what: str) -> UnstreamableError:
+        """Say why a core that passes only once is refused."""
+        compressed = self._file.source.compression is not None
+        return UnstreamableError(
+            f"{self.name}: {what} in any order, and this core passes only once",
+            "add spool=True to keep a temporary copy, or decompress it"
+            if compressed
+            else "name the core as a file, or add spool=True to keep a temporary copy",
+        )
 
     def plan(
         self,

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from corefilt.cli.progress import Bar
     from corefilt.corefile.corefile import CoreFile
     from corefilt.crash.identity import Identity
+    from corefilt.crash.modules import Module
     from corefilt.crash.signature import Crash
+    from corefilt.io.sources import Source
 
 DESCRIPTION = """\
 Shows whose core it is, how many bytes it holds of each kind of mapping, what FILTER keeps of them, and the largest
@@ -59,6 +61,7 @@ def run(argv: list[str]) -> int:
     with open_core(
         arguments.core, max_headers=arguments.max_headers, spool=arguments.spool, seeks=not arguments.spool
     ) as core:
+        view.check_readable(core.source)
         plan = KeepPlan.of(
             core,
             wanted,
@@ -134,6 +137,19 @@ class View:
         if self.csv and arguments.json == STDOUT:
             raise UsageError("--csv and --json both go to standard output", "write the report to a file: --json=FILE")
 
+    def check_readable(self, source: Source) -> None:
+        """Refuse what has to be looked up in a core that passes only once. Raises UnstreamableError."""
+        if source.seekable:
+            return
+        asked = {
+            "--modules reads the loaded files' first pages": self.modules,
+            "--environment reads the first stack": self.environment,
+            f"--unwinder {self.unwinder} reads the stacks": self.unwinder != "auto",
+        }
+        for what, is_asked in asked.items():
+            if is_asked:
+                raise source.refused(f"{what}, and {source.passing} cannot be read twice")
+
     def numbers(self, rows: Rows, *, everything: bool = False) -> Sequence[int]:
         """The mappings to list; ``everything`` unless a number was given."""
         whole = self.all or everything
@@ -159,8 +175,13 @@ class Inspection:
             self._identity = with_metadata(known, self.core)
         return self._identity
 
+    @property
+    def modules(self) -> Sequence[Module]:
+        """The loaded ELF files, of a core for which the view may ask for them."""
+        return self.identity.modules or ()
+
     def crash(self) -> Crash | None:
-        """Where it crashed, and its signature; None for a pipe."""
+        """Where it crashed, and its signature; None of a core that passes only once."""
         from corefilt.crash.signature import find_crash
 
         return find_crash(self.core, identity=self.identity, sysroot=self.view.sysroot, unwinder=self.view.unwinder)
@@ -210,7 +231,7 @@ class Inspection:
 
         view = self.view
         if view.modules:
-            found = [module.as_dict() for module in self.identity.modules]
+            found = [module.as_dict() for module in self.modules]
             return as_csv(MODULE_KEYS, ([module[key] for key in MODULE_KEYS] for module in found))
         if view.group_by is not None:
             return as_csv(GROUP_KEYS, [[group.name, *group.as_dict().values()] for group in self._groups()[: view.top]])
@@ -250,7 +271,7 @@ class Inspection:
                 (module.build_id or b"").hex(),
                 printable(module.path or b""),
             )
-            for module in self.identity.modules
+            for module in self.modules
         ]
         page.lines(plain_table(("address", "build-id", "path"), found, page))
 

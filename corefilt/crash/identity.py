@@ -52,7 +52,8 @@ class Identity(FrozenValue):
     those of its user namespace, ``comm`` is the name of its first thread. ``executable`` is the path of the mapped
     program, ``execfn`` the name by which it was started (AT_EXECFN). ``kernel`` is the release by the vDSO's own note
     (``kernel_source`` is VDSO_NOTE), ``writer`` who wrote the core. ``time`` (seconds since the epoch), ``host`` and
-    their sources are in no core: ``with_metadata`` fills them in.
+    their sources are in no core: ``with_metadata`` fills them in. ``threads`` and ``modules`` are None where they were
+    not read, because the core passes only once; ``environment`` also where it was not asked for.
     """
 
     __slots__ = (
@@ -72,8 +73,8 @@ class Identity(FrozenValue):
         execfn: bytes | None,
         command_line: CommandLine | None,
         signal: Signal | None,
-        threads: tuple[ThreadInfo, ...],
-        modules: tuple[Module, ...],
+        threads: tuple[ThreadInfo, ...] | None,
+        modules: tuple[Module, ...] | None,
         elf_class: int,
         machine: str,
         page_size: int,
@@ -114,7 +115,7 @@ class Identity(FrozenValue):
         """The program's own."""
         if self.executable is None:
             return None
-        return next((module.build_id for module in self.modules if module.path == self.executable), None)
+        return next((module.build_id for module in self.modules or () if module.path == self.executable), None)
 
     def as_dict(self) -> dict[str, object]:
         """The key ``identity`` of JSON reports, without modules: they have their own."""
@@ -129,7 +130,7 @@ class Identity(FrozenValue):
             "build_id": self.build_id.hex() if self.build_id is not None else None,
             "command_line": self.command_line.as_dict() if self.command_line is not None else None,
             "signal": self.signal.as_dict() if self.signal is not None else None,
-            "threads": len(self.threads),
+            "threads": len(self.threads) if self.threads is not None else None,
             "class": f"ELF{self.elf_class}",
             "machine": self.machine,
             "page_size": self.page_size,
@@ -174,13 +175,13 @@ class Identity(FrozenValue):
 
 
 def identify(core: CoreFile, *, with_environment: bool = False) -> Identity:
-    """Whose core it is. From a pipe what stands in the notes alone: no modules, threads as far as they were seen."""
+    """Whose core it is. Of a core that passes only once, what its first notes tell: no threads and no modules."""
     memory = core.memory(MOST_READ) if core.source.seekable else None
     owner = Owner(core.notes, core.ehdr)
-    modules = find_modules(core, memory) if memory is not None else []
+    modules = find_modules(core, memory) if memory is not None else None
     execfn = core.notes.auxv.get(AT_EXECFN, 0)
     told = memory.text(execfn) if memory is not None and execfn else b""
-    kernel = _kernel(core, memory, modules) if memory is not None else None
+    kernel = _kernel(core, memory, modules) if memory is not None and modules is not None else None
     return Identity(
         pid=owner.pid,
         tid=owner.tid,
@@ -192,7 +193,7 @@ def identify(core: CoreFile, *, with_environment: bool = False) -> Identity:
         command_line=command_line(core, memory),
         signal=signal_of(core.notes, core.ehdr, core.machine, owner.pid),
         threads=threads_of(core),
-        modules=tuple(modules),
+        modules=tuple(modules) if modules is not None else None,
         elf_class=64 if core.ehdr.wide else 32,
         machine=core.machine,
         page_size=core.maps.page_size,
@@ -213,10 +214,10 @@ def with_metadata(identity: Identity, core: CoreFile) -> Identity:
     return identity.but(**found)
 
 
-def threads_of(core: CoreFile) -> tuple[ThreadInfo, ...]:
-    """All threads in the order of their notes: the one that crashed first; none from a pipe."""
+def threads_of(core: CoreFile) -> tuple[ThreadInfo, ...] | None:
+    """All threads in the order of their notes: the one that crashed first; None of a core that passes only once."""
     if not core.source.seekable:
-        return ()
+        return None
     found = read_threads(core.source, core.ehdr, core.table)
     return tuple(ThreadInfo(thread.pid, thread.pc, thread.sp, n == 0) for n, thread in enumerate(found))
 

@@ -116,7 +116,7 @@ def crash_of(
     from corefilt.crash.modules import ModuleIndex
     from corefilt.crash.unwind.unwinder import MOST_FRAMES, Unwinder
 
-    index = ModuleIndex(identity.modules)
+    index = ModuleIndex(identity.modules or ())
     files = ImageFiles(index, opened)
     process = ProcessMemory(core, memory, index, files)
     try:

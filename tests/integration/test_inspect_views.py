@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from support.builder import Load, kernel_notes, make_core, page
-from support.run import corefilt
+from support.run import Done, assert_error, corefilt
 from support.samples import ANON, SHARED, STACK, sample_core
 from support.terminal import on_a_terminal
 
 import corefilt as api
+from corefilt.errors import UnstreamableError
 from corefilt.text import counted
 
 PAGE = 4096
@@ -267,3 +268,76 @@ def test_memory_is_read_by_address(core: Path) -> None:
         assert data == raw[raw.index(data) :][:16] and len(data) == 16
         assert it.read(ANON + 4 * PAGE - 3, 16) == it.read(ANON + 4 * PAGE - 3, 3) != b""
         assert it.read(GUARD, 16) == it.read(0x10, 16) == it.read(ANON, 0) == b""
+
+
+# --- what passes only once --------------------------------------------------------------------------------
+
+
+def passing(core: Path, how: str, *args: str) -> Done:
+    """Inspect a core that comes compressed or by a pipe."""
+    if how == "a pipe":
+        return corefilt("inspect", "-", *args, pipe=core.read_bytes())
+    packed = core.with_name("core.gz")
+    packed.write_bytes(gzip.compress(core.read_bytes()))
+    return corefilt("inspect", packed, *args)
+
+
+PASSING = pytest.mark.parametrize("how", ["a pipe", "a compressed core"])
+
+
+@PASSING
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--modules",),
+        ("--modules", "--csv"),
+        ("--modules", "--json"),
+        ("--environment",),
+        ("--environment", "--json"),
+        ("--unwinder", "eu-stack"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_read_is_refused_where_it_was_asked_for(asked: tuple[str, ...], how: str, core: Path) -> None:
+    done = passing(core, how, *asked)
+    if "--json" in asked:
+        assert done.code == 1 and json.loads(done.out)["error"]["exit_code"] == 1
+        done = Done(done.code, b"", done.err)
+    assert_error(done, f"{asked[0]}", f"and {how} cannot be read twice", "try: ", "add --spool")
+
+
+@PASSING
+def test_a_copy_has_what_could_not_be_read(how: str, core: Path) -> None:
+    assert passing(core, how, "--modules", "--spool").out == corefilt("inspect", core, "--modules").out
+    assert "  not read " not in passing(core, how, "--spool").out.decode()
+
+
+@PASSING
+def test_a_summary_says_once_what_was_not_read(how: str, core: Path) -> None:
+    done = passing(core, how)
+    assert done.code == 0 and not any("--spool" in line for line in done.err)
+    told = [line for line in done.out.decode().splitlines() if "not read" in line]
+    assert told == ["  not read      threads, modules, writer, crash (--spool reads them)"]
+    assert not any("not read" in line for line in shown(core))
+
+
+@PASSING
+def test_null_is_what_was_not_read_and_none_is_what_is_not_there(how: str, core: Path, tmp_path: Path) -> None:
+    report = json.loads(passing(core, how, "--json").out)
+    assert (report["modules"], report["identity"]["threads"], report["crash"]) == (None, None, None)
+    plain = tmp_path / "without"
+    plain.write_bytes(make_core([Load(ANON, page(b"x"))], kernel_notes()))
+    assert json.loads(corefilt("inspect", plain, "--json").out)["modules"] == []
+
+
+def test_python_refuses_what_was_not_read(core: Path) -> None:
+    packed = core.with_name("core.gz")
+    packed.write_bytes(gzip.compress(core.read_bytes()))
+    with api.open(packed) as opened:
+        for name in ("threads", "modules"):
+            with pytest.raises(UnstreamableError, match=f"{name} are read in any order") as refused:
+                getattr(opened, name)
+            assert "spool=True" in refused.value.hint
+        assert (opened.identity.threads, opened.identity.modules) == (None, None)
+    with api.open(packed, spool=True) as opened:
+        assert opened.threads and opened.modules

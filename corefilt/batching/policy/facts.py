@@ -99,8 +99,9 @@ def _looked_at(core: CoreFile, asked: Container[str], sysroot: str | None) -> _L
     line = identity.command_line
     if line is not None and line.source != PRPSINFO:
         found["command"] = os.fsdecode(b" ".join(line.arguments))
-    paths = [os.fsdecode(module.path) for module in identity.modules if module.path is not None]
-    ids = [module.build_id.hex() for module in identity.modules if module.build_id is not None]
+    modules = identity.modules or ()
+    paths = [os.fsdecode(module.path) for module in modules if module.path is not None]
+    ids = [module.build_id.hex() for module in modules if module.build_id is not None]
     found["modules"] = (*paths, *ids) or None
     if "signature" in asked:
         crash = find_crash(core, identity=identity, sysroot=sysroot)

@@ -69,6 +69,8 @@ def facts(core: CoreFile, identity: Identity, *, verbose: bool = False) -> Itera
     if identity.writer != "unknown" or identity.kernel is not None:
         kernel = f"Linux {printable(identity.kernel)}" if identity.kernel is not None else "Linux"
         yield "written by", kernel if identity.writer == "kernel" else f"{identity.writer} on {kernel}"
+    if identity.threads is None:
+        yield "not read", "threads, modules, writer, crash (--spool reads them)"
     for entry in identity.environment or ():
         yield "environment", printable(entry)
     for text in changes(core):
@@ -137,7 +139,7 @@ def as_dict(core: CoreFile, identity: Identity, plan: KeepPlan) -> dict[str, obj
         "warnings": core.warnings + notices(plan),
         "changes": list(changes(core)),
         "identity": identity.as_dict(),
-        "modules": [module.as_dict() for module in identity.modules],
+        "modules": [module.as_dict() for module in identity.modules] if identity.modules is not None else None,
     }
 
 

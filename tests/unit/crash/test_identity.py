@@ -311,7 +311,8 @@ def test_pipe_tells_what_its_notes_do(tmp_path: Path) -> None:
             found = identify(core)
     finally:
         os.close(reading)
-    assert (found.pid, found.modules, found.threads) == (77, (), ())
+    assert (found.pid, found.modules, found.threads) == (77, None, None)
+    assert found.as_dict()["threads"] is None
     assert found.command_line is not None and found.command_line.source == PRPSINFO
 
 
