@@ -17,6 +17,7 @@ from corefilt.errors import InputError, OutputError, UsageError
 from corefilt.filtering.options import Options
 from corefilt.io.compression import SUFFIXES
 from corefilt.io.remote.url import is_url, local_path
+from corefilt.io.shared_holders import Holders
 from corefilt.io.tempfiles import remove_leftovers
 
 TYPE_CHECKING = False
@@ -119,7 +120,7 @@ def plan(job: Job, found: Callable[[int], None] | None = None) -> tuple[list[Tas
     own = _own_folder(job)
     _refuse_own_folder(job, own)
     items: Iterable[Item] = find(job.sources, own)
-    before = None
+    before, holders = None, Holders()
     if job.to is not None and not job.dry_run and any(is_url(local_path(place)) for place in (job.to, *job.sources)):
         from corefilt.batching.work.done_before import DoneBefore
 
@@ -145,12 +146,19 @@ def plan(job: Job, found: Callable[[int], None] | None = None) -> tuple[list[Tas
                     )
                 )
             else:
-                tasks.append(task)
+                tasks.append(_with_held(task, holders))
                 if task.output is not None:
                     taken.add(task.output)
         if found is not None:
             found(len(tasks))
     return tasks, outcomes
+
+
+def _with_held(task: Task, holders: Holders) -> Task:
+    """The task with what the file that it may replace or delete holds for other cores; what is in doubt is nothing."""
+    path = task.source if task.replace else task.output
+    held = holders.of(path) if path is not None and not is_url(path) else None
+    return task if held is None or held.doubt else replace(task, held=held)
 
 
 def _asked(job: Job, item: Item, before: DoneBefore | None, taken: set[str]) -> Task | Outcome | None:

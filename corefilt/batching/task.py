@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from corefilt.batching.policy.policy import Policy
     from corefilt.crash.repeats import CrashSummary
     from corefilt.io.remote.url import ObjectInfo
+    from corefilt.io.shared_holders import Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class Task:
     which can hold passwords. ``crash`` is what was found out of the crash before, and ``repeat`` the core's place among
     those of the same one; with ``survey`` that is all that the task is for. ``listed`` is what the store told of an
     object that is the source; ``output_there`` whether there is something at the output, which then did not come of
-    this work, and None where that was not asked.
+    this work, and None where that was not asked. ``held`` tells that the file that would be replaced or deleted
+    holds blocks for other cores.
     """
 
     source: str
@@ -65,6 +67,7 @@ class Task:
     repeat: int | None = None
     listed: ObjectInfo | None = None
     output_there: bool | None = None
+    held: Held | None = None
 
     @property
     def name(self) -> str:

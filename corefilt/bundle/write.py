@@ -101,6 +101,8 @@ def write_bundle(
             damage = source.check()
             if damage is not None:
                 warnings.append(damage)
+            if sink.notice is not None:
+                warnings.append(f"{sink.name}: {sink.notice}")
             sink.commit(0, sync=options.sync)
         except BaseException:
             sink.abort()

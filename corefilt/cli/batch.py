@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from corefilt.batching.outcome import Outcome
     from corefilt.batching.policy.policy import Policy
+    from corefilt.batching.shared.reduce import SharedOnce
     from corefilt.batching.task import Task
     from corefilt.cli.parser import Parser
 
@@ -39,6 +40,9 @@ An interrupted job continues where it stopped; reruns skip cores that are alread
 EPILOG = """\
 exit status: 0 done; 1 the job could not begin, or --shared-once or --dedupe failed when the cores were filtered;
 2 usage; 4 done, but some cores could not be filtered"""
+
+# Cores that a line of the summary names.
+MOST_NAMED = 4
 
 
 def parser() -> Parser:
@@ -199,10 +203,25 @@ def _kept_once(arguments: argparse.Namespace, outcomes: list[Outcome]) -> Iterat
         for outcome in outcomes
         if outcome.status in ("filtered", "unchanged") and outcome.output is not None and not is_url(outcome.output)
     ]
-    done = share_once(cores) if arguments.shared_once else dedupe(cores)
+    shared = share_once(cores) if arguments.shared_once else None
+    done = shared if shared is not None else dedupe(cores)
     if not arguments.quiet:
         yield f"corefilt: {done}"
+        if shared is not None:
+            yield from _needed(shared)
     if arguments.verbose:
         yield from (f"  skipped: {printable(path)}: {printable(why)}" for path, why in done.skipped.items())
     elif done.skipped:
         yield f"  {counted(len(done.skipped), 'core was', 'cores were')} skipped (-v says why)"
+
+
+def _needed(done: SharedOnce) -> Iterator[str]:
+    """Which cores must stay as they are, a line for each manifest; of many their number."""
+    for manifest, cores in done.needed().items():
+        names = ", ".join(printable(os.path.basename(core)) for core in cores)
+        if len(cores) > MOST_NAMED:
+            names = counted(len(cores), "core")
+        yield (
+            f"  other cores need blocks of {names}: neither delete nor filter these before "
+            f"corefilt restore {printable(manifest)}"
+        )

@@ -134,7 +134,8 @@ OPTIONS = (
     Option("--replace", "replace each full core by the filtered one, once it is verified: name, format, mode, owner, "
            "attributes and times stay", default=False, group=OUTPUT, takers="batch"),
     Option("-f --force", "replace files in DIR, and those of --html and --json; with --replace, also cores that are "
-           "damaged or have more than one hard link", default=False, group=OUTPUT, takers="batch"),
+           "damaged, have more than one hard link, or hold blocks for others", default=False, group=OUTPUT,
+           takers="batch"),
     Option("-f --force", "replace another handler", default=False, group=OUTPUT, takers="install"),
     Option("-f --force", "restore what was set before, even if it was changed since", default=False, group=OUTPUT,
            takers="uninstall"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 
-from corefilt.cli.streams import need_standard_output, tell
+from corefilt.cli.streams import need_standard_output, say, tell
 from corefilt.errors import ReportPlaceError
+from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def write_file(target: str, text: str, *, force: bool) -> None:
     except BaseException:
         sink.abort()
         raise
+    if sink.notice is not None:
+        say(f"corefilt: {printable(sink.name)}: {printable(sink.notice)}")
 
 
 def write_all(fd: int, raw: bytes) -> None:

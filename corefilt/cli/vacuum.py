@@ -33,8 +33,9 @@ max-per-executable, max-use and keep-free of /etc/corefilt.conf, or the options.
 removed.
 
 Run it as the owner of the cores, which is root for the handler's. Only cores that the handler saved are removed; never
-one that is marked (user.corefilt.keep), locked, or has more than one hard link, and for lack of space never the only
-core of a user. Exit status 4: cores that are never removed exceed the limits."""
+one that is marked (user.corefilt.keep), locked, has more than one hard link, or holds blocks for others (batch
+--shared-once), and for lack of space never the only core of a user. Exit status 4: cores that are never removed exceed
+the limits."""
 
 
 def parser() -> Parser:

@@ -35,6 +35,7 @@ from corefilt.filtering.inplace_file import InPlaceFile, block_of, high_halves, 
 from corefilt.filtering.inplace_report import InPlaceReport
 from corefilt.io.engine import Engine
 from corefilt.io.replace import ReplacementSink
+from corefilt.io.shared_holders import Holders
 from corefilt.io.trim import discard_of
 from corefilt.plan.layout import Layout, counts_anew, kept_bytes, section_headers, tagged_loads, taken
 from corefilt.sizes import show_size
@@ -96,6 +97,7 @@ class _InPlace:
         self.allocated_before = 0
         self.punched = 0
         self.discard: str | None = None
+        self.held = Holders().of(self.name)
         self._undo: list[tuple[int, Bytes]] = []
 
     def _new_head(self) -> Ehdr:
@@ -139,6 +141,8 @@ class _InPlace:
             yield f"is damaged: {core.warnings[0]}", elsewhere
         if status.st_nlink > 1:
             yield f"has {status.st_nlink} hard links, and all of them would change", elsewhere
+        if self.held is not None and not self.held.doubt and self._loses():
+            yield self.held.reason, f"{self.held.way_out}; -f goes ahead, and they can no longer be restored"
         lost = count = 0
         for m, finding in enumerate(plan.findings):
             if plan.assumed[m]:
@@ -149,6 +153,10 @@ class _InPlace:
                 f"{show_size(lost)} in {counted(count, 'mapping')} would be dropped on an assumption",
                 "--assume SELECTOR=KIND settles them, --unknown keep keeps them, -f goes ahead",
             )
+
+    def _loses(self) -> bool:
+        """Whether bytes of a segment go, or move to other offsets."""
+        return self.options.compact or self.table.p_filesz != self.core.table.p_filesz
 
     def _open(self) -> InPlaceFile:
         try:
@@ -201,6 +209,7 @@ class _InPlace:
             report = self._report(None, None, self.grown, began)
             report.freed_bytes = sum(self._data_bytes(block_of(source.fd)))
             report.notices += [f"needs -f: {words}" for words, _ in self._objections(status)]
+            report.notices += [self.held.reason] if self.held is not None and self.held.doubt else []
             return report
         place = self._open()
         try:
@@ -213,7 +222,9 @@ class _InPlace:
                 layout = self.plan.layout
                 if layout.size < size:
                     size, engine = layout.size, self._replace(place, layout)
-            return self._report(place, engine, size, began)
+            report = self._report(place, engine, size, began)
+            report.notices += [self.held.lost] if self.held is not None and self._loses() else []
+            return report
         finally:
             place.close()
 

@@ -12,7 +12,7 @@ import os
 import stat
 
 from corefilt.errors import NoCoreError, OutputError
-from corefilt.io.sinks import NamedFile, NewFileSink, reported
+from corefilt.io.sinks import NamedFile, NewFileSink, reported, told_of_holder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class KernelFile(NamedFile):
         except BaseException:
             sink.abort()
             raise
-        return sink
+        return told_of_holder(sink) if self.replace else sink
 
     def _check_mode(self) -> None:
         if self.dumpable == SUID_DUMP_DISABLE:

@@ -46,6 +46,7 @@ class PackedSink(Sink):
         """Take the sink, which is committed or aborted with this one."""
         super().__init__(-1, inner.name, owned=False)
         self.inner, self._encoder = inner, encoder
+        self.notice = inner.notice
         self.written = 0
         self._room, self._held = memoryview(bytearray(ENCODED)), 0
 

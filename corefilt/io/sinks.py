@@ -223,6 +223,16 @@ class NewFileSink(Sink):
             shut(self.fd)
 
 
+def told_of_holder(sink: NewFileSink) -> NewFileSink:
+    """The sink, whose ``notice`` tells besides where the file that it replaces holds blocks for other cores."""
+    from corefilt.io.shared_holders import Holders
+
+    held = Holders().of(sink.name)
+    if held is not None:
+        sink.notice = "; ".join(filter(None, (sink.notice, held.lost)))
+    return sink
+
+
 def _made_private(fd: int) -> str | None:
     """Give a new file mode 0600 whatever the umask; where its file system keeps no modes, what that comes to."""
     try:
@@ -313,7 +323,7 @@ def named_sink(name: str, source: Source | None, *, force: bool, text: bool = Fa
         if stat.S_ISREG(status.st_mode):
             if not force:
                 raise OutputError(f"{name}: exists", "-f replaces it")
-            return NewFileSink(shown, replace=True, folder=place.folder, leaf=place.leaf)
+            return told_of_holder(NewFileSink(shown, replace=True, folder=place.folder, leaf=place.leaf))
         fd = place.open_stream(force=force)
     if os.isatty(fd) and not text:
         os.close(fd)

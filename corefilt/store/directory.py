@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from dataclasses import replace
 
 from corefilt.crash.recorded import read_signature
 from corefilt.evidence.when import written_at
+from corefilt.io.shared_holders import Holders, is_manifest
 from corefilt.store.attributes import KEEP, OWNER, SMALL, UNKNOWN, fact, names, number, text
 from corefilt.store.retention import KeptCore
 
@@ -46,7 +48,17 @@ class Directory:
                     before if before is not None and before[0] == state else (state, self._look(entry.name))
                 )
         self._seen = seen
-        return [core for _, core in seen.values() if core is not None]
+        found = [core for _, core in seen.values() if core is not None]
+        return self._with_held(found) if any(map(is_manifest, seen)) else found
+
+    def _with_held(self, found: list[KeptCore]) -> list[KeptCore]:
+        """The cores, of which those that hold blocks for others are protected."""
+        holders, folder = Holders(), os.path.realpath(f"/proc/self/fd/{self._folder}")
+        held = [(core, holders.of(os.path.join(folder, core.name))) for core in found]
+        return [
+            replace(core, protected=core.protected or said.reason) if said is not None and not said.doubt else core
+            for core, said in held
+        ]
 
     def _look(self, name: str) -> KeptCore | None:
         try:

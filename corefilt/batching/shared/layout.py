@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from corefilt.batching.shared.manifest import MOST_LITERAL
 from corefilt.corefile.elf import PT_LOAD
 from corefilt.corefile.ranges import joined
 from corefilt.errors import InputError
+from corefilt.io.shared_manifest import MOST_LITERAL
 from corefilt.plan.fit.split_layout import SplitPhdr, fit_note, lay_out_pieces, split
 from corefilt.plan.layout import tagged_loads
 

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from corefilt.batching.shared.manifest import Entry, Manifest
+    from corefilt.io.shared_manifest import Entry, Manifest
 
 
 class Part:

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 
-from corefilt import __version__
+from corefilt import __version__, _fast
 from corefilt.batching.files.lock import Lock
 from corefilt.batching.shared.blocks import BLOCK, find_equal, objection
 from corefilt.batching.shared.layout import kept_runs, lay_out_without, literals
-from corefilt.batching.shared.manifest import Block, Entry, Manifest, read_manifest
 from corefilt.batching.shared.parts import Part, Parts
 from corefilt.batching.shared.successor import Successor
 from corefilt.corefile.corefile import open_core
 from corefilt.corefile.corefilt_note import Shared, encode_shared
 from corefilt.errors import CorefiltError, InputError, OutputError
 from corefilt.io.engine import Engine
+from corefilt.io.shared_holders import PREFIX, SUFFIX, Holders, manifests_of, needed_cores
+from corefilt.io.shared_manifest import Block, Entry, Manifest, read_manifest
+from corefilt.io.sinks import NewFileSink, reported
 from corefilt.sizes import show_size
 from corefilt.text import counted
 from corefilt.verify import verify
@@ -32,9 +34,6 @@ if TYPE_CHECKING:
     from corefilt.batching.shared.blocks import Member
     from corefilt.corefile.corefile import CoreFile
     from corefilt.plan.fit.split_layout import FittedLayout
-
-# Manifests of one folder are told apart by the beginning of their ids.
-PREFIX, SUFFIX = "corefilt-shared-", ".json"
 
 
 class SharedOnce:
@@ -57,6 +56,11 @@ class SharedOnce:
         """The attributes as JSON takes them."""
         return {"schema": 1, "version": __version__, **{name: getattr(self, name) for name in self.__slots__}}
 
+    def needed(self) -> dict[str, list[str]]:
+        """By manifest the cores that hold blocks which others lack; those must stay as they are."""
+        found = {path: sorted(needed_cores(os.path.dirname(path), read_manifest(path))) for path in self.manifests}
+        return {path: cores for path, cores in found.items() if cores}
+
     def __str__(self) -> str:
         shared = f"{counted(self.blocks, 'block')} of {show_size(BLOCK)}"
         return (
@@ -68,8 +72,8 @@ class SharedOnce:
 def share_once(paths: Iterable[str | os.PathLike[str]], *, folder: str | None = None) -> SharedOnce:
     """Keep equal blocks of shared memory once in a group of cores, which are regular files on this machine.
 
-    The manifest is written to ``folder``, or to the one that all of the cores lie below. Whoever deletes a core of the
-    group loses the blocks that it holds for others: ``corefilt restore`` comes first. Raises InputError or OutputError;
+    The manifest is written to ``folder``, or to the one that all of the cores lie below. Whoever deletes or filters a
+    core that holds blocks for others loses them: ``corefilt restore`` comes first. Raises InputError or OutputError;
     what stands against a single core becomes a reason in ``skipped``.
     """
     names = list(dict.fromkeys(os.path.realpath(path) for path in paths))
@@ -82,7 +86,7 @@ def share_once(paths: Iterable[str | os.PathLike[str]], *, folder: str | None = 
         spoken_of: set[str] = set()
         for path in manifests_of(folder):
             spoken_of |= _carry_out(path, read_manifest(path), done)
-        fresh = [name for name in names if name not in spoken_of]
+        fresh = _free([name for name in names if name not in spoken_of], done)
         if len(fresh) > 1:
             found = _new_manifest(folder, fresh, done)
             if found is not None:
@@ -112,10 +116,16 @@ def _refuse_writable(folder: str) -> None:
         raise OutputError(f"{folder}: other users can write to it", "run as the owner of the directory")
 
 
-def manifests_of(folder: str) -> list[str]:
-    """The manifests in a folder."""
-    names = sorted(name for name in os.listdir(folder) if name.startswith(PREFIX) and name.endswith(SUFFIX))
-    return [os.path.join(folder, name) for name in names]
+def _free(names: list[str], done: SharedOnce) -> list[str]:
+    """Those that hold nothing by a manifest of another folder, which would no longer find it."""
+    holders, free = Holders(), []
+    for name in names:
+        held = holders.of(name)
+        if held is None or held.doubt:
+            free.append(name)
+        else:
+            done.skipped[name] = held.reason
+    return free
 
 
 def _allocated(path: str) -> int:
@@ -139,22 +149,36 @@ def _new_manifest(folder: str, names: list[str], done: SharedOnce) -> tuple[str,
     cores = [_entry(group.members[k], folder, path, id) for k in concerned]
     rows = zip(group.holders, group.places, group.digests, strict=True)
     manifest = Manifest(id, BLOCK, cores, [Block(place[k], at, digest) for k, at, digest in rows])
-    manifest.write(path)
+    _write_manifest(manifest, path)
     return path, manifest
+
+
+def _write_manifest(manifest: Manifest, path: str) -> None:
+    """Write it, for its owner alone; it is on the disk, under its name, when this returns. Raises OutputError."""
+    raw = manifest.encode()
+    sink = NewFileSink(path, replace=False)
+    try:
+        with reported(path):
+            _fast.write_at(sink.fd, 0, raw)
+    except BaseException:
+        sink.abort()
+        raise
+    sink.commit(len(raw), sync=True)
 
 
 def _entry(member: Member, folder: str, manifest: str, id: bytes) -> Entry:
     entry = Entry(os.path.relpath(member.path, folder), member.size, [], [], _runs(member))
     if entry.taken:
-        ranges = _ranges(entry, BLOCK)
+        ranges = ranges_of(entry, BLOCK)
         with open_core(member.path) as core, MappedCore(member.path) as file:
-            layout = lay_out_without(core, ranges, _mark(core, member.path, manifest, id))
+            layout = lay_out_without(core, ranges, mark_of(core, member.path, manifest, id))
             entry.kept = kept_runs(layout)
             entry.literals = literals(file, [(at, at + length) for at, length, _ in entry.kept] + ranges)
     return entry
 
 
-def _mark(core: CoreFile, path: str, manifest: str, id: bytes) -> bytes:
+def mark_of(core: CoreFile, path: str, manifest: str, id: bytes) -> bytes:
+    """The note of a reduced core, which names its manifest; both are paths."""
     return encode_shared(core.ehdr, Shared(id, os.fsencode(os.path.relpath(manifest, os.path.dirname(path)))))
 
 
@@ -174,7 +198,8 @@ def _runs(member: Member) -> list[tuple[int, int, int]]:
     return runs
 
 
-def _ranges(entry: Entry, block: int) -> list[tuple[int, int]]:
+def ranges_of(entry: Entry, block: int) -> list[tuple[int, int]]:
+    """What a core gives up, as (start, end) in the whole one; ``block`` is a block's length in bytes."""
     return [(at, at + count * block) for at, _, count in entry.taken]
 
 
@@ -209,8 +234,8 @@ def _reduce(path: str, manifest: Manifest, parts: Parts, entry: Entry) -> bool:
             why_not = objection(core)
             if why_not:
                 raise InputError(f"{part.path}: {why_not}")
-            ranges = _ranges(entry, manifest.block)
-            layout = lay_out_without(core, ranges, _mark(core, part.path, path, manifest.id))
+            ranges = ranges_of(entry, manifest.block)
+            layout = lay_out_without(core, ranges, mark_of(core, part.path, path, manifest.id))
             covered = [(at, at + length) for at, length, _ in entry.kept] + ranges
             if kept_runs(layout) != entry.kept or literals(part.file, covered) != entry.literals:
                 raise InputError(f"{part.path}: was changed since the manifest was written")

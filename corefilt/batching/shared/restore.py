@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 
 from xxhash import xxh3_128_digest
 
 from corefilt import _fast
-from corefilt.batching.shared.manifest import Entry, Manifest, read_manifest
+from corefilt.batching.shared.layout import lay_out_without
 from corefilt.batching.shared.parts import Part, Parts
-from corefilt.batching.shared.reduce import locked
+from corefilt.batching.shared.reduce import locked, mark_of, ranges_of
 from corefilt.batching.shared.successor import Successor
 from corefilt.corefile.corefile import open_core
-from corefilt.errors import InputError
+from corefilt.errors import CorefiltError, InputError
 from corefilt.io.engine import Engine
+from corefilt.io.shared_manifest import Entry, Manifest, read_manifest
 from corefilt.io.sinks import reported
 from corefilt.io.sources import FileSource
 from corefilt.io.steps import Step
@@ -46,6 +48,12 @@ def restore(places: Iterable[str | os.PathLike[str]]) -> list[str]:
             names.add(path)
     done: list[str] = []
     for path, names in wanted.items():
+        if names is not None and not os.path.exists(path):
+            raise InputError(
+                f"{path}: {os.strerror(errno.ENOENT)}",
+                "put the core back where corefilt batch --shared-once wrote it: its manifest is found relative to that "
+                "directory",
+            )
         manifest, folder = read_manifest(path), os.path.dirname(path)
         with locked(folder, *(os.path.dirname(os.path.join(folder, entry.name)) for entry in manifest.cores)):
             done += _restore(path, manifest, names)
@@ -74,7 +82,7 @@ def _restore(path: str, manifest: Manifest, names: set[str] | None) -> list[str]
                 if names is not None and name not in names:
                     left = True
                     continue
-                _write(part, parts, entry, manifest)
+                _write(part, parts, entry, manifest, path)
             parts.forget(number)
             done.append(name)
     if not left:
@@ -83,7 +91,7 @@ def _restore(path: str, manifest: Manifest, names: set[str] | None) -> list[str]
     return done
 
 
-def _write(part: Part, parts: Parts, entry: Entry, manifest: Manifest) -> None:
+def _write(part: Part, parts: Parts, entry: Entry, manifest: Manifest, path: str) -> None:
     file = part.file
     sink = Successor(part.path, file.fd)
     try:
@@ -97,11 +105,37 @@ def _write(part: Part, parts: Parts, entry: Entry, manifest: Manifest) -> None:
                 for n in range(count):
                     raw = _block(part, parts, manifest, first + n)
                     _fast.write_at(sink.fd, offset + n * manifest.block, raw)
+        with reported(part.path):
+            os.ftruncate(sink.fd, entry.size)
+        _refuse_changed(part, sink.fd, entry, manifest, path)
         file.check_unchanged()
         sink.commit(entry.size, sync=True)
     except BaseException:
         sink.abort()
         raise
+
+
+def _refuse_changed(part: Part, whole: int, entry: Entry, manifest: Manifest, path: str) -> None:
+    """Reduce what was restored once more, on paper: the headers tell whether the core is still what was reduced.
+
+    What a filter has dropped since would read as zeros. Raises InputError.
+    """
+    file = part.file
+    try:
+        with open_core(f"/proc/self/fd/{whole}") as core:
+            layout = lay_out_without(
+                core, ranges_of(entry, manifest.block), mark_of(core, part.path, path, manifest.id)
+            )
+        same = layout.size == file.size and all(
+            file.read(step.target, len(step.put)) == step.put for step in layout.steps(0) if step.put is not None
+        )
+    except CorefiltError:
+        same = False
+    if not same:
+        raise InputError(
+            f"{part.path}: cannot be restored, and is left as it is: it was changed after --shared-once",
+            "restore cores first, and filter them then",
+        )
 
 
 def _block(part: Part, parts: Parts, manifest: Manifest, number: int) -> bytes:

@@ -99,6 +99,8 @@ def outcome_of(
     reasons = list(report.warnings)
     if marked is False:
         reasons.append("its file system keeps no attributes: another run cannot see that this was done")
+    if task.held is not None and not task.dry_run:
+        reasons.append(task.held.lost)
     return task.outcome(
         "filtered",
         "; ".join(reasons),

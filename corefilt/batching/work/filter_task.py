@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from corefilt.batching.work.provenance import Provenance
     from corefilt.batching.work.remote import RemoteEndpoint
     from corefilt.corefile.corefile import CoreFile
+    from corefilt.io.shared_holders import Held
     from corefilt.io.sources import Source
 
 
@@ -110,6 +111,8 @@ def _article(task: Task) -> str:
 def _replaced_here(task: Task, file: LocalEndpoint, on_progress: Told | None) -> Outcome:
     chosen = _chosen(task, file)
     if not isinstance(chosen, Task):
+        if chosen.status == "deleted" and task.held is not None and not task.force:
+            return _held(task, task.held, "deletes")
         if chosen.status != "deleted" or task.dry_run:
             return chosen
         from corefilt.batching.work.apply_policy import delete
@@ -218,25 +221,31 @@ def _opened(task: Task, source: Endpoint, folder: str | None, *, verified: bool)
 
 
 def _stays(file: LocalEndpoint, task: Task, core: CoreFile) -> Outcome | None:
-    """The outcome where a file is not replaced: it is damaged, or a filter takes nothing out, which it is marked with.
+    """The outcome where a file is not replaced: it is damaged, or holds blocks for others, or a filter drops nothing.
 
-    None where it is.
+    The last is marked on it. None where it is replaced.
     """
     # Of a copy it is known by now what was wrong with its stream.
     damage = core.warnings[0] if core.damaged else core.source.check() if core.source.seekable else None
     if damage is not None and not task.force:
         return task.outcome("kept", "is damaged; -f replaces it anyway", damage=damage)
+    held = _held(task, task.held, "replaces") if task.held is not None and not task.force else None
     if task.dry_run:
-        return None
+        return held
     options = options_of(task, None)
     options.dry_run = True
     report = write_filtered(core, task.filter, os.devnull, options)
     if report.output_bytes != report.input_bytes or report.changes:
-        return None
+        return held
     provenance.write(file.fd, task, file.fingerprint(), report.assumed_bytes)
     before = file.stored
     outcome = outcome_of(task, core, report, before, marked=None, seconds=report.seconds)
     return replace(outcome, status="unchanged", reason=task.because("the filter drops nothing"), allocated_after=before)
+
+
+def _held(task: Task, held: Held, does: str) -> Outcome:
+    """The outcome of a core that others need, which would be replaced or deleted."""
+    return task.outcome("kept", f"{held.reason}; {held.way_out}, -f {does} it anyway")
 
 
 def _owning(source: Source, make: Callable[[], FileSource]) -> FileSource:

@@ -6,6 +6,7 @@ import os
 
 from corefilt import __version__
 from corefilt.filtering.report import notices
+from corefilt.io.shared_holders import Holders
 from corefilt.sizes import show_size
 from corefilt.text import counted, moment, printable
 
@@ -95,6 +96,9 @@ def changes(core: CoreFile) -> Iterator[str]:
         yield f"signature recorded by corefilt (--annotate): {printable(notes.signature)}"
     if notes.shared is not None:
         yield "its shared memory is stored beside it (corefilt restore puts it back)"
+    held = Holders().of(core.source.name) if core.source.origin.seekable else None
+    if held is not None and not held.doubt:
+        yield f"{held.reason}, and must stay as it is"
     if notes.origin is not None:
         yield "converted from FDPIC to ELF by corefilt --format"
     if core.gaps:

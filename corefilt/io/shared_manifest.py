@@ -13,10 +13,8 @@ import os
 import zlib
 from typing import NamedTuple
 
-from corefilt import _fast
 from corefilt.documents.fields import MOST_SIZE, a_list, a_number, a_table, a_text, decode_json
 from corefilt.errors import InputError, UsageError
-from corefilt.io.sinks import NewFileSink, reported
 from corefilt.text import counted
 
 TYPE_CHECKING = False
@@ -83,18 +81,6 @@ class Manifest:
             "blocks": [[block.core, block.offset, block.digest.hex()] for block in self.blocks],
         }
         return json.dumps(whole, separators=(",", ":")).encode()
-
-    def write(self, path: str) -> None:
-        """Write it, for its owner alone; it is on the disk, under its name, when this returns. Raises OutputError."""
-        raw = self.encode()
-        sink = NewFileSink(path, replace=False)
-        try:
-            with reported(path):
-                _fast.write_at(sink.fd, 0, raw)
-        except BaseException:
-            sink.abort()
-            raise
-        sink.commit(len(raw), sync=True)
 
 
 def read_manifest(path: str) -> Manifest:
