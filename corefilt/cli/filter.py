@@ -6,7 +6,7 @@ import os
 
 from corefilt.cli.arguments import read, refuse_exchanged
 from corefilt.cli.commands import COMMANDS
-from corefilt.cli.options import Arguments, check_environment, given_options, make_parser
+from corefilt.cli.options import Arguments, check_environment, given_options, make_parser, taken_by
 from corefilt.cli.progress import bar_for, told
 from corefilt.cli.reportfile import STDOUT, check_report_place, with_json_target, write_json
 from corefilt.cli.streams import say_report
@@ -66,9 +66,10 @@ def parser() -> Parser:
 def parse(argv: list[str]) -> Arguments:
     """The arguments; raises UsageError, with the spelling to use for a filter that looks like an option."""
     names = {**NAMES, **ALIASES}
+    valued = {flag for _, record in taken_by("filter") if not isinstance(record.default, bool) for flag in record.flags}
     for before, word in zip(["", *argv], argv, strict=False):
-        # argparse would take -none for -n -o ne.
-        if before != "--truncate" and word[:1] == "-" and (word[1:].split(",")[0] in names or word[1:2].isdigit()):
+        # argparse would take -none for -n -o ne; what stands behind an option is its value.
+        if before not in valued and word[:1] == "-" and (word[1:].split(",")[0] in names or word[1:2].isdigit()):
             raise FilterError(f"filter {word!r} starts with '-'", f"write default,{word}")
     if argv and argv[0][:1] != "-":
         _refuse_no_filter(*argv[:2])
