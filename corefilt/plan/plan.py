@@ -15,6 +15,8 @@ from corefilt.filterbits import as_filter
 from corefilt.kinds import CURRENT
 from corefilt.plan.layout import Layout, Note, kept_bytes, lay_out, tag_bytes, tagged_loads
 from corefilt.plan.note_slot import place_for_note
+from corefilt.sizes import show_size
+from corefilt.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +78,11 @@ class Mapping(Record[str, object]):
 
     def __len__(self) -> int:
         return len(RECORD)
+
+    def __repr__(self) -> str:
+        path = f" {printable(self.path)}" if self.path is not None else ""
+        about = f"{self.kind} ({self.certainty}), {show_size(self.present)}"
+        return f"<corefilt.Mapping {self.start:#x}-{self.end:#x} {self.flags}{path}: {about}>"
 
     # Of a dictionary these two would go by the content; a mapping is itself.
     __eq__ = object.__eq__

@@ -38,6 +38,9 @@ class Finding:
     def __str__(self) -> str:
         return f"{self.what}: {self.text}"
 
+    def __repr__(self) -> str:
+        return f"<corefilt.verify.Finding {printable(str(self))}>"
+
 
 class Verdict:
     """The outcome: ``findings`` are broken promises, ``changes`` what an option changed and what -i left behind.
@@ -87,6 +90,10 @@ class Verdict:
             "changes": self.changes,
             "findings": [finding.as_dict() for finding in self.findings],
         }
+
+    def __repr__(self) -> str:
+        outcome = "holds" if self.holds else f"broken in {counted(len(self.findings), 'place')}"
+        return f"<corefilt.verify.Verdict {printable(self.full)} -> {printable(self.filtered)}: {outcome}>"
 
     def __str__(self) -> str:
         head = f"{printable(self.full)} -> {printable(self.filtered)}: "
