@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
@@ -12,7 +13,7 @@ from corefilt.filtering.observer import observer
 from corefilt.filtering.options import check_output, options_for
 from corefilt.filtering.shown import Shown, kinds_table
 from corefilt.filtering.write import write_filtered, write_plan
-from corefilt.io.opening import open_source
+from corefilt.io.opening import check_storage_options, open_source
 from corefilt.plan.plan import KeepPlan
 from corefilt.sizes import show_size
 from corefilt.text import counted
@@ -53,6 +54,12 @@ class Core(Shown):
     def close(self) -> None:
         """Close what was opened for it; a descriptor or file that was given stays open."""
         self._file.__exit__(None, None, None)
+
+    @property
+    def _opened(self) -> CoreFile:
+        """The core where it is to be read. Raises UsageError if it is closed."""
+        self._file.source.check_open()
+        return self._file
 
     @property
     def name(self) -> str:
@@ -103,7 +110,7 @@ class Core(Shown):
         """Whose core it is, and what is noted beside it. Of a pipe, ask before anything is written."""
         from corefilt.crash.identity import identify, with_metadata
 
-        return with_metadata(identify(self._file), self._file)
+        return with_metadata(identify(self._opened), self._opened)
 
     @property
     def threads(self) -> Sequence[ThreadInfo]:
@@ -143,9 +150,10 @@ class Core(Shown):
         It returns fewer if the mapping ends or the rest of it was dropped. Raises InputError, and UnstreamableError if
         the core is read in one pass.
         """
-        if not self._file.source.seekable:
+        file = self._opened
+        if not file.source.seekable:
             raise self._passes("memory is read")
-        return self._file.memory(size).read(address, size) if size > 0 else b""
+        return file.memory(size).read(address, size) if size > 0 else b""
 
     def _passes(self, what: str) -> UnstreamableError:
         """Say why a core that passes only once is refused."""
@@ -167,10 +175,10 @@ class Core(Shown):
         The options are those of ``corefilt filter``. Raises FilterError, UsageError, EvidenceError, or SelectorError
         for an assumption that matches nothing.
         """
-        given = options_for("Core.plan()", options)
         with in_python():
+            given = options_for("Core.plan()", options)
             made = KeepPlan.of(
-                self._file, filter, unknown=given.unknown, assume=given.assume, maps=given.maps, pid=given.pid,
+                self._opened, filter, unknown=given.unknown, assume=given.assume, maps=given.maps, pid=given.pid,
                 sysroot=given.sysroot, dumper=given.dumper,
             )  # fmt: skip
         return Plan(self, made)
@@ -178,7 +186,10 @@ class Core(Shown):
     def __repr__(self) -> str:
         return f"<corefilt.Core {self.name!r}: {self.machine}, {counted(len(self._file.maps), 'mapping')}>"
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
+        if self._file.source.closed and "_everything" not in self.__dict__:
+            # A notebook shows the repr instead.
+            return None
         return kinds_table(f"{self.name}: {self.elf_class} {self.machine}", self._everything.by_kind())
 
 
@@ -223,11 +234,11 @@ class Plan(Shown):
         A pipe can be written only once; into a file, what is kept is decided only at its end. ``progress``, ``cancel``
         and ``storage_options`` are those of ``corefilt.filter``.
         """
-        given = options_for("Plan.write()", options)
-        # Core.plan() has checked the word.
-        given.unknown = self._made.unknown  # type: ignore[assignment]
-        given.on_progress = observer(progress, cancel, self.core._file.length)
         with in_python():
+            given = options_for("Plan.write()", options)
+            # Core.plan() has checked the word.
+            given.unknown = self._made.unknown  # type: ignore[assignment]
+            given.on_progress = observer(progress, cancel, self.core._opened.length)
             return write_plan(self._made, _target(output, given, storage_options), given)
 
     def __repr__(self) -> str:
@@ -273,8 +284,8 @@ def filter_core(
     are passed by fsspec to the library for URLs. Returns the report; ``report.damaged`` says whether the input was
     damaged, ``report.output`` is the path. Raises CorefiltError.
     """
-    given = options_for("corefilt.filter()", options)
     with in_python():
+        given = options_for("corefilt.filter()", options)
         check_output(given.__dict__, output)
         if output is None and given.name is None and not given.in_place:
             raise UsageError("missing output", "give output, name or in_place=True")
@@ -295,6 +306,7 @@ def _target(
     output: Place | NamedFile | None, given: Options, storage_options: Mapping[str, Any] | None
 ) -> Place | NamedFile:
     """The output as the writer takes it; a URL with the options of its store."""
+    check_storage_options(storage_options)
     if output is None:
         # In place there is none.
         return ""
@@ -306,6 +318,13 @@ def _target(
         if is_url(output):
             return RemoteFile(output, force=given.force, storage_options=storage_options)
     return output
+
+
+def name_of_file(place: str | bytes | os.PathLike[str]) -> str:
+    """Return the path or URL of what is to be read as a file. Raises UsageError for what is neither."""
+    if not isinstance(place, str | bytes | os.PathLike):
+        raise UsageError(f"a file is named by its path or URL, not by {type(place).__name__}")
+    return os.fsdecode(place)
 
 
 def local_copy(place: str, stack: ExitStack) -> str:

@@ -153,6 +153,8 @@ def as_filter(value: int | str) -> tuple[int, list[str]]:
     """A filter from Python: an int is its bits, a text is read as on the command line; with its warnings."""
     if isinstance(value, str):
         return parse_filter(value)
+    if not isinstance(value, int):
+        raise FilterError(f"filter {value!r} is neither a number nor a text")
     return parse_filter(f"{int(value):#x}") if int(value) >= 0 else parse_filter(str(value))
 
 

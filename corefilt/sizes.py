@@ -70,6 +70,8 @@ def parse_limit(value: int | str, option: str = "--truncate") -> Limit:
         size = resource.getrlimit(resource.RLIMIT_CORE)[0] & RLIM_INFINITY
         source += ", this process's soft limit"
     else:
+        if not isinstance(value, int | str):
+            raise UsageError(f"limit {value!r} is neither a number nor a text", "write it like 65536 or 64K")
         size = parse_size(value) if isinstance(value, str) else value
     if not 0 <= size <= RLIM_INFINITY:
         raise UsageError(f"limit {value!r} is not between 0 and 2^64 - 1 bytes", "write unlimited for no limit")

@@ -10,7 +10,7 @@ from sphinx.application import Sphinx
 
 import corefilt
 from corefilt.cli.commands import COMMANDS
-from corefilt.filtering.options import taken_by
+from corefilt.cli.generate.keywords import keywords
 
 project = "corefilt"
 version = release = corefilt.__version__
@@ -53,14 +53,6 @@ def options_of(command: str) -> str:
     env = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
     done = subprocess.run(words, env=env, stdout=subprocess.PIPE, text=True, check=True)
     return f"\n## corefilt {command}\n\n```text\n{done.stdout}```\n"
-
-
-def keywords(function: str) -> str:
-    """Return a list of the options that a Python function takes."""
-    return "".join(
-        f"``{name}`` (``{option.flags[-1]}``; default: {option.default!r})\n   {option.help}\n\n"
-        for name, option in taken_by(function)
-    )
 
 
 def toctree(section: str) -> str:

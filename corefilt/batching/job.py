@@ -14,7 +14,7 @@ from corefilt.batching.sources.content import Content
 from corefilt.batching.sources.find import Item, find, look_into
 from corefilt.batching.task import Task
 from corefilt.errors import InputError, OutputError, UsageError
-from corefilt.filtering.options import Options
+from corefilt.filtering.options import Options, checked_values
 from corefilt.io.compression import SUFFIXES
 from corefilt.io.remote.url import is_url, local_path
 from corefilt.io.shared_holders import Holders
@@ -102,7 +102,7 @@ def task_options(given: Mapping[str, Any], evidence: str) -> dict[str, Any]:
     Raises UsageError for what cannot be meant.
     """
     # Several cores at a time are parallel enough.
-    options = {"threads": 1, "compress_threads": 1, **given}
+    options = {"threads": 1, "compress_threads": 1, **checked_values(given)}
     if evidence == "auto":
         options["maps"] = "auto"
     Options(**options)

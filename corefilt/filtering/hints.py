@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 # A flag, and the word behind it, which may be its value.
-_FLAG = re.compile(r"(?<![\w-])(-[a-zA-Z]|--[a-z]+(?:-[a-z]+)*)(?: ([\w-]+(?:=[A-Z]+)?))?(?![\w-])")
+_FLAG = re.compile(r"(?<![\w-])(-[a-zA-Z]|--[a-z]+(?:-[a-z]+)*)(?: ([\w-]+(?:=\w+)?))?(?![\w-])")
 _OWN = {flag: (name, record) for name, record in TABLE.items() for flag in record.flags}
 
 

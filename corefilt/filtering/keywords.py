@@ -26,7 +26,7 @@ class PlanOptions(TypedDict, total=False):
     maps: str | None
     pid: int | None
     sysroot: str | None
-    assume: Sequence[str]
+    assume: str | Sequence[str]
     dumper: Dumper
 
 
@@ -78,7 +78,7 @@ class BatchOptions(TypedDict, total=False):
     unreadable: bool
     strict: bool
     sysroot: str | None
-    assume: Sequence[str]
+    assume: str | Sequence[str]
     dumper: Dumper
     annotate: bool
     truncate: int | str | None

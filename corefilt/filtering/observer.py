@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corefilt.errors import CancelledError
+from corefilt.errors import CancelledError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class Observer:
         self, progress: Callable[[int, int | None], object] | None, cancel: Event | None, total: int | None
     ) -> None:
         """Begin at 0. Raises CancelledError where the event is set already."""
+        if progress is not None and not callable(progress):
+            raise UsageError(f"progress is {progress!r}", "it can be a function of two numbers, or None")
+        if cancel is not None and not hasattr(cancel, "is_set"):
+            raise UsageError(f"cancel is {cancel!r}", "it can be an event like threading.Event, or None")
         self._progress, self._cancel, self._total = progress, cancel, total
         self._done = 0
         self.look()

@@ -22,7 +22,10 @@ class Option:
     keyword's value from the text of the command line and raises UsageError.
     """
 
-    __slots__ = ("choices", "default", "environment", "flags", "group", "help", "metavar", "name", "read", "takers")
+    __slots__ = (
+        "choices", "default", "environment", "flags", "group", "help", "keyword_default", "metavar", "name", "read",
+        "takers",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -37,14 +40,17 @@ class Option:
         read: Callable[[str], object] | None = None,
         name: str = "",
         environment: str = "",
+        keyword_default: object = (),
     ) -> None:
         """Hold a record; ``flags`` and ``takers`` are separated by spaces; ``name`` is the long flag's if left out.
 
-        ``environment`` names a variable that gives the default.
+        ``environment`` names a variable that gives the default; ``keyword_default`` is the keyword's where the option
+        can be repeated.
         """
         self.flags, self.help, self.group, self.takers = tuple(flags.split()), help, group, tuple(takers.split())
         self.environment = environment
         self.metavar, self.choices, self.default, self.read = metavar, choices, default, read
+        self.keyword_default = keyword_default if default == () else default
         self.name = name or self.flags[-1].removeprefix("--").replace("-", "_")
 
 

@@ -135,7 +135,7 @@ class Options:
         "--sysroot", "look for the mapped files below DIR",
         metavar="DIR", group=EVIDENCE, takers="filter batch inspect list verify corefilt.filter() Core.plan()",
     )  # fmt: skip
-    assume: Sequence[str] = option(
+    assume: str | Sequence[str] = option(
         "--assume", "state the kind of a mapping; SELECTOR is an address, a path glob, or a size like 'size>64G'",
         metavar="SELECTOR=KIND", default=(), group=EVIDENCE,
         takers="filter batch inspect verify corefilt.filter() Core.plan()",
@@ -192,8 +192,9 @@ class Options:
         metavar="DIR", group=OUTPUT, takers="filter corefilt.filter()",
     )  # fmt: skip
     values: Mapping[str, str] | None = option(
-        "--set", "with --name: the value of %X, if the core does not have it: h=web1",
-        metavar="X=VALUE", default=(), name="values", group=OUTPUT, takers="filter corefilt.filter()",
+        "--set", "with --name: the value of %X, if the core does not have it, like --set h=web1",
+        metavar="X=VALUE", default=(), keyword_default=None, name="values",
+        group=OUTPUT, takers="filter corefilt.filter()",
     )  # fmt: skip
     uses_pid: UsesPid = option(
         "--uses-pid",
@@ -282,7 +283,7 @@ class Options:
 
 
 TABLE: dict[str, Option] = {name: record for name, record in vars(Options).items() if isinstance(record, Option)}
-DEFAULTS = {name: record.default for name, record in TABLE.items()}
+DEFAULTS = {name: record.keyword_default for name, record in TABLE.items()}
 # The options that ask for a part of a core by what it is worth.
 FITTING = ("fit", "fit_allocated", "minimal", "follow", "ladder", "runtime", "unreadable")
 
@@ -304,7 +305,14 @@ def refuse_unknown(function: str, values: Mapping[str, object], known: Mapping[s
 def options_for(function: str, values: Mapping[str, Any]) -> Options:
     """Return the options that a Python function was given. Raises UsageError, and TypeError as Python does."""
     refuse_unknown(function, values, dict(taken_by(function)))
-    return Options(**values)
+    return Options(**checked_values(values))
+
+
+def checked_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values that Python gave, as the types of their options have them. Raises UsageError."""
+    from corefilt.filtering.values import checked
+
+    return {name: checked(name, TABLE[name], Options.__annotations__[name], value) for name, value in values.items()}
 
 
 def check_output(values: Mapping[str, object], output: object) -> None:

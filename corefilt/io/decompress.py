@@ -82,6 +82,7 @@ class MadeSource(PipeSource):
         """Close what the bytes are made of, too."""
         if self.owned:
             self.owned = False
+            self._let_go()
             if self._inner is not None:
                 self._inner.close()
 

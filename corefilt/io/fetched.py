@@ -94,9 +94,10 @@ class FedSource(MadeSource):
     def close(self) -> None:
         """Stop the thread."""
         if self.owned:
+            fd = self.fd
             super().close()
             self._stop()
-            os.close(self.fd)
+            os.close(fd)
 
     def _stop(self) -> None:
         if self._channel is not None:

@@ -36,10 +36,17 @@ def open_source(
     What is compressed is decompressed as it is read; where any of it may be asked for (``seeks``), seekable zstd as far
     as it is asked for. ``storage_options`` are fsspec's for a URL. Raises InputError, or UsageError for a terminal.
     """
+    check_storage_options(storage_options)
     place = descriptor_of(path)
     name = called_as(place, path) if isinstance(place, int) else None
     source = _opened(place, name, max_headers=max_headers, storage_options=storage_options)
     return as_core(source, max_headers=max_headers, spool=spool, seeks=seeks)
+
+
+def check_storage_options(given: object) -> None:
+    """Raise UsageError for options of a store that are not named."""
+    if given is not None and not hasattr(given, "items"):
+        raise UsageError(f"storage_options is {given!r}", "it can be a dictionary, or None")
 
 
 def _opened(

@@ -115,10 +115,35 @@ class Source:
         return None
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Give the descriptor back; what uses ``fd`` from then on raises UsageError."""
+        fd = self._let_go()
         if self.owned:
             self.owned = False
-            shut(self.fd)
+            if fd is not None:
+                shut(fd)
+
+    def check_open(self) -> None:
+        """Raise UsageError if it is closed."""
+        if self.closed:
+            raise UsageError(f"{self.name}: is closed", "use the core and its plans inside the with block")
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return "fd" not in self.__dict__
+
+    def _let_go(self) -> int | None:
+        """Forget the descriptor's number, which may soon be another file's; None if that was done before."""
+        fd: int | None = self.__dict__.pop("fd", None)
+        return fd
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            # Python comes here only for what an instance lacks: reading through an open one costs nothing.
+            if name == "fd":
+                self.check_open()
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 class FileSource(Source):

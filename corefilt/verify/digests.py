@@ -8,7 +8,8 @@ from functools import partial
 
 from xxhash import xxh3_128
 
-from corefilt.api import local_copy
+from corefilt.api import local_copy, name_of_file
+from corefilt.sizes import show_size
 from corefilt.verify.guard import Passed, guarded
 from corefilt.verify.plain import open_plain
 from corefilt.verify.tables import Tables
@@ -51,6 +52,9 @@ class Digest:
             "xxh3_128": self.xxh3_128,
         }
 
+    def __repr__(self) -> str:
+        return f"<corefilt.verify.Digest of segment {self.segment}: {show_size(self.bytes)}, {self.xxh3_128}>"
+
 
 class Digests(list[Digest]):
     """The digests of a core's segments, in the order of the program headers.
@@ -67,7 +71,7 @@ def digest(core: str | os.PathLike[str], *, progress: Callable[[int, int | None]
     ``progress`` is called, from a thread, with the bytes that were hashed and the total. Compressed files and URLs
     are copied to a temporary file. Raises InputError.
     """
-    passed, name = Passed(), os.fsdecode(core)
+    passed, name = Passed(), name_of_file(core)
     with ExitStack() as stack:
         path = local_copy(name, stack)
         return guarded(partial(_digest, path, name, passed), name, passed=passed, progress=progress)

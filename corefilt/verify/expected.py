@@ -21,7 +21,7 @@ class Expectation:
         self,
         filter: int | str,
         *,
-        assume: Sequence[str] = (),
+        assume: str | Sequence[str] = (),
         maps: str | None = None,
         pid: int | None = None,
         sysroot: str | None = None,

@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 from functools import partial
 
-from corefilt.api import local_copy
+from corefilt.api import local_copy, name_of_file
 from corefilt.errors import DamagedCoreError, NotACoreError
 from corefilt.sizes import parse_limit, show_size
 from corefilt.text import counted
@@ -37,7 +37,7 @@ def verify(
     filtered: str | os.PathLike[str],
     *,
     filter: int | str | None = None,
-    assume: Sequence[str] = (),
+    assume: str | Sequence[str] = (),
     maps: str | None = None,
     pid: int | None = None,
     sysroot: str | None = None,
@@ -64,9 +64,9 @@ def verify(
     limit = parse_limit(truncate) if truncate is not None else None
     if limit is not None and not limit.cuts:
         limit = None
-    paths = os.fsdecode(full), os.fsdecode(filtered)
+    paths = name_of_file(full), name_of_file(filtered)
     names = names or paths
-    scrubs = ScrubList(scrubbed) if scrubbed is not None else None
+    scrubs = ScrubList(name_of_file(scrubbed)) if scrubbed is not None else None
     passed = Passed()
     with ExitStack() as stack:
         local = local_copy(paths[0], stack), local_copy(paths[1], stack)
