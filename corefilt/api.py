@@ -15,7 +15,7 @@ from corefilt.filtering.shown import Shown, kinds_table
 from corefilt.filtering.write import write_filtered, write_plan
 from corefilt.io.opening import check_storage_options, open_source
 from corefilt.plan.plan import KeepPlan
-from corefilt.sizes import show_size
+from corefilt.sizes import parse_size, show_size
 from corefilt.text import counted
 
 TYPE_CHECKING = False
@@ -253,7 +253,7 @@ class Plan(Shown):
 def open_core(
     path: Place,
     *,
-    max_headers: int = MAX_HEADERS,
+    max_headers: int | str = MAX_HEADERS,
     spool: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Core:
@@ -262,7 +262,8 @@ def open_core(
     ``storage_options`` are passed by fsspec to the library for a URL. Raises InputError.
     """
     with in_python():
-        source = open_source(path, max_headers=max_headers, spool=spool, storage_options=storage_options)
+        most = parse_size(str(max_headers))
+        source = open_source(path, max_headers=most, spool=spool, storage_options=storage_options)
         return Core(CoreFile.of(source))
 
 
@@ -291,7 +292,7 @@ def filter_core(
             raise UsageError("missing output", "give output, name or in_place=True")
         wanted, warnings = as_filter(filter)
         opened = open_source(
-            source, max_headers=given.max_headers, spool=given.spool, seeks=given.fit_request is not None,
+            source, max_headers=given.most_headers, spool=given.spool, seeks=given.fit_request is not None,
             storage_options=storage_options,
         )  # fmt: skip
         with CoreFile.of(opened) as core:

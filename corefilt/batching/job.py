@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from corefilt.batching.policy.policy import Policy
     from corefilt.batching.work.done_before import DoneBefore
 
+# What --evidence can be.
+EVIDENCE = ("auto", "none")
 # What is left free of a file system unless something else is said: a twentieth of it, as journald leaves, up to 4 GiB.
 KEEP_FREE_SHARE = 20
 MOST_KEPT_FREE = 4 << 30
@@ -60,7 +62,7 @@ class Job:
         """Refuse what cannot be meant. Raises UsageError."""
         if self.to is not None and self.replace:
             raise UsageError("--to and --replace both name the destination", "leave one of them out")
-        if self.to is None and not self.replace and not self.dry_run:
+        if not self.to and not self.replace and not self.dry_run:
             raise UsageError("missing --to DIR or --replace", "--replace writes each core where it was")
         if self.replace and any(is_url(local_path(source)) for source in self.sources):
             raise UsageError("--replace works on files, not behind URLs", "--to writes the cores elsewhere")
@@ -105,8 +107,16 @@ def task_options(given: Mapping[str, Any], evidence: str) -> dict[str, Any]:
     options = {"threads": 1, "compress_threads": 1, **checked_values(given)}
     if evidence == "auto":
         options["maps"] = "auto"
-    Options(**options)
-    return options
+    made = Options(**options)
+    if made.assume:
+        from corefilt.classify.classifier import read_assumptions
+
+        read_assumptions(made.assume)
+    if made.loadmaps is not None:
+        from corefilt.plan.format import check_loadmaps
+
+        check_loadmaps(made.format, made.loadmaps)
+    return {name: made.most_headers if name == "max_headers" else getattr(made, name) for name in options}
 
 
 def plan(job: Job, found: Callable[[int], None] | None = None) -> tuple[list[Task], list[Outcome]]:

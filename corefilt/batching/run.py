@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
-
-from corefilt.batching.job import Job, clean_up, plan, task_options
+from corefilt.batching.arguments import compression, one_of, path, paths, scrub_level, truth
+from corefilt.batching.job import EVIDENCE, Job, clean_up, plan, task_options
 from corefilt.batching.policy.toml_file import load_policy
-from corefilt.batching.pool import default_jobs, run_in_pool
-from corefilt.errors import UsageError
+from corefilt.batching.pool import MOST_JOBS, default_jobs, run_in_pool
 from corefilt.filterbits import as_filter
 from corefilt.filtering.hints import in_python
 from corefilt.filtering.observer import observer
+from corefilt.filtering.option import whole_number
 from corefilt.filtering.options import refuse_unknown, taken_by
 from corefilt.io.remote.url import local_path
+from corefilt.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
     from typing import Unpack
 
@@ -40,7 +41,7 @@ def batch(
     scrub: ScrubLevel | None = None,
     bundle: bool = False,
     command_line: bool = False,
-    keep_free: int | None = None,
+    keep_free: int | str | None = None,
     jobs: int | None = None,
     writers: int = 1,
     progress: Callable[[int, int | None], object] | None = None,
@@ -55,26 +56,27 @@ def batch(
     ``failed`` and a reason, and raises nothing. Raises CorefiltError if the job cannot begin.
     """
     refuse_unknown("corefilt.batch()", options, dict(taken_by("batch")))
-    names = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     with in_python("--to", "--replace", "--scrub", "--bundle"):
         job = Job(
-            [os.fspath(name) for name in names],
+            paths("sources", sources),
             as_filter(filter)[0],
-            to=local_path(os.fspath(to)) if to is not None else None,
-            replace=replace,
-            options=task_options(options, evidence),
-            compress=compress,
-            verify=verify,
-            force=force,
-            dry_run=dry_run,
-            keep_free=keep_free,
-            policy=load_policy(os.fspath(policy)) if policy is not None else None,
-            scrub=scrub,
-            bundle=bundle,
-            command_line=command_line,
+            to=local_path(path("to", to)) if to is not None else None,
+            replace=truth("replace", replace),
+            options=task_options(options, one_of("evidence", evidence, EVIDENCE)),
+            compress=compression(compress),
+            verify=truth("verify", verify),
+            force=truth("force", force),
+            dry_run=truth("dry_run", dry_run),
+            keep_free=parse_size(str(keep_free)) if keep_free is not None else None,
+            policy=load_policy(path("policy", policy)) if policy is not None else None,
+            scrub=scrub_level(scrub),
+            bundle=truth("bundle", bundle),
+            command_line=truth("command_line", command_line),
         )
-        if jobs is not None and jobs < 1:
-            raise UsageError(f"jobs is {jobs}", "it can be 1 or more")
+        most_jobs = whole_number("jobs", MOST_JOBS)(jobs) if jobs is not None else default_jobs()
+        most_writers = whole_number("writers", MOST_JOBS)(writers)
+        # What cannot be called is to be told before anything is done, and so is an event that is set already.
+        observer(progress, cancel, None)
         with job.lock():
             tasks, outcomes = plan(job)
             clean_up(job, tasks)
@@ -88,9 +90,7 @@ def batch(
                 if watch is not None:
                     watch(told[task.name] - before)
 
-            for task, outcome in run_in_pool(
-                tasks, jobs=jobs or default_jobs(), writers=writers, on_progress=passed
-            ):  # fmt: skip
+            for task, outcome in run_in_pool(tasks, jobs=most_jobs, writers=most_writers, on_progress=passed):
                 outcomes.append(outcome)
                 passed(task, task.size)
     return outcomes

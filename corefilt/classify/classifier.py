@@ -223,7 +223,7 @@ def classifier_for(
     """
     if dumper not in DUMPERS:
         raise UsageError(f"dumper is {dumper!r}", f"it can be {', '.join(DUMPERS)}")
-    assumptions = _assumptions(assume) if assume else []
+    assumptions = read_assumptions(assume) if assume else []
     seekable = core.source.seekable
     maps = evidence.mappings if evidence is not None and evidence.mappings is not None else core.maps
     payload, vvar = None, vvar_candidates(maps.whole)
@@ -239,7 +239,8 @@ def classifier_for(
     return classifier
 
 
-def _assumptions(texts: Sequence[str]) -> list[Assumption]:
+def read_assumptions(texts: Sequence[str]) -> list[Assumption]:
+    """Return what --assume states. Raises UsageError."""
     from corefilt.evidence.assumptions import Assumption
 
     return [Assumption(text) for text in texts]

@@ -131,7 +131,7 @@ def run(argv: list[str]) -> int:
     options = Options(**given)
     with (
         open_core(
-            arguments.core, max_headers=options.max_headers, spool=options.spool, seeks=options.fit_request is not None
+            arguments.core, max_headers=options.most_headers, spool=options.spool, seeks=options.fit_request is not None
         ) as core,
         bar_for(arguments, core.length) as bar,
     ):

@@ -65,7 +65,7 @@ class FilterOptions(PlanOptions, WriteOptions, total=False):
     in_place: bool
     compact: bool
     spool: bool
-    max_headers: int
+    max_headers: int | str
 
 
 class BatchOptions(TypedDict, total=False):
@@ -92,7 +92,7 @@ class BatchOptions(TypedDict, total=False):
     compress_threads: int | None
     sync: bool
     spool: bool
-    max_headers: int
+    max_headers: int | str
 
 
 class AllOptions(FilterOptions, total=False):

@@ -54,12 +54,13 @@ class Option:
         self.name = name or self.flags[-1].removeprefix("--").replace("-", "_")
 
 
-def whole_number(name: str, most: int) -> Callable[[str], int]:
-    """Return a reader of a number from 1 to ``most``; it raises UsageError."""
+def whole_number(name: str, most: int) -> Callable[[object], int]:
+    """Return a reader of a number from 1 to ``most``, from the command line or Python; it raises UsageError."""
 
-    def read(text: str) -> int:
+    def read(value: object) -> int:
+        text = str(value)
         if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= most):
-            raise UsageError(f"{name} is {text!r}", f"it can be 1 to {most}")
+            raise UsageError(f"{name} is {value!r}", f"it can be 1 to {most}")
         return int(text)
 
     return read

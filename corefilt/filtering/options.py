@@ -253,7 +253,7 @@ class Options:
         "reads stacks (--fit, --minimal, signatures)",
         default=False, group=PERFORMANCE, takers="filter batch inspect corefilt.filter()",
     )  # fmt: skip
-    max_headers: int = option(
+    max_headers: int | str = option(
         "--max-headers", "refuse piped and compressed cores whose headers and notes exceed SIZE (default 64M)",
         metavar="SIZE", default=MAX_HEADERS, read=parse_size, group=PERFORMANCE,
         takers="filter batch inspect corefilt.filter()",
@@ -275,6 +275,11 @@ class Options:
         self.__dict__.update(values)
         self.fit_request: FitRequest | None = _request(self)
         self.naming: Naming | None = _naming(self)
+
+    @property
+    def most_headers(self) -> int:
+        """What --max-headers is, in bytes. Raises UsageError."""
+        return parse_size(str(self.max_headers))
 
     @property
     def names_evidence(self) -> bool:

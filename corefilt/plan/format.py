@@ -65,6 +65,12 @@ def parse_loadmaps(text: str) -> tuple[int, int]:
     return first, second
 
 
+def check_loadmaps(to: str, loadmaps: tuple[int, int] | None) -> None:
+    """Raise UsageError for addresses that a format has no use for."""
+    if to == "same" and loadmaps is not None:
+        raise UsageError("--loadmaps goes with --format fdpic", "add it, or leave --loadmaps out")
+
+
 def convert(core: CoreFile, to: str, loadmaps: tuple[int, int] | None, *, annotated: bool) -> Conversion | None:
     """The notes in another format, or None where they have it already.
 
@@ -72,9 +78,8 @@ def convert(core: CoreFile, to: str, loadmaps: tuple[int, int] | None, *, annota
     records that are there are left out. Raises VariantError for what has no such format or cannot be read.
     """
     name = core.source.name
+    check_loadmaps(to, loadmaps)
     if to == "same":
-        if loadmaps is not None:
-            raise UsageError("--loadmaps goes with --format fdpic", "add it, or leave --loadmaps out")
         return None
     machine = machine_of(core.ehdr)
     if machine is None:
