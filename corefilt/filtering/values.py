@@ -68,7 +68,7 @@ def _is_dictionary(value: object) -> bool:
 
 
 def _is_pair(value: object) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and all(_is_number(n) and n >= 0 for n in value)
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
 
 
 _FITS: dict[str, Callable[[object], bool]] = {
