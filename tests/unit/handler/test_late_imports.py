@@ -9,8 +9,9 @@ import sys
 import pytest
 from support.builds import PATIENCE
 
-# Of options that the handler does not have (where evidence lies beside a core, other ways to write, other formats), of
-# places that only Python or a command line names, and of words that were mistyped, found when they are read.
+# Of options that the handler does not have (where evidence lies beside a core, to replace a file, other ways to write,
+# other formats), of places that only Python or a command line names, and of words that were mistyped, found when they
+# are read.
 NEVER = {
     "backports.zstd", "compression.zstd", "corefilt.coredump_filter", "corefilt.crash.recorded",
     "corefilt.crash.signature",
@@ -18,7 +19,7 @@ NEVER = {
     "corefilt.evidence.sysroot", "corefilt.filtering.inplace", "corefilt.filtering.naming", "corefilt.filtering.values",
     "corefilt.io.compress",
     "corefilt.io.compression", "corefilt.io.decompress", "corefilt.io.objects", "corefilt.io.output_place",
-    "corefilt.io.probe", "corefilt.io.seekable", "corefilt.io.sought",
+    "corefilt.io.probe", "corefilt.io.seekable", "corefilt.io.shared_holders", "corefilt.io.sought",
     "corefilt.io.remote.download", "corefilt.io.remote.upload", "corefilt.io.remote.url", "corefilt.io.tempfiles",
     "html", "corefilt.plan.fit.runtimes.walks", "corefilt.plan.format", "bz2",
     "difflib", "fnmatch",
