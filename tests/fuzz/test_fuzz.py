@@ -9,7 +9,7 @@ import pytest
 from fuzz.seeds import FOUND, SEEDS, found
 from fuzz.targets import TARGETS, run
 
-RUNS = 100
+RUNS = 60
 NUMBERS = (0, 1, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 32, 1 << 62, 1 << 63, (1 << 64) - 1, (1 << 64) - 4096)
 
 

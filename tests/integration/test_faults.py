@@ -53,7 +53,6 @@ TO_FILE = ("0x31", "core", "-o", "out")
 WAYS = {
     "a file into a file": Way(TO_FILE),
     "a file over a file": Way((*TO_FILE, "-f"), before=("out",)),
-    "a file into a file with another name first": Way(TO_FILE, without_tmpfile=True),
     "a file over a file with another name first": Way((*TO_FILE, "-f"), before=("out",), without_tmpfile=True),
     "a pipe into a file": Way(("0x31", "-o", "out"), piped=True),
     "a pipe into a pipe": Way(("0x31",), piped=True),
@@ -62,6 +61,7 @@ WAYS = {
     "in place, compact": Way(("0x31", "core", "-i", "--compact")),
 }
 OTHER_WAYS = {
+    "a file into a file with another name first": Way(TO_FILE, without_tmpfile=True),
     "readwrite": Way((*TO_FILE, "--engine", "readwrite")),
     "sendfile": Way((*TO_FILE, "--engine", "sendfile")),
     "copy_file_range": Way((*TO_FILE, "--engine", "copy_file_range")),

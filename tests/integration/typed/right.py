@@ -20,7 +20,7 @@ with open("core", "rb") as source, open("out", "wb") as output:
     corefilt.filter(source, output, filter=0x1FF, annotate=True, sysroot="/", pid=os.getpid(), threads=2)
 corefilt.filter("core", filter="all", name="core.%e", directory="/var/tmp", values={"h": "web1"})
 
-with corefilt.open("core", spool=True) as core:
+with corefilt.open("core", spool=True, max_headers="64M") as core:
     assert_type(core, corefilt.Core)
     assert_type(core.mappings, Sequence[corefilt.Mapping])
     for mapping in core.mappings:

@@ -18,7 +18,7 @@ corefilt.filter("core", "out", filter=0x33, threads="two")  # type: ignore[arg-t
 corefilt.filter("core", "out", filter=0x33, values={"h": 1})  # type: ignore[dict-item]
 corefilt.open()  # type: ignore[call-arg]
 corefilt.open(["core"])  # type: ignore[arg-type]
-corefilt.open("core", max_headers="64M")  # type: ignore[arg-type]
+corefilt.open("core", max_headers=6.4)  # type: ignore[arg-type]
 corefilt.open("core", True)  # type: ignore[call-arg]
 
 core = corefilt.open("core")

@@ -90,7 +90,13 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, 
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("pairs", [[LOADMAPS], [LOADMAPS, (1, 2)]], ids=["alike", "of their own"])
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        pytest.param([LOADMAPS], id="alike", marks=pytest.mark.slow),
+        pytest.param([LOADMAPS, (1, 2)], id="of their own"),
+    ],
+)
 def test_every_flipped_bit_of_a_plain_cores_notes_is_found(
     machine: str, pairs: list[tuple[int, int]], paths: tuple[Path, Path, Path]
 ) -> None:
