@@ -14,6 +14,7 @@ from corefilt.filtering.options import check_output, options_for
 from corefilt.filtering.shown import Shown, kinds_table
 from corefilt.filtering.write import write_filtered, write_plan
 from corefilt.io.opening import check_storage_options, open_source
+from corefilt.io.sources import refuse_content
 from corefilt.plan.plan import KeepPlan
 from corefilt.sizes import parse_size, show_size
 from corefilt.text import counted
@@ -172,8 +173,8 @@ class Core(Shown):
     ) -> Plan:
         """Return what the filter keeps of this core, as far as it is known before it is written.
 
-        The options are those of ``corefilt filter``. Raises FilterError, UsageError, EvidenceError, or SelectorError
-        for an assumption that matches nothing.
+        The options are ``unknown`` and those of evidence: ``maps``, ``pid``, ``sysroot``, ``assume``, ``dumper``.
+        Raises FilterError, UsageError, EvidenceError, or SelectorError for an assumption that matches nothing.
         """
         with in_python():
             given = options_for("Core.plan()", options)
@@ -229,8 +230,9 @@ class Plan(Shown):
         storage_options: Mapping[str, Any] | None = None,
         **options: Unpack[WriteOptions],
     ) -> Report:
-        """Write the filtered core; the options are those of ``corefilt filter``. Raises CorefiltError.
+        """Write the filtered core; the options are those of ``corefilt.filter`` for the output. Raises CorefiltError.
 
+        Not among them are ``fit``, ``minimal`` and what belongs to these: only ``corefilt.filter`` takes them.
         A pipe can be written only once; into a file, what is kept is decided only at its end. ``progress``, ``cancel``
         and ``storage_options`` are those of ``corefilt.filter``.
         """
@@ -325,6 +327,8 @@ def name_of_file(place: str | bytes | os.PathLike[str]) -> str:
     """Return the path or URL of what is to be read as a file. Raises UsageError for what is neither."""
     if not isinstance(place, str | bytes | os.PathLike):
         raise UsageError(f"a file is named by its path or URL, not by {type(place).__name__}")
+    if isinstance(place, bytes):
+        refuse_content(place)
     return os.fsdecode(place)
 
 

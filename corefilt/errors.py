@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from corefilt.text import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
 class CorefiltError(Exception):
-    """Base of all errors: ``str()`` is one line, ``hint`` what to try, ``exit_code`` the command's exit status."""
+    """Base of all errors: ``str()`` is one printable line, ``hint`` what to try, ``exit_code`` the exit status."""
 
     exit_code = 1
     hint = ""
@@ -16,7 +18,10 @@ class CorefiltError(Exception):
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         if hint is not None:
-            self.hint = hint
+            self.hint = printable(hint)
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(CorefiltError):
@@ -101,6 +106,16 @@ class AnnotationError(CorefiltError):
     hint = "leave out --annotate"
 
 
+class FitError(CorefiltError):
+    """The limit is too small even for what a backtrace needs; ``smallest`` is the one that works, in bytes."""
+
+    hint = "allow that much, or use a FILTER that keeps less"
+
+    def __init__(self, message: str, smallest: int) -> None:
+        super().__init__(message)
+        self.smallest = smallest
+
+
 class VariantError(CorefiltError):
     """A core that cannot be written in another format."""
 
@@ -123,6 +138,12 @@ class InstallError(CorefiltError):
     """The handler cannot be installed or removed; the kernel's settings are unchanged."""
 
     hint = "corefilt status shows what is there"
+
+
+class LockedError(CorefiltError):
+    """Another job is at work on the same archive."""
+
+    hint = "wait until it is done, or name another directory"
 
 
 class ProtocolError(CorefiltError):

@@ -7,10 +7,16 @@ import time
 
 
 def printable(text: str | bytes) -> str:
-    """Return a name out of a core for a terminal: what could steer the terminal is escaped."""
+    """Return a name out of a core for a terminal: escaped is what could steer it, and bytes that are no UTF-8."""
     if isinstance(text, bytes):
         text = os.fsdecode(text)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def counted(count: int, one: str, more: str | None = None) -> str:

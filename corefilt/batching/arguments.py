@@ -32,7 +32,7 @@ def path(name: str, value: object) -> str:
         raise UsageError(f"{name} is {value!r}", "it can be a path")
     text = os.fsdecode(value)
     if "\0" in text:
-        raise UsageError(f"{name} is {text!r}", "a path has no NUL in it")
+        raise UsageError(f"{name} has a NUL in it", "a path has none; write what is in memory to a file first")
     return text
 
 

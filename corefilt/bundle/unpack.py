@@ -60,7 +60,7 @@ def unpack(stream: BinaryIO, name: str, folder: int, packed_size: int) -> Bundle
     except EOFError as error:
         raise BundleError(f"{name}: {str(error) or 'the tar is cut off'}") from None
     except tarfile.TarError as error:
-        raise BundleError(f"{name}: the tar is damaged: {printable(str(error))}") from None
+        raise BundleError(f"{name}: the tar is damaged: {error}") from None
     if unpacking.manifest is None or not unpacking.has_core:
         raise BundleError(f"{name}: has no {CORE if unpacking.manifest is not None else MANIFEST}: it is not a bundle")
     return unpacking.manifest

@@ -121,7 +121,7 @@ def _fail(error: CorefiltError, argv: list[str]) -> int:
     from corefilt.cli.streams import say
 
     hint = for_command(error.hint, argv[0] if argv and argv[0] in COMMANDS else "filter")
-    say(f"corefilt: {one_line(str(error))}" + (f"\n  try: {one_line(hint)}" if hint else ""))
+    say(f"corefilt: {error}" + (f"\n  try: {hint}" if hint else ""))
     target = json_target(argv)
     # The words may be values of other options: only what surely means it makes a file be replaced.
     forced = any(word in ("-f", "--force") for word in argv)
@@ -136,13 +136,6 @@ def _fail(error: CorefiltError, argv: list[str]) -> int:
             # The first error has been told; that it cannot be told twice adds nothing.
             return error.exit_code
     return error.exit_code
-
-
-def one_line(text: str) -> str:
-    """A message with whatever a hostile name brought into it made visible."""
-    from corefilt.text import printable
-
-    return printable(text)
 
 
 def _die_by(number: int) -> int:

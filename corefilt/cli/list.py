@@ -68,7 +68,7 @@ def run(argv: list[str]) -> int:
         for core in lines:
             tell(_as_line(core))
     for error in bad:
-        say(f"corefilt: {printable(str(error))}")
+        say(f"corefilt: {error}")
     return 1 if bad else 0
 
 

@@ -66,7 +66,7 @@ def one_failed(pid: int, error: CorefiltError) -> dict[str, object]:
     """Say what is wrong with one process of several, of which the others are still done; the same for JSON."""
     from corefilt.filtering.report import error_as_dict
 
-    say(f"corefilt: {printable(str(error))}" + (f"\n  try: {printable(error.hint)}" if error.hint else ""))
+    say(f"corefilt: {error}" + (f"\n  try: {error.hint}" if error.hint else ""))
     return {"pid": pid, "error": error_as_dict(type(error).__name__, str(error), error.hint, error.exit_code)["error"]}
 
 

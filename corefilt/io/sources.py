@@ -307,6 +307,12 @@ def enlarge_pipe(fd: int) -> None:
         return
 
 
+def refuse_content(path: bytes) -> None:
+    """Raise UsageError for what is no path but a core itself, whose bytes no message may show."""
+    if b"\0" in path:
+        raise UsageError("bytes are taken for a path, and these have a NUL", "io.BytesIO(DATA) gives a core in memory")
+
+
 def descriptor_of(place: Place) -> str | bytes | os.PathLike[str] | int | BinaryIO:
     """A binary file's descriptor, positioned and flushed as the file is; anything else as it came.
 
@@ -316,6 +322,8 @@ def descriptor_of(place: Place) -> str | bytes | os.PathLike[str] | int | Binary
     # Some files of fsspec have a path, too; what is asked for is what they hold, from where they stand.
     is_file = hasattr(place, "read") or hasattr(place, "write")
     if isinstance(place, str | bytes | int) or (isinstance(place, os.PathLike) and not is_file):
+        if isinstance(place, bytes):
+            refuse_content(place)
         return place
     if not is_file:
         raise UsageError(f"a core is a path, a descriptor or a binary file, not {type(place).__name__}")

@@ -284,3 +284,43 @@ def test_what_mappings_digests_and_verdicts_show_of_themselves(core: Path) -> No
     assert repr(verdict) == f"<corefilt.verify.Verdict {core} -> {out}: broken in 1 place>"
     assert repr(verdict.findings) == f"[<corefilt.verify.Finding {verdict.findings[0]}>]"
     assert report.output_bytes == len(raw)
+
+
+def test_a_core_that_is_given_as_bytes_is_no_part_of_a_message(core: Path, tmp_path: Path) -> None:
+    """A core in memory is a BytesIO: bytes are a path, and an error shows the path."""
+    from corefilt.verify import digest, verify
+
+    data = core.read_bytes()
+    calls: list[Callable[[], object]] = [
+        lambda: corefilt.open(data),
+        lambda: corefilt.filter(data, tmp_path / "out", filter=0x31),
+        lambda: corefilt.filter(core, data, filter=0x31),
+        lambda: verify(data, core),
+        lambda: digest(data),
+        lambda: corefilt.batch(data, tmp_path / "to", filter=0x31),
+    ]
+    for call in calls:
+        with pytest.raises(CorefiltError) as caught:
+            call()
+        assert len(f"{caught.value}{caught.value.hint}") < 200
+    with pytest.raises(UsageError, match="have a NUL") as caught:
+        corefilt.open(data)
+    assert caught.value.hint == "io.BytesIO(DATA) gives a core in memory"
+
+
+@pytest.mark.parametrize("name", ["a\nb\x1b[31m", b"a\nb\x1b[31m\xff"])
+def test_a_message_is_printable(name: str | bytes, core: Path, tmp_path: Path) -> None:
+    """Whoever chooses a name does not choose what a log shows."""
+    there = tmp_path / os.fsdecode(name)
+    there.write_bytes(core.read_bytes())
+    calls: list[Callable[[], object]] = [
+        lambda: corefilt.open(name),
+        lambda: corefilt.filter(core, there, filter=0x31),
+        lambda: corefilt.filter(there, there, filter=0x31, force=True),
+        lambda: corefilt.batch(os.fsdecode(name), tmp_path / "to", filter=0x31),
+    ]
+    for call in calls:
+        with pytest.raises(CorefiltError) as caught:
+            call()
+        assert (str(caught.value) + caught.value.hint).isprintable()
+        assert "a\\nb\\x1b[31m" in str(caught.value)

@@ -51,10 +51,9 @@ from support.samples import PAGE, VDSO, VDSO_LOAD, noise, sample_core
 import corefilt as api
 from corefilt.cli import main
 from corefilt.corefile.registers import read_threads
-from corefilt.errors import UnstreamableError, UsageError
+from corefilt.errors import FitError, UnstreamableError, UsageError
 from corefilt.evidence.gather import gather
 from corefilt.plan.fit.backtrace import BacktraceMemory
-from corefilt.plan.fit.choose import FitError
 from corefilt.plan.fit.priority import chunks
 from corefilt.plan.fit.request import parse_follow, parse_ladder, parse_limit
 from corefilt.plan.fit.signal_frames import MOST_FRAMES

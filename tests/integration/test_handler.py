@@ -1191,7 +1191,7 @@ def test_the_parent_loads_the_standard_library_and_no_name_service() -> None:
     )
     names = set(done.stdout.split())
     ours = {name for name in names if name.startswith("corefilt.")}
-    allowed = {"errors", "filterbits", "sizes", "startup", "handler", "procfs"}
+    allowed = {"errors", "filterbits", "sizes", "startup", "text", "handler", "procfs"}
     assert {name.split(".")[1] for name in ours} <= allowed
     others = {name.partition(".")[0] for name in names - ours} - {"corefilt"}
     assert others <= sys.stdlib_module_names

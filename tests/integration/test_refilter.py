@@ -23,7 +23,7 @@ from support.strategies import FILTERS, cores
 
 import corefilt
 from corefilt.classify.payload import MOST_LOOK_AHEAD
-from corefilt.plan.fit.choose import FitError
+from corefilt.errors import FitError
 from corefilt.sizes import show_size
 
 TWELVE = (0x0, 0x1, 0x2, 0x4, 0x8, 0x10, 0x3, 0x11, 0x14, 0x31, 0x33, 0x7F)

@@ -16,10 +16,9 @@ from support.run import assert_error, corefilt
 from support.shared import BLOCK, PAGE, attached, group, segment, sums
 
 import corefilt as api
-from corefilt.batching.files.lock import LockedError
 from corefilt.batching.shared.reduce import SharedOnce, locked, share_once
 from corefilt.batching.shared.restore import restore
-from corefilt.errors import CorefiltError, InputError, OutputError
+from corefilt.errors import CorefiltError, InputError, LockedError, OutputError
 from corefilt.io.shared_manifest import read_manifest
 from corefilt.verify import verify
 

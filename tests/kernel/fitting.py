@@ -17,8 +17,8 @@ from support.opening import open_file
 
 import corefilt
 from corefilt.corefile.registers import read_threads
+from corefilt.errors import FitError
 from corefilt.plan.fit.backtrace import BacktraceMemory
-from corefilt.plan.fit.choose import FitError
 from corefilt.sizes import show_size
 
 SIZES = (64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20)

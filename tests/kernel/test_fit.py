@@ -13,7 +13,7 @@ from kernel.programs import PATIENCE, CannotStartError
 from kernel.victims import VICTIMS, ours
 
 import corefilt
-from corefilt.plan.fit.choose import FitError
+from corefilt.errors import FitError
 
 SIZES = ("smallest", "minimal", 1 << 20, pytest.param(16 << 20, marks=pytest.mark.slow))
 

@@ -9,17 +9,11 @@ import fcntl
 import os
 import time
 
-from corefilt.errors import CorefiltError
+from corefilt.errors import LockedError
 
 # Workers of a job that was killed hold its locks until the kernel has ended them, too.
 PATIENCE = 3.0
 _STEP = 0.05
-
-
-class LockedError(CorefiltError):
-    """Another job is at work on the same archive."""
-
-    hint = "wait until it is done, or name another directory"
 
 
 class Lock:

@@ -19,13 +19,12 @@ from corefilt.batching.work.endpoint import TaskOutput
 from corefilt.batching.work.execution import Watch, options_of, outcome_of, safely
 from corefilt.batching.work.local import LocalEndpoint
 from corefilt.batching.work.output_check import as_plain_file, check
-from corefilt.errors import InputError
+from corefilt.errors import FitError, InputError
 from corefilt.filtering.options import wants_fit
 from corefilt.filtering.write import write_filtered
 from corefilt.io.opening import spooled
 from corefilt.io.remote.url import is_url
 from corefilt.io.sources import FileSource
-from corefilt.plan.fit.choose import FitError
 from corefilt.plan.note_slot import takes_a_note
 
 TYPE_CHECKING = False

@@ -31,7 +31,7 @@ def parse_address(text: str) -> int:
         value = int(digits, 16)
     except ValueError:
         raise UsageError(f"address {text!r} cannot be read", "write it in hexadecimal, like 0x7f12a4c01000") from None
-    if plain and digits.isdigit():
+    if plain and digits.isdigit() and len(digits) > 1:
         raise UsageError(f"address {text!r} could be decimal or hexadecimal", f"write 0x{digits} or {int(digits):#x}")
     if value >= 1 << 64:
         raise UsageError(f"address {text!r} is larger than 64 bits")

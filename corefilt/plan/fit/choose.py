@@ -12,7 +12,7 @@ from corefilt.corefile import corefilt_note as annotation
 from corefilt.corefile.corefile import MOST_READ
 from corefilt.corefile.elf import PF_W, PT_NOTE
 from corefilt.corefile.registers import read_threads
-from corefilt.errors import CorefiltError, DamagedCoreError
+from corefilt.errors import DamagedCoreError, FitError
 from corefilt.filterbits import parse_filter
 from corefilt.kinds import Kind
 from corefilt.plan.fit.backtrace import BacktraceMemory
@@ -36,16 +36,6 @@ if TYPE_CHECKING:
 
 # Kinds that pointers are followed into: what the process itself wrote.
 WRITTEN = Kind.PRIVATE_ANON | Kind.WRITTEN | Kind.SHARED_ANON | Kind.PRIVATE_HUGE
-
-
-class FitError(CorefiltError):
-    """The limit is too small even for what a backtrace needs; ``smallest`` is the one that works, in bytes."""
-
-    hint = "allow that much, or use a FILTER that keeps less"
-
-    def __init__(self, message: str, smallest: int) -> None:
-        super().__init__(message)
-        self.smallest = smallest
 
 
 def fitted(

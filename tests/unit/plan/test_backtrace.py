@@ -13,7 +13,7 @@ from support.fitting import pages
 from support.samples import noise
 
 import corefilt
-from corefilt.plan.fit.choose import FitError
+from corefilt.errors import FitError
 
 BASE, HEAP, STACK, PAGE = 0x7F0000000000, 0x555500000000, 0x7FFD00000000, 4096
 AT_PHDR, AT_PHENT, AT_PHNUM, AT_BASE = 3, 4, 5, 7

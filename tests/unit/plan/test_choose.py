@@ -14,8 +14,8 @@ from support.samples import HUGE, noise
 
 import corefilt
 from corefilt.corefile.corefilt_note import NT_COREFILT_FITS
+from corefilt.errors import FitError
 from corefilt.plan.fit import choose
-from corefilt.plan.fit.choose import FitError
 from corefilt.plan.fit.priority import by_worth
 from corefilt.verify import verify
 
