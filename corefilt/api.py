@@ -69,7 +69,7 @@ class Core(Shown):
 
     @property
     def size(self) -> int | None:
-        """Its length in bytes; None for a pipe that has not ended."""
+        """Its length in bytes, without compression; None of one that passes only once and was not read to its end."""
         return self._file.end
 
     @property
@@ -142,7 +142,7 @@ class Core(Shown):
 
     @property
     def command_line(self) -> CommandLine | None:
-        """The whole command line and the source that it was read from."""
+        """The command line and the source that it was read from; it is surely whole only if that is ``stack``."""
         return self.identity.command_line
 
     def read(self, address: int, size: int) -> bytes:

@@ -55,8 +55,8 @@ def verify(
     and all other bytes must be the same. ``names`` are the names of the two in errors. ``progress`` is called, from a
     thread, with the bytes that were compared and the total. Compressed files and URLs are copied to a temporary file.
     Files are read in a child process, so that truncating one meanwhile is an error and not a crash. Raises InputError
-    for a full core that cannot be read or changes meanwhile, UsageError for an invalid limit, and what ``Core.plan``
-    raises.
+    for a file that cannot be read and for a full core that is none or changes meanwhile, UsageError for an invalid
+    limit, and what ``Core.plan`` raises.
     """
     expectation = None
     if filter is not None:
