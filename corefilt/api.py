@@ -233,7 +233,8 @@ class Plan(Shown):
         """Write the filtered core; the options are those of ``corefilt.filter`` for the output. Raises CorefiltError.
 
         Not among them are ``fit``, ``minimal`` and what belongs to these: only ``corefilt.filter`` takes them.
-        A pipe can be written only once; into a file, what is kept is decided only at its end. ``progress``, ``cancel``
+        A core that passes only once (a pipe, a compressed core) can be written only once; the second time raises
+        UnstreamableError. From a pipe into a file, what is kept is decided only at its end. ``progress``, ``cancel``
         and ``storage_options`` are those of ``corefilt.filter``.
         """
         with in_python():

@@ -10,12 +10,13 @@ import threading
 import uuid
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.opening import in_memory
+from support.opening import in_memory, in_pipe
 from support.ready import descriptors
 from support.run import assert_promises
 from support.samples import ANON, sample_core
@@ -148,6 +149,44 @@ def test_a_file_is_called_by_its_name(core: Path, tmp_path: Path) -> None:
     with in_memory(CORE) as source_fd, tempfile.TemporaryFile() as unnamed:
         report = corefilt.filter(source_fd, unnamed, filter=0x31)
         assert (report.input, report.output) == (f"descriptor {source_fd}", f"descriptor {unnamed.fileno()}")
+
+
+@pytest.mark.parametrize("output", ["file", "object", "compressed"])
+@pytest.mark.parametrize("form", ["pipe", "gzip", "zstd:seekable", "GzipFile"])
+def test_what_passes_once_is_written_once(form: str, output: str, tmp_path: Path) -> None:
+    """The second time is an error that says why, whatever the plan, and nothing is made; a copy is written again."""
+    packed = tmp_path / "core.packed"
+    if form != "pipe":
+        with io.BytesIO(CORE) as core:
+            corefilt.filter(core, packed, filter="all", compress="gzip" if form == "GzipFile" else form)
+
+    def opened(stack: ExitStack, *, spool: bool = False) -> corefilt.Core:
+        place: Any = packed
+        if form == "pipe":
+            place = stack.enter_context(in_pipe(CORE))
+        elif form == "GzipFile":
+            place = stack.enter_context(gzip.GzipFile(packed))
+        return stack.enter_context(corefilt.open(place, spool=spool))
+
+    def made(name: str) -> Any:
+        return io.BytesIO() if output == "object" else tmp_path / (f"{name}.zst" if output == "compressed" else name)
+
+    with ExitStack() as stack:
+        it = opened(stack)
+        plan = it.plan(0x31)
+        plan.write(made("first"))
+        before = sorted(tmp_path.iterdir())
+        for again in (plan, it.plan(0x1)):
+            with pytest.raises(UnstreamableError, match="was written already") as caught:
+                again.write(made("second"))
+            assert "spool=True" in caught.value.hint
+        assert sorted(tmp_path.iterdir()) == before
+    with ExitStack() as stack:
+        it = opened(stack, spool=True)
+        for wanted in (0x31, 0x1):
+            out = io.BytesIO()
+            it.plan(wanted).write(out)
+            assert out.getvalue() == expected(wanted)
 
 
 def test_what_is_read_once_is_spooled_when_it_is_to_be_looked_into() -> None:
