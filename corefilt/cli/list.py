@@ -30,7 +30,8 @@ Lists the cores below directories, or the named cores, one per line: time, proce
 crash, executable and file. Files are recognised by content, also compressed.
 
 A signature that is not stored on a file yet (user.corefilt.signature) is computed, and stored there if permitted.
-A ? behind it means that its quality is not unwound: other crashes can have the same signature."""
+A ? behind it means that its quality is not unwound: other crashes can have the same signature; with --sysroot, such a
+signature is computed again."""
 
 HEADS = ("TIME", "PID", "UID", "SIGNAL", "SIZE", "SIGNATURE", "EXECUTABLE", "FILE")
 # Columns are as wide as these, so that lines can be written as they come; signatures have 16 digits and a mark.

@@ -115,7 +115,8 @@ def sysroot_for(folder: str | None, core: int) -> Sysroot:
         own = stat.S_ISREG(status.st_mode) and owner == os.geteuid() == status.st_uid and not status.st_mode & 0o022
         if not own:
             raise EvidenceError(
-                "files named by another user's core are not looked for in /", "--sysroot DIR names a directory"
+                "files named by a core that another user owns or can write to are not looked for in /",
+                "--sysroot DIR names a directory",
             )
         folder = "/"
     return Sysroot(folder, owner if os.geteuid() == 0 and owner != 0 else None)

@@ -159,7 +159,8 @@ def _opened(path: str) -> Iterator[tuple[CoreFile, int]]:
 def signature_of(core: CoreFile, fd: int, sysroot: str | None = None) -> RecordedSignature | None:
     """What is noted on the file, else found out and noted there, else what an annotation tells.
 
-    None where that is nothing, and the core would have to be decompressed.
+    None where that is nothing, and the core would have to be decompressed. With a ``sysroot``, what is noted and not
+    certain is found out again.
     """
     noted = _signature_beside(core, fd, sysroot, note=True)
     # What an annotation tells is shown, and not noted on the file: anybody can write a note.
@@ -169,9 +170,9 @@ def signature_of(core: CoreFile, fd: int, sysroot: str | None = None) -> Recorde
 
 def _signature_beside(core: CoreFile, fd: int, sysroot: str | None, *, note: bool) -> RecordedSignature | None:
     noted = read_signature(fd)
-    if noted is None:
+    if noted is None or (sysroot is not None and noted.certain is None):
         crash = find_crash(core, sysroot=sysroot)
-        if crash is not None:
+        if crash is not None and (noted is None or crash.recorded.certain is not None):
             noted = crash.recorded
             if note:
                 write_signature(fd, noted)

@@ -169,6 +169,24 @@ def test_a_file_that_went_away_is_told(folder: Path) -> None:
         look(found[0])
 
 
+def test_with_a_sysroot_a_signature_that_is_not_certain_is_computed_again(folder: Path) -> None:
+    """Somebody has fetched the files since; what is certain is not doubted."""
+    core = folder / "one"
+    (whole,) = listed(core)
+    assert whole["quality"] == "unwound"
+    for before, after in (("pc-only", "unwound"), ("unwound", "unwound")):
+        try:
+            os.setxattr(core, ATTRIBUTE, f"1 {before} 0123456789abcdef external".encode())
+        except OSError:
+            pytest.skip("no attributes of users in this file system")
+        (found,) = listed(core)
+        assert (found["quality"], found["signature"]) == (before, "0123456789abcdef")
+        (again,) = listed(core, "--sysroot", "/")
+        assert again["quality"] == after
+        assert again["signature"] == (whole["signature"] if before == "pc-only" else "0123456789abcdef")
+        assert listed(core) == [again]
+
+
 def test_an_annotation_has_the_signature(folder: Path, tmp_path: Path) -> None:
     core, annotated, again = folder / "one", tmp_path / "annotated", tmp_path / "again"
     assert corefilt("all", core, "-o", annotated, "--annotate").code == 0
