@@ -63,11 +63,22 @@ def write_filtered(
 
 
 def write_plan(plan: KeepPlan, output: Place | NamedFile, options: Options) -> Report:
-    """As write_filtered, with a plan that was made before. Raises UnstreamableError if the core has passed already."""
+    """As write_filtered, with a plan that was made before.
+
+    Raises UnstreamableError if the core has passed already, or if another thread writes it and it passes only once.
+    """
+    source = plan.core.source
+    source.check_descriptor()
+    source.claim()
+    try:
+        return _write_plan(plan, output, options)
+    finally:
+        source.release()
+
+
+def _write_plan(plan: KeepPlan, output: Place | NamedFile, options: Options) -> Report:
     began = time.monotonic()
     core = plan.core
-    if not core.source.seekable and core.source.position:
-        raise core.source.refused(f"was written already, and {core.source.passing} cannot be read twice")
     output = compressed(core, output, options)
     if not core.source.seekable and seekable_from(output):
         context = plan.classifier.context

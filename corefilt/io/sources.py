@@ -38,11 +38,12 @@ class Source:
     ``compression`` the format that it was decompressed from, or None; ``seekable`` tells that any of its bytes can be
     had at any time, ``spooled`` that its holes are a pipe's zeros, ``made`` that its
     bytes do not come by the descriptor, but by ``pieces``. ``position`` is the offset of the first byte that
-    was not consumed; what can be sought stays at 0. ``whole`` turns False when ``check`` finds that what it was made of
-    is cut or damaged.
+    was not consumed; what can be sought stays at 0. ``in_order`` is what it is called where it passes once. ``whole``
+    turns False when ``check`` finds that what it was made of is cut or damaged.
     """
 
     compression: str | None = None
+    in_order = "a pipe"
     made = False
     position = 0
     seekable = False
@@ -63,7 +64,30 @@ class Source:
     @property
     def passing(self) -> str:
         """What it is called where it passes only once."""
-        return "a pipe" if self.compression is None else "a compressed core"
+        return self.in_order if self.compression is None else "a compressed core"
+
+    def claim(self) -> None:
+        """Have one writer alone consume it, where it passes only once. Raises UnstreamableError for the others."""
+        if self.seekable:
+            return
+        # Of several threads one finds its own, as this is one operation of a dictionary.
+        mine = object()
+        held = self.__dict__.setdefault("_claimed", mine) is not mine
+        if held or self.position:
+            how = "was read already" if self.position else "is being read already"
+            raise self.refused(f"{how}, and {self.passing} cannot be read twice")
+
+    def release(self) -> None:
+        """Let another writer claim it, if nothing of it was consumed."""
+        if not self.position:
+            self.__dict__.pop("_claimed", None)
+
+    def check_descriptor(self) -> None:
+        """Raise InputError if its descriptor, which may be somebody else's, is closed by now."""
+        try:
+            os.fstat(self.fd)
+        except OSError as error:
+            raise InputError(f"{self.name}: {error.strerror}") from None
 
     def peek(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes at ``offset`` of the core; fewer only where it ends."""

@@ -177,7 +177,7 @@ def test_what_passes_once_is_written_once(form: str, output: str, tmp_path: Path
         plan.write(made("first"))
         before = sorted(tmp_path.iterdir())
         for again in (plan, it.plan(0x1)):
-            with pytest.raises(UnstreamableError, match="was written already") as caught:
+            with pytest.raises(UnstreamableError, match="was read already") as caught:
                 again.write(made("second"))
             assert "spool=True" in caught.value.hint
         assert sorted(tmp_path.iterdir()) == before
