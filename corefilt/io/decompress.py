@@ -42,7 +42,7 @@ class MadeSource(PipeSource):
         super().__init__(fd, name, most_ahead=most_ahead)
         self._inner = inner
         self.origin = self if inner is None else inner.origin
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._batch: list[Chunk] = []
 
     @property
@@ -53,6 +53,7 @@ class MadeSource(PipeSource):
     def check(self) -> str | None:
         """What is wrong with the bytes that have come: words where they were cut. Raises InputError for the rest.
 
+        What is no Exception (KeyboardInterrupt) is raised as it is.
         What the other source ran into comes first, as it may look like a cut from here.
         """
         words = self._inner.check() if self._inner is not None else None
@@ -65,7 +66,8 @@ class MadeSource(PipeSource):
             self.whole = isinstance(self._error, decoding.StreamFault) and self._error.whole
             told = str(self._error) or "the compressed stream is cut off"
             return told + (f", and {words}" if words is not None else "")
-        if isinstance(self._error, CorefiltError):
+        if isinstance(self._error, CorefiltError) or not isinstance(self._error, Exception):
+            # What ends a program or a task does so in the thread that reads.
             raise self._error
         told = getattr(self._error, "strerror", None) or str(self._error) or type(self._error).__name__
         raise InputError(f"{self.name}: cannot be read: {told}")

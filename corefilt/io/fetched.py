@@ -7,6 +7,7 @@ import threading
 from _queue import SimpleQueue
 
 from corefilt import _fast
+from corefilt.errors import InputError
 from corefilt.io.decompress import BATCH, MadeSource
 
 TYPE_CHECKING = False
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 # Batches that are fetched ahead; a larger one counts as several.
 DEPTH = 4
+
+
+class UnwantedError(Exception):
+    """Nobody takes what is put into a channel: its own word, as whoever fetches may raise any other."""
 
 
 class Channel:
@@ -32,21 +37,21 @@ class Channel:
         self._size = 0
 
     def put(self, piece: Chunk) -> None:
-        """Add a piece, which nobody changes any more. Raises BrokenPipeError when nobody takes it."""
+        """Add a piece, which nobody changes any more. Raises UnwantedError when nobody takes it."""
         self._batch.append(piece)
         self._size += len(piece)
         if self._size >= BATCH or len(self._batch) == _fast.MOST_BUFFERS:
             self.flush()
 
     def flush(self) -> None:
-        """Hand over what was added; waits while enough is under way. Raises BrokenPipeError."""
+        """Hand over what was added; waits while enough is under way. Raises UnwantedError."""
         if not self._batch:
             return
         share = min(-(-self._size // BATCH), DEPTH)
         for _ in range(share):
             self._free.get()
         if self._closed:
-            raise BrokenPipeError
+            raise UnwantedError
         self._made.put((self._batch, share))
         self._batch, self._size = [], 0
 
@@ -76,10 +81,13 @@ class Channel:
 class FedSource(MadeSource):
     """What a thread fetches while what came before is dealt with."""
 
+    in_order = "a core that is read in order"
+
     def __init__(self, make: Callable[[], Iterator[bytes]], name: str, *, most_ahead: int) -> None:
         """Start; ``make`` gives the core's bytes, and raises what is wrong. An EOFError tells that they were cut."""
         super().__init__(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), None, name, most_ahead=most_ahead)
         self._channel: Channel | None = None
+        self._process = os.getpid()
         self.feed(make)
 
     def feed(self, make: Callable[[], Iterator[bytes]]) -> None:
@@ -105,6 +113,12 @@ class FedSource(MadeSource):
             self._thread.join()
 
     def _made(self) -> list[Chunk]:
+        if os.getpid() != self._process:
+            # After fork(2) there is no thread here that fetches, and take() would wait for ever.
+            raise InputError(
+                f"{self.name}: was opened by process {self._process}, which alone can read it",
+                "open it in the process that reads it",
+            )
         return self._channel.take() if self._channel is not None else []
 
     def _run(self, make: Callable[[], Iterator[bytes]], channel: Channel) -> None:
@@ -112,18 +126,19 @@ class FedSource(MadeSource):
             for piece in make():
                 channel.put(piece)
             channel.flush()
-        except BrokenPipeError:
+        except UnwantedError:
             # Nobody wants the rest.
             pass
-        except Exception as error:
+        except BaseException as error:
+            # Also what would end this thread alone: the reader would take that for the core's end.
             self._fail(error, channel)
         finally:
             channel.end()
 
-    def _fail(self, error: Exception, channel: Channel) -> None:
+    def _fail(self, error: BaseException, channel: Channel) -> None:
         """Hand over what came before an error, which is told when the reader has come that far."""
         self._error = error
         try:
             channel.flush()
-        except BrokenPipeError:
+        except UnwantedError:
             pass
