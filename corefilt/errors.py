@@ -23,6 +23,15 @@ class CorefiltError(Exception):
     def __str__(self) -> str:
         return printable(super().__str__())
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # By what it holds: a class's constructor can take more than the message.
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[CorefiltError], args: tuple[object, ...]) -> CorefiltError:
+    """Return an error as it was before it was pickled or copied, but for its attributes."""
+    return kind.__new__(kind, *args)
+
 
 class UsageError(CorefiltError):
     """Wrong usage: an unknown, invalid or contradictory argument."""
