@@ -11,7 +11,7 @@ from corefilt.batching.outcome import Outcome
 from corefilt.batching.sources import containers as wrappings
 from corefilt.batching.sources.apport import APPORT
 from corefilt.batching.sources.content import Content
-from corefilt.batching.sources.find import Item, find, look_into
+from corefilt.batching.sources.find import Item, check_sources, find, look_into
 from corefilt.batching.task import Task
 from corefilt.errors import InputError, OutputError, UsageError
 from corefilt.filtering.options import Options, checked_values
@@ -85,17 +85,45 @@ class Job:
         return self.by_signature or (self.policy is not None and self.policy.asks_for_repeats)
 
     def lock(self) -> Lock:
-        """Lock what the job writes to, so that no other one does. Raises LockedError and OSError."""
-        if self.dry_run or (self.to is not None and is_url(self.to)):
+        """Lock what the job writes to, so that no other one does; before, the directory of --to is made.
+
+        Raises LockedError, OutputError, and InputError for a source that is not there.
+        """
+        check_sources(self.sources)
+        if self.to is not None and is_url(self.to):
             return Lock([])
         if self.to is not None:
-            try:
-                os.makedirs(self.to, mode=0o700, exist_ok=True)
-            except (FileExistsError, NotADirectoryError) as error:
-                part = "a part of its path " if isinstance(error, NotADirectoryError) else ""
-                raise OutputError(f"{self.to}: {part}is not a directory", "name a directory for --to") from None
-            return Lock([self.to])
-        return Lock(sorted({os.path.realpath(source) for source in self.sources if os.path.isdir(source)}))
+            return self._lock_output(self.to)
+        if self.dry_run:
+            return Lock([])
+        try:
+            return Lock(sorted({os.path.realpath(source) for source in self.sources if os.path.isdir(source)}))
+        except OSError as error:
+            raise InputError(f"{error.filename}: cannot be opened: {error.strerror}") from None
+
+    def _lock_output(self, to: str) -> Lock:
+        try:
+            if self.dry_run:
+                _refuse_file(to)
+                return Lock([])
+            os.makedirs(to, mode=0o700, exist_ok=True)
+            return Lock([to])
+        except (FileExistsError, NotADirectoryError) as error:
+            part = "a part of its path " if isinstance(error, NotADirectoryError) else ""
+            raise OutputError(f"{to}: {part}is not a directory", "name a directory for --to") from None
+        except OSError as error:
+            raise OutputError(
+                f"{to}: cannot be created or opened: {error.strerror}", "name another directory for --to"
+            ) from None
+
+
+def _refuse_file(to: str) -> None:
+    """Raise NotADirectoryError or FileExistsError where making a directory would, and make nothing."""
+    above = to
+    while above and not os.path.lexists(above):
+        above = os.path.dirname(above.rstrip(os.sep))
+    if above and not os.path.isdir(above):
+        raise FileExistsError if above == to else NotADirectoryError
 
 
 def task_options(given: Mapping[str, Any], evidence: str) -> dict[str, Any]:

@@ -49,6 +49,20 @@ class Item:
         self.listed = listed
 
 
+def check_sources(sources: Iterable[str]) -> None:
+    """Raise InputError for a source that is not there; what a pattern matches is not asked."""
+    for source in map(local_path, sources):
+        if source == STDIN or is_url(source):
+            continue
+        if not os.path.lexists(source) and not glob.has_magic(source):
+            raise InputError(f"{source}: does not exist", _SOURCES)
+        if not os.path.isabs(source):
+            try:
+                os.getcwd()
+            except OSError as error:
+                raise InputError(f"{source}: the working directory is missing: {error.strerror}", _SOURCES) from None
+
+
 def find(sources: Iterable[str], without: frozenset[tuple[int, int]] = _NEVER) -> Iterator[Item]:
     """All files of the sources, each once; folders ``without`` (device, inode) are not entered.
 
