@@ -31,9 +31,13 @@ def object_source(file: BinaryIO, *, max_headers: int) -> Source:
     why = _why_not(file, "read", "readable")
     if why is not None:
         raise InputError(f"{name}: cannot be read: {why}")
-    if isinstance(file, BytesIO):
-        return _in_memory(file, name)
-    return FedSource(lambda: _pieces(file, name), name, most_ahead=max_headers)
+    try:
+        if isinstance(file, BytesIO):
+            return _in_memory(file, name)
+        return FedSource(lambda: _pieces(file, name), name, most_ahead=max_headers)
+    except OSError as error:
+        # The limits of a process end a file in memory, too.
+        raise InputError(f"{name}: cannot be read: {error.strerror}", "save the core to a file, and name it") from None
 
 
 class MemorySource(FileSource):

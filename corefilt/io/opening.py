@@ -8,7 +8,7 @@ import stat
 from corefilt import _fast
 from corefilt.errors import InputError, UsageError
 from corefilt.io.sinks import NamedFile, at_end, descriptor_sink, named_sink, place_of, reported
-from corefilt.io.sources import PIPE_SIZE, FileSource, PipeSource, called_as, descriptor_of, enlarge_pipe
+from corefilt.io.sources import PIPE_SIZE, FileSource, PipeSource, called_as, descriptor_of, enlarge_pipe, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ def open_source(
     as it is asked for. ``storage_options`` are fsspec's for a URL. Raises InputError, or UsageError for a terminal.
     """
     check_storage_options(storage_options)
-    place = descriptor_of(path)
+    try:
+        place = descriptor_of(path)
+    except OSError as error:
+        raise InputError(f"{name_of(path)}: cannot be read: {error.strerror or error}") from None
     name = called_as(place, path) if isinstance(place, int) else None
     source = _opened(place, name, max_headers=max_headers, storage_options=storage_options)
     return as_core(source, max_headers=max_headers, spool=spool, seeks=seeks)
@@ -97,7 +100,11 @@ def _source_of(fd: int, name: str, *, owned: bool, max_headers: int) -> Source:
     if os.isatty(fd):
         raise UsageError(f"{name} is a terminal", "name a core, or redirect one: < CORE")
     if stat.S_ISREG(status.st_mode):
-        base = 0 if owned else os.lseek(fd, 0, os.SEEK_CUR)
+        try:
+            base = 0 if owned else os.lseek(fd, 0, os.SEEK_CUR)
+        except OSError as error:
+            # What was opened with O_PATH cannot be read.
+            raise InputError(f"{name}: cannot be read: {error.strerror}") from None
         return FileSource(fd, name, base=base, size=max(0, status.st_size - base), owned=owned)
     if stat.S_ISFIFO(status.st_mode):
         enlarge_pipe(fd)

@@ -8,7 +8,7 @@ import os
 import stat
 
 from corefilt.errors import OutputError, UsageError
-from corefilt.io.sources import Source, called_as, descriptor_of, enlarge_pipe, shut
+from corefilt.io.sources import Source, called_as, descriptor_of, enlarge_pipe, name_of, shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -287,7 +287,8 @@ def open_text(path: str, *, force: bool) -> Sink:
 
 def place_of(path: Place) -> str | int | BinaryIO:
     """The number of an open descriptor of ours, by whatever name, or a path or URL, or a file without a descriptor."""
-    place = descriptor_of(path)
+    with reported(name_of(path)):
+        place = descriptor_of(path)
     if not isinstance(place, str | bytes | os.PathLike):
         return place
     name = os.fsdecode(place)

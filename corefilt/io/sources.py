@@ -341,7 +341,7 @@ def descriptor_of(place: Place) -> str | bytes | os.PathLike[str] | int | Binary
     """A binary file's descriptor, positioned and flushed as the file is; anything else as it came.
 
     What changes the bytes on the way (gzip.GzipFile) or keeps them elsewhere (io.BytesIO) is used by its methods.
-    Raises UsageError for what is neither a place nor a binary file.
+    Raises UsageError for what is neither a place nor a binary file, and OSError where flushing or seeking fails.
     """
     # Some files of fsspec have a path, too; what is asked for is what they hold, from where they stand.
     is_file = hasattr(place, "read") or hasattr(place, "write")
