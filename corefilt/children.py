@@ -74,7 +74,12 @@ def answer_of(
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except BaseException:
+        os.close(reader)
+        os.close(writer)
+        raise
     if child == 0:
         _answer_and_exit(work, become, writer, parent)
     os.close(writer)

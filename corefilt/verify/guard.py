@@ -7,6 +7,7 @@ and the parent says so.
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import pickle
 import signal
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 # linux/prctl.h.
 _PR_SET_DUMPABLE = 4
+_HINTS = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close some files; the system has no more",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u)",
+}
 # Seconds between two words about what a child has done.
 TURN = 0.2
 
@@ -87,7 +93,12 @@ def guarded(
     which = " or ".join(dict.fromkeys(names))
     # Started by the parent alone: the child is forked before.
     reporter = _Reporter(passed, progress) if passed is not None and progress is not None else None
-    raw, status = answer_of(partial(_outcome, work), meanwhile=reporter)
+    try:
+        raw, status = answer_of(partial(_outcome, work), meanwhile=reporter)
+    except OSError as error:
+        raise CorefiltError(
+            f"{which}: no process can be started to read it: {error.strerror or error}", _hint(error)
+        ) from None
     if status == -signal.SIGBUS:
         raise InputError(
             f"{which}: was truncated while it was read, or its disk failed", "wait until nobody writes to it"
@@ -95,10 +106,17 @@ def guarded(
     if status or not raw:
         raise CorefiltError(f"{which}: the process that read it ended early ({told_of(status)})")
     good, value = pickle.loads(raw)
+    if isinstance(value, OSError):
+        raise InputError(f"{which}: cannot be read: {value.strerror or value}", _hint(value))
     if not good:
         raise value
     outcome: T = value
     return outcome
+
+
+def _hint(error: OSError) -> str | None:
+    """What to try where a limit of this process is the reason."""
+    return _HINTS.get(error.errno) if error.errno is not None else None
 
 
 def _outcome(work: Callable[[], object]) -> bytes:

@@ -32,7 +32,11 @@ class _Copy(MappedCore):
         """Make it. Raises InputError and MissingLibraryError."""
         self._packed = packed
         damage = None
-        with tempfile.TemporaryFile(buffering=0) as copy:
+        try:
+            copy = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - opening it fails for other reasons than writing
+        except OSError as error:
+            raise _uncopied(packed.name, error) from None
+        with copy:
             try:
                 size = 0
                 try:
@@ -44,10 +48,7 @@ class _Copy(MappedCore):
                         raise InputError(f"{packed.name}: {damage} before any of the core came") from None
                 copy.truncate(size)
             except OSError as error:
-                raise InputError(
-                    f"{packed.name}: cannot be copied to {tempfile.gettempdir()}: {error.strerror}",
-                    "set TMPDIR to a directory with enough space",
-                ) from None
+                raise _uncopied(packed.name, error) from None
             super().__init__(f"/proc/self/fd/{copy.fileno()}", packed.name)
         self.damage = damage
 
@@ -58,6 +59,14 @@ class _Copy(MappedCore):
     def check_unchanged(self) -> None:
         """Raise InputError where somebody wrote to the file that this is a copy of."""
         self._packed.check_unchanged()
+
+
+def _uncopied(name: str, error: OSError) -> InputError:
+    """Return what is raised where no copy can be made."""
+    place = os.fsdecode(tempfile.tempdir) if tempfile.tempdir is not None else "a temporary file"
+    return InputError(
+        f"{name}: cannot be copied to {place}: {error.strerror}", "set TMPDIR to a directory with enough space"
+    )
 
 
 def _put(fd: int, at: int, piece: bytes) -> int:
