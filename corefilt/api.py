@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import cached_property
 
 from corefilt.corefile.corefile import MAX_HEADERS, CoreFile
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import ExitStack
     from types import TracebackType
-    from typing import Any, Self, Unpack
+    from typing import Any, NoReturn, Self, Unpack
 
     from corefilt.coredump_filter import CoredumpFilter
     from corefilt.crash.command_line import CommandLine
@@ -55,6 +56,25 @@ class Core(Shown):
     def close(self) -> None:
         """Close what was opened for it; a descriptor or file that was given stays open."""
         self._file.__exit__(None, None, None)
+
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        file = self.__dict__.get("_file")
+        # At the end of the interpreter its threads stand still, so none can be waited for.
+        if file is None or file.source.closed or not file.source.owned or ending():
+            return
+        if file.source.origin.made:
+            # A thread fetches it, which may wait for its file.
+            import threading
+
+            threading.Thread(target=self.close, name="corefilt-closing", daemon=True).start()
+        else:
+            self.close()
+        from warnings import warn
+
+        warn(f"unclosed core {self.name!r}", ResourceWarning, stacklevel=2, source=self)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Core cannot be copied or pickled: it has an open file")
 
     @property
     def _opened(self) -> CoreFile:
@@ -103,8 +123,9 @@ class Core(Shown):
         return self._everything.mappings
 
     @cached_property
-    def _everything(self) -> Plan:
-        return self.plan(Bit.ALL)
+    def _everything(self) -> KeepPlan:
+        # No Plan: that refers to the core, which would then wait for the garbage collector.
+        return self.plan(Bit.ALL)._made
 
     @cached_property
     def identity(self) -> Identity:
@@ -200,6 +221,9 @@ class Plan(Shown):
     def __init__(self, core: Core, made: KeepPlan) -> None:
         self.core = core
         self._made = made
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Plan cannot be copied or pickled: its core has an open file")
 
     @property
     def filter(self) -> CoredumpFilter:

@@ -20,6 +20,7 @@ from corefilt.text import counted, printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
     from corefilt.coredump_filter import CoredumpFilter
     from corefilt.io.engine import Engine
@@ -90,6 +91,9 @@ class Report(Shown):
                     f"this file system takes {show_size(self.allocated_bytes or 0)} for it, more than was planned: "
                     "it has large blocks, or reserves space"
                 )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Report cannot be copied or pickled: report.as_dict() can be")
 
     def as_dict(self) -> dict[str, object]:
         """Return the report as a dictionary with the keys of schema 1."""
