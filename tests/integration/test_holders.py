@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.builds import UNTRACED
 from support.run import assert_error, corefilt
 from support.shared import group, sums
 
@@ -245,5 +246,7 @@ def test_nothing_is_loaded_without_a_manifest(tmp_path: Path) -> None:
         "import sys, corefilt; corefilt.filter(sys.argv[1], filter='0x33', in_place=True); "
         "print([m for m in sys.modules if 'shared_manifest' in m or m in ('json', 'zlib')])"
     )
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, env=os.environ | UNTRACED
+    )
     assert "shared_manifest" not in done.stdout and "json" not in done.stdout
