@@ -57,9 +57,13 @@ def test_units(group: bytes, units: dict[str, bytes]) -> None:
 
 
 def test_of_a_process() -> None:
-    with subprocess.Popen(["sleep", "60"]) as process:
+    with subprocess.Popen(["cat", "-", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
         victim = Victim()
         try:
+            # Until exec has ended it has no command line and no map.
+            os.write(process.stdin.fileno(), b"x")
+            os.read(process.stdout.fileno(), 1)
             for name in ("cmdline", "cgroup", "maps"):
                 setattr(victim, name, os.open(f"/proc/{process.pid}/{name}", os.O_RDONLY))
             found, notices = gather(victim, with_map=True)
@@ -67,11 +71,11 @@ def test_of_a_process() -> None:
         finally:
             victim.close()
             process.kill()
-    assert (found["CMDLINE"], notices) == (b"sleep 60", [])
+    assert (found["CMDLINE"], notices) == (b"cat - -", [])
     assert b"/" in found["CGROUP"]
     assert b" r-xp " in found["PROC_MAPS"]
     assert "PROC_MAPS" not in again
-    assert again["CMDLINE"] == b"sleep 60"
+    assert again["CMDLINE"] == b"cat - -"
 
 
 def test_what_takes_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
