@@ -14,6 +14,7 @@ from support.jvm import JAVA, java_core
 from support.opening import in_memory
 from support.runtimes import EXE, HEAP, STACK, UNUSED, Made, Space, go_core, process, program, python_core
 from support.samples import PAGE
+from support.thinned import one_in
 
 import corefilt
 from corefilt.errors import UsageError
@@ -182,12 +183,13 @@ def test_none_keeps_nothing_of_it(made: tuple[str, Made]) -> None:
     assert len(out) < len(small(made[1].core)[0])
 
 
-def test_a_walk_is_kept_whole_or_not_at_all(made: tuple[str, Made]) -> None:
+@one_in(3)
+def test_a_walk_is_kept_whole_or_not_at_all(made: tuple[str, Made], step: int) -> None:
     """With each size there is either all of it or as much as without it, and a warning."""
     _name, (core, needed) = made
     least = small(core, fit=len(core) - 8 * PAGE)[1].fit.smallest
     whole = 0
-    for size in range(least, len(core) - 8 * PAGE, 3 * PAGE):
+    for size in range(least, len(core) - 8 * PAGE, 3 * PAGE * step):
         out, report = small(core, fit=size)
         assert len(out) <= size
         walk = report.fit.runtimes[0]

@@ -15,6 +15,7 @@ from support.builder import EM_AARCH64, PT_AARCH64_MEMTAG_MTE, Load, kernel_note
 from support.limited import patterned, write_sparse
 from support.opening import in_memory, open_file
 from support.samples import noise
+from support.thinned import one_in
 
 import corefilt
 from corefilt.classify.classifier import classifier_for
@@ -203,13 +204,16 @@ def test_what_was_added_since_a_mark_can_be_forgotten() -> None:
         assert (selection.size_with(), selection.runs) == (before, runs)
 
 
+@one_in(2)
 @pytest.mark.parametrize("options", [{}, {"annotate": True}, {"unreadable": True}], ids=str)
 @pytest.mark.parametrize("name", CORES)
-def test_sizes_are_what_is_written_with_every_note(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+def test_sizes_are_what_is_written_with_every_note(
+    name: str, options: dict[str, Any], step: int, tmp_path: Path
+) -> None:
     """Notes that come in, that are replaced and that stay count with the rest."""
     core, out, sizes = tmp_path / "core", tmp_path / "out", set()
     core.write_bytes(CORES[name]())
-    for limit in range(6 * PAGE, core.stat().st_size, 7 * PAGE + 500):
+    for limit in range(6 * PAGE, core.stat().st_size, (7 * PAGE + 500) * step):
         try:
             report = corefilt.filter(core, out, filter="all", fit=limit, force=True, sync=False, **options)
         except corefilt.errors.CorefiltError:
