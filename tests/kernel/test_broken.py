@@ -27,6 +27,7 @@ from kernel.dumps import (
 from support.builds import PATIENCE
 from support.opening import open_file
 from support.run import corefilt
+from support.thinned import one_in
 
 import corefilt as api
 from corefilt.classify.classifier import classifier_for
@@ -190,8 +191,9 @@ def test_the_default_filter_writes_what_the_kernel_wrote_and_perhaps_more(
         assert mine.kept(start) == dumped.cores[FULL].kept(start)[: load.p_filesz]
 
 
-def test_file_and_pipe_write_the_same(dumped: Dumped, tmp_path: Path) -> None:
-    for value in (0x1, 0x31, 0x33, 0x10):
+@one_in(2)
+def test_file_and_pipe_write_the_same(dumped: Dumped, step: int, tmp_path: Path) -> None:
+    for value in (0x10, 0x31, 0x33, 0x1)[::step]:
         one = run_corefilt(dumped.full, value, tmp_path / f"file-{value}")
         other = run_corefilt(dumped.full, value, tmp_path / f"pipe-{value}", way="pipe-to-file")
         assert one.core.data[:] == other.core.data[:]

@@ -54,6 +54,9 @@ def differences(process: Waiting, full: Core, coredump_filter: int, limits: list
     """Say of every limit where the kernel and corefilt differ, in length or content, pids and times left out."""
     wrong = []
     for limit in limits:
+        # What a file is renamed over, ext4 waits for the disk with.
+        for old in (process.folder / "cores" / "theirs", process.folder / "cut"):
+            old.unlink(missing_ok=True)
         theirs = process.dump("theirs", coredump_filter, limit)
         mine = cut_by_corefilt(process, full, coredump_filter, limit)
         if theirs is None or mine is None:
