@@ -76,7 +76,9 @@ def test_hostile_instructions_end_the_backtrace(tmp_path: Path, instructions: by
     assert found.quality in ("pc-only", "partial") and len(found.frames) <= 3
 
 
-@pytest.mark.parametrize("at", range(4, 120))
+@pytest.mark.parametrize(
+    "at", [pytest.param(at, marks=pytest.mark.slow if at % 5 else ()) for at in range(4, 120)]
+)  # fmt: skip
 def test_damaged_tables(tmp_path: Path, at: int) -> None:
     tables = bytearray(made.tables(SOUND))
     for value in (0, 0x7F, 0xFF):

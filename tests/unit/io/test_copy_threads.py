@@ -47,8 +47,16 @@ def core(tmp_path: Path, data: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("sparse", ["auto", "always", "never"])
-@pytest.mark.parametrize("jobs", [2, 3, 8])
+@pytest.mark.parametrize(
+    ("jobs", "sparse"),
+    [
+        (2, "auto"), (3, "never"), (8, "always"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in ((2, "always"), (2, "never"), (3, "auto"), (3, "always"), (8, "auto"), (8, "never"))
+        ),
+    ],
+)  # fmt: skip
 def test_the_same_bytes_whoever_copies_them(jobs: int, sparse: str, core: Path, data: bytes) -> None:
     out = core.with_name("out")
     report = corefilt.filter(core, out, filter="all", threads=jobs, sparse=sparse, engine="readwrite", sync=False)
@@ -151,8 +159,16 @@ entry()
 """
 
 
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("number", "times"),
+    [
+        (signal.SIGINT, 2), (signal.SIGTERM, 1), (signal.SIGHUP, 1),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in ((signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGHUP, 2))
+        ),
+    ],
+)  # fmt: skip
 def test_a_signal_ends_all_threads(number: int, times: int, core: Path) -> None:
     """It dies of the signal at once, leaves nothing behind, and says nothing; a second one changes nothing."""
     before = listing(core.parent)

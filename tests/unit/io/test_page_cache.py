@@ -89,15 +89,17 @@ def one_of_three(run: Callable[[], None]) -> None:
             return
 
 
-@pytest.mark.parametrize("sync", [True, False])
 @pytest.mark.parametrize(
-    ("engine", "jobs"),
+    ("engine", "jobs", "sync"),
     [
-        ("auto", 1),
-        ("readwrite", 2),
+        ("auto", 1, True),
+        ("auto", 1, False),
+        ("readwrite", 2, True),
+        pytest.param("readwrite", 2, False, marks=pytest.mark.slow),
         *(
-            pytest.param(*each, marks=pytest.mark.slow)
+            pytest.param(*each, sync, marks=pytest.mark.slow)
             for each in (("readwrite", 1), ("readwrite", 5), ("copy_file_range", 1), ("sendfile", 1))
+            for sync in (True, False)
         ),
     ],
 )
@@ -203,7 +205,18 @@ def sent_down_a_pipe(core: Path, engine: str) -> bytearray:
     return got
 
 
-@pytest.mark.parametrize("engine", ["splice", "sendfile", "readwrite"])
+@pytest.mark.parametrize(
+    ("engine", "flags"),
+    [
+        ("splice", "flags"),
+        ("sendfile", "no flags"),
+        ("readwrite", "flags"),
+        ("readwrite", "no flags"),
+        pytest.param("splice", "no flags", marks=pytest.mark.slow),
+        pytest.param("sendfile", "flags", marks=pytest.mark.slow),
+    ],
+    indirect=["flags"],
+)
 @pytest.mark.usefixtures("any_size_is_large")
 def test_what_goes_down_a_pipe_goes(engine: str, flags: str, cold_core: Path) -> None:
     def run() -> None:
