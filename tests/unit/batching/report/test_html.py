@@ -337,15 +337,14 @@ Array.from(document.querySelectorAll("body, body *")).filter(function (e) {
 
 
 @needs_chromium
-def test_nothing_is_cut_off_on_a_screen_and_a_phone(tmp_path: Path) -> None:
+def test_nothing_is_cut_off_on_a_screen_and_a_phone(chromium: Browser, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text(page(outcomes(), ABOUT))
-    with browser(tmp_path / "profile") as it:
-        for width in (1280, 390):
-            it.open(path, width=width)
-            assert it.evaluate("innerWidth") == width
-            assert it.evaluate(CLIPPED) == ""
-            assert it.errors == []
+    for width in (1280, 390):
+        chromium.open(path, width=width)
+        assert chromium.evaluate("innerWidth") == width
+        assert chromium.evaluate(CLIPPED) == ""
+        assert chromium.errors == []
 
 
 def test_failures_stand_first_then_what_is_damaged() -> None:
