@@ -856,7 +856,11 @@ PIECES = st.sampled_from(
 ) | st.binary(max_size=20)  # fmt: skip
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Twice the examples where others are looked for.
+MORE = 2 if settings.get_current_profile_name() == "explore" else 1
+
+
+@settings(max_examples=200 * MORE, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.binary(max_size=200), st.lists(PIECES, max_size=12).map(b"".join)))
 @example(b'{"COREDUMP_PROC_MAPS":[[]]}')
 @example(b"A=\nA\n")
@@ -870,7 +874,7 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
         assert savedmaps.MAPPING.match(text)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=75 * MORE, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(PIECES, max_size=12).map(b"".join), st.lists(PIECES, max_size=12).map(b"".join))
 def test_finding_never_fails(tmp_path: Path, no_journal: Path, content: bytes, answer: bytes) -> None:
     core = saved(tmp_path, b"core", STORED)

@@ -49,7 +49,8 @@ is_root = os.geteuid() == 0
 def _no_descriptor_stays_open() -> Iterator[None]:
     before = descriptors()
     yield
-    assert descriptors() == before
+    # Those of tests before may be closed meanwhile, as their objects are collected.
+    assert not descriptors() - before
 
 
 def without_openat2(*about: object) -> int:
@@ -569,7 +570,11 @@ def grow(root: Path, entries: list[tuple[list[str], str | tuple[str, str]]]) -> 
             path.symlink_to(target if target else ".")
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Twice the examples where others are looked for.
+MORE = 2 if settings.get_current_profile_name() == "explore" else 1
+
+
+@settings(max_examples=75 * MORE, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(entries=entries, paths=st.lists(steps, min_size=1, max_size=6))
 def test_any_tree_is_walked_as_the_kernel_does(
     entries: list[tuple[list[str], str | tuple[str, str]]], paths: list[str]
@@ -759,6 +764,8 @@ def test_an_image_that_is_cut_has_no_build_id(cut: int) -> None:
     assert build_id_in(identified()[:cut]) is None
 
 
+# No file is found here, so one way is enough.
+@pytest.mark.parametrize("way", ["openat2"], indirect=True)
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.integers(0, PAGE - 1), st.integers(0, 255)), max_size=12),

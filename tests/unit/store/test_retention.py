@@ -179,7 +179,11 @@ CORES = st.lists(
 MAYBE = st.none() | st.integers(0, 400)
 
 
-@settings(max_examples=200, deadline=None)
+# Twice the examples where others are looked for.
+MORE = 2 if settings.get_current_profile_name() == "explore" else 1
+
+
+@settings(max_examples=100 * MORE, deadline=None)
 @given(CORES, MAYBE, MAYBE, MAYBE, st.none() | st.integers(1, 3), st.none() | st.integers(1, 3))
 def test_what_holds_of_every_decision(
     cores: list[KeptCore], max_use: int | None, keep_free: int | None, max_age: int | None, per_exe: int | None,
