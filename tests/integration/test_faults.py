@@ -20,6 +20,7 @@ from support.instants import assert_valid
 from support.maps import maps_text
 from support.run import corefilt, listing
 from support.samples import sample_core
+from support.thinned import one_in
 
 import corefilt as api
 from corefilt.errors import InputError
@@ -192,9 +193,10 @@ def opened(scene: Scene, made: Path) -> Iterator[Faults]:
         yield it
 
 
-def each_call(scene: Scene, it: Faults) -> tuple[str, ...]:
+def each_call(scene: Scene, it: Faults, step: int) -> list[tuple[int, str]]:
+    """Number the calls of a run; gives one in `step` of them."""
     scene.reset()
-    return it.run(NEVER).names
+    return list(enumerate(it.run(NEVER).names))[::step]
 
 
 def parameters(ways: dict[str, Way], *marks: pytest.MarkDecorator) -> list[object]:
@@ -206,11 +208,12 @@ EVERY_WAY = [*parameters(WAYS), *parameters(OTHER_WAYS, pytest.mark.slow)]
 
 @pytest.mark.parametrize("scene", EVERY_WAY, indirect=True)
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
-def test_any_call_fails(scene: Scene, error: int, made: Path) -> None:
+@one_in(3)
+def test_any_call_fails(scene: Scene, error: int, step: int, made: Path) -> None:
     """The run goes on without it or ends with an error; nothing is half done, left open or left behind."""
     codes = set()
     for it in opened(scene, made):
-        for at, name in enumerate(each_call(scene, it)):
+        for at, name in each_call(scene, it, step):
             scene.reset()
             ended = it.run(at, error)
             where = f"{errno.errorcode[error]} from call {at}, {name}"
@@ -223,10 +226,11 @@ def test_any_call_fails(scene: Scene, error: int, made: Path) -> None:
 
 
 @pytest.mark.parametrize("scene", EVERY_WAY, indirect=True)
-def test_any_call_is_short_or_interrupted(scene: Scene, made: Path) -> None:
+@one_in(3)
+def test_any_call_is_short_or_interrupted(scene: Scene, step: int, made: Path) -> None:
     """What moved one byte goes on with the next; what a signal interrupted is made again."""
     for it in opened(scene, made):
-        for at, name in enumerate(each_call(scene, it)):
+        for at, name in each_call(scene, it, step):
             if name in COUNTED:
                 for fault in (SHORT, errno.EINTR):
                     scene.reset()
@@ -236,11 +240,12 @@ def test_any_call_is_short_or_interrupted(scene: Scene, made: Path) -> None:
 
 
 @pytest.mark.parametrize("scene", EVERY_WAY, indirect=True)
-def test_killed_at_any_call(scene: Scene, made: Path) -> None:
+@one_in(3)
+def test_killed_at_any_call(scene: Scene, step: int, made: Path) -> None:
     """No name is there that was not, none changed but by a whole core; the next run does it all, and tidies up."""
     lost = 0
     for it in opened(scene, made):
-        for at, name in enumerate(each_call(scene, it)):
+        for at, name in each_call(scene, it, step):
             scene.reset()
             ended = it.run(at, KILLED)
             assert ended.code == -signal.SIGKILL
@@ -281,7 +286,7 @@ RANDOM_WAYS = {
 
 
 @pytest.mark.parametrize("way", RANDOM_WAYS)
-@pytest.mark.parametrize(("kills", "seed"), [(34, 1), pytest.param(334, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "seed"), [(12, 1), pytest.param(334, 2, marks=pytest.mark.slow)])
 def test_killed_at_a_random_moment(kills: int, seed: int, way: str, made: Path, tmp_path: Path) -> None:
     """A moment is drawn from as long as a whole run takes, until so many runs were killed before they were done."""
     draw, killed = random.Random(seed), 0

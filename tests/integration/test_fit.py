@@ -148,6 +148,22 @@ def test_a_red_zone_that_reaches_into_the_page_before(tmp_path: Path) -> None:
         assert min(pages(out)) == STACK + first * PAGE
 
 
+def test_no_part_begins_like_an_image(tmp_path: Path) -> None:
+    """ld.so leaves the first bytes of libraries on the stack; elfutils takes segments that begin so for libraries."""
+    data = [b"\x7fELF" + noise(1, n)[4:] if n in (0, 4, 5, 7) else noise(1, n) for n in range(10)]
+    core = make_core([Load(STACK, b"".join(data))], kernel_notes([], stack_pointers=[STACK + 5 * PAGE + 2048]))
+    path = write(tmp_path / "core", core)
+    out, _ = fit(path, minimal=True)
+    assert min(pages(out)) == STACK + 3 * PAGE
+    least = smallest(path)
+    for size in range(least, len(core), PAGE):
+        out, _ = fit(path, fit=size)
+        assert_fits(core, out)
+        assert len(out) <= size
+        parts = [phdr for phdr in parse_core(out)[1] if phdr.p_filesz and phdr.p_vaddr != STACK]
+        assert not [phdr for phdr in parts if out[phdr.p_offset :][:4] == b"\x7fELF"]
+
+
 def test_the_smallest_size_works_and_one_byte_less_does_not(process: Path) -> None:
     least = smallest(process)
     out, report = fit(process, fit=least)

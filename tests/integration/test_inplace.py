@@ -43,6 +43,7 @@ from support.run import assert_error, assert_promises, assert_usage, corefilt, l
 from support.samples import PAGE, SHARED, noise, sample_core, tagged
 from support.strategies import FILTERS, cores
 from support.syscalls import calls_after_opening, need_strace, run_with_fault
+from support.thinned import one_in
 
 import corefilt as api
 from corefilt.corefile import punched as gaps
@@ -337,7 +338,8 @@ def field_size(core: bytes) -> int:
 @pytest.mark.parametrize(
     "wanted", [0x0, 0x31, *(pytest.param(each, marks=pytest.mark.slow) for each in (0x1, 0x8, 0x11))], ids=hex
 )
-def test_headers_torn_at_any_field(shape: str, wanted: int, tmp_path: Path) -> None:
+@one_in(4)
+def test_headers_torn_at_any_field(shape: str, wanted: int, step: int, tmp_path: Path) -> None:
     """A power cut leaves the first part of the table new: that is a valid core, and the next run finishes it.
 
     Fields are aligned, so that no sector ends within one. What is measured by other headers is on the disk before them.
@@ -349,7 +351,7 @@ def test_headers_torn_at_any_field(shape: str, wanted: int, tmp_path: Path) -> N
     after = path.read_bytes()
     for old, new in pairwise(stages(before, after)):
         first = next((at for at, (one, other) in enumerate(zip(old, new, strict=True)) if one != other), len(old))
-        for at in range(first // 8 * 8, len(old), field_size(before)):
+        for at in range(first // 8 * 8, len(old), step * field_size(before)):
             torn = new[:at] + old[at:]
             if torn == new:
                 break
@@ -463,7 +465,8 @@ WAYS = pytest.mark.parametrize(
 
 
 @WAYS
-def test_killed_at_any_system_call(core: bytes, args: tuple[str, ...], tmp_path: Path) -> None:
+@one_in(3)
+def test_killed_at_any_system_call(core: bytes, args: tuple[str, ...], step: int, tmp_path: Path) -> None:
     """SIGKILL at each call from the one that opens the core for writing; the same command then finishes it.
 
     Where two ways differ only in what they write, those that change nothing are tried in one of them.
@@ -474,21 +477,23 @@ def test_killed_at_any_system_call(core: bytes, args: tuple[str, ...], tmp_path:
     assert corefilt("0x31", path, *args, "-q").code == 0
     after = path.read_bytes()
     killed = 0
-    for name, count in steps(tmp_path, core, *args, "-q", everything=everything):
+    calls = steps(tmp_path, core, *args, "-q", everything=everything)
+    for name, count in calls[::step]:
         path.write_bytes(core)
         done = run_with_fault("signal=KILL", name, count, "0x31", path, *args, "-q")
         killed += done.code in (-signal.SIGKILL, 128 + signal.SIGKILL)
         assert_valid(core, path.read_bytes(), least)
         assert corefilt("0x31", path, *args, "-q").code == 0
         assert path.read_bytes() == after, f"{name} {count}"
-    assert killed >= (20 if everything else 4)
+    assert killed * step >= (20 if everything else 4)
 
 
 @WAYS
 @pytest.mark.parametrize(
     "fault", ["ENOSPC", *(pytest.param(each, marks=pytest.mark.slow) for each in ("EIO", "EDQUOT"))]
 )
-def test_an_error_at_any_step(core: bytes, args: tuple[str, ...], fault: str, tmp_path: Path) -> None:
+@one_in(2)
+def test_an_error_at_any_step(core: bytes, args: tuple[str, ...], fault: str, step: int, tmp_path: Path) -> None:
     """The core stays valid, nothing is left beside it, and the exit code is 1 unless the step was one of courtesy."""
     least = copied(core, 0x31, tmp_path)
     path = written(tmp_path, core)
@@ -496,7 +501,7 @@ def test_an_error_at_any_step(core: bytes, args: tuple[str, ...], fault: str, tm
     after = path.read_bytes()
     folder = listing(tmp_path).keys()
     codes = set()
-    for name, count in steps(tmp_path, core, *args, "-q"):
+    for name, count in steps(tmp_path, core, *args, "-q")[::step]:
         (tmp_path / "traced").unlink()
         path.write_bytes(core)
         done = run_with_fault(f"error={fault}", name, count, "0x31", path, *args, "-q")

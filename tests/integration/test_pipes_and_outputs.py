@@ -635,7 +635,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 @pytest.mark.parametrize("where", ["before a byte", "in the table", "in what stays", "in what goes"])
 @pytest.mark.parametrize("out", ["file", "replaced file", "stream"])
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", [SIGNALS[0], *(pytest.param(each, marks=pytest.mark.slow) for each in SIGNALS[1:])])
 def test_signal_while_a_pipe_is_silent(number: int, out: str, where: str, tmp_path: Path) -> None:
     """The writer upstream hangs, and somebody presses Ctrl-C."""
     data = sample_core(anon_pages=1024, shared_pages=1024)

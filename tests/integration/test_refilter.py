@@ -20,6 +20,7 @@ from support.run import corefilt as run
 from support.run import kept_sizes
 from support.samples import PAGE, VDSO_AUXV, VDSO_LOAD, nameless, noise, sample_core
 from support.strategies import FILTERS, cores
+from support.thinned import one_in
 
 import corefilt
 from corefilt.classify.payload import MOST_LOOK_AHEAD
@@ -122,8 +123,9 @@ def assert_nothing_is_lost(core: bytes, filters: tuple[int, ...], unsure: Collec
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_two_filters_in_turn_keep_what_both_keep(name: str) -> None:
-    assert_nothing_is_lost(SMALL[name], TWELVE)
+@one_in(2)
+def test_two_filters_in_turn_keep_what_both_keep(name: str, step: int) -> None:
+    assert_nothing_is_lost(SMALL[name], TWELVE[::-step])
 
 
 def decided_anew(core: bytes) -> list[tuple[int, int]]:
@@ -155,9 +157,10 @@ def test_two_filters_in_turn_keep_of_any_core_what_both_keep(core: bytes, first:
 
 @pytest.mark.parametrize("options", [{"annotate": True}, {"truncate": 9 * PAGE}, {"truncate": 14 * PAGE}], ids=str)
 @pytest.mark.parametrize("name", ["a sample", "other files"])
-def test_two_filters_in_turn_over_what_was_annotated_or_cut(name: str, options: dict[str, object]) -> None:
+@one_in(2)
+def test_two_filters_in_turn_over_what_was_annotated_or_cut(name: str, options: dict[str, object], step: int) -> None:
     """What was cut is repaired first, as every filter does."""
-    assert_nothing_is_lost(filtered(filtered(SMALL[name], "all", **options), "all"), TWELVE)
+    assert_nothing_is_lost(filtered(filtered(SMALL[name], "all", **options), "all"), TWELVE[::-step])
 
 
 # --- parts of mappings --------------------------------------------------------------------------------------
@@ -192,9 +195,10 @@ def test_of_what_was_cut_to_fit_a_filter_keeps_what_it_keeps_of_all(name: str) -
 
 
 @pytest.mark.parametrize("name", WITH_STACKS)
-def test_two_filters_in_turn_over_what_was_cut_to_fit(name: str) -> None:
+@one_in(2)
+def test_two_filters_in_turn_over_what_was_cut_to_fit(name: str, step: int) -> None:
     for cut in fitted(name)[:: max(len(fitted(name)) // 3, 1)]:
-        assert_nothing_is_lost(cut, TWELVE)
+        assert_nothing_is_lost(cut, TWELVE[::-step])
 
 
 def a_split_core() -> bytes:
@@ -297,10 +301,11 @@ def left_by(core: bytes, wanted: int, folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize("name", IN_PLACE)
-def test_after_a_run_in_place_a_filter_loses_nothing(name: str, tmp_path: Path) -> None:
+@one_in(2)
+def test_after_a_run_in_place_a_filter_loses_nothing(name: str, step: int, tmp_path: Path) -> None:
     core = IN_PLACE[name]
     alone = {wanted: pages(filtered(core, wanted)).keys() for wanted in TWELVE}
-    for first in TWELVE:
+    for first in TWELVE[::-step]:
         left = left_by(core, first, tmp_path)
         assert pages(left).keys() == alone[first]
         for then in TWELVE:

@@ -549,10 +549,15 @@ def a_gibibyte(path: Path) -> Path:
     return path
 
 
+# On a slow machine the store here puts the parts of a gibibyte together for longer than the 60 s that botocore waits;
+# asked again, it does not know the upload any more.
+PATIENT = {"config_kwargs": {"read_timeout": 600}}
+
+
 def stored_file(url: str, path: Path) -> None:
     """Put a file's bytes there, piece by piece."""
     with path.open("rb") as file:
-        stored(Remote(url), file.fileno(), path.stat().st_size, {})
+        stored(Remote(url, PATIENT), file.fileno(), path.stat().st_size, {})
 
 
 def peak_of(source: str, target: str, port: int) -> int:
@@ -561,18 +566,20 @@ def peak_of(source: str, target: str, port: int) -> int:
     What getrusage tells begins with that of the process which started it.
     """
     program = """if True:
+        import json
         import sys
         from corefilt.io.remote.upload import RemoteFile
         from corefilt.corefile.corefile import open_core
         from corefilt.filtering.options import Options
         from corefilt.filtering.write import write_filtered
 
-        source, target = sys.argv[1:]
+        source, target, options = sys.argv[1:]
         with open_core(source) as core:
-            write_filtered(core, 0x31, RemoteFile(target, force=False), Options(compress="same"))
+            output = RemoteFile(target, force=False, storage_options=json.loads(options))
+            write_filtered(core, 0x31, output, Options(compress="same"))
         print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024)
     """
-    command = [sys.executable, "-c", program, source, target]
+    command = [sys.executable, "-c", program, source, target, json.dumps(PATIENT)]
     done = subprocess.run(command, env=environment(addresses(port)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from support.builder import EM_PPC, Load, kernel_notes, make_core, page, parse_core, parse_notes
 from support.run import assert_error, corefilt
 from support.shared import BLOCK, PAGE, attached, group, segment, sums
+from support.thinned import one_in
 
 import corefilt as api
 from corefilt.batching.shared.reduce import SharedOnce, locked, share_once
@@ -311,7 +313,8 @@ def killed_at(n: int, work: object, *, after: bool) -> bool:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_killed_at_every_instant(after: bool, tmp_path: Path) -> None:
+@one_in(3)
+def test_killed_at_every_instant(after: bool, step: int, tmp_path: Path) -> None:
     """Every core is whole or reduced; the next run ends as one that was never killed, and all comes back."""
     folder = tmp_path / "cores"
     paths = group(folder, 3, blocks=3)
@@ -319,9 +322,7 @@ def test_killed_at_every_instant(after: bool, tmp_path: Path) -> None:
     share(paths, 2)
     clean = [len(path.read_bytes()) for path in paths]
     restore(paths)
-    n = 0
-    while True:
-        n += 1
+    for n in itertools.count(1, step):
         ended = not killed_at(n, lambda: share_once(paths), after=after)
         for path, digest, size in zip(paths, before, clean, strict=True):
             assert sha256(path.read_bytes()).hexdigest() == digest or path.stat().st_size == size

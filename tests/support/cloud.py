@@ -82,15 +82,20 @@ def store(log: list[str] | None = None) -> Iterator[int]:
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **WITH_PACKAGES}
     ) as server:
         assert server.stderr is not None
+        reader: threading.Thread | None = None
         try:
             port = next(
                 int(found[1]) for line in server.stderr if (found := re.search(r"http://127.0.0.1:(\d+)", line))
             )
             told: list[str] | deque[str] = deque(maxlen=0) if log is None else log
-            threading.Thread(target=told.extend, args=(server.stderr,), daemon=True).start()
+            reader = threading.Thread(target=told.extend, args=(server.stderr,))
+            reader.start()
             yield port
         finally:
             server.kill()
+            # What is closed while a thread reads it is an error of that thread.
+            if reader is not None:
+                reader.join()
 
 
 needs_gs = [_needs("gcsfs", "gcp_storage_emulator"), needs_store[-1]]

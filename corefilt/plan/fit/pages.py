@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from itertools import accumulate
 
 from corefilt.corefile import corefilt_note as annotation
-from corefilt.corefile.elf import MOST_PHDRS, PF_W, PN_XNUM, PT_LOAD
+from corefilt.corefile.elf import ELFMAG, MOST_PHDRS, PF_W, PN_XNUM, PT_LOAD
 from corefilt.corefile.mappings import NO_FILE
 from corefilt.plan.fit.split_layout import SplitPhdr, split
 from corefilt.plan.layout import tagged_loads
@@ -162,6 +162,7 @@ class Selection:
             return a >= b or self._fill_undivided(i, a, b, limit, needed=needed)
         if a >= b or self.holds(i, a, b):
             return True
+        a = self._beginning(i, a)
         change = self.trial(i, a, b)
         if self._count + change[1] >= MOST_PHDRS:
             return False
@@ -178,6 +179,19 @@ class Selection:
         if few:
             self.add(i, a, a + few * self.unit)
         return False
+
+    def _beginning(self, i: int, a: int) -> int:
+        """Where a part that is wanted from ``a`` on has to begin.
+
+        elfutils takes every segment that begins with ELFMAG for a loaded file, so the page before comes along. Such
+        copies lie on stacks: ld.so (glibc 2.36, open_verify) reads a library's first bytes there.
+        """
+        core = self.plan.core
+        while a and not self.holds(i, a - self.unit, a):
+            if core.source.peek(self._table.p_offset[i] + a, len(ELFMAG)) != ELFMAG:
+                break
+            a -= self.unit
+        return a
 
     def _fill_undivided(self, i: int, a: int, b: int, limit: int | None, *, needed: bool) -> bool:
         size = self._most(i)

@@ -32,12 +32,12 @@ A, B, PAGE = 0x10000, 0x4000000, 4096
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> KeepPlan:
+def plan(tmp_path: Path) -> Iterator[KeepPlan]:
     """Plan a core of two mappings, of which all is kept."""
     path = tmp_path / "core"
     path.write_bytes(make_core([Load(A, noise(40)), Load(B, noise(8, 1))], kernel_notes([])))
     with open_file(path) as core:
-        return KeepPlan(core, Bit.ALL, classifier_for(core), "keep")
+        yield KeepPlan(core, Bit.ALL, classifier_for(core), "keep")
 
 
 def fresh(plan: KeepPlan) -> Selection:
