@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.builds import PATIENCE
-from support.run import corefilt, finish, start
+from support.run import asleep, corefilt, finish, start
 
 from corefilt.io.opening import open_source
 
@@ -41,7 +41,8 @@ def told_of(core: Path, words: str, *more: str) -> dict[str, Any]:
     os.mkfifo(fifo)
     process = start("0x1ff", core, "-o", fifo, f"--json={report}", *more)
     until = time.monotonic() + PATIENCE
-    while str(core) not in open_files(process.pid):
+    # It has the core open, and waits for the reader.
+    while str(core) not in open_files(process.pid) or not asleep(process.pid):
         assert time.monotonic() < until
         time.sleep(0.01)
     CHANGES[words](core)

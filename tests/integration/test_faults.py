@@ -208,7 +208,7 @@ EVERY_WAY = [*parameters(WAYS), *parameters(OTHER_WAYS, pytest.mark.slow)]
 
 @pytest.mark.parametrize("scene", EVERY_WAY, indirect=True)
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
-@one_in(3)
+@one_in(4)
 def test_any_call_fails(scene: Scene, error: int, step: int, made: Path) -> None:
     """The run goes on without it or ends with an error; nothing is half done, left open or left behind."""
     codes = set()
@@ -226,7 +226,7 @@ def test_any_call_fails(scene: Scene, error: int, step: int, made: Path) -> None
 
 
 @pytest.mark.parametrize("scene", EVERY_WAY, indirect=True)
-@one_in(3)
+@one_in(4)
 def test_any_call_is_short_or_interrupted(scene: Scene, step: int, made: Path) -> None:
     """What moved one byte goes on with the next; what a signal interrupted is made again."""
     for it in opened(scene, made):
@@ -240,7 +240,7 @@ def test_any_call_is_short_or_interrupted(scene: Scene, step: int, made: Path) -
 
 
 @pytest.mark.parametrize("scene", EVERY_WAY, indirect=True)
-@one_in(3)
+@one_in(4)
 def test_killed_at_any_call(scene: Scene, step: int, made: Path) -> None:
     """No name is there that was not, none changed but by a whole core; the next run does it all, and tidies up."""
     lost = 0

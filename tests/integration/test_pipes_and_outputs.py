@@ -22,6 +22,7 @@ from support.run import (
     COREFILT,
     MIB,
     Done,
+    asleep,
     assert_error,
     assert_promises,
     assert_usage,
@@ -662,15 +663,6 @@ def test_signal_while_a_pipe_is_silent(number: int, out: str, where: str, tmp_pa
     assert_interrupted(process, number)
     expected = {"old": b"old"} if out == "replaced file" else {}
     assert listing(tmp_path) == expected
-
-
-def asleep(pid: int) -> bool:
-    """Tell whether a process has settled down to wait, seen three times in a row."""
-    for _ in range(3):
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def assert_interrupted(process: subprocess.Popen[bytes], number: int) -> None:

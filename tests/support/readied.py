@@ -6,6 +6,7 @@ to import is saved. Its arguments name the modules to import.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -84,6 +85,8 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in modules(sys.argv[1:]):
         import_module(name)
+    # A child that looked through these objects for garbage would have copies of their pages.
+    gc.freeze()
     write_lines()
     while True:
         raw, descriptors, _, _ = socket.recv_fds(connection, LARGEST, 3)

@@ -24,7 +24,7 @@ LIGHT = ("filter", "inspect")
 FILTERING = tuple(
     f"corefilt.{name}" for name in ("classify", "corefile", "evidence", "filtering", "io", "plan", "procfs")
 )
-PACKAGES = {True: FILTERING, False: (*FILTERING, "corefilt.cli", "corefilt.verify", "corefilt.batching")}
+PACKAGES = {True: FILTERING, False: ("corefilt",)}
 LARGEST = 1 << 20
 PIECE = 1 << 18
 CONNECTIONS: set[str] = set()
@@ -57,7 +57,7 @@ def run(
 
     ``stdin`` is a descriptor, or the bytes to send through a pipe, or None for the null device.
     """
-    light = not argv or argv[0] not in COMMANDS or argv[0] in LIGHT
+    light = memory is not None and (not argv or argv[0] not in COMMANDS or argv[0] in LIGHT)
     _, connection = _server(light)
     request = {
         "argv": list(argv), "env": dict(env), "cwd": os.fspath(cwd or os.getcwd()), "RLIMIT_AS": memory,

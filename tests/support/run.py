@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -76,6 +77,15 @@ def start(
     options.setdefault("preexec_fn", child_setup(memory, file_size))
     prefix = options.pop("prefix", ())
     return subprocess.Popen([*prefix, *COREFILT, *(os.fspath(arg) for arg in args)], **options)
+
+
+def asleep(pid: int) -> bool:
+    """Tell whether a process has settled down to wait, seen three times in a row."""
+    for _ in range(3):
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def without_privileges() -> tuple[str, ...]:
