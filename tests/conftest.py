@@ -119,8 +119,17 @@ def some_of_each(items: list[pytest.Item], most: int) -> set[str]:
     return {each[i * len(each) // most] for each in cases.values() for i in range(most)}
 
 
+def repeats(item: pytest.Item) -> bool:
+    """Tell whether a case is slow by other than its places, and tries some of those: another tries each."""
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and callspec.params.get("step", 1) != 1 and item.get_closest_marker("slow") is not None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the lanes; give slow tests their time."""
+    """Begin with the lanes; give slow tests their time, and no place twice."""
+    twice = [item for item in items if repeats(item)]
+    config.hook.pytest_deselected(items=twice)
+    items[:] = [item for item in items if not repeats(item)]
     most, rest = config.option.most, config.option.rest
     if most or rest:
         chosen = some_of_each(items, most) if most else {item.nodeid for item in items}
