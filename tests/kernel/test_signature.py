@@ -150,7 +150,9 @@ def program_of_32_bits(cores: None, tmp_path_factory: pytest.TempPathFactory) ->
     made = subprocess.run(
         ["gcc", "-m32", "-O1", HERE / "handled.c", "-o", folder / "handled"], capture_output=True, check=False
     )
-    if made.returncode or subprocess.run([folder / "handled"], cwd=folder, check=False).returncode > 0:
+    with dumping():
+        runs = made.returncode == 0 and subprocess.run([folder / "handled"], cwd=folder, check=False).returncode <= 0
+    if not runs:
         pytest.skip("gcc -m32 makes no program that runs here")
     return folder / "handled"
 
