@@ -29,7 +29,9 @@ def main() -> None:
             continue
         for path, bits in rows:
             name = os.fspath(PACKAGE / path.rpartition("/corefilt/")[2])
-            seen[name] = numbits_union(seen[name], bits)
+            # In a clone called corefilt, packages of others are below such a folder, too.
+            if name in seen:
+                seen[name] = numbits_union(seen[name], bits)
     whole = CoverageData()
     whole.erase()
     whole.add_lines({name: numbits_to_nums(bits) for name, bits in seen.items()})
